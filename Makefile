@@ -1,0 +1,44 @@
+# Every target works from a bare checkout: it makes .venv first, with the pinned packages.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := build/demo
+SPEC := specs/emoji_mot.mot
+
+.PHONY: demo test lint check fix golden
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e '.[test,demo,lint]' -c constraints.txt
+	touch $@
+
+# diff exits with 2 where the two models differ, which these do.
+demo: .venv/.installed
+	$(BIN)/motc check $(SPEC)
+	$(BIN)/motc show $(SPEC)
+	$(BIN)/motc build $(SPEC) -o $(DEMO)
+	$(BIN)/motc validate $(SPEC)
+	$(BIN)/motc diff $(SPEC) --dense || [ $$? -eq 2 ]
+	$(BIN)/python examples/emoji/train.py $(SPEC) --seconds 60 --out $(DEMO)
+
+# Two workers with one thread each: more threads only take turns.
+test: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict motc codegen_templates
+	$(BIN)/lint-imports
+
+check: lint test
+
+fix: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Writes tests/golden/NAME/model.py anew from specs/**/NAME.mot; read what changed before committing it.
+golden: .venv/.installed
+	for folder in tests/golden/*/; do \
+		$(BIN)/motc build "$$(find specs -name "$$(basename $$folder).mot")" -o $$folder || exit 1; \
+	done
+	git diff --stat -- tests/golden

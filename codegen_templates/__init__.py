@@ -1,0 +1,1 @@
+"""The building blocks of generated models: real Python, copied whole into `model.py`."""

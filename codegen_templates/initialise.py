@@ -1,0 +1,35 @@
+"""Initial weights that depend on a parameter's name and the seed alone."""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from codegen_templates.by_tower import ByTower
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, layers: int, seed: int) -> None:
+    """Linear and embedding weights ~ N(0, 0.02²), `out` and `down` divided by sqrt(2 · layers); norms 1, biases 0.
+
+    Each weight is drawn in float32 on the CPU from a generator seeded by its name, so device and dtype do not matter.
+    In the layers the copies of a group are drawn alike: a model starts equal to its dense twin.
+    """
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                parameter.zero_()
+            elif not isinstance(module, nn.Linear | nn.Embedding):
+                parameter.fill_(1.0)
+            else:
+                parent, _, leaf = path.rpartition(".")
+                if path.startswith("layers.") and isinstance(model.get_submodule(parent), ByTower):
+                    path, leaf = parent, parent.rpartition(".")[2]
+                deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
+                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
+
+
+def normal(like: Tensor, key: str, deviation: float) -> Tensor:
+    """Normal float32 numbers of `like`'s shape, seeded by a text."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
+    return torch.empty(like.shape).normal_(0.0, deviation, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,23 @@
+"""Rotary positions (Su et al., arXiv 2104.09864)."""
+
+import torch
+from torch import Tensor
+
+
+def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [B, S, 1, head_dim / 2] of each position's angles, computed in float32, cast to `dtype`."""
+    powers = torch.arange(0, head_dim, 2, device=position_ids.device, dtype=torch.int64).float() / head_dim
+    angles = position_ids.float()[:, :, None, None] * (1.0 / theta**powers)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + head_dim / 2) of x [B, S, heads, head_dim]."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (2i, 2i + 1) of x [B, S, heads, head_dim]."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)

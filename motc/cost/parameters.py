@@ -1,0 +1,96 @@
+"""How many parameters a model has, in all, for one token of a modality, and by group: counted by segment, never by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import assert_never
+
+from motc.cost.flops import flops_per_token
+from motc.ir.model import Embedding, Leaf, Linear, Model, Norm, Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a model costs.
+
+    `active` is what one token of a modality passes through: its blocks in every layer, its whole embedding table, its
+    final norm and its head; a tied table counts once. `groups` adds a leaf's blocks over all layers (`attention.q`), in
+    the order of the forward; `blocks` adds the leaves by the block's name, those that all share under "".
+    `flops_per_token` is as in `motc.cost.flops`.
+    """
+
+    parameters: int
+    active: dict[str, int]
+    groups: dict[str, int]
+    blocks: dict[str, int]
+    flops_per_token: dict[str, int]
+
+    def to_json(self) -> dict[str, object]:
+        """The keys that `motc show --json` promises, and the groups and blocks."""
+        return {
+            "parameters": {
+                "total": self.parameters,
+                "active": dict(self.active),
+                "groups": dict(self.groups),
+                "blocks": dict(self.blocks),
+            },
+            "flops_per_token": dict(self.flops_per_token),
+        }
+
+
+def operator_parameters(operator: Operator) -> int:
+    """The parameters of one block: weights, and the biases of a linear map or a layer norm."""
+    match operator:
+        case Linear(in_features=in_features, out_features=out_features, bias=bias):
+            return in_features * out_features + out_features * bias
+        case Norm(kind=kind, shape=shape):
+            return prod(shape) * (2 if kind == "layer" else 1)
+        case Embedding(vocab=vocab, width=width):
+            return vocab * width
+        case _:
+            assert_never(operator)
+
+
+def leaf_parameters(leaf: Leaf) -> int:
+    """The parameters of all blocks of one leaf, in one layer."""
+    return sum(operator_parameters(block.operator) for block in leaf.blocks)
+
+
+def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
+    """Every leaf and the number of layers that have it as it is, in the order of the forward: a segment gives it once."""
+    yield model.embedding, 1
+    for segment in model.segments:
+        for leaf in segment.layer.leaves():
+            yield leaf, segment.count
+    if model.final_norm is not None:
+        yield model.final_norm, 1
+    if model.head is not None:
+        yield model.head, 1
+
+
+def total_parameters(model: Model) -> int:
+    """All parameters of the model; a tied embedding counts once."""
+    return sum(leaf_parameters(leaf) * count for leaf, count in leaves_with_counts(model))
+
+
+def cost(model: Model) -> Cost:
+    """Count everything; the time depends on the number of segments, not of layers."""
+    active = {modality.name: 0 for modality in model.modalities}
+    groups: dict[str, int] = {}
+    blocks: dict[str, int] = {}
+    for leaf, count in leaves_with_counts(model):
+        for block in leaf.blocks:
+            parameters = operator_parameters(block.operator) * count
+            groups[leaf.path] = groups.get(leaf.path, 0) + parameters
+            blocks[block.name] = blocks.get(block.name, 0) + parameters
+            for modality in block.modalities:
+                active[modality] += parameters
+    return Cost(
+        parameters=sum(groups.values()),
+        active=active,
+        groups=groups,
+        blocks=blocks,
+        flops_per_token={name: flops_per_token(model, name) for name in active},
+    )

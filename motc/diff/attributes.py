@@ -1,0 +1,114 @@
+"""Edits of attributes: one model's turned into the other's one after the other, each with what it adds at that point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from motc.diff.edit import Edit
+from motc.diff.facts import Attributes, Part
+
+SUBJECTS = {
+    "width": "width",
+    "heads": "attention.heads",
+    "kv_heads": "attention.kv_heads",
+    "head_dim": "attention.head_dim",
+    "attention_bias": "attention.bias",
+    "out_bias": "attention.out_bias",
+    "qk_norm": "attention.qk_norm",
+    "qk_norm_eps": "attention.qk_norm_eps",
+    "mask": "attention.mask",
+    "rope": "attention.rope",
+    "rope_theta": "attention.rope.theta",
+    "rope_pairing": "attention.rope.pairing",
+    "ffn_kind": "ffn.kind",
+    "hidden": "ffn.hidden",
+    "ffn_bias": "ffn.bias",
+    "norm_kind": "norm.kind",
+    "norm_eps": "norm.eps",
+    "placement": "norm.placement",
+    "vocab": "vocab",
+    "tied": "embedding.tied",
+    "norm_final": "norm.final",
+}
+
+
+def attribute_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> list[Edit]:
+    """What turns the attributes of `start` into those of `goal`; both have the same modalities and blocks."""
+    edits = []
+    current, everyone = start, tuple(goal.attributes)
+    for name in SUBJECTS:
+        changes: dict[tuple[Any, Any], list[str]] = {}
+        for modality in everyone:
+            before, after = (getattr(part.attributes[modality], name, None) for part in (start, goal))
+            if before != after:
+                changes.setdefault((before, after), []).append(modality)
+        for (before, after), modalities in changes.items():
+            changed: Mapping[str, Attributes] = {
+                modality: replace(attributes, **{name: after}) if modality in modalities else attributes
+                for modality, attributes in current.attributes.items()
+            }
+            following = replace(current, attributes=changed)
+            if _is_told(name, before, after):
+                flops_before, flops_after = current.flops(), following.flops()
+                edits.append(
+                    Edit(
+                        kind="~",
+                        subject=SUBJECTS[name],
+                        before=_text(name, before),
+                        after=_text(name, after),
+                        layers=layers,
+                        modalities=() if len(modalities) == len(everyone) else tuple(modalities),
+                        parameters=following.parameters() - current.parameters(),
+                        flops={modality: flops_after[modality] - flops_before[modality] for modality in everyone},
+                    )
+                )
+            current = following
+    return edits
+
+
+def _is_told(name: str, before: Any, after: Any) -> bool:
+    """Whether a change has an edit of its own: theta, pairing and eps go along where rope or a norm comes or goes."""
+    match name:
+        case "rope":
+            return before is None or after is None
+        case "rope_theta" | "rope_pairing":
+            return before is not None and after is not None
+        case "qk_norm_eps":
+            return [eps is None for eps in before] == [eps is None for eps in after]
+        case _:
+            return True
+
+
+def _text(name: str, value: Any) -> str:
+    match name:
+        case "vocab":
+            size, own = value
+            return f"{size} of its own" if own else f"{size} shared"
+        case "attention_bias":
+            return _each(("q", "k", "v"), value)
+        case "ffn_bias":
+            return _each(("up", "down"), value)
+        case "qk_norm" | "qk_norm_eps":
+            return _each(("q", "k"), value)
+        case _:
+            return _plain(value)
+
+
+def _each(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
+    if len(set(values)) == 1:
+        return _plain(values[0])
+    return ", ".join(f"{name} {_plain(value)}" for name, value in zip(names, values, strict=True))
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        case _:
+            return str(value)

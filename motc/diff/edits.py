@@ -1,0 +1,117 @@
+"""The differences between two models, as edits whose parameters and FLOPs add up to the whole difference.
+
+One model is turned into the other in steps: layers and modalities that go, partitions, attributes, modalities and layers
+that come. Each edit has what its step adds at that point, so nothing is counted twice or left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from motc.diff.attributes import attribute_edits
+from motc.diff.edit import Edit
+from motc.diff.facts import Part, end_part, layer_part
+from motc.diff.merge import add_flops, merge_ranges, with_ends
+from motc.diff.modalities import Ranged, added, name_edits, removed, renames
+from motc.diff.partitions import partition_edits, repartition, take_in_final_norm
+from motc.ir.model import Layer, Model
+
+
+def diff(a: Model, b: Model) -> tuple[Edit, ...]:
+    """What turns `a` into `b`; empty if they are the same model, whatever their names and how their specs are written.
+
+    Layers are compared by number, up to the smaller count; the rest of the deeper model is one edit.
+    """
+    renamed = renames(a, b)
+    old = tuple(renamed.get(modality.name, modality.name) for modality in a.modalities)
+    new = tuple(modality.name for modality in b.modalities)
+    common = tuple(name for name in new if name in old)
+    gone, come = tuple(name for name in old if name not in new), tuple(name for name in new if name not in old)
+
+    pairs = [
+        (layers, layer_part(a, of_a, _count(layers), renamed), layer_part(b, of_b, _count(layers), {}))
+        for layers, of_a, of_b in aligned(a, b)
+    ]
+    end_of_a, end_of_b = end_part(a, renamed), end_part(b, {})
+    parts_of_a: list[Ranged] = [*((layers, part) for layers, part, _ in pairs), (None, end_of_a)]
+    parts_of_b: list[Ranged] = [*((layers, part) for layers, _, part in pairs), (None, end_of_b)]
+
+    edits = [*name_edits(a, b, renamed), *_layer_edits(a, b)]
+    edits += removed(parts_of_a, gone, common)
+    edits += added(parts_of_b, come, common)
+    edits += _changes(
+        [(layers, one.only(common), other.only(common)) for layers, one, other in pairs],
+        end_of_a.only(common),
+        end_of_b.only(common),
+    )
+    edits += _block_names([*((one, other) for _, one, other in pairs), (end_of_a, end_of_b)])
+    return tuple(edits)
+
+
+def aligned(a: Model, b: Model) -> Iterator[tuple[tuple[int, int], Layer, Layer]]:
+    """The layers both models have, in runs in which neither changes: (first, last), `a`'s layer, `b`'s layer."""
+    left, right, first = 0, 0, 0
+    last_common = min(a.layers, b.layers) - 1
+    while first <= last_common:
+        of_a, of_b = a.segments[left], b.segments[right]
+        last = min(of_a.last, of_b.last, last_common)
+        yield (first, last), of_a.layer, of_b.layer
+        left, right, first = left + (of_a.last == last), right + (of_b.last == last), last + 1
+
+
+def _count(layers: tuple[int, int]) -> int:
+    return layers[1] - layers[0] + 1
+
+
+def _changes(pairs: list[tuple[tuple[int, int], Part, Part]], end_of_a: Part, end_of_b: Part) -> list[Edit]:
+    """Attributes, then partitions, of parts with the same modalities."""
+    layers = sum(part.count for _, part, _ in pairs)
+    differing = [(where, one, other) for where, one, other in pairs if one != other]
+    attributes = with_ends(
+        merge_ranges(
+            edit for where, one, other in differing for edit in attribute_edits(repartition(one, other), other, where)
+        ),
+        attribute_edits(repartition(end_of_a, end_of_b), end_of_b, None),
+        layers,
+    )
+    partitions = take_in_final_norm(
+        merge_ranges(edit for where, one, other in differing for edit in partition_edits(one, other, where)),
+        partition_edits(end_of_a, end_of_b, None),
+        layers,
+        has_final_norm="final_norm" in end_of_b.blocks,
+    )
+    return attributes + partitions
+
+
+def _layer_edits(a: Model, b: Model) -> Iterator[Edit]:
+    """The layers that only the deeper model has."""
+    common = min(a.layers, b.layers)
+    if a.layers == b.layers:
+        return
+    kind, sign, deeper = ("+", 1, b) if b.layers > a.layers else ("-", -1, a)
+    parameters, flops = 0, {modality.name: 0 for modality in deeper.modalities}
+    for segment in deeper.segments:
+        if segment.last >= common:
+            part = layer_part(deeper, segment.layer, segment.last - max(segment.first, common) + 1, {})
+            parameters += sign * part.parameters()
+            flops = add_flops(flops, {name: sign * amount for name, amount in part.flops().items()})
+    yield Edit(
+        kind="+" if kind == "+" else "-",
+        subject="layers",
+        before=str(a.layers),
+        after=str(b.layers),
+        layers=(common, deeper.layers - 1),
+        parameters=parameters,
+        flops=flops,
+    )
+
+
+def _block_names(pairs: list[tuple[Part, Part]]) -> list[Edit]:
+    """Blocks of the same modalities that are called otherwise, and so their parameters: once for each pair of names."""
+    found: dict[tuple[str, str], None] = {}
+    for one, other in pairs:
+        for place, name in one.names.items():
+            now = other.names.get(place, "")
+            if name and now and name != now:
+                found[name, now] = None
+    return [Edit(kind="~", subject="block names", before=before, after=after) for before, after in found]

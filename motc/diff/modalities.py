@@ -1,0 +1,101 @@
+"""Edits of the modalities themselves: renamed, reordered, gone, added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from motc.diff.edit import Edit, layer_range
+from motc.diff.facts import EndAttributes, Part
+from motc.diff.merge import add_flops
+from motc.diff.partitions import words_for
+from motc.ir.model import Model
+
+Ranged = tuple[tuple[int, int] | None, Part]
+
+
+def renames(a: Model, b: Model) -> dict[str, str]:
+    """The modalities that only their name tells apart: as many on both sides, and the two at the same place (their id)."""
+    old, new = ([modality.name for modality in model.modalities] for model in (a, b))
+    if len(old) != len(new):
+        return {}
+    return {was: now for was, now in zip(old, new, strict=True) if was not in new and now not in old}
+
+
+def name_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
+    """Renames, and another order of the same modalities, which changes their ids."""
+    for was, now in renamed.items():
+        yield Edit(kind="~", subject="modality", before=was, after=now)
+    old = [renamed.get(modality.name, modality.name) for modality in a.modalities]
+    new = [modality.name for modality in b.modalities]
+    before, after = [name for name in old if name in new], [name for name in new if name in old]
+    if before != after:
+        yield Edit(kind="~", subject="order of modalities", before=" ".join(before), after=" ".join(after))
+
+
+def removed(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
+    """One edit for each modality of `names` that goes, one after the other, until `kept` is left of `parts`."""
+    for index, name in enumerate(names):
+        present = (*kept, *names[index:])
+        told = _modality_edit("-", name, [(layers, part.only(present)) for layers, part in parts])
+        yield told
+
+
+def added(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
+    """One edit for each modality of `names` that comes to `kept`, one after the other, until `parts` is whole."""
+    for index, name in enumerate(names):
+        present = (*kept, *names[: index + 1])
+        yield _modality_edit("+", name, [(layers, part.only(present)) for layers, part in parts])
+
+
+def _modality_edit(kind: str, name: str, parts: list[Ranged]) -> Edit:
+    """What `name` adds to parts that hold it."""
+    parameters, flops = 0, {name: 0}
+    for _, part in parts:
+        others = tuple(other for other in part.attributes if other != name)
+        parameters += part.parameters() - part.only(others).parameters()
+        flops = add_flops(flops, {name: part.flops()[name]})
+    place = _place(name, parts)
+    if kind == "+":
+        return Edit(kind="+", subject=f"modality {name}", after=place, parameters=parameters, flops=flops)
+    lost = {modality: -amount for modality, amount in flops.items()}
+    return Edit(kind="-", subject=f"modality {name}", before=place, parameters=-parameters, flops=lost)
+
+
+def _place(name: str, parts: list[Ranged]) -> str:
+    """The vocabulary of a modality and what it shares with whom: `shares ffn with image in layers 0..3`."""
+    told: list[tuple[str, tuple[int, int] | None]] = []
+    vocab = ""
+    for layers, part in parts:
+        attributes = part.attributes[name]
+        if isinstance(attributes, EndAttributes):
+            vocab = f"vocab {attributes.vocab[0]}"
+        for text in _shared(name, part):
+            index = next((i for i, (said, where) in enumerate(told) if said == text and _touch(where, layers)), None)
+            if index is None:
+                told.append((text, layers))
+            else:
+                told[index] = (text, _join(told[index][1], layers))
+    shares = [text if where is None else f"{text} in {layer_range(*where)}" for text, where in told]
+    return ", ".join((vocab, *(shares or ["all parameters its own"])))
+
+
+def _shared(name: str, part: Part) -> list[str]:
+    by_mates: dict[tuple[str, ...], list[str]] = {}
+    for path, blocks in part.blocks.items():
+        block = next((block for block in blocks if name in block), ())
+        mates = tuple(other for other in part.attributes if other in block and other != name)
+        if mates:
+            by_mates.setdefault(mates, []).append(path)
+    present = tuple(part.blocks)
+    return [
+        f"shares {' '.join(words_for(tuple(paths), present))} with {' '.join(mates)}"
+        for mates, paths in by_mates.items()
+    ]
+
+
+def _touch(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    return one is not None and other is not None and one[1] + 1 == other[0]
+
+
+def _join(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    return None if one is None or other is None else (one[0], other[1])

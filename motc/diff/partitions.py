@@ -1,0 +1,116 @@
+"""Edits of partitions: what is shared by which modalities, leaf by leaf, told in the widest words that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from motc.diff.edit import Edit
+from motc.diff.facts import Blocks, Part
+from motc.diff.merge import add
+from motc.ir.partition import Partition
+
+SECTIONS = {
+    "attention": tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm", "k_norm")),
+    "ffn": tuple(f"ffn.{name}" for name in ("gate", "up", "down")),
+    "*.norm": ("attention.norm", "ffn.norm"),
+}
+
+Change = tuple[Partition, Partition]
+
+
+def repartition(start: Part, goal: Part) -> Part:
+    """`start`, its attributes kept, with the blocks of `goal`.
+
+    A modality that has the leaf only in `start` stays with those it was with; one that has it only in `goal` adds
+    nothing yet. So between two parts that share alike, nothing changes.
+    """
+    found: dict[str, Blocks] = {}
+    for path in dict.fromkeys((*start.blocks, *goal.blocks)):
+        blocks = [list(block) for block in goal.blocks.get(path, ())]
+        placed = {name for block in blocks for name in block}
+        for old in start.blocks.get(path, ()):
+            leaving = [name for name in old if name not in placed]
+            mate = next((name for name in old if name in placed), None)
+            home = next((block for block in blocks if mate in block), None)
+            if home is not None:
+                home.extend(leaving)
+            elif leaving:
+                blocks.append(leaving)
+        found[path] = tuple(tuple(block) for block in blocks)
+    return replace(start, blocks=found)
+
+
+def partition_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> list[Edit]:
+    """How the sharing differs between two parts with the same modalities, with `start`'s attributes."""
+    before, after = start.leaf_parameters(), repartition(start, goal).leaf_parameters()
+    changes = {path: _change(start, goal, path) for path in start.blocks if path in goal.blocks}
+    return [
+        Edit(
+            kind="~",
+            subject=subject,
+            before=str(changes[paths[0]][0]),
+            after=str(changes[paths[0]][1]),
+            layers=layers,
+            parameters=sum(after[path] - before[path] for path in paths),
+            flops=dict.fromkeys(goal.attributes, 0),
+        )
+        for subject, paths in _words(changes).items()
+    ]
+
+
+def take_in_final_norm(in_layers: list[Edit], in_ends: list[Edit], layers: int, has_final_norm: bool) -> list[Edit]:
+    """`*.norm` of all layers and `final_norm`, where they change alike, are `norm`."""
+    norms = next((edit for edit in in_layers if edit.subject == "*.norm" and edit.layers == (0, layers - 1)), None)
+    if norms is None:
+        return in_layers + in_ends
+    final = next((edit for edit in in_ends if edit.subject == "final_norm"), None)
+    if final is None:
+        merged = norms if has_final_norm else replace(norms, subject="norm")
+    elif (final.before, final.after) == (norms.before, norms.after):
+        merged = replace(add(norms, final, norms.layers), subject="norm")
+    else:
+        return in_layers + in_ends
+    kept = [edit for edit in in_ends if edit is not final]
+    return [merged if edit is norms else edit for edit in in_layers] + kept
+
+
+def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ...]:
+    """`paths`, with a section's bare word for all of it that is present."""
+    left, found = list(paths), []
+    for section, members in SECTIONS.items():
+        here = [path for path in members if path in present]
+        if len(here) > 1 and all(path in left for path in here):
+            found.append(section)
+            left = [path for path in left if path not in here]
+    return (*found, *left)
+
+
+def _change(start: Part, goal: Part, path: str) -> Change:
+    """The partitions of the modalities that have the leaf in both."""
+    old, new = ([name for block in part.blocks[path] for name in block] for part in (start, goal))
+    common = tuple(name for name in goal.attributes if name in old and name in new)
+    return _restrict(start.blocks[path], common), _restrict(goal.blocks[path], common)
+
+
+def _restrict(blocks: Blocks, names: tuple[str, ...]) -> Partition:
+    kept = (tuple(name for name in block if name in names) for block in blocks)
+    return Partition.of(names, (block for block in kept if block))
+
+
+def _words(changes: Mapping[str, Change]) -> dict[str, tuple[str, ...]]:
+    """What changed, in words: a section's where all its leaves changed alike, as far as they have the modalities."""
+    found: dict[str, tuple[str, ...]] = {}
+    changed = [path for path, (before, after) in changes.items() if before != after]
+    for section, members in SECTIONS.items():
+        here = [path for path in members if path in changes]
+        moved = sorted((path for path in here if path in changed), key=lambda path: -len(changes[path][0].universe))
+        if moved and len(here) > 1 and all(_follows(changes[path], changes[moved[0]]) for path in here):
+            found[section] = (moved[0], *(path for path in here if path != moved[0]))
+            changed = [path for path in changed if path not in here]
+    return found | {path: (path,) for path in changed}
+
+
+def _follows(change: Change, leader: Change) -> bool:
+    universe = change[0].universe
+    return change == (_restrict(leader[0].blocks, universe), _restrict(leader[1].blocks, universe))

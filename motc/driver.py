@@ -1,0 +1,63 @@
+"""The pipeline, on one screen: text → tree → Spec → IR → passes → plan → Python. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from motc import __version__
+from motc.emit import emit
+from motc.ir.model import Model
+from motc.ir.verify import verify
+from motc.lower import lower
+from motc.passes import PASSES
+from motc.plan import ModulePlan, plan
+from motc.schema import Checked, check
+from motc.schema.resolve import resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """Everything the pipeline made of one spec."""
+
+    checked: Checked
+    model: Model
+    plan: ModulePlan
+    source: str
+
+
+def check_spec(path: Path, overrides: Mapping[str, Any] | None = None) -> Checked:
+    """Read, merge what it extends, override, and type. Raises SpecError."""
+    return check(resolve(path, overrides))
+
+
+def stages(checked: Checked, *, dense: bool = False) -> Iterator[tuple[str, Model]]:
+    """The IR after lowering and after each pass, verified, with the name of what made it. Raises SpecError."""
+    model = lower(checked, dense=dense)
+    verify(model, "lower")
+    yield "lower", model
+    for rewrite in PASSES:
+        model = rewrite(model)
+        verify(model, rewrite.__name__)
+        yield rewrite.__name__, model
+
+
+def compile_ir(path: Path, overrides: Mapping[str, Any] | None = None, *, dense: bool = False) -> Model:
+    """The final IR of a spec, or of its dense twin. Raises SpecError."""
+    *_, (_, model) = stages(check_spec(path, overrides), dense=dense)
+    return model
+
+
+def generate(model: Model) -> str:
+    """The text of `model.py` for a final IR."""
+    return emit(plan(model), __version__)
+
+
+def compile_spec(path: Path, overrides: Mapping[str, Any] | None = None, *, dense: bool = False) -> Compiled:
+    """The whole pipeline. Raises SpecError, with every diagnostic, if the spec is wrong."""
+    checked = check_spec(path, overrides)
+    *_, (_, model) = stages(checked, dense=dense)
+    module = plan(model)
+    return Compiled(checked=checked, model=model, plan=module, source=emit(module, __version__))

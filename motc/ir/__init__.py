@@ -1,0 +1,1 @@
+"""The typed model the compiler works on."""

@@ -1,0 +1,83 @@
+"""Partitions of the modalities: the one idea that says what is shared and what is untied.
+
+A partition is a set of disjoint, non-empty blocks that cover a universe of names. `a` is finer than `b` if each block
+of `a` lies within a block of `b`; with that order the partitions of one universe form a lattice, whose bottom is every
+name by itself (a Mixture-of-Transformers) and whose top is one block (a dense model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Blocks in the order of their first name; names in a block in the order of the universe."""
+
+    universe: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
+
+    @staticmethod
+    def of(universe: Iterable[str], blocks: Iterable[Iterable[str]]) -> Partition:
+        """The partition with these blocks, put in canonical order.
+
+        Raises ValueError if the blocks overlap, are empty or do not cover the universe.
+        """
+        names = tuple(universe)
+        rank = {name: index for index, name in enumerate(names)}
+        try:
+            ordered = sorted((tuple(sorted(block, key=rank.__getitem__)) for block in blocks), key=lambda b: rank[b[0]])
+        except (KeyError, IndexError) as error:
+            raise ValueError(f"not a block of {names}: {error}") from None
+        flat = [name for block in ordered for name in block]
+        if len(flat) != len(names) or set(flat) != set(names):
+            raise ValueError(f"{ordered} is no partition of {names}")
+        return Partition(names, tuple(ordered))
+
+    @staticmethod
+    def one(universe: Iterable[str]) -> Partition:
+        """Everything in one block: dense."""
+        names = tuple(universe)
+        return Partition(names, (names,))
+
+    @staticmethod
+    def each(universe: Iterable[str]) -> Partition:
+        """Every name its own block: a Mixture-of-Transformers."""
+        names = tuple(universe)
+        return Partition(names, tuple((name,) for name in names))
+
+    def block_of(self, name: str) -> tuple[str, ...]:
+        """The block that holds `name`. Raises KeyError if none does."""
+        for block in self.blocks:
+            if name in block:
+                return block
+        raise KeyError(name)
+
+    def is_finer(self, other: Partition) -> bool:
+        """Whether every block lies within a block of `other` (each partition is finer than itself)."""
+        return self.universe == other.universe and all(
+            set(block) <= set(other.block_of(block[0])) for block in self.blocks
+        )
+
+    def is_coarser(self, other: Partition) -> bool:
+        """Whether every block of `other` lies within a block of this one."""
+        return other.is_finer(self)
+
+    def meet(self, other: Partition) -> Partition:
+        """The coarsest partition finer than both: the non-empty intersections of their blocks."""
+        cells: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+        for name in self.universe:
+            cells.setdefault((self.block_of(name), other.block_of(name)), []).append(name)
+        return Partition.of(self.universe, cells.values())
+
+    def join(self, other: Partition) -> Partition:
+        """The finest partition coarser than both: blocks that overlap are merged."""
+        merged: list[set[str]] = [set(block) for block in self.blocks]
+        for block in other.blocks:
+            touching = [cell for cell in merged if cell & set(block)]
+            merged = [cell for cell in merged if not cell & set(block)] + [set().union(*touching)]
+        return Partition.of(self.universe, merged)
+
+    def __str__(self) -> str:
+        return " ".join("{" + " ".join(block) + "}" for block in self.blocks)

@@ -1,0 +1,49 @@
+"""What every IR must satisfy, checked after lowering and after each pass."""
+
+from __future__ import annotations
+
+from motc.ir.model import Embedding, Leaf, Linear, Model, Norm
+from motc.source import CompilerBug
+
+
+def verify(model: Model, stage: str) -> None:
+    """Raise CompilerBug if the IR is inconsistent; `stage` says what made it."""
+    names = [modality.name for modality in model.modalities]
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise CompilerBug(f"after {stage}: {what}")
+
+    require(len(set(names)) == len(names) > 0, "modalities repeat or are missing")
+    require(model.towers.universe == model.stream.universe == tuple(names), "a partition of other modalities")
+    expected = 0
+    for segment in model.segments:
+        require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
+        expected = segment.last + 1
+    width = {modality.name: modality.width for modality in model.modalities}
+    for leaf in {leaf for segment in model.segments for leaf in segment.layer.leaves()} | set(model.ends()):
+        _verify_leaf(leaf, names, require)
+        for block in leaf.blocks:
+            widths = {width[name] for name in block.modalities}
+            require(len(widths) == 1, f"{leaf.path} block {block.modalities} spans widths")
+            match leaf.path, block.operator:
+                case ("attention.q" | "attention.k" | "attention.v" | "ffn.gate" | "ffn.up" | "head", Linear() as op):
+                    require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
+                case ("attention.out" | "ffn.down", Linear() as op):
+                    require({op.out_features} == widths, f"{leaf.path} writes the wrong width")
+                case ("attention.norm" | "ffn.norm" | "final_norm", Norm() as norm):
+                    require({norm.shape[-1]} == widths, f"{leaf.path} has the wrong width")
+                case ("embedding", Embedding() as table):
+                    require({table.width} == widths, "embedding has the wrong width")
+                case ("attention.q_norm" | "attention.k_norm", Norm()):
+                    pass
+                case _:
+                    raise CompilerBug(f"after {stage}: {leaf.path} holds {block.operator}")
+
+
+def _verify_leaf(leaf: Leaf, names: list[str], require: object) -> None:
+    seen = [name for block in leaf.blocks for name in block.modalities]
+    assert callable(require)
+    require(len(seen) == len(set(seen)) and set(seen) <= set(names), f"{leaf.path} has blocks that overlap")
+    require(len({block.name for block in leaf.blocks}) == len(leaf.blocks), f"{leaf.path} has two blocks of one name")
+    require(bool(leaf.blocks), f"{leaf.path} has no blocks")

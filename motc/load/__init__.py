@@ -1,0 +1,63 @@
+"""Text to module: the generated file, imported and filled."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from motc.driver import compile_ir, generate
+from motc.ir.model import Model
+from motc.plan import plan
+
+
+def load(
+    spec: str | Path,
+    *,
+    dense: bool = False,
+    set: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> nn.Module:
+    """The model a spec describes, or its dense twin, in train mode, initialised from `seed`.
+
+    `set` overrides the spec by dotted keys, as `--set` does. On `device="meta"` nothing is allocated or initialised.
+    Raises SpecError if the spec is wrong.
+    """
+    return instantiate(compile_ir(Path(spec), set, dense=dense), device=device, dtype=dtype, seed=seed)
+
+
+def instantiate(
+    model: Model, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
+) -> nn.Module:
+    """The module of a final IR."""
+    source = generate(model)
+    module = import_source(source)
+    with torch.device("meta"):
+        network = cast(nn.Module, getattr(module, plan(model).class_name)()).to(dtype)
+    if torch.device(device).type == "meta":
+        return network
+    network = network.to_empty(device=device)
+    cast(Any, network).init_weights(seed)
+    return network
+
+
+def import_source(source: str) -> ModuleType:
+    """A module made of generated text; each call makes new classes, so compiled models do not share recompile limits."""
+    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    name = f"motc_generated_{digest}_{sum(key.startswith('motc_generated_') for key in sys.modules)}"
+    filename = f"<{name}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    module = ModuleType(name)
+    module.__file__ = filename
+    sys.modules[name] = module
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module

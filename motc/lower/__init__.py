@@ -1,0 +1,5 @@
+"""Spec to IR."""
+
+from motc.lower.lower import lower
+
+__all__ = ["lower"]

@@ -1,0 +1,92 @@
+"""A group's blocks, once its partition is known: their parameters, names, and what disagrees."""
+
+from __future__ import annotations
+
+from motc.ir.model import Block, Leaf, Linear, Norm, Operator
+from motc.ir.partition import Partition
+from motc.schema import Checked
+from motc.source import Diagnostic, Span
+
+DIFFERENCES = {
+    "in_features": "width or hidden size",
+    "out_features": "width or hidden size",
+    "bias": "bias",
+    "kind": "norm kind",
+    "eps": "eps",
+    "shape": "width",
+    "vocab": "vocabulary",
+    "width": "width",
+}
+
+
+class LeafBuilder:
+    """Builds leaves for one spec and remembers which disagreements have been told."""
+
+    def __init__(self, checked: Checked, towers: Partition, tower_names: dict[tuple[str, ...], str]) -> None:
+        self.checked = checked
+        self.towers = towers
+        self.tower_names = tower_names
+        self.errors: list[Diagnostic] = []
+        self._told: set[tuple[str, tuple[str, ...]]] = set()
+
+    def build(self, path: str, partition: Partition, operators: dict[str, Operator | None]) -> Leaf | None:
+        """The leaf at `path`, or None where no modality has parameters there."""
+        blocks = []
+        for names in partition.blocks:
+            owner = operators[names[0]]
+            differing = next((name for name in names if operators[name] != owner), None)
+            if differing is not None:
+                self._disagree(path, names[0], differing, owner, operators[differing])
+            elif owner is not None:
+                name = "" if len(partition.blocks) == 1 else self._block_name(names)
+                blocks.append(Block(name=name, modalities=names, operator=owner))
+        self._check_names(path, blocks)
+        return Leaf(path=path, blocks=tuple(blocks)) if blocks else None
+
+    def _block_name(self, names: tuple[str, ...]) -> str:
+        return self.tower_names.get(names) or "_".join(names)
+
+    def _check_names(self, path: str, blocks: list[Block]) -> None:
+        seen: dict[str, Block] = {}
+        for block in blocks:
+            twin = seen.setdefault(block.name, block)
+            if twin is not block and ("clash", (block.name,)) not in self._told:
+                self._told.add(("clash", (block.name,)))
+                message = f"two blocks of {path} would both be called `{block.name}`"
+                way_out = "rename a modality or a tower"
+                self.errors.append(
+                    Diagnostic(code="MOT047", message=message, span=self.checked.span("modalities"), help=way_out)
+                )
+
+    def _disagree(self, path: str, a: str, b: str, one: Operator | None, other: Operator | None) -> None:
+        section = path.split(".")[0]
+        key = (section, (a, b))
+        if key in self._told:
+            return
+        self._told.add(key)
+        message = f"{path} is shared by {a} and {b}, but they need different ones: {_difference(one, other)}"
+        here, there = self._tower_span(b), self._tower_span(a)
+        related = () if there == here else ((f"{a} is declared here", there),)
+        way_out = f"untie {path} between them, or give both the same"
+        self.errors.append(Diagnostic(code="MOT046", message=message, span=here, help=way_out, related=related))
+
+    def _tower_span(self, modality: str) -> Span:
+        block = self.towers.block_of(modality)
+        for name, tower in self.checked.spec.towers.items():
+            if set(tower.modalities) == set(block):
+                return self.checked.span("towers", name)
+        return self.checked.span("modalities", modality)
+
+
+def _difference(one: Operator | None, other: Operator | None) -> str:
+    if one is None or other is None:
+        return "one of them has none"
+    if isinstance(one, Linear) and isinstance(other, Linear) and one.bias != other.bias:
+        return "with and without a bias"
+    if isinstance(one, Norm) and isinstance(other, Norm) and one.kind != other.kind:
+        return f"{one.kind} and {other.kind}"
+    for field, words in DIFFERENCES.items():
+        left, right = getattr(one, field, None), getattr(other, field, None)
+        if left != right:
+            return f"{words} {left} and {right}"
+    return f"{one} and {other}"

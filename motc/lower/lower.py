@@ -1,0 +1,249 @@
+"""Spec to IR: names, selectors, defaults and shapes are settled here, and whatever does not fit is told."""
+
+from __future__ import annotations
+
+from motc.ir.model import GATED, Attention, Ffn, Layer, Leaf, Modality, Model, Operator, Rope, Segment
+from motc.ir.partition import Partition
+from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
+from motc.lower.leaf import LeafBuilder
+from motc.lower.selectors import LAYER_PATHS
+from motc.lower.untie import Untied, resolve_untie
+from motc.schema import Checked, Spec
+from motc.schema.spec import TowerSpec
+from motc.source import Diagnostic, Span, SpecError
+
+
+def lower(checked: Checked, *, dense: bool = False) -> Model:
+    """The model a spec describes; with `dense`, its dense twin: no towers, and nothing untied but the ends.
+
+    Raises SpecError with every diagnostic found.
+    """
+    spec = checked.spec
+    errors: list[Diagnostic] = []
+    towers, tower_names, tower_specs = _towers(checked, errors)
+    heads = _heads(checked, errors)
+    own_vocab = _vocabularies(checked, errors)
+    if errors:
+        raise SpecError(*errors)
+    attrs = {name: attributes(spec, None if dense else tower_specs.get(name)) for name in towers.universe}
+    untied = resolve_untie(checked, towers, _present(spec, attrs, heads, dense), errors, dense=dense)
+    if errors:
+        raise SpecError(*sorted(errors, key=_position))
+
+    builder = LeafBuilder(checked, towers, {} if dense else tower_names)
+    segments = _segments(spec, untied, attrs, heads, builder)
+    ends = _ends(checked, untied, attrs, own_vocab, builder)
+    if len({a.width for a in attrs.values()}) > 1 and own_vocab:
+        message = "towers of different widths need one shared vocabulary: a head reads the states of other modalities"
+        span = checked.span("modalities")
+        builder.errors.append(Diagnostic(code="MOT048", message=message, span=span, help="set the model's `vocab`"))
+    if builder.errors:
+        raise SpecError(*sorted(builder.errors, key=_position))
+
+    embedding, final_norm, head = ends
+    assert embedding is not None and segments is not None
+    modalities = tuple(
+        Modality(name=name, width=attrs[name].width, vocab=modality.vocab) for name, modality in spec.modalities.items()
+    )
+    return Model(
+        name=spec.model,
+        modalities=modalities,
+        towers=Partition.one(towers.universe) if dense else towers,
+        vocab=None if own_vocab else spec.vocab,
+        tied_embedding=spec.embedding.tied,
+        embedding=embedding,
+        segments=segments,
+        final_norm=final_norm,
+        head=head,
+        stream=Partition.one(towers.universe),
+        span=checked.tree.span,
+    )
+
+
+def _position(diagnostic: Diagnostic) -> tuple[str, int]:
+    return (diagnostic.span.source.name, diagnostic.span.start) if diagnostic.span else ("", 0)
+
+
+def _towers(
+    checked: Checked, errors: list[Diagnostic]
+) -> tuple[Partition, dict[tuple[str, ...], str], dict[str, TowerSpec]]:
+    """The towers' partition, the name of each block, and each modality's tower."""
+    names = tuple(checked.spec.modalities)
+    owner: dict[str, str] = {}
+    for tower_name, tower in checked.spec.towers.items():
+        for index, modality in enumerate(tower.modalities):
+            span = checked.span("towers", tower_name, "modalities", index)
+            if modality not in names:
+                way_out = f"modalities: {', '.join(names)}"
+                errors.append(Diagnostic(code="MOT044", message=f"no modality `{modality}`", span=span, help=way_out))
+            elif modality in owner:
+                message = f"`{modality}` is in two towers: {owner[modality]} and {tower_name}"
+                related: tuple[tuple[str, Span], ...] = ()
+                if owner[modality] != tower_name:
+                    related = (("the other one", checked.span("towers", owner[modality])),)
+                errors.append(
+                    Diagnostic(code="MOT045", message=message, span=span, help="keep it in one", related=related)
+                )
+            else:
+                owner[modality] = tower_name
+    blocks = {modality: owner.get(modality, modality) for modality in names}
+    for modality in names:
+        if modality not in owner and modality in checked.spec.towers:
+            message = f"tower `{modality}` has the name of a modality that is not in it"
+            span = checked.span("towers", modality)
+            errors.append(Diagnostic(code="MOT045", message=message, span=span, help="rename the tower"))
+            return Partition.each(names), {}, {}
+    grouped: dict[str, list[str]] = {}
+    for modality, tower_name in blocks.items():
+        grouped.setdefault(tower_name, []).append(modality)
+    tower_names = {tuple(block): tower_name for tower_name, block in grouped.items()}
+    specs = {modality: checked.spec.towers[tower] for modality, tower in owner.items()}
+    return Partition.of(names, grouped.values()), tower_names, specs
+
+
+def _heads(checked: Checked, errors: list[Diagnostic]) -> Heads:
+    spec = checked.spec
+    heads = spec.attention.heads
+    kv_heads = spec.attention.kv_heads or heads
+    if heads % kv_heads:
+        message = f"{heads} heads cannot share {kv_heads} kv_heads evenly"
+        span = checked.span("attention", "kv_heads")
+        errors.append(Diagnostic(code="MOT050", message=message, span=span, help="kv_heads must divide heads"))
+    if spec.attention.head_dim is None and spec.width % heads:
+        message = f"width {spec.width} is not a multiple of {heads} heads"
+        related = (("the width", checked.span("width")),)
+        way_out = "change either, or give head_dim"
+        span = checked.span("attention", "heads")
+        errors.append(Diagnostic(code="MOT051", message=message, span=span, help=way_out, related=related))
+    head_dim = spec.attention.head_dim or max(1, spec.width // heads)
+    if spec.attention.rope and head_dim % 2:
+        message = f"rope rotates pairs, so head_dim must be even, not {head_dim}"
+        place = "head_dim" if spec.attention.head_dim else "heads"
+        span = checked.span("attention", place)
+        errors.append(Diagnostic(code="MOT052", message=message, span=span, help="use an even head_dim, or rope = none"))
+    return Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+
+
+def _vocabularies(checked: Checked, errors: list[Diagnostic]) -> bool:
+    """Whether each modality has a vocabulary of its own; either all have one, or all share the model's."""
+    spec = checked.spec
+    without = [name for name, modality in spec.modalities.items() if modality.vocab is None]
+    if spec.vocab is None and without:
+        message = f"modality `{without[0]}` has no vocabulary"
+        span = checked.span("modalities", without[0])
+        errors.append(
+            Diagnostic(code="MOT049", message=message, span=span, help="give it a vocab, or the model one for all")
+        )
+    elif spec.vocab is not None and len(without) < len(spec.modalities):
+        owner = next(name for name, modality in spec.modalities.items() if modality.vocab is not None)
+        message = f"modality `{owner}` has a vocabulary of its own, and the model has one for all"
+        related = (("the model's", checked.span("vocab")),)
+        span = checked.span("modalities", owner)
+        errors.append(
+            Diagnostic(code="MOT049", message=message, span=span, help="keep one of the two", related=related)
+        )
+    return spec.vocab is None
+
+
+def _present(spec: Spec, attrs: dict[str, Attributes], heads: Heads, dense: bool) -> frozenset[str]:
+    """The paths some modality has parameters at. The twin answers for the whole spec, so selectors still match."""
+    every = list(attrs.values())
+    if dense:
+        every += [attributes(spec, tower) for tower in spec.towers.values()]
+    paths = {path for path in LAYER_PATHS for a in every if operator(path, a, heads)}
+    paths.add("embedding")
+    if not spec.embedding.tied:
+        paths.add("head")
+    if _has_final_norm(spec):
+        paths.add("final_norm")
+    return frozenset(paths)
+
+
+def _has_final_norm(spec: Spec) -> bool:
+    return spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
+
+
+def _segments(
+    spec: Spec, untied: Untied, attrs: dict[str, Attributes], heads: Heads, builder: LeafBuilder
+) -> tuple[Segment, ...] | None:
+    operators = {path: {name: operator(path, a, heads) for name, a in attrs.items()} for path in LAYER_PATHS}
+    kinds = tuple(a.ffn_kind for a in attrs.values())
+    built: dict[tuple[Partition, ...], Layer | None] = {}
+    segments = []
+    for first, last, partitions in untied.runs:
+        if partitions not in built:
+            built[partitions] = _layer(spec, partitions, operators, kinds, heads, builder)
+        layer = built[partitions]
+        if layer is not None:
+            segments.append(Segment(first=first, last=last, layer=layer))
+    return tuple(segments)
+
+
+def _layer(
+    spec: Spec,
+    partitions: tuple[Partition, ...],
+    operators: dict[str, dict[str, Operator | None]],
+    kinds: tuple[str, ...],
+    heads: Heads,
+    builder: LeafBuilder,
+) -> Layer | None:
+    before = len(builder.errors)
+    leaf: dict[str, Leaf | None] = {
+        path: builder.build(path, partition, operators[path])
+        for path, partition in zip(LAYER_PATHS, partitions, strict=True)
+    }
+    up = dict(zip(LAYER_PATHS, partitions, strict=True))["ffn.up"]
+    for block in up.blocks:  # the activation belongs to the hidden vector that `up` makes
+        kind_of = dict(zip(operators["ffn.up"], kinds, strict=True))
+        if len({kind_of[name] for name in block} - GATED) > 1 or len({kind_of[name] for name in block} & GATED) > 1:
+            differing = next(name for name in block if kind_of[name] != kind_of[block[0]])
+            message = f"ffn.up is shared by {block[0]} and {differing}, but their FFNs are {kind_of[block[0]]} and {kind_of[differing]}"
+            span = builder.checked.span("towers")
+            builder.errors.append(Diagnostic(code="MOT046", message=message, span=span, help="untie ffn between them"))
+    rope = spec.attention.rope
+    q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
+    norm, ffn_norm, ffn_up, down = (leaf[path] for path in ("attention.norm", "ffn.norm", "ffn.up", "ffn.down"))
+    if len(builder.errors) > before:
+        return None
+    assert q and k and v and out and norm and ffn_norm and ffn_up and down
+    attention = Attention(
+        heads=heads.heads,
+        kv_heads=heads.kv_heads,
+        head_dim=heads.head_dim,
+        mask=spec.attention.mask,
+        rope=None if rope is None else Rope(theta=float(rope.theta), pairing=rope.pairing),
+        q=q,
+        k=k,
+        v=v,
+        out=out,
+        q_norm=leaf["attention.q_norm"],
+        k_norm=leaf["attention.k_norm"],
+        norm=norm,
+    )
+    ffn = Ffn(kinds=tuple(kinds), gate=leaf["ffn.gate"], up=ffn_up, down=down, norm=ffn_norm)  # type: ignore[arg-type]
+    return Layer(placement=spec.norm.placement, attention=attention, ffn=ffn)
+
+
+def _ends(
+    checked: Checked, untied: Untied, attrs: dict[str, Attributes], own_vocab: bool, builder: LeafBuilder
+) -> tuple[Leaf | None, Leaf | None, Leaf | None]:
+    spec = checked.spec
+    heads = Heads(heads=1, kv_heads=1, head_dim=1)  # no end depends on them
+    found: dict[str, Leaf | None] = {"head": None, "final_norm": None}
+    for path in ("embedding", "head"):
+        if path == "head" and spec.embedding.tied:
+            continue
+        partition = Partition.each(attrs) if own_vocab else untied.ends[path]
+        operators: dict[str, Operator | None] = {
+            name: end_operator(path, a.width, spec.modalities[name].vocab or spec.vocab or 0)
+            for name, a in attrs.items()
+        }
+        names = builder.tower_names
+        if own_vocab:  # a vocabulary is the modality's, whatever its tower is called
+            builder.tower_names = {}
+        found[path] = builder.build(path, partition, operators)
+        builder.tower_names = names
+    if _has_final_norm(spec):
+        norms = {name: operator("final_norm", a, heads) for name, a in attrs.items()}
+        found["final_norm"] = builder.build("final_norm", untied.ends["final_norm"], norms)
+    return found["embedding"], found["final_norm"], found["head"]

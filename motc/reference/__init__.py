@@ -1,0 +1,21 @@
+"""The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
+
+from motc.reference.model import (
+    ReferenceConfig,
+    ReferenceLayer,
+    ReferenceLoss,
+    ReferenceNorm,
+    reference_forward,
+    reference_hidden,
+    reference_loss,
+)
+
+__all__ = [
+    "ReferenceConfig",
+    "ReferenceLayer",
+    "ReferenceLoss",
+    "ReferenceNorm",
+    "reference_forward",
+    "reference_hidden",
+    "reference_loss",
+]

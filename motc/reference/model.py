@@ -1,0 +1,299 @@
+"""Mixture-of-Transformers by boolean masks: the plain meaning, for checking against, with no care for speed.
+
+Algorithm 1 of "Mixture-of-Transformers" (arXiv 2411.04996), generalised: every parameter group may be shared or untied
+between modalities in its own way, norms may stand before, after or at the end of a sublayer, and towers may differ in
+width. Tokens of modality m are held as [n_m, width_m], in order of batch row, then position. The dense model is the
+case of one modality, or of one prefix for all modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, assert_never
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motc.reference.operators import (
+    Parameters,
+    Streams,
+    at_least_float32,
+    default_positions,
+    linear,
+    rotate,
+    to_sequence,
+)
+
+Prefixes = Mapping[str, str]
+"""Modality to the prefix of its parameters' names; a modality that lacks the group is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceNorm:
+    """What a norm computes; its weight (and bias) are looked up by name."""
+
+    kind: Literal["rms", "layer"]
+    eps: float
+
+
+Norms = Mapping[str, ReferenceNorm]
+"""Modality to its norm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceLayer:
+    """One layer's settings, the kind of each modality's FFN, and where each group's parameters and norms are found.
+
+    `prefixes` and `norms` are keyed by group: attention.q, .k, .v, .out, .q_norm, .k_norm, .norm, ffn.gate, .up, .down,
+    .norm. Groups no modality has may be left out.
+    """
+
+    placement: Literal["pre", "post", "sublayer_output"]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mask: Literal["causal", "full"]
+    rope_theta: float | None
+    rope_pairing: Literal["half", "interleaved"] = "half"
+    ffn_kinds: Mapping[str, Literal["swiglu", "geglu", "gelu", "relu2"]]
+    prefixes: Mapping[str, Prefixes]
+    norms: Mapping[str, Norms]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceConfig:
+    """A whole model. `own_vocabularies`: ids are local to each modality, and logits are one tensor per modality.
+
+    `head` is None where it is tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
+    """
+
+    modalities: tuple[str, ...]
+    own_vocabularies: bool
+    layers: tuple[ReferenceLayer, ...]
+    embedding: Prefixes
+    head: Prefixes | None
+    final_norm_prefixes: Prefixes
+    final_norms: Norms
+
+
+class ReferenceLoss(NamedTuple):
+    """The mean over all counted targets, and over those of each modality (0 where there are none)."""
+
+    total: Tensor
+    by_modality: dict[str, Tensor]
+
+
+def reference_forward(
+    config: ReferenceConfig,
+    parameters: Parameters,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    position_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> Tensor | dict[str, Tensor]:
+    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros at padding."""
+    hidden = reference_hidden(config, parameters, input_ids, modality_ids, position_ids, document_ids)
+    head = config.embedding if config.head is None else config.head
+    tokens = token_masks(config, modality_ids)
+    if not config.own_vocabularies:
+        return to_sequence({m: linear(parameters, head[m], hidden[m]) for m in config.modalities}, tokens)
+    return {
+        target: to_sequence({m: linear(parameters, head[target], hidden[m]) for m in config.modalities}, tokens)
+        for target in config.modalities
+    }
+
+
+def reference_loss(
+    config: ReferenceConfig,
+    parameters: Parameters,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    position_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> ReferenceLoss:
+    """Next-token cross-entropy. A target counts if it and the token before it are real and of one document."""
+    logits = reference_forward(config, parameters, input_ids, modality_ids, position_ids, document_ids)
+    counted = (modality_ids[:, :-1] >= 0) & (modality_ids[:, 1:] >= 0)
+    if document_ids is not None:
+        counted = counted & (document_ids[:, :-1] == document_ids[:, 1:])
+    sums, counts = {}, {}
+    for index, modality in enumerate(config.modalities):
+        here = counted & (modality_ids[:, 1:] == index)
+        predicted = (logits[modality] if isinstance(logits, dict) else logits)[:, :-1][here]
+        log_probabilities = F.log_softmax(at_least_float32(predicted), dim=-1)
+        sums[modality] = -log_probabilities.gather(-1, input_ids[:, 1:][here][:, None]).sum()
+        counts[modality] = int(here.sum())
+    by_modality = {modality: sums[modality] / max(1, counts[modality]) for modality in config.modalities}
+    total = torch.stack([sums[modality] for modality in config.modalities]).sum() / max(1, sum(counts.values()))
+    return ReferenceLoss(total, by_modality)
+
+
+def reference_hidden(
+    config: ReferenceConfig,
+    parameters: Parameters,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    position_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> Streams:
+    """The vectors the head sees: after every layer and the final norm."""
+    tokens = token_masks(config, modality_ids)
+    if position_ids is None:
+        position_ids = default_positions(modality_ids, document_ids)
+    position_ids = position_ids.expand(modality_ids.shape)
+    x = {m: parameters[config.embedding[m] + ".weight"][input_ids[tokens[m]]] for m in config.modalities}
+    for layer in config.layers:
+        x = layer_forward(layer, parameters, x, tokens, position_ids, visibility(layer, modality_ids, document_ids))
+    return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
+
+
+def layer_forward(
+    layer: ReferenceLayer,
+    parameters: Parameters,
+    x: Streams,
+    tokens: dict[str, Tensor],
+    position_ids: Tensor,
+    visible: Tensor,
+) -> Streams:
+    """Attention, then the feed-forward, each with its residual and its norm."""
+
+    def attend(a: Streams) -> Streams:
+        return attention(layer, parameters, a, tokens, position_ids, visible)
+
+    def feed(a: Streams) -> Streams:
+        return feed_forward(layer, parameters, a)
+
+    return sublayer(layer, "ffn.norm", parameters, sublayer(layer, "attention.norm", parameters, x, attend), feed)
+
+
+def sublayer(
+    layer: ReferenceLayer,
+    norm: str,
+    parameters: Parameters,
+    x: Streams,
+    function: Callable[[Streams], Streams],
+) -> Streams:
+    """x + f(norm(x)), norm(x + f(x)), or Algorithm 1's x + norm(f(x))."""
+
+    def normed(a: Streams) -> Streams:
+        return normalise(layer.prefixes[norm], layer.norms[norm], parameters, a)
+
+    match layer.placement:
+        case "pre":
+            return add(x, function(normed(x)))
+        case "post":
+            return normed(add(x, function(x)))
+        case "sublayer_output":
+            return add(x, normed(function(x)))
+        case _:
+            assert_never(layer.placement)
+
+
+def attention(
+    layer: ReferenceLayer,
+    parameters: Parameters,
+    x: Streams,
+    tokens: dict[str, Tensor],
+    position_ids: Tensor,
+    visible: Tensor,
+) -> Streams:
+    """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output."""
+    q = project(layer, "q", layer.heads, parameters, x, tokens)
+    k = project(layer, "k", layer.kv_heads, parameters, x, tokens)
+    v = project(layer, "v", layer.kv_heads, parameters, x, tokens)
+    if layer.rope_theta is not None:
+        q = rotate(q, position_ids, layer.rope_theta, layer.rope_pairing)
+        k = rotate(k, position_ids, layer.rope_theta, layer.rope_pairing)
+    outputs = []
+    for head in range(layer.heads):
+        kv_head = head * layer.kv_heads // layer.heads
+        scores = q[:, :, head] @ k[:, :, kv_head].transpose(1, 2) * layer.head_dim**-0.5
+        # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
+        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, dim=-1) * visible
+        outputs.append(weights @ v[:, :, kv_head])
+    a = torch.cat(outputs, dim=-1)
+    return {m: linear(parameters, prefix, a[tokens[m]]) for m, prefix in layer.prefixes["attention.out"].items()}
+
+
+def project(
+    layer: ReferenceLayer, name: str, heads: int, parameters: Parameters, x: Streams, tokens: dict[str, Tensor]
+) -> Tensor:
+    """Queries, keys or values of every token, normed where its modality norms them, in sequence order.
+
+    [B, S, heads, head_dim], zeros at padding.
+    """
+    prefixes = layer.prefixes[f"attention.{name}"]
+    projected = {
+        m: linear(parameters, prefix, x[m]).reshape(-1, heads, layer.head_dim) for m, prefix in prefixes.items()
+    }
+    group = f"attention.{name}_norm"
+    normed = normalise(layer.prefixes.get(group, {}), layer.norms.get(group, {}), parameters, projected)
+    return to_sequence(normed, tokens)
+
+
+def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams) -> Streams:
+    """Each modality's own feed-forward, of its own kind."""
+    outputs = {}
+    for modality, tokens in x.items():
+        up = linear(parameters, layer.prefixes["ffn.up"][modality], tokens)
+        kind = layer.ffn_kinds[modality]
+        match kind:
+            case "swiglu":
+                inner = F.silu(linear(parameters, layer.prefixes["ffn.gate"][modality], tokens)) * up
+            case "geglu":
+                inner = F.gelu(linear(parameters, layer.prefixes["ffn.gate"][modality], tokens)) * up
+            case "gelu":
+                inner = F.gelu(up)
+            case "relu2":
+                inner = F.relu(up) ** 2
+            case _:
+                assert_never(kind)
+        outputs[modality] = linear(parameters, layer.prefixes["ffn.down"][modality], inner)
+    return outputs
+
+
+def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Streams) -> Streams:
+    """Each modality's norm over the last dimension; modalities without one pass through. Statistics in float32."""
+    outputs = dict(x)
+    for modality, prefix in prefixes.items():
+        norm, weight = norms[modality], parameters[prefix + ".weight"]
+        wide = at_least_float32(x[modality])
+        match norm.kind:
+            case "rms":
+                scaled = wide / (wide.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+                outputs[modality] = scaled.to(x[modality].dtype) * weight
+            case "layer":
+                centred = wide - wide.mean(-1, keepdim=True)
+                scaled = centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+                outputs[modality] = scaled.to(x[modality].dtype) * weight + parameters[prefix + ".bias"]
+            case _:
+                assert_never(norm.kind)
+    return outputs
+
+
+def token_masks(config: ReferenceConfig, modality_ids: Tensor) -> dict[str, Tensor]:
+    """Modality to a boolean mask [B, S] of its tokens."""
+    return {modality: modality_ids == index for index, modality in enumerate(config.modalities)}
+
+
+def add(x: Streams, y: Streams) -> Streams:
+    return {modality: x[modality] + y[modality] for modality in x}
+
+
+def visibility(layer: ReferenceLayer, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """[B, S, S]: whether the token of the row sees the token of the column."""
+    length = modality_ids.shape[1]
+    real = modality_ids >= 0
+    visible = real[:, :, None] & real[:, None, :]
+    if document_ids is not None:
+        visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
+    match layer.mask:
+        case "causal":
+            return visible & torch.ones(length, length, dtype=torch.bool, device=visible.device).tril()
+        case "full":
+            return visible
+        case _:
+            assert_never(layer.mask)

@@ -1,0 +1,61 @@
+"""The reference's small operations, each as its definition says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+
+Parameters = Mapping[str, Tensor]
+Streams = dict[str, Tensor]
+"""Modality to its tokens' vectors, [n_m, width_m]."""
+
+
+def rotate(x: Tensor, position_ids: Tensor, theta: float, pairing: Literal["half", "interleaved"]) -> Tensor:
+    """Rotary positions (RoFormer) on [B, S, heads, head_dim]; angles in float32."""
+    head_dim = x.shape[-1]
+    frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2, device=x.device).float() / head_dim)
+    angles = position_ids[:, :, None].float() * frequencies
+    cos, sin = angles.cos().to(x.dtype)[:, :, None], angles.sin().to(x.dtype)[:, :, None]
+    match pairing:
+        case "half":
+            a, b = x[..., : head_dim // 2], x[..., head_dim // 2 :]
+            return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+        case "interleaved":
+            a, b = x[..., 0::2], x[..., 1::2]
+            return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+        case _:
+            assert_never(pairing)
+
+
+def linear(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
+    """A matrix product, with a bias where the parameters hold one."""
+    y = x @ parameters[prefix + ".weight"].T
+    return y + parameters[prefix + ".bias"] if prefix + ".bias" in parameters else y
+
+
+def to_sequence(x: Streams, tokens: dict[str, Tensor]) -> Tensor:
+    """The modalities' vectors [n_m, ...] back at their places in [B, S, ...]; zeros at padding."""
+    first = next(iter(x))
+    sequence = x[first].new_zeros(*tokens[first].shape, *x[first].shape[1:])
+    for modality, vectors in x.items():
+        sequence[tokens[modality]] = vectors
+    return sequence
+
+
+def default_positions(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """0, 1, 2 ... along each row, starting again wherever the document changes; padding counts."""
+    rows, length = modality_ids.shape
+    positions = [[0] * length for _ in range(rows)]
+    documents = [[0] * length] * rows if document_ids is None else document_ids.tolist()
+    for row in range(rows):
+        for column in range(1, length):
+            if documents[row][column] == documents[row][column - 1]:
+                positions[row][column] = positions[row][column - 1] + 1
+    return torch.tensor(positions, dtype=torch.int64, device=modality_ids.device).reshape(rows, length)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

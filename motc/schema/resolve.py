@@ -1,0 +1,126 @@
+"""One tree from a spec and the specs it extends, with overrides from the command line on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from pathlib import Path
+from typing import Any
+
+from motc.source import Diagnostic, SourceFile, Span, SpecError
+from motc.syntax import read, read_file
+from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
+
+MAX_DEPTH = 20
+
+
+def resolve(path: Path, overrides: MappingType[str, Any] | None = None) -> Mapping:
+    """Read `path`, merge it over what it extends, then set `overrides` (dotted key to value).
+
+    Raises SpecError for unreadable files, cycles in `extends`, and overrides that name no place.
+    """
+    tree = _with_bases(path, ())
+    for key, value in (overrides or {}).items():
+        tree = _override(tree, key, value)
+    return tree
+
+
+def _with_bases(path: Path, chain: tuple[Path, ...]) -> Mapping:
+    tree = _normalise(read(read_file(path)))
+    base = next((entry for entry in tree.entries if entry.key == "extends"), None)
+    if base is None:
+        return tree
+    tree = Mapping(entries=tuple(entry for entry in tree.entries if entry.key != "extends"), span=tree.span)
+    span = base.value.span
+    if not isinstance(base.value, Scalar) or not isinstance(base.value.value, str):
+        raise SpecError(
+            Diagnostic(code="MOT030", message="`extends` takes the path of one spec", span=span, help='extends "base.mot"')
+        )
+    chain = (*chain, path.resolve())
+    target = path.parent / base.value.value
+    if _real(target, span) in chain:
+        raise SpecError(
+            Diagnostic(code="MOT031", message=f"`extends` leads back to {target.name}", span=span, help="break the cycle")
+        )
+    if len(chain) > MAX_DEPTH:
+        raise SpecError(
+            Diagnostic(code="MOT031", message=f"more than {MAX_DEPTH} specs extend each other", span=span, help="merge some")
+        )
+    try:
+        return _merge(_with_bases(target, chain), tree)
+    except SpecError as error:
+        first = error.diagnostics[0]
+        if first.span is None:  # the base itself could not be read: say where it was asked for
+            raise SpecError(
+                Diagnostic(code=first.code, message=first.message, span=span, help=first.help)
+            ) from None
+        raise
+
+
+def _real(path: Path, span: Span) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SpecError(
+            Diagnostic(code="MOT002", message=f"cannot read the base spec: {error}", span=span, help="check the path")
+        ) from None
+
+
+def _normalise(tree: Mapping) -> Mapping:
+    """Lists of modalities become mappings and a lone `untie` a list, so that trees can be merged."""
+    entries = []
+    for entry in tree.entries:
+        value = entry.value
+        if entry.key == "modalities" and isinstance(value, Sequence):
+            names = [item for item in value.items if isinstance(item, Scalar) and isinstance(item.value, str)]
+            if len({item.value for item in names}) == len(value.items):
+                empty = [
+                    Entry(key=str(item.value), key_span=item.span, value=Mapping(entries=(), span=item.span))
+                    for item in names
+                ]
+                value = Mapping(entries=tuple(empty), span=value.span)
+        if entry.key == "untie" and not isinstance(value, Sequence):
+            value = Sequence(items=(value,), span=value.span)
+        entries.append(Entry(key=entry.key, key_span=entry.key_span, value=value))
+    return Mapping(entries=tuple(entries), span=tree.span)
+
+
+def _merge(base: Mapping, over: Mapping) -> Mapping:
+    """`over` on top of `base`: mappings key by key, statements of `untie` after the base's, anything else replaced."""
+    replaced = {entry.key: entry for entry in over.entries}
+    entries = []
+    for entry in base.entries:
+        new = replaced.pop(entry.key, None)
+        if new is None:
+            entries.append(entry)
+            continue
+        value: Node = new.value
+        if isinstance(entry.value, Mapping) and isinstance(new.value, Mapping):
+            value = _merge(entry.value, new.value)
+        elif entry.key == "untie" and isinstance(entry.value, Sequence) and isinstance(new.value, Sequence):
+            value = Sequence(items=entry.value.items + new.value.items, span=new.value.span)
+        entries.append(Entry(key=new.key, key_span=new.key_span, value=value))
+    entries.extend(replaced.values())
+    return Mapping(entries=tuple(entries), span=over.span)
+
+
+def _override(tree: Mapping, key: str, value: Any) -> Mapping:
+    text = f"{key}={value}"
+    source = SourceFile("--set", text)
+    steps = key.split(".")
+    if not all(steps) or not isinstance(value, str | int | float | bool | None):
+        raise SpecError(
+            Diagnostic(
+                code="MOT032",
+                message=f"cannot set {text!r}",
+                span=None,
+                help="a dotted key of the spec and a plain value, such as attention.heads=8",
+            )
+        )
+    key_span = Span(source, 0, len(key))
+    node: Node = Scalar(value=value, span=Span(source, len(key) + 1, len(text)))
+    for step in reversed(steps):
+        entry = Entry(key=step, key_span=key_span, value=node)
+        node = Mapping(entries=(entry,), span=key_span)
+    assert isinstance(node, Mapping)
+    merged = _merge(tree, node)
+    return Mapping(entries=merged.entries, span=tree.span)

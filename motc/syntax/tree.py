@@ -1,0 +1,51 @@
+"""The positioned tree both syntaxes are read to: scalars, sequences and mappings that know where they stand.
+
+The tree has the shape of the YAML form; the `.mot` form is read to the same shape:
+
+    model NAME { ... }                    model: NAME, and the body's statements as keys beside it
+    key = value                           key: value
+    attention { heads = 8, rope { } }     attention: {heads: 8, rope: {}}
+    modality text, image { vocab = 512 }  modalities: {text: {}, image: {vocab: 512}}
+    tower gen = vae { width = 512 }       towers: {gen: {modalities: [vae], width: 512}}
+    untie ffn as {a} {b, c} in layers 0..3
+                                          untie: [{groups: [ffn], as: [[a], [b, c]], layers: 0..3}]
+    extends "base.mot"                    extends: base.mot
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from motc.source import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalar:
+    value: str | int | float | bool | None
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    items: tuple[Node, ...]
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    key: str
+    key_span: Span = field(compare=False, repr=False)
+    value: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    entries: tuple[Entry, ...]
+    span: Span = field(compare=False, repr=False)
+
+    def get(self, key: str) -> Node | None:
+        """The value of `key`, or None."""
+        return next((entry.value for entry in self.entries if entry.key == key), None)
+
+
+Node = Scalar | Sequence | Mapping

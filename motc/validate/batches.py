@@ -1,0 +1,78 @@
+"""Random batches that visit the corners: padding anywhere, packed documents, absent modalities, given positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from motc.ir.model import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What forward and loss take, all int64 [B, S]."""
+
+    input_ids: Tensor
+    modality_ids: Tensor
+    position_ids: Tensor | None = None
+    document_ids: Tensor | None = None
+
+
+def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...]:
+    """Batches for comparing a module with the reference."""
+    count = len(model.modalities)
+    mixed = random_modalities(count, 2, 12, generator)
+    padded = random_modalities(count, 4, 14, generator)
+    padded[0, 9:] = -1
+    padded[1, :3] = -1
+    padded[1, 6:8] = -1
+    padded[2] = -1
+    positions = torch.randint(0, 40, mixed.shape, generator=generator)
+    documents = (torch.rand(padded.shape, generator=generator) < 0.3).long().cumsum(1)
+    batches = [
+        with_ids(model, mixed, generator),
+        with_ids(model, mixed, generator, position_ids=positions),
+        with_ids(model, padded, generator, document_ids=documents),
+        with_ids(model, random_modalities(count, 1, 1, generator), generator),
+        with_ids(model, torch.full((1, 3), -1), generator),
+    ]
+    for absent in range(count if count > 1 else 0):
+        others = random_modalities(count - 1, 2, 7, generator)
+        others = others + (others >= absent).long()
+        others[1, 5:] = -1
+        batches.append(with_ids(model, others, generator))
+    return tuple(batches)
+
+
+def random_modalities(count: int, rows: int, length: int, generator: torch.Generator) -> Tensor:
+    """Modality ids in [0, count)."""
+    return torch.randint(0, count, (rows, length), generator=generator)
+
+
+def with_ids(
+    model: Model,
+    modality_ids: Tensor,
+    generator: torch.Generator,
+    position_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> Batch:
+    """A batch of these modalities with random input ids, each within its modality's vocabulary."""
+    vocabularies = [vocabulary(model, modality.name) for modality in model.modalities]
+    sizes = torch.tensor([*vocabularies, min(vocabularies)])[modality_ids]  # padding, -1, meets the last
+    fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
+    return Batch(
+        input_ids=(fractions * sizes).long(),
+        modality_ids=modality_ids,
+        position_ids=position_ids,
+        document_ids=document_ids,
+    )
+
+
+def vocabulary(model: Model, modality: str) -> int:
+    """How many ids a modality's tokens have."""
+    own = model.modality(modality).vocab
+    found = model.vocab if own is None else own
+    assert found is not None, f"{modality} has no vocabulary"
+    return found

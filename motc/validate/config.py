@@ -1,0 +1,117 @@
+"""The IR in the hand-written reference's words: the only bridge between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar, assert_never
+
+from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm
+from motc.ir.names import parameter_prefix
+from motc.reference.model import ReferenceConfig, ReferenceLayer, ReferenceNorm
+
+Value = TypeVar("Value")
+
+
+def reference_config(model: Model) -> ReferenceConfig:
+    """The reference's settings for a model, with the parameter names the generated module has."""
+    modalities = tuple(modality.name for modality in model.modalities)
+    layers = (
+        _layer(segment.layer, index, modalities)
+        for segment in model.segments
+        for index in range(segment.first, segment.last + 1)
+    )
+    return ReferenceConfig(
+        modalities=modalities,
+        own_vocabularies=model.vocab is None,
+        layers=tuple(layers),
+        embedding=_prefixes(model.embedding, None),
+        head=_prefixes(model.head, None) if model.head else None,
+        final_norm_prefixes=_prefixes(model.final_norm, None) if model.final_norm else {},
+        final_norms=_norms(model.final_norm) if model.final_norm else {},
+    )
+
+
+def tower_config(model: Model, modality: str) -> ReferenceConfig:
+    """The dense model made of one modality's parameters: the only modality there is, with id 0."""
+    whole = reference_config(model)
+    layers = (
+        replace(
+            layer,
+            ffn_kinds=_only(modality, layer.ffn_kinds),
+            prefixes={path: _only(modality, found) for path, found in layer.prefixes.items()},
+            norms={path: _only(modality, found) for path, found in layer.norms.items()},
+        )
+        for layer in whole.layers
+    )
+    return replace(
+        whole,
+        modalities=(modality,),
+        layers=tuple(layers),
+        embedding=_only(modality, whole.embedding),
+        head=None if whole.head is None else _only(modality, whole.head),
+        final_norm_prefixes=_only(modality, whole.final_norm_prefixes),
+        final_norms=_only(modality, whole.final_norms),
+    )
+
+
+def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape."""
+    leaves = [(leaf, None) for leaf in model.ends()] + [
+        (leaf, index)
+        for segment in model.segments
+        for index in range(segment.first, segment.last + 1)
+        for leaf in segment.layer.leaves()
+    ]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for leaf, layer in leaves:
+        for block in leaf.blocks:
+            prefix = parameter_prefix(leaf, block, layer)
+            match block.operator:
+                case Linear(in_features=columns, out_features=rows, bias=bias):
+                    shapes[f"{prefix}.weight"] = (rows, columns)
+                    if bias:
+                        shapes[f"{prefix}.bias"] = (rows,)
+                case Norm(kind=kind, shape=shape):
+                    shapes[f"{prefix}.weight"] = shape
+                    if kind == "layer":
+                        shapes[f"{prefix}.bias"] = shape
+                case Embedding(vocab=rows, width=columns):
+                    shapes[f"{prefix}.weight"] = (rows, columns)
+                case _:
+                    assert_never(block.operator)
+    return shapes
+
+
+def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLayer:
+    attention = layer.attention
+    norms = (leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Norm))
+    return ReferenceLayer(
+        placement=layer.placement,
+        heads=attention.heads,
+        kv_heads=attention.kv_heads,
+        head_dim=attention.head_dim,
+        mask=attention.mask,
+        rope_theta=attention.rope.theta if attention.rope else None,
+        rope_pairing=attention.rope.pairing if attention.rope else "half",
+        ffn_kinds=dict(zip(modalities, layer.ffn.kinds, strict=True)),
+        prefixes={leaf.path: _prefixes(leaf, index) for leaf in layer.leaves()},
+        norms={leaf.path: _norms(leaf) for leaf in norms},
+    )
+
+
+def _prefixes(leaf: Leaf, layer: int | None) -> dict[str, str]:
+    return {m: parameter_prefix(leaf, block, layer) for block in leaf.blocks for m in block.modalities}
+
+
+def _norms(leaf: Leaf) -> dict[str, ReferenceNorm]:
+    found: dict[str, ReferenceNorm] = {}
+    for block in leaf.blocks:
+        assert isinstance(block.operator, Norm), f"{leaf.path} is no norm"
+        for modality in block.modalities:
+            found[modality] = ReferenceNorm(kind=block.operator.kind, eps=block.operator.eps)
+    return found
+
+
+def _only(modality: str, mapping: Mapping[str, Value]) -> dict[str, Value]:
+    return {modality: mapping[modality]} if modality in mapping else {}

@@ -1,0 +1,236 @@
+"""The laws a generated model obeys, each checked in float64 on random batches.
+
+Against the hand-written reference: outputs, losses and the gradients of all parameters; alone and with its dense twin:
+equal parameters give equal outputs, gradients of the blocks add up, one modality alone is the dense model of its tower,
+and padding, packing and a layout made beforehand change nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from motc.ir.model import Model
+from motc.reference.model import ReferenceConfig, reference_forward, reference_loss
+from motc.validate.batches import Batch, random_batches, random_modalities, with_ids
+from motc.validate.config import parameter_shapes, reference_config, tower_config
+from motc.validate.report import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Law, Report, Tensors, deviation, law
+from motc.validate.twin import twin_mismatch, twin_prefixes
+
+Outputs = tuple[Tensors, Tensors]
+"""Logits, and losses by modality with the total under its own name."""
+
+TOTAL = ".total"
+
+
+def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module: nn.Module, seed: int = 0) -> Report:
+    """Check a model's module, and that of its dense twin, against every law that applies.
+
+    The modules are left as they are: copies get random parameters, as initial norms and biases would hide mistakes.
+    Raises ValueError if a module's parameters are not all float64.
+    """
+    for module in (sparse_module, dense_module):
+        if any(parameter.dtype != torch.float64 for parameter in module.parameters()):
+            raise ValueError("validate needs modules in float64: load them with dtype=torch.float64")
+    generator = torch.Generator().manual_seed(seed)
+    sparse_module, dense_module = copy.deepcopy(sparse_module), copy.deepcopy(dense_module)
+    randomise(sparse_module, generator)
+    randomise(dense_module, generator)
+    names = [parameters_law(sparse, sparse_module), parameters_law(dense, dense_module, prefix="dense twin ")]
+    if not all(found.ok for found in names):
+        return Report(ok=False, laws=tuple(names), skipped=("all others: names or shapes of parameters are wrong",))
+    laws = [
+        *names,
+        *reference_laws(sparse, sparse_module, generator),
+        *reference_laws(dense, dense_module, generator, prefix="dense twin "),
+        single_modality_law(sparse, sparse_module, generator),
+        padding_law(sparse, sparse_module, generator),
+        documents_law(sparse, sparse_module, generator),
+        layout_law(sparse, sparse_module, generator),
+    ]
+    skipped: tuple[str, ...] = ()
+    if reason := twin_mismatch(sparse, dense):
+        skipped = (f"twin outputs: {reason}", f"twin gradients: {reason}")
+    else:
+        laws += twin_laws(sparse, dense, sparse_module, dense_module, generator)
+    return Report(ok=all(found.ok for found in laws), laws=tuple(laws), skipped=skipped)
+
+
+def parameters_law(model: Model, module: nn.Module, prefix: str = "") -> Law:
+    """The module has the parameters, by name and shape, that the model declares; the deviation counts the others."""
+    found = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    wrong = set(found.items()) ^ set(parameter_shapes(model).items())
+    return law(f"{prefix}parameters", [float(len(wrong))], 0.0)
+
+
+def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, prefix: str = "") -> list[Law]:
+    """The same logits, losses and gradients as the boolean-mask reference with the same parameters."""
+    config, parameters = reference_config(model), dict(module.named_parameters())
+    outputs, gradients = [], []
+    for batch in random_batches(model, generator):
+        found, expected = run(module, batch), run_reference(config, parameters, batch)
+        outputs += compare(found, expected)
+        weights = random_like(expected, generator)
+        gradients.append(
+            deviation(gradients_of(found, weights, parameters), gradients_of(expected, weights, parameters))
+        )
+    return [
+        law(f"{prefix}reference outputs", outputs, OUTPUT_TOLERANCE),
+        law(f"{prefix}reference gradients", gradients, GRADIENT_TOLERANCE),
+    ]
+
+
+def twin_laws(
+    sparse: Model, dense: Model, sparse_module: nn.Module, dense_module: nn.Module, generator: torch.Generator
+) -> list[Law]:
+    """With the dense twin's parameters in every block: its outputs; block gradients add up to its gradients."""
+    ours, theirs = dict(sparse_module.named_parameters()), dict(dense_module.named_parameters())
+    prefixes = twin_prefixes(sparse, dense)
+    twins = {name: prefixes[stem] + "." + kind for name in ours for stem, _, kind in [name.rpartition(".")]}
+    with torch.no_grad():
+        for name, twin in twins.items():
+            ours[name].copy_(theirs[twin])
+    outputs, gradients = [], []
+    for batch in random_batches(sparse, generator):
+        found, expected = run(sparse_module, batch), run(dense_module, batch)
+        outputs += compare(found, expected)
+        weights = random_like(expected, generator)
+        sums = {twin: torch.zeros_like(parameter) for twin, parameter in theirs.items()}
+        for name, gradient in gradients_of(found, weights, ours).items():
+            sums[twins[name]] += gradient
+        gradients.append(deviation(sums, gradients_of(expected, weights, theirs)))
+    return [
+        law("twin outputs", outputs, OUTPUT_TOLERANCE),
+        law("twin gradients", gradients, GRADIENT_TOLERANCE),
+    ]
+
+
+def single_modality_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """A batch of one modality only is what the dense model made of that modality's tower says."""
+    parameters, deviations = dict(module.named_parameters()), []
+    for index, modality in enumerate(model.modalities):
+        modality_ids = torch.full((2, 9), index)
+        modality_ids[1, 6:] = -1
+        batch = with_ids(model, modality_ids, generator)
+        alone = replace(batch, modality_ids=modality_ids.clamp(max=0))
+        logits, losses = run(module, batch)
+        expected, expected_losses = run_reference(tower_config(model, modality.name), parameters, alone)
+        if not isinstance(expected, Tensor):
+            assert not isinstance(logits, Tensor), "own vocabularies give a mapping"
+            logits = {modality.name: logits[modality.name]}
+        deviations.append(deviation(logits, expected))
+        deviations.append(deviation({key: losses[key] for key in expected_losses}, expected_losses))  # type: ignore[index]
+    return law("single modality", deviations, OUTPUT_TOLERANCE)
+
+
+def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """A row says the same with padding after it, beside longer rows, as it does alone; padding's logits are zero."""
+    lengths = (5, 11, 1, 8)
+    modality_ids = random_modalities(len(model.modalities), len(lengths), max(lengths) + 2, generator)
+    for row, length in enumerate(lengths):
+        modality_ids[row, length:] = -1
+    batch = with_ids(model, modality_ids, generator)
+    padded, deviations = logits_of(module, batch), []
+    for row, length in enumerate(lengths):
+        alone = logits_of(module, cut(batch, row, 0, length))
+        deviations += [deviation(padded[key][row : row + 1, :length], alone[key]) for key in alone]
+        deviations += [deviation(rest, torch.zeros_like(rest)) for key in alone for rest in [padded[key][row, length:]]]
+    return law("padding", deviations, OUTPUT_TOLERANCE)
+
+
+def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """Documents packed into a row say the same as each by itself."""
+    lengths = (4, 1, 6, 3)
+    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
+    modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
+    batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
+    packed, deviations = logits_of(module, batch), []
+    for row in range(2):
+        for index, length in enumerate(lengths):
+            first = sum(lengths[:index])
+            alone = logits_of(module, cut(batch, row, first, first + length))
+            deviations += [deviation(packed[key][row : row + 1, first : first + length], alone[key]) for key in alone]
+    return law("documents", deviations, OUTPUT_TOLERANCE)
+
+
+def layout_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """A layout made beforehand changes nothing."""
+    deviations = []
+    for batch in random_batches(model, generator):
+        layout = module.layout(batch.modality_ids, batch.document_ids)  # type: ignore[operator]
+        deviations += compare(run(module, batch, layout), run(module, batch))
+    return law("given layout", deviations, OUTPUT_TOLERANCE)
+
+
+def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
+    """A generated module's logits and losses."""
+    given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
+    losses = module.loss(batch.input_ids, batch.modality_ids, **given)  # type: ignore[operator]
+    return module(batch.input_ids, batch.modality_ids, **given).logits, {TOTAL: losses.total, **losses.by_modality}
+
+
+def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
+    """The reference's logits and losses."""
+    inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
+    losses = reference_loss(config, parameters, *inputs)
+    return reference_forward(config, parameters, *inputs), {TOTAL: losses.total, **losses.by_modality}
+
+
+def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Logits by modality, or under one name where a vocabulary is shared."""
+    logits, _ = run(module, batch)
+    return {"": logits} if isinstance(logits, Tensor) else dict(logits)
+
+
+def cut(batch: Batch, row: int, first: int, end: int) -> Batch:
+    """Part of one row as a batch of its own, with positions from zero and one document."""
+    return Batch(
+        input_ids=batch.input_ids[row : row + 1, first:end], modality_ids=batch.modality_ids[row : row + 1, first:end]
+    )
+
+
+def compare(found: Outputs, expected: Outputs) -> list[float]:
+    """The deviations of logits and losses."""
+    return [deviation(mine, theirs) for mine, theirs in zip(found, expected, strict=True)]
+
+
+def flat(outputs: Outputs) -> dict[str, Tensor]:
+    logits, losses = outputs
+    named = {"": logits} if isinstance(logits, Tensor) else {f"{key}.logits": value for key, value in logits.items()}
+    assert not isinstance(losses, Tensor)
+    return {**named, **losses}
+
+
+def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tensor]:
+    """A random tensor for each output: the gradient sent back into it, so that nothing cancels."""
+    return {
+        key: torch.randn(value.shape, generator=generator, dtype=torch.float64) for key, value in flat(outputs).items()
+    }
+
+
+def gradients_of(
+    outputs: Outputs, weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
+    objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
+    found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
+    }
+
+
+def randomise(module: nn.Module, generator: torch.Generator) -> None:
+    """Random parameters of a size that keeps activations near one: scales near 1, matrices by their fan-in."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if "norm" in name and name.endswith(".weight"):
+                parameter.copy_(1 + 0.3 * noise)
+            elif parameter.ndim == 2 and "embedding" not in name and "norm" not in name:
+                parameter.copy_(noise * parameter.shape[1] ** -0.5)
+            else:
+                parameter.copy_(0.5 * noise)

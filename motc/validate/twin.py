@@ -1,0 +1,72 @@
+"""A model and its dense twin: which parameters correspond, or why none do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from motc.ir.model import Block, Layer, Leaf, Model
+from motc.ir.names import parameter_prefix
+
+
+def twin_mismatch(sparse: Model, dense: Model) -> str | None:
+    """Why the twin's parameters do not fit the model's blocks (towers of other shapes, kinds or norms), or None."""
+    if [modality.name for modality in sparse.modalities] != [modality.name for modality in dense.modalities]:
+        return "the modalities differ"
+    if sparse.layers != dense.layers:
+        return "the numbers of layers differ"
+    for index in range(sparse.layers):
+        if _settings(layer_at(sparse, index)) != _settings(layer_at(dense, index)):
+            return f"layer {index}: its FFN's kind, mask, placement or heads differ from the dense twin's"
+    for layer, path, ours, theirs in _leaves(sparse, dense):
+        where = path if layer is None else f"layers.{layer}.{path}"
+        for modality in (modality.name for modality in sparse.modalities):
+            found, twin = _block(ours, modality), _block(theirs, modality)
+            if (found and found.operator) != (twin and twin.operator):
+                return f"{where}: {modality} has another shape, kind or bias than the dense twin"
+            if found and twin and not set(found.modalities) <= set(twin.modalities):
+                return f"{where}: the dense twin separates {', '.join(found.modalities)}"
+    return None
+
+
+def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
+    """Prefix of each block's parameters to the prefix of the dense twin's. Requires that `twin_mismatch` is None."""
+    prefixes: dict[str, str] = {}
+    for layer, _, ours, theirs in _leaves(sparse, dense):
+        for block in ours.blocks if ours else ():
+            if ours and theirs and (twin := theirs.block_of(block.modalities[0])):
+                prefixes[parameter_prefix(ours, block, layer)] = parameter_prefix(theirs, twin, layer)
+    return prefixes
+
+
+def layer_at(model: Model, index: int) -> Layer:
+    """The layer of a number."""
+    return next(segment.layer for segment in model.segments if segment.first <= index <= segment.last)
+
+
+def _leaves(sparse: Model, dense: Model) -> Iterator[tuple[int | None, str, Leaf | None, Leaf | None]]:
+    """Layer number (None for the ends), path, and the leaf of that path in each model."""
+    yield from _paired(None, sparse.ends(), dense.ends())
+    for index in range(sparse.layers):
+        yield from _paired(index, layer_at(sparse, index).leaves(), layer_at(dense, index).leaves())
+
+
+def _paired(
+    layer: int | None, ours: tuple[Leaf, ...], theirs: tuple[Leaf, ...]
+) -> Iterator[tuple[int | None, str, Leaf | None, Leaf | None]]:
+    mine, other = {leaf.path: leaf for leaf in ours}, {leaf.path: leaf for leaf in theirs}
+    for path in dict.fromkeys((*mine, *other)):
+        yield layer, path, mine.get(path), other.get(path)
+
+
+def _block(leaf: Leaf | None, modality: str) -> Block | None:
+    return leaf.block_of(modality) if leaf else None
+
+
+def _settings(layer: Layer) -> tuple[object, ...]:
+    """What a layer does beside its parameters."""
+    attention = layer.attention
+    return (
+        layer.placement,
+        layer.ffn.kinds,
+        (attention.heads, attention.kv_heads, attention.head_dim, attention.mask, attention.rope),
+    )

@@ -1,0 +1,65 @@
+"""What holds for the code base as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 500
+SOURCES = sorted(
+    path
+    for folder in ("motc", "codegen_templates", "examples", "bench", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def test_importing_motc_and_its_compiler_imports_no_torch() -> None:
+    program = (
+        "import sys, motc, motc.driver, motc.emit, motc.cost, motc.diff;"
+        "sys.exit(' '.join(name for name in ('torch', 'rich', 'typer') if name in sys.modules) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_checking_a_spec_from_the_command_line_imports_no_torch() -> None:
+    program = (
+        "import sys; from motc.cli import main; sys.argv = ['motc', 'check', 'specs/emoji_mot.mot']\n"
+        "try: code = main()\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "sys.exit(code or ('torch' if 'torch' in sys.modules else None))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "golden" not in path.parts], ids=lambda p: p.name)
+def test_a_file_is_one_thing(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines < LONGEST, f"{path.relative_to(ROOT)} has {lines} lines: it is two things"
+
+
+def test_every_folder_has_its_place_in_the_architecture() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    folders = [path.parent.name for path in sorted((ROOT / "motc").glob("*/__init__.py"))]
+    assert [folder for folder in folders if f"`{folder}/`" not in text] == []
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    names = {requirement.split(">")[0].lower().replace("_", "-") for requirement in wanted}
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
+    assert names - pinned == set()

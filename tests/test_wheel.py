@@ -1,0 +1,69 @@
+"""The wheel holds everything it needs: specs and building blocks come with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK_AND_BUILD = """
+import sys
+from pathlib import Path
+import motc
+from motc.cli import main
+from motc.resources import specs_folder, templates_folder
+
+here = Path.cwd().resolve()
+assert Path(motc.__file__).is_relative_to(here), motc.__file__
+assert specs_folder() == here / "motc" / "_specs"
+assert templates_folder() == here / "motc" / "_templates"
+spec = str(specs_folder() / "emoji_mot.mot")
+for arguments in (["check", spec], ["build", spec, "-o", "built"]):
+    sys.argv = ["motc", *arguments]
+    try:
+        code = main()
+    except SystemExit as stop:
+        code = stop.code
+    assert not code, (arguments, code)
+"""
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's files, as site-packages would have them."""
+    wheels, folder = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("unpacked")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels)]
+    subprocess.run([*command, str(ROOT)], check=True)
+    (wheel,) = wheels.glob("motc-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_same_data_as_the_checkout(unpacked: Path) -> None:
+    for folder, shipped in (("codegen_templates", "_templates"), ("specs", "_specs")):
+        assert files(unpacked / "motc" / shipped) == files(ROOT / folder) != {}
+
+
+@pytest.mark.slow
+def test_wheel_checks_and_builds_a_shipped_spec(unpacked: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    command = [sys.executable, "-c", CHECK_AND_BUILD]
+    done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (unpacked / "built" / "model.py").is_file()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The contents of a folder's files by their path in it, without Python's caches."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
