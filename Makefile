@@ -38,7 +38,7 @@ fix: .venv/.installed
 
 # Writes tests/golden/NAME/model.py anew from specs/**/NAME.mot; read what changed before committing it.
 golden: .venv/.installed
-	for folder in tests/golden/*/; do \
+	for folder in $(wildcard tests/golden/*/); do \
 		$(BIN)/motc build "$$(find specs -name "$$(basename $$folder).mot")" -o $$folder || exit 1; \
 	done
 	git diff --stat -- tests/golden

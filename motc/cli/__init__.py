@@ -1,0 +1,86 @@
+"""The command line: one file a command. Whatever is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from motc import __version__
+from motc.cli import build, check, convert, diff, explain, fmt, schema, show, validate
+from motc.cli.output import Stop, fail, report
+from motc.source import SpecError
+
+app = typer.Typer(
+    name="motc",
+    help="A compiler from short specs of multi-modal transformers to readable PyTorch models.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SPEC = "specs/emoji_mot.mot"
+app.command("check", epilog=f"Example: motc check {SPEC} --set layers=2")(check.run)
+app.command("fmt", epilog=f"Example: motc fmt {SPEC} --write")(fmt.run)
+app.command("convert", epilog=f"Example: motc convert {SPEC} --to yaml -o emoji.yaml")(convert.run)
+app.command("show", epilog=f"Example: motc show {SPEC} --json")(show.run)
+app.command("build", epilog=f"Example: motc build {SPEC} -o build/emoji")(build.run)
+app.command("validate", epilog=f"Example: motc validate {SPEC}")(validate.run)
+app.command("diff", epilog=f"Example: motc diff {SPEC} --dense")(diff.run)
+app.command("explain", epilog="Example: motc explain MOT021")(explain.run)
+app.command("schema", epilog="Example: motc schema > motc.schema.json")(schema.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"motc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _motc(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """A compiler from short specs of multi-modal transformers to readable PyTorch models."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 the spec, file or check is wrong, 2 usage (diff: see there)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # an arrow must not stop a terminal that has none
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, as `head` does; Python's own flush at exit must not tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(words: list[str]) -> int:
+    try:
+        app(words, prog_name="motc")
+    except Stop as stop:
+        return stop.code
+    except SpecError as error:
+        report(error.diagnostics, as_json="--json" in words)
+        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        fail(f"{error.filename or 'motc'}: {error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        return 1 if code == 2 and words[:1] == ["diff"] else code
+    return 0

@@ -15,7 +15,7 @@ ADAMW_MOMENTS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of a model in training, without activations: gradients in the weights' dtype, AdamW's moments in float32."""
+    """Bytes of a model in training, without activations; gradients have the weights' dtype, AdamW's moments float32."""
 
     weights: int
     gradients: int

@@ -1,4 +1,4 @@
-"""How many parameters a model has, in all, for one token of a modality, and by group: counted by segment, never by layer."""
+"""How many parameters a model has: in all, for a token of a modality, by group; counted by segment, never by layer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def leaf_parameters(leaf: Leaf) -> int:
 
 
 def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
-    """Every leaf and the number of layers that have it as it is, in the order of the forward: a segment gives it once."""
+    """Every leaf, once a segment, and the number of layers that have it so; in the order of the forward."""
     yield model.embedding, 1
     for segment in model.segments:
         for leaf in segment.layer.leaves():

@@ -1,4 +1,4 @@
-"""Edits of attributes: one model's turned into the other's one after the other, each with what it adds at that point."""
+"""Edits of attributes: one after the other becomes the other model's, each with what it adds at that point."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The differences between two models, as edits whose parameters and FLOPs add up to the whole difference.
 
-One model is turned into the other in steps: layers and modalities that go, partitions, attributes, modalities and layers
-that come. Each edit has what its step adds at that point, so nothing is counted twice or left over.
+One model is turned into the other in steps: layers and modalities that go, partitions, attributes, modalities and
+layers that come. Each edit has what its step adds at that point, so nothing is counted twice or left over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def diff(a: Model, b: Model) -> tuple[Edit, ...]:
     parts_of_a: list[Ranged] = [*((layers, part) for layers, part, _ in pairs), (None, end_of_a)]
     parts_of_b: list[Ranged] = [*((layers, part) for layers, _, part in pairs), (None, end_of_b)]
 
-    edits = [*name_edits(a, b, renamed), *_layer_edits(a, b)]
+    edits = [*name_edits(a, b, renamed), *_layer_edits(a, b, renamed)]
     edits += removed(parts_of_a, gone, common)
     edits += added(parts_of_b, come, common)
     edits += _changes(
@@ -83,20 +83,21 @@ def _changes(pairs: list[tuple[tuple[int, int], Part, Part]], end_of_a: Part, en
     return attributes + partitions
 
 
-def _layer_edits(a: Model, b: Model) -> Iterator[Edit]:
+def _layer_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
     """The layers that only the deeper model has."""
     common = min(a.layers, b.layers)
     if a.layers == b.layers:
         return
-    kind, sign, deeper = ("+", 1, b) if b.layers > a.layers else ("-", -1, a)
-    parameters, flops = 0, {modality.name: 0 for modality in deeper.modalities}
+    sign, deeper = (1, b) if b.layers > a.layers else (-1, a)
+    called = renamed if deeper is a else {}
+    parameters, flops = 0, dict[str, int]()
     for segment in deeper.segments:
         if segment.last >= common:
-            part = layer_part(deeper, segment.layer, segment.last - max(segment.first, common) + 1, {})
+            part = layer_part(deeper, segment.layer, segment.last - max(segment.first, common) + 1, called)
             parameters += sign * part.parameters()
             flops = add_flops(flops, {name: sign * amount for name, amount in part.flops().items()})
     yield Edit(
-        kind="+" if kind == "+" else "-",
+        kind="+" if deeper is b else "-",
         subject="layers",
         before=str(a.layers),
         after=str(b.layers),

@@ -1,7 +1,7 @@
-"""What a diff compares: for each run of equal layers, and for the ends, each leaf's blocks and each modality's attributes.
+"""What a diff compares: for each run of equal layers, and for the ends, blocks by leaf and attributes by modality.
 
-A leaf's operators follow from the attributes, so a part's parameters can be counted for any mixture of one model's blocks
-and another's attributes: that is how a difference is split among its causes without remainder.
+A leaf's operators follow from the attributes, so a part's parameters can be counted for any mixture of one model's
+blocks and another's attributes: that is how a difference is split among its causes without remainder.
 """
 
 from __future__ import annotations
@@ -175,13 +175,17 @@ def _part(
 ) -> Part:
     blocks: dict[str, Blocks] = {}
     names: dict[tuple[str, tuple[str, ...]], str] = {}
+    order = list(attributes)
     for leaf in leaves:
-        called = [tuple(renamed.get(name, name) for name in block.modalities) for block in leaf.blocks]
-        blocks[leaf.path] = tuple(called)
-        for block, members in zip(leaf.blocks, called, strict=True):
+        found: list[tuple[str, ...]] = []
+        for block in leaf.blocks:
+            declared = sorted(block.modalities, key=lambda name: order.index(renamed.get(name, name)))
+            members = tuple(renamed.get(name, name) for name in declared)
+            found.append(members)
             # A name made of its modalities' names follows them when they are renamed.
-            default = block.name == "_".join(block.modalities)
+            default = block.name == "_".join(declared)
             names[leaf.path, tuple(sorted(members))] = "_".join(members) if default else block.name
+        blocks[leaf.path] = tuple(found)
     return Part(count=count, blocks=blocks, names=names, attributes=attributes)
 
 

@@ -14,7 +14,7 @@ Ranged = tuple[tuple[int, int] | None, Part]
 
 
 def renames(a: Model, b: Model) -> dict[str, str]:
-    """The modalities that only their name tells apart: as many on both sides, and the two at the same place (their id)."""
+    """Which modality of `a` is now called what: as many on both sides, and the two at the same place (their id)."""
     old, new = ([modality.name for modality in model.modalities] for model in (a, b))
     if len(old) != len(new):
         return {}
@@ -36,8 +36,7 @@ def removed(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) 
     """One edit for each modality of `names` that goes, one after the other, until `kept` is left of `parts`."""
     for index, name in enumerate(names):
         present = (*kept, *names[index:])
-        told = _modality_edit("-", name, [(layers, part.only(present)) for layers, part in parts])
-        yield told
+        yield _modality_edit("-", name, [(layers, part.only(present)) for layers, part in parts])
 
 
 def added(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:

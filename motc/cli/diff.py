@@ -1,0 +1,44 @@
+"""`motc diff`: what turns one model into another. Exits with 0 same, 1 any error, 2 they differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motc.cli.output import JsonOption, SpecPath, Stop, print_json
+
+COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YELLOW}
+
+
+def run(
+    spec: SpecPath,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="The spec to compare with.", show_default=False)
+    ] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what turns SPEC's model into OTHER's, in groups, parameters and FLOPs.
+
+    Exits with 0 if they are the same, 2 if they differ, 1 for any error.
+    """
+    if (other is None) != dense:
+        raise typer.BadParameter("give either a second spec or --dense", param_hint="OTHER")
+    from motc.diff import diff
+    from motc.driver import compile_ir
+
+    old, new = (compile_ir(spec, dense=True), compile_ir(spec)) if other is None else (compile_ir(spec), compile_ir(other))
+    edits = diff(old, new)
+    if json:
+        print_json({"same": not edits, "edits": [edit.to_json() for edit in edits]})
+    elif edits:
+        typer.secho(f"--- {spec}{' (dense twin)' if dense else ''}", bold=True)
+        typer.secho(f"+++ {other or spec}", bold=True)
+        for edit in edits:
+            typer.echo(f"{typer.style(edit.kind, fg=COLOURS[edit.kind])} {edit.describe()}")
+    else:
+        typer.echo("the same model")
+    if edits:
+        raise Stop(2)

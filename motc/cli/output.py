@@ -1,0 +1,97 @@
+"""What commands share: options, exit codes, diagnostics, JSON, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from motc.source import Diagnostic
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, .mot or .yaml.", show_default=False)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec, such as attention.heads=8."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DenseOption = Annotated[bool, typer.Option("--dense", help="Take the spec's dense twin.")]
+
+
+class Stop(Exception):
+    """Ends a command whose output is complete, with an exit code."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
+
+
+def fail(message: str) -> None:
+    """A line for people, on stderr."""
+    typer.echo(f"motc: {message}", err=True)
+
+
+def overrides(pairs: Iterable[str] | None) -> dict[str, int | float | bool | str]:
+    """`--set` as dotted keys to values. Raises BadParameter, a usage error, where there is no `key=`."""
+    found: dict[str, int | float | bool | str] = {}
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
+        found[key.strip()] = parse_value(text.strip())
+    return found
+
+
+def parse_value(text: str) -> int | float | bool | str:
+    """An int (`8`, `65_536`), a float (`1e-5`), true or false; anything else is text."""
+    if re.fullmatch(r"[+-]?\d{1,100}(_\d+)*", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
+        return float(text)
+    return {"true": True, "false": False}.get(text, text)
+
+
+def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
+    """One complaint in types JSON knows; file, line and column are null where it has no place."""
+    span = diagnostic.span
+    line, column = span.source.line_and_column(span.start) if span else (None, None)
+    return {
+        "code": diagnostic.code,
+        "message": diagnostic.message,
+        "file": span.source.name if span else None,
+        "line": line,
+        "column": column,
+        "help": diagnostic.help,
+    }
+
+
+def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
+    """Complaints: for people on stderr, or as JSON on stdout."""
+    if as_json:
+        print_json({"ok": False, "diagnostics": [diagnostic_json(diagnostic) for diagnostic in diagnostics]})
+    else:
+        typer.echo("\n\n".join(diagnostic.render() for diagnostic in diagnostics), err=True)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it appears whole or not at all; folders are made. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

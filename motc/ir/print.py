@@ -1,0 +1,75 @@
+"""The IR as text, for people: one line a group and block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm, Operator
+
+
+def print_ir(model: Model) -> str:
+    """The whole model, ending in a newline.
+
+    model tiny
+      modality text: width 8, vocab 16
+      towers {text} {image}
+      stream {text image}
+      embedding {text image}: table 16 x 8
+      layers 0..3, placement pre
+        attention: 2 heads, 2 kv heads of 4, causal, rope theta 10000 half
+          attention.norm {text image}: rms [8], eps 1e-05
+    """
+    return "\n".join(_lines(model)) + "\n"
+
+
+def _lines(model: Model) -> Iterator[str]:
+    yield f"model {model.name}"
+    for modality in model.modalities:
+        vocab = model.vocab if modality.vocab is None else modality.vocab
+        shared = ", shared" if modality.vocab is None else ""
+        yield f"  modality {modality.name}: width {modality.width}, vocab {vocab}{shared}"
+    yield f"  towers {model.towers}"
+    yield f"  stream {model.stream}"
+    yield from _leaf(model.embedding, "  ")
+    for segment in model.segments:
+        span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
+        yield f"  layers {span}, placement {segment.layer.placement}"
+        yield from _layer(segment.layer)
+    for leaf in (model.final_norm, model.head):
+        if leaf is not None:
+            yield from _leaf(leaf, "  ")
+    if model.tied_embedding:
+        yield "  head tied to the embedding"
+
+
+def _layer(layer: Layer) -> Iterator[str]:
+    attention = layer.attention
+    rope = f"rope theta {attention.rope.theta:g} {attention.rope.pairing}" if attention.rope else "no rope"
+    yield (
+        f"    attention: {attention.heads} heads, {attention.kv_heads} kv heads of {attention.head_dim}, "
+        f"{attention.mask}, {rope}"
+    )
+    for leaf in attention.leaves():
+        yield from _leaf(leaf, "      ")
+    yield f"    ffn: {', '.join(layer.ffn.kinds)}"
+    for leaf in layer.ffn.leaves():
+        yield from _leaf(leaf, "      ")
+
+
+def _leaf(leaf: Leaf, indent: str) -> Iterator[str]:
+    for block in leaf.blocks:
+        called = f" {block.name}" if block.name else ""
+        yield f"{indent}{leaf.path}{called} {{{' '.join(block.modalities)}}}: {_operator(block.operator)}"
+
+
+def _operator(operator: Operator) -> str:
+    match operator:
+        case Linear(in_features=in_features, out_features=out_features, bias=bias):
+            return f"linear {in_features} -> {out_features}{', bias' if bias else ''}"
+        case Norm(kind=kind, shape=shape, eps=eps):
+            return f"{kind} {list(shape)}, eps {eps:g}"
+        case Embedding(vocab=vocab, width=width):
+            return f"table {vocab} x {width}"
+        case _:
+            assert_never(operator)

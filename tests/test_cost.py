@@ -1,0 +1,127 @@
+"""Parameters, FLOPs and bytes, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from motc.cost import attention_flops, cost, flops_per_token, kv_cache_bytes_per_token, memory, total_parameters
+from tests.handmade import LAYER, Recipe, Tower, untied
+
+WIDTH, HIDDEN, VOCAB, LAYERS = 64, 96, 512, 4
+QUERY, KEY = 4 * 16, 2 * 16
+ATTENTION = 2 * WIDTH * QUERY + 2 * WIDTH * KEY
+FFN = 3 * WIDTH * HIDDEN
+A_LAYER = ATTENTION + FFN + 2 * WIDTH
+ENDS = 2 * VOCAB * WIDTH + WIDTH
+EACH = (("text",), ("image",))
+
+DENSE = Recipe()
+MOT = replace(DENSE, runs=((LAYERS, untied(LAYER, *EACH)),), ends={"final_norm": EACH})
+
+
+def test_a_dense_model_counts_as_written_on_paper() -> None:
+    found = cost(DENSE.model())
+    assert found.parameters == LAYERS * A_LAYER + ENDS == total_parameters(DENSE.model())
+    assert found.active == {"text": found.parameters, "image": found.parameters}
+    assert found.groups["attention.q"] == LAYERS * WIDTH * QUERY
+    assert found.groups["ffn.gate"] == LAYERS * WIDTH * HIDDEN
+    assert found.groups["head"] == found.groups["embedding"] == VOCAB * WIDTH
+    assert found.blocks == {"": found.parameters}
+
+
+def test_untying_doubles_what_it_unties_and_leaves_a_token_s_share_alone() -> None:
+    dense, mot = cost(DENSE.model()), cost(MOT.model())
+    assert mot.parameters == dense.parameters + LAYERS * A_LAYER + WIDTH
+    assert mot.active == dense.active
+    assert mot.flops_per_token == dense.flops_per_token
+    assert mot.blocks == {"": 2 * VOCAB * WIDTH, "text": LAYERS * A_LAYER + WIDTH, "image": LAYERS * A_LAYER + WIDTH}
+    assert sum(mot.groups.values()) == mot.parameters
+
+
+def test_a_tied_embedding_counts_once_and_still_makes_logits() -> None:
+    tied = replace(DENSE, tied=True).model()
+    assert cost(tied).parameters == LAYERS * A_LAYER + VOCAB * WIDTH + WIDTH
+    assert cost(tied).active["text"] == cost(tied).parameters
+    assert flops_per_token(tied, "text") == flops_per_token(DENSE.model(), "text")
+
+
+def test_own_vocabularies_and_towers_count_by_modality() -> None:
+    recipe = replace(
+        MOT,
+        towers={"text": Tower(), "image": Tower(hidden=128, kind="relu2")},
+        vocab=None,
+        vocabs={"text": 256, "image": 1024},
+        ends={"embedding": EACH, "head": EACH, "final_norm": EACH},
+    )
+    found = cost(recipe.model())
+    assert found.active["text"] == LAYERS * A_LAYER + 2 * 256 * WIDTH + WIDTH
+    assert found.active["image"] == LAYERS * (ATTENTION + 2 * WIDTH * 128 + 2 * WIDTH) + 2 * 1024 * WIDTH + WIDTH
+    assert found.parameters == sum(found.active.values())
+    assert found.flops_per_token["image"] == 2 * (LAYERS * (ATTENTION + 2 * WIDTH * 128) + 1024 * WIDTH)
+
+
+def test_biases_and_layer_norms_add_parameters_but_no_flops() -> None:
+    plain = DENSE.model()
+    rich = replace(DENSE, towers=dict.fromkeys(DENSE.towers, Tower(bias=True, norm="layer", qk_norm="layer"))).model()
+    biases = QUERY + 2 * KEY + WIDTH + 2 * HIDDEN + WIDTH
+    assert total_parameters(rich) - total_parameters(plain) == LAYERS * (biases + 2 * WIDTH + 2 * (QUERY + KEY)) + WIDTH
+    assert flops_per_token(rich, "text") == flops_per_token(plain, "text")
+
+
+def test_flops_are_two_for_each_weight_of_a_product() -> None:
+    assert flops_per_token(DENSE.model(), "text") == 2 * (LAYERS * (ATTENTION + FFN) + VOCAB * WIDTH)
+    assert attention_flops(DENSE.model(), 100) == LAYERS * 4 * QUERY * 100 * 100
+
+
+def test_flops_are_what_torch_counts() -> None:
+    length = 32
+    tokens = torch.empty(length, WIDTH, device="meta")
+    weight = partial(torch.empty, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(LAYERS):
+            q = F.linear(tokens, weight(QUERY, WIDTH), weight(QUERY)).view(1, length, 4, 16).transpose(1, 2)
+            k = F.linear(tokens, weight(KEY, WIDTH)).view(1, length, 2, 16).transpose(1, 2)
+            v = F.linear(tokens, weight(KEY, WIDTH)).view(1, length, 2, 16).transpose(1, 2)
+            seen = F.scaled_dot_product_attention(
+                q, k.repeat_interleave(2, dim=1), v.repeat_interleave(2, dim=1), is_causal=True
+            )
+            tokens = tokens + F.linear(seen.transpose(1, 2).reshape(length, QUERY), weight(WIDTH, QUERY))
+            hidden = F.silu(F.linear(tokens, weight(HIDDEN, WIDTH))) * F.linear(tokens, weight(HIDDEN, WIDTH))
+            tokens = F.rms_norm(tokens + F.linear(hidden, weight(WIDTH, HIDDEN)), (WIDTH,))
+        F.linear(tokens, weight(VOCAB, WIDTH))
+    model = DENSE.model()
+    assert counter.get_total_flops() == length * flops_per_token(model, "text") + attention_flops(model, length)
+
+
+def test_bytes_of_training_and_of_the_cache() -> None:
+    model = DENSE.model()
+    parameters = total_parameters(model)
+    assert memory(model).training == 16 * parameters
+    assert memory(model, "bfloat16").weights == memory(model, "bfloat16").gradients == 2 * parameters
+    assert memory(model, "bfloat16").optimizer == 8 * parameters
+    assert kv_cache_bytes_per_token(model) == 2 * KEY * LAYERS * 2
+    with pytest.raises(ValueError, match="unknown dtype 'int3'"):
+        memory(model, "int3")
+
+
+def test_the_json_holds_what_the_command_promises() -> None:
+    found = cost(MOT.model())
+    shown = found.to_json()
+    assert shown["flops_per_token"] == found.flops_per_token
+    assert isinstance(shown["parameters"], dict)
+    assert shown["parameters"]["total"] == found.parameters
+    assert shown["parameters"]["active"] == found.active
+
+
+def test_depth_costs_no_time() -> None:
+    deep = replace(DENSE, runs=((1_000_000_000, {}),)).model()
+    start = time.perf_counter()
+    assert cost(deep).parameters == 1_000_000_000 * A_LAYER + ENDS
+    assert time.perf_counter() - start < 1

@@ -1,0 +1,134 @@
+"""The documentation is tested: its specs compile, its errors are the ones shown, and it names every key of the schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from motc.driver import compile_spec
+from motc.schema.spec import Spec
+from motc.source import SpecError
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(?P<syntax>mot|yaml)[ \t]*(?P<code>MOT\d+)?\n(?P<text>.*?)^```\n(?P<after>\s*```text\n(.*?)^```)?", re.M | re.S)
+
+
+class Example(NamedTuple):
+    """A fenced spec; `code` is of the error it shows, and `shown` the error as printed on the page."""
+
+    page: Path
+    file: str
+    text: str
+    code: str | None
+    shown: str | None
+
+
+def examples(page: Path) -> Iterator[Example]:
+    for number, found in enumerate(FENCE.finditer(page.read_text(encoding="utf-8"))):
+        named = re.match(r"# (\S+\.(?:mot|yaml))\n", found["text"])
+        file = named[1] if named else f"example_{number}.{found['syntax']}"
+        yield Example(page, file, found["text"], found["code"], found[5])
+
+
+def write_all(page: Path, folder: Path) -> None:
+    """The page's specs as files, so that one can extend another."""
+    for example in examples(page):
+        (folder / example.file).write_text(example.text, encoding="utf-8")
+
+
+EXAMPLES = [example for page in PAGES for example in examples(page)]
+RIGHT = [example for example in EXAMPLES if example.code is None]
+WRONG = [example for example in EXAMPLES if example.code is not None]
+
+
+def identify(example: Example) -> str:
+    return f"{example.page.stem}-{example.file}"
+
+
+@pytest.mark.parametrize("example", RIGHT, ids=identify)
+def test_a_spec_on_a_page_compiles(example: Example, tmp_path: Path) -> None:
+    write_all(example.page, tmp_path)
+    for dense in (False, True):
+        compile(compile_spec(tmp_path / example.file, dense=dense).source, example.file, "exec")
+
+
+@pytest.mark.parametrize("example", WRONG, ids=identify)
+def test_an_error_on_a_page_is_the_one_shown(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all(example.page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError) as caught:
+        compile_spec(Path(example.file))
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {example.code}
+    assert example.shown is not None and str(caught.value).strip() == example.shown.strip()
+
+
+def test_the_language_page_shows_both_syntaxes_and_errors() -> None:
+    of_language = [example for example in EXAMPLES if example.page.name == "language.md"]
+    assert {Path(example.file).suffix for example in of_language} == {".mot", ".yaml"}
+    assert len(WRONG) >= 5
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of the schema; NAME stands for a name that the author of a spec chooses."""
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        yield key, field
+        for inner, middle in sections(field.annotation):
+            yield from keys(inner, f"{key}.{middle}")
+
+
+def sections(annotation: Any, middle: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, middle
+    for part in get_args(annotation):
+        yield from sections(part, "NAME." if get_origin(annotation) is dict else middle)
+
+
+def words(annotation: Any) -> Iterator[str]:
+    """The words a key can be set to."""
+    if get_origin(annotation) is Literal:
+        yield from (str(value) for value in get_args(annotation))
+    elif not list(sections(annotation)):
+        for part in get_args(annotation):
+            yield from words(part)
+
+
+def plain(value: Any) -> str | None:
+    """A default as the page writes it; None for one that is not a plain value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return "1e-5" if value == 1e-5 else f"{value:g}"
+    return str(value) if isinstance(value, int | str) else None
+
+
+def rows() -> dict[str, str]:
+    text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Every key\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^\| `([\w.]+)` \|(.*)\|$", table, re.M)
+    assert len(found) == len({key for key, _ in found}), "a key has two rows"
+    return dict(found)
+
+
+def test_every_key_of_the_schema_has_a_row_and_every_row_a_key() -> None:
+    assert set(rows()) == {key for key, _ in keys(Spec)} | {"extends"}
+
+
+@pytest.mark.parametrize(("key", "field"), keys(Spec), ids=[key for key, _ in keys(Spec)])
+def test_a_row_says_the_default_and_all_words(key: str, field: FieldInfo) -> None:
+    row = rows()[key]
+    default = row.partition("|")[0].strip()
+    assert (default == "required") == field.is_required()
+    said = None if field.is_required() else plain(field.get_default(call_default_factory=True))
+    if said is not None:
+        assert default == f"`{said}`"
+    assert [word for word in words(field.annotation) if f"`{word}`" not in row] == []

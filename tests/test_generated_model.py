@@ -1,0 +1,139 @@
+"""The generated file and the model it defines, as their users meet them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc
+from motc.driver import compile_ir, generate
+
+SPEC = """
+model tiny {
+  width = 24
+  layers = 2
+  modality text { vocab = 11 }, image { vocab = 7 }
+  attention { heads = 4 }
+  ffn { hidden = 20 }
+  untie attention, ffn, norm
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("specs") / "tiny.mot"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def model(spec: Path) -> Any:
+    return motc.load(spec, dtype=torch.float64)
+
+
+def test_it_imports_only_torch_and_the_standard_library(spec: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(generate(compile_ir(spec)))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"torch"}
+
+
+def test_it_runs_alone(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(generate(compile_ir(spec)))
+    program = (
+        "import sys, torch, model; m = model.Tiny(); m.init_weights(0)\n"
+        "i = torch.ones(1, 4, dtype=torch.int64); print(m(i, i).logits['image'].shape); assert 'motc' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "torch.Size([1, 4, 7])"
+
+
+def test_it_does_not_depend_on_the_hash_seed(spec: Path) -> None:
+    program = f"from pathlib import Path; from motc.driver import *; print(generate(compile_ir(Path({str(spec)!r}))))"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(texts) == 1
+
+
+def test_parameter_names(model: Any) -> None:
+    names = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert names["layers.1.attention.q.image.weight"] == (24, 24)
+    assert names["layers.1.ffn.down.text.weight"] == (24, 20)
+    assert names["embedding.text.weight"] == (11, 24)
+    assert names["head.image.weight"] == (7, 24)
+
+
+def test_meta_and_eager_loading_agree(spec: Path, model: Any) -> None:
+    later: Any = motc.load(spec, device="meta", dtype=torch.float64)
+    assert all(parameter.is_meta for parameter in later.parameters())
+    later = later.to_empty(device="cpu")
+    later.init_weights()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, dict(later.named_parameters())[name]), name
+
+
+def test_a_sparse_model_starts_equal_to_its_dense_twin(spec: Path, model: Any) -> None:
+    dense: Any = motc.load(spec, dense=True, dtype=torch.float64)
+    ids, modality = torch.randint(0, 7, (2, 9)), torch.randint(0, 2, (2, 9))
+    ours, theirs = model(ids, modality).logits, dense(ids, modality).logits
+    for name in ("text", "image"):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-12, atol=1e-12)
+    assert model.loss(ids, modality).total.item() > 0
+
+
+@pytest.mark.parametrize(
+    "modality",
+    [
+        torch.zeros(2, 6),
+        torch.ones(1, 6),
+        torch.zeros(1, 1),
+        torch.tensor([[0, 1, 0, -1, -1]]),
+        torch.tensor([[-1, 0, 1, -1, 0]]),
+        torch.full((2, 3), -1),
+    ],
+    ids=["text only", "image only", "one token", "padding after", "padding within", "padding only"],
+)
+def test_any_mixture_runs_forward_and_backward(model: Any, modality: torch.Tensor) -> None:
+    modality = modality.long()
+    ids = torch.zeros_like(modality)
+    losses = model.loss(ids, modality)
+    losses.total.backward()
+    assert torch.isfinite(losses.total)
+    logits = model(ids, modality).logits
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    for values in logits.values():
+        assert not values[modality == -1].any()
+
+
+def test_ids_out_of_range_are_refused(model: Any) -> None:
+    ids = torch.zeros(1, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="modality_ids"):
+        model(ids, ids + 2)
+
+
+def test_compiled_layers_agree(spec: Path, model: Any) -> None:
+    compiled: Any = motc.load(spec, dtype=torch.float64)
+    compiled.compile()
+    ids, modality = torch.randint(0, 7, (2, 9)), torch.randint(0, 2, (2, 9))
+    for name, expected in model(ids, modality).logits.items():
+        torch.testing.assert_close(compiled(ids, modality).logits[name], expected, rtol=1e-10, atol=1e-10)

@@ -1,0 +1,175 @@
+"""Dense specs against models nobody here wrote: Llama, Qwen3, and Chameleon's text decoder (both norm placements).
+
+These compute norm statistics and rotary angles in float32 also in float64 models; to compare in float64 at tight
+tolerances, their norm classes are asked to stay in the dtype of their input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import motc
+
+transformers = pytest.importorskip("transformers")
+
+COMMON = """
+model small {
+  width = 48
+  layers = 3
+  vocab = 61
+  modality text
+  attention { heads = 4, kv_heads = 2, %s }
+  ffn { hidden = 80 }
+  norm { eps = 1e-6, placement = %s }
+}
+"""
+NAMES = {
+    "model.embed_tokens": "embedding",
+    "model.norm": "final_norm",
+    "lm_head": "head",
+    "self_attn.q_proj": "attention.q",
+    "self_attn.k_proj": "attention.k",
+    "self_attn.v_proj": "attention.v",
+    "self_attn.o_proj": "attention.out",
+    "self_attn.q_norm": "attention.q_norm",
+    "self_attn.k_norm": "attention.k_norm",
+    "input_layernorm": "attention.norm",
+    "post_attention_layernorm": "ffn.norm",
+    "mlp.gate_proj": "ffn.gate",
+    "mlp.up_proj": "ffn.up",
+    "mlp.down_proj": "ffn.down",
+    "model.layers": "layers",
+}
+
+
+def our_name(theirs: str) -> str:
+    for old, new in NAMES.items():
+        theirs = theirs.replace(old, new)
+    return theirs
+
+
+def llama() -> nn.Module:
+    config = transformers.LlamaConfig(**sizes())
+    return transformers.LlamaForCausalLM(config)
+
+
+def qwen3() -> nn.Module:
+    config = transformers.Qwen3Config(**sizes(), head_dim=16)
+    return transformers.Qwen3ForCausalLM(config)
+
+
+def sizes() -> dict[str, Any]:
+    return {
+        "vocab_size": 61,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "attn_implementation": "eager",
+    }
+
+
+def chameleon(swin: bool) -> nn.Module:
+    from transformers.models.chameleon import modeling_chameleon as source
+
+    config = transformers.ChameleonConfig(
+        **sizes(), swin_norm=swin, vocabulary_map={"<image>": 4}, attention_bias=False, mlp_bias=False
+    )
+    layer = source.ChameleonSwinDecoderLayer if swin else source.ChameleonDecoderLayer
+
+    class Decoder(nn.Module):
+        """Chameleon without its image tokenizer: embedding, its own layers, norm and head."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Module()
+            self.model.embed_tokens = nn.Embedding(61, 48)
+            self.model.layers = nn.ModuleList(layer(config, i) for i in range(3))
+            self.model.norm = source.ChameleonRMSNorm(48, eps=1e-6)
+            self.lm_head = nn.Linear(48, 61, bias=False)
+            self.rotary = source.ChameleonRotaryEmbedding(config)
+
+        def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+            x = self.model.embed_tokens(input_ids)
+            sequence = input_ids.shape[1]
+            position_ids = torch.arange(sequence)[None]
+            mask = torch.full((sequence, sequence), -torch.inf, dtype=x.dtype).triu(1)[None, None]
+            angles = self.rotary(x, position_ids)
+            for decoder_layer in self.model.layers:
+                x = decoder_layer(
+                    x, attention_mask=mask, position_ids=position_ids, position_embeddings=angles, use_cache=False
+                )
+                x = x[0] if isinstance(x, tuple) else x
+            return type("Output", (), {"logits": self.lm_head(self.model.norm(x))})
+
+    return Decoder()
+
+
+CASES = {
+    "llama": (llama, "rope { theta = 10000 }", "pre"),
+    "qwen3": (qwen3, "head_dim = 16, qk_norm = rms", "pre"),
+    "chameleon": (lambda: chameleon(False), "qk_norm = layer, qk_norm_eps = 1e-5", "pre"),
+    "chameleon_swin": (lambda: chameleon(True), "qk_norm = layer, qk_norm_eps = 1e-5", "sublayer_output"),
+}
+
+
+@pytest.fixture
+def wide_norms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Their RMS norms in the dtype of the input: the same formula without the detour through float32."""
+
+    def forward(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+        variance = hidden_states.pow(2).mean(-1, keepdim=True)
+        return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
+
+    from transformers.models.chameleon.modeling_chameleon import ChameleonRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+    for norm in (ChameleonRMSNorm, LlamaRMSNorm, Qwen3RMSNorm):
+        monkeypatch.setattr(norm, "forward", forward)
+    # eager attention takes its softmax in float32, whatever the dtype of the scores
+    real = torch.nn.functional.softmax
+    monkeypatch.setattr(
+        torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw)
+    )
+    yield
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("wide_norms")
+def test_logits_and_gradients(name: str, tmp_path: Path) -> None:
+    build, attention, placement = CASES[name]
+    torch.manual_seed(0)
+    theirs = build().double().eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    spec = tmp_path / "small.mot"
+    spec.write_text(COMMON % (attention, placement))
+    ours: Any = motc.load(spec, dtype=torch.float64)
+
+    renamed = {our_name(key): value for key, value in theirs.named_parameters()}
+    parameters = dict(ours.named_parameters())
+    assert renamed.keys() == parameters.keys()  # a bijection, both ways
+    assert {key: value.shape for key, value in renamed.items()} == {k: v.shape for k, v in parameters.items()}
+    ours.load_state_dict(renamed)
+
+    input_ids = torch.randint(0, 61, (2, 11))
+    expected = theirs(input_ids, use_cache=False).logits
+    got = ours(input_ids, torch.zeros_like(input_ids)).logits
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    (got * weights).sum().backward()
+    for key, parameter in renamed.items():
+        scale = parameter.grad.abs().max()
+        torch.testing.assert_close(parameters[key].grad / scale, parameter.grad / scale, rtol=1e-9, atol=1e-9, msg=key)

@@ -1,0 +1,111 @@
+"""The paper's model sizes: its printed millions, and to the parameter by a formula that knows nothing of motc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import motc
+from motc.cost import cost, total_parameters
+from motc.driver import compile_ir
+from motc.ir.identity import semantic_hash
+
+PAPER = Path(__file__).resolve().parent.parent / "specs" / "paper"
+VOCAB = 65536
+
+
+class Size(NamedTuple):
+    """A row of the paper's Tables 1 and 3, with the hidden size that reproduces its name, and the millions it gives."""
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    dense: str
+    two_ways: str
+    three_ways: str
+
+
+SIZES = {
+    "37m": Size(256, 4, 8, 768, "36.96", "40.4", "43.8"),
+    "94m": Size(512, 8, 8, 1536, "94.38", "121.7", "148.9"),
+    "443m": Size(1024, 24, 16, 2816, "442.55", "750.9", "1059.2"),
+    "880m": Size(1536, 24, 24, 4096, "880.88", "1560.4", "2240.0"),
+    "1_5b": Size(2048, 24, 16, 5632, "1501.66", "2734.9", "3968.1"),
+    "7b": Size(4096, 32, 32, 11008, "7013.14", "13489.4", "19965.7"),
+}
+SETTINGS = [("chameleon", size, 2) for size in ("37m", "94m", "443m", "1_5b", "7b")]
+SETTINGS += [("chameleon_speech", size, 3) for size in ("443m", "880m", "1_5b", "7b")]
+SPECS = [(f"{setting}_{size}_{kind}", size, ways, kind) for setting, size, ways in SETTINGS for kind in ("dense", "mot")]
+
+
+def expected(size: Size, towers: int) -> int:
+    """Parameters with everything but the two embeddings `towers` times."""
+    attention = 4 * size.width * size.width
+    ffn = 3 * size.width * size.hidden
+    norms = 2 * size.width
+    final_norm = size.width
+    return 2 * VOCAB * size.width + towers * (size.layers * (attention + ffn + norms) + final_norm)
+
+
+def millions(parameters: int, printed: str) -> str:
+    """The count, in millions, with as many decimals as `printed` has."""
+    return f"{parameters / 1e6:.{len(printed.partition('.')[2])}f}"
+
+
+def test_every_size_of_the_paper_is_shipped_dense_and_mot() -> None:
+    shipped = {path.stem for kind in ("dense", "mot") for path in PAPER.glob(f"chameleon_*_{kind}.mot")}
+    assert shipped == {name for name, *_ in SPECS}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_formula_gives_the_printed_millions(size: str) -> None:
+    row = SIZES[size]
+    for towers, printed in ((1, row.dense), (2, row.two_ways), (3, row.three_ways)):
+        assert millions(expected(row, towers), printed) == printed
+
+
+@pytest.mark.parametrize(("name", "size", "ways", "kind"), SPECS)
+def test_parameters_are_right_to_the_last(name: str, size: str, ways: int, kind: str) -> None:
+    row = SIZES[size]
+    model = compile_ir(PAPER / f"{name}.mot")
+    assert total_parameters(model) == expected(row, 1 if kind == "dense" else ways)
+    active = cost(model).active
+    assert tuple(active) == ("text", "image", "speech")[:ways]
+    assert set(active.values()) == {expected(row, 1)}, "a sparse model is named by what it activates"
+
+
+@pytest.mark.parametrize(("name", "size", "ways", "kind"), SPECS)
+def test_the_shape_is_the_papers(name: str, size: str, ways: int, kind: str) -> None:
+    row = SIZES[size]
+    model = compile_ir(PAPER / f"{name}.mot")
+    attention = model.segments[0].layer.attention
+    assert model.name == name
+    assert (model.modalities[0].width, model.layers, attention.heads) == (row.width, row.layers, row.heads)
+    assert attention.heads * attention.head_dim == row.width
+    assert model.segments[0].layer.placement == "sublayer_output"
+
+
+@pytest.mark.parametrize(("name", "size", "ways", "kind"), SPECS)
+def test_the_module_has_as_many(name: str, size: str, ways: int, kind: str) -> None:
+    network = motc.load(PAPER / f"{name}.mot", device="meta")
+    parameters = list(network.parameters())
+    assert {parameter.device.type for parameter in parameters} == {"meta"}
+    assert {parameter.dtype for parameter in parameters} == {torch.float32}
+    assert sum(parameter.numel() for parameter in parameters) == expected(SIZES[size], 1 if kind == "dense" else ways)
+
+
+@pytest.mark.parametrize(("setting", "size", "ways"), SETTINGS)
+def test_the_derived_twin_is_the_dense_spec(setting: str, size: str, ways: int) -> None:
+    sparse, dense = (PAPER / f"{setting}_{size}_{kind}.mot" for kind in ("mot", "dense"))
+    assert semantic_hash(compile_ir(sparse, dense=True)) == semantic_hash(compile_ir(dense))
+    assert semantic_hash(compile_ir(sparse)) != semantic_hash(compile_ir(dense))
+
+
+@pytest.mark.parametrize(("setting", "size", "ways"), SETTINGS)
+def test_a_token_costs_what_it_costs_in_the_twin(setting: str, size: str, ways: int) -> None:
+    sparse, dense = (compile_ir(PAPER / f"{setting}_{size}_{kind}.mot") for kind in ("mot", "dense"))
+    assert cost(sparse).flops_per_token == cost(dense).flops_per_token

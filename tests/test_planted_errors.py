@@ -1,0 +1,78 @@
+"""A mistake planted in the generated code must make validation fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from motc.driver import compile_ir, generate
+from motc.loading import import_source, instantiate
+from motc.validate import validate
+
+SPEC = """
+model planted {
+  width = 24
+  layers = 2
+  modality text { vocab = 11 }, image { vocab = 7 }, speech { vocab = 5 }
+  attention { heads = 4, kv_heads = 2, qk_norm = rms }
+  ffn { hidden = 20 }
+  norm { placement = %s }
+  untie attention, ffn, norm
+  untie ffn as {text} {image, speech} in layer 1
+}
+"""
+
+MISTAKES = {
+    "a wrong tower": (
+        "return [part if name is None else self[name](part) for name, part in pairs]",
+        "return [part if name is None else self[self.route[0]](part) for name, part in pairs]",
+    ),
+    "a missing permutation to sequence order": (
+        "Permute.apply(x, layout.inverse, layout.order).unflatten(0, layout.modality_ids.shape)",
+        "x.unflatten(0, layout.modality_ids.shape)",
+    ),
+    "a missing permutation to stream order": (
+        "rows = Permute.apply(x.flatten(0, 1), layout.order, layout.inverse)",
+        "rows = x.flatten(0, 1)",
+    ),
+    "a wrong backward of the permutation": (
+        "return Permute.apply(gradients[0], inverse, order), None, None",
+        "return Permute.apply(gradients[0], order, inverse), None, None",
+    ),
+    "a norm placed elsewhere": ("return add(x, self.norm(out))", "return self.norm(add(x, out))"),
+    "documents that see each other": ("mask = mask & (document_ids", "mask = mask | (document_ids"),
+    "a loss counted under the wrong modality": ("(ids[:, 1:] == modality)", "(ids[:, :-1] == modality)"),
+    "no mask": ("is_causal=layout.mask is None,", "is_causal=False,"),
+}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "planted.mot"
+    path.write_text(SPEC % "sublayer_output")
+    return path
+
+
+def test_the_unchanged_model_passes(spec: Path) -> None:
+    sparse, dense = compile_ir(spec), compile_ir(spec, dense=True)
+    modules = [instantiate(model, dtype=torch.float64) for model in (sparse, dense)]
+    report = validate(sparse, dense, modules[0], modules[1])
+    assert report.ok, report
+    assert len(report.laws) >= 10
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found(mistake: str, spec: Path) -> None:
+    right, wrong = MISTAKES[mistake]
+    sparse, dense = compile_ir(spec), compile_ir(spec, dense=True)
+    source = generate(sparse)
+    assert right in source
+    broken = getattr(import_source(source.replace(right, wrong)), "Planted")().double()
+    twin = instantiate(dense, dtype=torch.float64)
+    try:
+        report = validate(sparse, dense, broken, twin)
+    except (RuntimeError, IndexError):  # torch itself refuses what no longer fits
+        return
+    assert not report.ok
