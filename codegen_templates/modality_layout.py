@@ -34,10 +34,8 @@ def make_layout(
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(order.numel(), device=order.device)
     *sizes, padding = torch.bincount(place, minlength=len(stream) + 1).tolist()
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + len(part))
-    part_sizes = tuple(sum(sizes[first:last]) for first, last in zip(ends, ends[1:]))
+    rest = iter(sizes)
+    part_sizes = tuple(sum(next(rest) for _ in part) for part in parts)
     index = torch.arange(sequence, device=modality_ids.device)
     positions = index.expand(batch, sequence)
     mask = None
@@ -71,7 +69,13 @@ class Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         order, inverse = ctx.saved_tensors
-        return Permute.apply(gradients[0], inverse, order), None, None
+        return permute(gradients[0], inverse, order), None, None
+
+
+def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """Rows of x [n, ...] in the order `order` int64 [n], whose inverse is `inverse`."""
+    permuted: Tensor = Permute.apply(x, order, inverse)  # type: ignore[no-untyped-call]
+    return permuted
 
 
 def to_sequence(parts: list[Tensor], layout: ModalityLayout) -> Tensor:
@@ -79,13 +83,14 @@ def to_sequence(parts: list[Tensor], layout: ModalityLayout) -> Tensor:
     x = torch.cat(parts) if len(parts) > 1 else parts[0]
     if layout.padding:
         x = torch.cat((x, x.new_zeros(layout.padding, *x.shape[1:])))
-    return Permute.apply(x, layout.inverse, layout.order).unflatten(0, layout.modality_ids.shape)
+    rows = permute(x, layout.inverse, layout.order)
+    return rows.view(*layout.modality_ids.shape, *x.shape[1:])
 
 
 def to_stream(x: Tensor, layout: ModalityLayout, sizes: tuple[int, ...]) -> list[Tensor]:
     """A sequence-ordered [B, S, ...] as the stream's tokens, cut into pieces of these sizes, padding left out."""
-    rows = Permute.apply(x.flatten(0, 1), layout.order, layout.inverse)
-    return list(rows[: sum(sizes)].split(sizes))
+    rows = permute(x.flatten(0, 1), layout.order, layout.inverse)
+    return list(torch.split(rows[: sum(sizes)], list(sizes)))
 
 
 def regroup(pieces: list[Tensor], counts: tuple[int, ...]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The documentation is tested: its specs compile, its errors are the ones shown, and it names every key of the schema."""
+"""The documentation is tested: its specs compile, its errors are the ones shown, every key of the schema is in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import motc
 from motc.driver import compile_spec
+from motc.lower.selectors import END_PATHS, LAYER_PATHS
 from motc.schema.spec import Spec
 from motc.source import SpecError
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(?P<syntax>mot|yaml)[ \t]*(?P<code>MOT\d+)?\n(?P<text>.*?)^```\n(?P<after>\s*```text\n(.*?)^```)?", re.M | re.S)
+FENCE = re.compile(
+    r"^```(?P<syntax>mot|yaml)[ \t]*(?P<code>MOT\d+)?\n(?P<text>.*?)^```\n(?:\s*```text\n(?P<shown>.*?)^```)?",
+    re.M | re.S,
+)
 
 
 class Example(NamedTuple):
@@ -34,12 +39,13 @@ def examples(page: Path) -> Iterator[Example]:
     for number, found in enumerate(FENCE.finditer(page.read_text(encoding="utf-8"))):
         named = re.match(r"# (\S+\.(?:mot|yaml))\n", found["text"])
         file = named[1] if named else f"example_{number}.{found['syntax']}"
-        yield Example(page, file, found["text"], found["code"], found[5])
+        yield Example(page, file, found["text"], found["code"], found["shown"])
 
 
 def write_all(page: Path, folder: Path) -> None:
     """The page's specs as files, so that one can extend another."""
     for example in examples(page):
+        (folder / example.file).parent.mkdir(parents=True, exist_ok=True)
         (folder / example.file).write_text(example.text, encoding="utf-8")
 
 
@@ -60,9 +66,7 @@ def test_a_spec_on_a_page_compiles(example: Example, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("example", WRONG, ids=identify)
-def test_an_error_on_a_page_is_the_one_shown(
-    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_on_a_page_is_the_one_shown(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all(example.page, tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError) as caught:
@@ -123,7 +127,7 @@ def test_every_key_of_the_schema_has_a_row_and_every_row_a_key() -> None:
     assert set(rows()) == {key for key, _ in keys(Spec)} | {"extends"}
 
 
-@pytest.mark.parametrize(("key", "field"), keys(Spec), ids=[key for key, _ in keys(Spec)])
+@pytest.mark.parametrize(("key", "field"), list(keys(Spec)), ids=[key for key, _ in keys(Spec)])
 def test_a_row_says_the_default_and_all_words(key: str, field: FieldInfo) -> None:
     row = rows()[key]
     default = row.partition("|")[0].strip()
@@ -132,3 +136,58 @@ def test_a_row_says_the_default_and_all_words(key: str, field: FieldInfo) -> Non
     if said is not None:
         assert default == f"`{said}`"
     assert [word for word in words(field.annotation) if f"`{word}`" not in row] == []
+
+
+def test_the_parameters_page_has_every_group() -> None:
+    text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([\w.]+)` \|", text, re.M)
+    assert sorted(named) == sorted([*(f"layers.N.{path}" for path in LAYER_PATHS), *END_PATHS])
+
+
+def test_names_and_shapes_are_those_of_the_parameters_page(tmp_path: Path) -> None:
+    spec = tmp_path / "named.mot"
+    spec.write_text(
+        """model named {
+          width = 8, layers = 2, vocab = 32
+          modality text, vit, vae
+          attention { heads = 4, kv_heads = 2, out_bias = true }
+          ffn { hidden = 16 }
+          tower und = text, vit
+          tower gen = vae { attention { qk_norm = layer } }
+          untie attention, final_norm
+          untie ffn.down as {text} {vit, vae} in layer 1
+        }""",
+        encoding="utf-8",
+    )
+    layer = {
+        "attention.norm.weight": (8,),
+        "attention.q.und.weight": (8, 8),
+        "attention.q.gen.weight": (8, 8),
+        "attention.k.und.weight": (4, 8),
+        "attention.k.gen.weight": (4, 8),
+        "attention.v.und.weight": (4, 8),
+        "attention.v.gen.weight": (4, 8),
+        "attention.q_norm.gen.weight": (4, 2),
+        "attention.q_norm.gen.bias": (4, 2),
+        "attention.k_norm.gen.weight": (2, 2),
+        "attention.k_norm.gen.bias": (2, 2),
+        "attention.out.und.weight": (8, 8),
+        "attention.out.und.bias": (8,),
+        "attention.out.gen.weight": (8, 8),
+        "attention.out.gen.bias": (8,),
+        "ffn.norm.weight": (8,),
+        "ffn.gate.weight": (16, 8),
+        "ffn.up.weight": (16, 8),
+    }
+    expected = {f"layers.{number}.{name}": shape for number in (0, 1) for name, shape in layer.items()}
+    expected |= {
+        "embedding.weight": (32, 8),
+        "layers.0.ffn.down.weight": (8, 16),
+        "layers.1.ffn.down.text.weight": (8, 16),
+        "layers.1.ffn.down.vit_vae.weight": (8, 16),
+        "final_norm.und.weight": (8,),
+        "final_norm.gen.weight": (8,),
+        "head.weight": (32, 8),
+    }
+    network = motc.load(spec, device="meta")
+    assert {name: tuple(parameter.shape) for name, parameter in network.named_parameters()} == expected

@@ -53,7 +53,8 @@ def test_it_runs_alone(spec: Path, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(generate(compile_ir(spec)))
     program = (
         "import sys, torch, model; m = model.Tiny(); m.init_weights(0)\n"
-        "i = torch.ones(1, 4, dtype=torch.int64); print(m(i, i).logits['image'].shape); assert 'motc' not in sys.modules"
+        "i = torch.ones(1, 4, dtype=torch.int64); print(m(i, i).logits['image'].shape)\n"
+        "assert 'motc' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "torch.Size([1, 4, 7])"

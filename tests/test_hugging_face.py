@@ -6,7 +6,6 @@ tolerances, their norm classes are asked to stay in the dtype of their input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ CASES = {
 
 
 @pytest.fixture
-def wide_norms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def wide_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their RMS norms in the dtype of the input: the same formula without the detour through float32."""
 
     def forward(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -139,10 +138,7 @@ def wide_norms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(norm, "forward", forward)
     # eager attention takes its softmax in float32, whatever the dtype of the scores
     real = torch.nn.functional.softmax
-    monkeypatch.setattr(
-        torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw)
-    )
-    yield
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -39,7 +39,9 @@ SIZES = {
 }
 SETTINGS = [("chameleon", size, 2) for size in ("37m", "94m", "443m", "1_5b", "7b")]
 SETTINGS += [("chameleon_speech", size, 3) for size in ("443m", "880m", "1_5b", "7b")]
-SPECS = [(f"{setting}_{size}_{kind}", size, ways, kind) for setting, size, ways in SETTINGS for kind in ("dense", "mot")]
+SPECS = [
+    (f"{setting}_{size}_{kind}", size, ways, kind) for setting, size, ways in SETTINGS for kind in ("dense", "mot")
+]
 
 
 def expected(size: Size, towers: int) -> int:

@@ -30,16 +30,16 @@ MISTAKES = {
         "return [part if name is None else self[self.route[0]](part) for name, part in pairs]",
     ),
     "a missing permutation to sequence order": (
-        "Permute.apply(x, layout.inverse, layout.order).unflatten(0, layout.modality_ids.shape)",
-        "x.unflatten(0, layout.modality_ids.shape)",
+        "rows = permute(x, layout.inverse, layout.order)",
+        "rows = x",
     ),
     "a missing permutation to stream order": (
-        "rows = Permute.apply(x.flatten(0, 1), layout.order, layout.inverse)",
+        "rows = permute(x.flatten(0, 1), layout.order, layout.inverse)",
         "rows = x.flatten(0, 1)",
     ),
     "a wrong backward of the permutation": (
-        "return Permute.apply(gradients[0], inverse, order), None, None",
-        "return Permute.apply(gradients[0], order, inverse), None, None",
+        "return permute(gradients[0], inverse, order), None, None",
+        "return permute(gradients[0], order, inverse), None, None",
     ),
     "a norm placed elsewhere": ("return add(x, self.norm(out))", "return self.norm(add(x, out))"),
     "documents that see each other": ("mask = mask & (document_ids", "mask = mask | (document_ids"),
@@ -69,7 +69,7 @@ def test_a_mistake_is_found(mistake: str, spec: Path) -> None:
     sparse, dense = compile_ir(spec), compile_ir(spec, dense=True)
     source = generate(sparse)
     assert right in source
-    broken = getattr(import_source(source.replace(right, wrong)), "Planted")().double()
+    broken = import_source(source.replace(right, wrong)).Planted().double()
     twin = instantiate(dense, dtype=torch.float64)
     try:
         report = validate(sparse, dense, broken, twin)

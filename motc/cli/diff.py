@@ -17,7 +17,9 @@ def run(
     other: Annotated[
         Path | None, typer.Argument(metavar="[OTHER]", help="The spec to compare with.", show_default=False)
     ] = None,
-    dense: Annotated[bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")] = False,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Say what turns SPEC's model into OTHER's, in groups, parameters and FLOPs.
@@ -29,7 +31,7 @@ def run(
     from motc.diff import diff
     from motc.driver import compile_ir
 
-    old, new = (compile_ir(spec, dense=True), compile_ir(spec)) if other is None else (compile_ir(spec), compile_ir(other))
+    old, new = compile_ir(spec, dense=dense), compile_ir(other or spec)
     edits = diff(old, new)
     if json:
         print_json({"same": not edits, "edits": [edit.to_json() for edit in edits]})

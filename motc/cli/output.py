@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from motc.source import Diagnostic
+from motc.source import Diagnostic, SourceFile, Span
+
+Setting = int | float | bool | str | None
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, .mot or .yaml.", show_default=False)]
 SetOption = Annotated[
@@ -36,24 +37,18 @@ def fail(message: str) -> None:
     typer.echo(f"motc: {message}", err=True)
 
 
-def overrides(pairs: Iterable[str] | None) -> dict[str, int | float | bool | str]:
-    """`--set` as dotted keys to values. Raises BadParameter, a usage error, where there is no `key=`."""
-    found: dict[str, int | float | bool | str] = {}
+def overrides(pairs: Iterable[str] | None) -> dict[str, Setting]:
+    """`--set` as dotted keys to values, read as in a spec. Raises BadParameter, a usage error, without a `key=`."""
+    from motc.syntax.scalar import read_word
+
+    found: dict[str, Setting] = {}
     for pair in pairs or ():
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
-        found[key.strip()] = parse_value(text.strip())
+        span = Span(SourceFile("--set", pair), len(key) + 1, len(pair))
+        found[key.strip()] = read_word(text.strip(), span)
     return found
-
-
-def parse_value(text: str) -> int | float | bool | str:
-    """An int (`8`, `65_536`), a float (`1e-5`), true or false; anything else is text."""
-    if re.fullmatch(r"[+-]?\d{1,100}(_\d+)*", text, re.ASCII):
-        return int(text)
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
-        return float(text)
-    return {"true": True, "false": False}.get(text, text)
 
 
 def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:

@@ -43,7 +43,11 @@ def definition(leaf: LeafPlan) -> list[str]:
         copies_lines = [f"            {copies},"]
     else:
         pairs = zip(names, constructors, strict=True)
-        copies_lines = ["            {", *(f'                "{name}": {made},' for name, made in pairs), "            },"]
+        copies_lines = [
+            "            {",
+            *(f'                "{name}": {made},' for name, made in pairs),
+            "            },",
+        ]
     tail = [f"            {route},"] if route else []
     return [f"        self.{leaf.attribute} = ByTower(", *copies_lines, *tail, "        )"]
 
@@ -104,7 +108,9 @@ def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
         source = "h"
     for name, count in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
         if module.many:
-            lines.append(f"        {name} = [y.unflatten(-1, ({count}, {a.head_dim})) for y in {apply(leaf[name], source)}]")
+            lines.append(
+                f"        {name} = [y.unflatten(-1, ({count}, {a.head_dim})) for y in {apply(leaf[name], source)}]"
+            )
         else:
             lines.append(f"        {name} = {apply(leaf[name], source)}.unflatten(-1, ({count}, {a.head_dim}))")
     for name in ("q", "k"):

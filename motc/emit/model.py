@@ -9,8 +9,8 @@ from motc.plan import LeafPlan, ModulePlan
 def model_class(module: ModulePlan) -> str:
     model = module.model
     names = [modality.name for modality in model.modalities]
-    rope = model.segments[0].layer.attention.rope
-    causal = model.segments[0].layer.attention.mask == "causal"
+    attention = model.segments[0].layer.attention
+    rope, causal = attention.rope, attention.mask == "causal"
     count = model.layers
     stream = "list[Tensor]" if module.many else "Tensor"
     lines = [
@@ -30,10 +30,14 @@ def model_class(module: ModulePlan) -> str:
     for end in (module.final_norm, module.head):
         if end:
             lines += definition(end)
-    angles = [
-        "        positions = layout.positions if position_ids is None else position_ids",
-        f"        cos, sin = rope_angles(positions, {model.segments[0].layer.attention.head_dim}, {rope.theta!r}, {_dtype(module)})",
-    ] if rope else []
+    angles = (
+        [
+            "        positions = layout.positions if position_ids is None else position_ids",
+            f"        cos, sin = rope_angles(positions, {attention.head_dim}, {rope.theta!r}, {_dtype(module)})",
+        ]
+        if rope
+        else []
+    )
     lines += [
         "",
         "    def init_weights(self, seed: int = 0) -> None:",
@@ -41,7 +45,7 @@ def model_class(module: ModulePlan) -> str:
         f"        initialise(self, layers={count}, seed=seed)",
         "",
         "    def compile(self, *args: Any, **kwargs: Any) -> None:",
-        '        """Compile layer by layer, so that layers of one kind are compiled once; arguments as torch.compile\'s."""',
+        '        """Compile layer by layer, layers of one kind once; arguments as for torch.compile."""',
         "        for layer in self.layers:",
         "            layer.compile(*args, **kwargs)",
         "",
@@ -53,7 +57,8 @@ def model_class(module: ModulePlan) -> str:
         f"        return make_layout(modality_ids, document_ids, parts={_parts(module.parts)}, causal={causal})",
         "",
         f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
-        '        """The stream after the last layer: a [n, width] for each of its parts."""' if module.many
+        '        """The stream after the last layer: a [n, width] for each of its parts."""'
+        if module.many
         else '        """The stream after the last layer, [n, width]."""',
         "        ids = input_ids.flatten()[layout.order[: sum(layout.sizes)]]",
         *_embed(module),
@@ -137,7 +142,10 @@ def _logits(module: ModulePlan, names: list[str]) -> list[str]:
         return [*lines, f"        return {_head_call(module, '', 'hidden')}", ""]
     if head.form == "shared":
         return [*lines, f"        return torch.cat([{_head_call(module, '', 'part')} for part in hidden])", ""]
-    lines = [line.replace("def stream_logits(self, hidden", "def stream_logits(self, layout: ModalityLayout, hidden") for line in lines]
+    lines = [
+        line.replace("def stream_logits(self, hidden", "def stream_logits(self, layout: ModalityLayout, hidden")
+        for line in lines
+    ]
     lines.append("        pieces: list[Tensor] = []")
     modalities = [names[index] for part in module.parts for index in part]
     if module.many and all(count == 1 for count in _counts(module)):
@@ -160,13 +168,13 @@ def _stream_logits_call(module: ModulePlan) -> str:
     return f"self.stream_logits({layout}hidden)"
 
 
-SIGNATURE = '''        self,
+SIGNATURE = """        self,
         input_ids: Tensor,
         modality_ids: Tensor,
         *,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        layout: ModalityLayout | None = None,'''
+        layout: ModalityLayout | None = None,"""
 
 
 def _forward(module: ModulePlan, names: list[str]) -> list[str]:

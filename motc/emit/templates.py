@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from functools import lru_cache
+from functools import cache
 
 from motc.resources import templates_folder
 
 
-@lru_cache(maxsize=None)
+@cache
 def definitions(name: str) -> tuple[str, ...]:
     """The source of a template's top-level definitions: of `file`, or of `file.name` the one called `name`."""
     file, _, wanted = name.partition(".")

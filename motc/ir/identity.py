@@ -9,5 +9,8 @@ from motc.ir.model import Model
 
 
 def semantic_hash(model: Model) -> str:
-    """16 hexadecimal digits; equal for equal models whatever their name, formatting, or order of statements."""
-    return hashlib.sha256(repr(replace(model, name="")).encode()).hexdigest()[:16]
+    """16 hexadecimal digits; equal for equal models whatever their name, formatting, or order of statements.
+
+    Towers that nothing is untied by mean nothing, so they do not take part; where they do, the blocks say so.
+    """
+    return hashlib.sha256(repr(replace(model, name="", towers=model.stream)).encode()).hexdigest()[:16]

@@ -55,7 +55,7 @@ Operator = Linear | Norm | Embedding
 class Block:
     """One copy of a leaf's parameters and the modalities that use it.
 
-    `name` is its part of the parameter names: a tower's, or the modalities joined by `_`; empty where one block serves all.
+    `name` is its part of the parameter names: a tower's, or the modalities joined by `_`; empty if one serves all.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Global attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only."""
+    """Attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only."""
 
     heads: int
     kv_heads: int
@@ -111,7 +111,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ffn:
-    """The feed-forward; `kinds` names each modality's kind, in the order of the modalities; gate holds the gated ones."""
+    """The feed-forward. `kinds` is each modality's, in their order; `gate` concerns those with a gated kind."""
 
     kinds: tuple[FfnKind, ...]
     gate: Leaf | None

@@ -51,7 +51,7 @@ def instantiate(
 
 
 def import_source(source: str) -> ModuleType:
-    """A module made of generated text; each call makes new classes, so compiled models do not share recompile limits."""
+    """A module made of generated text, with new classes at each call: compiled models share no recompile limit."""
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     name = f"motc_generated_{digest}_{sum(key.startswith('motc_generated_') for key in sys.modules)}"
     filename = f"<{name}>"

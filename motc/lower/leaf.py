@@ -36,7 +36,7 @@ class LeafBuilder:
             owner = operators[names[0]]
             differing = next((name for name in names if operators[name] != owner), None)
             if differing is not None:
-                self._disagree(path, names[0], differing, owner, operators[differing])
+                self.disagree(path, names[0], differing, _difference(owner, operators[differing]))
             elif owner is not None:
                 name = "" if len(partition.blocks) == 1 else self._block_name(names)
                 blocks.append(Block(name=name, modalities=names, operator=owner))
@@ -58,13 +58,14 @@ class LeafBuilder:
                     Diagnostic(code="MOT047", message=message, span=self.checked.span("modalities"), help=way_out)
                 )
 
-    def _disagree(self, path: str, a: str, b: str, one: Operator | None, other: Operator | None) -> None:
+    def disagree(self, path: str, a: str, b: str, difference: str) -> None:
+        """Tell, once a section, that `a` and `b` share what they need differently."""
         section = path.split(".")[0]
         key = (section, (a, b))
         if key in self._told:
             return
         self._told.add(key)
-        message = f"{path} is shared by {a} and {b}, but they need different ones: {_difference(one, other)}"
+        message = f"{path} is shared by {a} and {b}, but they need different ones: {difference}"
         here, there = self._tower_span(b), self._tower_span(a)
         related = () if there == here else ((f"{a} is declared here", there),)
         way_out = f"untie {path} between them, or give both the same"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.model import GATED, Attention, Ffn, Layer, Leaf, Modality, Model, Operator, Rope, Segment
+from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Operator, Rope, Segment
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
 from motc.lower.leaf import LeafBuilder
@@ -120,7 +120,9 @@ def _heads(checked: Checked, errors: list[Diagnostic]) -> Heads:
         message = f"rope rotates pairs, so head_dim must be even, not {head_dim}"
         place = "head_dim" if spec.attention.head_dim else "heads"
         span = checked.span("attention", place)
-        errors.append(Diagnostic(code="MOT052", message=message, span=span, help="use an even head_dim, or rope = none"))
+        errors.append(
+            Diagnostic(code="MOT052", message=message, span=span, help="use an even head_dim, or rope = none")
+        )
     return Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
 
 
@@ -183,7 +185,7 @@ def _layer(
     spec: Spec,
     partitions: tuple[Partition, ...],
     operators: dict[str, dict[str, Operator | None]],
-    kinds: tuple[str, ...],
+    kinds: tuple[FfnKind, ...],
     heads: Heads,
     builder: LeafBuilder,
 ) -> Layer | None:
@@ -192,14 +194,7 @@ def _layer(
         path: builder.build(path, partition, operators[path])
         for path, partition in zip(LAYER_PATHS, partitions, strict=True)
     }
-    up = dict(zip(LAYER_PATHS, partitions, strict=True))["ffn.up"]
-    for block in up.blocks:  # the activation belongs to the hidden vector that `up` makes
-        kind_of = dict(zip(operators["ffn.up"], kinds, strict=True))
-        if len({kind_of[name] for name in block} - GATED) > 1 or len({kind_of[name] for name in block} & GATED) > 1:
-            differing = next(name for name in block if kind_of[name] != kind_of[block[0]])
-            message = f"ffn.up is shared by {block[0]} and {differing}, but their FFNs are {kind_of[block[0]]} and {kind_of[differing]}"
-            span = builder.checked.span("towers")
-            builder.errors.append(Diagnostic(code="MOT046", message=message, span=span, help="untie ffn between them"))
+    _check_activations(dict(zip(LAYER_PATHS, partitions, strict=True))["ffn.up"], kinds, builder)
     rope = spec.attention.rope
     q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
     norm, ffn_norm, ffn_up, down = (leaf[path] for path in ("attention.norm", "ffn.norm", "ffn.up", "ffn.down"))
@@ -220,8 +215,17 @@ def _layer(
         k_norm=leaf["attention.k_norm"],
         norm=norm,
     )
-    ffn = Ffn(kinds=tuple(kinds), gate=leaf["ffn.gate"], up=ffn_up, down=down, norm=ffn_norm)  # type: ignore[arg-type]
+    ffn = Ffn(kinds=kinds, gate=leaf["ffn.gate"], up=ffn_up, down=down, norm=ffn_norm)
     return Layer(placement=spec.norm.placement, attention=attention, ffn=ffn)
+
+
+def _check_activations(up: Partition, kinds: tuple[FfnKind, ...], builder: LeafBuilder) -> None:
+    """The activation goes with the hidden vector that `up` makes: those who share it share the kind of FFN."""
+    kind_of = dict(zip(up.universe, kinds, strict=True))
+    for block in up.blocks:
+        differing = next((name for name in block if kind_of[name] != kind_of[block[0]]), None)
+        if differing is not None:
+            builder.disagree("ffn.up", block[0], differing, f"{kind_of[block[0]]} and {kind_of[differing]}")
 
 
 def _ends(

@@ -29,7 +29,7 @@ def resolve_untie(
     """
     spec = checked.spec
     one = Partition.one(towers.universe)
-    ends = {path: one for path in END_PATHS}
+    ends = dict.fromkeys(END_PATHS, one)
     painted = {path: [one] * spec.layers for path in LAYER_PATHS}
     for index, statement in enumerate(spec.untie):
         partition = towers if statement.as_ is None else _partition(checked, index, towers, errors)
@@ -74,9 +74,7 @@ def _paths(
             yield from chosen
 
 
-def _partition(
-    checked: Checked, index: int, towers: Partition, errors: list[Diagnostic]
-) -> Partition | None:
+def _partition(checked: Checked, index: int, towers: Partition, errors: list[Diagnostic]) -> Partition | None:
     blocks = checked.spec.untie[index].as_ or []
     seen: set[str] = set()
     before = len(errors)
@@ -97,5 +95,7 @@ def _partition(
     if missing:
         message = f"the partition does not cover {', '.join(missing)}"
         span = checked.span("untie", index, "as")
-        errors.append(Diagnostic(code="MOT043", message=message, span=span, help=f"add {{{missing[0]}}} or put it in a block"))
+        errors.append(
+            Diagnostic(code="MOT043", message=message, span=span, help=f"add {{{missing[0]}}} or put it in a block")
+        )
     return Partition.of(towers.universe, blocks) if len(errors) == before else None

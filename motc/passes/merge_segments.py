@@ -1,7 +1,7 @@
 """Join neighbouring segments of equal layers.
 
-    before   layers 0..3 A, layers 4..23 A
-    after    layers 0..23 A
+before   layers 0..3 A, layers 4..23 A
+after    layers 0..23 A
 """
 
 from __future__ import annotations

@@ -18,9 +18,8 @@ def plan(model: Model) -> ModulePlan:
         if segment.layer not in kinds:
             kinds.append(segment.layer)
     ordered = [name for block in model.stream.blocks for name in block]
-    own_vocab = model.vocab is None
     layer_plans = tuple(_layer_plan(model, layer, kinds, class_name) for layer in kinds)
-    pieces = [(name,) for name in ordered]
+    pieces = tuple((name,) for name in ordered)
     return ModulePlan(
         model=model,
         class_name=class_name,
@@ -28,9 +27,9 @@ def plan(model: Model) -> ModulePlan:
         parts=tuple(tuple(names.index(name) for name in block) for block in model.stream.blocks),
         layer_plans=layer_plans,
         runs=tuple((kinds.index(segment.layer), segment.count) for segment in model.segments),
-        embedding=_end_plan(model.embedding, model, pieces, own_vocab),
+        embedding=_end_plan(model.embedding, model, pieces),
         final_norm=_leaf_plan(model.final_norm, model.stream.blocks) if model.final_norm else None,
-        head=_end_plan(model.head, model, pieces, own_vocab) if model.head else None,
+        head=_end_plan(model.head, model, pieces) if model.head else None,
         templates=_templates(model, kinds),
     )
 
@@ -60,18 +59,16 @@ def _range(segment: Segment) -> str:
     return str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
 
 
-def _leaf_plan(leaf: Leaf, pieces: tuple[tuple[str, ...], ...] | list[tuple[str, ...]]) -> LeafPlan:
+def _leaf_plan(leaf: Leaf, pieces: tuple[tuple[str, ...], ...]) -> LeafPlan:
     blocks = [leaf.block_of(piece[0]) for piece in pieces]
     route = tuple(None if block is None else block.name for block in blocks)
     attribute = leaf.path.rpartition(".")[2]
     if len(leaf.blocks) == 1 and not leaf.blocks[0].name:
-        return LeafPlan(
-            attribute=attribute, leaf=leaf, form="single" if len(pieces) == 1 else "shared", route=route
-        )
+        return LeafPlan(attribute=attribute, leaf=leaf, form="single" if len(pieces) == 1 else "shared", route=route)
     return LeafPlan(attribute=attribute, leaf=leaf, form="by_tower", route=route)
 
 
-def _end_plan(leaf: Leaf, model: Model, pieces: list[tuple[str, ...]], own_vocab: bool) -> LeafPlan:
+def _end_plan(leaf: Leaf, model: Model, pieces: tuple[tuple[str, ...], ...]) -> LeafPlan:
     """Ends that are one table see the stream's parts; others see it modality by modality."""
     if len(leaf.blocks) == 1 and not leaf.blocks[0].name:
         return _leaf_plan(leaf, model.stream.blocks)

@@ -101,7 +101,10 @@ def _diagnostic(tree: Mapping, details: ErrorDetails) -> Diagnostic:
     span = find_span(tree, path)
     if details["type"] == "missing":
         return Diagnostic(
-            code="MOT022", message=f"`{shown}` is missing", span=span, help=f"add `{path[-1]}`, here or in the base spec"
+            code="MOT022",
+            message=f"`{shown}` is missing",
+            span=span,
+            help=f"add `{path[-1]}`, here or in the base spec",
         )
     code = "MOT024" if "name" in details["msg"] and details["type"] == "value_error" else "MOT023"
     help_text = ""

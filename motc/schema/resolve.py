@@ -33,26 +33,30 @@ def _with_bases(path: Path, chain: tuple[Path, ...]) -> Mapping:
     span = base.value.span
     if not isinstance(base.value, Scalar) or not isinstance(base.value.value, str):
         raise SpecError(
-            Diagnostic(code="MOT030", message="`extends` takes the path of one spec", span=span, help='extends "base.mot"')
+            Diagnostic(
+                code="MOT030", message="`extends` takes the path of one spec", span=span, help='extends "base.mot"'
+            )
         )
     chain = (*chain, path.resolve())
     target = path.parent / base.value.value
     if _real(target, span) in chain:
         raise SpecError(
-            Diagnostic(code="MOT031", message=f"`extends` leads back to {target.name}", span=span, help="break the cycle")
+            Diagnostic(
+                code="MOT031", message=f"`extends` leads back to {target.name}", span=span, help="break the cycle"
+            )
         )
     if len(chain) > MAX_DEPTH:
         raise SpecError(
-            Diagnostic(code="MOT031", message=f"more than {MAX_DEPTH} specs extend each other", span=span, help="merge some")
+            Diagnostic(
+                code="MOT031", message=f"more than {MAX_DEPTH} specs extend each other", span=span, help="merge some"
+            )
         )
     try:
         return _merge(_with_bases(target, chain), tree)
     except SpecError as error:
         first = error.diagnostics[0]
         if first.span is None:  # the base itself could not be read: say where it was asked for
-            raise SpecError(
-                Diagnostic(code=first.code, message=first.message, span=span, help=first.help)
-            ) from None
+            raise SpecError(Diagnostic(code=first.code, message=first.message, span=span, help=first.help)) from None
         raise
 
 

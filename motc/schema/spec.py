@@ -27,7 +27,7 @@ RESERVED = frozenset(
 def _check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or len(name) > 64:
         raise ValueError(f"{name!r} is not a name: letters, digits and _ only, a letter first, at most 64")
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name) and name != "type":
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise ValueError(f"{name!r} is a Python keyword; the name becomes code")
     if name in RESERVED:
         raise ValueError(f"{name!r} is taken: torch modules have an attribute of that name")

@@ -1,0 +1,29 @@
+"""`motc convert`: from one syntax to the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from motc.cli.output import SpecPath, write_whole
+
+
+def run(
+    spec: SpecPath,
+    to: Annotated[Literal["yaml", "mot"], typer.Option(help="The syntax to write.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write there, not to stdout.", show_default=False)
+    ] = None,
+) -> None:
+    """Print a spec in the other syntax, with the same meaning; `extends` stays as it is."""
+    from motc.syntax import read, read_file, write_mot, write_yaml
+
+    tree = read(read_file(spec))
+    text = write_yaml(tree) if to == "yaml" else write_mot(tree)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_whole(out, text)
+        typer.echo(out)

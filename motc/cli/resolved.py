@@ -1,0 +1,79 @@
+"""Every key of a spec with its value, defaults filled in, and where the value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from motc.lower.attributes import attributes
+from motc.schema import Checked
+from motc.schema.spec import Spec
+from motc.syntax.tree import Mapping, Node
+
+DEFAULT = "default"
+
+
+def resolved(checked: Checked) -> Iterator[tuple[str, Any, str]]:
+    """Dotted key, value, and `file:line`, `--set` or `default`, in the order of the schema."""
+    filled = _filled(checked.spec)
+    for key, value, origin in _walk((), checked.spec, checked.tree):
+        yield key, filled.get(key, value) if origin == DEFAULT else value, origin
+
+
+def _filled(spec: Spec) -> dict[str, Any]:
+    """The defaults that follow from other keys."""
+    found = attributes(spec, None)
+    heads = spec.attention.heads
+    return {
+        "attention.kv_heads": heads,
+        "attention.head_dim": spec.width // heads,
+        "attention.out_bias": found.out_bias,
+        "attention.qk_norm_eps": found.qk_norm_eps,
+        "ffn.hidden": found.hidden,
+        "norm.final": spec.norm.placement != "post",
+    }
+
+
+def _walk(path: tuple[str, ...], section: BaseModel, tree: Node | None) -> Iterator[tuple[str, Any, str]]:
+    for name, field in type(section).model_fields.items():
+        key = field.alias or name
+        value = getattr(section, name)
+        node = tree.get(key) if isinstance(tree, Mapping) else None
+        yield from _values((*path, key), value, node, tree)
+
+
+def _values(path: tuple[str, ...], value: Any, node: Node | None, above: Node | None) -> Iterator[tuple[str, Any, str]]:
+    if isinstance(value, BaseModel):
+        yield from _walk(path, value, node)
+    elif isinstance(value, dict) and value:
+        for name, inner in value.items():
+            below = node.get(name) if isinstance(node, Mapping) else None
+            yield from _values((*path, name), inner, below, node)
+    else:
+        yield ".".join(path), plain(value), DEFAULT if node is None else _origin(path[-1], node, above)
+
+
+def _origin(key: str, node: Node, above: Node | None) -> str:
+    """Where the key stands, which is where a reader looks."""
+    span = node.span
+    if isinstance(above, Mapping):
+        span = next((entry.key_span for entry in above.entries if entry.key == key), span)
+    if span.source.name == "--set":
+        return "--set"
+    return f"{span.source.name}:{span.source.line_and_column(span.start)[0]}"
+
+
+def plain(value: Any) -> Any:
+    """The value in types JSON knows."""
+    match value:
+        case BaseModel():
+            dumped = value.model_dump(mode="json", by_alias=True, exclude_none=True)
+            if isinstance(dumped.get("layers"), list):
+                dumped["layers"] = "{}..{}".format(*dumped["layers"])
+            return dumped
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,181 @@
+"""`motc show`: what a spec's model is made of and what it costs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from motc.cli.output import DenseOption, JsonOption, SetOption, SpecPath, overrides, print_json
+
+if TYPE_CHECKING:
+    from motc.ir.model import Leaf, Model
+
+PIPED_WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A parameter group, alike in layers `first` to `last` (None: outside the layers)."""
+
+    leaf: Leaf
+    layers: tuple[int, int] | None
+
+    @property
+    def count(self) -> int:
+        return 1 if self.layers is None else self.layers[1] - self.layers[0] + 1
+
+
+def run(
+    spec: SpecPath,
+    dense: DenseOption = False,
+    json: JsonOption = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Every key with its value and where that came from.")
+    ] = False,
+    set_: SetOption = None,
+) -> None:
+    """Show a model's parameter groups, their partitions, parameters, FLOPs and bytes."""
+    from motc.driver import check_spec, stages
+
+    checked = check_spec(spec, overrides(set_))
+    *_, (_, model) = stages(checked, dense=dense)
+    if resolved:
+        from motc.cli.resolved import resolved as resolve
+
+        keys = list(resolve(checked))
+        if json:
+            print_json({key: {"value": value, "from": origin} for key, value, origin in keys})
+        else:
+            _print_resolved(keys)
+    elif json:
+        print_json(to_json(model))
+    else:
+        _print_model(model, spec)
+
+
+def to_json(model: Model) -> dict[str, Any]:
+    """What `motc show --json` prints."""
+    from motc.cost import cost, kv_cache_bytes_per_token, leaf_parameters, memory
+    from motc.ir.identity import semantic_hash
+
+    return {
+        "model": model.name,
+        "semantic_hash": semantic_hash(model),
+        "modalities": [modality.name for modality in model.modalities],
+        "towers": [list(block) for block in model.towers.blocks],
+        "layers": model.layers,
+        **cost(model).to_json(),
+        "groups": [
+            {
+                "group": group.leaf.path,
+                "layers": None if group.layers is None else list(group.layers),
+                "partition": [list(block) for block in group.leaf.partition()],
+                "parameters": leaf_parameters(group.leaf) * group.count,
+            }
+            for group in groups(model)
+        ],
+        "bytes": {
+            "float32": memory(model, "float32").weights,
+            "bfloat16": memory(model, "bfloat16").weights,
+            "training_float32": memory(model, "float32").training,
+            "kv_cache_per_token_bfloat16": kv_cache_bytes_per_token(model),
+        },
+    }
+
+
+def groups(model: Model) -> Iterator[Group]:
+    """Every group in the order of the forward, runs of layers where it does not change as one."""
+    yield Group(leaf=model.embedding, layers=None)
+    paths = dict.fromkeys(leaf.path for segment in model.segments for leaf in segment.layer.leaves())
+    for path in paths:
+        runs: list[Group] = []
+        for segment in model.segments:
+            for leaf in segment.layer.leaves():
+                if leaf.path != path:
+                    continue
+                last = runs[-1] if runs else None
+                if last and last.layers and last.leaf == leaf and last.layers[1] == segment.first - 1:
+                    runs[-1] = Group(leaf=leaf, layers=(last.layers[0], segment.last))
+                else:
+                    runs.append(Group(leaf=leaf, layers=(segment.first, segment.last)))
+        yield from runs
+    for end in (model.final_norm, model.head):
+        if end is not None:
+            yield Group(leaf=end, layers=None)
+
+
+def _print_resolved(keys: list[tuple[str, Any, str]]) -> None:
+    import json
+
+    shown = [(key, value if isinstance(value, str) else json.dumps(value), origin) for key, value, origin in keys]
+    shown = [(key, "none" if value == "null" else value, origin) for key, value, origin in shown]
+    widths = [min(60, max(len(row[column]) for row in shown)) for column in (0, 1)]
+    for key, value, origin in shown:
+        typer.echo(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
+
+
+def _print_model(model: Model, spec: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.tree import Tree
+
+    from motc.cost import cost, kv_cache_bytes_per_token, leaf_parameters, memory
+
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+    tree = Tree(f"{model.name} ({spec})")
+    modalities = tree.add("modalities")
+    for modality in model.modalities:
+        vocab = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"
+        modalities.add(f"{modality.name}: width {modality.width:,}, {vocab}")
+    tree.add(f"towers {model.towers}")
+    layers = tree.add(f"{model.layers} layers")
+    for segment in model.segments:
+        attention, ffn = segment.layer.attention, segment.layer.ffn
+        heads = f"{attention.heads} heads of {attention.head_dim}"
+        if attention.kv_heads != attention.heads:
+            heads += f", {attention.kv_heads} kv heads"
+        kinds = ", ".join(dict.fromkeys(ffn.kinds))
+        where = _range((segment.first, segment.last))
+        layers.add(f"{where}: {heads}, {attention.mask}, {kinds}, norm {segment.layer.placement}")
+    console.print(tree)
+
+    table = Table("group", "layers", "partition")
+    table.add_column("parameters", justify="right")
+    for group in groups(model):
+        partition = " ".join("{" + " ".join(block) + "}" for block in group.leaf.partition())
+        where = "" if group.layers is None else _range(group.layers)
+        table.add_row(group.leaf.path, where, partition, f"{leaf_parameters(group.leaf) * group.count:,}")
+    console.print(table)
+
+    found = cost(model)
+    table = Table("a token of")
+    for title in ("active parameters", "FLOPs"):
+        table.add_column(title, justify="right")
+    for name, active in found.active.items():
+        table.add_row(name, f"{active:,}", f"{found.flops_per_token[name]:,}")
+    console.print(table)
+    single, half = memory(model, "float32"), memory(model, "bfloat16")
+    console.print(f"parameters  {found.parameters:,}")
+    console.print(f"weights     {in_bytes(single.weights)} in float32, {in_bytes(half.weights)} in bfloat16")
+    console.print(f"training    {in_bytes(single.training)} in float32 with AdamW, without activations")
+    console.print(f"kv cache    {in_bytes(kv_cache_bytes_per_token(model))} a token in bfloat16")
+
+
+def _range(layers: tuple[int, int]) -> str:
+    first, last = layers
+    return str(first) if first == last else f"{first}..{last}"
+
+
+def in_bytes(number: int) -> str:
+    """`512 B`, `1.5 MiB`."""
+    size, unit = float(number), "B"
+    for following in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, following
+    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,87 @@
+"""`motc validate`: the generated model against hand-written references and its dense twin."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, overrides, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from motc.schema import Checked
+    from motc.validate import Report
+
+
+def run(
+    spec: SpecPath,
+    full: Annotated[bool, typer.Option("--full", help="At the spec's own size; default: a small one.")] = False,
+    json: JsonOption = False,
+    seed: Annotated[int, typer.Option(help="Of the random parameters and batches.")] = 0,
+    set_: SetOption = None,
+) -> None:
+    """Check the generated model, in float64, against references, its dense twin and the laws of padding and packing."""
+    from motc.driver import check_spec, stages
+
+    checked = check_spec(spec, overrides(set_))
+    list(stages(checked))  # mistakes are told of the spec as it is written
+    report = _validate(checked, full, seed)
+    if json:
+        laws = [
+            {
+                "name": law.name,
+                "ok": law.ok,
+                "max_deviation": law.max_deviation if math.isfinite(law.max_deviation) else None,
+                "tolerance": law.tolerance,
+            }
+            for law in report.laws
+        ]
+        print_json({"ok": report.ok, "laws": laws, "skipped": list(report.skipped)})
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise Stop(1)
+
+
+def _validate(checked: Checked, full: bool, seed: int) -> Report:
+    with _console(stderr=True).status("validating"):
+        import torch
+
+        from motc.driver import stages
+        from motc.loading import instantiate
+        from motc.validate import validate
+        from motc.validate.reduce import reduce
+
+        sized = checked if full else reduce(checked)
+        *_, (_, sparse) = stages(sized)
+        *_, (_, dense) = stages(sized, dense=True)
+        ours, theirs = (instantiate(model, dtype=torch.float64, seed=seed) for model in (sparse, dense))
+        return validate(sparse, dense, ours, theirs, seed=seed)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _print_report(report: Report) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("law")
+    for title in ("deviation", "tolerance"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for law in report.laws:
+        verdict = Text("pass", "green") if law.ok else Text("FAIL", "bold red")
+        table.add_row(law.name, f"{law.max_deviation:.1e}", f"{law.tolerance:.1e}", verdict)
+    console = _console()
+    console.print(table)
+    for skipped in report.skipped:
+        console.print(f"skipped  {skipped}")
+    passed = sum(law.ok for law in report.laws)
+    console.print(f"{passed} of {len(report.laws)} laws hold")

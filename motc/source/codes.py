@@ -1,0 +1,201 @@
+"""The catalogue of diagnostics: what each code means, for `motc explain`. Codes are never reused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """One code: a few words, why it is an error and what to do, and a line that causes it."""
+
+    code: str
+    title: str
+    explanation: str
+    example: str
+
+
+def _catalogue(*entries: tuple[str, str, str, str]) -> dict[str, Code]:
+    return {
+        code: Code(code=code, title=title, explanation=explanation, example=example)
+        for code, title, explanation, example in entries
+    }
+
+
+CODES = _catalogue(
+    (
+        "MOT001",
+        "unknown kind of file",
+        "The name's ending says which syntax a spec has: .mot, or .yaml and .yml. Rename the file.",
+        "motc check model.txt",
+    ),
+    (
+        "MOT002",
+        "the file cannot be read",
+        "There is no such file, it is a directory, or its permissions forbid it. A path in `extends` is relative to "
+        "the file that says it.",
+        'extends "no_such_base.mot"',
+    ),
+    (
+        "MOT003",
+        "not a text",
+        "A spec is a text in UTF-8. This file holds other bytes.",
+        "motc check weights.safetensors",
+    ),
+    (
+        "MOT004",
+        "the file is empty",
+        "A spec has at least a name, a width, layers, modalities and attention heads, of its own or from its base.",
+        "# nothing but a comment",
+    ),
+    (
+        "MOT005",
+        "the file is too large",
+        "Specs are short; a text of more than a megabyte is most likely another file.",
+        "motc check corpus.yaml",
+    ),
+    (
+        "MOT006",
+        "the text does not follow the syntax",
+        "Reading stopped here. The message says what was expected; a bracket that was not closed may stand earlier, "
+        "and is then shown too.",
+        "attention { heads = }",
+    ),
+    (
+        "MOT007",
+        "a key is given twice",
+        "In one block every key stands once, or a reader could not tell which one holds. Both places are shown.",
+        "width = 256\nwidth = 512",
+    ),
+    (
+        "MOT010",
+        "brackets or collections are nested too deep",
+        "No key of the language needs that depth.",
+        "a { a { a { a { ...",
+    ),
+    (
+        "MOT021",
+        "unknown key",
+        "The schema has no such key at this place. `motc schema` and docs/language.md list all keys.",
+        "attention { haeds = 8 }",
+    ),
+    (
+        "MOT022",
+        "a key is missing",
+        "model, width, layers, modalities and attention.heads have no default. Give them here or in the base spec.",
+        "model tiny { width = 256 }",
+    ),
+    (
+        "MOT023",
+        "a value of the wrong kind or size",
+        "Numbers are numbers, words are among those the key knows, and sizes have limits. Text in quotes is no number.",
+        "layers = 0",
+    ),
+    (
+        "MOT024",
+        "not usable as a name",
+        "Names of models, modalities and towers become Python names and attributes of torch modules: letters, digits "
+        "and _, a letter first, no keyword of Python, nothing torch modules already have.",
+        "modality class",
+    ),
+    (
+        "MOT030",
+        "`extends` takes one path",
+        "A spec starts from one other spec, given as text.",
+        "extends: [a.mot, b.mot]",
+    ),
+    (
+        "MOT031",
+        "`extends` goes in a circle",
+        "A spec may not be its own base, directly or through others; nor may the chain have more than 20 links.",
+        'extends "this_file.mot"',
+    ),
+    (
+        "MOT032",
+        "an override that cannot be set",
+        "--set, and `set=` of motc.load, take a dotted key of the spec and a plain value.",
+        "motc show tiny.mot --set attention..heads=8",
+    ),
+    (
+        "MOT040",
+        "a selector matches nothing",
+        "Every selector of `untie` must name a group that the model has. Bare words are attention, ffn and norm; paths "
+        "such as attention.q and wildcards such as *.norm work too. A gate exists in gated FFNs only, q_norm with "
+        "qk_norm only, head unless the embedding is tied.",
+        "untie attention.query",
+    ),
+    (
+        "MOT041",
+        "layers outside the model",
+        "Layers count from 0, and a range includes both ends: a model of 4 layers has 0..3.",
+        "layers = 4\nuntie ffn in layers 0..4",
+    ),
+    (
+        "MOT042",
+        "layers given for a group outside the layers",
+        "embedding, final_norm and head exist once, so `in layers` cannot apply to them.",
+        "untie head in layers 0..3",
+    ),
+    (
+        "MOT043",
+        "not a partition",
+        "The blocks of `as` must be disjoint, hold something, and cover all modalities.",
+        "modality text, image, speech\nuntie ffn as {text} {image}",
+    ),
+    (
+        "MOT044",
+        "no such modality",
+        "Towers and partitions name modalities that the spec declares.",
+        "tower und = txet",
+    ),
+    (
+        "MOT045",
+        "towers that collide",
+        "A modality is in at most one tower, and a tower with the name of a modality must hold it.",
+        "tower a = text\ntower b = text",
+    ),
+    (
+        "MOT046",
+        "modalities that share a group disagree about it",
+        "One copy of the parameters has one shape, kind, bias and eps. Untie the group between these modalities, or "
+        "give their towers the same attributes.",
+        "tower gen = image { ffn { hidden = 4096 } }     # and ffn is not untied",
+    ),
+    (
+        "MOT047",
+        "two blocks of one name",
+        "A block is called by its tower's name, or by its modalities joined by _, and names its parameters.",
+        "modality a, b, a_b\nuntie ffn as {a, b} {a_b}",
+    ),
+    (
+        "MOT048",
+        "towers of different widths with vocabularies of their own",
+        "With vocabularies of their own, a head also reads hidden states of other modalities, which here have another "
+        "width.",
+        "modality text { vocab = 256 }, action { vocab = 64 }\ntower expert = action { width = 128 }",
+    ),
+    (
+        "MOT049",
+        "vocabularies that do not add up",
+        "Either the model has one vocabulary for all modalities, or each modality has its own.",
+        "vocab = 65536\nmodality text { vocab = 256 }",
+    ),
+    (
+        "MOT050",
+        "kv_heads does not divide heads",
+        "Query heads share key and value heads in groups of equal size.",
+        "attention { heads = 8, kv_heads = 3 }",
+    ),
+    (
+        "MOT051",
+        "heads do not divide the width",
+        "Unless head_dim is given it is width / heads, which must be a whole number.",
+        "width = 100\nattention { heads = 8 }",
+    ),
+    (
+        "MOT052",
+        "an odd head_dim with rotary positions",
+        "Rotary positions turn pairs of components.",
+        "attention { heads = 8, head_dim = 7 }",
+    ),
+)

@@ -1,0 +1,45 @@
+"""A spec's file to its text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from motc.source import Diagnostic, SourceFile, SpecError
+
+LARGEST = 1_000_000
+
+
+def read_file(path: Path) -> SourceFile:
+    """The text of a spec, line ends as \\n. Raises SpecError for what cannot be read or is no text."""
+    try:
+        if not path.exists():
+            raise _error("MOT002", f"there is no file {path}", "check the path")
+        if not path.is_file():
+            kind = "a directory" if path.is_dir() else "no regular file"
+            raise _error("MOT002", f"{path} is {kind}", "name one spec: a .mot, .yaml or .yml file")
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _error(
+            "MOT002", f"cannot read {str(path)[:200]!r}: {reason}", "check the path and its permissions"
+        ) from None
+    if len(data) > LARGEST:
+        raise _error(
+            "MOT005", f"{path} is larger than {LARGEST:,} bytes", "a spec is a short text; is this the right file?"
+        )
+    if b"\0" in data:
+        raise _error("MOT003", f"{path} is a binary file", "a spec is a text in UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _error(
+            "MOT003", f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8"
+        ) from None
+    if not text.strip():
+        raise _error("MOT004", f"{path} is empty", "start with `model NAME { ... }`, or `model: NAME` in YAML")
+    return SourceFile(str(path), text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _error(code: str, message: str, way_out: str) -> SpecError:
+    return SpecError(Diagnostic(code=code, message=message, span=None, help=way_out))

@@ -1,0 +1,247 @@
+"""A `.mot` text to its statements, by an LALR grammar."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from motc.source import Diagnostic, SourceFile, Span, SpecError
+from motc.syntax.mot_statements import (
+    Block,
+    List,
+    Modality,
+    Model,
+    Name,
+    Setting,
+    Statement,
+    Tower,
+    Untie,
+    Value,
+    to_tree,
+)
+from motc.syntax.scalar import read_word, unquote
+from motc.syntax.tree import Mapping, Scalar
+
+if TYPE_CHECKING:
+    from lark import Lark, Token, Tree, UnexpectedInput
+
+    Parsed = Tree[Token]
+
+MAX_DEPTH = 20
+
+# A comma after a name continues the list of `modality`, `tower` and `untie`; elsewhere it ends a statement.
+GRAMMAR = r"""
+start: _NL* "model" [name] block _NL*
+block: LBRACE _separator* (_statement (_separator+ _statement)* _separator*)? RBRACE
+_separator: _NL | "," | ";"
+_statement: setting | nested | extends | modality | tower | untie
+setting: name "=" _value
+setting: name "=" _value
+nested: name block
+extends: EXTENDS name
+modality: "modality" modality_item (_comma modality_item)*
+modality_item: name [block]
+tower: "tower" name ["=" names] [block]
+untie: "untie" names ["as" blocks] ["in" ("layers" | "layer") scalar]
+blocks: group+
+group: LBRACE _NL* (name (_comma name)* _NL*)? RBRACE
+names: name (_comma name)*
+_comma: "," _NL*
+_value: scalar | list | block
+list: LSQB _NL* (_value (_comma _value)* _NL*)? RSQB
+name: WORD | STRING
+scalar: WORD | STRING
+EXTENDS: "extends"
+LBRACE: "{"
+RBRACE: "}"
+LSQB: "["
+RSQB: "]"
+STRING: /"(?:[^"\\\n]|\\.)*"/
+WORD: /[0-9]+[ \t]*\.\.[ \t]*[0-9]+|[\w.*+-]+/
+_NL: /\n[ \t\r\n]*/
+%ignore /[ \t\r]+/
+%ignore /#[^\n]*/
+"""
+
+_SCAN = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]]')
+
+_SHOWN = {
+    "WORD": "a name or a number",
+    "STRING": "a quoted string",
+    "EQUAL": "`=`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "COMMA": "`,`",
+    "_NL": "a new line",
+    "$END": "the end of the file",
+    **{word.upper(): f"`{word}`" for word in "model extends modality tower untie as in layers layer".split()},
+}
+
+
+def read_mot(source: SourceFile) -> Mapping:
+    """The tree of a `.mot` text. Raises SpecError."""
+    return to_tree(parse(source))
+
+
+def scan_comments(source: SourceFile) -> list[tuple[int, str]]:
+    """The comments of a text, with their offsets."""
+    return [(found.start(), found[0]) for found in _SCAN.finditer(source.text) if found[0].startswith("#")]
+
+
+def parse(source: SourceFile) -> Model:
+    """The statements of a `.mot` text. Raises SpecError at the first place that does not fit the grammar."""
+    unclosed = _open_brackets(source)
+    from lark import UnexpectedInput
+
+    try:
+        tree = cast("Parsed", _parser().parse(source.text))
+    except UnexpectedInput as error:
+        _refuse(source, error, unclosed)
+    return _Builder(source).model(tree)
+
+
+@cache
+def _parser() -> Lark:
+    from lark import Lark
+
+    return Lark(GRAMMAR, parser="lalr", propagate_positions=True, maybe_placeholders=True)
+
+
+def _open_brackets(source: SourceFile) -> list[int]:
+    """Offsets of brackets without an end. Nesting is limited before anything recursive sees the text."""
+    unclosed: list[int] = []
+    for found in _SCAN.finditer(source.text):
+        if found[0] in ("{", "["):
+            unclosed.append(found.start())
+            if len(unclosed) > MAX_DEPTH:
+                span = Span(source, found.start(), found.end())
+                message = f"brackets are nested more than {MAX_DEPTH} deep"
+                raise SpecError(
+                    Diagnostic(code="MOT010", message=message, span=span, help="no key of a spec needs that")
+                )
+        elif found[0] in ("}", "]") and unclosed:
+            unclosed.pop()
+    return unclosed
+
+
+def _refuse(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> NoReturn:
+    from lark import UnexpectedCharacters, UnexpectedToken
+
+    at = min(max(0, error.pos_in_stream or 0), len(source.text))
+    end, expected, found = at + 1, set[str](), ""
+    if isinstance(error, UnexpectedToken):
+        expected = set(error.accepts or error.expected)
+        if error.token.type == "$END":
+            at = len(source.text.rstrip())
+            end, found = at + 1, "the text ends too early"
+        else:
+            end = at + max(1, len(error.token.rstrip()))
+    elif isinstance(error, UnexpectedCharacters):
+        expected = set(error.allowed or ())
+    if not found:
+        shown = source.text[at:end]
+        found = "unexpected end of the line" if shown.startswith("\n") else f"unexpected `{shown[:40]}`"
+        if shown == '"':
+            found = "the string is not closed on its line"
+    related = tuple(("this is not closed", Span(source, start, start + 1)) for start in unclosed[-1:])
+    message = found if found.startswith("the string") else f"{found}: expected {_human(expected)}"
+    span = Span(source, at, end)
+    way_out = "" if not related else "close it with `}`" if source.text[unclosed[-1]] == "{" else "close it with `]`"
+    raise SpecError(Diagnostic(code="MOT006", message=message, span=span, help=way_out, related=related))
+
+
+def _human(expected: set[str]) -> str:
+    if "WORD" in expected and "UNTIE" in expected:
+        rest = ["a statement", *(["`}`"] if "RBRACE" in expected else [])]
+    else:
+        if "WORD" in expected:
+            expected = expected - {"STRING"}
+        rest = [shown for terminal, shown in _SHOWN.items() if terminal in expected]
+    if not rest:
+        return "something else"
+    return rest[0] if len(rest) == 1 else f"{', '.join(rest[:-1])} or {rest[-1]}"
+
+
+class _Builder:
+    """lark's tree to statements with spans."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self.source = source
+
+    def model(self, tree: Parsed) -> Model:
+        name, body = tree.children
+        return Model(
+            name=self.name(cast("Parsed", name)) if name is not None else None,
+            body=self.block(cast("Parsed", body)),
+            span=self.span(tree),
+        )
+
+    def span(self, tree: Parsed) -> Span:
+        return Span(self.source, tree.meta.start_pos, tree.meta.end_pos)
+
+    def name(self, tree: Parsed) -> Name:
+        token, span = cast("Token", tree.children[0]), self.span(tree)
+        text = unquote(str(token), span) if token.type == "STRING" else str(token)
+        return Name(text=text, span=span)
+
+    def names(self, tree: Parsed) -> tuple[Name, ...]:
+        return tuple(self.name(child) for child in _trees(tree))
+
+    def block(self, tree: Parsed) -> Block:
+        return Block(statements=tuple(self.statement(child) for child in _trees(tree)), span=self.span(tree))
+
+    def optional_block(self, child: object) -> Block | None:
+        return self.block(cast("Parsed", child)) if child is not None else None
+
+    def value(self, tree: Parsed) -> Value:
+        if tree.data == "block":
+            return self.block(tree)
+        if tree.data == "list":
+            return List(items=tuple(self.value(child) for child in _trees(tree)), span=self.span(tree))
+        return self.scalar(tree)
+
+    def scalar(self, tree: Parsed) -> Scalar:
+        token, span = cast("Token", tree.children[0]), self.span(tree)
+        if token.type == "STRING":
+            return Scalar(value=unquote(str(token), span), span=span)
+        return Scalar(value=read_word(re.sub(r"[ \t]+", "", token), span), span=span)
+
+    def statement(self, tree: Parsed) -> Statement:
+        span, children = self.span(tree), cast("list[Parsed]", tree.children)
+        match tree.data:
+            case "setting" | "nested":
+                return Setting(key=self.name(children[0]), value=self.value(children[1]), span=span)
+            case "extends":
+                token, base = cast("Token", children[0]), self.name(children[1])
+                key = Name(text="extends", span=Span(self.source, span.start, span.start + len(token)))
+                return Setting(key=key, value=Scalar(value=base.text, span=base.span), span=span)
+            case "modality":
+                items = [(self.name(item), self.optional_block(block)) for item, block in map(_pair, children)]
+                return Modality(items=tuple(items), span=span)
+            case "tower":
+                name, names, block = children
+                modalities = self.names(names) if names is not None else ()
+                return Tower(name=self.name(name), modalities=modalities, block=self.optional_block(block), span=span)
+            case _:
+                names, blocks, layers = children
+                groups = (
+                    [(self.span(group), self.names(group)) for group in _trees(blocks)] if blocks is not None else []
+                )
+                return Untie(
+                    groups=self.names(names),
+                    blocks=tuple(groups),
+                    layers=self.scalar(layers) if layers is not None else None,
+                    span=span,
+                )
+
+
+def _pair(tree: Parsed) -> tuple[Parsed, object]:
+    name, block = tree.children
+    return cast("Parsed", name), block
+
+
+def _trees(tree: Parsed) -> list[Parsed]:
+    return [child for child in tree.children if not isinstance(child, str)]

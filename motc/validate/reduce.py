@@ -1,0 +1,95 @@
+"""A spec at a size that validates in seconds: the same structure and names, everything else small.
+
+Layers are merged where no statement of `untie` tells them apart; equal widths, hidden sizes and vocabularies stay
+equal, different ones different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from motc.lower.attributes import attributes
+from motc.schema import Checked, Spec
+from motc.schema.spec import TowerSpec
+
+HEAD_DIM = 8
+WIDTH_STEP = 2
+HIDDEN, HIDDEN_STEP = 20, 4
+VOCAB, VOCAB_STEP = 37, 6
+
+
+def reduce(checked: Checked) -> Checked:
+    """A small spec of the same structure; `checked` must be one that lowers."""
+    spec = checked.spec
+    attention, kv_heads = spec.attention, spec.attention.kv_heads or spec.attention.heads
+    small_kv_heads = min(kv_heads, 2)
+    small_heads = small_kv_heads * min(attention.heads // kv_heads, 2)
+    head_dim = attention.head_dim or spec.width // attention.heads
+    small_head_dim = min(head_dim, HEAD_DIM)
+    widths = _widths(spec, small_heads * small_head_dim / (attention.heads * head_dim))
+    towers = {name: attributes(spec, tower) for name, tower in spec.towers.items()}
+    model = attributes(spec, None)
+    hidden = _smaller((model.hidden, *(tower.hidden for tower in towers.values())), HIDDEN, HIDDEN_STEP)
+    vocabularies = [modality.vocab for modality in spec.modalities.values()]
+    vocab = _smaller((size for size in (spec.vocab, *vocabularies) if size is not None), VOCAB, VOCAB_STEP)
+
+    def smaller_tower(name: str, tower: TowerSpec) -> TowerSpec:
+        ffn = tower.ffn.model_copy(update={"hidden": hidden[towers[name].hidden]})
+        return tower.model_copy(update={"width": widths[towers[name].width], "ffn": ffn})
+
+    layers = _layers(spec)
+    small = spec.model_copy(
+        update={
+            "width": widths[spec.width],
+            "layers": max(layers.values()),
+            "vocab": spec.vocab and vocab[spec.vocab],
+            "modalities": {
+                name: modality.model_copy(update={"vocab": modality.vocab and vocab[modality.vocab]})
+                for name, modality in spec.modalities.items()
+            },
+            "attention": attention.model_copy(
+                update={"heads": small_heads, "kv_heads": small_kv_heads, "head_dim": small_head_dim}
+            ),
+            "ffn": spec.ffn.model_copy(update={"hidden": hidden[model.hidden]}),
+            "towers": {name: smaller_tower(name, tower) for name, tower in spec.towers.items()},
+            "untie": [
+                statement.model_copy(
+                    update={
+                        "layers": statement.layers
+                        and (layers[statement.layers[0]], layers[statement.layers[1] + 1] - 1)
+                    }
+                )
+                for statement in spec.untie
+            ],
+        }
+    )
+    return Checked(small, checked.tree)
+
+
+def _layers(spec: Spec) -> dict[int, int]:
+    """Where each boundary between differently untied layers goes: one layer apart, or two where there is one kind."""
+    points = {0, spec.layers}
+    for statement in spec.untie:
+        if statement.layers is not None:
+            points |= {statement.layers[0], statement.layers[1] + 1}
+    ordered = sorted(points)
+    if len(ordered) == 2:
+        return {0: 0, spec.layers: min(spec.layers, 2)}
+    return {point: index for index, point in enumerate(ordered)}
+
+
+def _widths(spec: Spec, ratio: float) -> dict[int, int]:
+    """Small even widths in the order of the real ones, no two equal; a width is never made larger."""
+    wanted = sorted({spec.width, *(tower.width for tower in spec.towers.values() if tower.width is not None)})
+    found: dict[int, int] = {}
+    for width in wanted:
+        found[width] = min(width, max(WIDTH_STEP, round(width * ratio / WIDTH_STEP) * WIDTH_STEP))
+    for smaller, larger in pairwise(wanted):
+        found[larger] = min(larger, max(found[larger], found[smaller] + WIDTH_STEP))
+    return found
+
+
+def _smaller(sizes: Iterable[int], first: int, step: int) -> dict[int, int]:
+    """Small sizes in the order of the real ones, no two equal; a size is never made larger."""
+    return {size: min(size, first + step * index) for index, size in enumerate(sorted(set(sizes)))}
