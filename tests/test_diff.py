@@ -136,10 +136,10 @@ def test_attributes_of_one_tower_name_it() -> None:
 def test_vocabularies_of_their_own() -> None:
     b = replace(DENSE, vocab=None, vocabs={"text": 512, "image": 64}, ends=untied(("embedding", "head"), *EACH))
     assert told(DENSE, b) == [
-        "~ vocab of text: 512 shared → 512 of its own",
-        "~ vocab of image: 512 shared → 64 of its own",
         "~ embedding: {text image} → {text} {image}",
         "~ head: {text image} → {text} {image}",
+        "~ vocab of text: 512 shared → 512 of its own",
+        "~ vocab of image: 512 shared → 64 of its own",
     ]
 
 

@@ -64,7 +64,7 @@ def _count(layers: tuple[int, int]) -> int:
 
 
 def _changes(pairs: list[tuple[tuple[int, int], Part, Part]], end_of_a: Part, end_of_b: Part) -> list[Edit]:
-    """Attributes, then partitions, of parts with the same modalities."""
+    """Partitions, then attributes, of parts with the same modalities."""
     layers = sum(part.count for _, part, _ in pairs)
     differing = [(where, one, other) for where, one, other in pairs if one != other]
     attributes = with_ends(
@@ -80,7 +80,7 @@ def _changes(pairs: list[tuple[tuple[int, int], Part, Part]], end_of_a: Part, en
         layers,
         has_final_norm="final_norm" in end_of_b.blocks,
     )
-    return attributes + partitions
+    return partitions + attributes
 
 
 def _layer_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:

@@ -1,7 +1,7 @@
 """Lines of canonical text, merged with the comments of the text they were read from.
 
-A line knows which part of the source it comes from. A comment on a line of its own goes before the next line; one at the
-end of a line stays with what stands before it.
+A line knows which part of the source it comes from. A comment on a line of its own goes before the next line; one at
+the end of a line stays with what stands before it.
 """
 
 from __future__ import annotations

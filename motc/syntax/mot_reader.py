@@ -37,7 +37,6 @@ block: LBRACE _separator* (_statement (_separator+ _statement)* _separator*)? RB
 _separator: _NL | "," | ";"
 _statement: setting | nested | extends | modality | tower | untie
 setting: name "=" _value
-setting: name "=" _value
 nested: name block
 extends: EXTENDS name
 modality: "modality" modality_item (_comma modality_item)*
@@ -97,7 +96,7 @@ def parse(source: SourceFile) -> Model:
     from lark import UnexpectedInput
 
     try:
-        tree = cast("Parsed", _parser().parse(source.text))
+        tree = _parser().parse(source.text)
     except UnexpectedInput as error:
         _refuse(source, error, unclosed)
     return _Builder(source).model(tree)

@@ -9,7 +9,7 @@ from motc.source import SourceFile, Span
 from motc.syntax.comments import WIDTH, Comments, Line
 from motc.syntax.mot_reader import parse, scan_comments
 from motc.syntax.mot_statements import Block, List, Modality, Model, Name, Setting, Statement, Tower, Untie, Value
-from motc.syntax.scalar import is_word, quote, write_number
+from motc.syntax.scalar import quote, write_scalar
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
 KEYWORDS = frozenset("model extends modality tower untie as in layers layer".split())
@@ -160,7 +160,7 @@ def _lines(statement: Statement, indent: int, comments: Comments) -> list[Line]:
     text = _inline(statement)
     block = _last_block(statement)
     fits = len(text) + 2 * indent <= WIDTH and not comments.within(start, end) and _depth(block) <= 2
-    if block is None or not block.statements and not comments.within(start, end) or fits:
+    if block is None or (not block.statements and not comments.within(start, end)) or fits:
         return [Line(indent=indent, text=text, start=start, end=end)]
     if isinstance(statement, Modality) and len(statement.items) > 1:
         *others, last = statement.items
@@ -224,10 +224,8 @@ def _inline(statement: Statement) -> str:
 
 def _value(value: Value) -> str:
     match value:
-        case Scalar(value=str() as text):
-            return text if is_word(text) else quote(text)
-        case Scalar(value=number):
-            return write_number(number)
+        case Scalar(value=scalar):
+            return write_scalar(scalar)
         case List(items=items):
             return f"[{', '.join(_value(item) for item in items)}]"
         case Block():

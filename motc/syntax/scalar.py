@@ -35,9 +35,11 @@ def read_word(text: str, span: Span) -> str | int | float | bool | None:
     return value
 
 
-def write_number(value: float | bool | None) -> str:
-    """A number, boolean or null, as `read_word` reads it."""
+def write_scalar(value: str | int | float | bool | None) -> str:
+    """A value as `read_word` reads it, or a quoted string."""
     match value:
+        case str():
+            return write_text(value)
         case None:
             return "null"
         case bool():
@@ -46,6 +48,11 @@ def write_number(value: float | bool | None) -> str:
             return str(value)
         case float():
             return re.sub(r"e(-?)\+?0*", r"e\1", repr(value))
+
+
+def write_text(text: str) -> str:
+    """A string that may stand unquoted, or quoted."""
+    return text if is_word(text) else quote(text)
 
 
 def is_word(text: str) -> bool:

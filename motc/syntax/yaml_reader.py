@@ -37,7 +37,7 @@ def parse_yaml(source: SourceFile) -> tuple[Mapping, list[tuple[int, str]]]:
     builder = _Builder(source)
     for event in _events(source):
         builder.take(event)
-    if builder.root is None or isinstance(builder.root, Scalar) and builder.root.value is None:
+    if builder.root is None or (isinstance(builder.root, Scalar) and builder.root.value is None):
         raise SpecError(
             Diagnostic(
                 code="MOT004", message=f"{source.name} holds no spec", span=None, help="start with `model: NAME`"

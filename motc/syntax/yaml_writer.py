@@ -6,7 +6,7 @@ from typing import assert_never
 
 from motc.source import SourceFile
 from motc.syntax.comments import WIDTH, Comments, Line
-from motc.syntax.scalar import is_word, quote, write_number
+from motc.syntax.scalar import write_scalar, write_text
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 from motc.syntax.yaml_reader import parse_yaml
 
@@ -29,7 +29,7 @@ def _write(tree: Mapping, comments: Comments) -> str:
 
 def _entry_lines(entry: Entry, indent: int, comments: Comments) -> list[Line]:
     start, end = entry.key_span.start, entry.value.span.end
-    key = f"{_word(entry.key)}:"
+    key = f"{write_text(entry.key)}:"
     text = f"{key} {_inline(entry.value)}"
     commented = comments.within(start, end)
     if _stays_inline(entry.value, len(text) + 2 * indent, commented):
@@ -86,17 +86,11 @@ def _depth(node: Node) -> int:
 
 def _inline(node: Node) -> str:
     match node:
-        case Scalar(value=str() as text):
-            return _word(text)
-        case Scalar(value=number):
-            return write_number(number)
+        case Scalar(value=scalar):
+            return write_scalar(scalar)
         case Sequence(items=items):
             return f"[{', '.join(_inline(item) for item in items)}]"
         case Mapping(entries=entries):
-            return f"{{{', '.join(f'{_word(entry.key)}: {_inline(entry.value)}' for entry in entries)}}}"
+            return f"{{{', '.join(f'{write_text(entry.key)}: {_inline(entry.value)}' for entry in entries)}}}"
         case _:
             assert_never(node)
-
-
-def _word(text: str) -> str:
-    return text if is_word(text) else quote(text)
