@@ -18,10 +18,9 @@ def run(
     ] = None,
 ) -> None:
     """Print a spec in the other syntax, with the same meaning; `extends` stays as it is."""
-    from motc.syntax import read, read_file, write_mot, write_yaml
+    from motc.syntax import read, read_file, write
 
-    tree = read(read_file(spec))
-    text = write_yaml(tree) if to == "yaml" else write_mot(tree)
+    text = write(read(read_file(spec)), to)
     if out is None:
         typer.echo(text, nl=False)
     else:

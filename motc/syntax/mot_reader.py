@@ -171,11 +171,13 @@ class _Builder:
         self.source = source
 
     def model(self, tree: Parsed) -> Model:
-        name, body = tree.children
+        name, body = cast("list[Parsed | None]", tree.children)
+        assert body is not None
+        first = body if name is None else name  # lark counts the new lines before `model` as the tree's
         return Model(
-            name=self.name(cast("Parsed", name)) if name is not None else None,
-            body=self.block(cast("Parsed", body)),
-            span=self.span(tree),
+            name=self.name(name) if name is not None else None,
+            body=self.block(body),
+            span=Span(self.source, first.meta.start_pos, tree.meta.end_pos),
         )
 
     def span(self, tree: Parsed) -> Span:
