@@ -16,7 +16,6 @@ from motc.driver import compile_spec
 from motc.lower.selectors import END_PATHS, LAYER_PATHS
 from motc.schema.spec import Spec
 from motc.source import SpecError
-from motc.source.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -137,12 +136,6 @@ def test_a_row_says_the_default_and_all_words(key: str, field: FieldInfo) -> Non
     if said is not None:
         assert default == f"`{said}`"
     assert [word for word in words(field.annotation) if f"`{word}`" not in row] == []
-
-
-def test_the_language_page_lists_every_code() -> None:
-    text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(MOT\d+)` \| (.*) \|$", text, re.M)
-    assert listed == [(entry.code, entry.title) for entry in CODES.values()]
 
 
 def test_the_parameters_page_has_every_group() -> None:

@@ -298,9 +298,12 @@ def test_a_parser_is_imported_only_for_its_syntax() -> None:
 
 
 PIECES = st.sampled_from(
-    'model extends modality tower untie as in layers layer a text 3 0..3 1e-5 "s" " { } [ ] = , ; : - # \n \t & * ! | > ? % \' ~ ---'.split(" ")
-    + ["\n", "  ", " ", "\\", "é", "\r"]
-)  # fmt: skip
+    [
+        *"model extends modality tower untie as in layers layer a text 3 0..3 1e-5 true".split(),
+        *'"s" " { } [ ] = , ; : - # & * ! | > ? % \' ~ ---'.split(),
+        *("\n", "\t", "  ", " ", "\\", "é", "\r", " # c\n", "\n# d\n", "\n\n"),
+    ]
+)
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=40).map(" ".join), st.lists(PIECES).map("".join))
 
 
@@ -315,8 +318,7 @@ def test_any_text_is_a_tree_or_a_spec_error(suffix: str, text: str, wrapped: boo
     source = SourceFile(f"a.{suffix}", text)
     try:
         tree = read(source)
-    except SpecError as error:
-        assert str(error)
+    except SpecError:
         return
     once = SourceFile(source.name, format_source(source))
     assert read(once) == tree
@@ -326,7 +328,8 @@ def test_any_text_is_a_tree_or_a_spec_error(suffix: str, text: str, wrapped: boo
 SPAN = Span(yaml(""), 0, 0)
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.sampled_from("causal 0..3 true no 1e-5 *.norm untie".split()),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.sampled_from("causal 0..3 true no 1e-5 *.norm untie".split()),
 )  # fmt: skip
 KEYS = st.one_of(st.sampled_from("model modalities towers untie groups as layers extends in ffn".split()), st.text(
     st.characters(exclude_categories=["Cs"]), max_size=4))  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,13 +36,13 @@ Losses = dict[str, float]
 
 @dataclass(slots=True, kw_only=True)
 class Trainee:
-    """A model in training, with the losses of all its steps."""
+    """A model in training, with the losses of all its steps and the seconds they took."""
 
     name: str
     model: Any
     optimizer: torch.optim.Optimizer
     history: list[Losses] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: list[float] = field(default_factory=list)
 
     def step(self, batch: Batch, learning_rate: float) -> None:
         """One optimiser step on the batch."""
@@ -56,7 +57,7 @@ class Trainee:
         self.history.append(
             {"total": losses.total.item(), **{name: losses.by_modality[name].item() for name in MODALITIES}}
         )
-        self.seconds += time.perf_counter() - start
+        self.seconds.append(time.perf_counter() - start)
 
     @torch.no_grad()
     def evaluate(self, data: EmojiData, batch_size: int) -> Losses:
@@ -130,7 +131,7 @@ def summarise(trainees: list[Trainee], data: EmojiData, *, batch_size: int) -> l
             "name": trainee.name,
             "parameters": sum(parameter.numel() for parameter in trainee.model.parameters()),
             "steps": len(trainee.history),
-            "seconds_per_step": trainee.seconds / len(trainee.history),
+            "seconds_per_step": statistics.median(trainee.seconds),
             "training_loss": trainee.training_loss(),
             "held_out_loss": trainee.evaluate(data, batch_size),
             "history": trainee.history,
@@ -151,7 +152,7 @@ def make_table(results: list[dict[str, Any]]) -> Table:
             table.add_row(f"{kind.replace('_', '-')} {name}", *losses)
     table.add_section()
     table.add_row("steps", *(str(result["steps"]) for result in results))
-    table.add_row("milliseconds a step", *(f"{1000 * result['seconds_per_step']:.0f}" for result in results))
+    table.add_row("milliseconds a step (median)", *(f"{1000 * result['seconds_per_step']:.0f}" for result in results))
     table.add_row("parameters", *(f"{result['parameters']:,}" for result in results))
     return table
 

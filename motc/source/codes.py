@@ -68,6 +68,19 @@ CODES = _catalogue(
         "width = 256\nwidth = 512",
     ),
     (
+        "MOT008",
+        "YAML anchors, aliases and tags",
+        "A spec says every value where it stands: aliases can hide what a key holds, or grow without end. A selector "
+        "that starts with * must be in quotes.",
+        'untie: "*.norm"     # without the quotes, *.norm is an alias',
+    ),
+    (
+        "MOT009",
+        "a second YAML document",
+        "One file holds one spec; `extends` starts from another file.",
+        "model: a\n---\nmodel: b",
+    ),
+    (
         "MOT010",
         "brackets or collections are nested too deep",
         "No key of the language needs that depth.",

@@ -72,7 +72,6 @@ def format_source(source: SourceFile) -> str:
         case "mot":
             from motc.syntax.mot_writer import format_mot
 
-            read(source)
             return format_mot(source)
         case "yaml":
             from motc.syntax.yaml_writer import format_yaml

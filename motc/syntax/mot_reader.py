@@ -32,24 +32,25 @@ MAX_DEPTH = 20
 
 # A comma after a name continues the list of `modality`, `tower` and `untie`; elsewhere it ends a statement.
 GRAMMAR = r"""
-start: _NL* "model" [name] block _NL*
+start: _NL* model _NL*
+model: "model" [WORD | STRING] block
 block: LBRACE _separator* (_statement (_separator+ _statement)* _separator*)? RBRACE
 _separator: _NL | "," | ";"
 _statement: setting | nested | extends | modality | tower | untie
-setting: name "=" _value
-nested: name block
-extends: EXTENDS name
+setting: _name "=" _value
+nested: _name block
+extends: EXTENDS _name
 modality: "modality" modality_item (_comma modality_item)*
-modality_item: name [block]
-tower: "tower" name ["=" names] [block]
+modality_item: _name [block]
+tower: "tower" _name ["=" names] [block]
 untie: "untie" names ["as" blocks] ["in" ("layers" | "layer") scalar]
 blocks: group+
-group: LBRACE _NL* (name (_comma name)* _NL*)? RBRACE
-names: name (_comma name)*
+group: LBRACE _NL* (_name (_comma _name)* _NL*)? RBRACE
+names: _name (_comma _name)*
 _comma: "," _NL*
 _value: scalar | list | block
 list: LSQB _NL* (_value (_comma _value)* _NL*)? RSQB
-name: WORD | STRING
+_name: WORD | STRING
 scalar: WORD | STRING
 EXTENDS: "extends"
 LBRACE: "{"
@@ -171,25 +172,26 @@ class _Builder:
         self.source = source
 
     def model(self, tree: Parsed) -> Model:
-        name, body = cast("list[Parsed | None]", tree.children)
-        assert body is not None
-        first = body if name is None else name  # lark counts the new lines before `model` as the tree's
+        model = cast("Parsed", tree.children[0])
+        name, body = model.children
         return Model(
             name=self.name(name) if name is not None else None,
-            body=self.block(body),
-            span=Span(self.source, first.meta.start_pos, tree.meta.end_pos),
+            body=self.block(cast("Parsed", body)),
+            span=self.span(model),
         )
 
     def span(self, tree: Parsed) -> Span:
         return Span(self.source, tree.meta.start_pos, tree.meta.end_pos)
 
-    def name(self, tree: Parsed) -> Name:
-        token, span = cast("Token", tree.children[0]), self.span(tree)
-        text = unquote(str(token), span) if token.type == "STRING" else str(token)
-        return Name(text=text, span=span)
+    def name(self, child: object) -> Name:
+        token = cast("Token", child)
+        span = Span(self.source, token.start_pos or 0, token.end_pos or 0)
+        return Name(text=unquote(token, span) if token.type == "STRING" else str(token), span=span)
 
     def names(self, tree: Parsed) -> tuple[Name, ...]:
-        return tuple(self.name(child) for child in _trees(tree))
+        return tuple(
+            self.name(child) for child in cast("list[Token]", tree.children) if child.type in ("WORD", "STRING")
+        )
 
     def block(self, tree: Parsed) -> Block:
         return Block(statements=tuple(self.statement(child) for child in _trees(tree)), span=self.span(tree))

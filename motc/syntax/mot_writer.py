@@ -8,7 +8,19 @@ from typing import assert_never
 from motc.source import SourceFile, Span
 from motc.syntax.comments import WIDTH, Comments, Line
 from motc.syntax.mot_reader import parse, scan_comments
-from motc.syntax.mot_statements import Block, List, Modality, Model, Name, Setting, Statement, Tower, Untie, Value
+from motc.syntax.mot_statements import (
+    Block,
+    List,
+    Modality,
+    Model,
+    Name,
+    Setting,
+    Statement,
+    Tower,
+    Untie,
+    Value,
+    to_tree,
+)
 from motc.syntax.scalar import quote, write_scalar
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
@@ -23,7 +35,9 @@ def write_mot(tree: Mapping) -> str:
 
 def format_mot(source: SourceFile) -> str:
     """The canonical text of a `.mot` text, comments kept. Raises SpecError."""
-    return _write(parse(source), Comments(source, scan_comments(source)))
+    model = parse(source)
+    to_tree(model)  # refuses what is given twice
+    return _write(model, Comments(source, scan_comments(source)))
 
 
 def from_tree(tree: Mapping) -> Model:

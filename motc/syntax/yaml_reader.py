@@ -59,16 +59,27 @@ def _events(source: SourceFile) -> Iterator[Any]:
     try:
         yield from yaml.parse(source.text, Loader=loader)
     except yaml.MarkedYAMLError as error:
+        if error.context_mark and re.search("scanning an (alias|anchor)", error.context or ""):
+            at = error.context_mark.index
+            raise _refuse_reference(source.text[at], Span(source, at, at + 1)) from None
         mark = error.problem_mark or error.context_mark
         at = min(mark.index, len(source.text)) if mark else 0
         reason = " ".join(part for part in (error.context, error.problem) if part) or "this is no YAML"
-        way_out = "indent with spaces, not tabs" if "\t" in source.text else "see docs on the YAML form of a spec"
+        way_out = (
+            "indent with spaces, not tabs" if "\t" in source.text else "quote text that YAML would take for syntax"
+        )
         raise SpecError(
             Diagnostic(code="MOT006", message=reason, span=Span(source, at, at + 1), help=way_out)
         ) from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise SpecError(Diagnostic(code="MOT006", message=reason, span=None, help="save it as plain text")) from None
+
+
+def _refuse_reference(shown: str, span: Span) -> SpecError:
+    way_out = 'quote a selector that starts with `*`, such as "*.norm"; write a value out where it is used'
+    message = f"YAML anchors and aliases are refused: `{shown}`"
+    return SpecError(Diagnostic(code="MOT008", message=message, span=span, help=way_out))
 
 
 class _Builder:
@@ -89,8 +100,7 @@ class _Builder:
         start, end = event.start_mark.index, event.end_mark.index
         span = Span(self.source, start, end)
         if getattr(event, "anchor", None) is not None:
-            way_out = 'quote a selector that starts with `*`, such as "*.norm"; write a value out where it is used'
-            raise self.error("MOT008", f"YAML anchors and aliases are refused: `{event.anchor}`", span, way_out)
+            raise _refuse_reference(event.anchor, span)
         if getattr(event, "tag", None) is not None:
             raise self.error(
                 "MOT008", f"YAML tags are refused: `{event.tag}`", span, "leave the tag out, or quote the text"
@@ -154,10 +164,11 @@ class _Builder:
 
 
 def _comments(source: SourceFile, texts: list[tuple[int, int]]) -> Iterator[tuple[int, str]]:
-    remaining = iter(texts)
-    start, end = next(remaining, (len(source.text), len(source.text)))
-    for found in _COMMENT.finditer(source.text):
-        while end <= found.start() and end < len(source.text):
-            start, end = next(remaining, (len(source.text), len(source.text)))
-        if not start <= found.start() < end:
+    at = 0
+    for start, end in [*texts, (len(source.text), len(source.text))]:
+        while found := _COMMENT.search(source.text, at):
+            if found.start() >= start:
+                break
             yield found.start(), found[0]
+            at = found.end()
+        at = max(at, end)

@@ -1,0 +1,75 @@
+"""A reduced spec has the structure of the whole one, at a size that validates in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from motc.cost import total_parameters
+from motc.driver import check_spec, stages
+from motc.ir.model import Model
+from motc.schema import Checked
+from motc.validate.reduce import reduce
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = sorted((ROOT / "specs").rglob("*.mot"))
+
+
+def lowered(checked: Checked, *, dense: bool = False) -> Model:
+    *_, (_, model) = stages(checked, dense=dense)
+    return model
+
+
+def structure(model: Model) -> object:
+    """What reducing must keep: names and partitions of every leaf, segment by segment."""
+    layers = [
+        [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in s.layer.leaves()]
+        for s in model.segments
+    ]
+    ends = [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in model.ends()]
+    return [m.name for m in model.modalities], model.towers, model.stream, layers, ends
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_shipped_spec_keeps_its_structure(path: Path) -> None:
+    checked = check_spec(path)
+    small = reduce(checked)
+    for dense in (False, True):
+        assert structure(lowered(small, dense=dense)) == structure(lowered(checked, dense=dense))
+        assert total_parameters(lowered(small, dense=dense)) < 300_000
+
+
+def test_layers_are_merged_and_towers_stay_apart(tmp_path: Path) -> None:
+    path = tmp_path / "towers.mot"
+    path.write_text(
+        """model towers {
+          width = 2048, layers = 18, vocab = 257152
+          modality image, text, state, action
+          attention { heads = 8, kv_heads = 1, head_dim = 256 }
+          ffn { kind = geglu, hidden = 16384 }
+          tower vlm = image, text
+          tower expert = state, action { width = 1024, ffn { hidden = 4096 } }
+          untie attention, ffn, norm, embedding, head
+          untie ffn.norm as {image} {text} {state} {action} in layers 3..9
+        }""",
+        encoding="utf-8",
+    )
+    checked = check_spec(path)
+    small = reduce(checked)
+    model = lowered(small)
+    assert structure(model) == structure(lowered(checked))
+    assert [(segment.first, segment.last) for segment in model.segments] == [(0, 0), (1, 1), (2, 2)]
+    attention = model.segments[0].layer.attention
+    assert (attention.heads, attention.kv_heads, attention.head_dim) == (2, 1, 8)
+    assert len({modality.width for modality in model.modalities}) == 2
+    assert total_parameters(model) < 20_000
+
+
+def test_a_small_spec_is_not_made_larger(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.mot"
+    path.write_text(
+        "model tiny { width = 4, layers = 1, vocab = 3, modality a, b; attention { heads = 2 }, ffn { hidden = 5 } }"
+    )
+    checked = check_spec(path)
+    assert total_parameters(lowered(reduce(checked))) == total_parameters(lowered(checked))
