@@ -12,7 +12,7 @@ from motc.source import Diagnostic, SpecError
 
 
 def run(
-    specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Specs, .mot or .yaml.", show_default=False)],
+    specs: Annotated[list[Path], typer.Argument(metavar="SPEC", help="Specs, .mot or .yaml.", show_default=False)],
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YEL
 def run(
     spec: SpecPath,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[OTHER]", help="The spec to compare with.", show_default=False)
+        Path | None, typer.Argument(metavar="OTHER", help="The spec to compare with.", show_default=False)
     ] = None,
     dense: Annotated[
         bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")
@@ -36,11 +37,16 @@ def run(
     if json:
         print_json({"same": not edits, "edits": [edit.to_json() for edit in edits]})
     elif edits:
-        typer.secho(f"--- {spec}{' (dense twin)' if dense else ''}", bold=True)
-        typer.secho(f"+++ {other or spec}", bold=True)
+        _echo(typer.style(f"--- {spec}{' (dense twin)' if dense else ''}", bold=True))
+        _echo(typer.style(f"+++ {other or spec}", bold=True))
         for edit in edits:
-            typer.echo(f"{typer.style(edit.kind, fg=COLOURS[edit.kind])} {edit.describe()}")
+            _echo(f"{typer.style(edit.kind, fg=COLOURS[edit.kind])} {edit.describe()}")
     else:
         typer.echo("the same model")
     if edits:
         raise Stop(2)
+
+
+def _echo(line: str) -> None:
+    """A line with its colours on a terminal, unless NO_COLOR is set; without them anywhere else."""
+    typer.echo(line, color=False if os.environ.get("NO_COLOR") else None)

@@ -20,7 +20,7 @@ def run(
     spec: SpecPath,
     full: Annotated[bool, typer.Option("--full", help="At the spec's own size; default: a small one.")] = False,
     json: JsonOption = False,
-    seed: Annotated[int, typer.Option(help="Of the random parameters and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random parameters and batches.")] = 0,
     set_: SetOption = None,
 ) -> None:
     """Check the generated model, in float64, against references, its dense twin and the laws of padding and packing."""

@@ -42,5 +42,6 @@ def emit(module: ModulePlan, version: str) -> str:
         "from torch.nn import functional as F",
         "",
         "",
+        "",
     ]
     return sign("\n".join(header) + code + "\n")

@@ -23,9 +23,7 @@ def model_class(module: ModulePlan) -> str:
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *definition(module.embedding),
-        "        self.layers = nn.ModuleList(",
-        f"            {_layer_list(module)}",
-        "        )",
+        *_layer_list(module),
     ]
     for end in (module.final_norm, module.head):
         if end:
@@ -87,9 +85,12 @@ def _dtype(module: ModulePlan) -> str:
     return "x[0].dtype" if module.many else "x.dtype"
 
 
-def _layer_list(module: ModulePlan) -> str:
+def _layer_list(module: ModulePlan) -> list[str]:
     runs = [f"[{module.layer_plans[kind].layer_class}() for _ in range({count})]" for kind, count in module.runs]
-    return "\n            + ".join(runs)
+    if len(runs) == 1:
+        return [f"        self.layers = nn.ModuleList({runs[0]})"]
+    rest = [f"            + {run}" for run in runs[1:]]
+    return ["        self.layers = nn.ModuleList(", f"            {runs[0]}", *rest, "        )"]
 
 
 def _counts(module: ModulePlan) -> tuple[int, ...]:

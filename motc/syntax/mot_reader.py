@@ -33,17 +33,17 @@ MAX_DEPTH = 20
 # A comma after a name continues the list of `modality`, `tower` and `untie`; elsewhere it ends a statement.
 GRAMMAR = r"""
 start: _NL* model _NL*
-model: "model" [WORD | STRING] block
+model: MODEL [WORD | STRING] block
 block: LBRACE _separator* (_statement (_separator+ _statement)* _separator*)? RBRACE
 _separator: _NL | "," | ";"
 _statement: setting | nested | extends | modality | tower | untie
 setting: _name "=" _value
 nested: _name block
 extends: EXTENDS _name
-modality: "modality" modality_item (_comma modality_item)*
+modality: MODALITY modality_item (_comma modality_item)*
 modality_item: _name [block]
-tower: "tower" _name ["=" names] [block]
-untie: "untie" names ["as" blocks] ["in" ("layers" | "layer") scalar]
+tower: TOWER _name ["=" names] [block]
+untie: UNTIE names ["as" blocks] ["in" ("layers" | "layer") scalar]
 blocks: group+
 group: LBRACE _NL* (_name (_comma _name)* _NL*)? RBRACE
 names: _name (_comma _name)*
@@ -52,7 +52,11 @@ _value: scalar | list | block
 list: LSQB _NL* (_value (_comma _value)* _NL*)? RSQB
 _name: WORD | STRING
 scalar: WORD | STRING
+MODEL: "model"
 EXTENDS: "extends"
+MODALITY: "modality"
+TOWER: "tower"
+UNTIE: "untie"
 LBRACE: "{"
 RBRACE: "}"
 LSQB: "["
@@ -107,7 +111,7 @@ def parse(source: SourceFile) -> Model:
 def _parser() -> Lark:
     from lark import Lark
 
-    return Lark(GRAMMAR, parser="lalr", propagate_positions=True, maybe_placeholders=True)
+    return Lark(GRAMMAR, parser="lalr", maybe_placeholders=True)
 
 
 def _open_brackets(source: SourceFile) -> list[int]:
@@ -159,6 +163,8 @@ def _human(expected: set[str]) -> str:
     else:
         if "WORD" in expected:
             expected = expected - {"STRING"}
+        if expected & {"MODEL", "$END"}:
+            expected = expected - {"_NL"}
         rest = [shown for terminal, shown in _SHOWN.items() if terminal in expected]
     if not rest:
         return "something else"
@@ -173,7 +179,7 @@ class _Builder:
 
     def model(self, tree: Parsed) -> Model:
         model = cast("Parsed", tree.children[0])
-        name, body = model.children
+        _, name, body = model.children
         return Model(
             name=self.name(name) if name is not None else None,
             body=self.block(cast("Parsed", body)),
@@ -181,7 +187,14 @@ class _Builder:
         )
 
     def span(self, tree: Parsed) -> Span:
-        return Span(self.source, tree.meta.start_pos, tree.meta.end_pos)
+        """From the first token to the last: every rule keeps those, which is faster than lark's own positions."""
+        first: object = tree
+        while not isinstance(first, str):
+            first = next(child for child in cast("Parsed", first).children if child is not None)
+        last: object = tree
+        while not isinstance(last, str):
+            last = next(child for child in reversed(cast("Parsed", last).children) if child is not None)
+        return Span(self.source, cast("Token", first).start_pos or 0, cast("Token", last).end_pos or 0)
 
     def name(self, child: object) -> Name:
         token = cast("Token", child)
@@ -222,14 +235,14 @@ class _Builder:
                 key = Name(text="extends", span=Span(self.source, span.start, span.start + len(token)))
                 return Setting(key=key, value=Scalar(value=base.text, span=base.span), span=span)
             case "modality":
-                items = [(self.name(item), self.optional_block(block)) for item, block in map(_pair, children)]
+                items = [(self.name(item), self.optional_block(block)) for item, block in map(_pair, children[1:])]
                 return Modality(items=tuple(items), span=span)
             case "tower":
-                name, names, block = children
+                _, name, names, block = children
                 modalities = self.names(names) if names is not None else ()
                 return Tower(name=self.name(name), modalities=modalities, block=self.optional_block(block), span=span)
             case _:
-                names, blocks, layers = children
+                _, names, blocks, layers = children
                 groups = (
                     [(self.span(group), self.names(group)) for group in _trees(blocks)] if blocks is not None else []
                 )
