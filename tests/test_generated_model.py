@@ -14,6 +14,7 @@ import torch
 
 import motc
 from motc.driver import compile_ir, generate
+from motc.source import SpecError
 
 SPEC = """
 model tiny {
@@ -138,3 +139,26 @@ def test_compiled_layers_agree(spec: Path, model: Any) -> None:
     ids, modality = torch.randint(0, 7, (2, 9)), torch.randint(0, 2, (2, 9))
     for name, expected in model(ids, modality).logits.items():
         torch.testing.assert_close(compiled(ids, modality).logits[name], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["tensor", "by_tower", "none", "value_error", "f", "permute", "layer_norm", "x"])
+def test_a_model_of_any_name_runs(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "named.mot"
+    path.write_text(SPEC.replace("model tiny", f"model {name}"))
+    model: Any = motc.load(path)
+    ids = torch.ones(1, 3, dtype=torch.int64)
+    assert model(ids, ids).logits["text"].shape == (1, 3, 11)
+
+
+@pytest.mark.parametrize("name", sorted(set(dir(torch.nn.ModuleDict({}))) - {"route"}))
+def test_a_modality_of_any_allowed_name_runs(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "named.mot"
+    path.write_text(SPEC.replace("image", name))
+    try:
+        compile_ir(path)
+    except SpecError as error:
+        codes = {diagnostic.code for diagnostic in error.diagnostics}
+    else:
+        codes = {"MOT024"}
+        assert motc.load(path).get_submodule(f"embedding.{name}") is not None
+    assert codes <= {"MOT006", "MOT024"}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Layer, Leaf, Model, Norm, Segment
 from motc.plan.module_plan import LayerPlan, LeafPlan, ModulePlan
 
+# What the generated file imports or defines before the model's own classes.
+TAKEN = frozenset(
+    "Any ByTower F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple Permute RMSNorm Tensor".split()
+)
+
 
 def plan(model: Model) -> ModulePlan:
     """Decide everything about the generated file."""
     names = [modality.name for modality in model.modalities]
-    class_name = "".join(word[:1].upper() + word[1:] for word in model.name.split("_"))
+    class_name = _class_name(model.name)
     kinds: list[Layer] = []
     for segment in model.segments:
         if segment.layer not in kinds:
@@ -32,6 +38,12 @@ def plan(model: Model) -> ModulePlan:
         head=_end_plan(model.head, model, pieces) if model.head else None,
         templates=_templates(model, kinds),
     )
+
+
+def _class_name(name: str) -> str:
+    """CamelCase, with `Model` after it where the generated file or Python already uses the name."""
+    camel = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
+    return f"{camel}Model" if camel in TAKEN or hasattr(builtins, camel) else camel
 
 
 def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str) -> LayerPlan:

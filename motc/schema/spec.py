@@ -13,7 +13,7 @@ MAX_LAYERS = 4096
 
 # Names become attributes of torch modules and dictionaries of them, where these already mean something.
 RESERVED = frozenset(
-    """add_module apply bfloat16 buffers call_super_init children clear compile copy cpu cuda double dump_patches eval
+    """T_destination add_module apply bfloat16 buffers call_super_init children clear compile copy cpu cuda double dump_patches eval
     extra_repr float forward fromkeys get get_buffer get_extra_state get_parameter get_submodule half init_weights ipu
     items keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters padding
     parameters pop popitem register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
