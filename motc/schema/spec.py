@@ -13,14 +13,15 @@ MAX_LAYERS = 4096
 
 # Names become attributes of torch modules and dictionaries of them, where these already mean something.
 RESERVED = frozenset(
-    """T_destination add_module apply bfloat16 buffers call_super_init children clear compile copy cpu cuda double dump_patches eval
-    extra_repr float forward fromkeys get get_buffer get_extra_state get_parameter get_submodule half init_weights ipu
-    items keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters padding
-    parameters pop popitem register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
-    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
-    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
-    register_state_dict_pre_hook requires_grad_ route set_extra_state set_submodule setdefault share_memory state_dict
-    to to_empty total train training type update values xpu zero_grad""".split()
+    """T_destination add_module apply bfloat16 buffers call_super_init children clear compile copy cpu cuda double
+    dump_patches eval extra_repr float forward fromkeys get get_buffer get_extra_state get_parameter
+    get_submodule half init_weights ipu items keys load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters padding parameters pop popitem register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ route set_extra_state
+    set_submodule setdefault share_memory state_dict to to_empty total train training type update values xpu
+    zero_grad""".split()
 )
 
 
