@@ -162,3 +162,14 @@ def test_a_modality_of_any_allowed_name_runs(name: str, tmp_path: Path) -> None:
         codes = {"MOT024"}
         assert motc.load(path).get_submodule(f"embedding.{name}") is not None
     assert codes <= {"MOT006", "MOT024"}
+
+
+def test_towers_with_other_heads_are_refused_with_both_places(tmp_path: Path) -> None:
+    path = tmp_path / "heads.mot"
+    path.write_text(SPEC.replace("untie", "tower other = image { attention { heads = 2 } }\n  untie"))
+    with pytest.raises(SpecError) as refused:
+        compile_ir(path)
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "MOT053"
+    assert str(diagnostic.span).endswith("heads.mot:8:45")
+    assert [str(span).rpartition("heads.mot:")[2] for _, span in diagnostic.related] == ["6:23"]

@@ -123,7 +123,23 @@ def _heads(checked: Checked, errors: list[Diagnostic]) -> Heads:
         errors.append(
             Diagnostic(code="MOT052", message=message, span=span, help="use an even head_dim, or rope = none")
         )
-    return Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+    shape = Heads(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+    _check_tower_heads(checked, shape, errors)
+    return shape
+
+
+def _check_tower_heads(checked: Checked, shape: Heads, errors: list[Diagnostic]) -> None:
+    """All towers meet in one attention: a tower may repeat its heads, and not change them."""
+    for name, tower in checked.spec.towers.items():
+        for key in ("heads", "kv_heads", "head_dim"):
+            said, meant = getattr(tower.attention, key), getattr(shape, key)
+            if said is None or said == meant:
+                continue
+            message = f"tower {name} has {key} {said}, the model {meant}; all towers meet in one attention"
+            span = checked.span("towers", name, "attention", key)
+            related = (("the model's", checked.span("attention", key)),)
+            way_out = f"leave `{key}` out of the tower, or give all the same; a tower's width may differ"
+            errors.append(Diagnostic(code="MOT053", message=message, span=span, help=way_out, related=related))
 
 
 def _vocabularies(checked: Checked, errors: list[Diagnostic]) -> bool:

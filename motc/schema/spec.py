@@ -125,6 +125,9 @@ class EmbeddingSpec(Section):
 
 
 class TowerAttention(Section):
+    heads: Size | None = None
+    kv_heads: Size | None = None
+    head_dim: Size | None = None
     bias: bool | None = None
     out_bias: bool | None = None
     qk_norm: QkNorm = None

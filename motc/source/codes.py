@@ -211,4 +211,10 @@ CODES = _catalogue(
         "Rotary positions turn pairs of components.",
         "attention { heads = 8, head_dim = 7 }",
     ),
+    (
+        "MOT053",
+        "a tower with heads of its own",
+        "All towers meet in one attention, so heads, kv_heads and head_dim are the model's; widths may differ.",
+        "tower gen = image { attention { heads = 4 } }     # and the model has 8",
+    ),
 )

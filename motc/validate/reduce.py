@@ -36,7 +36,8 @@ def reduce(checked: Checked) -> Checked:
 
     def smaller_tower(name: str, tower: TowerSpec) -> TowerSpec:
         ffn = tower.ffn.model_copy(update={"hidden": hidden[towers[name].hidden]})
-        return tower.model_copy(update={"width": widths[towers[name].width], "ffn": ffn})
+        heads = tower.attention.model_copy(update={"heads": None, "kv_heads": None, "head_dim": None})
+        return tower.model_copy(update={"width": widths[towers[name].width], "ffn": ffn, "attention": heads})
 
     layers = _layers(spec)
     small = spec.model_copy(
