@@ -15,7 +15,11 @@ from motc.diff import Edit, diff
 from motc.diff.attributes import SUBJECTS
 from motc.diff.facts import EndAttributes, LayerAttributes, end_part, layer_part
 from motc.diff.modalities import renames
+from motc.driver import stages
 from motc.ir.model import Model, Rope
+from motc.schema import check
+from motc.source import SourceFile
+from motc.syntax import read
 from tests.handmade import ATTENTION, ENDS, FFN, LAYER, NORMS, ROPE, Blocks, Recipe, Tower, untied, with_towers
 
 EACH = (("text",), ("image",))
@@ -251,3 +255,26 @@ def test_parameters_follow_from_the_attributes(recipe: Recipe) -> None:
     parts = [layer_part(model, segment.layer, segment.count, {}) for segment in model.segments]
     assert sum(part.parameters() for part in (*parts, end_part(model, {}))) == total_parameters(model)
     assert diff(model, model) == ()
+
+
+def test_a_gate_that_only_some_towers_have_may_change_alone() -> None:
+    text = """
+model g {
+  width = 32
+  layers = 2
+  vocab = 9
+  modality text, image, speech
+  attention { heads = 2 }
+  tower a = text, image
+  tower b = speech { ffn { kind = gelu } }
+  untie ffn
+  %s
+}
+"""
+    before, after = (
+        [model for _, model in stages(check(read(SourceFile("g.mot", text % statement))))][-1]
+        for statement in ("", "untie ffn.gate as {text} {image} {speech} in layer 0")
+    )
+    edits = diff(before, after)
+    assert [(edit.subject, edit.layers) for edit in edits] == [("ffn.gate", (0, 0))]
+    assert_adds_up(before, after, edits)

@@ -112,5 +112,8 @@ def _words(changes: Mapping[str, Change]) -> dict[str, tuple[str, ...]]:
 
 
 def _follows(change: Change, leader: Change) -> bool:
+    """Whether a leaf changed as the leader did; one that concerns modalities the leader does not is another matter."""
     universe = change[0].universe
+    if not set(universe) <= set(leader[0].universe):
+        return False
     return change == (_restrict(leader[0].blocks, universe), _restrict(leader[1].blocks, universe))
