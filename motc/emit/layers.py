@@ -33,10 +33,10 @@ def definition(leaf: LeafPlan) -> list[str]:
     if leaf.form != "by_tower":
         return [f"        self.{leaf.attribute} = {constructor(leaf.leaf.blocks[0].operator)}"]
     names = tuple(block.name for block in leaf.leaf.blocks)
-    route = "" if leaf.route == names else f"route={_tuple(leaf.route)}"
+    route = "" if leaf.route == names else f"route={names_tuple(leaf.route)}"
     constructors = [constructor(block.operator) for block in leaf.leaf.blocks]
     if len(set(constructors)) == 1:
-        copies = f"{{name: {constructors[0]} for name in {_tuple(names)}}}"
+        copies = f"{{name: {constructors[0]} for name in {names_tuple(names)}}}"
         line = f"        self.{leaf.attribute} = ByTower({copies}{', ' + route if route else ''})"
         if len(line) <= 120:
             return [line]
@@ -52,7 +52,8 @@ def definition(leaf: LeafPlan) -> list[str]:
     return [f"        self.{leaf.attribute} = ByTower(", *copies_lines, *tail, "        )"]
 
 
-def _tuple(items: Iterable[str | None]) -> str:
+def names_tuple(items: Iterable[str | None]) -> str:
+    """A tuple of names, as text."""
     quoted = ["None" if item is None else f'"{item}"' for item in items]
     return f"({quoted[0]},)" if len(quoted) == 1 else f"({', '.join(quoted)})"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.emit.layers import apply, definition
+from motc.emit.layers import apply, definition, names_tuple
 from motc.plan import LeafPlan, ModulePlan
 
 
@@ -17,7 +17,7 @@ def model_class(module: ModulePlan) -> str:
         f"class {module.class_name}(nn.Module):",
         f'    """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""',
         "",
-        f"    modalities = {_strings(names)}",
+        f"    modalities = {names_tuple(names)}",
         f'    semantic_hash = "{module.semantic_hash}"',
         "",
         "    def __init__(self) -> None:",
@@ -52,7 +52,7 @@ def model_class(module: ModulePlan) -> str:
         "",
         "        modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.",
         '        """',
-        f"        return make_layout(modality_ids, document_ids, parts={_parts(module.parts)}, causal={causal})",
+        f"        return make_layout(modality_ids, document_ids, parts={module.parts!r}, causal={causal})",
         "",
         f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
         '        """The stream after the last layer: a [n, width] for each of its parts."""'
@@ -70,15 +70,6 @@ def model_class(module: ModulePlan) -> str:
     lines += _forward(module, names)
     lines += _loss(module, names)
     return "\n".join(lines)
-
-
-def _strings(names: list[str]) -> str:
-    inner = ", ".join(f'"{name}"' for name in names)
-    return f"({inner},)" if len(names) == 1 else f"({inner})"
-
-
-def _parts(parts: tuple[tuple[int, ...], ...]) -> str:
-    return repr(parts)
 
 
 def _dtype(module: ModulePlan) -> str:
@@ -135,18 +126,15 @@ def _logits(module: ModulePlan, names: list[str]) -> list[str]:
         return []
     stream = "list[Tensor]" if module.many else "Tensor"
     head = _head(module)
+    layout = "layout: ModalityLayout, " if head.form == "by_tower" else ""
     lines = [
-        f"    def stream_logits(self, hidden: {stream}) -> Tensor:",
+        f"    def stream_logits(self, {layout}hidden: {stream}) -> Tensor:",
         '        """Logits [n, V] of every token of the stream."""',
     ]
     if head.form == "single":
         return [*lines, f"        return {_head_call(module, '', 'hidden')}", ""]
     if head.form == "shared":
         return [*lines, f"        return torch.cat([{_head_call(module, '', 'part')} for part in hidden])", ""]
-    lines = [
-        line.replace("def stream_logits(self, hidden", "def stream_logits(self, layout: ModalityLayout, hidden")
-        for line in lines
-    ]
     lines.append("        pieces: list[Tensor] = []")
     modalities = [names[index] for part in module.parts for index in part]
     if module.many and all(count == 1 for count in _counts(module)):

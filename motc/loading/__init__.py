@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import linecache
 import sys
 from collections.abc import Mapping
@@ -13,9 +14,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from motc.driver import compile_ir, generate
+from motc import __version__
+from motc.driver import compile_ir
+from motc.emit import emit
 from motc.ir.model import Model
 from motc.plan import plan
+
+_COUNTER = itertools.count()
 
 
 def load(
@@ -39,10 +44,10 @@ def instantiate(
     model: Model, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> nn.Module:
     """The module of a final IR."""
-    source = generate(model)
-    module = import_source(source)
+    planned = plan(model)
+    module = import_source(emit(planned, __version__))
     with torch.device("meta"):
-        network = cast(nn.Module, getattr(module, plan(model).class_name)()).to(dtype)
+        network = cast(nn.Module, getattr(module, planned.class_name)()).to(dtype)
     if torch.device(device).type == "meta":
         return network
     network = network.to_empty(device=device)
@@ -53,7 +58,7 @@ def instantiate(
 def import_source(source: str) -> ModuleType:
     """A module made of generated text, with new classes at each call: compiled models share no recompile limit."""
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
-    name = f"motc_generated_{digest}_{sum(key.startswith('motc_generated_') for key in sys.modules)}"
+    name = f"motc_generated_{digest}_{next(_COUNTER)}"
     filename = f"<{name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     module = ModuleType(name)

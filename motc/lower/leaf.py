@@ -29,8 +29,11 @@ class LeafBuilder:
         self.errors: list[Diagnostic] = []
         self._told: set[tuple[str, tuple[str, ...]]] = set()
 
-    def build(self, path: str, partition: Partition, operators: dict[str, Operator | None]) -> Leaf | None:
+    def build(
+        self, path: str, partition: Partition, operators: dict[str, Operator | None], *, name_by_tower: bool = True
+    ) -> Leaf | None:
         """The leaf at `path`, or None where no modality has parameters there."""
+        tower_names = self.tower_names if name_by_tower else {}
         blocks = []
         for names in partition.blocks:
             owner = operators[names[0]]
@@ -38,13 +41,10 @@ class LeafBuilder:
             if differing is not None:
                 self.disagree(path, names[0], differing, _difference(owner, operators[differing]))
             elif owner is not None:
-                name = "" if len(partition.blocks) == 1 else self._block_name(names)
+                name = "" if len(partition.blocks) == 1 else tower_names.get(names) or "_".join(names)
                 blocks.append(Block(name=name, modalities=names, operator=owner))
         self._check_names(path, blocks)
         return Leaf(path=path, blocks=tuple(blocks)) if blocks else None
-
-    def _block_name(self, names: tuple[str, ...]) -> str:
-        return self.tower_names.get(names) or "_".join(names)
 
     def _check_names(self, path: str, blocks: list[Block]) -> None:
         seen: dict[str, Block] = {}

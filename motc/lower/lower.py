@@ -41,7 +41,7 @@ def lower(checked: Checked, *, dense: bool = False) -> Model:
         raise SpecError(*sorted(builder.errors, key=_position))
 
     embedding, final_norm, head = ends
-    assert embedding is not None and segments is not None
+    assert embedding is not None
     modalities = tuple(
         Modality(name=name, width=attrs[name].width, vocab=modality.vocab) for name, modality in spec.modalities.items()
     )
@@ -183,7 +183,7 @@ def _has_final_norm(spec: Spec) -> bool:
 
 def _segments(
     spec: Spec, untied: Untied, attrs: dict[str, Attributes], heads: Heads, builder: LeafBuilder
-) -> tuple[Segment, ...] | None:
+) -> tuple[Segment, ...]:
     operators = {path: {name: operator(path, a, heads) for name, a in attrs.items()} for path in LAYER_PATHS}
     kinds = tuple(a.ffn_kind for a in attrs.values())
     built: dict[tuple[Partition, ...], Layer | None] = {}
@@ -258,11 +258,8 @@ def _ends(
             name: end_operator(path, a.width, spec.modalities[name].vocab or spec.vocab or 0)
             for name, a in attrs.items()
         }
-        names = builder.tower_names
-        if own_vocab:  # a vocabulary is the modality's, whatever its tower is called
-            builder.tower_names = {}
-        found[path] = builder.build(path, partition, operators)
-        builder.tower_names = names
+        # a vocabulary of its own is the modality's, whatever its tower is called
+        found[path] = builder.build(path, partition, operators, name_by_tower=not own_vocab)
     if _has_final_norm(spec):
         norms = {name: operator("final_norm", a, heads) for name, a in attrs.items()}
         found["final_norm"] = builder.build("final_norm", untied.ends["final_norm"], norms)
