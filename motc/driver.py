@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,9 @@ from motc.ir.model import Model
 from motc.ir.verify import verify
 from motc.lower import lower
 from motc.passes import PASSES
-from motc.plan import ModulePlan, plan
+from motc.plan import plan
 from motc.schema import Checked, check
 from motc.schema.resolve import resolve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
-    """Everything the pipeline made of one spec."""
-
-    checked: Checked
-    model: Model
-    plan: ModulePlan
-    source: str
 
 
 def check_spec(path: Path, overrides: Mapping[str, Any] | None = None) -> Checked:
@@ -53,11 +42,3 @@ def compile_ir(path: Path, overrides: Mapping[str, Any] | None = None, *, dense:
 def generate(model: Model) -> str:
     """The text of `model.py` for a final IR."""
     return emit(plan(model), __version__)
-
-
-def compile_spec(path: Path, overrides: Mapping[str, Any] | None = None, *, dense: bool = False) -> Compiled:
-    """The whole pipeline. Raises SpecError, with every diagnostic, if the spec is wrong."""
-    checked = check_spec(path, overrides)
-    *_, (_, model) = stages(checked, dense=dense)
-    module = plan(model)
-    return Compiled(checked=checked, model=model, plan=module, source=emit(module, __version__))

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import motc
-from motc.driver import compile_spec
+from motc.driver import compile_ir, generate
 from motc.lower.selectors import END_PATHS, LAYER_PATHS
 from motc.schema.spec import Spec
 from motc.source import SpecError
@@ -62,7 +62,8 @@ def identify(example: Example) -> str:
 def test_a_spec_on_a_page_compiles(example: Example, tmp_path: Path) -> None:
     write_all(example.page, tmp_path)
     for dense in (False, True):
-        compile(compile_spec(tmp_path / example.file, dense=dense).source, example.file, "exec")
+        source = generate(compile_ir(tmp_path / example.file, dense=dense))
+        assert compile(source, example.file, "exec").co_names
 
 
 @pytest.mark.parametrize("example", WRONG, ids=identify)
@@ -70,7 +71,7 @@ def test_an_error_on_a_page_is_the_one_shown(example: Example, tmp_path: Path, m
     write_all(example.page, tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError) as caught:
-        compile_spec(Path(example.file))
+        compile_ir(Path(example.file))
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {example.code}
     assert example.shown is not None and str(caught.value).strip() == example.shown.strip()
 
