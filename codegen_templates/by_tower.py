@@ -1,4 +1,4 @@
-"""One copy of a module per block of modalities, and the stream they work on."""
+"""One copy of a module per block of modalities."""
 
 from collections.abc import Mapping
 
@@ -6,20 +6,20 @@ from torch import Tensor, nn
 
 
 class ByTower(nn.ModuleDict):
-    """Copies of one module; part i of the stream goes through the copy that `route[i]` names, or past them if None.
+    """Copies of one module; piece i goes through the copy that `route[i]` names, or past them if None.
 
-    Without a route, part i goes through the i-th copy.
+    Without a route, piece i goes through the i-th copy.
     """
 
     def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str | None, ...] | None = None) -> None:
         super().__init__(copies)
         self.route = tuple(copies) if route is None else route
 
-    def forward(self, parts: list[Tensor]) -> list[Tensor]:
-        pairs = zip(self.route, parts, strict=True)
-        return [part if name is None else self[name](part) for name, part in pairs]
+    def forward(self, pieces: list[Tensor]) -> list[Tensor]:
+        pairs = zip(self.route, pieces, strict=True)
+        return [piece if name is None else self[name](piece) for name, piece in pairs]
 
 
 def add(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
-    """Part by part, x + y."""
+    """Piece by piece, x + y."""
     return [a + b for a, b in zip(x, y, strict=True)]

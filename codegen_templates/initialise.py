@@ -5,8 +5,6 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from codegen_templates.by_tower import ByTower
-
 
 @torch.no_grad()
 def initialise(model: nn.Module, layers: int, seed: int) -> None:
@@ -23,7 +21,7 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
                 parameter.fill_(1.0)
             else:
                 parent, _, leaf = path.rpartition(".")
-                if path.startswith("layers.") and isinstance(model.get_submodule(parent), ByTower):
+                if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
                     path, leaf = parent, parent.rpartition(".")[2]
                 deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
                 parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))

@@ -1,12 +1,10 @@
-"""What a model returns, and the next-token loss."""
+"""What a model returns."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from codegen_templates.modality_layout import ModalityLayout
 
 
 class ModelOutput(NamedTuple):
@@ -22,26 +20,13 @@ class LossOutput(NamedTuple):
     by_modality: dict[str, Tensor]
 
 
-def counted_targets(layout: ModalityLayout, modality: int) -> tuple[Tensor, Tensor]:
-    """For each target of a modality: the stream's row that predicts it, and its place in the flattened sequence.
-
-    A target counts if it and the token before it are real and in one document.
-    """
-    ids = layout.modality_ids
-    counts = (ids[:, 1:] == modality) & (ids[:, :-1] >= 0)
-    if layout.document_ids is not None:
-        counts = counts & (layout.document_ids[:, 1:] == layout.document_ids[:, :-1])
-    row, column = counts.nonzero(as_tuple=True)
-    before = row * ids.shape[1] + column
-    return layout.inverse[before], before + 1
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy [n] of logits [n, V] in float32 or wider; 0 where the target int64 [n] is -1."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
 
 
-def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits [n, V], summed, in float32 or wider; 0 for n = 0."""
-    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
-
-
-def mean_losses(sums: dict[str, Tensor], counts: dict[str, int]) -> LossOutput:
-    """Sums of losses and numbers of targets to means."""
-    by_modality = {name: loss / max(counts[name], 1) for name, loss in sums.items()}
-    return LossOutput(torch.stack(list(sums.values())).sum() / max(sum(counts.values()), 1), by_modality)
+def mean_losses(sums: Tensor, counts: Tensor, modalities: tuple[str, ...]) -> LossOutput:
+    """Sums of losses [M] and numbers of targets [M] to means."""
+    by_modality = dict(zip(modalities, (sums / counts.clamp(min=1)).unbind(), strict=True))
+    return LossOutput(sums.sum() / counts.sum().clamp(min=1), by_modality)

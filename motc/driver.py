@@ -8,7 +8,7 @@ from typing import Any
 
 from motc import __version__
 from motc.emit import emit
-from motc.ir.model import Model
+from motc.ir.model import Model, Strategy
 from motc.ir.verify import verify
 from motc.lower import lower
 from motc.passes import PASSES
@@ -22,9 +22,9 @@ def check_spec(path: Path, overrides: Mapping[str, Any] | None = None) -> Checke
     return check(resolve(path, overrides))
 
 
-def stages(checked: Checked, *, dense: bool = False) -> Iterator[tuple[str, Model]]:
+def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None = None) -> Iterator[tuple[str, Model]]:
     """The IR after lowering and after each pass, verified, with the name of what made it. Raises SpecError."""
-    model = lower(checked, dense=dense)
+    model = lower(checked, dense=dense, strategy=strategy or "sorted")
     verify(model, "lower")
     yield "lower", model
     for rewrite in PASSES:
@@ -33,9 +33,15 @@ def stages(checked: Checked, *, dense: bool = False) -> Iterator[tuple[str, Mode
         yield rewrite.__name__, model
 
 
-def compile_ir(path: Path, overrides: Mapping[str, Any] | None = None, *, dense: bool = False) -> Model:
+def compile_ir(
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    dense: bool = False,
+    strategy: Strategy | None = None,
+) -> Model:
     """The final IR of a spec, or of its dense twin. Raises SpecError."""
-    *_, (_, model) = stages(check_spec(path, overrides), dense=dense)
+    *_, (_, model) = stages(check_spec(path, overrides), dense=dense, strategy=strategy)
     return model
 
 

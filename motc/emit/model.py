@@ -2,162 +2,12 @@
 
 from __future__ import annotations
 
-from motc.emit.layers import apply, definition, names_tuple
-from motc.plan import LeafPlan, ModulePlan
+from motc.emit.ends import embed_method, read_method, score_method
+from motc.emit.leaves import definition, names_tuple
+from motc.ir.model import Model
+from motc.plan import ModulePlan
 
-
-def model_class(module: ModulePlan) -> str:
-    model = module.model
-    names = [modality.name for modality in model.modalities]
-    attention = model.segments[0].layer.attention
-    rope, causal = attention.rope, attention.mask == "causal"
-    count = model.layers
-    stream = "list[Tensor]" if module.many else "Tensor"
-    lines = [
-        f"class {module.class_name}(nn.Module):",
-        f'    """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""',
-        "",
-        f"    modalities = {names_tuple(names)}",
-        f'    semantic_hash = "{module.semantic_hash}"',
-        "",
-        "    def __init__(self) -> None:",
-        "        super().__init__()",
-        *definition(module.embedding),
-        *_layer_list(module),
-    ]
-    for end in (module.final_norm, module.head):
-        if end:
-            lines += definition(end)
-    angles = (
-        [
-            "        positions = layout.positions if position_ids is None else position_ids",
-            f"        cos, sin = rope_angles(positions, {attention.head_dim}, {rope.theta!r}, {_dtype(module)})",
-        ]
-        if rope
-        else []
-    )
-    lines += [
-        "",
-        "    def init_weights(self, seed: int = 0) -> None:",
-        '        """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""',
-        f"        initialise(self, layers={count}, seed=seed)",
-        "",
-        "    def compile(self, *args: Any, **kwargs: Any) -> None:",
-        '        """Compile layer by layer, layers of one kind once; arguments as for torch.compile."""',
-        "        for layer in self.layers:",
-        "            layer.compile(*args, **kwargs)",
-        "",
-        "    def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> ModalityLayout:",
-        '        """Where each token lies in the stream; optional, once a batch.',
-        "",
-        "        modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.",
-        '        """',
-        f"        return make_layout(modality_ids, document_ids, parts={module.parts!r}, causal={causal})",
-        "",
-        f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
-        '        """The stream after the last layer: a [n, width] for each of its parts."""'
-        if module.many
-        else '        """The stream after the last layer, [n, width]."""',
-        "        ids = input_ids.flatten()[layout.order[: sum(layout.sizes)]]",
-        *_embed(module),
-        *angles,
-        "        for layer in self.layers:",
-        f"            x = layer(x, layout{', cos, sin' if rope else ''})",
-        f"        return {apply(module.final_norm, 'x') if module.final_norm else 'x'}",
-        "",
-    ]
-    lines += _logits(module, names)
-    lines += _forward(module, names)
-    lines += _loss(module, names)
-    return "\n".join(lines)
-
-
-def _dtype(module: ModulePlan) -> str:
-    return "x[0].dtype" if module.many else "x.dtype"
-
-
-def _layer_list(module: ModulePlan) -> list[str]:
-    runs = [f"[{module.layer_plans[kind].layer_class}() for _ in range({count})]" for kind, count in module.runs]
-    if len(runs) == 1:
-        return [f"        self.layers = nn.ModuleList({runs[0]})"]
-    rest = [f"            + {run}" for run in runs[1:]]
-    return ["        self.layers = nn.ModuleList(", f"            {runs[0]}", *rest, "        )"]
-
-
-def _counts(module: ModulePlan) -> tuple[int, ...]:
-    return tuple(len(part) for part in module.parts)
-
-
-def _embed(module: ModulePlan) -> list[str]:
-    """Lines that make the stream's parts from token ids in stream order."""
-    end = module.embedding
-    if end.form == "single":
-        return ["        x = self.embedding(ids)"]
-    if end.form == "shared":
-        return ["        x = [self.embedding(part) for part in ids.split(layout.parts)]"]
-    pieces = "self.embedding(list(ids.split(layout.sizes)))"
-    if not module.many:
-        return [f"        x = torch.cat({pieces})"]
-    if all(count == 1 for count in _counts(module)):
-        return [f"        x = {pieces}"]
-    return [f"        x = regroup({pieces}, {_counts(module)})"]
-
-
-def _head_call(module: ModulePlan, name: str, x: str) -> str:
-    """The expression for the logits of states `x` by the head called `name` (empty: the only one)."""
-    owner = "embedding" if module.head is None else "head"
-    path = f'self.{owner}["{name}"]' if name else f"self.{owner}"
-    return f"F.linear({x}, {path}.weight)" if module.head is None else f"{path}({x})"
-
-
-def _head(module: ModulePlan) -> LeafPlan:
-    return module.head or module.embedding
-
-
-def _block_name(module: ModulePlan, modality: str) -> str:
-    block = _head(module).leaf.block_of(modality)
-    assert block is not None
-    return block.name
-
-
-def _logits(module: ModulePlan, names: list[str]) -> list[str]:
-    """A method with the logits of every token, in stream order (one shared vocabulary only)."""
-    if module.model.vocab is None:
-        return []
-    stream = "list[Tensor]" if module.many else "Tensor"
-    head = _head(module)
-    layout = "layout: ModalityLayout, " if head.form == "by_tower" else ""
-    lines = [
-        f"    def stream_logits(self, {layout}hidden: {stream}) -> Tensor:",
-        '        """Logits [n, V] of every token of the stream."""',
-    ]
-    if head.form == "single":
-        return [*lines, f"        return {_head_call(module, '', 'hidden')}", ""]
-    if head.form == "shared":
-        return [*lines, f"        return torch.cat([{_head_call(module, '', 'part')} for part in hidden])", ""]
-    lines.append("        pieces: list[Tensor] = []")
-    modalities = [names[index] for part in module.parts for index in part]
-    if module.many and all(count == 1 for count in _counts(module)):
-        states = [f"hidden[{index}]" for index in range(len(modalities))]
-    else:
-        if module.many:
-            lines += ["        sizes = iter(layout.sizes)", "        split: list[Tensor] = []"]
-            lines.append(f"        for part, count in zip(hidden, {_counts(module)}, strict=True):")
-            lines.append("            split += part.split([next(sizes) for _ in range(count)])")
-        else:
-            lines.append("        split = hidden.split(layout.sizes)")
-        states = [f"split[{index}]" for index in range(len(modalities))]
-    for modality, state in zip(modalities, states, strict=True):
-        lines.append(f"        pieces.append({_head_call(module, _block_name(module, modality), state)})")
-    return [*lines, "        return torch.cat(pieces)", ""]
-
-
-def _stream_logits_call(module: ModulePlan) -> str:
-    layout = "layout, " if _head(module).form == "by_tower" else ""
-    return f"self.stream_logits({layout}hidden)"
-
-
-SIGNATURE = """        self,
+INPUTS = """        self,
         input_ids: Tensor,
         modality_ids: Tensor,
         *,
@@ -166,56 +16,183 @@ SIGNATURE = """        self,
         layout: ModalityLayout | None = None,"""
 
 
-def _forward(module: ModulePlan, names: list[str]) -> list[str]:
+def model_class(module: ModulePlan) -> str:
+    parts = [
+        _head_of_class(module),
+        _init(module),
+        INIT_WEIGHTS.format(layers=module.model.layers),
+        REFUSE_COMPILE if module.model.strategy == "reference" else COMPILE.format(cls=module.class_name),
+        _layout(module),
+        embed_method(module),
+        _hidden(module),
+        read_method(module),
+        score_method(module),
+        _forward(module),
+        _loss(module),
+    ]
+    return "\n\n".join(parts)
+
+
+def _head_of_class(module: ModulePlan) -> str:
+    model = module.model
+    names = [modality.name for modality in model.modalities]
+    count = model.layers
+    return f'''class {module.class_name}(nn.Module):
+    """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""
+
+    modalities = {names_tuple(names)}
+    semantic_hash = "{module.semantic_hash}"'''
+
+
+def _init(module: ModulePlan) -> str:
+    lines = ["    def __init__(self) -> None:", "        super().__init__()", *definition(module.embedding)]
+    runs = [f"[{module.layer_plans[kind].layer_class}() for _ in range({count})]" for kind, count in module.runs]
+    if len(runs) == 1:
+        lines.append(f"        self.layers = nn.ModuleList({runs[0]})")
+    else:
+        rest = [f"            + {run}" for run in runs[1:]]
+        lines += ["        self.layers = nn.ModuleList(", f"            {runs[0]}", *rest, "        )"]
+    for end in (module.final_norm, module.head):
+        if end:
+            lines += definition(end)
+    return "\n".join([*lines, "        self.compiled: dict[str, Any] = {}"])
+
+
+INIT_WEIGHTS = '''    def init_weights(self, seed: int = 0) -> None:
+        """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
+        initialise(self, layers={layers}, seed=seed)'''
+
+COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.
+
+        One graph serves all batches, whatever their sizes and their shares of each modality.
+        """
+        kwargs.setdefault("fullgraph", True)
+        if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {{"mode", "options"}} and not args:
+            kwargs["options"] = FUSE_MORE
+        for layer in self.layers:
+            layer.compile(*args, **kwargs)
+        for name in ("embed", "read", "score"):
+            self.compiled[name] = torch.compile(getattr({cls}, name), *args, **kwargs)'''
+
+REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: this model routes tokens by boolean masks, which no one graph can hold. Raises RuntimeError."""
+        raise RuntimeError("the reference strategy is the plain meaning, for checking; build another to compile it")'''
+
+
+def mask_literal(model: Model) -> str:
+    """The mask as the layout takes it: as a dict literal."""
+    mask = model.segments[0].layer.attention.mask
+    return f'{{"kind": "{mask}"}}'
+
+
+def _layout(module: ModulePlan) -> str:
+    arguments = f"modality_ids, document_ids, modalities={module.order}, mask={mask_literal(module.model)}"
+    if len(module.order) == 1:
+        arguments = arguments.replace(f"={module.order}", f"=({module.order[0]},)")
+    if module.layout in ("sorted_layout", "grouped_layout"):
+        arguments += f", stream_is_sorted={module.model.residual == 'sorted'}"
+    call = f"        return {module.layout}({arguments})"
+    if len(call) > 120:
+        call = f"        return {module.layout}(\n            {arguments}\n        )"
+    return f'''    def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> ModalityLayout:
+        """Where each token lies; optional, once a batch.
+
+        modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.
+        """
+{call}'''
+
+
+def _hidden(module: ModulePlan) -> str:
+    attention = module.model.segments[0].layer.attention
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    sizes = '"stream"' if module.model.residual == "sorted" else '"rows", "length"'
+    if module.stream_in_pieces:
+        dtype, marked = "x[0].dtype", '[mark_sizes(piece, "piece") for piece in x]'
+    else:
+        dtype, marked = "x.dtype", f"mark_sizes(x, {sizes})"
+    angles, passed = [], ""
+    if attention.rope:
+        passed = ", cos, sin"
+        angles = [
+            "        positions = layout.rows.positions",
+            "        if position_ids is not None:",
+            "            positions = look_up(position_ids.expand_as(modality_ids).flatten(), layout.rows.slots, 0)",
+            f"        cos, sin = rope_angles(positions, {attention.head_dim}, {attention.rope.theta!r}, {dtype})",
+        ]
+    mark_angles = (
+        [
+            '            cos = mark_sizes(cos, "rows", "length")',
+            '            sin = mark_sizes(sin, "rows", "length")',
+        ]
+        if attention.rope
+        else []
+    )
+    lines = [
+        f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
+        '        """The stream after the last layer."""',
+        "        marks = bool(self.compiled) and not torch.compiler.is_compiling()",
+        "        modality_ids = layout.modality_ids",
+        "        ids = look_up(input_ids.flatten(), layout.tokens, 0)",
+        "        if marks:",
+        "            layout.mark_sizes()",
+        f"            ids = mark_sizes(ids, {sizes})",
+        f'        x = self.compiled.get("embed", {module.class_name}.embed)(self, ids, layout)',
+        *angles,
+        f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})",
+        "        if marks:",
+        *mark_angles,
+        '            mask = None if mask is None else mark_sizes(mask, "rows", "one", "length", "length")',
+        "        for layer in self.layers:",
+        "            if marks:",
+        f"                x = {marked}",
+        f"            x = layer(x, layout, mask{passed})",
+        f"        return {marked} if marks else x",
+    ]
+    if not attention.rope:
+        lines = [line for line in lines if line != "        modality_ids = layout.modality_ids"]
+    return "\n".join(lines)
+
+
+def _forward(module: ModulePlan) -> str:
     own = module.model.vocab is None
     shape = "a dict modality -> [B, S, V_m]" if own else "[B, S, V]"
-    lines = [
-        "    def forward(",
-        SIGNATURE,
-        "    ) -> ModelOutput:",
-        f'        """Logits, {shape}, zeros at padding. All arguments int64 [B, S]."""',
-        "        layout = self.layout(modality_ids, document_ids) if layout is None else layout",
-        "        hidden = self.hidden(input_ids, layout, position_ids)",
-    ]
-    if not own:
-        return [*lines, f"        return ModelOutput(to_sequence([{_stream_logits_call(module)}], layout))", ""]
-    lines.append(f"        states = {'torch.cat(hidden)' if module.many else 'hidden'}")
-    lines += ["        logits: dict[str, Tensor] = {}"]
-    for name in names:
-        call = _head_call(module, _block_name(module, name), "states")
-        lines.append(f'        logits["{name}"] = to_sequence([{call}], layout)')
-    return [*lines, "        return ModelOutput(logits)", ""]
+    return f'''    def forward(
+{INPUTS}
+    ) -> ModelOutput:
+        """Logits, {shape}, zeros at padding. All arguments int64 [B, S]."""
+        layout = self.layout(modality_ids, document_ids) if layout is None else layout
+        hidden = self.hidden(input_ids, layout, position_ids)
+        return ModelOutput(self.compiled.get("read", {module.class_name}.read)(self, hidden, layout))'''
 
 
-def _loss(module: ModulePlan, names: list[str]) -> list[str]:
-    own = module.model.vocab is None
+def _loss(module: ModulePlan) -> str:
+    sizes = '"stream"' if module.model.residual == "sorted" else '"rows", "length"'
+    if module.model.vocab is None and module.model.strategy == "sorted":
+        prepared = [
+            "        wanted = sort_targets(targets)",
+            "        if self.compiled and not torch.compiler.is_compiling():",
+            "            wanted.mark_sizes()",
+        ]
+    else:
+        prepared = [
+            "        wanted = targets",
+            "        if self.compiled and not torch.compiler.is_compiling():",
+            f"            mark_sizes(targets.ids, {sizes})",
+            f"            mark_sizes(targets.modality_ids, {sizes})",
+        ]
     lines = [
         "    def loss(",
-        SIGNATURE,
+        INPUTS,
         "    ) -> LossOutput:",
         '        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""',
         "        layout = self.layout(modality_ids, document_ids) if layout is None else layout",
         "        hidden = self.hidden(input_ids, layout, position_ids)",
-        "        flat_ids = input_ids.flatten()",
-        "        sums: dict[str, Tensor] = {}",
-        "        counts: dict[str, int] = {}",
+        "        targets = find_targets(",
+        "            input_ids, layout.modality_ids, layout.document_ids, layout.tokens, len(self.modalities)",
+        "        )",
+        *prepared,
+        f'        sums = self.compiled.get("score", {module.class_name}.score)(self, hidden, layout, wanted)',
+        "        return mean_losses(sums, targets.counts, self.modalities)",
     ]
-    if own:
-        lines.append(f"        states = {'torch.cat(hidden)' if module.many else 'hidden'}")
-        for index, name in enumerate(names):
-            call = _head_call(module, _block_name(module, name), "states[rows]")
-            lines += [
-                f"        rows, places = counted_targets(layout, {index})",
-                f"        logits = {call}",
-                f'        sums["{name}"] = summed_cross_entropy(logits, flat_ids[places])',
-                f'        counts["{name}"] = rows.numel()',
-            ]
-    else:
-        lines += [
-            f"        logits = {_stream_logits_call(module)}",
-            "        for index, name in enumerate(self.modalities):",
-            "            rows, places = counted_targets(layout, index)",
-            "            sums[name] = summed_cross_entropy(logits[rows], flat_ids[places])",
-            "            counts[name] = rows.numel()",
-        ]
-    return [*lines, "        return mean_losses(sums, counts)"]
+    return "\n".join(lines)

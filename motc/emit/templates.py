@@ -18,5 +18,12 @@ def definitions(name: str) -> tuple[str, ...]:
     for node in ast.parse(text).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and wanted in ("", node.name):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found.append("\n".join(lines[first - 1 : node.end_lineno]))
+        elif isinstance(node, ast.Assign) and not wanted:
+            first = node.lineno
+        else:
+            continue
+        block = lines[first - 1 : node.end_lineno]
+        if isinstance(node, ast.Assign):  # with the text that says what it is
+            block += lines[node.end_lineno : node.end_lineno + 1]
+        found.append("\n".join(block))
     return tuple(found)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 
 from motc.ir.model import Model
+from motc.ir.partition import Partition
 
 
 def semantic_hash(model: Model) -> str:
@@ -13,4 +14,4 @@ def semantic_hash(model: Model) -> str:
 
     Towers that nothing is untied by mean nothing, so they do not take part; where they do, the blocks say so.
     """
-    return hashlib.sha256(repr(replace(model, name="", towers=model.stream)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(replace(model, name="", towers=Partition.one(model.towers.universe))).encode()).hexdigest()[:16]

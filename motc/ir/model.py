@@ -19,6 +19,9 @@ MaskKind = Literal["causal", "full"]
 Placement = Literal["pre", "post", "sublayer_output"]
 RopePairing = Literal["half", "interleaved"]
 
+Strategy = Literal["sorted", "reference", "grouped", "blend"]
+Order = Literal["slots", "sorted"]
+
 GATED: frozenset[FfnKind] = frozenset(("swiglu", "geglu"))
 
 
@@ -74,6 +77,17 @@ class Leaf:
         """The block a modality uses, or None where this leaf does not concern it."""
         return next((block for block in self.blocks if modality in block.modalities), None)
 
+    def runs(self, order: tuple[str, ...]) -> tuple[tuple[Block | None, int], ...]:
+        """The blocks met by modalities in this order, each with how many follow one another; None: not concerned."""
+        found: list[tuple[Block | None, int]] = []
+        for name in order:
+            block = self.block_of(name)
+            if found and found[-1][0] == block:
+                found[-1] = (block, found[-1][1] + 1)
+            else:
+                found.append((block, 1))
+        return tuple(found)
+
     def partition(self) -> tuple[tuple[str, ...], ...]:
         """The modalities of each block."""
         return tuple(block.modalities for block in self.blocks)
@@ -125,10 +139,50 @@ class Ffn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operation of a layer, in the order they run.
+
+    `op` is a leaf's path, or one of attention.rotate_q, attention.rotate_k, attention.mix, attention.add,
+    ffn.activation, ffn.add, sort, unsort. It reads the values of these names and writes one of its own name; the last
+    one written under a name holds. `order` is the one it works in: attention's slots, or sorted by modality; None
+    until that is decided. `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation
+    which operation needs it.
+    """
+
+    op: str
+    reads: tuple[str, ...]
+    writes: str
+    numbers: int
+    needs: Order | None = None
+    order: Order | None = None
+    forced_by: tuple[str, ...] = ()
+
+    @property
+    def permutes(self) -> bool:
+        return self.op in ("sort", "unsort")
+
+
+SORTED = " sorted"
+
+
+def sorted_name(value: str) -> str:
+    """What a value is called in sorted order."""
+    return value + SORTED
+
+
+def is_sorted(value: str) -> bool:
+    """Whether a value of this name is in sorted order."""
+    return value.endswith(SORTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
+    """One layer. `steps` follow from the rest: how it is executed."""
+
     placement: Placement
     attention: Attention
     ffn: Ffn
+    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)
 
     def leaves(self) -> tuple[Leaf, ...]:
         return self.attention.leaves() + self.ffn.leaves()
@@ -160,8 +214,9 @@ class Modality:
 class Model:
     """A whole model.
 
-    `stream` is the partition the residual stream is kept in: finer than every layer's leaves, so each part of it meets
-    one copy of every parameter; its order, and that of the modalities within it, is the stream's order.
+    `order` is the one in which tokens are sorted by modality: as many blocks as can be lie together in it. `residual` is
+    how the residual stream is kept between layers, `strategy` how modalities are told apart; neither changes what a
+    model means.
     """
 
     name: str
@@ -173,7 +228,9 @@ class Model:
     segments: tuple[Segment, ...]
     final_norm: Leaf | None
     head: Leaf | None
-    stream: Partition
+    order: tuple[str, ...] = field(compare=False, repr=False)
+    strategy: Strategy = field(default="sorted", compare=False, repr=False)
+    residual: Order = field(default="slots", compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -183,6 +240,10 @@ class Model:
     def ends(self) -> tuple[Leaf, ...]:
         """The leaves outside the layers: embedding, final norm, head (None where it is tied to the embedding)."""
         return tuple(leaf for leaf in (self.embedding, self.final_norm, self.head) if leaf is not None)
+
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Every leaf of a segment once, and the ends."""
+        return (*(leaf for segment in self.segments for leaf in segment.layer.leaves()), *self.ends())
 
     def modality(self, name: str) -> Modality:
         return next(modality for modality in self.modalities if modality.name == name)

@@ -14,7 +14,7 @@ def print_ir(model: Model) -> str:
     model tiny
       modality text: width 8, vocab 16
       towers {text} {image}
-      stream {text image}
+      order text image, residual sorted
       embedding {text image}: table 16 x 8
       layers 0..3, placement pre
         attention: 2 heads, 2 kv heads of 4, causal, rope theta 10000 half
@@ -30,7 +30,7 @@ def _lines(model: Model) -> Iterator[str]:
         shared = ", shared" if modality.vocab is None else ""
         yield f"  modality {modality.name}: width {modality.width}, vocab {vocab}{shared}"
     yield f"  towers {model.towers}"
-    yield f"  stream {model.stream}"
+    yield f"  order {' '.join(model.order)}, residual {model.residual}, strategy {model.strategy}"
     yield from _leaf(model.embedding, "  ")
     for segment in model.segments:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
@@ -55,6 +55,13 @@ def _layer(layer: Layer) -> Iterator[str]:
     yield f"    ffn: {', '.join(layer.ffn.kinds)}"
     for leaf in layer.ffn.leaves():
         yield from _leaf(leaf, "      ")
+    if layer.steps:
+        yield "    steps:"
+    for step in layer.steps:
+        line = f"      {step.writes} = {step.op}({', '.join(step.reads)})"
+        order = step.order or (f"needs {step.needs}" if step.needs else "")
+        order = f"for {', '.join(step.forced_by)}" if step.forced_by else "" if step.permutes else order
+        yield f"{line:<76}  {order}".rstrip()
 
 
 def _leaf(leaf: Leaf, indent: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Embedding, Leaf, Linear, Model, Norm
+from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
 from motc.source import CompilerBug
 
 
@@ -15,13 +15,16 @@ def verify(model: Model, stage: str) -> None:
             raise CompilerBug(f"after {stage}: {what}")
 
     require(len(set(names)) == len(names) > 0, "modalities repeat or are missing")
-    require(model.towers.universe == model.stream.universe == tuple(names), "a partition of other modalities")
+    require(model.towers.universe == tuple(names), "towers of other modalities")
+    require(sorted(model.order) == sorted(names), "an order of other modalities")
     expected = 0
     for segment in model.segments:
         require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
         expected = segment.last + 1
+        if segment.layer.steps:
+            _verify_steps(segment.layer, model.residual, require)
     width = {modality.name: modality.width for modality in model.modalities}
-    for leaf in {leaf for segment in model.segments for leaf in segment.layer.leaves()} | set(model.ends()):
+    for leaf in set(model.leaves()):
         _verify_leaf(leaf, names, require)
         for block in leaf.blocks:
             widths = {width[name] for name in block.modalities}
@@ -39,6 +42,24 @@ def verify(model: Model, stage: str) -> None:
                     pass
                 case _:
                     raise CompilerBug(f"after {stage}: {leaf.path} holds {block.operator}")
+
+
+def _verify_steps(layer: Layer, residual: Order, require: object) -> None:
+    """Every value is made before it is read, and every step works in the order it needs, on values in that order."""
+    assert callable(require)
+    entry = layer.steps[0].reads[0]
+    made = {entry}
+    for step in layer.steps:
+        require(set(step.reads) <= made, f"{step.op} reads what is not made: {step.reads}")
+        require(step.order is None or step.needs in (None, step.order), f"{step.op} works in the wrong order")
+        made.add(step.writes)
+    if any(step.permutes for step in layer.steps) or all(step.order == "slots" for step in layer.steps):
+        for step in layer.steps:
+            found = {is_sorted(value) for value in (*step.reads, step.writes)}
+            expected = {True, False} if step.permutes else {step.order == "sorted"}
+            require(found == expected, f"{step.op} mixes orders")
+        ends = {is_sorted(entry), is_sorted(layer.steps[-1].writes)}
+        require(ends == {residual == "sorted"}, "the stream changes its order")
 
 
 def _verify_leaf(leaf: Leaf, names: list[str], require: object) -> None:

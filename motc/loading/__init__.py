@@ -17,7 +17,7 @@ from torch import nn
 from motc import __version__
 from motc.driver import compile_ir
 from motc.emit import emit
-from motc.ir.model import Model
+from motc.ir.model import Model, Strategy
 from motc.plan import plan
 
 _COUNTER = itertools.count()
@@ -31,13 +31,15 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
+    strategy: Strategy | None = None,
 ) -> nn.Module:
     """The model a spec describes, or its dense twin, in train mode, initialised from `seed`.
 
     `set` overrides the spec by dotted keys, as `--set` does. On `device="meta"` nothing is allocated or initialised.
+    `strategy` says how modalities are told apart, as docs/generated_model.md explains; None is "sorted".
     Raises SpecError if the spec is wrong.
     """
-    return instantiate(compile_ir(Path(spec), set, dense=dense), device=device, dtype=dtype, seed=seed)
+    return instantiate(compile_ir(Path(spec), set, dense=dense, strategy=strategy), device=device, dtype=dtype, seed=seed)
 
 
 def instantiate(

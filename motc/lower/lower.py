@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Operator, Rope, Segment
+from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Operator, Rope, Segment, Strategy
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
 from motc.lower.leaf import LeafBuilder
@@ -13,7 +13,7 @@ from motc.schema.spec import TowerSpec
 from motc.source import Diagnostic, Span, SpecError
 
 
-def lower(checked: Checked, *, dense: bool = False) -> Model:
+def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted") -> Model:
     """The model a spec describes; with `dense`, its dense twin: no towers, and nothing untied but the ends.
 
     Raises SpecError with every diagnostic found.
@@ -55,7 +55,8 @@ def lower(checked: Checked, *, dense: bool = False) -> Model:
         segments=segments,
         final_norm=final_norm,
         head=head,
-        stream=Partition.one(towers.universe),
+        order=towers.universe,
+        strategy=strategy,
         span=checked.tree.span,
     )
 

@@ -7,25 +7,30 @@ from typing import Literal
 
 from motc.ir.model import Layer, Leaf, Model
 
-Form = Literal["single", "shared", "by_tower"]
+Form = Literal["single", "shared", "norm_by_tower", "by_tower"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafPlan:
-    """How one group appears: its attribute, and how the pieces it is applied to meet its blocks.
+    """How one group appears: its attribute, and how what it is applied to meets its blocks.
 
-    `single`: one module, one piece. `shared`: one module, several pieces. `by_tower`: piece i goes to `route[i]`.
+    `single`: one module for the whole. `shared`: one module, piece by piece. `norm_by_tower`: one norm for the whole,
+    scaled by each token's copy. `by_tower`: piece i, of `counts[i]` modalities, goes to `route[i]`.
     """
 
     attribute: str
     leaf: Leaf
     form: Form
     route: tuple[str | None, ...]
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPlan:
-    """One kind of layer: its class names, the layers of that kind, and its groups by path."""
+    """One kind of layer: its class names, the layers of that kind, and its groups by path.
+
+    `pieces` are the operations that write a piece for each modality, as no one tensor holds what they write.
+    """
 
     attention_class: str
     ffn_class: str
@@ -33,24 +38,39 @@ class LayerPlan:
     where: str
     layer: Layer
     leaves: dict[str, LeafPlan]
+    pieces: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModulePlan:
-    """A whole generated file. `kinds[i]` is the kind of the i-th segment's layers."""
+    """A whole generated file.
+
+    `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
+    `layout` is the function that makes a layout.
+    """
 
     model: Model
     class_name: str
     semantic_hash: str
-    parts: tuple[tuple[int, ...], ...]  # ids of the modalities in each part of the stream
+    order: tuple[int, ...]
     layer_plans: tuple[LayerPlan, ...]
-    runs: tuple[tuple[int, int], ...]  # (index into layer_plans, number of layers)
+    runs: tuple[tuple[int, int], ...]
     embedding: LeafPlan
     final_norm: LeafPlan | None
     head: LeafPlan | None
+    stream_in_pieces: bool
+    sorts: bool
+    layout: str
     templates: tuple[str, ...]
 
     @property
-    def many(self) -> bool:
-        """Whether the stream has more than one part."""
-        return len(self.parts) > 1
+    def is_told_apart(self) -> bool:
+        """Whether any tokens go through parameters of their own."""
+        ends = [end for end in (self.embedding, self.final_norm, self.head) if end]
+        leaves = [leaf for kind in self.layer_plans for leaf in kind.leaves.values()] + ends
+        return any(leaf.form == "by_tower" for leaf in leaves)
+
+    @property
+    def each(self) -> tuple[int, ...]:
+        """The counts of pieces that are one modality each."""
+        return (1,) * len(self.order)

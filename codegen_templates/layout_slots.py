@@ -1,0 +1,83 @@
+"""Where a batch's tokens lie, for a model that keeps them in attention's order."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from codegen_templates.permute import permute
+from codegen_templates.rows import Rows, batch_rows, check_ids, compact_rows, document_rows, fill_rows, invert, is_plain, look_up, with_a_token
+from codegen_templates.sizes import mark_sizes
+
+
+class ModalityLayout(NamedTuple):
+    """Where a batch's tokens lie in attention's rows of slots. -1 stands for none."""
+
+    modality_ids: Tensor  # int64 [B, S], -1 at padding
+    document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
+    rows: Rows
+    places: Tensor  # int64 [R, L]: as `rows.modality_ids`, their number where there is no token
+    tokens: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
+    batch: Tensor | None  # int64 [B, S]: the slot of each token of the batch; None: the slots are the batch
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        self.rows.mark_sizes()
+        mark_sizes(self.places, "rows", "length")
+        mark_sizes(self.tokens, "rows", "length")
+        for x in (self.modality_ids, self.document_ids, self.batch):
+            if x is not None:
+                mark_sizes(x, "batch", "sequence")
+
+
+def place_slots(
+    rows: Rows, modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], identical: bool = False
+) -> ModalityLayout:
+    """The layout of rows; `identical` if their slots are known to be the batch."""
+    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    tokens = torch.where(look_up(modality_ids.flatten(), rows.slots, -1) >= 0, rows.slots, -1)  # without a stand-in
+    batch = None if identical else invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids)
+    places = look_up(rank, rows.modality_ids, len(modalities))
+    return ModalityLayout(modality_ids, document_ids, rows, places, tokens, batch)
+
+
+def document_layout(
+    modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
+) -> ModalityLayout:
+    """A row for each document, without its padding. Raises ValueError for ids that are no modality's.
+
+    Reads sizes back from the device.
+    """
+    check_ids(modality_ids, len(modalities))
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+    identical = document_ids is None and bool((modality_ids >= 0).all())
+    return place_slots(rows, modality_ids, document_ids, modalities, identical)
+
+
+def compact_layout(
+    modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
+) -> ModalityLayout:
+    """The batch's rows with padding at their ends; reads nothing back from the device, so ids are not checked."""
+    plain = document_ids is None and mask == {"kind": "causal"}
+    rows = fill_rows(compact_rows(modality_ids), modality_ids, document_ids, mask, plain)
+    return place_slots(rows, modality_ids, document_ids, modalities)
+
+
+def batch_layout(
+    modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
+) -> ModalityLayout:
+    """The batch's rows as they are, and always a mask. Raises ValueError for ids that are no modality's."""
+    check_ids(modality_ids, len(modalities))
+    rows = fill_rows(batch_rows(modality_ids), modality_ids, document_ids, mask, plain=False)
+    return place_slots(rows, modality_ids, document_ids, modalities)
+
+
+def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
+    """What stands in the slots [R, L, ...] as the batch [B, S, ...] it came from, zeros at padding."""
+    if layout.batch is None:
+        return x
+    batch, sequence = layout.batch.shape
+    rows = permute(x.flatten(0, 1), layout.batch.flatten(), layout.tokens.flatten())
+    return rows.view(batch, sequence, *x.shape[2:])

@@ -1,0 +1,115 @@
+"""Where a batch's tokens lie, for a model that sorts them by modality."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from codegen_templates.permute import permute
+from codegen_templates.rows import Rows, check_ids, document_rows, fill_rows, invert, is_plain, look_up, with_a_token
+from codegen_templates.sizes import mark_sizes
+
+
+class ModalityLayout(NamedTuple):
+    """Where a batch's tokens lie: in attention's rows of slots, and sorted by modality. -1 stands for none.
+
+    A row is one document without its padding. N is the number of tokens that are not padding.
+    """
+
+    modality_ids: Tensor  # int64 [B, S], -1 at padding
+    document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
+    rows: Rows
+    places: Tensor  # int64 [R, L]: the place of each slot's modality in the order they are sorted in
+    order: Tensor  # int64 [N]: the slot of each sorted token
+    inverse: Tensor  # int64 [R, L]: the sorted place of each slot's token
+    sorted_places: Tensor  # int64 [N]: `places`, sorted
+    pieces: tuple[Tensor, ...]  # `order`, cut by modality
+    tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
+    batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        self.rows.mark_sizes()
+        for x in (self.places, self.inverse):
+            mark_sizes(x, "rows", "length")
+        mark_sizes(self.tokens, *(("stream",) if self.tokens.ndim == 1 else ("rows", "length")))
+        for x in (self.order, self.sorted_places):
+            mark_sizes(x, "stream")
+        for x in self.pieces:
+            mark_sizes(x, "piece")
+        for y in (self.modality_ids, self.document_ids, self.batch):
+            if y is not None:
+                mark_sizes(y, "batch", "sequence")
+
+
+def sorted_layout(
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    modalities: tuple[int, ...],
+    mask: dict[str, Any],
+    stream_is_sorted: bool,
+) -> ModalityLayout:
+    """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
+
+    Raises ValueError for ids that are no modality's. Reads sizes back from the device.
+    """
+    count = len(modalities)
+    check_ids(modality_ids, count)
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(count)])
+    places = look_up(rank, rows.modality_ids, count)
+    order = torch.argsort(places.flatten(), stable=True)
+    sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
+    order = order[: sum(sizes)]
+    tokens = slots.flatten()[order] if stream_is_sorted else slots
+    tokens = torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)  # without the stand-in
+    return ModalityLayout(
+        modality_ids=modality_ids,
+        document_ids=document_ids,
+        rows=rows,
+        places=places,
+        order=order,
+        inverse=invert(order, slots.numel()).view_as(slots),
+        sorted_places=places.flatten()[order],
+        pieces=tuple(piece.clone() for piece in order.split(sizes)),  # a view's offset would be guarded
+        tokens=tokens,
+        batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
+    )
+
+
+def to_slots(x: Tensor, layout: ModalityLayout) -> Tensor:
+    """Sorted tokens [N, ...] in attention's slots [R, L, ...], zeros where there is none."""
+    rows, length = layout.inverse.shape
+    return permute(x, layout.inverse.flatten(), layout.order).view(rows, length, *x.shape[1:])
+
+
+def to_sorted(x: Tensor, layout: ModalityLayout) -> Tensor:
+    """What stands in the slots [R, L, ...], sorted [N, ...]."""
+    return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())
+
+
+def piece_sizes(layout: ModalityLayout, tokens: int, counts: tuple[int, ...]) -> list[int]:
+    """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities."""
+    single = iter([piece.shape[0] for piece in layout.pieces])
+    sizes = [sum(next(single) for _ in range(count)) for count in counts]
+    torch._check(sum(sizes[:-1]) <= tokens)
+    return [*sizes[:-1], tokens - sum(sizes[:-1])]  # so that the compiler knows what they add up to
+
+
+def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Tensor]:
+    """Sorted tokens [N, ...] cut into pieces, piece i being those of `counts[i]` modalities."""
+    return list(x.split(piece_sizes(layout, x.shape[0], counts)))
+
+
+def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
+    """What `split` has cut, whole again."""
+    return torch.cat(pieces)
+
+
+def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
+    """The stream [N, ...] (or [R, L, ...]) as the batch [B, S, ...] it came from, zeros at padding."""
+    rows = x.flatten(0, layout.tokens.ndim - 1)
+    batch, sequence = layout.batch.shape
+    return permute(rows, layout.batch.flatten(), layout.tokens.flatten()).view(batch, sequence, *rows.shape[1:])

@@ -1,0 +1,35 @@
+"""Rows of a tensor in another order, and back."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Permute(torch.autograd.Function):
+    """Row i of the result is row `order[i]` of x, or zeros where that is -1; `inverse` goes the other way.
+
+    What one reads the other writes, so the gradient is gathered too: by `inverse`, and zero where nothing was read.
+    Left to autograd it would be an accumulating scatter.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        rows = x.index_select(0, order.clamp(min=0))
+        present = (order >= 0).view(-1, *(1 for _ in x.shape[1:]))
+        return torch.where(present, rows, torch.zeros((), dtype=x.dtype, device=x.device))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1], inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors
+        return permute(gradients[0], inverse, order), None, None
+
+
+def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """Rows of x [n, ...] by `order` int64 [m], whose inverse is `inverse` int64 [n]; -1 where there is no partner."""
+    permuted: Tensor = Permute.apply(x, order, inverse)  # type: ignore[no-untyped-call]
+    return permuted

@@ -1,0 +1,66 @@
+"""The targets of the next-token loss."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from codegen_templates.rows import invert, look_up
+from codegen_templates.sizes import mark_sizes
+
+
+class Targets(NamedTuple):
+    """What each place of the stream is to predict; -1 where nothing counts."""
+
+    ids: Tensor  # int64, one for each place of the stream
+    modality_ids: Tensor  # as `ids`: the target's modality
+    counts: Tensor  # int64 [M]: how many targets each modality has
+
+
+def find_targets(
+    input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None, tokens: Tensor, count: int
+) -> Targets:
+    """The targets of a stream whose places hold these tokens of the flattened batch (-1: none).
+
+    A token's target is the one after it; it counts if both are real and in one document.
+    """
+    counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0)
+    if document_ids is not None:
+        counts = counts & (document_ids[:, 1:] == document_ids[:, :-1])
+    following = torch.full_like(modality_ids, -1)
+    index = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
+    following[:, :-1] = torch.where(counts, index[:, 1:], -1)
+    following = look_up(following.flatten(), tokens, -1)
+    modalities = look_up(modality_ids.flatten(), following, -1)
+    each = torch.arange(count, device=modalities.device)[:, None] == modalities.flatten()
+    return Targets(look_up(input_ids.flatten(), following, -1), modalities, each.sum(1))
+
+
+class TargetOrder(NamedTuple):
+    """The stream's places sorted by the modality they predict, those that predict nothing last.
+
+    All but `pieces` have the stream's shape, and are meant flat.
+    """
+
+    order: Tensor  # int64: places of the stream
+    inverse: Tensor  # int64: where in `order` each place is
+    ids: Tensor  # int64: the targets, sorted so
+    pieces: tuple[Tensor, ...]  # `order` without the last, cut by modality
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        for x in (self.order, self.inverse, self.ids):
+            mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
+        for x in self.pieces:
+            mark_sizes(x, "piece")
+
+
+def sort_targets(targets: Targets) -> TargetOrder:
+    """The order in which each head sees only what it is to predict. Reads sizes back from the device."""
+    key = targets.modality_ids.flatten()
+    order = torch.argsort(torch.where(key >= 0, key, targets.counts.numel()), stable=True)
+    sizes = targets.counts.tolist()
+    pieces = tuple(piece.clone() for piece in order[: sum(sizes)].split(sizes))  # a view's offset would be guarded
+    shape = targets.ids.shape
+    ids = targets.ids.flatten()[order].view(shape)
+    return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, pieces)

@@ -1,0 +1,165 @@
+"""What comes before the layers and after them, as text: embedding, final norm, head, loss."""
+
+from __future__ import annotations
+
+from motc.emit.leaves import Applied
+from motc.plan import LeafPlan, ModulePlan
+
+
+def embed_method(module: ModulePlan) -> str:
+    leaf, text = module.embedding, Applied()
+    in_pieces = module.stream_in_pieces
+    if leaf.form == "single":
+        result = "self.embedding(ids)"
+    else:
+        resort = module.sorts and module.model.residual == "slots"
+        if resort:
+            text.assign("ids", "ids.flatten()[layout.order]")
+        result = text.through(leaf, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
+        if resort:
+            result = f"to_slots({result}, layout)"
+    stream = "list[Tensor]" if in_pieces else "Tensor"
+    lines = [
+        f"    def embed(self, ids: Tensor, layout: ModalityLayout) -> {stream}:",
+        '        """Token ids to the stream."""',
+        *text.lines,
+        f"        return {result}",
+    ]
+    return "\n".join(lines)
+
+
+def read_method(module: ModulePlan) -> str:
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    own = module.model.vocab is None
+    returned = "dict[str, Tensor]" if own else "Tensor"
+    text = _normed(module)
+    head = _head(module)
+    if not own and head.form == "by_tower":
+        text.assign("logits", _logits(module, text))
+        result = "to_batch(logits, layout)"
+    else:
+        text.assign("x", "to_batch(x, layout)")
+        if own:
+            result = "{" + ", ".join(f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities) + "}"
+        else:
+            result = _single_head(module, "x")
+    lines = [
+        f"    def read(self, x: {stream}, layout: ModalityLayout) -> {returned}:",
+        '        """The stream to logits, in the order of the batch."""',
+        *text.lines,
+        *_wrapped(result, own, module),
+    ]
+    return "\n".join(lines)
+
+
+def _wrapped(result: str, own: bool, module: ModulePlan) -> list[str]:
+    line = f"        return {result}"
+    if len(line) <= 120 or not own:
+        return [line]
+    items = [f'            "{m.name}": {_own_head(module, m.name, "x")},' for m in module.model.modalities]
+    return ["        return {", *items, "        }"]
+
+
+def score_method(module: ModulePlan) -> str:
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    text = _normed(module)
+    modalities = [modality.name for modality in module.model.modalities]
+    wanted, lines = "Targets", text.lines
+    if module.model.vocab is not None:
+        text.assign("logits", _logits(module, text))
+        lines += [
+            "        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten())",
+            f"        each = torch.arange({len(modalities)}, device=losses.device)[:, None] == wanted.modality_ids.flatten()",
+            "        return torch.where(each, losses, 0.0).sum(1)",
+        ]
+    elif module.model.strategy == "sorted":
+        wanted = "TargetOrder"
+        rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
+        lines += [
+            "        sizes = [piece.shape[0] for piece in wanted.pieces]",
+            f"        x = permute({rows}, wanted.order.flatten(), wanted.inverse.flatten())",
+            "        torch._check(sum(sizes) <= x.shape[0])",
+            f"        {', '.join(f'x_{i}' for i in range(len(modalities)))}, _ = x.split([*sizes, x.shape[0] - sum(sizes)])",
+            f"        {', '.join(f'ids_{i}' for i in range(len(modalities)))}, _ = wanted.ids.flatten().split("
+            "[*sizes, x.shape[0] - sum(sizes)])",
+            "        return torch.stack(",
+            "            [",
+            *(
+                f"                cross_entropy({_own_head(module, name, f'x_{i}')}, ids_{i}).sum(),"
+                for i, name in enumerate(modalities)
+            ),
+            "            ]",
+            "        )",
+        ]
+    else:
+        lines += [
+            "        sums = []",
+            *(
+                line
+                for i, name in enumerate(modalities)
+                for line in (
+                    f"        ids = torch.where(wanted.modality_ids == {i}, wanted.ids, -1)",
+                    f"        logits = {_own_head(module, name, 'x')}",
+                    "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten()).sum())",
+                )
+            ),
+            "        return torch.stack(sums)",
+        ]
+    head = [
+        f"    def score(self, x: {stream}, layout: ModalityLayout, wanted: {wanted}) -> Tensor:",
+        '        """The sum of each modality\'s losses [M]."""',
+    ]
+    return "\n".join([*head, *lines])
+
+
+def _normed(module: ModulePlan) -> Applied:
+    """The lines that send the stream through the final norm."""
+    text, leaf = Applied(), module.final_norm
+    if leaf is None:
+        return text
+    in_pieces = module.stream_in_pieces
+    is_sorted = module.model.residual == "sorted"
+    places = "layout.sorted_places" if is_sorted else "layout.places"
+    resort = module.sorts and not is_sorted and leaf.form == "by_tower"
+    if resort:
+        text.assign("x", "to_sorted(x, layout)")
+    result = text.through(leaf, "x", places, reads_pieces=in_pieces, writes_pieces=in_pieces)
+    text.assign("x", f"to_slots({result}, layout)" if resort else result)
+    return text
+
+
+def _head(module: ModulePlan) -> LeafPlan:
+    return module.head or module.embedding
+
+
+def _single_head(module: ModulePlan, x: str) -> str:
+    return f"self.head({x})" if module.head else f"F.linear({x}, self.embedding.weight)"
+
+
+def _own_head(module: ModulePlan, modality: str, x: str) -> str:
+    """The logits of states `x` in a modality's own vocabulary."""
+    block = _head(module).leaf.block_of(modality)
+    assert block is not None
+    if module.head:
+        return f'self.head["{block.name}"]({x})' if block.name else f"self.head({x})"
+    table = f'self.embedding["{block.name}"].weight' if block.name else "self.embedding.weight"
+    return f"F.linear({x}, {table})"
+
+
+def _logits(module: ModulePlan, text: Applied) -> str:
+    """The logits of every place of the stream, in one shared vocabulary."""
+    leaf = _head(module)
+    if leaf.form == "single":
+        return _single_head(module, "x")
+    resort = module.sorts and module.model.residual == "slots"
+    if resort:
+        text.assign("x", "to_sorted(x, layout)")
+    if module.head is None:
+        text.assign("pieces", "x" if module.stream_in_pieces else f"split(x, layout, {leaf.counts})")
+        products = ", ".join(
+            f'F.linear(pieces[{i}], self.embedding["{name}"].weight)' for i, name in enumerate(leaf.route)
+        )
+        result = f"merge([{products}], layout, {leaf.counts})"
+    else:
+        result = text.through(leaf, "x", "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
+    return f"to_slots({result}, layout)" if resort else result

@@ -1,0 +1,57 @@
+"""Decide in which order every step works, and how the residual stream is kept.
+
+    before   attention.norm = attention.norm(x)                 either
+             attention.q = attention.q(attention.norm)          needs sorted
+    after    attention.norm = attention.norm(x)                 sorted
+             attention.q = attention.q(attention.norm)          sorted
+             residual sorted
+
+A step that could work in either takes the order of those that read what it writes, or the residual stream's if they
+disagree. The residual stream is kept in the order that has fewer numbers permuted, over all layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from motc.ir.model import Layer, Model, Order, Step
+from motc.passes.permutations import cancel, place
+
+ORDERS: tuple[Order, ...] = ("slots", "sorted")
+
+
+def assign_orders(model: Model) -> Model:
+    """The same model with the `order` of every step, and `residual`."""
+    widths = {modality.width for modality in model.modalities}
+    if model.strategy in ("reference", "blend"):
+        residual: Order = "slots"
+    elif len(widths) > 1:
+        residual = "sorted"  # no one tensor holds vectors of several widths: the stream stays apart
+    else:
+        residual = min(ORDERS, key=lambda order: _permuted(model, order))
+    segments = tuple(
+        replace(segment, layer=replace(segment.layer, steps=_assigned(segment.layer, residual)))
+        for segment in model.segments
+    )
+    return replace(model, segments=segments, residual=residual)
+
+
+def _permuted(model: Model, residual: Order) -> int:
+    """How many numbers a token has permuted in all layers."""
+    total = 0
+    for segment in model.segments:
+        steps = cancel(place(_assigned(segment.layer, residual), residual))
+        total += sum(step.numbers for step in steps if step.permutes) * segment.count
+    return total
+
+
+def _assigned(layer: Layer, residual: Order) -> tuple[Step, ...]:
+    readers: dict[str, set[Order]] = {layer.steps[-1].writes: {residual}}
+    assigned: list[Step] = []
+    for step in reversed(layer.steps):
+        wanted = readers.get(step.writes, set())
+        order = step.needs or (wanted.pop() if len(wanted) == 1 else residual)
+        for value in step.reads:
+            readers.setdefault(value, set()).add(order)
+        assigned.append(replace(step, order=order))
+    return tuple(reversed(assigned))

@@ -1,0 +1,25 @@
+"""Remove the permutations that undo one another.
+
+    before   attention.norm = unsort(attention.norm sorted)
+             attention.norm sorted = sort(attention.norm)
+             attention.q sorted = attention.q(attention.norm sorted)
+    after    attention.q sorted = attention.q(attention.norm sorted)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from motc.ir.model import Model
+from motc.passes.permutations import cancel
+
+
+def cancel_permutations(model: Model) -> Model:
+    """The same model with as few permutations as its steps' orders allow."""
+    return replace(
+        model,
+        segments=tuple(
+            replace(segment, layer=replace(segment.layer, steps=cancel(segment.layer.steps)))
+            for segment in model.segments
+        ),
+    )

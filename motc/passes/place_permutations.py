@@ -1,0 +1,27 @@
+"""Put a permutation wherever the order changes.
+
+    before   attention.norm = attention.norm(x)                 sorted
+    after    x sorted = sort(x)
+             attention.norm sorted = attention.norm(x sorted)   sorted
+             attention.norm = unsort(attention.norm sorted)
+
+Every value is brought back to attention's slots: this is how a model that groups tokens around each operation runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from motc.ir.model import Model
+from motc.passes.permutations import place
+
+
+def place_permutations(model: Model) -> Model:
+    """The same model, with a step for each permutation."""
+    return replace(
+        model,
+        segments=tuple(
+            replace(segment, layer=replace(segment.layer, steps=place(segment.layer.steps, model.residual)))
+            for segment in model.segments
+        ),
+    )

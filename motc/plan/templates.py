@@ -1,0 +1,56 @@
+"""Which building blocks a generated file is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from motc.ir.model import Layer, Model, Norm
+from motc.plan.module_plan import LeafPlan
+
+PLAIN_LAYOUTS = {"sorted": "document_layout", "grouped": "compact_layout", "blend": "compact_layout", "reference": "batch_layout"}
+ROWS = {"document_layout": "document_rows", "compact_layout": "compact_rows", "batch_layout": "batch_rows"}
+CHECKED = ("document_layout", "sorted_layout", "batch_layout")
+
+
+def layout_function(model: Model, sorts: bool) -> str:
+    """The function that makes a layout: by how the model tells modalities apart."""
+    if sorts:
+        return "sorted_layout" if model.strategy == "sorted" else "grouped_layout"
+    return PLAIN_LAYOUTS[model.strategy]
+
+
+def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sorts: bool) -> tuple[str, ...]:
+    """Files of `codegen_templates/`, or definitions in them, in the order they are copied."""
+    found = list(leaves)
+    forms = {leaf.form for leaf in found}
+    layout = layout_function(model, sorts)
+    rows = {"sorted_layout": "document_rows", "grouped_layout": "compact_rows"}.get(layout) or ROWS[layout]
+    chosen = ["sizes", "permute", "visibility", "masks", "rows.Rows", "rows.look_up", "rows.invert", f"rows.{rows}"]
+    chosen += ["rows.fill_rows", "rows.document_positions"]
+    if rows == "document_rows":
+        chosen += ["rows.is_plain", "rows.with_a_token"]
+    if layout in CHECKED:
+        chosen.append("rows.check_ids")
+    if sorts:
+        chosen.append("layout_sorted" if model.strategy == "sorted" else "layout_grouped")
+    else:
+        chosen += ["layout_slots.ModalityLayout", f"layout_slots.{layout}", "layout_slots.place_slots", "layout_slots.to_batch"]
+        if "by_tower" in forms:
+            chosen.append(f"pieces_{model.strategy}")
+    chosen += ["outputs", "targets.Targets", "targets.find_targets"]
+    if model.vocab is None and model.strategy == "sorted":
+        chosen += ["targets.TargetOrder", "targets.sort_targets"]
+    norms = {
+        block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)
+    }
+    chosen += [f"norms.{name}" for kind, name in (("rms", "RMSNorm"), ("layer", "LayerNorm")) if kind in norms]
+    if "norm_by_tower" in forms:
+        chosen.append("norms.NormByTower")
+    rope = kinds[0].attention.rope
+    if rope:
+        chosen += ["rope.rope_angles", "rope.rotate_half" if rope.pairing == "half" else "rope.rotate_interleaved"]
+    if "by_tower" in forms:
+        chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
+    if len({modality.width for modality in model.modalities}) > 1:
+        chosen.append("by_tower.add")
+    return (*chosen, "initialise")
