@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.permute import permute
 from codegen_templates.rows import Rows, check_ids, document_rows, fill_rows, invert, is_plain, look_up, with_a_token
 from codegen_templates.sizes import mark_sizes
 
@@ -79,17 +78,6 @@ def sorted_layout(
     )
 
 
-def to_slots(x: Tensor, layout: ModalityLayout) -> Tensor:
-    """Sorted tokens [N, ...] in attention's slots [R, L, ...], zeros where there is none."""
-    rows, length = layout.inverse.shape
-    return permute(x, layout.inverse.flatten(), layout.order).view(rows, length, *x.shape[1:])
-
-
-def to_sorted(x: Tensor, layout: ModalityLayout) -> Tensor:
-    """What stands in the slots [R, L, ...], sorted [N, ...]."""
-    return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())
-
-
 def piece_sizes(layout: ModalityLayout, tokens: int, counts: tuple[int, ...]) -> list[int]:
     """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities."""
     single = iter([piece.shape[0] for piece in layout.pieces])
@@ -106,10 +94,3 @@ def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Te
 def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
     """What `split` has cut, whole again."""
     return torch.cat(pieces)
-
-
-def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
-    """The stream [N, ...] (or [R, L, ...]) as the batch [B, S, ...] it came from, zeros at padding."""
-    rows = x.flatten(0, layout.tokens.ndim - 1)
-    batch, sequence = layout.batch.shape
-    return permute(rows, layout.batch.flatten(), layout.tokens.flatten()).view(batch, sequence, *rows.shape[1:])

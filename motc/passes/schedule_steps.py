@@ -30,7 +30,8 @@ def schedule_steps(model: Model) -> Model:
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
     """Whether a leaf's tokens must be told apart by where they stand."""
-    return len(leaf.blocks) > 1 and not norms_alike(leaf, model)
+    serves_all = len(leaf.blocks) == 1 and not leaf.blocks[0].name
+    return not serves_all and not norms_alike(leaf, model)
 
 
 def norms_alike(leaf: Leaf, model: Model) -> bool:

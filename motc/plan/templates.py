@@ -32,7 +32,7 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
     if layout in CHECKED:
         chosen.append("rows.check_ids")
     if sorts:
-        chosen.append("layout_sorted" if model.strategy == "sorted" else "layout_grouped")
+        chosen += ["layout_sorted" if model.strategy == "sorted" else "layout_grouped", "reorder"]
     else:
         chosen += ["layout_slots.ModalityLayout", f"layout_slots.{layout}", "layout_slots.place_slots", "layout_slots.to_batch"]
         if "by_tower" in forms:

@@ -1,0 +1,79 @@
+"""Where a batch's tokens lie, for grouped matrix products: sorted by modality, and no size read from the device."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from codegen_templates.rows import Rows, compact_rows, fill_rows, invert, look_up
+from codegen_templates.sizes import mark_sizes
+
+
+class ModalityLayout(NamedTuple):
+    """Where a batch's tokens lie: in attention's rows of slots, and sorted by modality, padding last. -1: none."""
+
+    modality_ids: Tensor  # int64 [B, S], -1 at padding
+    document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
+    rows: Rows
+    places: Tensor  # int64 [B, S]: the place of each slot's modality in the order they are sorted in
+    order: Tensor  # int64 [B * S]: the slot of each sorted token
+    inverse: Tensor  # int64 [B, S]: the sorted place of each slot's token
+    sorted_places: Tensor  # int64 [B * S]: `places`, sorted
+    ends: Tensor  # int32 [M]: where each modality's sorted tokens end; padding goes with the last
+    tokens: Tensor  # int64 [B * S] or, if the stream is kept in slots, [B, S]: the batch's token at each of its places
+    batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        self.rows.mark_sizes()
+        for x in (self.places, self.inverse):
+            mark_sizes(x, "rows", "length")
+        for x in (self.order, self.sorted_places):
+            mark_sizes(x, "stream")
+        mark_sizes(self.tokens, *(("stream",) if self.tokens.ndim == 1 else ("rows", "length")))
+        for y in (self.modality_ids, self.document_ids, self.batch):
+            if y is not None:
+                mark_sizes(y, "batch", "sequence")
+
+
+def grouped_layout(
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    modalities: tuple[int, ...],
+    mask: dict[str, Any],
+    stream_is_sorted: bool,
+) -> ModalityLayout:
+    """The layout of a batch whose modalities are sorted in this order; ids are not checked."""
+    count = len(modalities)
+    slots = compact_rows(modality_ids)
+    rows = fill_rows(slots, modality_ids, document_ids, mask, document_ids is None and mask == {"kind": "causal"})
+    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(count)])
+    places = look_up(rank, rows.modality_ids, count)
+    order = torch.argsort(places.flatten(), stable=True)
+    each = torch.arange(count, device=places.device)[:, None]
+    ends = (places.flatten() <= each).sum(1).to(torch.int32)
+    ends = torch.where(each.flatten() == count - 1, order.numel(), ends)
+    tokens = slots.flatten()[order] if stream_is_sorted else slots
+    return ModalityLayout(
+        modality_ids=modality_ids,
+        document_ids=document_ids,
+        rows=rows,
+        places=places,
+        order=order,
+        inverse=invert(order, slots.numel()).view_as(slots),
+        sorted_places=places.flatten()[order],
+        ends=ends.to(torch.int32),
+        tokens=tokens,
+        batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
+    )
+
+
+def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Tensor]:
+    """Sorted tokens [N, ...], and where each group of them ends, group i being `counts[i]` modalities."""
+    last = [sum(counts[: index + 1]) - 1 for index in range(len(counts))]
+    return [x, torch.stack([layout.ends[index] for index in last])]
+
+
+def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
+    """The tokens that went through all groups at once."""
+    return pieces[0]
