@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from motc.ir.mask import Mask
 from motc.ir.model import (
     Attention,
     Block,
@@ -60,7 +61,7 @@ def model(partition: Partition, *, own: bool = False, tied: bool = False, hidden
             heads=HEADS,
             kv_heads=KV_HEADS,
             head_dim=HEAD_DIM,
-            mask="causal",
+            mask=Mask(kind="causal"),
             rope=Rope(theta=100.0, pairing="half"),
             q=linear("attention.q", HEADS * HEAD_DIM, WIDTH, bias=True),
             k=linear("attention.k", KV_HEADS * HEAD_DIM, WIDTH),

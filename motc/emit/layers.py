@@ -126,7 +126,7 @@ def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
         value = f"{rotate}({reorder(name)}, cos, sin)" if rotate else reorder(name)
         lines.append(f"        {name}_seq = {value}  # [B, S, {name}'s heads, {a.head_dim}]")
     lines.append(f"        v_seq = {reorder('v')}")
-    causal = "layout.mask is None" if a.mask == "causal" else "False"
+    causal = "layout.mask is None" if a.mask.kind == "causal" else "False"
     lines += [
         "        mixed = F.scaled_dot_product_attention(",
         "            q_seq.transpose(1, 2),",

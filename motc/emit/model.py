@@ -10,7 +10,7 @@ def model_class(module: ModulePlan) -> str:
     model = module.model
     names = [modality.name for modality in model.modalities]
     attention = model.segments[0].layer.attention
-    rope, causal = attention.rope, attention.mask == "causal"
+    rope, causal = attention.rope, attention.mask.kind == "causal"
     count = model.layers
     stream = "list[Tensor]" if module.many else "Tensor"
     lines = [
