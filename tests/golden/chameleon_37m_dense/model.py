@@ -6,7 +6,7 @@ Tokens of all modalities share one attention; each goes through its tower's para
 is sorted by modality, a list of parts where there are several, and put in sequence order only for attention.
 """
 
-# motc: spec chameleon_37m_dense, semantic hash 314438abc9df8180
+# motc: spec chameleon_37m_dense, semantic hash bb1a5fcb4f3e6f07
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ class Chameleon37mDense(nn.Module):
     """chameleon_37m_dense: 4 layers, modalities text, image."""
 
     modalities = ("text", "image")
-    semantic_hash = "314438abc9df8180"
+    semantic_hash = "bb1a5fcb4f3e6f07"
 
     def __init__(self) -> None:
         super().__init__()
@@ -366,4 +366,4 @@ class Chameleon37mDense(nn.Module):
         return mean_losses(sums, counts)
 
 
-# motc: sha256 3836ff5ca127aa0d304b555bc796f8f0e93afd729f414ace34a46f3572058a0e
+# motc: sha256 6346035c3da5c95461fcbc6ce5b3171f1650fd38e266d23418d9b1698bf1dc5c

@@ -6,7 +6,7 @@ Tokens of all modalities share one attention; each goes through its tower's para
 is sorted by modality, a list of parts where there are several, and put in sequence order only for attention.
 """
 
-# motc: spec emoji_mot, semantic hash f095e25c4714ab6e
+# motc: spec emoji_mot, semantic hash 5445d06da53ea106
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ class EmojiMot(nn.Module):
     """emoji_mot: 4 layers, modalities text, image."""
 
     modalities = ("text", "image")
-    semantic_hash = "f095e25c4714ab6e"
+    semantic_hash = "5445d06da53ea106"
 
     def __init__(self) -> None:
         super().__init__()
@@ -386,4 +386,4 @@ class EmojiMot(nn.Module):
         return mean_losses(sums, counts)
 
 
-# motc: sha256 250a923b6bcaa2dd5c7af26c19a14fe711b7aeeefa5173b962874d0c7214d88f
+# motc: sha256 ad0aff97597c46af921501b62125d3a33eede4c93436eca0a109c960d2e2e8a2
