@@ -19,8 +19,8 @@ class Mask:
     With `causal` and `prefix`, i also sees j if both lie in one unbroken run of a modality in `bidirectional`.
     `sees` restricts all of it: a modality named there sees the listed ones only, itself among them.
 
-    Names of modalities in the order of their declaration, save that blocks stand in order; `Mask.of` makes masks of
-    equal meaning equal.
+    Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
+    makes masks of equal meaning equal.
     """
 
     kind: MaskKind
@@ -29,30 +29,22 @@ class Mask:
     blocks: tuple[tuple[str, ...], ...] = ()
     sees: Sees = ()
 
-    @staticmethod
-    def of(
-        modalities: tuple[str, ...],
-        kind: MaskKind,
-        *,
-        prefix: tuple[str, ...] = (),
-        bidirectional: tuple[str, ...] = (),
-        blocks: tuple[tuple[str, ...], ...] = (),
-        sees: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> Mask:
-        """The mask of this meaning in its simplest form, every name being one of `modalities`.
+    def simplified(self, modalities: tuple[str, ...]) -> Mask:
+        """The mask of this meaning in its simplest form, for a model of these modalities.
 
         before   prefix {}                             after    causal
                  prefix {every modality}                        full
                  full, text sees {text}                         blocks {text} {image}
                  causal, text sees {every modality}             causal
         """
-        visible = {name: frozenset((sees or {}).get(name, modalities)) for name in modalities}
-        if kind == "prefix" and not prefix:
+        kind, said = self.kind, dict(self.sees)
+        visible = {name: frozenset(said.get(name, modalities)) for name in modalities}
+        if kind == "prefix" and not self.prefix:
             kind = "causal"
-        if kind == "prefix" and set(prefix) == set(modalities):
+        if kind == "prefix" and set(self.prefix) == set(modalities):
             kind = "full"
         if kind == "blocks":
-            rank = {name: place for place, block in enumerate(blocks) for name in block}
+            rank = {name: place for place, block in enumerate(self.blocks) for name in block}
             earlier = {name: frozenset(n for n in modalities if rank[n] <= rank[name]) for name in modalities}
             visible = {name: visible[name] & earlier[name] for name in modalities}
         if kind in ("full", "blocks"):
@@ -65,8 +57,8 @@ class Mask:
         ordered_sees = tuple((name, tuple(n for n in modalities if n in visible[name])) for name in modalities)
         return Mask(
             kind=kind,
-            prefix=tuple(name for name in modalities if name in prefix) if kind == "prefix" else (),
-            bidirectional=() if kind == "full" else tuple(name for name in modalities if name in bidirectional),
+            prefix=tuple(name for name in modalities if name in self.prefix) if kind == "prefix" else (),
+            bidirectional=() if kind == "full" else tuple(name for name in modalities if name in self.bidirectional),
             sees=tuple((name, seen) for name, seen in ordered_sees if seen != modalities),
         )
 

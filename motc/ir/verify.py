@@ -20,6 +20,8 @@ def verify(model: Model, stage: str) -> None:
     for segment in model.segments:
         require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
         expected = segment.last + 1
+        mask = segment.layer.attention.mask
+        require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     width = {modality.name: modality.width for modality in model.modalities}
     for leaf in {leaf for segment in model.segments for leaf in segment.layer.leaves()} | set(model.ends()):
         _verify_leaf(leaf, names, require)

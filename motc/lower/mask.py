@@ -38,9 +38,10 @@ class _MaskLowering:
         sees = self.sees()
         if len(self.errors) > before:
             return Mask(kind="causal")
-        return Mask.of(
-            self.modalities, self.spec.kind, prefix=prefix, bidirectional=bidirectional, blocks=blocks, sees=sees
+        mask = Mask(
+            kind=self.spec.kind, prefix=prefix, bidirectional=bidirectional, blocks=blocks, sees=tuple(sees.items())
         )
+        return mask.simplified(self.modalities)
 
     def span(self, *path: str | int) -> Span:
         return self.checked.span("attention", "mask", *path)
