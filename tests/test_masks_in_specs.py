@@ -16,7 +16,7 @@ from motc.ir.model import Model
 from motc.ir.print import print_ir
 from motc.lower import lower
 from motc.reference import ReferenceMask
-from motc.schema import check
+from motc.schema import Spec, check
 from motc.schema.resolve import resolve
 from motc.source import SourceFile, SpecError
 from motc.syntax import format_source, read, write
@@ -156,6 +156,14 @@ def test_a_mistake_is_told_where_it_is(marked: str, expected: list[tuple[str, st
     for diagnostic, (_, words, way_out) in zip(found, expected, strict=True):
         assert words in diagnostic.message
         assert way_out in diagnostic.help
+
+
+def test_the_schema_for_editors_knows_the_word_and_the_section() -> None:
+    mask = Spec.model_json_schema()["$defs"]["AttentionSpec"]["properties"]["mask"]
+    assert mask["anyOf"] == [
+        {"enum": ["causal", "full", "prefix", "blocks"], "type": "string"},
+        {"$ref": "#/$defs/MaskSpec"},
+    ]
 
 
 def written(folder: Path, name: str, text: str) -> Path:
