@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 
 from codegen_templates.permute import permute
-from codegen_templates.rows import Rows, batch_rows, check_ids, compact_rows, document_rows, fill_rows, invert, is_plain, look_up, with_a_token
+from codegen_templates.rows import (
+    Rows,
+    batch_rows,
+    check_ids,
+    compact_rows,
+    document_rows,
+    fill_rows,
+    invert,
+    is_plain,
+    look_up,
+    with_a_token,
+)
 from codegen_templates.sizes import mark_sizes
 
 

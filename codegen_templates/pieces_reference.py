@@ -1,6 +1,5 @@
 """Pieces by boolean masks: the plain meaning of modality-specific parameters."""
 
-import torch
 from torch import Tensor
 
 from codegen_templates.layout_slots import ModalityLayout

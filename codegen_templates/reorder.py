@@ -12,11 +12,9 @@ def to_slots(x: Tensor, layout: ModalityLayout) -> Tensor:
     return permute(x, layout.inverse.flatten(), layout.order).view(rows, length, *x.shape[1:])
 
 
-
 def to_sorted(x: Tensor, layout: ModalityLayout) -> Tensor:
     """What stands in the slots [R, L, ...], sorted [N, ...]."""
     return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())
-
 
 
 def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:

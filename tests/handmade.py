@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from motc.ir.mask import Mask
 from motc.ir.model import (
     GATED,
     Attention,
@@ -15,7 +16,6 @@ from motc.ir.model import (
     Layer,
     Leaf,
     Linear,
-    MaskKind,
     Modality,
     Model,
     Norm,
@@ -29,6 +29,7 @@ from motc.ir.partition import Partition
 
 Blocks = tuple[tuple[str, ...], ...]
 
+CAUSAL = Mask(kind="causal")
 ROPE = Rope(theta=10000.0, pairing="half")
 
 
@@ -55,7 +56,7 @@ class Recipe:
     kv_heads: int = 2
     head_dim: int = 16
     eps: float = 1e-5
-    mask: MaskKind = "causal"
+    mask: Mask = CAUSAL
     placement: Placement = "pre"
     rope: Rope | None = ROPE
     vocab: int | None = 512
@@ -165,7 +166,7 @@ class Recipe:
             segments=tuple(segments),
             final_norm=self.leaf("final_norm", self.norms(), self.ends) if self.final else None,
             head=None if self.tied else self.leaf("head", heads, self.ends),
-            stream=Partition.one(names),
+            order=names,
         )
 
 

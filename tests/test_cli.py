@@ -191,11 +191,11 @@ def test_build_into_a_file_is_an_error_not_a_traceback(tmp_path: Path, capsys: p
 
 
 def test_print_after_and_stop_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["build", SPEC, "-o", str(tmp_path / "a"), "--print-after", "lower", "--print-after", "order_stream"]
-    assert main([*words, "--stop-after", "order_stream"]) == 0
-    before, after = capsys.readouterr().out.split("# after order_stream")
-    assert "stream {text image}" in before
-    assert "stream {text} {image}" in after
+    words = ["build", SPEC, "-o", str(tmp_path / "a"), "--print-after", "lower", "--print-after", "assign_orders"]
+    assert main([*words, "--stop-after", "assign_orders"]) == 0
+    before, after = capsys.readouterr().out.split("# after assign_orders")
+    assert "residual slots" in before
+    assert "residual sorted" in after
     assert not (tmp_path / "a").exists()
     for stage in ("schema", "lower", "merge_segments", "plan", "emit"):
         assert main(["build", SPEC, "--stop-after", stage]) == 0

@@ -16,6 +16,7 @@ from motc.diff.attributes import SUBJECTS
 from motc.diff.facts import EndAttributes, LayerAttributes, end_part, layer_part
 from motc.diff.modalities import renames
 from motc.driver import stages
+from motc.ir.mask import Mask
 from motc.ir.model import Model, Rope
 from motc.schema import check
 from motc.source import SourceFile
@@ -96,7 +97,7 @@ def test_attributes_of_the_whole_model() -> None:
         kv_heads=8,
         head_dim=32,
         eps=1e-6,
-        mask="full",
+        mask=Mask(kind="full"),
         placement="sublayer_output",
         rope=Rope(theta=500000.0, pairing="interleaved"),
         vocab=1024,

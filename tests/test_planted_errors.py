@@ -26,25 +26,38 @@ model planted {
 
 MISTAKES = {
     "a wrong tower": (
-        "return [part if name is None else self[name](part) for name, part in pairs]",
-        "return [part if name is None else self[self.route[0]](part) for name, part in pairs]",
+        "return [piece if name is None else self[name](piece) for name, piece in pairs]",
+        "return [piece if name is None else self[self.route[0]](piece) for name, piece in pairs]",
     ),
-    "a missing permutation to sequence order": (
-        "rows = permute(x, layout.inverse, layout.order)",
-        "rows = x",
+    "a wrong tower's norm": ("torch.where(places >= end,", "torch.where(places > end,"),
+    "a missing permutation to slots": (
+        "permute(x, layout.inverse.flatten(), layout.order)",
+        "(x if x.shape[0] == rows * length else permute(x, layout.inverse.flatten(), layout.order))",
     ),
-    "a missing permutation to stream order": (
-        "rows = permute(x.flatten(0, 1), layout.order, layout.inverse)",
-        "rows = x.flatten(0, 1)",
+    "a missing permutation to sorted order": (
+        "return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())",
+        "return x.flatten(0, 1)[: layout.order.numel()]",
     ),
     "a wrong backward of the permutation": (
         "return permute(gradients[0], inverse, order), None, None",
         "return permute(gradients[0], order, inverse), None, None",
     ),
-    "a norm placed elsewhere": ("return add(x, self.norm(out))", "return self.norm(add(x, out))"),
-    "documents that see each other": ("mask = mask & (document_ids", "mask = mask | (document_ids"),
-    "a loss counted under the wrong modality": ("(ids[:, 1:] == modality)", "(ids[:, :-1] == modality)"),
-    "no mask": ("is_causal=layout.mask is None,", "is_causal=False,"),
+    "a norm placed elsewhere": (
+        "        out = self.norm(out, layout.sorted_places)\n        x = x + out\n",
+        "        x = self.norm(x + out, layout.sorted_places)\n",
+    ),
+    "documents that see each other": ("document = document * (ids.max() + 1) + ids", "pass"),
+    "documents in one row that see each other": ("(document_ids[:, :, None] == document_ids[:, None, :])", "True"),
+    "positions that go on in the next document": (
+        "return index - (index * starts).cummax(dim=1).values",
+        "return index",
+    ),
+    "padding that is read": ("present = (order >= 0)", "present = (order >= -1)"),
+    "a loss counted under the wrong modality": (
+        "modalities = look_up(modality_ids.flatten(), following, -1)",
+        "modalities = torch.where(following >= 0, look_up(modality_ids.flatten(), tokens, -1), -1)",
+    ),
+    "no mask": ("is_causal=mask is None", "is_causal=False"),
 }
 
 

@@ -28,7 +28,7 @@ def structure(model: Model) -> object:
         for s in model.segments
     ]
     ends = [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in model.ends()]
-    return [m.name for m in model.modalities], model.towers, model.stream, layers, ends
+    return [m.name for m in model.modalities], model.towers, model.order, layers, ends
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motc.reference import ReferenceConfig, ReferenceLayer, ReferenceNorm, reference_forward, reference_loss
+from motc.reference import (
+    ReferenceConfig,
+    ReferenceLayer,
+    ReferenceMask,
+    ReferenceNorm,
+    reference_forward,
+    reference_loss,
+)
 
 VOCAB, WIDTH, HIDDEN = 50, 32, 48
 FLOAT32_LEVEL = 2e-5  # Hugging Face takes the statistics of RMS norms in float32, whatever the dtype.
@@ -30,7 +37,8 @@ def dense_config(
     norms = {group: dict.fromkeys("ab", norm) for group in groups if "norm" in group}
     if qk_norm:
         norms |= {f"attention.{name}": dict.fromkeys("ab", qk_norm) for name in ("q_norm", "k_norm")}
-    defaults: dict[str, Any] = {"placement": "pre", "heads": 4, "kv_heads": 2, "head_dim": 8, "mask": "causal"}
+    defaults: dict[str, Any] = {"placement": "pre", "heads": 4, "kv_heads": 2, "head_dim": 8}
+    defaults["mask"] = ReferenceMask(kind="causal")
     embedding, final_norm, head = ends
     return ReferenceConfig(
         modalities=("a", "b"),
@@ -167,7 +175,7 @@ def mixed_model(mask: str, placement: str) -> tuple[ReferenceConfig, dict[str, T
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        mask=mask,  # type: ignore[arg-type]
+        mask=ReferenceMask(kind=mask),  # type: ignore[arg-type]
         rope_theta=50.0,
         rope_pairing="interleaved",
         ffn_kinds={"a": "geglu", "b": "relu2"},

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from motc.ir.mask import Mask
 from motc.ir.model import (
     Attention,
     Block,
@@ -32,6 +33,7 @@ from motc.validate import reference_config, validate
 from motc.validate.config import parameter_shapes
 
 MODALITIES = ("text", "image", "speech")
+CAUSAL = Mask(kind="causal")
 WIDTH, HIDDEN, HEADS, KV_HEADS, HEAD_DIM = 8, 12, 4, 2, 4
 
 
@@ -44,7 +46,9 @@ def leaf(path: str, operator: Operator, partition: Partition) -> Leaf:
     )
 
 
-def model(partition: Partition, *, own: bool = False, tied: bool = False, hidden: int = HIDDEN) -> Model:
+def model(
+    partition: Partition, *, own: bool = False, tied: bool = False, hidden: int = HIDDEN, mask: Mask = CAUSAL
+) -> Model:
     """A small model, with every group but the ends untied by the partition."""
     one = Partition.one(MODALITIES)
 
@@ -60,7 +64,7 @@ def model(partition: Partition, *, own: bool = False, tied: bool = False, hidden
             heads=HEADS,
             kv_heads=KV_HEADS,
             head_dim=HEAD_DIM,
-            mask="causal",
+            mask=mask,
             rope=Rope(theta=100.0, pairing="half"),
             q=linear("attention.q", HEADS * HEAD_DIM, WIDTH, bias=True),
             k=linear("attention.k", KV_HEADS * HEAD_DIM, WIDTH),
@@ -97,7 +101,7 @@ def model(partition: Partition, *, own: bool = False, tied: bool = False, hidden
         segments=(Segment(first=0, last=1, layer=layer),),
         final_norm=norm("final_norm", WIDTH),
         head=None if tied else (Leaf(path="head", blocks=heads) if own else head),
-        stream=partition,
+        order=partition.universe,
     )
 
 
@@ -170,6 +174,23 @@ def test_a_right_module_passes_every_law(partition: Partition, ends: dict[str, b
         "twin outputs",
         "twin gradients",
     ]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask(kind="full"),
+        Mask(kind="prefix", prefix=("image",), bidirectional=("image", "speech")),
+        Mask(kind="causal", bidirectional=("image",), sees=(("text", ("text",)), ("image", ("text", "image")))),
+        Mask(kind="blocks", blocks=(("image",), ("text", "speech"))),
+    ],
+    ids=str,
+)
+def test_every_mask_obeys_every_law(mask: Mask) -> None:
+    sparse, dense = model(SHARED, mask=mask), model(ONE, mask=mask)
+    report = validate(sparse, dense, Module(sparse), Module(dense))
+    assert report.ok, report
+    assert not report.skipped
 
 
 def swapped(config: Any, parameters: Any, *rest: Any) -> Any:

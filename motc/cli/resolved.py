@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from motc.lower.attributes import attributes
 from motc.schema import Checked
 from motc.schema.spec import Spec
-from motc.syntax.tree import Mapping, Node
+from motc.syntax.tree import Entry, Mapping, Node, Scalar
 
 DEFAULT = "default"
 
@@ -46,6 +46,9 @@ def _walk(path: tuple[str, ...], section: BaseModel, tree: Node | None) -> Itera
 
 def _values(path: tuple[str, ...], value: Any, node: Node | None, above: Node | None) -> Iterator[tuple[str, Any, str]]:
     if isinstance(value, BaseModel):
+        if isinstance(node, Scalar) and isinstance(above, Mapping):  # `mask = full` says the section's kind
+            key_span = next(entry.key_span for entry in above.entries if entry.key == path[-1])
+            node = Mapping(entries=(Entry(key="kind", key_span=key_span, value=node),), span=node.span)
         yield from _walk(path, value, node)
     elif isinstance(value, dict) and value:
         for name, inner in value.items():

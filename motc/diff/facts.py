@@ -146,7 +146,7 @@ class Part:
 def layer_part(model: Model, layer: Layer, count: int, renamed: Mapping[str, str]) -> Part:
     """`count` layers like `layer`, with modalities called as `renamed` has it."""
     attributes = {
-        renamed.get(modality.name, modality.name): _layer_attributes(model, layer, modality.name)
+        renamed.get(modality.name, modality.name): _layer_attributes(model, layer, modality.name, renamed)
         for modality in model.modalities
     }
     return _part(count, layer.leaves(), attributes, renamed)
@@ -189,7 +189,7 @@ def _part(
     return Part(count=count, blocks=blocks, names=names, attributes=attributes)
 
 
-def _layer_attributes(model: Model, layer: Layer, modality: str) -> LayerAttributes:
+def _layer_attributes(model: Model, layer: Layer, modality: str, renamed: Mapping[str, str]) -> LayerAttributes:
     attention, ffn = layer.attention, layer.ffn
     index = [each.name for each in model.modalities].index(modality)
     q_norm, k_norm = _norm(attention.q_norm, modality), _norm(attention.k_norm, modality)
@@ -208,7 +208,7 @@ def _layer_attributes(model: Model, layer: Layer, modality: str) -> LayerAttribu
         out_bias=_linear(attention.out, modality).bias,
         qk_norm=(None if q_norm is None else q_norm.kind, None if k_norm is None else k_norm.kind),
         qk_norm_eps=(None if q_norm is None else q_norm.eps, None if k_norm is None else k_norm.eps),
-        mask=attention.mask,
+        mask=str(attention.mask.renamed(renamed)),
         rope=None if rope is None else f"theta {rope.theta:g}, pairing {rope.pairing}",
         rope_theta=None if rope is None else rope.theta,
         rope_pairing=None if rope is None else rope.pairing,

@@ -19,7 +19,9 @@ FUSE_MORE = (
 
 STRATEGIES = {
     "plain": (),
-    "sorted": ("Tokens are sorted by modality, so that a tower works on a slice; attention has them in sequence order.",),
+    "sorted": (
+        "Tokens are sorted by modality, so that a tower works on a slice; attention has them in sequence order.",
+    ),
     "reference": ("Tokens go to their towers by boolean masks: the plain meaning, for checking against.",),
     "grouped": ("Tokens are sorted by modality, and all towers work in one grouped matrix product.",),
     "blend": ("Every tower works on every token, and then one is chosen: shapes do not depend on data.",),

@@ -40,7 +40,9 @@ def read_method(module: ModulePlan) -> str:
     else:
         text.assign("x", "to_batch(x, layout)")
         if own:
-            result = "{" + ", ".join(f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities) + "}"
+            result = (
+                "{" + ", ".join(f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities) + "}"
+            )
         else:
             result = _single_head(module, "x")
     lines = [
@@ -69,23 +71,22 @@ def score_method(module: ModulePlan) -> str:
         text.assign("logits", _logits(module, text))
         lines += [
             "        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten())",
-            f"        each = torch.arange({len(modalities)}, device=losses.device)[:, None] == wanted.modality_ids.flatten()",
-            "        return torch.where(each, losses, 0.0).sum(1)",
+            f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
+            "        return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)",
         ]
     elif module.model.strategy == "sorted":
         wanted = "TargetOrder"
         rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
         lines += [
-            "        sizes = [piece.shape[0] for piece in wanted.pieces]",
             f"        x = permute({rows}, wanted.order.flatten(), wanted.inverse.flatten())",
-            "        torch._check(sum(sizes) <= x.shape[0])",
-            f"        {', '.join(f'x_{i}' for i in range(len(modalities)))}, _ = x.split([*sizes, x.shape[0] - sum(sizes)])",
-            f"        {', '.join(f'ids_{i}' for i in range(len(modalities)))}, _ = wanted.ids.flatten().split("
-            "[*sizes, x.shape[0] - sum(sizes)])",
+            "        sizes = [piece.shape[0] for piece in wanted.pieces]",
+            "        torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]",
+            "        sizes.append(x.shape[0] - sum(sizes))",
+            "        states, ids = x.split(sizes), wanted.ids.flatten().split(sizes)",
             "        return torch.stack(",
             "            [",
             *(
-                f"                cross_entropy({_own_head(module, name, f'x_{i}')}, ids_{i}).sum(),"
+                f"                cross_entropy({_own_head(module, name, f'states[{i}]')}, ids[{i}]).sum(),"
                 for i, name in enumerate(modalities)
             ),
             "            ]",

@@ -101,9 +101,7 @@ class Sublayer:
         a = self.kind.layer.attention
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
-        made = self.text.through(
-            plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes
-        )
+        made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
         if step.op in ("ffn.gate", "ffn.up") and writes and plan.form == "single":
             return f"split({made}, layout, {self.module.each})"
         heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
@@ -111,7 +109,7 @@ class Sublayer:
 
     def _mix(self, reads: list[str]) -> str:
         a = self.kind.layer.attention
-        causal = "mask is None" if a.mask == "causal" else "False"
+        causal = "mask is None" if a.mask.kind == "causal" and a.mask.is_plain else "False"
         gqa = ", enable_gqa=True" if a.kv_heads != a.heads else ""
         q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
         self.text.lines += [

@@ -46,7 +46,12 @@ def definition(leaf: LeafPlan) -> list[str]:
             *(f'                "{name}": {made},' for name, made in pairs),
             "            },",
         ]
-    return [f"        self.{leaf.attribute} = {cls}(", *copies_lines, *(f"            {e}," for e in extra), "        )"]
+    return [
+        f"        self.{leaf.attribute} = {cls}(",
+        *copies_lines,
+        *(f"            {e}," for e in extra),
+        "        )",
+    ]
 
 
 def names_tuple(items: Iterable[str | None]) -> str:

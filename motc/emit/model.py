@@ -81,9 +81,23 @@ REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
 
 
 def mask_literal(model: Model) -> str:
-    """The mask as the layout takes it: as a dict literal."""
+    """The mask as `visibility` takes it, modalities by their ids: as a dict literal."""
     mask = model.segments[0].layer.attention.mask
-    return f'{{"kind": "{mask}"}}'
+    names = tuple(modality.name for modality in model.modalities)
+
+    def ids(group: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(names.index(name) for name in group)
+
+    items = [f'"kind": "{mask.kind}"']
+    for key, group in (("prefix", mask.prefix), ("bidirectional", mask.bidirectional)):
+        if group:
+            items.append(f'"{key}": {ids(group)}')
+    if mask.blocks:
+        items.append(f'"blocks": {tuple(ids(block) for block in mask.blocks)}')
+    if mask.sees:
+        said = dict(mask.sees)
+        items.append(f'"sees": {tuple(tuple(seen in said.get(name, names) for seen in names) for name in names)}')
+    return "{" + ", ".join(items) + "}"
 
 
 def _layout(module: ModulePlan) -> str:

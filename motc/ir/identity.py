@@ -14,4 +14,6 @@ def semantic_hash(model: Model) -> str:
 
     Towers that nothing is untied by mean nothing, so they do not take part; where they do, the blocks say so.
     """
-    return hashlib.sha256(repr(replace(model, name="", towers=Partition.one(model.towers.universe))).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        repr(replace(model, name="", towers=Partition.one(model.towers.universe))).encode()
+    ).hexdigest()[:16]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from motc.ir.mask import Mask
 from motc.ir.partition import Partition
 from motc.source import Span
 
 NormKind = Literal["rms", "layer"]
 FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
-MaskKind = Literal["causal", "full"]
 Placement = Literal["pre", "post", "sublayer_output"]
 RopePairing = Literal["half", "interleaved"]
 
@@ -108,7 +108,7 @@ class Attention:
     heads: int
     kv_heads: int
     head_dim: int
-    mask: MaskKind
+    mask: Mask
     rope: Rope | None
     q: Leaf
     k: Leaf

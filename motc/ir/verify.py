@@ -23,6 +23,8 @@ def verify(model: Model, stage: str) -> None:
         expected = segment.last + 1
         if segment.layer.steps:
             _verify_steps(segment.layer, model.residual, require)
+        mask = segment.layer.attention.mask
+        require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     width = {modality.name: modality.width for modality in model.modalities}
     for leaf in set(model.leaves()):
         _verify_leaf(leaf, names, require)

@@ -39,7 +39,9 @@ def load(
     `strategy` says how modalities are told apart, as docs/generated_model.md explains; None is "sorted".
     Raises SpecError if the spec is wrong.
     """
-    return instantiate(compile_ir(Path(spec), set, dense=dense, strategy=strategy), device=device, dtype=dtype, seed=seed)
+    return instantiate(
+        compile_ir(Path(spec), set, dense=dense, strategy=strategy), device=device, dtype=dtype, seed=seed
+    )
 
 
 def instantiate(

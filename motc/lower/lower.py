@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from motc.ir.mask import Mask
 from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Operator, Rope, Segment, Strategy
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
 from motc.lower.leaf import LeafBuilder
+from motc.lower.mask import lower_mask
 from motc.lower.selectors import LAYER_PATHS
 from motc.lower.untie import Untied, resolve_untie
 from motc.schema import Checked, Spec
@@ -20,18 +22,19 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     """
     spec = checked.spec
     errors: list[Diagnostic] = []
+    mask = lower_mask(checked, errors)
     towers, tower_names, tower_specs = _towers(checked, errors)
     heads = _heads(checked, errors)
     own_vocab = _vocabularies(checked, errors)
     if errors:
-        raise SpecError(*errors)
+        raise SpecError(*sorted(errors, key=_position))
     attrs = {name: attributes(spec, None if dense else tower_specs.get(name)) for name in towers.universe}
     untied = resolve_untie(checked, towers, _present(spec, attrs, heads, dense), errors, dense=dense)
     if errors:
         raise SpecError(*sorted(errors, key=_position))
 
     builder = LeafBuilder(checked, towers, {} if dense else tower_names)
-    segments = _segments(spec, untied, attrs, heads, builder)
+    segments = _segments(spec, untied, attrs, heads, mask, builder)
     ends = _ends(checked, untied, attrs, own_vocab, builder)
     if len({a.width for a in attrs.values()}) > 1 and own_vocab:
         message = "towers of different widths need one shared vocabulary: a head reads the states of other modalities"
@@ -183,7 +186,7 @@ def _has_final_norm(spec: Spec) -> bool:
 
 
 def _segments(
-    spec: Spec, untied: Untied, attrs: dict[str, Attributes], heads: Heads, builder: LeafBuilder
+    spec: Spec, untied: Untied, attrs: dict[str, Attributes], heads: Heads, mask: Mask, builder: LeafBuilder
 ) -> tuple[Segment, ...]:
     operators = {path: {name: operator(path, a, heads) for name, a in attrs.items()} for path in LAYER_PATHS}
     kinds = tuple(a.ffn_kind for a in attrs.values())
@@ -191,7 +194,7 @@ def _segments(
     segments = []
     for first, last, partitions in untied.runs:
         if partitions not in built:
-            built[partitions] = _layer(spec, partitions, operators, kinds, heads, builder)
+            built[partitions] = _layer(spec, partitions, operators, kinds, heads, mask, builder)
         layer = built[partitions]
         if layer is not None:
             segments.append(Segment(first=first, last=last, layer=layer))
@@ -204,6 +207,7 @@ def _layer(
     operators: dict[str, dict[str, Operator | None]],
     kinds: tuple[FfnKind, ...],
     heads: Heads,
+    mask: Mask,
     builder: LeafBuilder,
 ) -> Layer | None:
     before = len(builder.errors)
@@ -222,7 +226,7 @@ def _layer(
         heads=heads.heads,
         kv_heads=heads.kv_heads,
         head_dim=heads.head_dim,
-        mask=spec.attention.mask,
+        mask=mask,
         rope=None if rope is None else Rope(theta=float(rope.theta), pairing=rope.pairing),
         q=q,
         k=k,

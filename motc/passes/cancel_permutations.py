@@ -1,9 +1,9 @@
 """Remove the permutations that undo one another.
 
-    before   attention.norm = unsort(attention.norm sorted)
-             attention.norm sorted = sort(attention.norm)
-             attention.q sorted = attention.q(attention.norm sorted)
-    after    attention.q sorted = attention.q(attention.norm sorted)
+before   attention.norm = unsort(attention.norm sorted)
+         attention.norm sorted = sort(attention.norm)
+         attention.q sorted = attention.q(attention.norm sorted)
+after    attention.q sorted = attention.q(attention.norm sorted)
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ def plan(model: Model) -> ModulePlan:
         stream_in_pieces=in_pieces,
         sorts=sorts,
         layout=layout_function(model, sorts),
-        templates=templates(model, kinds, [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()], sorts),
+        templates=templates(
+            model, kinds, [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()], sorts
+        ),
     )
 
 
@@ -87,9 +89,7 @@ def _pieces(layer: Layer, in_pieces: bool) -> frozenset[str]:
 
 def _read_by(layer: Layer, leaf: Leaf) -> set[str]:
     """The operations that write what a leaf reads; `x` for what comes into the layer."""
-    return {
-        value.removesuffix(" sorted") for step in layer.steps if step.op == leaf.path for value in step.reads
-    }
+    return {value.removesuffix(" sorted") for step in layer.steps if step.op == leaf.path for value in step.reads}
 
 
 def _suffix(kinds: Sequence[object], kind: object) -> str:

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from motc.ir.model import Layer, Model, Norm
 from motc.plan.module_plan import LeafPlan
 
-PLAIN_LAYOUTS = {"sorted": "document_layout", "grouped": "compact_layout", "blend": "compact_layout", "reference": "batch_layout"}
+PLAIN_LAYOUTS = {
+    "sorted": "document_layout",
+    "grouped": "compact_layout",
+    "blend": "compact_layout",
+    "reference": "batch_layout",
+}
 ROWS = {"document_layout": "document_rows", "compact_layout": "compact_rows", "batch_layout": "batch_rows"}
 CHECKED = ("document_layout", "sorted_layout", "batch_layout")
 
@@ -34,15 +39,18 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
     if sorts:
         chosen += ["layout_sorted" if model.strategy == "sorted" else "layout_grouped", "reorder"]
     else:
-        chosen += ["layout_slots.ModalityLayout", f"layout_slots.{layout}", "layout_slots.place_slots", "layout_slots.to_batch"]
+        chosen += [
+            "layout_slots.ModalityLayout",
+            f"layout_slots.{layout}",
+            "layout_slots.place_slots",
+            "layout_slots.to_batch",
+        ]
         if "by_tower" in forms:
             chosen.append(f"pieces_{model.strategy}")
     chosen += ["outputs", "targets.Targets", "targets.find_targets"]
     if model.vocab is None and model.strategy == "sorted":
         chosen += ["targets.TargetOrder", "targets.sort_targets"]
-    norms = {
-        block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)
-    }
+    norms = {block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)}
     chosen += [f"norms.{name}" for kind, name in (("rms", "RMSNorm"), ("layer", "LayerNorm")) if kind in norms]
     if "norm_by_tower" in forms:
         chosen.append("norms.NormByTower")

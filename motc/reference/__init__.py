@@ -9,11 +9,13 @@ from motc.reference.model import (
     reference_hidden,
     reference_loss,
 )
+from motc.reference.visibility import ReferenceMask
 
 __all__ = [
     "ReferenceConfig",
     "ReferenceLayer",
     "ReferenceLoss",
+    "ReferenceMask",
     "ReferenceNorm",
     "reference_forward",
     "reference_hidden",

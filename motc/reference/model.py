@@ -25,6 +25,7 @@ from motc.reference.operators import (
     rotate,
     to_sequence,
 )
+from motc.reference.visibility import ReferenceMask, visibility
 
 Prefixes = Mapping[str, str]
 """Modality to the prefix of its parameters' names; a modality that lacks the group is missing."""
@@ -54,7 +55,7 @@ class ReferenceLayer:
     heads: int
     kv_heads: int
     head_dim: int
-    mask: Literal["causal", "full"]
+    mask: ReferenceMask
     rope_theta: float | None
     rope_pairing: Literal["half", "interleaved"] = "half"
     ffn_kinds: Mapping[str, Literal["swiglu", "geglu", "gelu", "relu2"]]
@@ -145,7 +146,8 @@ def reference_hidden(
     position_ids = position_ids.expand(modality_ids.shape)
     x = {m: parameters[config.embedding[m] + ".weight"][input_ids[tokens[m]]] for m in config.modalities}
     for layer in config.layers:
-        x = layer_forward(layer, parameters, x, tokens, position_ids, visibility(layer, modality_ids, document_ids))
+        visible = visibility(layer.mask, config.modalities, modality_ids, document_ids)
+        x = layer_forward(layer, parameters, x, tokens, position_ids, visible)
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 
 
@@ -281,19 +283,3 @@ def token_masks(config: ReferenceConfig, modality_ids: Tensor) -> dict[str, Tens
 
 def add(x: Streams, y: Streams) -> Streams:
     return {modality: x[modality] + y[modality] for modality in x}
-
-
-def visibility(layer: ReferenceLayer, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    """[B, S, S]: whether the token of the row sees the token of the column."""
-    length = modality_ids.shape[1]
-    real = modality_ids >= 0
-    visible = real[:, :, None] & real[:, None, :]
-    if document_ids is not None:
-        visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
-    match layer.mask:
-        case "causal":
-            return visible & torch.ones(length, length, dtype=torch.bool, device=visible.device).tril()
-        case "full":
-            return visible
-        case _:
-            assert_never(layer.mask)

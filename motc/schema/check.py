@@ -26,6 +26,10 @@ class Checked:
         """Where the value at `path` stands, or the nearest place above it."""
         return find_span(self.tree, path)
 
+    def key_span(self, *path: str | int) -> Span:
+        """Where the key at `path` stands, or the nearest place above it."""
+        return _key_span(self.tree, path)
+
 
 def check(tree: Mapping) -> Checked:
     """Type a tree. Raises SpecError with every diagnostic, in the order of the text."""

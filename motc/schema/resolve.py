@@ -98,13 +98,21 @@ def _merge(base: Mapping, over: Mapping) -> Mapping:
             entries.append(entry)
             continue
         value: Node = new.value
-        if isinstance(entry.value, Mapping) and isinstance(new.value, Mapping):
-            value = _merge(entry.value, new.value)
+        if isinstance(new.value, Mapping) and (old := _section(entry)) is not None:
+            value = _merge(old, new.value)
         elif entry.key == "untie" and isinstance(entry.value, Sequence) and isinstance(new.value, Sequence):
             value = Sequence(items=entry.value.items + new.value.items, span=new.value.span)
         entries.append(Entry(key=new.key, key_span=new.key_span, value=value))
     entries.extend(replaced.values())
     return Mapping(entries=tuple(entries), span=over.span)
+
+
+def _section(entry: Entry) -> Mapping | None:
+    """What a section can be merged with; the plain word of `mask = full` is the section's kind."""
+    if entry.key == "mask" and isinstance(entry.value, Scalar):
+        kind = Entry(key="kind", key_span=entry.key_span, value=entry.value)
+        return Mapping(entries=(kind,), span=entry.value.span)
+    return entry.value if isinstance(entry.value, Mapping) else None
 
 
 def _override(tree: Mapping, key: str, value: Any) -> Mapping:

@@ -55,6 +55,15 @@ def _layer_range(value: Any) -> Any:
     raise ValueError("layers are a number or a range, such as 3 or 0..3 (both ends included)")
 
 
+def _one_name(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _mask_word(value: Any) -> Any:
+    """A plain word, `mask = full`, is the section's kind."""
+    return value if isinstance(value, dict | BaseModel) else {"kind": value}
+
+
 def _selector_item(value: Any) -> Any:
     return {"groups": [value]} if isinstance(value, str) else value
 
@@ -67,6 +76,8 @@ def _untie_list(value: Any) -> Any:
 Name = Annotated[str, AfterValidator(_check_name)]
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Eps = Annotated[float, Field(gt=0, lt=1)]
+Names = Annotated[list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])]
+MaskKindName = Literal["causal", "full", "prefix", "blocks"]
 FfnKindName = Literal["swiglu", "geglu", "gelu", "relu2"]
 NormKindName = Literal["rms", "layer"]
 QkNorm = Annotated[NormKindName | None, BeforeValidator(_none_word)]
@@ -89,6 +100,20 @@ class RopeSpec(Section):
     )
 
 
+class MaskSpec(Section):
+    """Modalities may be named by their tower; what goes together is checked when the spec is lowered."""
+
+    kind: MaskKindName = Field("causal", description="whom a token sees in its document")
+    prefix: Names | None = Field(None, description="for kind = prefix: leading tokens of these see each other")
+    bidirectional: Names | None = Field(
+        None, description="with causal and prefix: an unbroken run of one of these sees all of itself"
+    )
+    blocks: list[Names] | None = Field(
+        None, description="for kind = blocks: disjoint, in order; each sees itself and those before it"
+    )
+    sees: dict[str, Names] = Field({}, description="whom a modality or tower sees at most; one not named: everyone")
+
+
 class AttentionSpec(Section):
     heads: Size = Field(..., description="query heads")
     kv_heads: Size | None = Field(None, description="key and value heads; default: heads")
@@ -97,7 +122,9 @@ class AttentionSpec(Section):
     out_bias: bool | None = Field(None, description="bias on the output projection; default: bias")
     qk_norm: QkNorm = Field(None, description="norm of queries and keys over head_dim: none, rms or layer")
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
-    mask: Literal["causal", "full"] = Field("causal", description="who sees whom")
+    mask: Annotated[MaskSpec, BeforeValidator(_mask_word, json_schema_input_type=MaskKindName | MaskSpec)] = Field(
+        MaskSpec(), description="who sees whom: a word, or a section"
+    )
     rope: Annotated[RopeSpec | None, BeforeValidator(_none_word)] = Field(
         RopeSpec(), description="rotary positions, or none"
     )

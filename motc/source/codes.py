@@ -152,13 +152,13 @@ CODES = _catalogue(
     (
         "MOT043",
         "not a partition",
-        "The blocks of `as` must be disjoint, hold something, and cover all modalities.",
+        "The blocks of `as`, and those of a mask, must be disjoint, hold something, and cover all modalities.",
         "modality text, image, speech\nuntie ffn as {text} {image}",
     ),
     (
         "MOT044",
         "no such modality",
-        "Towers and partitions name modalities that the spec declares.",
+        "Towers, partitions and masks name modalities that the spec declares; masks may also name its towers.",
         "tower und = txet",
     ),
     (
@@ -216,5 +216,18 @@ CODES = _catalogue(
         "a tower with heads of its own",
         "All towers meet in one attention, so heads, kv_heads and head_dim are the model's; widths may differ.",
         "tower gen = image { attention { heads = 4 } }     # and the model has 8",
+    ),
+    (
+        "MOT054",
+        "parts of a mask that do not go together",
+        "`prefix` and `blocks` belong to the mask of that kind, which needs them; `bidirectional` adds to causal and "
+        "prefix. In `sees`, a modality is said once, by its own name or by its tower's.",
+        "attention { heads = 8, mask { kind = full, bidirectional = image } }",
+    ),
+    (
+        "MOT055",
+        "a modality that does not see itself",
+        "Every token sees itself, so whom a modality `sees` includes the modality.",
+        "attention { heads = 8, mask { sees { text = image } } }",
     ),
 )

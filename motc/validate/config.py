@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
+from motc.ir.mask import Mask
 from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm
 from motc.ir.names import parameter_prefix
-from motc.reference.model import ReferenceConfig, ReferenceLayer, ReferenceNorm
+from motc.reference import ReferenceConfig, ReferenceLayer, ReferenceMask, ReferenceNorm
 
 Value = TypeVar("Value")
 
@@ -91,12 +92,22 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
         heads=attention.heads,
         kv_heads=attention.kv_heads,
         head_dim=attention.head_dim,
-        mask=attention.mask,
+        mask=_mask(attention.mask),
         rope_theta=attention.rope.theta if attention.rope else None,
         rope_pairing=attention.rope.pairing if attention.rope else "half",
         ffn_kinds=dict(zip(modalities, layer.ffn.kinds, strict=True)),
         prefixes={leaf.path: _prefixes(leaf, index) for leaf in layer.leaves()},
         norms={leaf.path: _norms(leaf) for leaf in norms},
+    )
+
+
+def _mask(mask: Mask) -> ReferenceMask:
+    return ReferenceMask(
+        kind=mask.kind,
+        prefix=mask.prefix,
+        bidirectional=mask.bidirectional,
+        blocks=mask.blocks,
+        sees=dict(mask.sees),
     )
 
 

@@ -1,0 +1,134 @@
+"""The spec's mask to the IR's: towers become their modalities, and what does not go together is told."""
+
+from __future__ import annotations
+
+import difflib
+
+from motc.ir.mask import Mask
+from motc.schema import Checked
+from motc.source import Diagnostic, Span
+
+
+def lower_mask(checked: Checked, errors: list[Diagnostic]) -> Mask:
+    """Who sees whom. Appends to `errors`; the mask is right if nothing was appended."""
+    return _MaskLowering(checked, errors).mask()
+
+
+class _MaskLowering:
+    """The mask of one spec."""
+
+    def __init__(self, checked: Checked, errors: list[Diagnostic]) -> None:
+        self.checked = checked
+        self.spec = checked.spec.attention.mask
+        self.errors = errors
+        self.modalities = tuple(checked.spec.modalities)
+        towers = {
+            name: tuple(modality for modality in self.modalities if modality in tower.modalities)
+            for name, tower in checked.spec.towers.items()
+        }
+        # A tower may have the name of one of its modalities: then the name means the modality.
+        self.meaning = towers | {modality: (modality,) for modality in self.modalities}
+
+    def mask(self) -> Mask:
+        before = len(self.errors)
+        self.check_keys()
+        prefix = self.names(self.spec.prefix, "prefix")
+        bidirectional = self.names(self.spec.bidirectional, "bidirectional")
+        blocks = self.blocks()
+        sees = self.sees()
+        if len(self.errors) > before:
+            return Mask(kind="causal")
+        mask = Mask(
+            kind=self.spec.kind, prefix=prefix, bidirectional=bidirectional, blocks=blocks, sees=tuple(sees.items())
+        )
+        return mask.simplified(self.modalities)
+
+    def span(self, *path: str | int) -> Span:
+        return self.checked.span("attention", "mask", *path)
+
+    def key_span(self, *path: str | int) -> Span:
+        return self.checked.key_span("attention", "mask", *path)
+
+    def error(self, code: str, message: str, span: Span, way_out: str, *related: tuple[str, Span]) -> None:
+        self.errors.append(Diagnostic(code=code, message=message, span=span, help=way_out, related=related))
+
+    def check_keys(self) -> None:
+        """Each kind has the keys it needs, and none that say nothing for it; an empty list is as good as none."""
+        kind = self.spec.kind
+        for key, kinds in (("prefix", ("prefix",)), ("blocks", ("blocks",)), ("bidirectional", ("causal", "prefix"))):
+            if kind == key and getattr(self.spec, key) is None:
+                message, way_out = f"a mask of kind {key} needs `{key}`", f"such as {key} = {self.example(key)}"
+                self.error("MOT054", message, self.span("kind"), way_out)
+            elif kind not in kinds and getattr(self.spec, key):
+                message, way_out = f"`{key}` says nothing in a mask of kind {kind}", " or ".join(kinds)
+                related = (("the kind", self.span("kind")),) if "kind" in self.spec.model_fields_set else ()
+                self.error("MOT054", message, self.key_span(key), f"leave it out, or use kind = {way_out}", *related)
+
+    def example(self, key: str) -> str:
+        if key == "prefix":
+            return self.modalities[0]
+        return "[" + ", ".join(f"[{name}]" for name in self.modalities) + "]"
+
+    def names(self, names: list[str] | None, *path: str | int) -> tuple[str, ...]:
+        """The modalities that names of modalities and towers mean."""
+        found: list[str] = []
+        for index, name in enumerate(names or ()):
+            found += self.meant(name, self.span(*path, index))
+        return tuple(found)
+
+    def meant(self, name: str, span: Span) -> tuple[str, ...]:
+        if name in self.meaning:
+            return self.meaning[name]
+        close = difflib.get_close_matches(name, self.meaning, n=1)
+        known = f"modalities: {', '.join(self.modalities)}"
+        towers = [tower for tower in self.meaning if tower not in self.modalities]
+        known += f"; towers: {', '.join(towers)}" if towers else ""
+        way_out = f"did you mean `{close[0]}`?" if close else known
+        self.error("MOT044", f"no modality or tower `{name}`", span, way_out)
+        return ()
+
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        if self.spec.blocks is None or self.spec.kind != "blocks":
+            return tuple(self.names(block, "blocks", row) for row, block in enumerate(self.spec.blocks or ()))
+        before = len(self.errors)
+        first: dict[str, Span] = {}
+        blocks = []
+        for row, block in enumerate(self.spec.blocks):
+            if not block:
+                self.error("MOT043", "a block is empty", self.span("blocks", row), "name its modalities")
+            found: list[str] = []
+            for column, name in enumerate(block):
+                span = self.span("blocks", row, column)
+                for modality in self.meant(name, span):
+                    if modality in first:
+                        message, related = f"`{modality}` is in two blocks", ("the other one", first[modality])
+                        self.error("MOT043", message, span, "keep it in one", related)
+                    first.setdefault(modality, span)
+                    found.append(modality)
+            blocks.append(tuple(found))
+        missing = [name for name in self.modalities if name not in first]
+        if missing and len(self.errors) == before:
+            message = f"the blocks do not cover {', '.join(missing)}"
+            self.error("MOT043", message, self.span("blocks"), f"add [{missing[0]}] or put it in a block")
+        return tuple(blocks)
+
+    def sees(self) -> dict[str, tuple[str, ...]]:
+        """Each modality's own list, checked to hold the modality itself."""
+        said_by: dict[str, str] = {}
+        found: dict[str, tuple[str, ...]] = {}
+        for key, names in self.spec.sees.items():
+            key_span = self.key_span("sees", key)
+            before = len(self.errors)
+            members, seen = self.meant(key, key_span), self.names(names, "sees", key)
+            whole = len(self.errors) == before
+            for modality in members:
+                if modality in said_by:
+                    other = self.key_span("sees", said_by[modality])
+                    message = f"whom `{modality}` sees is said twice, by `{said_by[modality]}` and by `{key}`"
+                    self.error("MOT054", message, key_span, "keep one of the two", ("the other one", other))
+                elif modality not in seen and whole:
+                    message = f"`{modality}` does not see itself: a token always sees itself"
+                    self.error("MOT055", message, self.span("sees", key), f"add {modality}")
+                said_by.setdefault(modality, key)
+                found[modality] = seen
+        return found

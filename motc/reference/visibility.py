@@ -1,0 +1,100 @@
+"""Who sees whom, token by token, as the definition says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceMask:
+    """Which real tokens j of its document a real token i sees.
+
+    `causal`: j is not after i. `full`: any j. `prefix`: j is not after i, or both are in the document's prefix: its
+    leading tokens whose modalities are in `prefix`. `blocks`: the block of j's modality is that of i's or stands
+    before it. `bidirectional`, with causal and prefix: i also sees j if both are in one span, which is a run of
+    tokens of one such modality that no other token of the row interrupts; padding is no token. `sees`: i sees j only
+    if j's modality is listed for i's; a modality without a list sees all.
+    """
+
+    kind: Literal["causal", "full", "prefix", "blocks"]
+    prefix: tuple[str, ...] = ()
+    bidirectional: tuple[str, ...] = ()
+    blocks: tuple[tuple[str, ...], ...] = ()
+    sees: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A real token: its place in the row, what it is, and which span of the row it lies in."""
+
+    place: int
+    modality: str
+    document: int
+    in_prefix: bool
+    span: int
+
+
+def visibility(
+    mask: ReferenceMask, modalities: tuple[str, ...], modality_ids: Tensor, document_ids: Tensor | None
+) -> Tensor:
+    """Bool [B, S, S]: whether the token of the row sees the token of the column. Padding neither sees nor is seen.
+
+    modality_ids and document_ids are int64 [B, S]; -1 is padding, any other id an index into `modalities`.
+    """
+    rows, length = modality_ids.shape
+    visible = [[[False] * length for _ in range(length)] for _ in range(rows)]
+    for row in range(rows):
+        names = [modalities[index] if index >= 0 else None for index in modality_ids[row].tolist()]
+        documents = [0] * length if document_ids is None else document_ids[row].tolist()
+        tokens = real_tokens(mask, names, documents)
+        for i in tokens:
+            for j in tokens:
+                visible[row][i.place][j.place] = sees(mask, i, j)
+    return torch.tensor(visible, dtype=torch.bool, device=modality_ids.device).reshape(rows, length, length)
+
+
+def real_tokens(mask: ReferenceMask, names: list[str | None], documents: list[int]) -> list[Token]:
+    """The tokens of one row that are not padding, in order."""
+    tokens: list[Token] = []
+    prefix_is_over: set[int] = set()
+    span = 0
+    for place, (name, document) in enumerate(zip(names, documents, strict=True)):
+        if name is None:
+            continue
+        if name not in mask.prefix:
+            prefix_is_over.add(document)
+        if tokens and (tokens[-1].modality != name or tokens[-1].document != document):
+            span += 1
+        in_prefix = document not in prefix_is_over
+        tokens.append(Token(place=place, modality=name, document=document, in_prefix=in_prefix, span=span))
+    return tokens
+
+
+def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
+    """Whether i sees j."""
+    if i.document != j.document:
+        return False
+    if i.modality in mask.sees and j.modality not in mask.sees[i.modality]:
+        return False
+    in_one_span = i.span == j.span and i.modality in mask.bidirectional
+    match mask.kind:
+        case "full":
+            return True
+        case "causal":
+            return j.place <= i.place or in_one_span
+        case "prefix":
+            return j.place <= i.place or (i.in_prefix and j.in_prefix) or in_one_span
+        case "blocks":
+            return block_of(mask, j) <= block_of(mask, i)
+        case _:
+            assert_never(mask.kind)
+
+
+def block_of(mask: ReferenceMask, token: Token) -> int:
+    """The place of a token's block in the order of blocks."""
+    return next(place for place, block in enumerate(mask.blocks) if token.modality in block)
