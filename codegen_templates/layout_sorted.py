@@ -22,7 +22,7 @@ class ModalityLayout(NamedTuple):
     order: Tensor  # int64 [N]: the slot of each sorted token
     inverse: Tensor  # int64 [R, L]: the sorted place of each slot's token
     sorted_places: Tensor  # int64 [N]: `places`, sorted
-    pieces: tuple[Tensor, ...]  # `order`, cut by modality
+    pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
     tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
 
@@ -72,7 +72,7 @@ def sorted_layout(
         order=order,
         inverse=invert(order, slots.numel()).view_as(slots),
         sorted_places=places.flatten()[order],
-        pieces=tuple(piece.clone() for piece in order.split(sizes)),  # a view's offset would be guarded
+        pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
         tokens=tokens,
         batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
     )
@@ -82,13 +82,13 @@ def piece_sizes(layout: ModalityLayout, tokens: int, counts: tuple[int, ...]) ->
     """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities."""
     single = iter([piece.shape[0] for piece in layout.pieces])
     sizes = [sum(next(single) for _ in range(count)) for count in counts]
-    torch._check(sum(sizes[:-1]) <= tokens)
+    torch._check(sum(sizes[:-1]) <= tokens)  # type: ignore[no-untyped-call]
     return [*sizes[:-1], tokens - sum(sizes[:-1])]  # so that the compiler knows what they add up to
 
 
 def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Tensor]:
     """Sorted tokens [N, ...] cut into pieces, piece i being those of `counts[i]` modalities."""
-    return list(x.split(piece_sizes(layout, x.shape[0], counts)))
+    return list(torch.split(x, piece_sizes(layout, x.shape[0], counts)))
 
 
 def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:

@@ -62,5 +62,5 @@ class NormByTower(nn.ModuleDict):
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         first = self[self.route[0]]
         places = places.view(*places.shape, *(1 for _ in x.shape[places.ndim :]))
-        y = self.of("weight", places) * first.normalise(x)
+        y: Tensor = self.of("weight", places) * first.normalise(x)  # type: ignore[operator]
         return y if getattr(first, "bias", None) is None else y + self.of("bias", places)

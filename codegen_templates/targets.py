@@ -45,7 +45,7 @@ class TargetOrder(NamedTuple):
     order: Tensor  # int64: places of the stream
     inverse: Tensor  # int64: where in `order` each place is
     ids: Tensor  # int64: the targets, sorted so
-    pieces: tuple[Tensor, ...]  # `order` without the last, cut by modality
+    pieces: tuple[Tensor, ...]  # one [n] for each modality: as many as it has targets
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -60,7 +60,7 @@ def sort_targets(targets: Targets) -> TargetOrder:
     key = targets.modality_ids.flatten()
     order = torch.argsort(torch.where(key >= 0, key, targets.counts.numel()), stable=True)
     sizes = targets.counts.tolist()
-    pieces = tuple(piece.clone() for piece in order[: sum(sizes)].split(sizes))  # a view's offset would be guarded
+    pieces = tuple(torch.empty_like(piece) for piece in torch.split(order[: sum(sizes)], sizes))
     shape = targets.ids.shape
     ids = targets.ids.flatten()[order].view(shape)
     return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, pieces)

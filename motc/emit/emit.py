@@ -19,9 +19,7 @@ FUSE_MORE = (
 
 STRATEGIES = {
     "plain": (),
-    "sorted": (
-        "Tokens are sorted by modality, so that a tower works on a slice; attention has them in sequence order.",
-    ),
+    "sorted": ("Tokens are sorted by modality, so that a tower works on a slice; attention has them in rows.",),
     "reference": ("Tokens go to their towers by boolean masks: the plain meaning, for checking against.",),
     "grouped": ("Tokens are sorted by modality, and all towers work in one grouped matrix product.",),
     "blend": ("Every tower works on every token, and then one is chosen: shapes do not depend on data.",),
@@ -51,7 +49,7 @@ def emit(module: ModulePlan, version: str) -> str:
         "from __future__ import annotations",
         "",
         "import hashlib",
-        "from collections.abc import Mapping",
+        *(("from collections.abc import Mapping",) if "Mapping[" in code else ()),
         "from typing import Any, NamedTuple",
         "",
         "import torch",

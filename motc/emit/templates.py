@@ -22,8 +22,9 @@ def definitions(name: str) -> tuple[str, ...]:
             first = node.lineno
         else:
             continue
-        block = lines[first - 1 : node.end_lineno]
+        end = node.end_lineno or first
         if isinstance(node, ast.Assign):  # with the text that says what it is
-            block += lines[node.end_lineno : node.end_lineno + 1]
+            end += 1
+        block = lines[first - 1 : end]
         found.append("\n".join(block))
     return tuple(found)

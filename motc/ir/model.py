@@ -214,9 +214,8 @@ class Modality:
 class Model:
     """A whole model.
 
-    `order` is the one in which tokens are sorted by modality: as many blocks as can be lie together in it. `residual` is
-    how the residual stream is kept between layers, `strategy` how modalities are told apart; neither changes what a
-    model means.
+    `order` is the one in which tokens are sorted by modality, `residual` how the residual stream is kept between
+    layers, `strategy` how modalities are told apart; none of them changes what a model means.
     """
 
     name: str

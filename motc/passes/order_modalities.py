@@ -33,7 +33,7 @@ def order_modalities(model: Model) -> Model:
 
 
 def _candidates(model: Model, untied: dict[Leaf, int]) -> Iterator[tuple[str, ...]]:
-    """The order of declaration, that of nested blocks, coarse ones first, and if there are few modalities all others."""
+    """The order of declaration, that of nested blocks, and if there are few modalities all others."""
     names = tuple(modality.name for modality in model.modalities)
     yield names
     if not untied:

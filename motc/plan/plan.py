@@ -13,7 +13,7 @@ from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower F GroupedLayout LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
+    """Any ByTower F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
     RMSNorm Rows TargetOrder Targets Tensor""".split()
 )
 

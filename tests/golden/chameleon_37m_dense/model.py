@@ -10,7 +10,6 @@ Tokens of all modalities share one attention; each goes through its tower's para
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -568,9 +567,8 @@ class Chameleon37mDense(nn.Module):
         """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""
         layout = self.layout(modality_ids, document_ids) if layout is None else layout
         hidden = self.hidden(input_ids, layout, position_ids)
-        targets = find_targets(
-            input_ids, layout.modality_ids, layout.document_ids, layout.tokens, len(self.modalities)
-        )
+        documents, tokens = layout.document_ids, layout.tokens
+        targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))
         wanted = targets
         if self.compiled and not torch.compiler.is_compiling():
             mark_sizes(targets.ids, "rows", "length")
@@ -579,4 +577,4 @@ class Chameleon37mDense(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 2e91718cebe61cdbe5c8494bfb1471db5836a2649af04146970efe8dbb15e0a3
+# motc: sha256 38fce5e61d97786b65807c98c01e9d9aa1d0c19bfde700f37196d2c44662c85d
