@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.rows import Rows, compact_rows, fill_rows, invert, look_up
-from codegen_templates.sizes import mark_sizes
+from codegen_templates.sizes import mark_sizes, moved
 
 
 class ModalityLayout(NamedTuple):
@@ -22,6 +22,10 @@ class ModalityLayout(NamedTuple):
     ends: Tensor  # int32 [M]: where each modality's sorted tokens end; padding goes with the last
     tokens: Tensor  # int64 [B * S] or, if the stream is kept in slots, [B, S]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+        """The layout on another device, as for a batch that a data loader made."""
+        return ModalityLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""

@@ -18,7 +18,7 @@ from codegen_templates.rows import (
     look_up,
     with_a_token,
 )
-from codegen_templates.sizes import mark_sizes
+from codegen_templates.sizes import mark_sizes, moved
 
 
 class ModalityLayout(NamedTuple):
@@ -30,6 +30,10 @@ class ModalityLayout(NamedTuple):
     places: Tensor  # int64 [R, L]: as `rows.modality_ids`, their number where there is no token
     tokens: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     batch: Tensor | None  # int64 [B, S]: the slot of each token of the batch; None: the slots are the batch
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+        """The layout on another device, as for a batch that a data loader made."""
+        return ModalityLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""

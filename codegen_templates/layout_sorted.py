@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.rows import Rows, check_ids, document_rows, fill_rows, invert, is_plain, look_up, with_a_token
-from codegen_templates.sizes import mark_sizes
+from codegen_templates.sizes import mark_sizes, moved
 
 
 class ModalityLayout(NamedTuple):
@@ -25,6 +25,10 @@ class ModalityLayout(NamedTuple):
     pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
     tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+        """The layout on another device, as for a batch that a data loader made."""
+        return ModalityLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""

@@ -1,5 +1,8 @@
-"""Sizes that vary from batch to batch, told to the compiler."""
+"""What is done with a layout's tensors: their sizes told to the compiler, and moved to another device."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 2048}
@@ -22,3 +25,13 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
         least = None if name in ("stream", "piece") else 1
         mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY[name])
     return x
+
+
+def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
+    """A tensor on another device, or a tuple of them; None stays None."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, tuple):
+        values = [moved(item, device, non_blocking) for item in value]
+        return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
+    return value

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motc.cli.output import DenseOption, SetOption, Setting, SpecPath, Stop, fail, overrides, write_whole
+from motc.cli.output import (
+    DenseOption,
+    SetOption,
+    Setting,
+    SpecPath,
+    Stop,
+    StrategyOption,
+    fail,
+    overrides,
+    write_whole,
+)
+
+if TYPE_CHECKING:
+    from motc.ir.model import Strategy
 
 
 def run(
@@ -18,6 +31,7 @@ def run(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if DIR/model.py is out of date.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a model.py that was edited by hand.")] = False,
     dense: DenseOption = False,
+    strategy: StrategyOption = None,
     print_after: Annotated[
         list[str] | None, typer.Option(metavar="PASS", help="Print the IR after `lower` or a pass.")
     ] = None,
@@ -28,7 +42,7 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Write the spec's model as one file, DIR/model.py, that imports only torch."""
-    source = _compile(spec, overrides(set_), dense, print_after or [], stop_after)
+    source = _compile(spec, overrides(set_), dense, strategy, print_after or [], stop_after)
     if stop_after is not None:
         return
     if out is None:
@@ -53,7 +67,12 @@ def run(
 
 
 def _compile(
-    spec: Path, values: dict[str, Setting], dense: bool, print_after: list[str], stop_after: str | None
+    spec: Path,
+    values: dict[str, Setting],
+    dense: bool,
+    strategy: Strategy | None,
+    print_after: list[str],
+    stop_after: str | None,
 ) -> str:
     """The pipeline up to `stop_after`; the text of the model, or nothing where it stopped before."""
     from motc.driver import check_spec, generate, stages
@@ -67,7 +86,7 @@ def _compile(
     checked = check_spec(spec, values)
     if stop_after == "schema":
         return ""
-    for name, model in stages(checked, dense=dense):
+    for name, model in stages(checked, dense=dense, strategy=strategy):
         if name in print_after:
             typer.echo(f"# after {name}\n{print_ir(model)}")
         if name == stop_after:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec, such as attention.heads=8."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+StrategyOption = Annotated[
+    Literal["sorted", "reference", "grouped", "blend"] | None,
+    typer.Option(help="How the model tells modalities apart; default: sorted.", show_default=False),
+]
 DenseOption = Annotated[bool, typer.Option("--dense", help="Take the spec's dense twin.")]
 
 

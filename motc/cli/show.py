@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from motc.cli.output import DenseOption, JsonOption, SetOption, SpecPath, overrides, print_json
+from motc.cli.output import DenseOption, JsonOption, SetOption, SpecPath, StrategyOption, overrides, print_json
 
 if TYPE_CHECKING:
     from motc.ir.model import Leaf, Model
@@ -37,14 +37,25 @@ def run(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Every key with its value and where that came from.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="How a layer is executed: gathers, scatters, matrix products.")
+    ] = False,
+    strategy: StrategyOption = None,
     set_: SetOption = None,
 ) -> None:
     """Show a model's parameter groups, their partitions, parameters, FLOPs and bytes."""
     from motc.driver import check_spec, stages
 
     checked = check_spec(spec, overrides(set_))
-    *_, (_, model) = stages(checked, dense=dense)
-    if resolved:
+    *_, (_, model) = stages(checked, dense=dense, strategy=strategy)
+    if plan:
+        from motc.cli import plan as execution
+
+        if json:
+            print_json(execution.to_json(model))
+        else:
+            execution.echo(model)
+    elif resolved:
         from motc.cli.resolved import resolved as resolve
 
         keys = list(resolve(checked))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, overrides, print_json
+from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, StrategyOption, overrides, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from motc.ir.model import Strategy
     from motc.schema import Checked
     from motc.validate import Report
 
@@ -21,14 +22,15 @@ def run(
     full: Annotated[bool, typer.Option("--full", help="At the spec's own size; default: a small one.")] = False,
     json: JsonOption = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random parameters and batches.")] = 0,
+    strategy: StrategyOption = None,
     set_: SetOption = None,
 ) -> None:
     """Check the generated model, in float64, against references, its dense twin and the laws of padding and packing."""
     from motc.driver import check_spec, stages
 
     checked = check_spec(spec, overrides(set_))
-    list(stages(checked))  # mistakes are told of the spec as it is written
-    report = _validate(checked, full, seed)
+    list(stages(checked, strategy=strategy))  # mistakes are told of the spec as it is written
+    report = _validate(checked, full, seed, strategy)
     if json:
         laws = [
             {
@@ -46,7 +48,7 @@ def run(
         raise Stop(1)
 
 
-def _validate(checked: Checked, full: bool, seed: int) -> Report:
+def _validate(checked: Checked, full: bool, seed: int, strategy: Strategy | None) -> Report:
     with _console(stderr=True).status("validating"):
         import torch
 
@@ -56,7 +58,7 @@ def _validate(checked: Checked, full: bool, seed: int) -> Report:
         from motc.validate.reduce import reduce
 
         sized = checked if full else reduce(checked)
-        *_, (_, sparse) = stages(sized)
+        *_, (_, sparse) = stages(sized, strategy=strategy)
         *_, (_, dense) = stages(sized, dense=True)
         ours, theirs = (instantiate(model, dtype=torch.float64, seed=seed) for model in (sparse, dense))
         return validate(sparse, dense, ours, theirs, seed=seed)

@@ -9,6 +9,7 @@ from motc.lower.attributes import Attributes, Heads, attributes, end_operator, o
 from motc.lower.leaf import LeafBuilder
 from motc.lower.mask import lower_mask
 from motc.lower.selectors import LAYER_PATHS
+from motc.lower.strategy import check_strategy
 from motc.lower.untie import Untied, resolve_untie
 from motc.schema import Checked, Spec
 from motc.schema.spec import TowerSpec
@@ -48,7 +49,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     modalities = tuple(
         Modality(name=name, width=attrs[name].width, vocab=modality.vocab) for name, modality in spec.modalities.items()
     )
-    return Model(
+    model = Model(
         name=spec.model,
         modalities=modalities,
         towers=Partition.one(towers.universe) if dense else towers,
@@ -62,6 +63,8 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         strategy=strategy,
         span=checked.tree.span,
     )
+    check_strategy(model)
+    return model
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int]:

@@ -230,4 +230,11 @@ CODES = _catalogue(
         "Every token sees itself, so whom a modality `sees` includes the modality.",
         "attention { heads = 8, mask { sees { text = image } } }",
     ),
+    (
+        "MOT056",
+        "copies of several shapes for one grouped product",
+        "The grouped strategy multiplies by all copies of a group at once, so they have one shape, and every modality "
+        "has one; sizes are multiples of 8. The other strategies have no such limits.",
+        "motc build pi0.mot --strategy grouped     # and a tower has a width of its own",
+    ),
 )

@@ -15,8 +15,8 @@ from motc.schema.spec import TowerSpec
 
 HEAD_DIM = 8
 WIDTH_STEP = 2
-HIDDEN, HIDDEN_STEP = 20, 4
-VOCAB, VOCAB_STEP = 37, 6
+HIDDEN, HIDDEN_STEP = 24, 8
+VOCAB, VOCAB_STEP = 40, 8
 
 
 def reduce(checked: Checked) -> Checked:

@@ -1,0 +1,46 @@
+"""Whether a strategy of execution can run a model."""
+
+from __future__ import annotations
+
+from motc.ir.model import Leaf, Linear, Model, Norm
+from motc.source import Diagnostic, SpecError
+
+MULTIPLE = 8  # torch's grouped products want strides of 16 bytes, in bfloat16 too
+
+
+def check_strategy(model: Model) -> None:
+    """Raise SpecError if `grouped` is asked of a model whose copies of a group differ: one product has one shape.
+
+    Vocabularies may differ, for tables are looked up and each head is applied by itself.
+    """
+    if model.strategy != "grouped":
+        return
+    own_vocabularies = model.vocab is None
+    for leaf in model.leaves():
+        if leaf.path in ("embedding", "head") and own_vocabularies:
+            continue
+        different = _difference(leaf, model)
+        if different is not None:
+            message = f"the grouped strategy cannot run {leaf.path}: {different}"
+            way_out = "use --strategy sorted, or give the towers the same attributes"
+            raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
+    kinds = {kind for segment in model.segments for kind in segment.layer.ffn.kinds}
+    if len(kinds) > 1:
+        message = f"the grouped strategy cannot run feed-forwards of several kinds: {', '.join(sorted(kinds))}"
+        way_out = "use --strategy sorted, or give the towers the same kind"
+        raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
+
+
+def _difference(leaf: Leaf, model: Model) -> str | None:
+    missing = [modality.name for modality in model.modalities if leaf.block_of(modality.name) is None]
+    if missing:
+        return f"{', '.join(missing)} has none"
+    if len({block.operator for block in leaf.blocks}) > 1:
+        what = "kind, size or eps" if isinstance(leaf.blocks[0].operator, Norm) else "shape or bias"
+        return f"its copies differ in {what}"
+    operator = leaf.blocks[0].operator
+    if len(leaf.blocks) > 1 and isinstance(operator, Linear):
+        for size in (operator.in_features, operator.out_features):
+            if size % MULTIPLE:
+                return f"{size} is no multiple of {MULTIPLE}"
+    return None

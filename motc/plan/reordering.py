@@ -1,0 +1,63 @@
+"""What an execution moves: gathers, scatters and matrix products of a layer, by masks and as planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from motc.ir.model import Layer, Linear, Model, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """Counts for one layer. A permutation is one gather."""
+
+    gathers: int
+    scatters: int
+    products: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permutation:
+    """A permutation, what it moves, how many numbers of each token that is, and which operations need it."""
+
+    direction: str
+    value: str
+    numbers: int
+    forced_by: tuple[str, ...]
+
+
+def naive_moves(layer: Layer) -> Moves:
+    """By boolean masks around each operation that has copies, as in the paper's Algorithm 1.
+
+    Every copy gathers its tokens and scatters its results.
+    """
+    copies = [len(leaf.blocks) for leaf in layer.leaves() if len(leaf.blocks) > 1]
+    return Moves(gathers=sum(copies), scatters=sum(copies), products=_products(layer, None))
+
+
+def planned_moves(layer: Layer, model: Model) -> Moves:
+    """By the layer's steps, after all passes."""
+    return Moves(
+        gathers=sum(step.permutes for step in layer.steps),
+        scatters=0,
+        products=_products(layer, model.order),
+    )
+
+
+def permutations(layer: Layer) -> tuple[Permutation, ...]:
+    """The layer's permutations, in the order they run."""
+    return tuple(_permutation(step) for step in layer.steps if step.permutes)
+
+
+def _permutation(step: Step) -> Permutation:
+    direction = "to sorted order" if step.op == "sort" else "to attention's rows"
+    value = step.reads[0].removesuffix(" sorted")
+    return Permutation(direction=direction, value=value, numbers=step.numbers, forced_by=step.forced_by)
+
+
+def _products(layer: Layer, order: tuple[str, ...] | None) -> int:
+    """Matrix products with weights: one for each copy or, in an order, for each run of tokens a copy serves."""
+    linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear)]
+    if order is None:
+        return sum(len(leaf.blocks) for leaf in linear)
+    return sum(sum(block is not None for block, _ in leaf.runs(order)) for leaf in linear)

@@ -1,0 +1,166 @@
+"""A compiled model: one graph for each kind of layer and each end, whatever the batch, and the eager model's results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+import motc
+
+TWO = """
+model two {
+  width = 32, layers = 3
+  modality text { vocab = 40 }, image { vocab = 24 }
+  attention { heads = 4, qk_norm = rms }
+  ffn { hidden = 48 }
+  untie attention, ffn, norm
+}
+"""
+THREE = """
+model three {
+  width = 32, layers = 3, vocab = 40
+  modality text, image, speech
+  attention { heads = 4 }
+  ffn { hidden = 48 }
+  untie attention, ffn, norm
+}
+"""
+KINDS = """
+model kinds {
+  width = 32, layers = 4, vocab = 40
+  modality text, image, speech
+  attention { heads = 4 }
+  ffn { hidden = 48 }
+  tower gen = image { ffn { hidden = 24 } }
+  tower und = text, speech
+  untie ffn in layers 0..1
+  untie attention, ffn, norm as {text} {image} {speech} in layers 2..3
+}
+"""
+WIDTHS = """
+model widths {
+  width = 32, layers = 2, vocab = 40
+  modality text, image, action
+  attention { heads = 4, head_dim = 8 }
+  ffn { hidden = 48 }
+  tower expert = action { width = 16, ffn { hidden = 24 } }
+  untie attention, ffn, norm, embedding, head
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def pair(text: str, folder: Path, **kwargs: Any) -> tuple[Any, Any]:
+    """A compiled model and an eager one of equal parameters."""
+    path = folder / "compiled.mot"
+    path.write_text(text)
+    compiled, eager = motc.load(path, **kwargs), motc.load(path, **kwargs)
+    compiled.compile()  # type: ignore[no-untyped-call]
+    return compiled, eager
+
+
+def batches(modalities: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Ids, modalities and documents: every ratio, one token of a modality, sizes 1, padding, and packed documents."""
+    generator = torch.Generator().manual_seed(0)
+
+    def mixed(rows: int, length: int, least: int = 0) -> Tensor:
+        return torch.randint(least, modalities, (rows, length), generator=generator)
+
+    single = torch.zeros(2, 16, dtype=torch.int64)
+    single[0, 3] = modalities - 1
+    rows = [
+        (mixed(2, 16), None),
+        *((torch.full((2, 16), modality), None) for modality in range(modalities)),
+        (single, None),
+        (mixed(3, 21), None),
+        (mixed(1, 9), None),
+        (mixed(3, 1), None),
+        (mixed(1, 1), None),
+        (mixed(3, 12, -1), None),
+        (torch.full((2, 5), -1), None),
+        (mixed(3, 12), (torch.arange(12) // 4).repeat(3, 1)),
+    ]
+    for modality_ids, documents in rows:
+        yield torch.randint(0, 24, modality_ids.shape, generator=generator), modality_ids, documents
+
+
+def assert_same(compiled: Any, eager: Any, batch: tuple[Tensor, Tensor, Tensor | None]) -> None:
+    ids, modality_ids, documents = batch
+    found = []
+    for model in (compiled, eager):
+        model.zero_grad()
+        logits = model(ids, modality_ids, document_ids=documents).logits
+        logits = torch.cat([x.flatten() for x in (logits.values() if isinstance(logits, dict) else [logits])])
+        losses = model.loss(ids, modality_ids, document_ids=documents)
+        (logits.square().mean() + losses.total).backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        found.append((logits, losses.total, gradients))
+    torch.testing.assert_close(found[0][:2], found[1][:2], rtol=1e-10, atol=1e-10)
+    for name, gradient in found[1][2].items():
+        torch.testing.assert_close(
+            found[0][2][name], gradient, rtol=1e-8, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text, modalities, kinds", [(TWO, 2, 1), (THREE, 3, 1), (KINDS, 3, 2), (WIDTHS, 3, 1)])
+def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, modalities: int, kinds: int, tmp_path: Path) -> None:
+    compiled, eager = pair(text, tmp_path, dtype=torch.float64)
+    ends = 3  # what embeds, what reads logits, what scores losses
+    for batch in batches(modalities):
+        assert_same(compiled, eager, batch)
+        assert counters["stats"]["unique_graphs"] == kinds + ends
+    assert not counters["graph_break"]
+    ids, modality_ids, _ = next(batches(modalities))
+    with torch.no_grad():  # without gradients, a graph more for each
+        compiled(ids, modality_ids)
+    assert counters["stats"]["unique_graphs"] <= 2 * (kinds + ends)
+
+
+@pytest.mark.slow
+def test_documents_too_unlike_for_rows_of_their_own_cost_one_graph_more(tmp_path: Path) -> None:
+    compiled, eager = pair(TWO, tmp_path, dtype=torch.float64)
+    for batch in batches(2):
+        assert_same(compiled, eager, batch)
+    before = counters["stats"]["unique_graphs"]
+    ids, modality_ids = torch.randint(0, 24, (2, 20)), torch.randint(0, 2, (2, 20))
+    documents = torch.tensor([0] * 18 + [1, 2]).repeat(2, 1)
+    assert compiled.layout(modality_ids, documents).rows.mask is not None
+    assert_same(compiled, eager, (ids, modality_ids, documents))
+    assert counters["stats"]["unique_graphs"] == before + 1
+
+
+@pytest.mark.slow
+def test_many_models_in_one_process(tmp_path: Path) -> None:
+    ids, modality_ids, _ = next(batches(2))
+    for _ in range(torch._dynamo.config.recompile_limit + 2):
+        compiled, _ = pair(TWO.replace("layers = 3", "layers = 1"), tmp_path)
+        with torch.no_grad():
+            compiled(ids, modality_ids)
+    assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy, dtype, tolerance", [("grouped", torch.bfloat16, 2e-2), ("blend", torch.float64, 1e-10)]
+)
+def test_other_strategies_compile(strategy: str, dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
+    """Compiled, torch 2.13 has grouped products in bfloat16 only."""
+    compiled, eager = pair(THREE, tmp_path, strategy=strategy, dtype=dtype)
+    for ids, modality_ids, documents in batches(3):
+        found, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    assert not counters["graph_break"]

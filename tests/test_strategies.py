@@ -1,0 +1,154 @@
+"""Every strategy gives the reference strategy's outputs and gradients, for all shipped specs and some hard ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from motc.driver import check_spec, stages
+from motc.ir.model import Model, Strategy
+from motc.loading import instantiate
+from motc.source import SpecError
+from motc.validate.batches import random_batches
+from motc.validate.laws import gradients_of, random_like, randomise, run
+from motc.validate.reduce import reduce
+from motc.validate.report import deviation
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((ROOT / "specs").rglob("*.mot"))
+
+WIDTHS = """
+model widths {
+  width = 32, layers = 2, vocab = 57
+  modality image, text, state, action
+  attention { heads = 4, kv_heads = 2, head_dim = 8 }
+  ffn { kind = geglu, hidden = 40 }
+  tower vlm = image, text
+  tower expert = state, action { width = 16, ffn { hidden = 24 } }
+  untie attention, ffn, norm, embedding, head
+  untie ffn.norm as {image} {text} {state} {action} in layer 1
+}
+"""
+UNLIKE = """
+model unlike {
+  width = 32, layers = 2, vocab = 57
+  modality text, image, speech
+  attention { heads = 4, qk_norm = layer, mask { bidirectional = image } }
+  ffn { hidden = 40 }
+  norm { kind = layer, placement = post }
+  tower gen = image {
+    attention { qk_norm = none, bias = true }, ffn { kind = relu2, hidden = 24, bias = true }, norm { kind = rms }
+  }
+  tower und = text, speech
+  untie attention, ffn, norm
+}
+"""
+FFN_ONLY = """
+model ffn_only {
+  width = 32, layers = 3
+  modality text { vocab = 57 }, image { vocab = 31 }, speech { vocab = 17 }
+  attention { heads = 4, mask = full, rope = none }
+  ffn { hidden = 40, kind = gelu, bias = true }
+  norm { placement = sublayer_output }
+  embedding { tied = true }
+  untie ffn as {text, speech} {image}
+  untie ffn as {text} {image, speech} in layer 1
+}
+"""
+DIRECTED = """
+model directed {
+  width = 32, layers = 2, vocab = 56
+  modality text, image, action
+  attention { heads = 4, bias = true, mask { kind = blocks, blocks = [[image, text], action] } }
+  ffn { hidden = 40 }
+  untie attention, ffn, norm, head
+}
+"""
+HARD = {"widths": WIDTHS, "unlike": UNLIKE, "ffn_only": FFN_ONLY, "directed": DIRECTED}
+GROUPED_CANNOT = {"widths": "its copies differ", "unlike": "its copies differ"}
+
+
+def models(path: Path, strategy: Strategy) -> tuple[Model, Any]:
+    *_, (_, model) = stages(reduce(check_spec(path)), strategy=strategy)
+    return model, instantiate(model, dtype=torch.float32 if strategy == "grouped" else torch.float64)
+
+
+def results(module: Any, batch: Any, weights: dict[str, Tensor] | None) -> tuple[Any, Any, dict[str, Tensor]]:
+    outputs = run(module, batch)
+    weights = weights or random_like(outputs, torch.Generator().manual_seed(3))
+    narrow = {key: value.to(next(module.parameters()).dtype) for key, value in weights.items()}
+    return outputs, gradients_of(outputs, narrow, dict(module.named_parameters())), weights
+
+
+def assert_agree(path: Path, strategy: Strategy, outputs: float, gradients: float) -> None:
+    _, plain = models(path, "reference")
+    model, module = models(path, strategy)
+    generator = torch.Generator().manual_seed(1)
+    randomise(plain, generator)
+    module.load_state_dict(plain.state_dict())
+    for batch in random_batches(model, generator):
+        expected, expected_gradients, weights = results(plain, batch, None)
+        found, found_gradients, _ = results(module, batch, weights)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert deviation(mine, theirs) <= outputs
+        assert deviation(found_gradients, expected_gradients) <= gradients
+
+
+@pytest.fixture
+def hard(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"{request.param}.mot"
+    path.write_text(HARD[request.param])
+    return path
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "blend"])
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_spec_in_float64(path: Path, strategy: Strategy) -> None:
+    assert_agree(path, strategy, 1e-12, 1e-10)
+
+
+def test_grouped_refuses_sizes_that_torch_does(tmp_path: Path) -> None:
+    path = tmp_path / "odd.mot"
+    path.write_text(DIRECTED.replace("vocab = 56", "vocab = 57"))
+    with pytest.raises(SpecError, match="57 is no multiple of 8"):
+        list(stages(check_spec(path), strategy="grouped"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_spec_grouped(path: Path) -> None:
+    """grouped_mm has no float64: float32 against float64."""
+    assert_agree(path, "grouped", 2e-4, 2e-3)
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "blend"])
+@pytest.mark.parametrize("hard", HARD, indirect=True)
+def test_a_hard_spec_in_float64(hard: Path, strategy: Strategy) -> None:
+    assert_agree(hard, strategy, 1e-12, 1e-10)
+
+
+@pytest.mark.parametrize("hard", sorted(HARD.keys() - GROUPED_CANNOT), indirect=True)
+def test_a_hard_spec_grouped(hard: Path) -> None:
+    assert_agree(hard, "grouped", 2e-4, 2e-3)
+
+
+@pytest.mark.parametrize("hard", GROUPED_CANNOT, indirect=True)
+def test_grouped_refuses_copies_of_several_shapes(hard: Path) -> None:
+    with pytest.raises(SpecError, match=GROUPED_CANNOT[hard.stem]) as caught:
+        models(hard, "grouped")
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["MOT056"]
+
+
+def test_the_strategy_changes_neither_names_nor_identity() -> None:
+    found = [models(ROOT / "specs" / "emoji_mot.mot", strategy)[1] for strategy in ("sorted", "reference", "grouped")]
+    assert len({module.semantic_hash for module in found}) == 1
+    assert len({tuple((name, p.shape) for name, p in module.named_parameters()) for module in found}) == 1
+
+
+def test_the_reference_strategy_does_not_compile() -> None:
+    _, module = models(ROOT / "specs" / "emoji_mot.mot", "reference")
+    with pytest.raises(RuntimeError, match="reference strategy"):
+        module.compile()
