@@ -1,4 +1,4 @@
-"""A compiled model: one graph for each kind of layer and each end, whatever the batch, and the eager model's results."""
+"""A compiled model: one graph for each kind of layer and each end, whatever the batch, and eager results."""
 
 from __future__ import annotations
 
