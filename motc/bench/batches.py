@@ -16,7 +16,7 @@ SPAN = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """Tokens of each of the model's modalities in a row. `share` is the last one's share, where two were mixed by it."""
+    """Tokens of each of the model's modalities in a row. `share` is that of the last, where two were mixed by it."""
 
     counts: tuple[int, ...]
     share: float | None = None

@@ -26,7 +26,7 @@ PRODUCTS = frozenset("mm addmm bmm baddbmm _mkl_linear _linear_pointwise".split(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphKernels:
-    """One graph of a layer. `generated` is Inductor's own count, on CPU of loop nests, several of which make a kernel."""
+    """One graph of a layer. `generated` is Inductor's own count: on CPU of loop nests, a kernel having several."""
 
     kernels: tuple[str, ...]
     library_calls: tuple[str, ...]

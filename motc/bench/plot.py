@@ -44,9 +44,8 @@ def plot(report: Report, kind: str) -> bytes:
         )
     axes.set_xlabel(f"share of {_last(cells)} tokens, %")
     axes.set_ylabel("time, in times of the dense twin's")
-    axes.set_title(
-        f"{report.model}: {report.batch} × {report.sequence} tokens, {report.machine.processor}", fontsize=10
-    )
+    size = f"{report.batch} × {report.sequence} tokens"
+    axes.set_title(f"{report.model}: {size}, {report.machine.processor}", fontsize=10)
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -58,4 +57,4 @@ def plot(report: Report, kind: str) -> bytes:
 
 def _last(cells: list[Cell]) -> str:
     """The modality whose share is varied: of those that have tokens anywhere, the last."""
-    return next(name for name in reversed(cells[0].tokens) if any(cell.tokens[name] for cell in cells))
+    return next(name for name in reversed(list(cells[0].tokens)) if any(cell.tokens[name] for cell in cells))

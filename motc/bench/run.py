@@ -59,9 +59,10 @@ def list_kernels(subject: Subject, settings: Settings, notify: Notify) -> tuple[
 
 
 def side_kernels(subject: Subject, settings: Settings, dtype: str, side: str) -> SideKernels:
-    """What is generated for a side's layers, on the most even of the mixtures."""
+    """What is generated for a side's layers, on a mixture of all modalities in which no two have as many tokens."""
     model = subject.ir(side)
-    batch = make_batch(model, most_even(settings.mixtures), settings.batch, settings.seed, settings.device)
+    mixture = [*rehearsals(settings.mixtures), *settings.mixtures][0]
+    batch = make_batch(model, mixture, settings.batch, settings.seed, settings.device)
     layers = layer_kernels(partial(subject.build, side, dtype, settings.device, compiled=False), batch, settings.device)
     return SideKernels(dtype=dtype, side=side, layers=layers)
 
@@ -105,7 +106,7 @@ class _Work:
         even = self._batch(most_even(settings.mixtures))
         for name in SIDES:
             before = self.memory.get((dtype, name))
-            peak = _peak(sides[name], even) if phase == "training" else before and before.peak
+            peak = _peak(sides[name], even) if phase == "training" else (before.peak if before else None)
             self.memory[dtype, name] = SideMemory(dtype=dtype, side=name, parameters=_bytes(networks[name]), peak=peak)
 
     def _warm_up(self, side: Side, mode: Mode, what: str) -> Compilation:

@@ -98,7 +98,7 @@ class Side:
         self._wait()
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, fused. It does all its work, and a learning rate of 0 keeps the weights, so that every step is alike."""
+        """AdamW, fused. It does all its work, and a learning rate of 0 keeps the weights: every step is alike."""
         if self._optimizer is None:
             self._optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.0, fused=True)
         return self._optimizer
