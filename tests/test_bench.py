@@ -65,11 +65,12 @@ class Clock:
 
 def test_sides_take_turns_and_preparing_is_not_timed() -> None:
     clock = Clock()
-    given = {"mot": [2.0, 4.0, 3.0], "dense": [1.0, 2.0, 2.0], "reference": [5.0, 5.0, 5.0]}
-    seconds = interleave({name: clock.timed(name, iter(times)) for name, times in given.items()}, 3, clock)
+    given = {"mot": [2.0, 4.0, 3.0, 3.0], "dense": [1.0, 2.0, 2.0, 1.0], "reference": [5.0, 6.0]}
+    seconds = interleave({name: clock.timed(name, iter(times)) for name, times in given.items()}, 4, clock)
     assert seconds == given
-    assert clock.ran == [*"mot dense reference".split(), *"dense mot reference".split(), *"mot dense reference".split()]
-    assert pairwise(seconds["mot"], seconds["dense"]) == (2.0, 2.0, 1.5)
+    assert clock.ran == "mot dense reference dense mot reference mot dense dense mot".split()
+    assert pairwise(seconds["mot"], seconds["dense"]) == (2.0, 2.0, 1.5, 3.0)
+    assert pairwise(seconds["reference"], seconds["dense"]) == (5.0, 3.0)
 
 
 def test_one_side_takes_every_turn() -> None:
@@ -223,9 +224,9 @@ def test_json_holds_every_figure_and_a_plot_is_written(
         assert list(cell["sides"]) == ["mot", "dense", "reference"]
         assert cell["graphs_meanwhile"] == 0
         dense = cell["sides"]["dense"]["seconds"]
+        assert [len(side["seconds"]) for side in cell["sides"].values()] == [2, 2, 1]
         for side in cell["sides"].values():
-            assert len(side["seconds"]) == 2
-            assert side["ratios"] == [mine / other for mine, other in zip(side["seconds"], dense, strict=True)]
+            assert side["ratios"] == [mine / other for mine, other in zip(side["seconds"], dense, strict=False)]
             assert side["ratio"]["low"] <= side["ratio"]["median"] <= side["ratio"]["high"]
             assert side["tokens_per_second"] == pytest.approx(32 / side["median_seconds"])
     compiled = {(c["phase"], c["side"]): c for c in found["compilations"]}

@@ -35,7 +35,7 @@ def run(
     spec: SpecPath,
     batch: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 2,
     sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 1024,
-    pairs: Annotated[int, typer.Option(min=1, help="Rounds in which every model has its turn.")] = 15,
+    pairs: Annotated[int, typer.Option(min=1, help="Rounds in which model and twin have their turns.")] = 15,
     ratios: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Shares of the last of two modalities. [default: 0,0.37,0.5,1]"),
