@@ -58,7 +58,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]
     return code, json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("command", ["check", "show", "fmt", "convert", "build", "validate", "diff"])
+@pytest.mark.parametrize("command", ["check", "show", "fmt", "convert", "build", "validate", "bench", "diff"])
 @pytest.mark.parametrize("name", [*BAD, "missing.mot", "folder.mot"])
 def test_a_bad_input_is_told_with_exit_code_1_and_writes_nothing(
     name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -125,7 +125,7 @@ def test_exit_codes(words: list[str], code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "fmt", "convert", "show", "build", "validate", "diff", "explain", "schema"]
+    "command", ["check", "fmt", "convert", "show", "build", "validate", "bench", "diff", "explain", "schema"]
 )
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

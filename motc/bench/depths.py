@@ -1,0 +1,68 @@
+"""Whether compiling takes longer where there are more layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+from motc.bench.batches import make_batch, most_even
+from motc.bench.compiling import break_count, empty_caches, graph_count
+from motc.bench.run import Notify
+from motc.bench.settings import Settings
+from motc.bench.sides import COMPILED, Side, Subject
+from motc.bench.timing import Run
+
+TRIES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthCompilation:
+    """Seconds the first forward and backward take beyond the second, from empty caches; the better of two tries."""
+
+    dtype: str
+    side: str
+    layers: int
+    seconds: float
+    graphs: int
+    graph_breaks: int
+
+
+def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: Notify) -> tuple[DepthCompilation, ...]:
+    """Compile each side at each depth. `depths` holds the spec at each number of layers."""
+    jobs = [
+        (dtype, side, layers, subject)
+        for dtype in settings.dtypes
+        for side in COMPILED
+        for layers, subject in depths.items()
+    ]
+    found = []
+    for done, (dtype, side, layers, subject) in enumerate(jobs):
+        notify(done / len(jobs), f"{dtype}: compiling {side} with {layers} layers")
+        batch = make_batch(
+            subject.ir(side), most_even(settings.mixtures), settings.batch, settings.seed, settings.device
+        )
+        seconds, graphs, breaks = [], graph_count(), break_count()
+        for _ in range(TRIES):
+            with empty_caches(settings.device, settings.threads):
+                network = subject.build(side, dtype, settings.device)
+                run = partial(Side(network, settings.device).run, "backward", batch)
+                seconds.append(_seconds(run) - _seconds(run))
+        found.append(
+            DepthCompilation(
+                dtype=dtype,
+                side=side,
+                layers=layers,
+                seconds=min(seconds),
+                graphs=(graph_count() - graphs) // TRIES,
+                graph_breaks=(break_count() - breaks) // TRIES,
+            )
+        )
+    return tuple(found)
+
+
+def _seconds(run: Run) -> float:
+    start = perf_counter()
+    run()
+    return perf_counter() - start

@@ -1,0 +1,104 @@
+"""What torch.compile makes of a layer: the kernels it generates and the library calls it leaves."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+from unittest import mock
+
+import torch
+from torch import nn
+from torch._inductor import metrics
+from torch._inductor.graph import GraphLowering
+from torch._inductor.virtualized import V
+
+from motc.bench.batches import Batch
+from motc.bench.sides import Side
+
+DEFINED = re.compile(r"^(\w+) = async_compile\.", re.M)
+CALLED = re.compile(r"^ +(\w+)(?:\.run)?\(", re.M)
+LIBRARY = re.compile(r"\b(?:extern_kernels|torch\.ops\.\w+)\.(\w+)(?:\.\w+)?\(")
+PRODUCTS = frozenset("mm addmm bmm baddbmm _mkl_linear _linear_pointwise".split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphKernels:
+    """One graph of a layer. `generated` is Inductor's own count: on CPU of loop nests, a kernel having several."""
+
+    kernels: tuple[str, ...]
+    library_calls: tuple[str, ...]
+    generated: int
+
+    @property
+    def products(self) -> int:
+        """Calls that are matrix products."""
+        return sum(name in PRODUCTS for name in self.library_calls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerKernels:
+    """A kind of layer, how many the model has, and its graphs for training: of the forward and of the backward."""
+
+    kind: str
+    layers: int
+    forward: tuple[GraphKernels, ...]
+    backward: tuple[GraphKernels, ...]
+
+    @property
+    def kernels(self) -> int:
+        """Calls of generated kernels in a training step."""
+        return sum(len(graph.kernels) for graph in (*self.forward, *self.backward))
+
+    @property
+    def generated(self) -> int:
+        return sum(graph.generated for graph in (*self.forward, *self.backward))
+
+    @property
+    def products(self) -> int:
+        return sum(graph.products for graph in (*self.forward, *self.backward))
+
+
+def layer_kernels(build: Callable[[], nn.Module], batch: Batch, device: str) -> tuple[LayerKernels, ...]:
+    """Each kind of layer, compiled by itself in a new model. `build` makes one that is not compiled."""
+    kinds = Counter(type(layer).__name__ for layer in _layers(build()))
+    return tuple(_inspect(build(), kind, count, batch, device) for kind, count in kinds.items())
+
+
+def _inspect(network: nn.Module, kind: str, count: int, batch: Batch, device: str) -> LayerKernels:
+    found: dict[str, tuple[bool, int]] = {}
+
+    def keep(code: str) -> None:
+        found.setdefault(code, (V.graph.is_backward, metrics.generated_kernel_count))
+
+    before = metrics.generated_kernel_count
+    next(layer for layer in _layers(network) if type(layer).__name__ == kind).compile()
+    with (
+        mock.patch.object(GraphLowering, "save_output_code", keep),
+        torch._inductor.config.patch(fx_graph_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False),
+    ):
+        Side(network, device).run("backward", batch)
+    graphs: dict[bool, list[GraphKernels]] = {False: [], True: []}
+    for code, (backward, generated) in found.items():
+        graphs[backward].append(read_code(code, generated - before))
+        before = generated
+    return LayerKernels(kind=kind, layers=count, forward=tuple(graphs[False]), backward=tuple(graphs[True]))
+
+
+def read_code(code: str, generated: int) -> GraphKernels:
+    """The calls in the Python that Inductor writes for a graph, in their order."""
+    defined = set(DEFINED.findall(code))
+    _, _, body = code.partition("def call(")
+    body = body.partition("\ndef ")[0]
+    return GraphKernels(
+        kernels=tuple(name for name in CALLED.findall(body) if name in defined),
+        library_calls=tuple(LIBRARY.findall(body)),
+        generated=generated,
+    )
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    return list(cast(Any, network).layers)

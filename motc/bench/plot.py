@@ -1,0 +1,60 @@
+"""The times of dense against the share of the last modality, as a picture."""
+
+from __future__ import annotations
+
+import io
+
+from motc.bench.report import Cell, Report
+
+COLOURS = {"forward": "#0072b2", "backward": "#d55e00", "step": "#009e73"}
+DASHES = {"float32": "-", "bfloat16": "--"}
+LABELS = {"forward": "forward", "backward": "forward + backward", "step": "forward + backward + AdamW"}
+
+
+def plot(report: Report, kind: str) -> bytes:
+    """A PNG or SVG file. Raises ImportError without matplotlib, ValueError where no two modalities were mixed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    cells = [cell for cell in report.cells if cell.share is not None]
+    if not cells:
+        raise ValueError("a plot needs data of two modalities, mixed by ratios")
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.axhline(1.0, color="#444444", linewidth=1)
+    for dtype, mode in dict.fromkeys((cell.dtype, cell.mode) for cell in cells):
+        line = sorted(
+            (cell for cell in cells if (cell.dtype, cell.mode) == (dtype, mode)), key=lambda cell: cell.share or 0.0
+        )
+        spreads = [cell.ratio("mot") for cell in line]
+        shares = [100 * (cell.share or 0.0) for cell in line]
+        colour = COLOURS[mode]
+        axes.fill_between(
+            shares, [s.low for s in spreads], [s.high for s in spreads], color=colour, alpha=0.12, linewidth=0
+        )
+        axes.plot(
+            shares,
+            [s.median for s in spreads],
+            color=colour,
+            linestyle=DASHES[dtype],
+            marker="o",
+            markersize=4,
+            label=f"{LABELS[mode]}, {dtype}",
+        )
+    axes.set_xlabel(f"share of {_last(cells)} tokens, %")
+    axes.set_ylabel("time, in times of the dense twin's")
+    size = f"{report.batch} × {report.sequence} tokens"
+    axes.set_title(f"{report.model}: {size}, {report.machine.processor}", fontsize=10)
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    written = io.BytesIO()
+    figure.savefig(written, format=kind, dpi=150)
+    return written.getvalue()
+
+
+def _last(cells: list[Cell]) -> str:
+    """The modality whose share is varied: of those that have tokens anywhere, the last."""
+    return next(name for name in reversed(list(cells[0].tokens)) if any(cell.tokens[name] for cell in cells))

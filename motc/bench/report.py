@@ -1,0 +1,179 @@
+"""What a benchmark found, as data."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from motc.bench.compiling import Compilation
+from motc.bench.kernels import LayerKernels
+from motc.bench.settings import Mode
+from motc.bench.timing import Spread, pairwise, spread
+
+Phase = Literal["inference", "training"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One mode on one mixture in one dtype: each side's seconds, round by round.
+
+    `graphs_meanwhile` should be 0: a graph compiled while the clock ran is in somebody's seconds.
+    """
+
+    dtype: str
+    mode: Mode
+    tokens: Mapping[str, int]
+    share: float | None
+    batch: int
+    seconds: Mapping[str, tuple[float, ...]]
+    graphs_meanwhile: int
+
+    def median(self, side: str) -> float:
+        """Seconds of a step."""
+        return spread(self.seconds[side]).median
+
+    def tokens_per_second(self, side: str) -> float:
+        return self.batch * sum(self.tokens.values()) / self.median(side)
+
+    def ratios(self, side: str) -> tuple[float, ...]:
+        """How many times dense, round by round."""
+        return pairwise(self.seconds[side], self.seconds["dense"])
+
+    def ratio(self, side: str) -> Spread:
+        return spread(self.ratios(side))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideCompilation:
+    """What compiling a side took; the models for inference and for training are compiled apart."""
+
+    dtype: str
+    phase: Phase
+    side: str
+    compilation: Compilation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideMemory:
+    """Bytes: of all parameters, and at the peak of a training step beyond parameters, gradients and optimizer state."""
+
+    dtype: str
+    side: str
+    parameters: int
+    peak: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideKernels:
+    """The kinds of layer of a side."""
+
+    dtype: str
+    side: str
+    layers: tuple[LayerKernels, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where it ran."""
+
+    device: str
+    processor: str
+    threads: int
+    torch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything; figures are kept raw and summed up on demand."""
+
+    model: str
+    semantic_hash: str
+    batch: int
+    sequence: int
+    pairs: int
+    machine: Machine
+    cells: tuple[Cell, ...]
+    compilations: tuple[SideCompilation, ...]
+    memory: tuple[SideMemory, ...]
+    kernels: tuple[SideKernels, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, with the raw pairs, in types JSON knows."""
+        return {
+            "model": self.model,
+            "semantic_hash": self.semantic_hash,
+            "batch": self.batch,
+            "sequence": self.sequence,
+            "pairs": self.pairs,
+            "machine": asdict(self.machine),
+            "cells": [_cell(cell) for cell in self.cells],
+            "compilations": [
+                {"dtype": found.dtype, "phase": found.phase, "side": found.side, **asdict(found.compilation)}
+                for found in self.compilations
+            ],
+            "memory": [
+                {
+                    "dtype": found.dtype,
+                    "side": found.side,
+                    "parameter_bytes": found.parameters,
+                    "extra_parameter_bytes": found.parameters - self.parameters(found.dtype, "dense"),
+                    "peak_step_bytes": found.peak,
+                }
+                for found in self.memory
+            ],
+            "kernels": [kernels_json(found) for found in self.kernels],
+        }
+
+    def parameters(self, dtype: str, side: str) -> int:
+        """Bytes of a side's parameters."""
+        return next(found.parameters for found in self.memory if (found.dtype, found.side) == (dtype, side))
+
+
+def kernels_json(found: SideKernels) -> dict[str, Any]:
+    """The kernels of a side's kinds of layer."""
+    counts = [
+        {**asdict(layer), "kernels": layer.kernels, "products": layer.products, "generated": layer.generated}
+        for layer in found.layers
+    ]
+    return {"dtype": found.dtype, "side": found.side, "kinds": counts}
+
+
+def machine(device: str) -> Machine:
+    """This machine, as it is set now."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    return Machine(device=device, processor=name, threads=torch.get_num_threads(), torch=torch.__version__)
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    sides = {
+        side: {
+            "median_seconds": cell.median(side),
+            "tokens_per_second": cell.tokens_per_second(side),
+            "ratio": asdict(cell.ratio(side)),
+            "ratios": list(cell.ratios(side)),
+            "seconds": list(seconds),
+        }
+        for side, seconds in cell.seconds.items()
+    }
+    return {
+        "dtype": cell.dtype,
+        "mode": cell.mode,
+        "tokens": dict(cell.tokens),
+        "share": cell.share,
+        "graphs_meanwhile": cell.graphs_meanwhile,
+        "sides": sides,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,249 @@
+"""`motc bench`: the generated model, its dense twin and boolean masks timed side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from motc.cli.output import (
+    DenseOption,
+    JsonOption,
+    SetOption,
+    Setting,
+    SpecPath,
+    Stop,
+    fail,
+    overrides,
+    print_json,
+    write_whole,
+)
+
+if TYPE_CHECKING:
+    from motc.bench import Notify, Report, Settings, Subject
+    from motc.schema import Checked
+
+Item = TypeVar("Item")
+PLOTS = {".png": "png", ".svg": "svg"}
+
+
+def run(
+    spec: SpecPath,
+    batch: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 2,
+    sequence: Annotated[int, typer.Option(min=1, help="Tokens of a row.")] = 1024,
+    pairs: Annotated[int, typer.Option(min=1, help="Rounds in which model and twin have their turns.")] = 15,
+    ratios: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Shares of the last of two modalities. [default: 0,0.37,0.5,1]"),
+    ] = None,
+    modalities: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="The modalities in the data. [default: all]")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="LIST", help="Of float32, bfloat16.")] = "float32,bfloat16",
+    mode: Annotated[
+        str, typer.Option(metavar="LIST", help="Of forward, backward (and forward), step (and both).")
+    ] = "forward,backward,step",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.", show_default="torch's own")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the data.")] = 0,
+    json: JsonOption = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw ratios against shares, .png or .svg.")] = None,
+    kernels: Annotated[bool, typer.Option("--kernels", help="Time nothing; list what layers are compiled to.")] = False,
+    depths: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Time only compiling, at these numbers of layers.")
+    ] = None,
+    dense: DenseOption = False,
+    set_: SetOption = None,
+) -> None:
+    """Time the model, its dense twin and boolean masks side by side, and count what compiling makes of them."""
+    from motc.driver import check_spec, stages
+
+    if sum((kernels, depths is not None, plot is not None)) > 1:
+        raise typer.BadParameter("--kernels, --depths and --plot exclude each other")
+    if plot is not None and plot.suffix.lower() not in PLOTS:
+        raise typer.BadParameter(f"{plot} ends in neither .png nor .svg", param_hint="--plot")
+    shares = None if ratios is None else _items(ratios, _share, "--ratios")
+    layers = () if depths is None else _items(depths, _depth, "--depths")
+    values = overrides(set_)
+    checked = check_spec(spec, values)
+    *_, (_, model) = stages(checked, dense=dense)
+    deep = {depth: _at_depth(spec, values, depth) for depth in layers}
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler tells stderr of its start and stop
+    from motc.bench import DTYPES, MODES, Settings, Subject, mixtures
+
+    if plot is not None:
+        _need_matplotlib()
+    names = None if modalities is None else _items(modalities, str, "--modalities")
+    with _told():
+        found = mixtures([modality.name for modality in model.modalities], sequence, shares, names)
+    if plot is not None and found[0].share is None:
+        raise typer.BadParameter("a plot needs data of two modalities", param_hint="--plot")
+    settings = Settings(
+        mixtures=found,
+        batch=batch,
+        pairs=pairs,
+        dtypes=_items(dtype, lambda word: _known(word, tuple(DTYPES)), "--dtype"),
+        modes=_items(mode, lambda word: _known(word, MODES), "--mode"),
+        device=_device(device),
+        threads=threads,
+        seed=seed,
+    )
+    with _compiler_errors():
+        if deep:
+            subjects = {depth: Subject(checked=at_depth, dense=dense) for depth, at_depth in deep.items()}
+            _depths(subjects, settings, json)
+        elif kernels:
+            _kernels(Subject(checked=checked, dense=dense), settings, json)
+        else:
+            _bench(Subject(checked=checked, dense=dense), settings, json, plot)
+
+
+def _bench(subject: Subject, settings: Settings, json: bool, plot: Path | None) -> None:
+    from motc.bench import bench
+    from motc.cli.bench_tables import print_report
+
+    with _progress() as notify:
+        report = bench(subject, settings, notify)
+    if json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    if plot is not None:
+        _draw(report, plot)
+
+
+def _draw(report: Report, path: Path) -> None:
+    from motc.bench.plot import plot
+
+    write_whole(path, plot(report, PLOTS[path.suffix.lower()]))
+    typer.echo(path, err=True)
+
+
+def _kernels(subject: Subject, settings: Settings, json: bool) -> None:
+    from motc.bench import kernels_json, list_kernels
+    from motc.cli.bench_tables import print_kernels
+
+    with _progress() as notify:
+        found = list_kernels(subject, settings, notify)
+    if json:
+        print_json({"model": subject.ir().name, "kernels": [kernels_json(side) for side in found]})
+    else:
+        print_kernels(found)
+
+
+def _depths(subjects: dict[int, Subject], settings: Settings, json: bool) -> None:
+    from dataclasses import asdict
+
+    from motc.bench import compile_depths
+    from motc.cli.bench_tables import print_depths
+
+    with _progress() as notify:
+        found = compile_depths(subjects, settings, notify)
+    if json:
+        print_json({"model": next(iter(subjects.values())).ir().name, "depths": [asdict(depth) for depth in found]})
+    else:
+        print_depths(found)
+
+
+def _at_depth(spec: Path, values: dict[str, Setting], depth: int) -> Checked:
+    from motc.driver import check_spec, stages
+
+    checked = check_spec(spec, {**values, "layers": depth})
+    list(stages(checked))
+    return checked
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Notify]:
+    """A bar on a terminal, gone when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=1.0)
+
+        def notify(done: float, what: str) -> None:
+            progress.update(task, completed=done, description=what)
+
+        yield notify
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A library's ValueError as a usage error."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@contextlib.contextmanager
+def _compiler_errors() -> Iterator[None]:
+    """Too little memory, or no compiler on this machine, in a line."""
+    import torch
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        fail(f"the device has too little memory: {str(error).splitlines()[0]}")
+        raise Stop(1) from None
+    except TorchDynamoException as error:
+        fail(f"torch cannot compile: {str(error).strip().splitlines()[0]}")
+        raise Stop(1) from None
+
+
+def _items(text: str, read: Callable[[str], Item], option: str) -> tuple[Item, ...]:
+    """What stands between commas, each once."""
+    try:
+        return tuple(dict.fromkeys(read(word.strip()) for word in text.split(",")))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def _share(word: str) -> float:
+    try:
+        share = float(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is no number") from None
+    if not 0 <= share <= 1:
+        raise ValueError(f"{word} is not within 0..1")
+    return share
+
+
+def _depth(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and int(word)):
+        raise ValueError(f"{word!r} is no number of layers")
+    return int(word)
+
+
+def _known(word: str, names: tuple[Any, ...]) -> Any:
+    if word not in names:
+        raise ValueError(f"{word!r} is none of {', '.join(names)}")
+    return word
+
+
+def _device(name: str) -> str:
+    import torch
+
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise typer.BadParameter(f"{name!r} is neither cpu nor cuda", param_hint="--device")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise typer.BadParameter(f"torch finds no {name} here", param_hint="--device")
+    return "cpu" if kind == "cpu" else name
+
+
+def _need_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        fail("--plot needs matplotlib; run: pip install 'motc[bench]'")
+        raise Stop(1)

@@ -1,0 +1,328 @@
+"""The benchmark: exact data, honest statistics, every figure in the JSON, errors of one line. No times are tested."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc.bench
+import motc.cli.bench
+from motc.bench import Mixture, Report, Settings, Subject, bench, mixtures
+from motc.bench.batches import make_batch, most_even, rehearsals, runs, split
+from motc.bench.compiling import warm_up
+from motc.bench.kernels import read_code
+from motc.bench.memory import highest, peak_bytes
+from motc.bench.timing import Timed, interleave, pairwise, spread
+from motc.cli import main
+from motc.driver import check_spec, compile_ir
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = """model tiny {
+  width = 16, layers = 2
+  modality text { vocab = 11 }
+  modality image { vocab = 7 }
+  attention { heads = 2 }
+  ffn { hidden = 24 }
+  untie attention, ffn, norm
+}
+"""
+FEW = ["--batch", "2", "--sequence", "16", "--pairs", "2", "--dtype", "float32", "--threads", "1"]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    spec = tmp_path / "tiny.mot"
+    spec.write_text(TINY, encoding="utf-8")
+    return str(spec)
+
+
+class Clock:
+    """Time that passes only when a run says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ran: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def timed(self, name: str, seconds: Iterator[float]) -> Timed:
+        def prepare() -> None:
+            self.now += 100.0
+
+        def run() -> None:
+            self.ran.append(name)
+            self.now += next(seconds)
+
+        return Timed(prepare=prepare, run=run)
+
+
+def test_sides_take_turns_and_preparing_is_not_timed() -> None:
+    clock = Clock()
+    given = {"mot": [2.0, 4.0, 3.0, 3.0], "dense": [1.0, 2.0, 2.0, 1.0], "reference": [5.0, 6.0]}
+    seconds = interleave({name: clock.timed(name, iter(times)) for name, times in given.items()}, 4, clock)
+    assert seconds == given
+    assert clock.ran == "mot dense reference dense mot reference mot dense dense mot".split()
+    assert pairwise(seconds["mot"], seconds["dense"]) == (2.0, 2.0, 1.5, 3.0)
+    assert pairwise(seconds["reference"], seconds["dense"]) == (5.0, 3.0)
+
+
+def test_one_side_takes_every_turn() -> None:
+    clock = Clock()
+    assert interleave({"mot": clock.timed("mot", iter([1.0, 2.0]))}, 2, clock) == {"mot": [1.0, 2.0]}
+
+
+def test_the_spread_is_median_and_outer_tenths() -> None:
+    found = spread([float(number) for number in range(10, -1, -1)])
+    assert (found.median, found.low, found.high) == (5.0, 1.0, 9.0)
+    found = spread([1.5])
+    assert (found.median, found.low, found.high) == (1.5, 1.5, 1.5)
+
+
+def test_compile_seconds_are_those_beyond_the_fastest_run() -> None:
+    clock = Clock()
+    times = iter([11.0, 4.0, 2.0, 1.0])
+    steps = [clock.timed("first", times).run, clock.timed("second", times).run]
+    told: list[str] = []
+    found = warm_up(steps, lambda: told.append(""), clock)
+    assert (found.first_seconds, found.seconds, len(told)) == (10.0, 14.0, 4)
+    assert (found.graphs, found.graph_breaks) == (0, 0)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.001, 0.37, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("sequence", [1, 7, 300, 1024])
+def test_every_row_has_exactly_the_asked_share(ratio: float, sequence: int) -> None:
+    model = compile_ir(ROOT / "specs" / "emoji_mot.mot")
+    (mixture,) = mixtures(["text", "image"], sequence, [ratio], None)
+    batch = make_batch(model, mixture, 3, 0, "cpu")
+    assert batch.input_ids.shape == batch.modality_ids.shape == (3, sequence)
+    assert (batch.modality_ids == 1).sum(1).tolist() == [round(ratio * sequence)] * 3
+    vocabularies = torch.tensor([258, 512])[batch.modality_ids]
+    assert bool(((batch.input_ids >= 0) & (batch.input_ids < vocabularies)).all())
+    again = make_batch(model, mixture, 3, 0, "cpu")
+    assert torch.equal(again.input_ids, batch.input_ids) and torch.equal(again.modality_ids, batch.modality_ids)
+
+
+def test_modalities_come_in_spans() -> None:
+    found = list(runs(Mixture(counts=(645, 379))))
+    assert [modality for modality, _ in found] == [0, 1] * 4
+    assert min(length for _, length in found) > 90
+    assert list(runs(Mixture(counts=(0, 5)))) == [(1, 5)]
+
+
+def test_mixtures_of_any_number_of_modalities() -> None:
+    names = ["text", "image", "speech"]
+    assert [m.counts for m in mixtures(names, 16, None, None)] == [tuple(split(16, 3))]
+    assert [m.counts for m in mixtures(names, 16, [0.25], ["speech", "text"])] == [(12, 0, 4)]
+    assert [m.counts for m in mixtures(names, 16, None, ["image"])] == [(0, 16, 0)]
+    assert [m.share for m in mixtures(names, 16, None, ["text", "image"])] == [0.0, 0.37, 0.5, 1.0]
+    with pytest.raises(ValueError, match="'audio' is none of the spec's modalities: text, image, speech"):
+        mixtures(names, 16, None, ["audio"])
+    with pytest.raises(ValueError, match="the data has 3"):
+        mixtures(names, 16, [0.5], None)
+
+
+def test_rehearsals_are_two_uneven_mixtures_of_what_is_mixed() -> None:
+    found = mixtures(["text", "image"], 1024, [0.0, 0.37, 0.5], None)
+    first, second = rehearsals(found)
+    assert first.counts == second.counts[::-1] and len(set(first.counts)) == 2
+    assert sum(first.counts) == 1024
+    assert most_even(found).counts == (512, 512)
+    assert rehearsals(mixtures(["text", "image"], 1024, [0.0, 1.0], None)) == ()
+    assert [m.counts[1] for m in rehearsals(mixtures(["a", "b", "c"], 64, None, ["a", "c"]))] == [0, 0]
+    for sequence in (1, 2, 3):
+        tight = rehearsals(mixtures(["a", "b"], sequence, [0.5], None))
+        assert all(min(mixture.counts) > 0 and sum(mixture.counts) == sequence for mixture in tight)
+
+
+def test_the_peak_is_the_most_that_was_alive_at_once() -> None:
+    assert highest([5, 5, -5, 3, -8]) == 10
+    assert highest([-5]) == 0
+    kept: list[torch.Tensor] = []
+
+    def run() -> None:
+        first = torch.empty(1000, 1000)
+        second = torch.empty(1000, 500)
+        del first
+        kept.append(second)
+
+    assert 6_000_000 <= peak_bytes(run, "cpu") < 6_010_000
+
+
+def test_kernels_and_library_calls_are_read_in_the_order_of_calls() -> None:
+    code = """
+cpp_fused_add_0 = async_compile.cpp_pybinding(['float*'], r'''
+    void kernel(float* in) { cpp_fused_add_0(in); }
+''')
+triton_mul_1 = async_compile.triton('triton_mul_1', '''
+''', device_str='cuda')
+
+class Runner:
+    def call(self, args):
+        cpp_fused_add_0(buf0, buf1)
+        # Original ATen: [aten.mm]
+        extern_kernels.mm(buf0, reinterpret_tensor(buf1, (2, 2), (1, 2), 0), out=buf2)
+        triton_mul_1.run(buf2, 4, stream=stream0)
+        buf3 = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(buf2, buf2, buf2, 0.0, True)
+        cpp_fused_add_0(buf2, buf1)
+        return (buf2, )
+
+def benchmark_compiled_module(args):
+    cpp_fused_add_0(buf0, buf1)
+"""
+    found = read_code(code, 7)
+    assert found.kernels == ("cpp_fused_add_0", "triton_mul_1", "cpp_fused_add_0")
+    assert found.library_calls == ("mm", "_scaled_dot_product_flash_attention_for_cpu")
+    assert (found.products, found.generated) == (1, 7)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """What a run found; compiling makes it the slow part, so there is one."""
+    spec = tmp_path_factory.mktemp("bench") / "tiny.mot"
+    spec.write_text(TINY, encoding="utf-8")
+    found = mixtures(["text", "image"], 16, [0.5, 0.25], None)
+    settings = Settings(mixtures=found, pairs=2, dtypes=("float32",), modes=("step",), threads=1)
+    threads, told = torch.get_num_threads(), []
+    report = bench(Subject(checked=check_spec(spec)), settings, lambda done, what: told.append((done, what)))
+    assert torch.get_num_threads() == threads
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert 0 <= told[0][0] < told[-1][0] < 1
+    return report
+
+
+@pytest.fixture
+def measured(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line finds this report at once."""
+    monkeypatch.setattr(motc.bench, "bench", lambda *_: report)
+    monkeypatch.setattr(motc.bench, "list_kernels", lambda *_: report.kernels)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("measured")
+def test_json_holds_every_figure_and_a_plot_is_written(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    pictures = [tmp_path / "made" / "ratios.svg", tmp_path / "ratios.PNG"]
+    for picture in pictures:
+        assert main(["bench", tiny, "--json", "--plot", str(picture)]) == 0
+        found = json.loads(capsys.readouterr().out)
+    assert pictures[0].read_text(encoding="utf-8").rstrip().endswith("</svg>")
+    assert pictures[1].read_bytes().startswith(b"\x89PNG")
+    assert (found["model"], found["batch"], found["sequence"], found["pairs"]) == ("tiny", 2, 16, 2)
+    assert [(c["dtype"], c["mode"], c["tokens"], c["share"]) for c in found["cells"]] == [
+        ("float32", "step", {"text": 16 - image, "image": image}, image / 16) for image in (8, 4)
+    ]
+    for cell in found["cells"]:
+        assert list(cell["sides"]) == ["mot", "dense", "reference"]
+        assert cell["graphs_meanwhile"] == 0
+        dense = cell["sides"]["dense"]["seconds"]
+        assert [len(side["seconds"]) for side in cell["sides"].values()] == [2, 2, 1]
+        for side in cell["sides"].values():
+            assert side["ratios"] == [mine / other for mine, other in zip(side["seconds"], dense, strict=False)]
+            assert side["ratio"]["low"] <= side["ratio"]["median"] <= side["ratio"]["high"]
+            assert side["tokens_per_second"] == pytest.approx(32 / side["median_seconds"])
+    compiled = {(c["phase"], c["side"]): c for c in found["compilations"]}
+    assert list(compiled) == [("training", "mot"), ("training", "dense")]
+    assert all(c["graph_breaks"] == 0 and c["seconds"] >= c["first_seconds"] > 0 for c in compiled.values())
+    assert [c["graphs"] for c in compiled.values()] == [2, 1]  # of fixed and of any numbers of tokens; of one
+    memory = {m["side"]: m for m in found["memory"]}
+    assert memory["mot"]["extra_parameter_bytes"] == memory["reference"]["extra_parameter_bytes"] > 0
+    assert memory["dense"]["extra_parameter_bytes"] == 0
+    assert all(m["peak_step_bytes"] > 0 for m in memory.values())
+    layers = {k["side"]: k["kinds"] for k in found["kernels"]}
+    (mot,), (dense,) = layers["mot"], layers["dense"]
+    assert mot["layers"] == dense["layers"] == 2
+    assert mot["kernels"] >= dense["kernels"] > 0
+    assert (mot["products"], dense["products"]) == (42, 21)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("measured")
+def test_tables_are_printed(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", tiny]) == 0
+    told = capsys.readouterr().out
+    assert "mot / dense" in told and "12 / 4" in told and "peak of a step" in told and "clock ran" not in told
+    assert main(["bench", tiny, "--kernels"]) == 0
+    assert re.search(r"forward: \d+ kernels \(\d+ generated\), \d+ matrix products", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_deeper_models_compile_no_more_graphs(
+    tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motc.bench.depths.TRIES", 1)
+    assert main(["bench", tiny, *FEW, "--ratios", "0", "--depths", "1,3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(depth["side"], depth["layers"], depth["graphs"], depth["graph_breaks"]) for depth in found["depths"]] == [
+        (side, layers, 1, 0) for side in ("mot", "dense") for layers in (1, 3)
+    ]
+
+
+def test_the_twin_can_stand_for_the_model() -> None:
+    checked = check_spec(ROOT / "specs" / "emoji_mot.mot")
+    assert Subject(checked=checked).ir() != Subject(checked=checked).ir("dense")
+    assert Subject(checked=checked, dense=True).ir() == Subject(checked=checked).ir("dense")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dtype", "float16"], "'float16' is none of float32, bfloat16"),
+        (["--mode", "sideways"], "'sideways' is none of forward, backward, step"),
+        (["--ratios", "0.5,1.01"], "1.01 is not within 0..1"),
+        (["--ratios", "nan"], "nan is not within 0..1"),
+        (["--ratios", "half"], "'half' is no number"),
+        (["--ratios", ""], "'' is no number"),
+        (["--modalities", "text,audio"], "'audio' is none of the spec's modalities: text, image"),
+        (["--modalities", "text", "--ratios", "0.5"], "the data has 1"),
+        (["--modalities", "text", "--plot", "a.png"], "a plot needs data of two modalities"),
+        (["--plot", "a.pdf"], "a.pdf ends in neither .png nor .svg"),
+        (["--depths", "4,0"], "'0' is no number of layers"),
+        (["--depths", "4", "--kernels"], "exclude each other"),
+        (["--device", "tpu"], "'tpu' is neither cpu nor cuda"),
+        (["--device", "cuda:99"], "torch finds no cuda:99 here"),
+        (["--pairs", "0"], "--pairs"),
+        (["--batch", "0"], "--batch"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_told_in_a_line(
+    words: list[str], message: str, tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(tiny).parent)
+    assert main(["bench", tiny, *words]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and message in told.err.replace("\n", " ")
+    assert "Traceback" not in told.err
+    assert [path.name for path in Path(tiny).parent.iterdir()] == ["tiny.mot"]
+
+
+def test_a_wrong_spec_is_told_as_by_other_commands(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", tiny, "--set", "layers=none"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and re.search(r"MOT0\d\d ", told.err)
+
+
+def test_a_plot_without_matplotlib_is_refused_before_anything_runs(
+    tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> None:
+        raise AssertionError("it ran")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(motc.cli.bench, "_bench", run)
+    assert main(["bench", tiny, "--plot", str(Path(tiny).with_name("a.png"))]) == 1
+    assert capsys.readouterr().err.startswith("motc: --plot needs matplotlib")
+
+
+@pytest.mark.parametrize("name", ["fused", "fused3", "fused_dense"])
+def test_the_specs_of_the_published_figures_are_right(name: str) -> None:
+    assert main(["check", str(ROOT / "bench" / f"{name}.mot")]) == 0
