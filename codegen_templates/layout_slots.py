@@ -83,9 +83,11 @@ def compact_layout(
 def batch_layout(
     modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
 ) -> ModalityLayout:
-    """The batch's rows as they are, and always a mask. Raises ValueError for ids that are no modality's."""
+    """The batch's rows as they are. Raises ValueError for ids that are no modality's."""
     check_ids(modality_ids, len(modalities))
-    rows = fill_rows(batch_rows(modality_ids), modality_ids, document_ids, mask, plain=False)
+    whole = document_ids is None and bool((modality_ids >= 0).all())
+    plain = whole and mask in ({"kind": "causal"}, {"kind": "full"})
+    rows = fill_rows(batch_rows(modality_ids), modality_ids, document_ids, mask, plain)
     return place_slots(rows, modality_ids, document_ids, modalities)
 
 

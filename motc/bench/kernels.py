@@ -74,7 +74,7 @@ def _inspect(network: nn.Module, kind: str, count: int, batch: Batch, device: st
         found.setdefault(code, (V.graph.is_backward, metrics.generated_kernel_count))
 
     before = metrics.generated_kernel_count
-    next(layer for layer in _layers(network) if type(layer).__name__ == kind).compile()
+    _compile_kind(network, kind)
     with (
         mock.patch.object(GraphLowering, "save_output_code", keep),
         torch._inductor.config.patch(fx_graph_cache=False),
@@ -86,6 +86,15 @@ def _inspect(network: nn.Module, kind: str, count: int, batch: Batch, device: st
         graphs[backward].append(read_code(code, generated - before))
         before = generated
     return LayerKernels(kind=kind, layers=count, forward=tuple(graphs[False]), backward=tuple(graphs[True]))
+
+
+def _compile_kind(network: nn.Module, kind: str) -> None:
+    """Compile as the model does, and keep of it only the layers of a kind."""
+    cast(Any, network).compile()
+    cast(Any, network).compiled = {kind: True}  # it still tells the compiler which sizes vary
+    for layer in _layers(network):
+        if type(layer).__name__ != kind:
+            layer._compiled_call_impl = None
 
 
 def read_code(code: str, generated: int) -> GraphKernels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,33 +14,12 @@ from motc.bench.batches import Batch
 from motc.bench.settings import DTYPES, Mode
 from motc.bench.timing import Timed
 from motc.driver import stages
-from motc.ir.model import Model
+from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
-from motc.reference import reference_forward
 from motc.schema import Checked
-from motc.validate import reference_config
 
 SIDES = ("mot", "dense", "reference")
 COMPILED = ("mot", "dense")
-
-
-class Output(NamedTuple):
-    """What the generated models return too."""
-
-    logits: Tensor | dict[str, Tensor]
-
-
-class BooleanMasks(nn.Module):
-    """A generated module's parameters, used the way one writes it by hand: a boolean mask for each modality."""
-
-    def __init__(self, model: Model, network: nn.Module) -> None:
-        super().__init__()
-        self.config = reference_config(model)
-        self.network = network
-
-    def forward(self, input_ids: Tensor, modality_ids: Tensor) -> Output:
-        parameters = dict(self.network.named_parameters())
-        return Output(reference_forward(self.config, parameters, input_ids, modality_ids))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,23 +31,16 @@ class Subject:
 
     def ir(self, side: str = "mot") -> Model:
         """The IR a side is made from."""
-        *_, (_, model) = stages(self.checked, dense=self.dense or side == "dense")
+        strategy: Strategy = "reference" if side == "reference" else "sorted"
+        *_, (_, model) = stages(self.checked, dense=self.dense or side == "dense", strategy=strategy)
         return model
 
     def build(self, side: str, dtype: str, device: str, *, compiled: bool = True) -> nn.Module:
         """A new network of a side, with classes of its own; compiled, unless it is the reference."""
-        model = self.ir(side)
-        network = instantiate(model, dtype=DTYPES[dtype], device=device)
-        if side == "reference":
-            return boolean_masks(model, network)
-        if compiled:
+        network = instantiate(self.ir(side), dtype=DTYPES[dtype], device=device)
+        if compiled and side != "reference":
             cast(Any, network).compile()
         return network
-
-
-def boolean_masks(model: Model, network: nn.Module) -> nn.Module:
-    """The reference side: the one place that says what it is."""
-    return BooleanMasks(model, network)
 
 
 class Side:
