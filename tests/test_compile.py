@@ -12,6 +12,11 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 import motc
+from motc.bench import Settings, Subject, mixtures
+from motc.bench.run import side_kernels
+from motc.driver import check_spec
+
+ROOT = Path(__file__).resolve().parent.parent
 
 TWO = """
 model two {
@@ -164,3 +169,21 @@ def test_other_strategies_compile(strategy: str, dtype: torch.dtype, tolerance: 
         found, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["fused", "fused3"])
+def test_a_layer_has_two_kernels_more_than_its_dense_twin(spec: str) -> None:
+    """In the forward, the permutations of v and of attention's result; those of q and k are within other kernels."""
+    found = {}
+    for side in ("mot", "dense"):
+        subject = Subject(checked=check_spec(ROOT / "bench" / f"{spec}.mot", {"layers": 1, "width": 64}))
+        modalities = [modality.name for modality in subject.ir().modalities]
+        settings = Settings(mixtures=mixtures(modalities, 64, None, None), dtypes=("float32",), modes=("backward",))
+        (kinds,) = side_kernels(subject, settings, "float32", side).kinds
+        found[side] = kinds
+    mot, dense = found["mot"], found["dense"]
+    assert [len(graph.kernels) for graph in dense.forward] and [len(graph.kernels) for graph in dense.backward]
+    assert sum(len(graph.kernels) for graph in mot.forward) <= sum(len(graph.kernels) for graph in dense.forward) + 2
+    assert sum(len(graph.kernels) for graph in mot.backward) <= sum(len(graph.kernels) for graph in dense.backward) + 1
+    assert mot.products == len(modalities) * dense.products
