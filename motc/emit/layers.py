@@ -102,8 +102,6 @@ class Sublayer:
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
         made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
-        if step.op in ("ffn.gate", "ffn.up") and writes and plan.form == "single":
-            return f"split({made}, layout, {self.module.each})"
         heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
         return made if heads is None else f"{made}.unflatten(-1, ({heads}, {a.head_dim}))"
 
@@ -120,7 +118,9 @@ class Sublayer:
         return "mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]"
 
     def _activation(self, step: Step, reads: list[str]) -> str:
-        kinds = [self.kind.layer.ffn.kinds[index] for index in self.module.order]
+        counts = self.kind.ffn_counts
+        firsts = [self.module.order[sum(counts[:index])] for index in range(len(counts))]
+        kinds = [self.kind.layer.ffn.kinds[first] for first in firsts]
         gate, up = (reads[0] if len(reads) == 2 else "", reads[-1])
         if not self._in_pieces(step.writes):
             return ACTIVATIONS[kinds[0]].format(gate=gate, up=up)

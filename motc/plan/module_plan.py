@@ -29,7 +29,8 @@ class LeafPlan:
 class LayerPlan:
     """One kind of layer: its class names, the layers of that kind, and its groups by path.
 
-    `pieces` are the operations that write a piece for each modality, as no one tensor holds what they write.
+    `pieces` are the operations that write pieces, not one tensor; within the feed-forward piece i holds `ffn_counts[i]`
+    modalities, elsewhere one each.
     """
 
     attention_class: str
@@ -39,6 +40,7 @@ class LayerPlan:
     layer: Layer
     leaves: dict[str, LeafPlan]
     pieces: frozenset[str]
+    ffn_counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ import builtins
 from collections.abc import Sequence
 
 from motc.ir.identity import semantic_hash
-from motc.ir.model import Layer, Leaf, Linear, Model, Segment
-from motc.passes.schedule_steps import norms_alike
+from motc.ir.model import Layer, Leaf, Model, Segment
+from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
 
@@ -31,7 +31,8 @@ def plan(model: Model) -> ModulePlan:
             kinds.append(segment.layer)
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     layer_plans = tuple(_layer_plan(model, layer, kinds, class_name, in_pieces) for layer in kinds)
-    ends = {leaf.path: leaf_plan(leaf, model, in_pieces) for leaf in model.ends()}
+    each = (1,) * len(names)
+    ends = {leaf.path: leaf_plan(leaf, model, each if in_pieces else None) for leaf in model.ends()}
     sorts = model.strategy in ("sorted", "grouped") and (
         any(step.order == "sorted" for layer in kinds for step in layer.steps)
         or any(end.form == "by_tower" for end in ends.values())
@@ -65,7 +66,9 @@ def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str,
     attentions = list(dict.fromkeys(kind.attention for kind in kinds))
     ffns = list(dict.fromkeys(kind.ffn for kind in kinds))
     where = ", ".join(_range(segment) for segment in model.segments if segment.layer == layer)
-    pieces = _pieces(layer, in_pieces)
+    pieces = _pieces(layer, model, in_pieces)
+    each = (1,) * len(model.order)
+    within = _ffn_counts(layer, model, in_pieces)
     return LayerPlan(
         attention_class=f"{class_name}Attention{_suffix(attentions, layer.attention)}",
         ffn_class=f"{class_name}FeedForward{_suffix(ffns, layer.ffn)}",
@@ -73,18 +76,41 @@ def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str,
         where=where,
         layer=layer,
         leaves={
-            leaf.path: leaf_plan(leaf, model, leaf.path in pieces or bool(pieces & _read_by(layer, leaf)))
-            for leaf in layer.leaves()
+            leaf.path: leaf_plan(leaf, model, _counts(leaf, layer, pieces, each, within)) for leaf in layer.leaves()
         },
         pieces=pieces,
+        ffn_counts=within,
     )
 
 
-def _pieces(layer: Layer, in_pieces: bool) -> frozenset[str]:
-    """The operations that write pieces: where widths differ, or hidden sizes, or kinds of feed-forward."""
-    hidden = {block.operator.out_features for block in layer.ffn.up.blocks if isinstance(block.operator, Linear)}
-    found = set(IN_FFN) if len(hidden) > 1 or len(set(layer.ffn.kinds)) > 1 else set()
-    return frozenset(found | (set(IN_STREAM) | {"x"} if in_pieces else set()))
+def _counts(
+    leaf: Leaf, layer: Layer, pieces: frozenset[str], each: tuple[int, ...], within: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """The pieces a leaf is applied to, if it reads or writes any."""
+    touched = pieces & {leaf.path, *_read_by(layer, leaf)}
+    if not touched:
+        return None
+    return within if touched & set(IN_FFN) else each
+
+
+def _pieces(layer: Layer, model: Model, in_pieces: bool) -> frozenset[str]:
+    """The operations that write pieces: all on the stream where widths differ, and what is within a feed-forward of
+    several copies. There each piece goes its own way: joined, it would need memory of its own for the activation.
+    """
+    found = set(IN_STREAM) | {"x"} if in_pieces else set()
+    if model.strategy != "grouped" and any(needs_order(leaf, model) for leaf in _inner(layer)):
+        found |= set(IN_FFN)
+    return frozenset(found)
+
+
+def _inner(layer: Layer) -> list[Leaf]:
+    return [leaf for leaf in (layer.ffn.gate, layer.ffn.up) if leaf is not None]
+
+
+def _ffn_counts(layer: Layer, model: Model, in_pieces: bool) -> tuple[int, ...]:
+    """How many modalities each piece within a feed-forward holds: as many as all its groups serve together."""
+    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in (*_inner(layer), layer.ffn.down)}
+    return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()
 
 
 def _read_by(layer: Layer, leaf: Leaf) -> set[str]:
@@ -103,15 +129,16 @@ def _range(segment: Segment) -> str:
     return str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
 
 
-def leaf_plan(leaf: Leaf, model: Model, in_pieces: bool) -> LeafPlan:
-    """How a leaf appears; `in_pieces` if it reads or writes a piece for each modality."""
+def leaf_plan(leaf: Leaf, model: Model, pieces: tuple[int, ...] | None) -> LeafPlan:
+    """How a leaf appears; `pieces` says how many modalities each piece holds that it reads or writes, if it does."""
     runs = leaf.runs(model.order)
-    if in_pieces:
-        runs = tuple((block, 1) for block, count in runs for _ in range(count))
+    if pieces is not None:
+        starts = [sum(pieces[:index]) for index in range(len(pieces))]
+        runs = tuple((leaf.block_of(model.order[start]), count) for start, count in zip(starts, pieces, strict=True))
     form: Form = "by_tower"
     if len(leaf.blocks) == 1 and not leaf.blocks[0].name:
-        form = "shared" if in_pieces else "single"
-    elif not in_pieces and norms_alike(leaf, model):
+        form = "single" if pieces is None else "shared"
+    elif pieces is None and norms_alike(leaf, model):
         form = "norm_by_tower"
     return LeafPlan(
         attribute=leaf.path.rpartition(".")[2],

@@ -43,6 +43,16 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
+def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
+    """A tensor on another device, or a tuple of them; None stays None."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, tuple):
+        values = [moved(item, device, non_blocking) for item in value]
+        return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
+    return value
+
+
 class Permute(torch.autograd.Function):
     """Row i of the result is row `order[i]` of x, or zeros where that is -1; `inverse` goes the other way.
 
@@ -244,6 +254,10 @@ class ModalityLayout(NamedTuple):
     places: Tensor  # int64 [R, L]: as `rows.modality_ids`, their number where there is no token
     tokens: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     batch: Tensor | None  # int64 [B, S]: the slot of each token of the batch; None: the slots are the batch
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+        """The layout on another device, as for a batch that a data loader made."""
+        return ModalityLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -577,4 +591,4 @@ class Chameleon37mDense(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 38fce5e61d97786b65807c98c01e9d9aa1d0c19bfde700f37196d2c44662c85d
+# motc: sha256 a750468da1af87d8d2bdbfa84a898cb9bbc1fb101923644626a7497feabfd8ed

@@ -45,6 +45,16 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
+def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
+    """A tensor on another device, or a tuple of them; None stays None."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, tuple):
+        values = [moved(item, device, non_blocking) for item in value]
+        return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
+    return value
+
+
 class Permute(torch.autograd.Function):
     """Row i of the result is row `order[i]` of x, or zeros where that is -1; `inverse` goes the other way.
 
@@ -253,6 +263,10 @@ class ModalityLayout(NamedTuple):
     pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
     tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+        """The layout on another device, as for a batch that a data loader made."""
+        return ModalityLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -590,11 +604,10 @@ class EmojiMotFeedForward(nn.Module):
     def forward(self, x: Tensor, layout: ModalityLayout) -> Tensor:
         h = self.norm(x, layout.sorted_places)
         h_pieces = split(h, layout, (1, 1))
-        gate = merge(self.gate(h_pieces), layout, (1, 1))
-        up = merge(self.up(h_pieces), layout, (1, 1))
-        hidden = F.silu(gate) * up
-        hidden_pieces = split(hidden, layout, (1, 1))
-        out = merge(self.down(hidden_pieces), layout, (1, 1))
+        gate = self.gate(h_pieces)
+        up = self.up(h_pieces)
+        hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
+        out = merge(self.down(hidden), layout, (1, 1))
         x = x + out
         return x
 
@@ -750,4 +763,4 @@ class EmojiMot(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 fd5ca0fbac78ead8b715db3f37da730ae1c69a5527e88e902907052cdfbe9b4b
+# motc: sha256 e351bf1e8f45daa3074a3d779c14a3744d417a62b235e9b5252ad7cd0bc587de
