@@ -173,3 +173,15 @@ def test_towers_with_other_heads_are_refused_with_both_places(tmp_path: Path) ->
     assert diagnostic.code == "MOT053"
     assert str(diagnostic.span).endswith("heads.mot:8:45")
     assert [str(span).rpartition("heads.mot:")[2] for _, span in diagnostic.related] == ["6:23"]
+
+
+def test_a_mistake_in_two_kinds_of_layers_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "twice.mot"
+    path.write_text(
+        SPEC.replace(
+            "untie attention, ffn, norm", "tower other = image { ffn { hidden = 8 } }\n  untie attention in layer 0"
+        )
+    )
+    with pytest.raises(SpecError) as refused:
+        compile_ir(path)
+    assert [diagnostic.code for diagnostic in refused.value.diagnostics] == ["MOT046"]

@@ -68,7 +68,16 @@ model directed {
   untie attention, ffn, norm, head
 }
 """
-HARD = {"widths": WIDTHS, "unlike": UNLIKE, "ffn_only": FFN_ONLY, "directed": DIRECTED}
+UP_ONLY = """
+model up_only {
+  width = 32, layers = 2, vocab = 56
+  modality text, image, speech
+  attention { heads = 4, rope { pairing = interleaved }, mask { kind = prefix, prefix = image } }
+  ffn { hidden = 40 }
+  untie ffn.up, attention.v as {text, speech} {image}
+}
+"""
+HARD = {"widths": WIDTHS, "unlike": UNLIKE, "ffn_only": FFN_ONLY, "directed": DIRECTED, "up_only": UP_ONLY}
 GROUPED_CANNOT = {"widths": "its copies differ", "unlike": "its copies differ"}
 
 

@@ -213,7 +213,6 @@ def _layer(
     mask: Mask,
     builder: LeafBuilder,
 ) -> Layer | None:
-    before = len(builder.errors)
     leaf: dict[str, Leaf | None] = {
         path: builder.build(path, partition, operators[path])
         for path, partition in zip(LAYER_PATHS, partitions, strict=True)
@@ -222,7 +221,7 @@ def _layer(
     rope = spec.attention.rope
     q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
     norm, ffn_norm, ffn_up, down = (leaf[path] for path in ("attention.norm", "ffn.norm", "ffn.up", "ffn.down"))
-    if len(builder.errors) > before:
+    if builder.errors:  # of this layer, or of one that has the same mistake and was first
         return None
     assert q and k and v and out and norm and ffn_norm and ffn_up and down
     attention = Attention(

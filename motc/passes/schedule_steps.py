@@ -78,9 +78,11 @@ def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
         yield apply(f.norm, x)
         h = f.norm.path
     inner = [apply(leaf, h) for leaf in (f.gate, f.up) if leaf is not None]
-    yield from inner
-    yield step("ffn.activation", *(made.writes for made in inner), numbers=inner[-1].numbers)
-    yield apply(f.down, "ffn.activation")
+    activation = step("ffn.activation", *(made.writes for made in inner), numbers=inner[-1].numbers)
+    within = [*inner, activation, apply(f.down, activation.writes)]
+    if model.strategy == "sorted" and any(made.needs for made in inner):
+        within = [replace(made, needs="sorted") for made in within]  # in pieces, which stay apart until down
+    yield from within
     yield from _residual(layer, "ffn", x, f.down.path, f.norm, apply, width)
 
 
