@@ -8,7 +8,7 @@ SPEC := specs/emoji_mot.mot
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[test,demo,lint]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[test,demo,lint,bench]' -c constraints.txt
 	touch $@
 
 # diff exits with 2 where the two models differ, which these do.

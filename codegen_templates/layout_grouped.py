@@ -1,5 +1,7 @@
 """Where a batch's tokens lie, for grouped matrix products: sorted by modality, and no size read from the device."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +25,7 @@ class ModalityLayout(NamedTuple):
     tokens: Tensor  # int64 [B * S] or, if the stream is kept in slots, [B, S]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
         """The layout on another device, as for a batch that a data loader made."""
         return ModalityLayout(*moved(tuple(self), device, non_blocking))
 

@@ -1,5 +1,7 @@
 """Where a batch's tokens lie, for a model that keeps them in attention's order."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +33,7 @@ class ModalityLayout(NamedTuple):
     tokens: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     batch: Tensor | None  # int64 [B, S]: the slot of each token of the batch; None: the slots are the batch
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModalityLayout":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
         """The layout on another device, as for a batch that a data loader made."""
         return ModalityLayout(*moved(tuple(self), device, non_blocking))
 

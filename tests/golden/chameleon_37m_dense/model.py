@@ -591,4 +591,4 @@ class Chameleon37mDense(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 a750468da1af87d8d2bdbfa84a898cb9bbc1fb101923644626a7497feabfd8ed
+# motc: sha256 12ecd8e56d15fbd3c48716c9ec142e08a23a40f6b9f8ca2541c10d8c9bf32d27

@@ -763,4 +763,4 @@ class EmojiMot(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 e351bf1e8f45daa3074a3d779c14a3744d417a62b235e9b5252ad7cd0bc587de
+# motc: sha256 ec4b74c36416e6589ebfae85869e73b225a80aa67037c3abd2d36f1645b60ac3
