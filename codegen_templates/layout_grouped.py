@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.rows import Rows, compact_rows, fill_rows, invert, look_up
-from codegen_templates.sizes import mark_sizes, moved
+from codegen_templates.rows import Rows, compact_rows, fill_rows, invert, places_of
+from codegen_templates.sizes import mark_numbers, mark_sizes, moved
 
 
 class ModalityLayout(NamedTuple):
@@ -36,7 +36,7 @@ class ModalityLayout(NamedTuple):
             mark_sizes(x, "rows", "length")
         for x in (self.order, self.sorted_places):
             mark_sizes(x, "stream")
-        mark_sizes(self.tokens, *(("stream",) if self.tokens.ndim == 1 else ("rows", "length")))
+        mark_numbers(self.tokens)
         for y in (self.modality_ids, self.document_ids, self.batch):
             if y is not None:
                 mark_sizes(y, "batch", "sequence")
@@ -53,8 +53,7 @@ def grouped_layout(
     count = len(modalities)
     slots = compact_rows(modality_ids)
     rows = fill_rows(slots, modality_ids, document_ids, mask, document_ids is None and mask == {"kind": "causal"})
-    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(count)])
-    places = look_up(rank, rows.modality_ids, count)
+    places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     each = torch.arange(count, device=places.device)[:, None]
     ends = (places.flatten() <= each).sum(1).to(torch.int32)

@@ -18,6 +18,7 @@ from codegen_templates.rows import (
     invert,
     is_plain,
     look_up,
+    places_of,
     with_a_token,
 )
 from codegen_templates.sizes import mark_sizes, moved
@@ -51,11 +52,9 @@ def place_slots(
     rows: Rows, modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], identical: bool = False
 ) -> ModalityLayout:
     """The layout of rows; `identical` if their slots are known to be the batch."""
-    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
     tokens = torch.where(look_up(modality_ids.flatten(), rows.slots, -1) >= 0, rows.slots, -1)  # without a stand-in
     batch = None if identical else invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids)
-    places = look_up(rank, rows.modality_ids, len(modalities))
-    return ModalityLayout(modality_ids, document_ids, rows, places, tokens, batch)
+    return ModalityLayout(modality_ids, document_ids, rows, places_of(rows.modality_ids, modalities), tokens, batch)
 
 
 def document_layout(

@@ -7,8 +7,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.rows import Rows, check_ids, document_rows, fill_rows, invert, is_plain, look_up, with_a_token
-from codegen_templates.sizes import mark_sizes, moved
+from codegen_templates.rows import (
+    Rows,
+    check_ids,
+    document_rows,
+    fill_rows,
+    invert,
+    is_plain,
+    look_up,
+    places_of,
+    with_a_token,
+)
+from codegen_templates.sizes import mark_numbers, mark_sizes, moved
 
 
 class ModalityLayout(NamedTuple):
@@ -37,7 +47,7 @@ class ModalityLayout(NamedTuple):
         self.rows.mark_sizes()
         for x in (self.places, self.inverse):
             mark_sizes(x, "rows", "length")
-        mark_sizes(self.tokens, *(("stream",) if self.tokens.ndim == 1 else ("rows", "length")))
+        mark_numbers(self.tokens)
         for x in (self.order, self.sorted_places):
             mark_sizes(x, "stream")
         for x in self.pieces:
@@ -63,8 +73,7 @@ def sorted_layout(
     present = with_a_token(modality_ids)
     slots, apart = document_rows(present, document_ids)
     rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
-    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(count)])
-    places = look_up(rank, rows.modality_ids, count)
+    places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
     order = order[: sum(sizes)]

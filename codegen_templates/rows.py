@@ -30,6 +30,12 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
     return torch.where(index >= 0, values[index.clamp(min=0)], missing)
 
 
+def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
+    """The place of each modality in the order they are sorted in; their number where there is none."""
+    places = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    return look_up(places, modality_ids, len(modalities))
+
+
 def invert(order: Tensor, size: int) -> Tensor:
     """The inverse int64 [size] of an order int64 [n] that repeats nothing but -1; -1 where nothing leads."""
     inverse = order.new_full((size + 1,), -1)

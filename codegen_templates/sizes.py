@@ -27,6 +27,11 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
+def mark_numbers(x: Tensor) -> Tensor:
+    """x, one number for each token of the stream [N] or [R, L], its sizes told to vary."""
+    return mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
+
+
 def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
     """A tensor on another device, or a tuple of them; None stays None."""
     if isinstance(value, Tensor):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.rows import invert, look_up
-from codegen_templates.sizes import mark_sizes
+from codegen_templates.sizes import mark_numbers, mark_sizes
 
 
 class Targets(NamedTuple):
@@ -15,6 +15,11 @@ class Targets(NamedTuple):
     ids: Tensor  # int64, one for each place of the stream
     modality_ids: Tensor  # as `ids`: the target's modality
     counts: Tensor  # int64 [M]: how many targets each modality has
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        for x in (self.ids, self.modality_ids):
+            mark_numbers(x)
 
 
 def find_targets(
@@ -50,7 +55,7 @@ class TargetOrder(NamedTuple):
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         for x in (self.order, self.inverse, self.ids):
-            mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
+            mark_numbers(x)
         for x in self.pieces:
             mark_sizes(x, "piece")
 

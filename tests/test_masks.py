@@ -11,32 +11,18 @@ import torch
 from torch import Tensor
 
 from codegen_templates.visibility import visibility as template
+from motc.emit.model import mask_arguments
 from motc.ir.mask import Mask
 from motc.reference import ReferenceMask
 from motc.reference.visibility import visibility as reference
+from motc.validate.config import reference_mask
 
 NAMES = ("text", "image", "action")
 KINDS = ("causal", "full", "prefix", "blocks")
 
 
-def to_reference(mask: Mask) -> ReferenceMask:
-    return ReferenceMask(
-        kind=mask.kind,
-        prefix=mask.prefix,
-        bidirectional=mask.bidirectional,
-        blocks=mask.blocks,
-        sees=dict(mask.sees),
-    )
-
-
 def run_template(mask: Mask, names: tuple[str, ...], modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    def ids(group: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(names.index(name) for name in group)
-
-    said = dict(mask.sees)
-    sees = tuple(tuple(seen in said.get(name, names) for seen in names) for name in names) if said else ()
-    blocks = tuple(ids(block) for block in mask.blocks)
-    return template(modality_ids, document_ids, mask.kind, ids(mask.prefix), ids(mask.bidirectional), blocks, sees)
+    return template(modality_ids, document_ids, **mask_arguments(mask, names))
 
 
 def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -78,7 +64,7 @@ def random_rows(seed: int, count: int, rows: int = 4, length: int = 12) -> tuple
 
 def assert_same(mask: Mask, names: tuple[str, ...], modality_ids: Tensor, document_ids: Tensor | None) -> None:
     found = run_template(mask, names, modality_ids, document_ids)
-    expected = reference(to_reference(mask), names, modality_ids, document_ids)
+    expected = reference(reference_mask(mask), names, modality_ids, document_ids)
     alone = torch.eye(modality_ids.shape[1], dtype=torch.bool) & (modality_ids < 0)[:, :, None]
     assert found.dtype == torch.bool
     assert torch.equal(found, expected | alone), str(mask)

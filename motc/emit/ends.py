@@ -12,11 +12,10 @@ def embed_method(module: ModulePlan) -> str:
     if leaf.form == "single":
         result = "self.embedding(ids)"
     else:
-        resort = module.sorts and module.model.residual == "slots"
-        if resort:
+        if module.sorts_ends:
             text.assign("ids", "ids.flatten()[layout.order]")
         result = text.through(leaf, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
-        if resort:
+        if module.sorts_ends:
             result = f"to_slots({result}, layout)"
     stream = "list[Tensor]" if in_pieces else "Tensor"
     lines = [
@@ -33,33 +32,28 @@ def read_method(module: ModulePlan) -> str:
     own = module.model.vocab is None
     returned = "dict[str, Tensor]" if own else "Tensor"
     text = _normed(module)
-    head = _head(module)
-    if not own and head.form == "by_tower":
+    if not own and _head(module).form == "by_tower":
         text.assign("logits", _logits(module, text))
-        result = "to_batch(logits, layout)"
+        result = ["        return to_batch(logits, layout)"]
     else:
         text.assign("x", "to_batch(x, layout)")
-        if own:
-            result = (
-                "{" + ", ".join(f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities) + "}"
-            )
-        else:
-            result = _single_head(module, "x")
+        result = _own_logits(module) if own else [f"        return {_single_head(module, 'x')}"]
     lines = [
         f"    def read(self, x: {stream}, layout: ModalityLayout) -> {returned}:",
         '        """The stream to logits, in the order of the batch."""',
         *text.lines,
-        *_wrapped(result, own, module),
+        *result,
     ]
     return "\n".join(lines)
 
 
-def _wrapped(result: str, own: bool, module: ModulePlan) -> list[str]:
-    line = f"        return {result}"
-    if len(line) <= 120 or not own:
+def _own_logits(module: ModulePlan) -> list[str]:
+    """The lines that return every modality's logits, on one line where they fit."""
+    items = [f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities]
+    line = f"        return {{{', '.join(items)}}}"
+    if len(line) <= 120:
         return [line]
-    items = [f'            "{m.name}": {_own_head(module, m.name, "x")},' for m in module.model.modalities]
-    return ["        return {", *items, "        }"]
+    return ["        return {", *(f"            {item}," for item in items), "        }"]
 
 
 def score_method(module: ModulePlan) -> str:
@@ -119,9 +113,8 @@ def _normed(module: ModulePlan) -> Applied:
     if leaf is None:
         return text
     in_pieces = module.stream_in_pieces
-    is_sorted = module.model.residual == "sorted"
-    places = "layout.sorted_places" if is_sorted else "layout.places"
-    resort = module.sorts and not is_sorted and leaf.form == "by_tower"
+    places = "layout.sorted_places" if module.model.residual == "sorted" else "layout.places"
+    resort = module.sorts_ends and leaf.form == "by_tower"
     if resort:
         text.assign("x", "to_sorted(x, layout)")
     result = text.through(leaf, "x", places, reads_pieces=in_pieces, writes_pieces=in_pieces)
@@ -152,8 +145,7 @@ def _logits(module: ModulePlan, text: Applied) -> str:
     leaf = _head(module)
     if leaf.form == "single":
         return _single_head(module, "x")
-    resort = module.sorts and module.model.residual == "slots"
-    if resort:
+    if module.sorts_ends:
         text.assign("x", "to_sorted(x, layout)")
     if module.head is None:
         text.assign("pieces", "x" if module.stream_in_pieces else f"split(x, layout, {leaf.counts})")
@@ -163,4 +155,4 @@ def _logits(module: ModulePlan, text: Applied) -> str:
         result = f"merge([{products}], layout, {leaf.counts})"
     else:
         result = text.through(leaf, "x", "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
-    return f"to_slots({result}, layout)" if resort else result
+    return f"to_slots({result}, layout)" if module.sorts_ends else result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.emit.leaves import Applied, definition
-from motc.ir.model import GATED, FfnKind, Order, Step, is_sorted
+from motc.ir.model import GATED, FfnKind, Order, Step, base_name, is_sorted
 from motc.plan import LayerPlan, ModulePlan
 
 ACTIVATIONS: dict[FfnKind, str] = {
@@ -47,21 +47,21 @@ class Sublayer:
         self.module = module
         self.kind = kind
         self.text = Applied()
-        self.made_in: dict[str, Order] = {entry.removesuffix(" sorted"): "sorted" if is_sorted(entry) else "slots"}
+        self.made_in: dict[str, Order] = {base_name(entry): "sorted" if is_sorted(entry) else "slots"}
         for step in steps:
             self._step(step)
         self.result = self._variable(steps[-1].writes)
 
     def _variable(self, value: str) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""
-        base = value.removesuffix(" sorted")
+        base = base_name(value)
         name = base.rpartition(".")[2]
         short = NORM_VARIABLE[self.kind.layer.placement] if name == "norm" else VARIABLES[name]
         order: Order = "sorted" if is_sorted(value) else "slots"
         return short if self.made_in[base] == order else f"{short}_{order}"
 
     def _in_pieces(self, value: str) -> bool:
-        return value.removesuffix(" sorted") in self.kind.pieces
+        return base_name(value) in self.kind.pieces
 
     def _step(self, step: Step) -> None:
         if step.permutes:
@@ -70,7 +70,7 @@ class Sublayer:
             return
         reads = [self._variable(value) for value in step.reads]
         expression = self._expression(step, reads)
-        self.made_in[step.writes.removesuffix(" sorted")] = "sorted" if is_sorted(step.writes) else "slots"
+        self.made_in[base_name(step.writes)] = "sorted" if is_sorted(step.writes) else "slots"
         self.text.assign(self._variable(step.writes), expression)
 
     def _permuted(self, step: Step, source: str) -> str:

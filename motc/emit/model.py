@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from motc.emit.ends import embed_method, read_method, score_method
 from motc.emit.leaves import definition, names_tuple
+from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.plan import ModulePlan
 
@@ -80,31 +83,35 @@ REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the reference strategy is the plain meaning, for checking; build another to compile it")'''
 
 
-def mask_literal(model: Model) -> str:
-    """The mask as `visibility` takes it, modalities by their ids: as a dict literal."""
-    mask = model.segments[0].layer.attention.mask
-    names = tuple(modality.name for modality in model.modalities)
+def mask_arguments(mask: Mask, names: tuple[str, ...]) -> dict[str, Any]:
+    """A mask as `visibility` takes it, modalities by their ids; what is empty is left out."""
 
     def ids(group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(names.index(name) for name in group)
 
-    items = [f'"kind": "{mask.kind}"']
-    for key, group in (("prefix", mask.prefix), ("bidirectional", mask.bidirectional)):
-        if group:
-            items.append(f'"{key}": {ids(group)}')
-    if mask.blocks:
-        items.append(f'"blocks": {tuple(ids(block) for block in mask.blocks)}')
-    if mask.sees:
-        said = dict(mask.sees)
-        items.append(f'"sees": {tuple(tuple(seen in said.get(name, names) for seen in names) for name in names)}')
-    return "{" + ", ".join(items) + "}"
+    said = dict(mask.sees)
+    found = {
+        "kind": mask.kind,
+        "prefix": ids(mask.prefix),
+        "bidirectional": ids(mask.bidirectional),
+        "blocks": tuple(ids(block) for block in mask.blocks),
+        "sees": tuple(tuple(seen in said.get(name, names) for seen in names) for name in names) if said else (),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _mask_literal(model: Model) -> str:
+    mask, names = model.segments[0].layer.attention.mask, tuple(modality.name for modality in model.modalities)
+    arguments = mask_arguments(mask, names)
+    kind, rest = arguments.pop("kind"), "".join(f', "{key}": {value!r}' for key, value in arguments.items())
+    return f'{{"kind": "{kind}"{rest}}}'
 
 
 def _layout(module: ModulePlan) -> str:
-    arguments = f"modality_ids, document_ids, modalities={module.order}, mask={mask_literal(module.model)}"
+    arguments = f"modality_ids, document_ids, modalities={module.order}, mask={_mask_literal(module.model)}"
     if len(module.order) == 1:
         arguments = arguments.replace(f"={module.order}", f"=({module.order[0]},)")
-    if module.layout in ("sorted_layout", "grouped_layout"):
+    if module.sorts:
         arguments += f", stream_is_sorted={module.model.residual == 'sorted'}"
     call = f"        return {module.layout}({arguments})"
     if len(call) > 120:
@@ -131,7 +138,8 @@ def _hidden(module: ModulePlan) -> str:
         angles = [
             "        positions = layout.rows.positions",
             "        if position_ids is not None:",
-            "            positions = look_up(position_ids.expand_as(modality_ids).flatten(), layout.rows.slots, 0)",
+            "            flat = position_ids.expand_as(layout.modality_ids).flatten()",
+            "            positions = look_up(flat, layout.rows.slots, 0)",
             f"        cos, sin = rope_angles(positions, {attention.head_dim}, {attention.rope.theta!r}, {dtype})",
         ]
     mark_angles = (
@@ -146,11 +154,10 @@ def _hidden(module: ModulePlan) -> str:
         f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
         '        """The stream after the last layer."""',
         "        marks = bool(self.compiled) and not torch.compiler.is_compiling()",
-        "        modality_ids = layout.modality_ids",
         "        ids = look_up(input_ids.flatten(), layout.tokens, 0)",
         "        if marks:",
         "            layout.mark_sizes()",
-        f"            ids = mark_sizes(ids, {sizes})",
+        "            mark_numbers(ids)",
         f'        x = self.compiled.get("embed", {module.class_name}.embed)(self, ids, layout)',
         *angles,
         f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})",
@@ -163,8 +170,6 @@ def _hidden(module: ModulePlan) -> str:
         f"            x = layer(x, layout, mask{passed})",
         f"        return {marked} if marks else x",
     ]
-    if not attention.rope:
-        lines = [line for line in lines if line != "        modality_ids = layout.modality_ids"]
     return "\n".join(lines)
 
 
@@ -181,20 +186,7 @@ def _forward(module: ModulePlan) -> str:
 
 
 def _loss(module: ModulePlan) -> str:
-    sizes = '"stream"' if module.model.residual == "sorted" else '"rows", "length"'
-    if module.model.vocab is None and module.model.strategy == "sorted":
-        prepared = [
-            "        wanted = sort_targets(targets)",
-            "        if self.compiled and not torch.compiler.is_compiling():",
-            "            wanted.mark_sizes()",
-        ]
-    else:
-        prepared = [
-            "        wanted = targets",
-            "        if self.compiled and not torch.compiler.is_compiling():",
-            f"            mark_sizes(targets.ids, {sizes})",
-            f"            mark_sizes(targets.modality_ids, {sizes})",
-        ]
+    by_head = module.model.vocab is None and module.model.strategy == "sorted"
     lines = [
         "    def loss(",
         INPUTS,
@@ -204,7 +196,9 @@ def _loss(module: ModulePlan) -> str:
         "        hidden = self.hidden(input_ids, layout, position_ids)",
         "        documents, tokens = layout.document_ids, layout.tokens",
         "        targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))",
-        *prepared,
+        f"        wanted = {'sort_targets(targets)' if by_head else 'targets'}",
+        "        if self.compiled and not torch.compiler.is_compiling():",
+        "            wanted.mark_sizes()",
         f'        sums = self.compiled.get("score", {module.class_name}.score)(self, hidden, layout, wanted)',
         "        return mean_losses(sums, targets.counts, self.modalities)",
     ]

@@ -7,7 +7,8 @@ Equal consecutive layers are one `Segment`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from motc.ir.mask import Mask
@@ -170,6 +171,11 @@ def sorted_name(value: str) -> str:
     return value + SORTED
 
 
+def base_name(value: str) -> str:
+    """What a value is called in whichever order."""
+    return value.removesuffix(SORTED)
+
+
 def is_sorted(value: str) -> bool:
     """Whether a value of this name is in sorted order."""
     return value.endswith(SORTED)
@@ -235,6 +241,13 @@ class Model:
     @property
     def layers(self) -> int:
         return self.segments[-1].last + 1
+
+    def with_steps(self, steps: Callable[[Layer], tuple[Step, ...]]) -> Model:
+        """The same model, each layer having the steps that a function of it gives."""
+        segments = (
+            replace(segment, layer=replace(segment.layer, steps=steps(segment.layer))) for segment in self.segments
+        )
+        return replace(self, segments=tuple(segments))
 
     def ends(self) -> tuple[Leaf, ...]:
         """The leaves outside the layers: embedding, final norm, head (None where it is tied to the embedding)."""

@@ -29,11 +29,7 @@ def assign_orders(model: Model) -> Model:
         residual = "sorted"  # no one tensor holds vectors of several widths: the stream stays apart
     else:
         residual = min(ORDERS, key=lambda order: _permuted(model, order))
-    segments = tuple(
-        replace(segment, layer=replace(segment.layer, steps=_assigned(segment.layer, residual)))
-        for segment in model.segments
-    )
-    return replace(model, segments=segments, residual=residual)
+    return replace(model.with_steps(lambda layer: _assigned(layer, residual)), residual=residual)
 
 
 def _permuted(model: Model, residual: Order) -> int:

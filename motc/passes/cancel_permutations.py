@@ -8,18 +8,10 @@ after    attention.q sorted = attention.q(attention.norm sorted)
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from motc.ir.model import Model
 from motc.passes.permutations import cancel
 
 
 def cancel_permutations(model: Model) -> Model:
     """The same model with as few permutations as its steps' orders allow."""
-    return replace(
-        model,
-        segments=tuple(
-            replace(segment, layer=replace(segment.layer, steps=cancel(segment.layer.steps)))
-            for segment in model.segments
-        ),
-    )
+    return model.with_steps(lambda layer: cancel(layer.steps))

@@ -10,18 +10,10 @@ Every value is brought back to attention's slots: this is how a model that group
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from motc.ir.model import Model
 from motc.passes.permutations import place
 
 
 def place_permutations(model: Model) -> Model:
     """The same model, with a step for each permutation."""
-    return replace(
-        model,
-        segments=tuple(
-            replace(segment, layer=replace(segment.layer, steps=place(segment.layer.steps, model.residual)))
-            for segment in model.segments
-        ),
-    )
+    return model.with_steps(lambda layer: place(layer.steps, model.residual))

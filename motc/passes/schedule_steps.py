@@ -12,7 +12,7 @@ own. Where modalities are told apart by masks (`reference`, `blend`) nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from motc.ir.model import Block, Embedding, Layer, Leaf, Linear, Model, Norm, Order, Step
@@ -21,11 +21,7 @@ from motc.ir.model import Block, Embedding, Layer, Leaf, Linear, Model, Norm, Or
 def schedule_steps(model: Model) -> Model:
     """The same model with each layer's `steps`."""
     sorts = model.strategy in ("sorted", "grouped")
-    segments = tuple(
-        replace(segment, layer=replace(segment.layer, steps=tuple(_layer(segment.layer, model, sorts))))
-        for segment in model.segments
-    )
-    return replace(model, segments=segments)
+    return model.with_steps(lambda layer: tuple(_layer(layer, model, sorts)))
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
@@ -86,9 +82,10 @@ def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
     yield from _residual(layer, "ffn", x, f.down.path, f.norm, apply, width)
 
 
-def _residual(layer: Layer, part: str, x: str, branch: str, norm: Leaf, apply: object, width: int) -> Iterator[Step]:
+def _residual(
+    layer: Layer, part: str, x: str, branch: str, norm: Leaf, apply: Callable[[Leaf, str], Step], width: int
+) -> Iterator[Step]:
     """The end of a sublayer: its branch, normed where the placement says so, added to x."""
-    assert callable(apply)
     if layer.placement == "sublayer_output":
         yield apply(norm, branch)
         branch = norm.path

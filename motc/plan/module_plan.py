@@ -73,6 +73,11 @@ class ModulePlan:
         return any(leaf.form == "by_tower" for leaf in leaves)
 
     @property
+    def sorts_ends(self) -> bool:
+        """Whether what an end with copies reads must be sorted for it, the stream being kept in attention's rows."""
+        return self.sorts and self.model.residual == "slots"
+
+    @property
     def each(self) -> tuple[int, ...]:
         """The counts of pieces that are one modality each."""
         return (1,) * len(self.order)

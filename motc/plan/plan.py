@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Sequence
 
 from motc.ir.identity import semantic_hash
-from motc.ir.model import Layer, Leaf, Model, Segment
+from motc.ir.model import Layer, Leaf, Model, Segment, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
@@ -115,7 +115,7 @@ def _ffn_counts(layer: Layer, model: Model, in_pieces: bool) -> tuple[int, ...]:
 
 def _read_by(layer: Layer, leaf: Leaf) -> set[str]:
     """The operations that write what a leaf reads; `x` for what comes into the layer."""
-    return {value.removesuffix(" sorted") for step in layer.steps if step.op == leaf.path for value in step.reads}
+    return {base_name(value) for step in layer.steps if step.op == leaf.path for value in step.reads}
 
 
 def _suffix(kinds: Sequence[object], kind: object) -> str:

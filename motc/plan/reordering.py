@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.model import Layer, Linear, Model, Step
+from motc.ir.model import Layer, Linear, Model, Step, base_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def permutations(layer: Layer) -> tuple[Permutation, ...]:
 
 def _permutation(step: Step) -> Permutation:
     direction = "to sorted order" if step.op == "sort" else "to attention's rows"
-    value = step.reads[0].removesuffix(" sorted")
+    value = base_name(step.reads[0])
     return Permutation(direction=direction, value=value, numbers=step.numbers, forced_by=step.forced_by)
 
 

@@ -30,7 +30,17 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
     forms = {leaf.form for leaf in found}
     layout = layout_function(model, sorts)
     rows = {"sorted_layout": "document_rows", "grouped_layout": "compact_rows"}.get(layout) or ROWS[layout]
-    chosen = ["sizes", "permute", "visibility", "masks", "rows.Rows", "rows.look_up", "rows.invert", f"rows.{rows}"]
+    chosen = [
+        "sizes",
+        "permute",
+        "visibility",
+        "masks",
+        "rows.Rows",
+        "rows.look_up",
+        "rows.places_of",
+        "rows.invert",
+        f"rows.{rows}",
+    ]
     chosen += ["rows.fill_rows", "rows.document_positions"]
     if rows == "document_rows":
         chosen += ["rows.is_plain", "rows.with_a_token"]

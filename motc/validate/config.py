@@ -92,7 +92,7 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
         heads=attention.heads,
         kv_heads=attention.kv_heads,
         head_dim=attention.head_dim,
-        mask=_mask(attention.mask),
+        mask=reference_mask(attention.mask),
         rope_theta=attention.rope.theta if attention.rope else None,
         rope_pairing=attention.rope.pairing if attention.rope else "half",
         ffn_kinds=dict(zip(modalities, layer.ffn.kinds, strict=True)),
@@ -101,7 +101,8 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
     )
 
 
-def _mask(mask: Mask) -> ReferenceMask:
+def reference_mask(mask: Mask) -> ReferenceMask:
+    """A mask in the reference's words."""
     return ReferenceMask(
         kind=mask.kind,
         prefix=mask.prefix,

@@ -43,6 +43,11 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
+def mark_numbers(x: Tensor) -> Tensor:
+    """x, one number for each token of the stream [N] or [R, L], its sizes told to vary."""
+    return mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
+
+
 def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
     """A tensor on another device, or a tuple of them; None stays None."""
     if isinstance(value, Tensor):
@@ -169,6 +174,12 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
     return torch.where(index >= 0, values[index.clamp(min=0)], missing)
 
 
+def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
+    """The place of each modality in the order they are sorted in; their number where there is none."""
+    places = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    return look_up(places, modality_ids, len(modalities))
+
+
 def invert(order: Tensor, size: int) -> Tensor:
     """The inverse int64 [size] of an order int64 [n] that repeats nothing but -1; -1 where nothing leads."""
     inverse = order.new_full((size + 1,), -1)
@@ -288,11 +299,9 @@ def place_slots(
     rows: Rows, modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], identical: bool = False
 ) -> ModalityLayout:
     """The layout of rows; `identical` if their slots are known to be the batch."""
-    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
     tokens = torch.where(look_up(modality_ids.flatten(), rows.slots, -1) >= 0, rows.slots, -1)  # without a stand-in
     batch = None if identical else invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids)
-    places = look_up(rank, rows.modality_ids, len(modalities))
-    return ModalityLayout(modality_ids, document_ids, rows, places, tokens, batch)
+    return ModalityLayout(modality_ids, document_ids, rows, places_of(rows.modality_ids, modalities), tokens, batch)
 
 
 def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
@@ -335,6 +344,11 @@ class Targets(NamedTuple):
     ids: Tensor  # int64, one for each place of the stream
     modality_ids: Tensor  # as `ids`: the target's modality
     counts: Tensor  # int64 [M]: how many targets each modality has
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        for x in (self.ids, self.modality_ids):
+            mark_numbers(x)
 
 
 def find_targets(
@@ -520,15 +534,15 @@ class Chameleon37mDense(nn.Module):
     def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> Tensor:
         """The stream after the last layer."""
         marks = bool(self.compiled) and not torch.compiler.is_compiling()
-        modality_ids = layout.modality_ids
         ids = look_up(input_ids.flatten(), layout.tokens, 0)
         if marks:
             layout.mark_sizes()
-            ids = mark_sizes(ids, "rows", "length")
+            mark_numbers(ids)
         x = self.compiled.get("embed", Chameleon37mDense.embed)(self, ids, layout)
         positions = layout.rows.positions
         if position_ids is not None:
-            positions = look_up(position_ids.expand_as(modality_ids).flatten(), layout.rows.slots, 0)
+            flat = position_ids.expand_as(layout.modality_ids).flatten()
+            positions = look_up(flat, layout.rows.slots, 0)
         cos, sin = rope_angles(positions, 32, 10000.0, x.dtype)
         mask = None if layout.rows.mask is None else additive(layout.rows.mask, x.dtype)
         if marks:
@@ -585,10 +599,9 @@ class Chameleon37mDense(nn.Module):
         targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))
         wanted = targets
         if self.compiled and not torch.compiler.is_compiling():
-            mark_sizes(targets.ids, "rows", "length")
-            mark_sizes(targets.modality_ids, "rows", "length")
+            wanted.mark_sizes()
         sums = self.compiled.get("score", Chameleon37mDense.score)(self, hidden, layout, wanted)
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 12ecd8e56d15fbd3c48716c9ec142e08a23a40f6b9f8ca2541c10d8c9bf32d27
+# motc: sha256 ca8222eefa1107ce5eb2948cc8482bfaed2c0803e59ebc1dcf558f7e2c2db607

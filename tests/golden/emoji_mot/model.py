@@ -45,6 +45,11 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
+def mark_numbers(x: Tensor) -> Tensor:
+    """x, one number for each token of the stream [N] or [R, L], its sizes told to vary."""
+    return mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
+
+
 def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
     """A tensor on another device, or a tuple of them; None stays None."""
     if isinstance(value, Tensor):
@@ -171,6 +176,12 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
     return torch.where(index >= 0, values[index.clamp(min=0)], missing)
 
 
+def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
+    """The place of each modality in the order they are sorted in; their number where there is none."""
+    places = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    return look_up(places, modality_ids, len(modalities))
+
+
 def invert(order: Tensor, size: int) -> Tensor:
     """The inverse int64 [size] of an order int64 [n] that repeats nothing but -1; -1 where nothing leads."""
     inverse = order.new_full((size + 1,), -1)
@@ -273,7 +284,7 @@ class ModalityLayout(NamedTuple):
         self.rows.mark_sizes()
         for x in (self.places, self.inverse):
             mark_sizes(x, "rows", "length")
-        mark_sizes(self.tokens, *(("stream",) if self.tokens.ndim == 1 else ("rows", "length")))
+        mark_numbers(self.tokens)
         for x in (self.order, self.sorted_places):
             mark_sizes(x, "stream")
         for x in self.pieces:
@@ -299,8 +310,7 @@ def sorted_layout(
     present = with_a_token(modality_ids)
     slots, apart = document_rows(present, document_ids)
     rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
-    rank = modality_ids.new_tensor([modalities.index(modality) for modality in range(count)])
-    places = look_up(rank, rows.modality_ids, count)
+    places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
     order = order[: sum(sizes)]
@@ -388,6 +398,11 @@ class Targets(NamedTuple):
     modality_ids: Tensor  # as `ids`: the target's modality
     counts: Tensor  # int64 [M]: how many targets each modality has
 
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        for x in (self.ids, self.modality_ids):
+            mark_numbers(x)
+
 
 def find_targets(
     input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None, tokens: Tensor, count: int
@@ -422,7 +437,7 @@ class TargetOrder(NamedTuple):
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         for x in (self.order, self.inverse, self.ids):
-            mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
+            mark_numbers(x)
         for x in self.pieces:
             mark_sizes(x, "piece")
 
@@ -686,15 +701,15 @@ class EmojiMot(nn.Module):
     def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> Tensor:
         """The stream after the last layer."""
         marks = bool(self.compiled) and not torch.compiler.is_compiling()
-        modality_ids = layout.modality_ids
         ids = look_up(input_ids.flatten(), layout.tokens, 0)
         if marks:
             layout.mark_sizes()
-            ids = mark_sizes(ids, "stream")
+            mark_numbers(ids)
         x = self.compiled.get("embed", EmojiMot.embed)(self, ids, layout)
         positions = layout.rows.positions
         if position_ids is not None:
-            positions = look_up(position_ids.expand_as(modality_ids).flatten(), layout.rows.slots, 0)
+            flat = position_ids.expand_as(layout.modality_ids).flatten()
+            positions = look_up(flat, layout.rows.slots, 0)
         cos, sin = rope_angles(positions, 32, 10000.0, x.dtype)
         mask = None if layout.rows.mask is None else additive(layout.rows.mask, x.dtype)
         if marks:
@@ -763,4 +778,4 @@ class EmojiMot(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 ec4b74c36416e6589ebfae85869e73b225a80aa67037c3abd2d36f1645b60ac3
+# motc: sha256 8f93c01a8dc4922dc7fe4aab139c9d2acbe374287c047521096eea4aa9f5d49d
