@@ -13,13 +13,11 @@ from codegen_templates.rows import (
     batch_rows,
     check_ids,
     compact_rows,
-    document_rows,
     fill_rows,
     invert,
-    is_plain,
-    look_up,
     places_of,
-    with_a_token,
+    real_tokens,
+    rows_by_document,
 )
 from codegen_templates.sizes import mark_sizes, moved
 
@@ -52,7 +50,7 @@ def place_slots(
     rows: Rows, modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], identical: bool = False
 ) -> ModalityLayout:
     """The layout of rows; `identical` if their slots are known to be the batch."""
-    tokens = torch.where(look_up(modality_ids.flatten(), rows.slots, -1) >= 0, rows.slots, -1)  # without a stand-in
+    tokens = real_tokens(rows.slots, modality_ids)
     batch = None if identical else invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids)
     return ModalityLayout(modality_ids, document_ids, rows, places_of(rows.modality_ids, modalities), tokens, batch)
 
@@ -65,9 +63,7 @@ def document_layout(
     Reads sizes back from the device.
     """
     check_ids(modality_ids, len(modalities))
-    present = with_a_token(modality_ids)
-    slots, apart = document_rows(present, document_ids)
-    rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+    rows = rows_by_document(modality_ids, document_ids, mask)
     identical = document_ids is None and bool((modality_ids >= 0).all())
     return place_slots(rows, modality_ids, document_ids, modalities, identical)
 

@@ -7,17 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.rows import (
-    Rows,
-    check_ids,
-    document_rows,
-    fill_rows,
-    invert,
-    is_plain,
-    look_up,
-    places_of,
-    with_a_token,
-)
+from codegen_templates.rows import Rows, check_ids, invert, places_of, real_tokens, rows_by_document
 from codegen_templates.sizes import mark_numbers, mark_sizes, moved
 
 
@@ -70,22 +60,19 @@ def sorted_layout(
     """
     count = len(modalities)
     check_ids(modality_ids, count)
-    present = with_a_token(modality_ids)
-    slots, apart = document_rows(present, document_ids)
-    rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+    rows = rows_by_document(modality_ids, document_ids, mask)
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
     order = order[: sum(sizes)]
-    tokens = slots.flatten()[order] if stream_is_sorted else slots
-    tokens = torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)  # without the stand-in
+    tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
     return ModalityLayout(
         modality_ids=modality_ids,
         document_ids=document_ids,
         rows=rows,
         places=places,
         order=order,
-        inverse=invert(order, slots.numel()).view_as(slots),
+        inverse=invert(order, places.numel()).view_as(places),
         sorted_places=places.flatten()[order],
         pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
         tokens=tokens,

@@ -69,6 +69,18 @@ def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Te
     return slots, True
 
 
+def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any]) -> Rows:
+    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    return fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+
+
+def real_tokens(tokens: Tensor, modality_ids: Tensor) -> Tensor:
+    """Tokens of the flattened batch, -1 where one is a stand-in for padding."""
+    return torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)
+
+
 def compact_rows(modality_ids: Tensor) -> Tensor:
     """Slots [B, S] with padding moved to each row's end; reads nothing back from the device."""
     batch, sequence = modality_ids.shape

@@ -43,7 +43,9 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
     ]
     chosen += ["rows.fill_rows", "rows.document_positions"]
     if rows == "document_rows":
-        chosen += ["rows.is_plain", "rows.with_a_token"]
+        chosen += ["rows.is_plain", "rows.with_a_token", "rows.rows_by_document"]
+    if layout != "grouped_layout":
+        chosen.append("rows.real_tokens")
     if layout in CHECKED:
         chosen.append("rows.check_ids")
     if sorts:

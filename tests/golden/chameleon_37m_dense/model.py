@@ -250,6 +250,18 @@ def with_a_token(modality_ids: Tensor) -> Tensor:
     return stand_in
 
 
+def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any]) -> Rows:
+    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    return fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+
+
+def real_tokens(tokens: Tensor, modality_ids: Tensor) -> Tensor:
+    """Tokens of the flattened batch, -1 where one is a stand-in for padding."""
+    return torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)
+
+
 def check_ids(modality_ids: Tensor, count: int) -> None:
     """Raise ValueError for modality ids that are none."""
     if modality_ids.numel() and not -1 <= int(modality_ids.min()) <= int(modality_ids.max()) < count:
@@ -288,9 +300,7 @@ def document_layout(
     Reads sizes back from the device.
     """
     check_ids(modality_ids, len(modalities))
-    present = with_a_token(modality_ids)
-    slots, apart = document_rows(present, document_ids)
-    rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+    rows = rows_by_document(modality_ids, document_ids, mask)
     identical = document_ids is None and bool((modality_ids >= 0).all())
     return place_slots(rows, modality_ids, document_ids, modalities, identical)
 
@@ -299,7 +309,7 @@ def place_slots(
     rows: Rows, modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], identical: bool = False
 ) -> ModalityLayout:
     """The layout of rows; `identical` if their slots are known to be the batch."""
-    tokens = torch.where(look_up(modality_ids.flatten(), rows.slots, -1) >= 0, rows.slots, -1)  # without a stand-in
+    tokens = real_tokens(rows.slots, modality_ids)
     batch = None if identical else invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids)
     return ModalityLayout(modality_ids, document_ids, rows, places_of(rows.modality_ids, modalities), tokens, batch)
 
@@ -604,4 +614,4 @@ class Chameleon37mDense(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 ca8222eefa1107ce5eb2948cc8482bfaed2c0803e59ebc1dcf558f7e2c2db607
+# motc: sha256 9467ac0bffa09f539576d13c2d11a93f8b152e85ef7c8cda6cea9dc8766fc724

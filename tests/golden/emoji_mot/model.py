@@ -252,6 +252,18 @@ def with_a_token(modality_ids: Tensor) -> Tensor:
     return stand_in
 
 
+def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any]) -> Rows:
+    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    return fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+
+
+def real_tokens(tokens: Tensor, modality_ids: Tensor) -> Tensor:
+    """Tokens of the flattened batch, -1 where one is a stand-in for padding."""
+    return torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)
+
+
 def check_ids(modality_ids: Tensor, count: int) -> None:
     """Raise ValueError for modality ids that are none."""
     if modality_ids.numel() and not -1 <= int(modality_ids.min()) <= int(modality_ids.max()) < count:
@@ -307,22 +319,19 @@ def sorted_layout(
     """
     count = len(modalities)
     check_ids(modality_ids, count)
-    present = with_a_token(modality_ids)
-    slots, apart = document_rows(present, document_ids)
-    rows = fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
+    rows = rows_by_document(modality_ids, document_ids, mask)
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
     order = order[: sum(sizes)]
-    tokens = slots.flatten()[order] if stream_is_sorted else slots
-    tokens = torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)  # without the stand-in
+    tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
     return ModalityLayout(
         modality_ids=modality_ids,
         document_ids=document_ids,
         rows=rows,
         places=places,
         order=order,
-        inverse=invert(order, slots.numel()).view_as(slots),
+        inverse=invert(order, places.numel()).view_as(places),
         sorted_places=places.flatten()[order],
         pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
         tokens=tokens,
@@ -778,4 +787,4 @@ class EmojiMot(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 8f93c01a8dc4922dc7fe4aab139c9d2acbe374287c047521096eea4aa9f5d49d
+# motc: sha256 c2e43a6c6b8839f4691df0aad70a7216b99c8cae208d15fc9da4eeaf0b6a2800
