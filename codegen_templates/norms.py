@@ -1,6 +1,7 @@
 """Norms over the last dimension; statistics in float32 or wider, cast back before the result is scaled."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ class RMSNorm(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
+    def scale(self, y: Tensor) -> Tensor:
+        return self.weight * y
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * self.normalise(x)
+        return self.scale(self.normalise(x))
 
 
 class LayerNorm(nn.Module):
@@ -37,8 +41,11 @@ class LayerNorm(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return nn.functional.layer_norm(wide, wide.shape[-1:], eps=self.eps).to(x.dtype)
 
+    def scale(self, y: Tensor) -> Tensor:
+        return self.weight * y + self.bias
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * self.normalise(x) + self.bias
+        return self.scale(self.normalise(x))
 
 
 class NormByTower(nn.ModuleDict):
@@ -52,15 +59,15 @@ class NormByTower(nn.ModuleDict):
         self.route = route
         self.ends = ends
 
-    def of(self, parameter: str, places: Tensor) -> Tensor:
-        """Each token's weight or bias; `places` is that of its modality in the order modalities are sorted in."""
-        chosen: Tensor = getattr(self[self.route[0]], parameter)
-        for end, name in zip(self.ends, self.route[1:], strict=False):
-            chosen = torch.where(places >= end, getattr(self[name], parameter), chosen)
+    def choose(self, places: Tensor, copies: Iterable[Tensor]) -> Tensor:
+        """Each token's of what the copies in `route` made; `places` is that of its modality in the sorted order."""
+        chosen, *others = copies
+        for end, other in zip(self.ends, others, strict=False):
+            chosen = torch.where(places >= end, other, chosen)
         return chosen
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        first = self[self.route[0]]
         places = places.view(*places.shape, *(1 for _ in x.shape[places.ndim :]))
-        y: Tensor = self.of("weight", places) * first.normalise(x)  # type: ignore[operator]
-        return y if getattr(first, "bias", None) is None else y + self.of("bias", places)
+        copies: list[Any] = [self[name] for name in self.route]
+        y = copies[0].normalise(x)
+        return self.choose(places, (copy.scale(y) for copy in copies))

@@ -35,6 +35,7 @@ def emit(module: ModulePlan, version: str) -> str:
     body = list(dict.fromkeys(body))  # kinds of layers may share their attention or their feed-forward
     body.append(model_class(module))
     code = "\n\n\n".join(body)
+    abstract = [name for name in ("Callable", "Iterable", "Mapping") if f"{name}[" in code]
     header = [
         f'"""{model.name}, a multi-modal transformer in plain PyTorch.',
         "",
@@ -49,12 +50,13 @@ def emit(module: ModulePlan, version: str) -> str:
         "from __future__ import annotations",
         "",
         "import hashlib",
-        *(("from collections.abc import Mapping",) if "Mapping[" in code else ()),
+        *((f"from collections.abc import {', '.join(abstract)}",) if abstract else ()),
         "from typing import Any, NamedTuple",
         "",
         "import torch",
         "from torch import Tensor, nn",
         "from torch.nn import functional as F",
+        *(("from torch.utils.checkpoint import checkpoint",) if "checkpoint(" in code else ()),
         "",
         *(FUSE_MORE if model.strategy != "reference" else ()),
         "",

@@ -65,8 +65,9 @@ class Sublayer:
 
     def _step(self, step: Step) -> None:
         if step.permutes:
-            (source,) = (self._variable(value) for value in step.reads)
-            self.text.assign(self._variable(step.writes), self._permuted(step, source))
+            if not (self.kind.resorts and base_name(step.writes) == "attention.mix"):
+                (source,) = (self._variable(value) for value in step.reads)
+                self.text.assign(self._variable(step.writes), self._permuted(step, source))
             return
         reads = [self._variable(value) for value in step.reads]
         expression = self._expression(step, reads)
@@ -101,6 +102,9 @@ class Sublayer:
         a = self.kind.layer.attention
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
+        if step.op == "attention.out" and self.kind.resorts:
+            made = f"recomputed(self.project, {self._variable(base_name(step.reads[0]))}, layout)"
+            return made if writes else f"merge({made}, layout, {plan.counts})"
         made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
         heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
         return made if heads is None else f"{made}.unflatten(-1, ({heads}, {a.head_dim}))"
@@ -154,8 +158,20 @@ def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
         f"    def forward(self, x: {stream}, layout: ModalityLayout, mask: Tensor | None{angles}) -> {stream}:",
         *text.text.lines,
         f"        return {text.result}",
+        *(_project(kind) if kind.resorts else ()),
     ]
     return "\n".join(lines)
+
+
+def _project(kind: LayerPlan) -> list[str]:
+    """The method that sorts what attention made and projects it."""
+    counts = kind.leaves["attention.out"].counts
+    return [
+        "",
+        "    def project(self, mixed: Tensor, layout: ModalityLayout) -> list[Tensor]:",
+        '        """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""',
+        f"        return self.out(split(to_sorted(mixed, layout), layout, {counts}))",
+    ]
 
 
 def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:

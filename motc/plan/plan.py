@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Sequence
 
 from motc.ir.identity import semantic_hash
-from motc.ir.model import Layer, Leaf, Model, Segment, base_name
+from motc.ir.model import Layer, Leaf, Model, Segment, Step, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
@@ -51,7 +51,11 @@ def plan(model: Model) -> ModulePlan:
         sorts=sorts,
         layout=layout_function(model, sorts),
         templates=templates(
-            model, kinds, [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()], sorts
+            model,
+            kinds,
+            [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()],
+            sorts,
+            resorts=any(kind.resorts for kind in layer_plans),
         ),
     )
 
@@ -69,15 +73,15 @@ def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str,
     pieces = _pieces(layer, model, in_pieces)
     each = (1,) * len(model.order)
     within = _ffn_counts(layer, model, in_pieces)
+    leaves = {leaf.path: leaf_plan(leaf, model, _counts(leaf, layer, pieces, each, within)) for leaf in layer.leaves()}
     return LayerPlan(
         attention_class=f"{class_name}Attention{_suffix(attentions, layer.attention)}",
         ffn_class=f"{class_name}FeedForward{_suffix(ffns, layer.ffn)}",
         layer_class=f"{class_name}Layer{_suffix(kinds, layer)}",
         where=where,
         layer=layer,
-        leaves={
-            leaf.path: leaf_plan(leaf, model, _counts(leaf, layer, pieces, each, within)) for leaf in layer.leaves()
-        },
+        leaves=leaves,
+        resorts=leaves["attention.out"].form == "by_tower" and any(_sorts_mixed(step) for step in layer.steps),
         pieces=pieces,
         ffn_counts=within,
     )
@@ -111,6 +115,10 @@ def _ffn_counts(layer: Layer, model: Model, in_pieces: bool) -> tuple[int, ...]:
     """How many modalities each piece within a feed-forward holds: as many as all its groups serve together."""
     counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in (*_inner(layer), layer.ffn.down)}
     return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()
+
+
+def _sorts_mixed(step: Step) -> bool:
+    return step.op == "sort" and base_name(step.reads[0]) == "attention.mix"
 
 
 def _read_by(layer: Layer, leaf: Leaf) -> set[str]:

@@ -24,7 +24,9 @@ def layout_function(model: Model, sorts: bool) -> str:
     return PLAIN_LAYOUTS[model.strategy]
 
 
-def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sorts: bool) -> tuple[str, ...]:
+def templates(
+    model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sorts: bool, resorts: bool
+) -> tuple[str, ...]:
     """Files of `codegen_templates/`, or definitions in them, in the order they are copied."""
     found = list(leaves)
     forms = {leaf.form for leaf in found}
@@ -69,6 +71,8 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
     rope = kinds[0].attention.rope
     if rope:
         chosen += ["rope.rope_angles", "rope.rotate_half" if rope.pairing == "half" else "rope.rotate_interleaved"]
+    if resorts:
+        chosen.append("recompute")
     if "by_tower" in forms:
         chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
     if len({modality.width for modality in model.modalities}) > 1:

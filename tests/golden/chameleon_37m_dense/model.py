@@ -393,8 +393,11 @@ class RMSNorm(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
+    def scale(self, y: Tensor) -> Tensor:
+        return self.weight * y
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * self.normalise(x)
+        return self.scale(self.normalise(x))
 
 
 def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -614,4 +617,4 @@ class Chameleon37mDense(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 9467ac0bffa09f539576d13c2d11a93f8b152e85ef7c8cda6cea9dc8766fc724
+# motc: sha256 a1b3fd2c1eed14546d82a20a15369540a1ff904192a684783eb07de88bccd4ad

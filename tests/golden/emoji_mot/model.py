@@ -11,12 +11,13 @@ Tokens are sorted by modality, so that a tower works on a slice; attention has t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 # Inductor writes intermediates to memory sooner than pays here; with more reads and operations to a kernel the
 # permutations go into the norms and rotary positions that follow them.
@@ -475,8 +476,11 @@ class RMSNorm(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
+    def scale(self, y: Tensor) -> Tensor:
+        return self.weight * y
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * self.normalise(x)
+        return self.scale(self.normalise(x))
 
 
 class NormByTower(nn.ModuleDict):
@@ -490,18 +494,18 @@ class NormByTower(nn.ModuleDict):
         self.route = route
         self.ends = ends
 
-    def of(self, parameter: str, places: Tensor) -> Tensor:
-        """Each token's weight or bias; `places` is that of its modality in the order modalities are sorted in."""
-        chosen: Tensor = getattr(self[self.route[0]], parameter)
-        for end, name in zip(self.ends, self.route[1:], strict=False):
-            chosen = torch.where(places >= end, getattr(self[name], parameter), chosen)
+    def choose(self, places: Tensor, copies: Iterable[Tensor]) -> Tensor:
+        """Each token's of what the copies in `route` made; `places` is that of its modality in the sorted order."""
+        chosen, *others = copies
+        for end, other in zip(self.ends, others, strict=False):
+            chosen = torch.where(places >= end, other, chosen)
         return chosen
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        first = self[self.route[0]]
         places = places.view(*places.shape, *(1 for _ in x.shape[places.ndim :]))
-        y: Tensor = self.of("weight", places) * first.normalise(x)  # type: ignore[operator]
-        return y if getattr(first, "bias", None) is None else y + self.of("bias", places)
+        copies: list[Any] = [self[name] for name in self.route]
+        y = copies[0].normalise(x)
+        return self.choose(places, (copy.scale(y) for copy in copies))
 
 
 def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -515,6 +519,19 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (i, i + head_dim / 2) of x [B, S, heads, head_dim]."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def recomputed(
+    function: Callable[[Tensor, ModalityLayout], list[Tensor]], x: Tensor, layout: ModalityLayout
+) -> list[Tensor]:
+    """function(x, layout). In a compiled model what it makes on its way to a product is made again in the backward.
+
+    Only what the backward reads is made again, so no product is. Eager, where all of it would be, everything is kept.
+    """
+    if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+        made: list[Tensor] = checkpoint(function, x, layout, use_reentrant=False)
+        return made
+    return function(x, layout)
 
 
 class ByTower(nn.ModuleDict):
@@ -604,11 +621,13 @@ class EmojiMotAttention(nn.Module):
             q.transpose(1, 2), k.transpose(1, 2), v_slots.transpose(1, 2), attn_mask=mask, is_causal=mask is None
         )
         mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
-        mixed_sorted = to_sorted(mixed, layout)
-        mixed_sorted_pieces = split(mixed_sorted, layout, (1, 1))
-        out = merge(self.out(mixed_sorted_pieces), layout, (1, 1))
+        out = merge(recomputed(self.project, mixed, layout), layout, (1, 1))
         x = x + out
         return x
+
+    def project(self, mixed: Tensor, layout: ModalityLayout) -> list[Tensor]:
+        """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
+        return self.out(split(to_sorted(mixed, layout), layout, (1, 1)))
 
 
 class EmojiMotFeedForward(nn.Module):
@@ -787,4 +806,4 @@ class EmojiMot(nn.Module):
         return mean_losses(sums, targets.counts, self.modalities)
 
 
-# motc: sha256 c2e43a6c6b8839f4691df0aad70a7216b99c8cae208d15fc9da4eeaf0b6a2800
+# motc: sha256 fd5a5a19873aec98194c970f4d7f200879642058254e2f6d63b2fe8c0d3161b3

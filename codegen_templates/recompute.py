@@ -1,0 +1,22 @@
+"""What is cheaper to make again in the backward than to keep."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from codegen_templates.layout_sorted import ModalityLayout
+
+
+def recomputed(
+    function: Callable[[Tensor, ModalityLayout], list[Tensor]], x: Tensor, layout: ModalityLayout
+) -> list[Tensor]:
+    """function(x, layout). In a compiled model what it makes on its way to a product is made again in the backward.
+
+    Only what the backward reads is made again, so no product is. Eager, where all of it would be, everything is kept.
+    """
+    if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+        made: list[Tensor] = checkpoint(function, x, layout, use_reentrant=False)
+        return made
+    return function(x, layout)
