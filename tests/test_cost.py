@@ -5,13 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from motc.cost import attention_flops, cost, flops_per_token, kv_cache_bytes_per_token, memory, total_parameters
+from motc.cost.flops import head_flops
+from motc.driver import check_spec, stages
+from motc.loading import instantiate
+from motc.validate.batches import with_ids
+from motc.validate.reduce import reduce
 from tests.handmade import LAYER, Recipe, Tower, untied
 
 WIDTH, HIDDEN, VOCAB, LAYERS = 64, 96, 512, 4
@@ -21,6 +28,8 @@ FFN = 3 * WIDTH * HIDDEN
 A_LAYER = ATTENTION + FFN + 2 * WIDTH
 ENDS = 2 * VOCAB * WIDTH + WIDTH
 EACH = (("text",), ("image",))
+
+SPECS = sorted((Path(__file__).resolve().parent.parent / "specs").rglob("*.mot"))
 
 DENSE = Recipe()
 MOT = replace(DENSE, runs=((LAYERS, untied(LAYER, *EACH)),), ends={"final_norm": EACH})
@@ -98,6 +107,27 @@ def test_flops_are_what_torch_counts() -> None:
         F.linear(tokens, weight(VOCAB, WIDTH))
     model = DENSE.model()
     assert counter.get_total_flops() == length * flops_per_token(model, "text") + attention_flops(model, length)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
+    *_, (_, model) = stages(reduce(check_spec(path)))
+    rows, length, last = 2, 40, len(model.modalities) - 1
+    modality_ids = (torch.arange(rows * length) % 7).clamp(max=last).view(rows, length)  # more of the last than others
+    batch = with_ids(model, modality_ids, torch.Generator().manual_seed(0))
+    network = instantiate(model)
+    names = [modality.name for modality in model.modalities]
+    expected = sum(flops_per_token(model, names[token]) for token in modality_ids.flatten().tolist())
+    expected += rows * attention_flops(model, length)
+    # Own vocabularies: forward gives every head's logits for every token, loss only those of the targets' heads, and
+    # a row's first token is no target.
+    own = model.vocab is None
+    if own:
+        expected -= sum(head_flops(model, names[token]) for token in modality_ids[:, 0].tolist())
+    # The plain kernel is two products, which the counter knows; it does not know the CPU's fused one.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        (network.loss if own else network)(batch.input_ids, batch.modality_ids)
+    assert counter.get_total_flops() == expected
 
 
 def test_bytes_of_training_and_of_the_cache() -> None:

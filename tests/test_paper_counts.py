@@ -111,3 +111,46 @@ def test_the_derived_twin_is_the_dense_spec(setting: str, size: str, ways: int) 
 def test_a_token_costs_what_it_costs_in_the_twin(setting: str, size: str, ways: int) -> None:
     sparse, dense = (compile_ir(PAPER / f"{setting}_{size}_{kind}.mot") for kind in ("mot", "dense"))
     assert cost(sparse).flops_per_token == cost(dense).flops_per_token
+
+
+def test_each_step_of_the_component_ablation_adds_what_it_unties() -> None:
+    row = SIZES["880m"]
+    ffn, projection = 3 * row.width * row.hidden, row.width * row.width
+    extra = 2 * row.layers  # two more copies in each layer, for three modalities
+    steps = {
+        "dense": expected(row, 1),
+        "ffn_only": expected(row, 1) + extra * ffn,
+        "ffn_qkv": expected(row, 1) + extra * (ffn + 3 * projection),
+        "mot": expected(row, 1) + extra * (ffn + 4 * projection + 2 * row.width) + 2 * row.width,
+    }
+    models = {name: compile_ir(PAPER / f"chameleon_speech_880m_{name}.mot") for name in steps}
+    assert {name: total_parameters(model) for name, model in models.items()} == steps
+    dense = cost(models["dense"])
+    for model in models.values():
+        assert set(cost(model).active.values()) == {expected(row, 1)}
+        assert cost(model).flops_per_token == dense.flops_per_token
+
+
+@pytest.mark.parametrize("alone", ["text", "image", "speech"])
+def test_leave_one_out_has_two_towers(alone: str) -> None:
+    row = SIZES["443m"]
+    model = compile_ir(PAPER / f"chameleon_speech_443m_{alone}_alone.mot")
+    found = cost(model)
+    assert found.parameters == expected(row, 2)
+    assert set(found.active.values()) == {expected(row, 1)}
+    others = tuple(name for name in ("text", "image", "speech") if name != alone)
+    assert model.final_norm is not None
+    for leaf in (*model.segments[0].layer.leaves(), model.final_norm):
+        assert set(leaf.partition()) == {(alone,), others}, leaf.path
+
+
+ABLATIONS = [f"chameleon_speech_880m_{step}" for step in ("ffn_only", "ffn_qkv")]
+ABLATIONS += [f"chameleon_speech_443m_{modality}_alone" for modality in ("text", "image", "speech")]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_has_its_file_s_name_and_the_dense_spec_as_twin(name: str) -> None:
+    size = name.split("_")[2]
+    assert compile_ir(PAPER / f"{name}.mot").name == name
+    dense = compile_ir(PAPER / f"chameleon_speech_{size}_dense.mot")
+    assert semantic_hash(compile_ir(PAPER / f"{name}.mot", dense=True)) == semantic_hash(dense)

@@ -1,7 +1,7 @@
 """Floating-point operations of the forward.
 
 A matrix product of `in` by `out` costs a token 2 * in * out. Biases, norms, activations, residuals, embedding look-ups,
-rotary positions and the softmax are not counted, nor are they by torch.utils.flop_counter.
+rotary positions, sorting and the softmax are not counted, nor are they by torch.utils.flop_counter.
 """
 
 from __future__ import annotations
