@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.model import Layer, Linear, Model, Step, base_name
+from motc.ir.model import Experts, Layer, Linear, Model, Step, base_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def _permutation(step: Step) -> Permutation:
 
 def _products(layer: Layer, order: tuple[str, ...] | None) -> int:
     """Matrix products with weights: one for each copy or, in an order, for each run of tokens a copy serves."""
-    linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear)]
+    linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear | Experts)]
     if order is None:
         return sum(len(leaf.blocks) for leaf in linear)
     return sum(sum(block is not None for block, _ in leaf.runs(order)) for leaf in linear)
