@@ -26,20 +26,22 @@ class Permutation:
     forced_by: tuple[str, ...]
 
 
-def naive_moves(layer: Layer) -> Moves:
+def naive_moves(layer: Layer, model: Model) -> Moves:
     """By boolean masks around each operation that has copies, as in the paper's Algorithm 1.
 
     Every copy gathers its tokens and scatters its results.
     """
     copies = [len(leaf.blocks) for leaf in layer.leaves() if len(leaf.blocks) > 1]
-    return Moves(gathers=sum(copies), scatters=sum(copies), products=_products(layer, None))
+    gathers, scatters = _routing(layer, model)
+    return Moves(gathers=sum(copies) + gathers, scatters=sum(copies) + scatters, products=_products(layer, None))
 
 
 def planned_moves(layer: Layer, model: Model) -> Moves:
     """By the layer's steps, after all passes."""
+    gathers, scatters = _routing(layer, model)
     return Moves(
-        gathers=sum(step.permutes for step in layer.steps),
-        scatters=0,
+        gathers=sum(step.permutes for step in layer.steps) + gathers,
+        scatters=scatters,
         products=_products(layer, model.order),
     )
 
@@ -53,6 +55,18 @@ def _permutation(step: Step) -> Permutation:
     direction = "to sorted order" if step.op == "sort" else "to attention's rows"
     value = base_name(step.reads[0])
     return Permutation(direction=direction, value=value, numbers=step.numbers, forced_by=step.forced_by)
+
+
+def _routing(layer: Layer, model: Model) -> tuple[int, int]:
+    """The gathers and scatters of experts: their tokens are gathered for each router, and so are results by top-k; by
+    expert choice, where a token is in any number of pairs, results are added by a scatter.
+    """
+    gathers = scatters = 0
+    for block in layer.ffn.router.blocks if layer.ffn.router else ():
+        scattered = model.moe[block.modalities[0]].routing == "expert_choice"
+        gathers += 1 if scattered else 2
+        scatters += scattered
+    return gathers, scatters
 
 
 def _products(layer: Layer, order: tuple[str, ...] | None) -> int:
