@@ -52,7 +52,9 @@ class Routing(NamedTuple):
     """Which tokens go to which expert. m is the number of pairs of a token and an expert, in the order of experts."""
 
     probabilities: Tensor  # [n, E] in float32 or wider: what the router thinks of each token and expert
-    order: Tensor  # int64 [m]: by expert choice each pair's token; by top-k its place among pairs in the order of tokens
+    order: (
+        Tensor  # int64 [m]: by expert choice each pair's token; by top-k its place among pairs in the order of tokens
+    )
     inverse: Tensor | None  # int64 [m]: the other way; by expert choice None, a token being in any number of pairs
     weights: Tensor  # [m], by top-k [n, k]: each pair's share of its token's result
     ends: Tensor | None  # int32 [E]: where each expert's pairs end; None: each has as many

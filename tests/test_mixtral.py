@@ -144,5 +144,7 @@ def test_the_load_balancing_loss_and_its_gradient(tmp_path: Path) -> None:
     gradient = theirs.model.layers[0].mlp.gate.weight.grad
     assert gradient.abs().max() > 1e-4
     torch.testing.assert_close(ours.layers[0].ffn.router.weight.grad, gradient, rtol=1e-6, atol=1e-9)
-    counted = sum(found.by_modality[name] * int((modality_ids[:, 1:] == i).sum()) for i, name in enumerate(ours.modalities))
+    counted = sum(
+        found.by_modality[name] * int((modality_ids[:, 1:] == i).sum()) for i, name in enumerate(ours.modalities)
+    )
     torch.testing.assert_close(found.total, counted / 20 + found.balance)

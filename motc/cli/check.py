@@ -34,8 +34,7 @@ def run(
             if not json:
                 typer.echo(f"{spec}: ok")
     if json:
-        told = {"diagnostics": found, "warnings": warned}
-        print_json({"ok": not found, **{key: [diagnostic_json(each) for each in told[key]] for key in told}})
+        print_json({"ok": not found, "diagnostics": [diagnostic_json(each) for each in (*warned, *found)]})
     elif found or warned:
         report([*warned, *found])
     if found:

@@ -89,9 +89,7 @@ class Sublayer:
                     return f"add({', '.join(reads)})"
                 return " + ".join(reads)
             case "mixture":
-                return mixture(
-                    self.module, self.kind, self.text, reads[0], in_pieces=self._in_pieces(step.writes)
-                )
+                return mixture(self.module, self.kind, self.text, reads[0], in_pieces=self._in_pieces(step.writes))
             case "activation":
                 return self._activation(step, reads)
             case _:
@@ -187,7 +185,9 @@ def _ffn_docstring(kind: LayerPlan, kinds: list[FfnKind]) -> list[str]:
     if not kind.layer.ffn.moe:
         return [f'{start} Token by token."""']
     mixtures = "; ".join(dict.fromkeys(str(moe) for moe in kind.layer.ffn.moe if moe))
-    more = ["", "    Also gives the load-balancing loss of its routers, weighted."] if kind.layer.ffn.is_balanced else []
+    more = (
+        ["", "    Also gives the load-balancing loss of its routers, weighted."] if kind.layer.ffn.is_balanced else []
+    )
     return [start, "", f"    A mixture of experts: {mixtures}.", *more, '    """']
 
 

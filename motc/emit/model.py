@@ -166,7 +166,7 @@ def _hidden(module: ModulePlan) -> str:
         "        if marks:",
         *mark_angles,
         '            mask = None if mask is None else mark_sizes(mask, "rows", "one", "length", "length")',
-        *(('        balance = torch.zeros((), device=ids.device)',) if balanced else ()),
+        *(("        balance = torch.zeros((), device=ids.device)",) if balanced else ()),
         "        for layer in self.layers:",
         "            if marks:",
         f"                x = {marked}",

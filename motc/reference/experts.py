@@ -32,7 +32,12 @@ class Trace:
 
 
 def mixture(
-    moe: ReferenceMoe, router: str, parameters: Parameters, x: Tensor, apply: Callable[[int, Tensor], Tensor], trace: Trace
+    moe: ReferenceMoe,
+    router: str,
+    parameters: Parameters,
+    x: Tensor,
+    apply: Callable[[int, Tensor], Tensor],
+    trace: Trace,
 ) -> Tensor:
     """The tokens x [n, w] after the experts; `apply` sends one token [w] through the expert of that number."""
     probabilities = torch.softmax(at_least_float32(linear(parameters, router, x)), dim=-1)
@@ -85,7 +90,5 @@ def top_k(moe: ReferenceMoe, probabilities: Tensor, trace: Trace) -> list[tuple[
 
 def imbalance(moe: ReferenceMoe, probabilities: Tensor, chosen: list[int]) -> Tensor:
     """Experts times the sum over them of their share of choices and their mean probability (Fedus et al., 2021, eq. 4)."""
-    terms = [
-        chosen.count(expert) / len(chosen) * probabilities[:, expert].mean() for expert in range(moe.experts)
-    ]
+    terms = [chosen.count(expert) / len(chosen) * probabilities[:, expert].mean() for expert in range(moe.experts)]
     return moe.experts * torch.stack(terms).sum()

@@ -85,12 +85,12 @@ class ReferenceConfig:
 class ReferenceLoss(NamedTuple):
     """The mean over all counted targets, and over those of each modality (0 where there are none).
 
-    `balance`, the load-balancing loss of experts, is part of the total, as a mean over layers; 0 without experts.
+    `balance`, the load-balancing loss of experts, is part of the total, as a mean over layers; None where there is none.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
-    balance: Tensor
+    balance: Tensor | None = None
 
 
 def reference_forward(
@@ -137,6 +137,8 @@ def reference_loss(
         counts[modality] = int(here.sum())
     by_modality = {modality: sums[modality] / max(1, counts[modality]) for modality in config.modalities}
     total = torch.stack([sums[modality] for modality in config.modalities]).sum() / max(1, sum(counts.values()))
+    if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
+        return ReferenceLoss(total, by_modality)
     balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
     return ReferenceLoss(total + balance, by_modality, balance)
 
@@ -262,7 +264,9 @@ def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trac
                 """One token [w] through one expert, whose parameters are that slice of the stacked ones."""
                 prefixes = {layer.prefixes.get(f"ffn.{name}", {}).get(modality, "-") for name in ("gate", "up", "down")}
                 own = {
-                    name: parameter[expert] for name, parameter in parameters.items() if name.rpartition(".")[0] in prefixes
+                    name: parameter[expert]
+                    for name, parameter in parameters.items()
+                    if name.rpartition(".")[0] in prefixes
                 }
                 return feed(layer, modality, own, token)
 

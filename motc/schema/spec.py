@@ -136,7 +136,9 @@ class AttentionSpec(Section):
 
 
 class FfnSpec(Section):
-    kind: FfnKindName = Field("swiglu", description="the feed-forward's activation, swiglu and geglu being gated; or moe")
+    kind: FfnKindName = Field(
+        "swiglu", description="the feed-forward's activation, swiglu and geglu being gated; or moe"
+    )
     hidden: Size | None = Field(
         None, description="hidden size; default: 8/3 width rounded up to 256 if gated, else 4 width"
     )

@@ -184,7 +184,9 @@ def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     plain, deviations = logits_of(module, batch), []
     for key, found in logits_of(module, padded).items():
         deviations.append(deviation(found[:, before:-after], plain[key]))
-        deviations += [deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][modality_ids < 0])]
+        deviations += [
+            deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][modality_ids < 0])
+        ]
     return law("padding", deviations, OUTPUT_TOLERANCE)
 
 
@@ -220,7 +222,7 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
     losses = module.loss(batch.input_ids, batch.modality_ids, **given)  # type: ignore[operator]
     told = {TOTAL: losses.total, **losses.by_modality}
-    if hasattr(losses, "balance"):
+    if getattr(losses, "balance", None) is not None:
         told[BALANCE] = losses.balance
     return module(batch.input_ids, batch.modality_ids, **given).logits, told
 
@@ -230,7 +232,7 @@ def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], 
     inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
     losses = reference_loss(config, parameters, *inputs)
     told = {TOTAL: losses.total, **losses.by_modality}
-    if any(moe.balance for layer in config.layers for moe in layer.moe.values()):
+    if losses.balance is not None:
         told[BALANCE] = losses.balance
     return reference_forward(config, parameters, *inputs), told
 
