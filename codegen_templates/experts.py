@@ -28,17 +28,18 @@ class Experts(nn.Linear):
                 until = each * torch.arange(1, experts + 1, dtype=torch.int32, device=x.device)
             y = F.grouped_mm(x, self.weight.transpose(1, 2), offs=until)
         elif ends is None:
-            pieces = zip(x.unflatten(0, (experts, -1)).unbind(), self.weight.unbind(), strict=True)
+            pieces = zip(x.view(experts, -1, x.shape[1]).unbind(), self.weight.unbind(), strict=True)
             y = torch.cat([F.linear(piece, weight) for piece, weight in pieces])
         else:  # every expert on every token: no size depends on data
             y = F.linear(x, self.weight[0])
             for before, weight in zip(ends.unbind(), self.weight[1:].unbind(), strict=False):
                 y = torch.where((token >= before)[:, None], F.linear(x, weight), y)
-        if self.bias is None:
+        bias: Tensor | None = self.bias
+        if bias is None:
             return y
         if ends is None:
-            return y + self.bias.repeat_interleave(x.shape[0] // experts, dim=0)
-        return y + self.bias[torch.bucketize(token, ends, right=True)]
+            return y + bias.repeat_interleave(x.shape[0] // experts, dim=0)
+        return y + bias[torch.bucketize(token, ends, right=True)]
 
 
 def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
@@ -105,7 +106,7 @@ def combine(pairs: Tensor, routing: Routing) -> Tensor:
         tokens = pairs.new_zeros(routing.probabilities.shape[0], pairs.shape[1])
         return tokens.index_add(0, routing.order, weights * pairs)
     by_token = permute(pairs, routing.inverse, routing.order)
-    return (weights * by_token.unflatten(0, weights.shape[:2])).sum(1)
+    return (weights * by_token.view(*weights.shape[:2], pairs.shape[1])).sum(1)
 
 
 def imbalance(routing: Routing) -> Tensor:
@@ -125,4 +126,4 @@ def part(x: Tensor, pieces: list[Tensor]) -> list[Tensor]:
     """x [n, w] in pieces of these lengths."""
     sizes = [piece.shape[0] for piece in pieces[:-1]]
     torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]
-    return list(x.split([*sizes, x.shape[0] - sum(sizes)]))
+    return list(torch.split(x, [*sizes, x.shape[0] - sum(sizes)]))

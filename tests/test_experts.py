@@ -61,7 +61,7 @@ MISTAKES = {
     "weights": ("weights / weights.sum(-1, keepdim=True)", "weights"),
     "where experts end": ("(expert[:, None] <= each)", "(expert[:, None] < each)"),
     "balance": ("(k * routing.probabilities.sum(0)", "(routing.probabilities.sum(0)"),
-    "each expert's bias": ("self.bias.repeat_interleave(x.shape[0] // experts, dim=0)", "self.bias[0]"),
+    "each expert's bias": ("bias.repeat_interleave(x.shape[0] // experts, dim=0)", "bias[0]"),
     "the pool": ("torch.cat(own)", "torch.cat(own[::-1])"),
 }
 

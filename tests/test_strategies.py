@@ -127,7 +127,7 @@ def test_a_shipped_spec_in_float64(path: Path, strategy: Strategy) -> None:
 @pytest.mark.parametrize("strategy", ["grouped", "blend"])
 @pytest.mark.parametrize("path", WITH_EXPERTS, ids=lambda path: path.stem)
 def test_experts_are_refused_by_strategies_that_cannot_run_them(path: Path, strategy: Strategy) -> None:
-    with pytest.raises(SpecError, match="MOT056 .*mixture of experts"):
+    with pytest.raises(SpecError, match=r"MOT056 .*mixture of experts"):
         models(path, strategy)
 
 

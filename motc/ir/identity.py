@@ -12,8 +12,8 @@ from motc.ir.partition import Partition
 def semantic_hash(model: Model) -> str:
     """16 hexadecimal digits; equal for equal models whatever their name, formatting, or order of statements.
 
-    Towers that nothing is untied by mean nothing, so they do not take part; where they do, the blocks say so. Mixtures of
-    experts are added where there are some, so that models without any have the hash they always had.
+    Towers that nothing is untied by mean nothing, so they do not take part; where they do, the blocks say so.
+    Mixtures of experts are added where there are some: models without any have the hash they always had.
     """
     text = repr(replace(model, name="", towers=Partition.one(model.towers.universe)))
     ffns = [segment.layer.ffn for segment in model.segments]

@@ -72,8 +72,8 @@ Operator = Linear | Norm | Embedding | Experts
 class Moe:
     """How a mixture of experts routes.
 
-    `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so many
-    that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0 where there is none.
+    `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so
+    many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: there is none.
     """
 
     experts: int
@@ -161,8 +161,8 @@ class Attention:
 class Ffn:
     """The feed-forward. `kinds` is each modality's, in their order; `gate` concerns those with a gated kind.
 
-    `moe` is each modality's mixture of experts, None where it has none, and empty where no modality has one; `kinds` are
-    then those of an expert. `router` concerns the modalities that have one.
+    `moe` is each modality's mixture of experts, None where it has none, and empty where no modality has one; `kinds`
+    are then those of an expert. `router` concerns the modalities that have one.
     """
 
     kinds: tuple[FfnKind, ...]
@@ -192,8 +192,8 @@ class Step:
     """One operation of a layer, in the order they run.
 
     `op` is a leaf's path, or one of attention.rotate_q, attention.rotate_k, attention.mix, attention.add,
-    ffn.activation, ffn.mixture (all of a feed-forward with experts), ffn.add, sort, unsort. It reads the values of these names and writes one of its own name; the last
-    one written under a name holds. `order` is the one it works in: attention's slots, or sorted by modality; None
+    ffn.activation, ffn.mixture (all of a feed-forward with experts), ffn.add, sort, unsort.
+    It reads the values of these names and writes one of its own name; the last one written under a name holds. `order` is the one it works in: attention's slots, or sorted by modality; None
     until that is decided. `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation
     which operation needs it.
     """

@@ -120,7 +120,9 @@ def operator(path: str, a: Attributes, heads: Heads) -> Operator | None:
         case "ffn.down":
             return _in_ffn(a, a.hidden, a.width)
         case "ffn.router":
-            return a.moe and Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
+            if a.moe is None:
+                return None
+            return Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
         case _:
             raise AssertionError(path)
 

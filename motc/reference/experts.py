@@ -73,7 +73,7 @@ def expert_choice(moe: ReferenceMoe, probabilities: Tensor, trace: Trace) -> lis
 
 
 def top_k(moe: ReferenceMoe, probabilities: Tensor, trace: Trace) -> list[tuple[int, int, Tensor]]:
-    """Pairs of a token and an expert with their weight: every token goes to its best experts, weights adding up to 1."""
+    """Pairs of a token and an expert with their weight: each token goes to its best experts, weights adding up to 1."""
     tokens, chosen = probabilities.shape[0], int(moe.per_token)
     pairs = []
     for token in range(tokens):
@@ -89,6 +89,6 @@ def top_k(moe: ReferenceMoe, probabilities: Tensor, trace: Trace) -> list[tuple[
 
 
 def imbalance(moe: ReferenceMoe, probabilities: Tensor, chosen: list[int]) -> Tensor:
-    """Experts times the sum over them of their share of choices and their mean probability (Fedus et al., 2021, eq. 4)."""
+    """Experts times the sum of their shares of choices times mean probabilities (Fedus et al., 2021, equation 4)."""
     terms = [chosen.count(expert) / len(chosen) * probabilities[:, expert].mean() for expert in range(moe.experts)]
     return moe.experts * torch.stack(terms).sum()

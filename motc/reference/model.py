@@ -85,7 +85,7 @@ class ReferenceConfig:
 class ReferenceLoss(NamedTuple):
     """The mean over all counted targets, and over those of each modality (0 where there are none).
 
-    `balance`, the load-balancing loss of experts, is part of the total, as a mean over layers; None where there is none.
+    `balance`, the load-balancing loss of experts, is part of the total, a mean over layers; None where there is none.
     """
 
     total: Tensor
@@ -272,7 +272,7 @@ def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trac
 
             joined = torch.cat([x[m] for m in pool])
             mixed = mixture(layer.moe[modality], router, parameters, joined, apply, trace)
-            outputs.update(zip(pool, mixed.split([x[m].shape[0] for m in pool]), strict=True))
+            outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
     return {modality: outputs[modality] for modality in x}
 
 

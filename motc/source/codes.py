@@ -247,15 +247,15 @@ CODES = _catalogue(
     (
         "MOT058",
         "more experts a token than there are",
-        "A token goes to `top_k` different experts, or to `capacity_factor` of them on average; neither can be more than "
-        "`experts`.",
+        "A token goes to `top_k` different experts, or to `capacity_factor` of them on average; neither can be more "
+        "than `experts`.",
         "ffn { kind = moe, experts = 4, top_k = 8 }",
     ),
     (
         "MOT059",
         "a router and experts of different modalities",
-        "A router sends its block's tokens to its experts, so router, gate, up and down have the same block: untie `ffn` "
-        "as a whole where there is a mixture of experts.",
+        "A router sends its block's tokens to its experts, so router, gate, up and down have the same block: untie "
+        "`ffn` as a whole where there is a mixture of experts.",
         "ffn { kind = moe, experts = 4 }\nuntie ffn.up",
     ),
     (

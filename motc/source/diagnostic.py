@@ -23,7 +23,10 @@ class Diagnostic:
     severity: Literal["error", "warning"] = "error"
 
     def render(self) -> str:
-        """`file:line:column: CODE message` (`CODE warning: message`), the line, a caret under the span, the related places, the way out."""
+        """`file:line:column: CODE message`, the line, a caret under the span, the related places, the way out.
+
+        A warning says so: `CODE warning: message`.
+        """
         where = f"{self.span}: " if self.span else ""
         parts = [f"{where}{self.code} {'warning: ' if self.severity == 'warning' else ''}{self.message}"]
         if self.span:
