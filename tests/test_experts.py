@@ -54,6 +54,7 @@ SPECS = {
     "wide": WIDE,
     "top_k": SHARED % ("balance = 0.5", "untie attention, ffn, norm"),
     "expert_choice": SHARED % ("routing = expert_choice", ""),
+    "shared_experts": SHARED % ("shared_experts = 2, top_k = 1, bias = true, expert = gelu", "untie ffn, norm"),
 }
 MISTAKES = {
     "the largest probabilities of tokens": ("sort(dim=1, descending=True", "sort(dim=1, descending=False"),
@@ -83,7 +84,7 @@ def test_every_law_holds(name: str, tmp_path: Path) -> None:
     assert found.ok, found
     told = {law.name for law in found.laws}
     assert {"reference gradients", "single modality", "padding", "documents"} <= told
-    assert ("twin gradients" in told) == (name in ("top_k", "expert_choice"))
+    assert ("twin gradients" in told) == (name not in ("mixed", "wide"))
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -166,6 +167,10 @@ WRONG = {
     "ffn { kind = moe, experts = 4, top_k = 5 }": ("MOT058", "5 of 4 experts"),
     "ffn { kind = moe, experts = 1 }": ("MOT058", "2 of 1 experts"),
     "ffn { kind = moe, experts = 2, routing = expert_choice, capacity_factor = 2.5 }": ("MOT058", "2.5 of 2"),
+    "ffn { kind = moe, experts = 4, shared_experts = 1 }, untie ffn as {text, image}, untie ffn.shared.up": (
+        "MOT059",
+        "ffn.shared.up serves text",
+    ),
     "ffn { kind = moe, experts = 4 }, untie ffn.up": ("MOT059", "ffn.router serves text, image"),
     "ffn { kind = moe, experts = 4, expret = gelu }": ("MOT021", "unknown key `expret`"),
     "tower a = text { ffn { kind = moe, experts = 4 } }": ("MOT046", "shared by text and image"),
@@ -214,3 +219,29 @@ def test_a_token_costs_what_it_passes_through(tmp_path: Path) -> None:
     assert found.parameters == rest + 2 * 4 * one
     assert set(found.active.values()) == {rest + 2 * one * 3 // 2}
     assert set(found.flops_per_token.values()) == {2 * (40 * 24 + 2 * (4 * 24 * 24 + 4 * 24 + one * 3 // 2))}
+
+
+def test_shared_experts_count_for_every_token_and_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "shared.mot"
+    path.write_text(SPECS["top_k"])
+    without = cost(compile_ir(path))
+    path.write_text(SPECS["top_k"].replace("balance = 0.5", "balance = 0.5, shared_experts = 2"))
+    found, one = cost(compile_ir(path)), 3 * 24 * 20
+    assert found.parameters - without.parameters == 2 * 2 * 2 * one  # towers, layers, shared experts
+    assert found.active["text"] - without.active["text"] == 2 * 2 * one
+    names = {name: tuple(p.shape) for name, p in motc.load(path, device="meta").named_parameters()}
+    assert names["layers.1.ffn.shared.up.text.weight"] == (40, 24)
+    assert names["layers.1.ffn.shared.down.image.weight"] == (24, 40)
+    assert names["layers.1.ffn.down.image.weight"] == (4, 24, 20)
+
+
+def test_down_projections_of_experts_start_smaller(tmp_path: Path) -> None:
+    path = tmp_path / "shared.mot"
+    path.write_text(
+        SPECS["top_k"].replace("balance = 0.5", "shared_experts = 9, experts = 9").replace("experts = 4,", "")
+    )
+    deviations = {name: parameter.std().item() for name, parameter in motc.load(path).named_parameters()}
+    for name in ("ffn.down", "ffn.shared.down"):
+        assert deviations[f"layers.0.{name}.text.weight"] == pytest.approx(0.02 / 2, rel=0.1)
+    for name in ("ffn.up", "ffn.shared.up", "ffn.router"):
+        assert deviations[f"layers.0.{name}.text.weight"] == pytest.approx(0.02, rel=0.2)

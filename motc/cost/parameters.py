@@ -17,7 +17,8 @@ class Cost:
 
     `active` is what one token of a modality passes through: its blocks in every layer (of experts, as many as a token
     goes to on average), its whole embedding table, its final norm and its head; a tied table counts once.
-    `groups` adds a leaf's blocks over all layers (`attention.q`), in the order of the forward; `blocks` adds the leaves by the block's name, those that all share under "".
+    `groups` adds a leaf's blocks over all layers (`attention.q`), in the order of the forward;
+    `blocks` adds the leaves by the block's name, those that all share under "".
     `flops_per_token` is as in `motc.cost.flops`.
     """
 

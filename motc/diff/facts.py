@@ -79,6 +79,13 @@ class LayerAttributes:
             found["ffn.gate"] = up
         if self.moe is not None:
             found["ffn.router"] = Linear(in_features=self.width, out_features=self.moe.experts, bias=False)
+        if self.moe is not None and self.moe.shared:
+            size = self.moe.shared * self.hidden
+            shared_up = Linear(in_features=self.width, out_features=size, bias=up_bias)
+            if self.ffn_kind in GATED:
+                found["ffn.shared.gate"] = shared_up
+            found["ffn.shared.up"] = shared_up
+            found["ffn.shared.down"] = Linear(in_features=size, out_features=self.width, bias=down_bias)
         return found
 
     def _in_ffn(self, in_features: int, out_features: int, bias: bool) -> Operator:

@@ -163,6 +163,7 @@ def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:
     text = Sublayer(module, kind, steps, attention[-1].writes)
     kinds = dict.fromkeys(kind.layer.ffn.kinds[index] for index in module.order)
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("ffn.")]
+    has_shared = kind.layer.ffn.shared_up is not None
     balanced = module.is_balanced
     returned, result = (f"tuple[{stream}, Tensor]", f"{text.result}, balance") if balanced else (stream, text.result)
     lines = [
@@ -171,6 +172,7 @@ def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
+        *(("        self.shared = nn.Module()",) if has_shared else ()),
         *(line for plan in leaves for line in definition(plan)),
         "",
         f"    def forward(self, x: {stream}, layout: ModalityLayout) -> {returned}:",

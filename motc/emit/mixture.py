@@ -22,6 +22,9 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
             text.assign("own", f"[{', '.join(f'{pieces}[{piece}]' for piece in unit.pieces)}]")
             text.assign("tokens", "torch.cat(own)")
         made = _down(module, kind, unit, text) if unit.moe is None else _routed(module, kind, unit, unit.moe, text)
+        if unit.moe is not None and unit.moe.shared:
+            text.assign("mixed", made)
+            made = f"mixed + {_down(module, kind, unit, text, x='every', prefix='shared.')}"
         text.assign(out, made if len(unit.pieces) == 1 else f"part({made}, own)")
         if unit.moe is not None and unit.moe.balance:
             term = f"{unit.moe.balance!r} * imbalance(routing)"
@@ -35,6 +38,8 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
 
 def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: Applied) -> str:
     """The lines that route a unit's tokens, and the expression of what its experts make of them."""
+    if moe.shared:
+        text.assign("every", "tokens")
     logits = f"{_group(kind, unit, 'router')}(tokens)"
     if moe.routing == "top_k":
         text.assign("routing", f"top_k({logits}, {moe.per_token})")
@@ -46,15 +51,23 @@ def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: App
     return f"combine({_down(module, kind, unit, text, ends)}, routing)"
 
 
-def _down(module: ModulePlan, kind: LayerPlan, unit: Unit, text: Applied, ends: str = "") -> str:
+def _down(
+    module: ModulePlan,
+    kind: LayerPlan,
+    unit: Unit,
+    text: Applied,
+    ends: str = "",
+    x: str = "tokens",
+    prefix: str = "",
+) -> str:
     """The lines up to the activation, and the expression of `down`; `ends` says where each expert's tokens end."""
     names = [modality.name for modality in module.model.modalities]
     ffn_kind = kind.layer.ffn.kinds[names.index(unit.modality)]
     inner = ("gate", "up") if ffn_kind in GATED else ("up",)
     for attribute in inner:
-        text.assign(attribute, f"{_group(kind, unit, attribute)}(tokens{ends})")
+        text.assign(attribute, f"{_group(kind, unit, prefix + attribute)}({x}{ends})")
     text.assign("hidden", ACTIVATIONS[ffn_kind].format(gate="gate", up="up"))
-    return f"{_group(kind, unit, 'down')}(hidden{ends})"
+    return f"{_group(kind, unit, prefix + 'down')}(hidden{ends})"
 
 
 def _group(kind: LayerPlan, unit: Unit, attribute: str) -> str:

@@ -17,5 +17,7 @@ def semantic_hash(model: Model) -> str:
     """
     text = repr(replace(model, name="", towers=Partition.one(model.towers.universe)))
     ffns = [segment.layer.ffn for segment in model.segments]
-    text += "".join(repr((ffn.moe, ffn.router)) for ffn in ffns if ffn.moe)
+    text += "".join(
+        repr((ffn.moe, ffn.router, ffn.shared_gate, ffn.shared_up, ffn.shared_down)) for ffn in ffns if ffn.moe
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]

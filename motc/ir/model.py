@@ -73,19 +73,22 @@ class Moe:
     """How a mixture of experts routes.
 
     `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so
-    many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: there is none.
+    many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: none.
+    `shared` experts take every token besides.
     """
 
     experts: int
     routing: Routing
     per_token: Fraction
     balance: float
+    shared: int = 0
 
     def __str__(self) -> str:
         """`4 experts, expert_choice, capacity factor 1`, `8 experts, top 2, balance 0.01`."""
+        shared = f" and {self.shared} shared" if self.shared else ""
         if self.routing == "expert_choice":
-            return f"{self.experts} experts, expert_choice, capacity factor {float(self.per_token):g}"
-        return f"{self.experts} experts, top {self.per_token}, balance {self.balance:g}"
+            return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"
+        return f"{self.experts} experts{shared}, top {self.per_token}, balance {self.balance:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +165,8 @@ class Ffn:
     """The feed-forward. `kinds` is each modality's, in their order; `gate` concerns those with a gated kind.
 
     `moe` is each modality's mixture of experts, None where it has none, and empty where no modality has one; `kinds`
-    are then those of an expert. `router` concerns the modalities that have one.
+    are then those of an expert. `router` concerns the modalities that have one, `shared_gate`,
+    `shared_up` and `shared_down` those with shared experts, which are one feed-forward of their sizes together.
     """
 
     kinds: tuple[FfnKind, ...]
@@ -172,13 +176,17 @@ class Ffn:
     norm: Leaf
     moe: tuple[Moe | None, ...] = field(default=(), repr=False)
     router: Leaf | None = field(default=None, repr=False)
+    shared_gate: Leaf | None = field(default=None, repr=False)
+    shared_up: Leaf | None = field(default=None, repr=False)
+    shared_down: Leaf | None = field(default=None, repr=False)
 
     def leaves(self) -> tuple[Leaf, ...]:
         return (self.norm, *self.inner())
 
     def inner(self) -> tuple[Leaf, ...]:
         """The leaves between the norm and the residual."""
-        found = (self.router, self.gate, self.up, self.down)
+        shared = (self.shared_gate, self.shared_up, self.shared_down)
+        found = (self.router, self.gate, self.up, self.down, *shared)
         return tuple(leaf for leaf in found if leaf is not None)
 
     @property
@@ -193,9 +201,9 @@ class Step:
 
     `op` is a leaf's path, or one of attention.rotate_q, attention.rotate_k, attention.mix, attention.add,
     ffn.activation, ffn.mixture (all of a feed-forward with experts), ffn.add, sort, unsort.
-    It reads the values of these names and writes one of its own name; the last one written under a name holds. `order` is the one it works in: attention's slots, or sorted by modality; None
-    until that is decided. `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation
-    which operation needs it.
+    It reads the values of these names and writes one of its own name; the last one written under a name holds.
+    `order` is the one it works in: attention's slots, or sorted by modality; None until that is decided.
+    `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation which operation needs it.
     """
 
     op: str

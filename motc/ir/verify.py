@@ -35,9 +35,11 @@ def verify(model: Model, stage: str) -> None:
             match leaf.path, block.operator:
                 case ("attention.q" | "attention.k" | "attention.v" | "ffn.router" | "head", Linear() as op):
                     require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
+                case ("ffn.shared.gate" | "ffn.shared.up", Linear() as op):
+                    require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
                 case ("ffn.gate" | "ffn.up", Linear() | Experts() as op):
                     require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
-                case ("attention.out", Linear() as op):
+                case ("attention.out" | "ffn.shared.down", Linear() as op):
                     require({op.out_features} == widths, f"{leaf.path} writes the wrong width")
                 case ("ffn.down", Linear() | Experts() as op):
                     require({op.out_features} == widths, f"{leaf.path} writes the wrong width")
@@ -58,6 +60,9 @@ def _verify_experts(ffn: Ffn, names: list[str], require: object) -> None:
     for name, moe in zip(names, ffn.moe or [None] * len(names), strict=True):
         router = None if ffn.router is None else ffn.router.block_of(name)
         require((router is None) == (moe is None), f"the router of {name}")
+        for leaf in (ffn.shared_up, ffn.shared_down):
+            has_shared = leaf is not None and leaf.block_of(name) is not None
+            require(has_shared == (moe is not None and moe.shared > 0), f"shared experts of {name}")
         for leaf in (ffn.gate, ffn.up, ffn.down):
             block = None if leaf is None else leaf.block_of(name)
             if leaf is None or block is None:

@@ -69,15 +69,17 @@ def mixture(model: FfnSpec, tower: TowerFfn) -> Moe | None:
         return None
     routing = tower.routing or model.routing or "top_k"
     experts = tower.experts or model.experts or 1
+    shared = tower.shared_experts or model.shared_experts or 0
     if routing == "expert_choice":
         factor = tower.capacity_factor or model.capacity_factor or 1.0
-        return Moe(experts=experts, routing=routing, per_token=Fraction(repr(factor)), balance=0.0)
+        return Moe(experts=experts, routing=routing, per_token=Fraction(repr(factor)), balance=0.0, shared=shared)
     balance = model.balance if tower.balance is None else tower.balance
     return Moe(
         experts=experts,
         routing=routing,
         per_token=Fraction(tower.top_k or model.top_k or 2),
         balance=0.01 if balance is None else float(balance),
+        shared=shared,
     )
 
 
@@ -119,6 +121,12 @@ def operator(path: str, a: Attributes, heads: Heads) -> Operator | None:
             return _in_ffn(a, a.width, a.hidden)
         case "ffn.down":
             return _in_ffn(a, a.hidden, a.width)
+        case "ffn.shared.gate" | "ffn.shared.up" | "ffn.shared.down":
+            if a.moe is None or not a.moe.shared or (path == "ffn.shared.gate" and a.ffn_kind not in GATED):
+                return None
+            sizes = (a.width, a.moe.shared * a.hidden)
+            in_features, out_features = sizes[::-1] if path == "ffn.shared.down" else sizes
+            return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
         case "ffn.router":
             if a.moe is None:
                 return None

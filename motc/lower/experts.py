@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Moe
+from motc.ir.model import Moe, Operator
 from motc.ir.partition import Partition
 from motc.lower.attributes import mixture
 from motc.lower.leaf import LeafBuilder
+from motc.lower.selectors import FFN
 from motc.schema import Checked
 from motc.schema.spec import TowerFfn, TowerSpec
 from motc.source import Diagnostic, Span
 
-KEYS = ("experts", "expert", "routing", "top_k", "capacity_factor", "balance")
+KEYS = ("experts", "expert", "shared_experts", "routing", "top_k", "capacity_factor", "balance")
 ROUTED_BY = {"top_k": "top_k", "balance": "top_k", "capacity_factor": "expert_choice"}
 
 
@@ -81,8 +82,14 @@ def _place(checked: Checked, label: str, path: tuple[str, ...]) -> tuple[tuple[s
     return ((label, checked.span(*path)),) if said else ()
 
 
-def check_sharing(partitions: dict[str, Partition], moe: dict[str, Moe | None], builder: LeafBuilder) -> None:
-    """Those who share experts share how they are routed, and a mixture is untied as a whole: router and all experts.
+def check_sharing(
+    partitions: dict[str, Partition],
+    operators: dict[str, dict[str, Operator | None]],
+    moe: dict[str, Moe | None],
+    builder: LeafBuilder,
+) -> None:
+    """Those who share experts share how they are routed, and a mixture is untied as a whole: router and all experts,
+    shared ones included.
 
     Experts choose among the tokens of their router's block, so these tokens must also meet the same experts.
     """
@@ -92,8 +99,8 @@ def check_sharing(partitions: dict[str, Partition], moe: dict[str, Moe | None], 
         differing = next((other for other in block if moe[other] != mine), None)
         if mine is not None and differing is not None:
             builder.disagree("ffn.router", name, differing, f"{mine} and {moe[differing] or 'none'}")
-        for path in ("ffn.gate", "ffn.up", "ffn.down"):
+        for path in (path for path in FFN if path != "ffn.router"):
             found = partitions[path].block_of(name)
-            if mine is not None and found != block:
+            if mine is not None and operators[path][name] is not None and found != block:
                 builder.disagree_on_experts(path, found, block)
                 return

@@ -223,7 +223,7 @@ def _layer(
     }
     by_path = dict(zip(LAYER_PATHS, partitions, strict=True))
     _check_activations(by_path["ffn.up"], kinds, builder)
-    check_sharing(by_path, dict(zip(by_path["ffn.up"].universe, moe, strict=True)), builder)
+    check_sharing(by_path, operators, dict(zip(by_path["ffn.up"].universe, moe, strict=True)), builder)
     rope = spec.attention.rope
     q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
     norm, ffn_norm, ffn_up, down = (leaf[path] for path in ("attention.norm", "ffn.norm", "ffn.up", "ffn.down"))
@@ -252,6 +252,9 @@ def _layer(
         norm=ffn_norm,
         moe=moe if any(moe) else (),
         router=leaf["ffn.router"],
+        shared_gate=leaf["ffn.shared.gate"],
+        shared_up=leaf["ffn.shared.up"],
+        shared_down=leaf["ffn.shared.down"],
     )
     return Layer(placement=spec.norm.placement, attention=attention, ffn=ffn)
 

@@ -154,7 +154,7 @@ def leaf_plan(leaf: Leaf, model: Model, pieces: tuple[int, ...] | None) -> LeafP
     elif pieces is None and norms_alike(leaf, model):
         form = "norm_by_tower"
     return LeafPlan(
-        attribute=leaf.path.rpartition(".")[2],
+        attribute=leaf.path.partition(".")[2] or leaf.path,
         leaf=leaf,
         form=form,
         route=tuple(None if block is None else block.name for block, _ in runs),

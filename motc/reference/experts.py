@@ -21,6 +21,7 @@ class ReferenceMoe:
     routing: Literal["top_k", "expert_choice"]
     per_token: Fraction
     balance: float
+    shared: int = 0
 
 
 @dataclass(slots=True)

@@ -49,7 +49,8 @@ class ReferenceLayer:
     """One layer's settings, the kind of each modality's FFN, and where each group's parameters and norms are found.
 
     `prefixes` and `norms` are keyed by group: attention.q, .k, .v, .out, .q_norm, .k_norm, .norm, ffn.gate, .up, .down,
-    .router, .norm. Groups no modality has may be left out. Modalities that have one router choose, or are chosen from,
+    .router, .shared.gate, .shared.up, .shared.down, .norm.
+    Groups no modality has may be left out. Modalities that have one router choose, or are chosen from,
     together; `moe` is that of those who have one.
     """
 
@@ -272,26 +273,28 @@ def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trac
 
             joined = torch.cat([x[m] for m in pool])
             mixed = mixture(layer.moe[modality], router, parameters, joined, apply, trace)
+            if layer.moe[modality].shared:
+                mixed = mixed + feed(layer, modality, parameters, joined, group="ffn.shared")
             outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
     return {modality: outputs[modality] for modality in x}
 
 
-def feed(layer: ReferenceLayer, modality: str, parameters: Parameters, tokens: Tensor) -> Tensor:
+def feed(layer: ReferenceLayer, modality: str, parameters: Parameters, tokens: Tensor, group: str = "ffn") -> Tensor:
     """Tokens [..., w] through the plain feed-forward of a modality's kind."""
-    up = linear(parameters, layer.prefixes["ffn.up"][modality], tokens)
+    up = linear(parameters, layer.prefixes[f"{group}.up"][modality], tokens)
     kind = layer.ffn_kinds[modality]
     match kind:
         case "swiglu":
-            inner = F.silu(linear(parameters, layer.prefixes["ffn.gate"][modality], tokens)) * up
+            inner = F.silu(linear(parameters, layer.prefixes[f"{group}.gate"][modality], tokens)) * up
         case "geglu":
-            inner = F.gelu(linear(parameters, layer.prefixes["ffn.gate"][modality], tokens)) * up
+            inner = F.gelu(linear(parameters, layer.prefixes[f"{group}.gate"][modality], tokens)) * up
         case "gelu":
             inner = F.gelu(up)
         case "relu2":
             inner = F.relu(up) ** 2
         case _:
             assert_never(kind)
-    return linear(parameters, layer.prefixes["ffn.down"][modality], inner)
+    return linear(parameters, layer.prefixes[f"{group}.down"][modality], inner)
 
 
 def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Streams) -> Streams:

@@ -145,6 +145,9 @@ class FfnSpec(Section):
     bias: bool = Field(False, description="biases on gate, up and down")
     experts: ExpertCount | None = Field(None, description="for kind = moe: how many experts")
     expert: ExpertKindName | None = Field(None, description="for kind = moe: each expert's kind; default: swiglu")
+    shared_experts: ExpertCount | None = Field(
+        None, description="for kind = moe: experts every token goes to as well, in one feed-forward; default: none"
+    )
     routing: RoutingName | None = Field(
         None, description="for kind = moe: tokens choose experts (top_k, the default), or experts choose tokens"
     )
@@ -186,6 +189,7 @@ class TowerFfn(Section):
     bias: bool | None = None
     experts: ExpertCount | None = None
     expert: ExpertKindName | None = None
+    shared_experts: ExpertCount | None = None
     routing: RoutingName | None = None
     top_k: ExpertCount | None = None
     capacity_factor: CapacityFactor | None = None

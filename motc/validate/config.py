@@ -105,7 +105,11 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
         norms={leaf.path: _norms(leaf) for leaf in norms},
         moe={
             modality: ReferenceMoe(
-                experts=moe.experts, routing=moe.routing, per_token=moe.per_token, balance=moe.balance
+                experts=moe.experts,
+                routing=moe.routing,
+                per_token=moe.per_token,
+                balance=moe.balance,
+                shared=moe.shared,
             )
             for modality, moe in zip(modalities, layer.ffn.moe, strict=False)
             if moe is not None
