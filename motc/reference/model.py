@@ -261,15 +261,12 @@ def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trac
             router = layer.prefixes["ffn.router"][modality]
             pool = [m for m in x if layer.prefixes["ffn.router"].get(m) == router]
 
-            def apply(expert: int, token: Tensor, modality: str = modality) -> Tensor:
-                """One token [w] through one expert, whose parameters are that slice of the stacked ones."""
-                prefixes = {layer.prefixes.get(f"ffn.{name}", {}).get(modality, "-") for name in ("gate", "up", "down")}
-                own = {
-                    name: parameter[expert]
-                    for name, parameter in parameters.items()
-                    if name.rpartition(".")[0] in prefixes
-                }
-                return feed(layer, modality, own, token)
+            experts = expert_parameters(layer, modality, parameters)
+
+            def apply(
+                expert: int, token: Tensor, modality: str = modality, experts: list[Parameters] = experts
+            ) -> Tensor:
+                return feed(layer, modality, experts[expert], token)
 
             joined = torch.cat([x[m] for m in pool])
             mixed = mixture(layer.moe[modality], router, parameters, joined, apply, trace)
@@ -277,6 +274,16 @@ def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trac
                 mixed = mixed + feed(layer, modality, parameters, joined, group="ffn.shared")
             outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
     return {modality: outputs[modality] for modality in x}
+
+
+def expert_parameters(layer: ReferenceLayer, modality: str, parameters: Parameters) -> list[Parameters]:
+    """Each expert's own parameters: its slice of the stacked ones."""
+    groups = [layer.prefixes.get(f"ffn.{name}", {}).get(modality) for name in ("gate", "up", "down")]
+    stacked = [f"{prefix}.{kind}" for prefix in groups for kind in ("weight", "bias")]
+    found = {name: parameters[name] for name in stacked if name in parameters}
+    return [
+        {name: parameter[expert] for name, parameter in found.items()} for expert in range(layer.moe[modality].experts)
+    ]
 
 
 def feed(layer: ReferenceLayer, modality: str, parameters: Parameters, tokens: Tensor, group: str = "ffn") -> Tensor:
