@@ -27,6 +27,17 @@ model small {
   untie attention, ffn, norm
 }
 """
+EXPERTS = """
+model small {
+  width = 32
+  layers = 2
+  modality text { vocab = 40 }, image { vocab = 30 }
+  attention { heads = 4 }
+  ffn { hidden = 64, kind = moe, experts = 4, shared_experts = 1, routing = expert_choice }
+  tower image = image { ffn { routing = top_k } }
+  untie attention, ffn, norm
+}
+"""
 STEPS = 3
 
 
@@ -70,8 +81,9 @@ def worker(rank: int, folder: str, port: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_modality_absent_on_one_rank(tmp_path: Path) -> None:
-    (tmp_path / "small.mot").write_text(SPEC)
+@pytest.mark.parametrize("spec", [SPEC, EXPERTS], ids=["towers", "experts"])
+def test_a_modality_absent_on_one_rank(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "small.mot").write_text(spec)
     mp.spawn(worker, args=(str(tmp_path), 20000 + os.getpid() % 20000), nprocs=2)
     sharded = [torch.load(tmp_path / f"losses{rank}.pt") for rank in range(2)]
 

@@ -100,6 +100,42 @@ def test_the_module_has_as_many(name: str, size: str, ways: int, kind: str) -> N
     assert sum(parameter.numel() for parameter in parameters) == expected(SIZES[size], 1 if kind == "dense" else ways)
 
 
+EXPERTS = {"moe2x": 2, "moe3x": 3, "moe4x": 4}
+
+
+@pytest.mark.parametrize("kind", EXPERTS)
+def test_experts_count_as_their_number_says_and_cost_as_one(kind: str) -> None:
+    row, count = SIZES["443m"], EXPERTS[kind]
+    model = compile_ir(PAPER / f"chameleon_443m_{kind}.mot")
+    router = row.layers * row.width * count
+    experts = row.layers * 3 * row.width * row.hidden
+    assert total_parameters(model) == expected(row, 1) + (count - 1) * experts + router
+    found = cost(model)
+    assert set(found.active.values()) == {expected(row, 1) + router}
+    dense = cost(compile_ir(PAPER / "chameleon_443m_dense.mot")).flops_per_token
+    assert found.flops_per_token == {name: flops + 2 * router for name, flops in dense.items()}
+    network = motc.load(PAPER / f"chameleon_443m_{kind}.mot", device="meta")
+    assert sum(parameter.numel() for parameter in network.parameters()) == total_parameters(model)
+
+
+@pytest.mark.parametrize(("name", "vocab", "printed"), [("443m", VOCAB, "442.55"), ("373m", 32000, "373.87")])
+def test_the_hybrid_has_experts_for_text_alone(name: str, vocab: int, printed: str) -> None:
+    row = SIZES["443m"]
+    path = PAPER / f"chameleon_{name}_hybrid.mot"
+    model = compile_ir(path)
+    without_ends = expected(row, 1) - 2 * VOCAB * row.width
+    dense = without_ends + 2 * vocab * row.width
+    router = row.layers * row.width * 4
+    assert millions(dense, printed) == printed
+    assert total_parameters(model) == dense + without_ends + 3 * row.layers * 3 * row.width * row.hidden + router
+    assert cost(model).active == {"text": dense + router, "image": dense}
+    twin = compile_ir(path, dense=True)
+    assert total_parameters(twin) == dense and not twin.moe
+    assert set(model.moe) == {"text"}
+    if vocab == VOCAB:
+        assert semantic_hash(twin) == semantic_hash(compile_ir(PAPER / "chameleon_443m_dense.mot"))
+
+
 @pytest.mark.parametrize(("setting", "size", "ways"), SETTINGS)
 def test_the_derived_twin_is_the_dense_spec(setting: str, size: str, ways: int) -> None:
     sparse, dense = (PAPER / f"{setting}_{size}_{kind}.mot" for kind in ("mot", "dense"))

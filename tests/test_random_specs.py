@@ -45,6 +45,8 @@ def specs(draw: st.DrawFn) -> str:
             "tower back = speech { ffn { hidden = 20 } }\nuntie ffn",
             "tower back = speech { attention { qk_norm = rms }, norm { kind = layer } }\nuntie *",
             "tower back = speech { width = 24, ffn { kind = gelu } }\nuntie *",
+            "tower back = speech { ffn { kind = moe, experts = 3 } }\nuntie *",
+            "tower front = text, image { ffn { kind = moe, experts = 3, routing = expert_choice } }\nuntie ffn",
         )
     )
     for _ in range(draw(st.integers(0, 3))):

@@ -16,22 +16,26 @@ def run(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say whether specs are right, and if not, where and why."""
-    from motc.driver import compile_ir
+    """Say whether specs are right, and if not, where and why. A warning leaves a spec right, and the exit code 0."""
+    from motc.driver import check_spec, stages
+    from motc.lower import warnings
 
     values = overrides(set_)
     found: list[Diagnostic] = []
+    warned: list[Diagnostic] = []
     for spec in specs:
         try:
-            compile_ir(spec, values)
+            checked = check_spec(spec, values)
+            *_, (_, model) = stages(checked)
         except SpecError as error:
             found += error.diagnostics
         else:
+            warned += warnings(checked, model)
             if not json:
                 typer.echo(f"{spec}: ok")
     if json:
-        print_json({"ok": not found, "diagnostics": [diagnostic_json(diagnostic) for diagnostic in found]})
-    elif found:
-        report(found)
+        print_json({"ok": not found, "diagnostics": [diagnostic_json(each) for each in (*warned, *found)]})
+    elif found or warned:
+        report([*warned, *found])
     if found:
         raise Stop(1)

@@ -62,6 +62,7 @@ def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
     line, column = span.source.line_and_column(span.start) if span else (None, None)
     return {
         "code": diagnostic.code,
+        "severity": diagnostic.severity,
         "message": diagnostic.message,
         "file": span.source.name if span else None,
         "line": line,

@@ -20,7 +20,7 @@ def to_json(model: Model) -> dict[str, Any]:
         "layers": [
             {
                 "layers": [segment.first, segment.last],
-                "naive": asdict(naive_moves(segment.layer)),
+                "naive": asdict(naive_moves(segment.layer, model)),
                 "planned": asdict(planned_moves(segment.layer, model)),
                 "permutations": [asdict(permutation) for permutation in permutations(segment.layer)],
             }
@@ -42,7 +42,7 @@ def echo(model: Model) -> None:
         table = Table(f"a layer of {where}")
         for title in ("gathers", "scatters", "matrix products"):
             table.add_column(title, justify="right")
-        rows = (("by masks", naive_moves(segment.layer)), ("planned", planned_moves(segment.layer, model)))
+        rows = (("by masks", naive_moves(segment.layer, model)), ("planned", planned_moves(segment.layer, model)))
         for name, moves in rows:
             table.add_row(name, str(moves.gathers), str(moves.scatters), str(moves.products))
         console.print(table)

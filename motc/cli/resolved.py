@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from motc.ir.model import FfnKind, Moe
 from motc.lower.attributes import attributes
 from motc.schema import Checked
 from motc.schema.spec import Spec
@@ -27,6 +28,7 @@ def _filled(spec: Spec) -> dict[str, Any]:
     found = attributes(spec, None)
     heads = spec.attention.heads
     return {
+        **_filled_experts(found.moe, found.ffn_kind),
         "attention.kv_heads": heads,
         "attention.head_dim": spec.width // heads,
         "attention.out_bias": found.out_bias,
@@ -34,6 +36,15 @@ def _filled(spec: Spec) -> dict[str, Any]:
         "ffn.hidden": found.hidden,
         "norm.final": spec.norm.placement != "post",
     }
+
+
+def _filled_experts(moe: Moe | None, kind: FfnKind) -> dict[str, Any]:
+    if moe is None:
+        return {}
+    filled = {"ffn.expert": kind, "ffn.routing": moe.routing}
+    if moe.routing == "top_k":
+        return {**filled, "ffn.top_k": int(moe.per_token), "ffn.balance": moe.balance}
+    return {**filled, "ffn.capacity_factor": float(moe.per_token)}
 
 
 def _walk(path: tuple[str, ...], section: BaseModel, tree: Node | None) -> Iterator[tuple[str, Any, str]]:

@@ -151,6 +151,8 @@ def _print_model(model: Model, spec: Path) -> None:
         if attention.kv_heads != attention.heads:
             heads += f", {attention.kv_heads} kv heads"
         kinds = ", ".join(dict.fromkeys(ffn.kinds))
+        if ffn.moe:
+            kinds += "".join(f", {moe} for {name}" for name, moe in model.moe.items())
         where = _range((segment.first, segment.last))
         layers.add(f"{where}: {heads}, {attention.mask}, {kinds}, norm {segment.layer.placement}")
     console.print(tree)

@@ -6,14 +6,21 @@ rotary positions, sorting and the softmax are not counted, nor are they by torch
 
 from __future__ import annotations
 
-from motc.ir.model import Embedding, Linear, Model, Operator
+from math import ceil
+
+from motc.ir.model import Embedding, Experts, Linear, Model, Operator
 
 
 def operator_flops(operator: Operator) -> int:
-    """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up."""
+    """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up.
+
+    Of experts, for as many as a token goes to on average.
+    """
     match operator:
         case Linear(in_features=in_features, out_features=out_features):
             return 2 * in_features * out_features
+        case Experts(active=active, in_features=in_features, out_features=out_features):
+            return ceil(2 * in_features * out_features * active)
         case _:
             return 0
 

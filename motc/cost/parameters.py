@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import assert_never
 
 from motc.cost.flops import flops_per_token
-from motc.ir.model import Embedding, Leaf, Linear, Model, Norm, Operator
+from motc.ir.model import Embedding, Experts, Leaf, Linear, Model, Norm, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What a model costs.
 
-    `active` is what one token of a modality passes through: its blocks in every layer, its whole embedding table, its
-    final norm and its head; a tied table counts once. `groups` adds a leaf's blocks over all layers (`attention.q`), in
-    the order of the forward; `blocks` adds the leaves by the block's name, those that all share under "".
+    `active` is what one token of a modality passes through: its blocks in every layer (of experts, as many as a token
+    goes to on average), its whole embedding table, its final norm and its head; a tied table counts once.
+    `groups` adds a leaf's blocks over all layers (`attention.q`), in the order of the forward;
+    `blocks` adds the leaves by the block's name, those that all share under "".
     `flops_per_token` is as in `motc.cost.flops`.
     """
 
@@ -45,12 +46,21 @@ def operator_parameters(operator: Operator) -> int:
     match operator:
         case Linear(in_features=in_features, out_features=out_features, bias=bias):
             return in_features * out_features + out_features * bias
+        case Experts(count=count, in_features=in_features, out_features=out_features, bias=bias):
+            return count * (in_features * out_features + out_features * bias)
         case Norm(kind=kind, shape=shape):
             return prod(shape) * (2 if kind == "layer" else 1)
         case Embedding(vocab=vocab, width=width):
             return vocab * width
         case _:
             assert_never(operator)
+
+
+def active_parameters(operator: Operator) -> int:
+    """The parameters of one block that a token passes through: of experts those it goes to, on average, rounded up."""
+    if isinstance(operator, Experts):
+        return ceil(operator_parameters(operator) * operator.active / operator.count)
+    return operator_parameters(operator)
 
 
 def leaf_parameters(leaf: Leaf) -> int:
@@ -86,7 +96,7 @@ def cost(model: Model) -> Cost:
             groups[leaf.path] = groups.get(leaf.path, 0) + parameters
             blocks[block.name] = blocks.get(block.name, 0) + parameters
             for modality in block.modalities:
-                active[modality] += parameters
+                active[modality] += active_parameters(block.operator) * count
     return Cost(
         parameters=sum(groups.values()),
         active=active,

@@ -23,6 +23,7 @@ SUBJECTS = {
     "rope_theta": "attention.rope.theta",
     "rope_pairing": "attention.rope.pairing",
     "ffn_kind": "ffn.kind",
+    "moe": "ffn.experts",
     "hidden": "ffn.hidden",
     "ffn_bias": "ffn.bias",
     "norm_kind": "norm.kind",

@@ -11,7 +11,20 @@ from dataclasses import dataclass, replace
 
 from motc.cost.flops import operator_flops
 from motc.cost.parameters import operator_parameters
-from motc.ir.model import GATED, Embedding, FfnKind, Layer, Leaf, Linear, Model, Norm, NormKind, Operator
+from motc.ir.model import (
+    GATED,
+    Embedding,
+    Experts,
+    FfnKind,
+    Layer,
+    Leaf,
+    Linear,
+    Model,
+    Moe,
+    Norm,
+    NormKind,
+    Operator,
+)
 
 Blocks = tuple[tuple[str, ...], ...]
 
@@ -33,6 +46,7 @@ class LayerAttributes:
     rope_theta: float | None
     rope_pairing: str | None
     ffn_kind: FfnKind
+    moe: Moe | None
     hidden: int
     ffn_bias: tuple[bool, bool]
     norm_kind: NormKind
@@ -45,7 +59,7 @@ class LayerAttributes:
         q_bias, k_bias, v_bias = self.attention_bias
         up_bias, down_bias = self.ffn_bias
         norm = Norm(kind=self.norm_kind, shape=(self.width,), eps=self.norm_eps)
-        up = Linear(in_features=self.width, out_features=self.hidden, bias=up_bias)
+        up = self._in_ffn(self.width, self.hidden, up_bias)
         found: dict[str, Operator] = {
             "attention.norm": norm,
             "attention.q": Linear(in_features=self.width, out_features=q_width, bias=q_bias),
@@ -54,7 +68,7 @@ class LayerAttributes:
             "attention.out": Linear(in_features=q_width, out_features=self.width, bias=self.out_bias),
             "ffn.norm": norm,
             "ffn.up": up,
-            "ffn.down": Linear(in_features=self.hidden, out_features=self.width, bias=down_bias),
+            "ffn.down": self._in_ffn(self.hidden, self.width, down_bias),
         }
         q_norm, k_norm = self.qk_norm
         if q_norm is not None:
@@ -63,7 +77,27 @@ class LayerAttributes:
             found["attention.k_norm"] = self._head_norm(k_norm, self.kv_heads)
         if self.ffn_kind in GATED:
             found["ffn.gate"] = up
+        if self.moe is not None:
+            found["ffn.router"] = Linear(in_features=self.width, out_features=self.moe.experts, bias=False)
+        if self.moe is not None and self.moe.shared:
+            size = self.moe.shared * self.hidden
+            shared_up = Linear(in_features=self.width, out_features=size, bias=up_bias)
+            if self.ffn_kind in GATED:
+                found["ffn.shared.gate"] = shared_up
+            found["ffn.shared.up"] = shared_up
+            found["ffn.shared.down"] = Linear(in_features=size, out_features=self.width, bias=down_bias)
         return found
+
+    def _in_ffn(self, in_features: int, out_features: int, bias: bool) -> Operator:
+        if self.moe is None:
+            return Linear(in_features=in_features, out_features=out_features, bias=bias)
+        return Experts(
+            count=self.moe.experts,
+            active=self.moe.per_token,
+            in_features=in_features,
+            out_features=out_features,
+            bias=bias,
+        )
 
     def _head_norm(self, kind: NormKind, heads: int) -> Norm:
         return Norm(kind=kind, shape=(heads, self.head_dim) if kind == "layer" else (self.head_dim,), eps=0.0)
@@ -213,6 +247,7 @@ def _layer_attributes(model: Model, layer: Layer, modality: str, renamed: Mappin
         rope_theta=None if rope is None else rope.theta,
         rope_pairing=None if rope is None else rope.pairing,
         ffn_kind=ffn.kinds[index],
+        moe=model.moe.get(modality),
         hidden=_linear(ffn.up, modality).out_features,
         ffn_bias=(_linear(ffn.up, modality).bias, _linear(ffn.down, modality).bias),
         norm_kind=norm.kind,
@@ -228,8 +263,8 @@ def _norm(leaf: Leaf | None, modality: str) -> Norm | None:
     return operator
 
 
-def _linear(leaf: Leaf, modality: str) -> Linear:
+def _linear(leaf: Leaf, modality: str) -> Linear | Experts:
     block = leaf.block_of(modality)
     assert block is not None
-    assert isinstance(block.operator, Linear), f"{leaf.path} is no linear map"
+    assert isinstance(block.operator, Linear | Experts), f"{leaf.path} is no linear map"
     return block.operator

@@ -12,7 +12,7 @@ from motc.ir.partition import Partition
 
 SECTIONS = {
     "attention": tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm", "k_norm")),
-    "ffn": tuple(f"ffn.{name}" for name in ("gate", "up", "down")),
+    "ffn": tuple(f"ffn.{name}" for name in ("gate", "up", "down", "router", "shared.gate", "shared.up", "shared.down")),
     "*.norm": ("attention.norm", "ffn.norm"),
 }
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from motc.emit.activations import ACTIVATIONS
 from motc.emit.leaves import Applied, definition
+from motc.emit.mixture import mixture
 from motc.ir.model import GATED, FfnKind, Order, Step, base_name, is_sorted
 from motc.plan import LayerPlan, ModulePlan
 
-ACTIVATIONS: dict[FfnKind, str] = {
-    "swiglu": "F.silu({gate}) * {up}",
-    "geglu": "F.gelu({gate}) * {up}",
-    "gelu": "F.gelu({up})",
-    "relu2": "F.relu({up}).square()",
-}
 PLACEMENT = {"pre": "x + f(norm(x))", "post": "norm(x + f(x))", "sublayer_output": "x + norm(f(x))"}
 NORM_VARIABLE = {"pre": "h", "post": "x", "sublayer_output": "out"}
 VARIABLES = {
@@ -30,6 +26,7 @@ VARIABLES = {
     "up": "up",
     "activation": "hidden",
     "down": "out",
+    "mixture": "out",
 }
 
 
@@ -92,6 +89,8 @@ class Sublayer:
                 if self._in_pieces(step.writes):
                     return f"add({', '.join(reads)})"
                 return " + ".join(reads)
+            case "mixture":
+                return mixture(self.module, self.kind, self.text, reads[0], in_pieces=self._in_pieces(step.writes))
             case "activation":
                 return self._activation(step, reads)
             case _:
@@ -180,25 +179,41 @@ def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:
     text = Sublayer(module, kind, steps, attention[-1].writes)
     kinds = dict.fromkeys(kind.layer.ffn.kinds[index] for index in module.order)
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("ffn.")]
+    has_shared = kind.layer.ffn.shared_up is not None
+    balanced = module.is_balanced
+    returned, result = (f"tuple[{stream}, Tensor]", f"{text.result}, balance") if balanced else (stream, text.result)
     lines = [
         f"class {kind.ffn_class}(nn.Module):",
-        f'    """{PLACEMENT[kind.layer.placement]}, f being {" / ".join(kinds)}. Token by token."""',
+        *_ffn_docstring(kind, list(kinds)),
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
+        *(("        self.shared = nn.Module()",) if has_shared else ()),
         *(line for plan in leaves for line in definition(plan)),
         "",
-        f"    def forward(self, x: {stream}, layout: ModalityLayout) -> {stream}:",
+        f"    def forward(self, x: {stream}, layout: ModalityLayout) -> {returned}:",
         *text.text.lines,
-        f"        return {text.result}",
+        f"        return {result}",
     ]
     return "\n".join(lines)
+
+
+def _ffn_docstring(kind: LayerPlan, kinds: list[FfnKind]) -> list[str]:
+    start = f'    """{PLACEMENT[kind.layer.placement]}, f being {" / ".join(kinds)}.'
+    if not kind.layer.ffn.moe:
+        return [f'{start} Token by token."""']
+    mixtures = "; ".join(dict.fromkeys(str(moe) for moe in kind.layer.ffn.moe if moe))
+    more = (
+        ["", "    Also gives the load-balancing loss of its routers, weighted."] if kind.layer.ffn.is_balanced else []
+    )
+    return [start, "", f"    A mixture of experts: {mixtures}.", *more, '    """']
 
 
 def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     rope = kind.layer.attention.rope
     angles, passed = (", cos: Tensor, sin: Tensor", ", cos, sin") if rope else ("", "")
+    returned = f"tuple[{stream}, Tensor]" if module.is_balanced else stream
     plural = "s" if "." in kind.where or "," in kind.where else ""
     return f'''class {kind.layer_class}(nn.Module):
     """Layer{plural} {kind.where}: attention, then the feed-forward."""
@@ -208,5 +223,5 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
         self.attention = {kind.attention_class}()
         self.ffn = {kind.ffn_class}()
 
-    def forward(self, x: {stream}, layout: ModalityLayout, mask: Tensor | None{angles}) -> {stream}:
+    def forward(self, x: {stream}, layout: ModalityLayout, mask: Tensor | None{angles}) -> {returned}:
         return self.ffn(self.attention(x, layout, mask{passed}), layout)'''

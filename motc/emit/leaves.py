@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from motc.ir.model import Embedding, Linear, Norm, Operator
+from motc.ir.model import Embedding, Experts, Linear, Norm, Operator
 from motc.plan import LeafPlan
 
 
@@ -13,6 +13,8 @@ def constructor(operator: Operator) -> str:
     match operator:
         case Linear(in_features=rows, out_features=columns, bias=bias):
             return f"nn.Linear({rows}, {columns}, bias={bias})"
+        case Experts(count=count, in_features=rows, out_features=columns, bias=bias):
+            return f"Experts({count}, {rows}, {columns}, bias={bias})"
         case Norm(kind="rms", shape=shape, eps=eps):
             return f"RMSNorm({shape[0]}, eps={eps!r})"
         case Norm(shape=shape, eps=eps):
@@ -26,8 +28,8 @@ def definition(leaf: LeafPlan) -> list[str]:
     if leaf.form in ("single", "shared"):
         return [f"        self.{leaf.attribute} = {constructor(leaf.leaf.blocks[0].operator)}"]
     names = tuple(block.name for block in leaf.leaf.blocks)
-    extra = [] if leaf.route == names else [f"route={names_tuple(leaf.route)}"]
-    cls = "ByTower"
+    extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
+    cls = "nn.ModuleDict" if leaf.form == "held" else "ByTower"
     if leaf.form == "norm_by_tower":
         cls = "NormByTower"
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
@@ -79,14 +81,15 @@ class Applied:
                 return f"self.{leaf.attribute}({x})"
             case "norm_by_tower":
                 return f"self.{leaf.attribute}({x}, {places})"
-        pieces = x if reads_pieces else self._pieces(x, leaf.counts)
+        pieces = x if reads_pieces else self.pieces(x, leaf.counts)
         if leaf.form == "shared":
             made = f"[self.{leaf.attribute}(piece) for piece in {pieces}]"
         else:
             made = f"self.{leaf.attribute}({pieces})"
         return made if writes_pieces else f"merge({made}, layout, {leaf.counts})"
 
-    def _pieces(self, x: str, counts: tuple[int, ...]) -> str:
+    def pieces(self, x: str, counts: tuple[int, ...]) -> str:
+        """The name of the pieces of `x`; the line that cuts it where it is not cut yet."""
         if (x, counts) not in self._cut:
             others = sum(name == x for name, _ in self._cut)
             name = f"{x}_pieces" if not others else f"{x}_pieces_{others + 1}"

@@ -127,6 +127,8 @@ def _layout(module: ModulePlan) -> str:
 def _hidden(module: ModulePlan) -> str:
     attention = module.model.segments[0].layer.attention
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    balanced = module.is_balanced
+    returned = f"tuple[{stream}, Tensor]" if balanced else stream
     sizes = '"stream"' if module.model.residual == "sorted" else '"rows", "length"'
     if module.stream_in_pieces:
         dtype, marked = "x[0].dtype", '[mark_sizes(piece, "piece") for piece in x]'
@@ -151,8 +153,8 @@ def _hidden(module: ModulePlan) -> str:
         else []
     )
     lines = [
-        f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
-        '        """The stream after the last layer."""',
+        f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {returned}:",
+        f'        """The stream after the last layer{", and the mean of the load-balancing losses" * balanced}."""',
         "        marks = bool(self.compiled) and not torch.compiler.is_compiling()",
         "        ids = look_up(input_ids.flatten(), layout.tokens, 0)",
         "        if marks:",
@@ -164,11 +166,18 @@ def _hidden(module: ModulePlan) -> str:
         "        if marks:",
         *mark_angles,
         '            mask = None if mask is None else mark_sizes(mask, "rows", "one", "length", "length")',
+        *(("        balance = torch.zeros((), device=ids.device)",) if balanced else ()),
         "        for layer in self.layers:",
         "            if marks:",
         f"                x = {marked}",
-        f"            x = layer(x, layout, mask{passed})",
-        f"        return {marked} if marks else x",
+        *(
+            (f"            x, more = layer(x, layout, mask{passed})", "            balance = balance + more")
+            if balanced
+            else (f"            x = layer(x, layout, mask{passed})",)
+        ),
+        f"        return ({marked} if marks else x), balance / {module.model.layers}"
+        if balanced
+        else f"        return {marked} if marks else x",
     ]
     return "\n".join(lines)
 
@@ -176,16 +185,18 @@ def _hidden(module: ModulePlan) -> str:
 def _forward(module: ModulePlan) -> str:
     own = module.model.vocab is None
     shape = "a dict modality -> [B, S, V_m]" if own else "[B, S, V]"
+    hidden = "hidden, _" if module.is_balanced else "hidden"
     return f'''    def forward(
 {INPUTS}
     ) -> ModelOutput:
         """Logits, {shape}, zeros at padding. All arguments int64 [B, S]."""
         layout = self.layout(modality_ids, document_ids) if layout is None else layout
-        hidden = self.hidden(input_ids, layout, position_ids)
+        {hidden} = self.hidden(input_ids, layout, position_ids)
         return ModelOutput(self.compiled.get("read", {module.class_name}.read)(self, hidden, layout))'''
 
 
 def _loss(module: ModulePlan) -> str:
+    hidden = "hidden, balance" if module.is_balanced else "hidden"
     by_head = module.model.vocab is None and module.model.strategy == "sorted"
     lines = [
         "    def loss(",
@@ -193,13 +204,20 @@ def _loss(module: ModulePlan) -> str:
         "    ) -> LossOutput:",
         '        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""',
         "        layout = self.layout(modality_ids, document_ids) if layout is None else layout",
-        "        hidden = self.hidden(input_ids, layout, position_ids)",
+        f"        {hidden} = self.hidden(input_ids, layout, position_ids)",
         "        documents, tokens = layout.document_ids, layout.tokens",
         "        targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))",
         f"        wanted = {'sort_targets(targets)' if by_head else 'targets'}",
         "        if self.compiled and not torch.compiler.is_compiling():",
         "            wanted.mark_sizes()",
         f'        sums = self.compiled.get("score", {module.class_name}.score)(self, hidden, layout, wanted)',
-        "        return mean_losses(sums, targets.counts, self.modalities)",
+        *(
+            (
+                "        balance = torch.where((layout.modality_ids >= 0).any(), balance, 0.0)",
+                "        return mean_losses(sums, targets.counts, self.modalities, balance)",
+            )
+            if module.is_balanced
+            else ("        return mean_losses(sums, targets.counts, self.modalities)",)
+        ),
     ]
     return "\n".join(lines)

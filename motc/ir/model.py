@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Literal
 
 from motc.ir.mask import Mask
@@ -17,6 +18,7 @@ from motc.source import Span
 
 NormKind = Literal["rms", "layer"]
 FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
+Routing = Literal["top_k", "expert_choice"]
 Placement = Literal["pre", "post", "sublayer_output"]
 RopePairing = Literal["half", "interleaved"]
 
@@ -52,7 +54,41 @@ class Embedding:
     width: int
 
 
-Operator = Linear | Norm | Embedding
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A linear map for each of `count` experts, their weights stacked; a token passes `active` of them on average."""
+
+    count: int
+    active: Fraction
+    in_features: int
+    out_features: int
+    bias: bool
+
+
+Operator = Linear | Norm | Embedding | Experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moe:
+    """How a mixture of experts routes.
+
+    `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so
+    many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: none.
+    `shared` experts take every token besides.
+    """
+
+    experts: int
+    routing: Routing
+    per_token: Fraction
+    balance: float
+    shared: int = 0
+
+    def __str__(self) -> str:
+        """`4 experts, expert_choice, capacity factor 1`, `8 experts, top 2, balance 0.01`."""
+        shared = f" and {self.shared} shared" if self.shared else ""
+        if self.routing == "expert_choice":
+            return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"
+        return f"{self.experts} experts{shared}, top {self.per_token}, balance {self.balance:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,17 +162,37 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ffn:
-    """The feed-forward. `kinds` is each modality's, in their order; `gate` concerns those with a gated kind."""
+    """The feed-forward. `kinds` is each modality's, in their order; `gate` concerns those with a gated kind.
+
+    `moe` is each modality's mixture of experts, None where it has none, and empty where no modality has one; `kinds`
+    are then those of an expert. `router` concerns the modalities that have one, `shared_gate`,
+    `shared_up` and `shared_down` those with shared experts, which are one feed-forward of their sizes together.
+    """
 
     kinds: tuple[FfnKind, ...]
     gate: Leaf | None
     up: Leaf
     down: Leaf
     norm: Leaf
+    moe: tuple[Moe | None, ...] = field(default=(), repr=False)
+    router: Leaf | None = field(default=None, repr=False)
+    shared_gate: Leaf | None = field(default=None, repr=False)
+    shared_up: Leaf | None = field(default=None, repr=False)
+    shared_down: Leaf | None = field(default=None, repr=False)
 
     def leaves(self) -> tuple[Leaf, ...]:
-        found = (self.norm, self.gate, self.up, self.down)
+        return (self.norm, *self.inner())
+
+    def inner(self) -> tuple[Leaf, ...]:
+        """The leaves between the norm and the residual."""
+        shared = (self.shared_gate, self.shared_up, self.shared_down)
+        found = (self.router, self.gate, self.up, self.down, *shared)
         return tuple(leaf for leaf in found if leaf is not None)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a load-balancing loss goes with it."""
+        return any(moe is not None and moe.balance > 0 for moe in self.moe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +200,10 @@ class Step:
     """One operation of a layer, in the order they run.
 
     `op` is a leaf's path, or one of attention.rotate_q, attention.rotate_k, attention.mix, attention.add,
-    ffn.activation, ffn.add, sort, unsort. It reads the values of these names and writes one of its own name; the last
-    one written under a name holds. `order` is the one it works in: attention's slots, or sorted by modality; None
-    until that is decided. `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation
-    which operation needs it.
+    ffn.activation, ffn.mixture (all of a feed-forward with experts), ffn.add, sort, unsort.
+    It reads the values of these names and writes one of its own name; the last one written under a name holds.
+    `order` is the one it works in: attention's slots, or sorted by modality; None until that is decided.
+    `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation which operation needs it.
     """
 
     op: str
@@ -241,6 +297,17 @@ class Model:
     @property
     def layers(self) -> int:
         return self.segments[-1].last + 1
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a load-balancing loss is part of the model's."""
+        return any(segment.layer.ffn.is_balanced for segment in self.segments)
+
+    @property
+    def moe(self) -> dict[str, Moe]:
+        """The modalities that have a mixture of experts; it is the same in all layers."""
+        found = self.segments[0].layer.ffn.moe
+        return {modality.name: moe for modality, moe in zip(self.modalities, found, strict=False) if moe is not None}
 
     def with_steps(self, steps: Callable[[Layer], tuple[Step, ...]]) -> Model:
         """The same model, each layer having the steps that a function of it gives."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm, Operator
+from motc.ir.model import Embedding, Experts, Layer, Leaf, Linear, Model, Norm, Operator
 
 
 def print_ir(model: Model) -> str:
@@ -52,7 +52,8 @@ def _layer(layer: Layer) -> Iterator[str]:
     )
     for leaf in attention.leaves():
         yield from _leaf(leaf, "      ")
-    yield f"    ffn: {', '.join(layer.ffn.kinds)}"
+    mixtures = f"; experts: {', '.join(str(moe or 'none') for moe in layer.ffn.moe)}" if layer.ffn.moe else ""
+    yield f"    ffn: {', '.join(layer.ffn.kinds)}{mixtures}"
     for leaf in layer.ffn.leaves():
         yield from _leaf(leaf, "      ")
     if layer.steps:
@@ -74,6 +75,8 @@ def _operator(operator: Operator) -> str:
     match operator:
         case Linear(in_features=in_features, out_features=out_features, bias=bias):
             return f"linear {in_features} -> {out_features}{', bias' if bias else ''}"
+        case Experts(count=count, in_features=in_features, out_features=out_features, bias=bias):
+            return f"{count} experts, linear {in_features} -> {out_features}{', bias' if bias else ''}"
         case Norm(kind=kind, shape=shape, eps=eps):
             return f"{kind} {list(shape)}, eps {eps:g}"
         case Embedding(vocab=vocab, width=width):

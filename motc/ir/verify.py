@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
+from motc.ir.model import Embedding, Experts, Ffn, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
 from motc.source import CompilerBug
 
 
@@ -21,6 +21,7 @@ def verify(model: Model, stage: str) -> None:
     for segment in model.segments:
         require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
         expected = segment.last + 1
+        _verify_experts(segment.layer.ffn, names, require)
         if segment.layer.steps:
             _verify_steps(segment.layer, model.residual, require)
         mask = segment.layer.attention.mask
@@ -32,9 +33,15 @@ def verify(model: Model, stage: str) -> None:
             widths = {width[name] for name in block.modalities}
             require(len(widths) == 1, f"{leaf.path} block {block.modalities} spans widths")
             match leaf.path, block.operator:
-                case ("attention.q" | "attention.k" | "attention.v" | "ffn.gate" | "ffn.up" | "head", Linear() as op):
+                case ("attention.q" | "attention.k" | "attention.v" | "ffn.router" | "head", Linear() as op):
                     require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
-                case ("attention.out" | "ffn.down", Linear() as op):
+                case ("ffn.shared.gate" | "ffn.shared.up", Linear() as op):
+                    require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
+                case ("ffn.gate" | "ffn.up", Linear() | Experts() as op):
+                    require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
+                case ("attention.out" | "ffn.shared.down", Linear() as op):
+                    require({op.out_features} == widths, f"{leaf.path} writes the wrong width")
+                case ("ffn.down", Linear() | Experts() as op):
                     require({op.out_features} == widths, f"{leaf.path} writes the wrong width")
                 case ("attention.norm" | "ffn.norm" | "final_norm", Norm() as norm):
                     require({norm.shape[-1]} == widths, f"{leaf.path} has the wrong width")
@@ -44,6 +51,25 @@ def verify(model: Model, stage: str) -> None:
                     pass
                 case _:
                     raise CompilerBug(f"after {stage}: {leaf.path} holds {block.operator}")
+
+
+def _verify_experts(ffn: Ffn, names: list[str], require: object) -> None:
+    """A modality with a mixture has a router, and as many experts in each of its leaves, all of one block."""
+    assert callable(require)
+    require(len(ffn.moe) in (0, len(names)), "mixtures of experts of other modalities")
+    for name, moe in zip(names, ffn.moe or [None] * len(names), strict=True):
+        router = None if ffn.router is None else ffn.router.block_of(name)
+        require((router is None) == (moe is None), f"the router of {name}")
+        for leaf in (ffn.shared_up, ffn.shared_down):
+            has_shared = leaf is not None and leaf.block_of(name) is not None
+            require(has_shared == (moe is not None and moe.shared > 0), f"shared experts of {name}")
+        for leaf in (ffn.gate, ffn.up, ffn.down):
+            block = None if leaf is None else leaf.block_of(name)
+            if leaf is None or block is None:
+                continue
+            count = block.operator.count if isinstance(block.operator, Experts) else None
+            require(count == (moe and moe.experts), f"{leaf.path} of {name} has {count} experts")
+            require(router is None or router.modalities == block.modalities, f"{leaf.path} and the router of {name}")
 
 
 def _verify_steps(layer: Layer, residual: Order, require: object) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
-from motc.ir.model import GATED, Embedding, FfnKind, Linear, Norm, NormKind, Operator
+from motc.ir.model import GATED, Embedding, Experts, FfnKind, Linear, Moe, Norm, NormKind, Operator
 from motc.schema import Spec
-from motc.schema.spec import TowerSpec
+from motc.schema.spec import FfnSpec, TowerFfn, TowerSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Attributes:
     ffn_kind: FfnKind
     hidden: int
     ffn_bias: bool
+    moe: Moe | None
     norm_kind: NormKind
     eps: float
 
@@ -29,7 +31,7 @@ def attributes(spec: Spec, tower: TowerSpec | None) -> Attributes:
     """The attributes of modalities in `tower` (None: no overrides)."""
     tower = tower or TowerSpec(modalities=["none"])
     width = tower.width or spec.width
-    kind = tower.ffn.kind or spec.ffn.kind
+    kind, moe = ffn_kind(spec.ffn, tower.ffn), mixture(spec.ffn, tower.ffn)
     hidden = tower.ffn.hidden or spec.ffn.hidden or default_hidden(width, kind)
     eps = tower.norm.eps or spec.norm.eps
     bias = spec.attention.bias if tower.attention.bias is None else tower.attention.bias
@@ -47,8 +49,37 @@ def attributes(spec: Spec, tower: TowerSpec | None) -> Attributes:
         ffn_kind=kind,
         hidden=hidden,
         ffn_bias=spec.ffn.bias if tower.ffn.bias is None else tower.ffn.bias,
+        moe=moe,
         norm_kind=tower.norm.kind or spec.norm.kind,
         eps=eps,
+    )
+
+
+def ffn_kind(model: FfnSpec, tower: TowerFfn) -> FfnKind:
+    """The kind of a tower's feed-forward, or of its experts: by default the model's, then swiglu."""
+    kind = tower.kind or model.kind
+    if kind != "moe":
+        return kind
+    return tower.expert or model.expert or ("swiglu" if model.kind == "moe" else model.kind)
+
+
+def mixture(model: FfnSpec, tower: TowerFfn) -> Moe | None:
+    """The tower's mixture of experts, if its feed-forward is one; what the tower does not say is the model's."""
+    if (tower.kind or model.kind) != "moe":
+        return None
+    routing = tower.routing or model.routing or "top_k"
+    experts = tower.experts or model.experts or 1
+    shared = tower.shared_experts or model.shared_experts or 0
+    if routing == "expert_choice":
+        factor = tower.capacity_factor or model.capacity_factor or 1.0
+        return Moe(experts=experts, routing=routing, per_token=Fraction(repr(factor)), balance=0.0, shared=shared)
+    balance = model.balance if tower.balance is None else tower.balance
+    return Moe(
+        experts=experts,
+        routing=routing,
+        per_token=Fraction(tower.top_k or model.top_k or 2),
+        balance=0.01 if balance is None else float(balance),
+        shared=shared,
     )
 
 
@@ -87,11 +118,34 @@ def operator(path: str, a: Attributes, heads: Heads) -> Operator | None:
         case "ffn.gate" | "ffn.up":
             if path == "ffn.gate" and a.ffn_kind not in GATED:
                 return None
-            return Linear(in_features=a.width, out_features=a.hidden, bias=a.ffn_bias)
+            return _in_ffn(a, a.width, a.hidden)
         case "ffn.down":
-            return Linear(in_features=a.hidden, out_features=a.width, bias=a.ffn_bias)
+            return _in_ffn(a, a.hidden, a.width)
+        case "ffn.shared.gate" | "ffn.shared.up" | "ffn.shared.down":
+            if a.moe is None or not a.moe.shared or (path == "ffn.shared.gate" and a.ffn_kind not in GATED):
+                return None
+            sizes = (a.width, a.moe.shared * a.hidden)
+            in_features, out_features = sizes[::-1] if path == "ffn.shared.down" else sizes
+            return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
+        case "ffn.router":
+            if a.moe is None:
+                return None
+            return Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
         case _:
             raise AssertionError(path)
+
+
+def _in_ffn(a: Attributes, in_features: int, out_features: int) -> Operator:
+    """A linear map of the feed-forward, or one for each expert."""
+    if a.moe is None:
+        return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
+    return Experts(
+        count=a.moe.experts,
+        active=a.moe.per_token,
+        in_features=in_features,
+        out_features=out_features,
+        bias=a.ffn_bias,
+    )
 
 
 def end_operator(path: str, width: int, vocab: int) -> Operator:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Block, Leaf, Linear, Norm, Operator
+from motc.ir.model import Block, Experts, Leaf, Linear, Norm, Operator
 from motc.ir.partition import Partition
 from motc.schema import Checked
 from motc.source import Diagnostic, Span
 
 DIFFERENCES = {
+    "count": "experts",
+    "active": "experts a token",
     "in_features": "width or hidden size",
     "out_features": "width or hidden size",
     "bias": "bias",
@@ -71,6 +73,16 @@ class LeafBuilder:
         way_out = f"untie {path} between them, or give both the same"
         self.errors.append(Diagnostic(code="MOT046", message=message, span=here, help=way_out, related=related))
 
+    def disagree_on_experts(self, path: str, found: tuple[str, ...], router: tuple[str, ...]) -> None:
+        """Tell, once, that experts and their router are shared by other modalities."""
+        if ("experts", router) in self._told:
+            return
+        self._told.add(("experts", router))
+        message = f"ffn.router serves {', '.join(router)} and {path} serves {', '.join(found)}"
+        way_out = "untie a mixture of experts as a whole: `untie ffn`"
+        span = self.checked.span("untie")
+        self.errors.append(Diagnostic(code="MOT059", message=message, span=span, help=way_out))
+
     def _tower_span(self, modality: str) -> Span:
         block = self.towers.block_of(modality)
         for name, tower in self.checked.spec.towers.items():
@@ -82,6 +94,8 @@ class LeafBuilder:
 def _difference(one: Operator | None, other: Operator | None) -> str:
     if one is None or other is None:
         return "one of them has none"
+    if isinstance(one, Experts) != isinstance(other, Experts):
+        return "one of them is a mixture of experts"
     if isinstance(one, Linear) and isinstance(other, Linear) and one.bias != other.bias:
         return "with and without a bias"
     if isinstance(one, Norm) and isinstance(other, Norm) and one.kind != other.kind:

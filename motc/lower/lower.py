@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from motc.ir.mask import Mask
-from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Operator, Rope, Segment, Strategy
+from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Moe, Operator, Rope, Segment, Strategy
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
+from motc.lower.experts import check_experts, check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.mask import lower_mask
 from motc.lower.selectors import LAYER_PATHS
@@ -27,6 +28,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     towers, tower_names, tower_specs = _towers(checked, errors)
     heads = _heads(checked, errors)
     own_vocab = _vocabularies(checked, errors)
+    check_experts(checked, errors)
     if errors:
         raise SpecError(*sorted(errors, key=_position))
     attrs = {name: attributes(spec, None if dense else tower_specs.get(name)) for name in towers.universe}
@@ -193,11 +195,12 @@ def _segments(
 ) -> tuple[Segment, ...]:
     operators = {path: {name: operator(path, a, heads) for name, a in attrs.items()} for path in LAYER_PATHS}
     kinds = tuple(a.ffn_kind for a in attrs.values())
+    moe = tuple(a.moe for a in attrs.values())
     built: dict[tuple[Partition, ...], Layer | None] = {}
     segments = []
     for first, last, partitions in untied.runs:
         if partitions not in built:
-            built[partitions] = _layer(spec, partitions, operators, kinds, heads, mask, builder)
+            built[partitions] = _layer(spec, partitions, operators, kinds, moe, heads, mask, builder)
         layer = built[partitions]
         if layer is not None:
             segments.append(Segment(first=first, last=last, layer=layer))
@@ -209,6 +212,7 @@ def _layer(
     partitions: tuple[Partition, ...],
     operators: dict[str, dict[str, Operator | None]],
     kinds: tuple[FfnKind, ...],
+    moe: tuple[Moe | None, ...],
     heads: Heads,
     mask: Mask,
     builder: LeafBuilder,
@@ -217,7 +221,9 @@ def _layer(
         path: builder.build(path, partition, operators[path])
         for path, partition in zip(LAYER_PATHS, partitions, strict=True)
     }
-    _check_activations(dict(zip(LAYER_PATHS, partitions, strict=True))["ffn.up"], kinds, builder)
+    by_path = dict(zip(LAYER_PATHS, partitions, strict=True))
+    _check_activations(by_path["ffn.up"], kinds, builder)
+    check_sharing(by_path, operators, dict(zip(by_path["ffn.up"].universe, moe, strict=True)), builder)
     rope = spec.attention.rope
     q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
     norm, ffn_norm, ffn_up, down = (leaf[path] for path in ("attention.norm", "ffn.norm", "ffn.up", "ffn.down"))
@@ -238,7 +244,18 @@ def _layer(
         k_norm=leaf["attention.k_norm"],
         norm=norm,
     )
-    ffn = Ffn(kinds=kinds, gate=leaf["ffn.gate"], up=ffn_up, down=down, norm=ffn_norm)
+    ffn = Ffn(
+        kinds=kinds,
+        gate=leaf["ffn.gate"],
+        up=ffn_up,
+        down=down,
+        norm=ffn_norm,
+        moe=moe if any(moe) else (),
+        router=leaf["ffn.router"],
+        shared_gate=leaf["ffn.shared.gate"],
+        shared_up=leaf["ffn.shared.up"],
+        shared_down=leaf["ffn.shared.down"],
+    )
     return Layer(placement=spec.norm.placement, attention=attention, ffn=ffn)
 
 

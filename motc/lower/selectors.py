@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from motc.source import Diagnostic, Span
 
 ATTENTION = tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm", "k_norm"))
-FFN = tuple(f"ffn.{name}" for name in ("gate", "up", "down"))
+FFN = tuple(f"ffn.{name}" for name in ("gate", "up", "down", "router", "shared.gate", "shared.up", "shared.down"))
 LAYER_NORMS = ("attention.norm", "ffn.norm")
 LAYER_PATHS = ("attention.norm", *ATTENTION, "ffn.norm", *FFN)
 END_PATHS = ("embedding", "final_norm", "head")

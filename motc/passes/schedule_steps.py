@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from motc.ir.model import Block, Embedding, Layer, Leaf, Linear, Model, Norm, Order, Step
+from motc.ir.model import Block, Embedding, Experts, Layer, Leaf, Linear, Model, Norm, Order, Step
 
 
 def schedule_steps(model: Model) -> Model:
@@ -73,6 +73,10 @@ def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
     if layer.placement == "pre":
         yield apply(f.norm, x)
         h = f.norm.path
+    if f.moe:  # experts take tokens as they like, of those that are there: all of it is one operation
+        yield (mixture := step("ffn.mixture", h, numbers=width, needs="sorted" if sorts else None))
+        yield from _residual(layer, "ffn", x, mixture.writes, f.norm, apply, width)
+        return
     inner = [apply(leaf, h) for leaf in (f.gate, f.up) if leaf is not None]
     activation = step("ffn.activation", *(made.writes for made in inner), numbers=inner[-1].numbers)
     within = [*inner, activation, apply(f.down, activation.writes)]
@@ -97,7 +101,7 @@ def _residual(
 def _numbers(block: Block, leaf: Leaf, layer: Layer) -> int:
     """How many numbers a token has in what a block writes."""
     match block.operator:
-        case Linear(out_features=out_features):
+        case Linear(out_features=out_features) | Experts(out_features=out_features):
             return out_features
         case Embedding(width=width):
             return width

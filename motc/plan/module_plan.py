@@ -7,7 +7,7 @@ from typing import Literal
 
 from motc.ir.model import Layer, Leaf, Model
 
-Form = Literal["single", "shared", "norm_by_tower", "by_tower"]
+Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,8 @@ class LeafPlan:
     """How one group appears: its attribute, and how what it is applied to meets its blocks.
 
     `single`: one module for the whole. `shared`: one module, piece by piece. `norm_by_tower`: one norm for the whole,
-    scaled by each token's copy. `by_tower`: piece i, of `counts[i]` modalities, goes to `route[i]`.
+    scaled by each token's copy. `by_tower`: piece i, of `counts[i]` modalities, goes to `route[i]`. `held`: copies that
+    are taken one by one, in a feed-forward with experts.
     """
 
     attribute: str
@@ -68,11 +69,16 @@ class ModulePlan:
     templates: tuple[str, ...]
 
     @property
+    def is_balanced(self) -> bool:
+        """Whether layers also give a load-balancing loss."""
+        return self.model.is_balanced
+
+    @property
     def is_told_apart(self) -> bool:
         """Whether any tokens go through parameters of their own."""
         ends = [end for end in (self.embedding, self.final_norm, self.head) if end]
         leaves = [leaf for kind in self.layer_plans for leaf in kind.leaves.values()] + ends
-        return any(leaf.form == "by_tower" for leaf in leaves)
+        return any(leaf.form in ("by_tower", "held") for leaf in leaves)
 
     @property
     def sorts_ends(self) -> bool:

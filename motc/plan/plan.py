@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from dataclasses import replace
 
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Layer, Leaf, Model, Segment, Step, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
+from motc.plan.mixture import mixture_counts
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
-    RMSNorm Rows TargetOrder Targets Tensor""".split()
+    """Any ByTower Experts F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
+    RMSNorm Routing Rows TargetOrder Targets Tensor""".split()
 )
 
-IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.add")
+IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")
 IN_FFN = ("ffn.gate", "ffn.up", "ffn.activation")
 
 
@@ -73,7 +75,12 @@ def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str,
     pieces = _pieces(layer, model, in_pieces)
     each = (1,) * len(model.order)
     within = _ffn_counts(layer, model, in_pieces)
-    leaves = {leaf.path: leaf_plan(leaf, model, _counts(leaf, layer, pieces, each, within)) for leaf in layer.leaves()}
+    leaves = {
+        leaf.path: _held(leaf, model)
+        if layer.ffn.moe and leaf in layer.ffn.inner()
+        else leaf_plan(leaf, model, _counts(leaf, layer, pieces, each, within))
+        for leaf in layer.leaves()
+    }
     return LayerPlan(
         attention_class=f"{class_name}Attention{_suffix(attentions, layer.attention)}",
         ffn_class=f"{class_name}FeedForward{_suffix(ffns, layer.ffn)}",
@@ -85,6 +92,12 @@ def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str,
         pieces=pieces,
         ffn_counts=within,
     )
+
+
+def _held(leaf: Leaf, model: Model) -> LeafPlan:
+    """A leaf of a feed-forward with experts: each copy is applied by itself, to what was sent to it."""
+    found = leaf_plan(leaf, model, None)
+    return found if found.form == "single" else replace(found, form="held")
 
 
 def _counts(
@@ -102,7 +115,7 @@ def _pieces(layer: Layer, model: Model, in_pieces: bool) -> frozenset[str]:
     several copies. There each piece goes its own way: joined, it would need memory of its own for the activation.
     """
     found = set(IN_STREAM) | {"x"} if in_pieces else set()
-    if model.strategy != "grouped" and any(needs_order(leaf, model) for leaf in _inner(layer)):
+    if not layer.ffn.moe and model.strategy != "grouped" and any(needs_order(leaf, model) for leaf in _inner(layer)):
         found |= set(IN_FFN)
     return frozenset(found)
 
@@ -113,7 +126,9 @@ def _inner(layer: Layer) -> list[Leaf]:
 
 def _ffn_counts(layer: Layer, model: Model, in_pieces: bool) -> tuple[int, ...]:
     """How many modalities each piece within a feed-forward holds: as many as all its groups serve together."""
-    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in (*_inner(layer), layer.ffn.down)}
+    if layer.ffn.moe:
+        return mixture_counts(layer, model)
+    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in layer.ffn.inner()}
     return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()
 
 
@@ -149,7 +164,7 @@ def leaf_plan(leaf: Leaf, model: Model, pieces: tuple[int, ...] | None) -> LeafP
     elif pieces is None and norms_alike(leaf, model):
         form = "norm_by_tower"
     return LeafPlan(
-        attribute=leaf.path.rpartition(".")[2],
+        attribute=leaf.path.partition(".")[2] or leaf.path,
         leaf=leaf,
         form=form,
         route=tuple(None if block is None else block.name for block, _ in runs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.model import Layer, Linear, Model, Step, base_name
+from motc.ir.model import Experts, Layer, Linear, Model, Step, base_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,20 +26,22 @@ class Permutation:
     forced_by: tuple[str, ...]
 
 
-def naive_moves(layer: Layer) -> Moves:
+def naive_moves(layer: Layer, model: Model) -> Moves:
     """By boolean masks around each operation that has copies, as in the paper's Algorithm 1.
 
     Every copy gathers its tokens and scatters its results.
     """
     copies = [len(leaf.blocks) for leaf in layer.leaves() if len(leaf.blocks) > 1]
-    return Moves(gathers=sum(copies), scatters=sum(copies), products=_products(layer, None))
+    gathers, scatters = _routing(layer, model)
+    return Moves(gathers=sum(copies) + gathers, scatters=sum(copies) + scatters, products=_products(layer, None))
 
 
 def planned_moves(layer: Layer, model: Model) -> Moves:
     """By the layer's steps, after all passes."""
+    gathers, scatters = _routing(layer, model)
     return Moves(
-        gathers=sum(step.permutes for step in layer.steps),
-        scatters=0,
+        gathers=sum(step.permutes for step in layer.steps) + gathers,
+        scatters=scatters,
         products=_products(layer, model.order),
     )
 
@@ -55,9 +57,21 @@ def _permutation(step: Step) -> Permutation:
     return Permutation(direction=direction, value=value, numbers=step.numbers, forced_by=step.forced_by)
 
 
+def _routing(layer: Layer, model: Model) -> tuple[int, int]:
+    """The gathers and scatters of experts: their tokens are gathered for each router, and so are results by top-k; by
+    expert choice, where a token is in any number of pairs, results are added by a scatter.
+    """
+    gathers = scatters = 0
+    for block in layer.ffn.router.blocks if layer.ffn.router else ():
+        scattered = model.moe[block.modalities[0]].routing == "expert_choice"
+        gathers += 1 if scattered else 2
+        scatters += scattered
+    return gathers, scatters
+
+
 def _products(layer: Layer, order: tuple[str, ...] | None) -> int:
     """Matrix products with weights: one for each copy or, in an order, for each run of tokens a copy serves."""
-    linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear)]
+    linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear | Experts)]
     if order is None:
         return sum(len(leaf.blocks) for leaf in linear)
     return sum(sum(block is not None for block, _ in leaf.runs(order)) for leaf in linear)

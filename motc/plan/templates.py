@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motc.ir.model import Layer, Model, Norm
+from motc.plan.mixture import mixture_units
 from motc.plan.module_plan import LeafPlan
 
 PLAIN_LAYOUTS = {
@@ -59,9 +60,13 @@ def templates(
             "layout_slots.place_slots",
             "layout_slots.to_batch",
         ]
-        if "by_tower" in forms:
+        if "by_tower" in forms or model.moe:
             chosen.append(f"pieces_{model.strategy}")
-    chosen += ["outputs", "targets.Targets", "targets.find_targets"]
+    if model.is_balanced:
+        chosen += ["outputs.ModelOutput", "outputs_balanced", "outputs.cross_entropy"]
+    else:
+        chosen.append("outputs")
+    chosen += ["targets.Targets", "targets.find_targets"]
     if model.vocab is None and model.strategy == "sorted":
         chosen += ["targets.TargetOrder", "targets.sort_targets"]
     norms = {block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)}
@@ -75,6 +80,20 @@ def templates(
         chosen.append("recompute")
     if "by_tower" in forms:
         chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
+    if model.moe:
+        chosen += _experts(model, kinds)
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
     return (*chosen, "initialise")
+
+
+def _experts(model: Model, kinds: list[Layer]) -> list[str]:
+    """What mixtures of experts are made of."""
+    routings = {moe.routing for moe in model.moe.values()}
+    wanted = ["Experts", "has_grouped_product", "Routing", "router_probabilities", *sorted(routings)]
+    wanted += ["dispatch", "combine"]
+    if model.is_balanced:
+        wanted.append("imbalance")
+    if any(len(unit.pieces) > 1 for layer in kinds for unit in mixture_units(layer, model)):
+        wanted.append("part")
+    return [f"experts.{name}" for name in wanted]

@@ -1,5 +1,6 @@
 """The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
 
+from motc.reference.experts import ReferenceMoe, Trace
 from motc.reference.model import (
     ReferenceConfig,
     ReferenceLayer,
@@ -16,7 +17,9 @@ __all__ = [
     "ReferenceLayer",
     "ReferenceLoss",
     "ReferenceMask",
+    "ReferenceMoe",
     "ReferenceNorm",
+    "Trace",
     "reference_forward",
     "reference_hidden",
     "reference_loss",

@@ -9,13 +9,14 @@ case of one modality, or of one prefix for all modalities.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from motc.reference.experts import ReferenceMoe, Trace, mixture
 from motc.reference.operators import (
     Parameters,
     Streams,
@@ -48,7 +49,9 @@ class ReferenceLayer:
     """One layer's settings, the kind of each modality's FFN, and where each group's parameters and norms are found.
 
     `prefixes` and `norms` are keyed by group: attention.q, .k, .v, .out, .q_norm, .k_norm, .norm, ffn.gate, .up, .down,
-    .norm. Groups no modality has may be left out.
+    .router, .shared.gate, .shared.up, .shared.down, .norm.
+    Groups no modality has may be left out. Modalities that have one router choose, or are chosen from,
+    together; `moe` is that of those who have one.
     """
 
     placement: Literal["pre", "post", "sublayer_output"]
@@ -61,6 +64,7 @@ class ReferenceLayer:
     ffn_kinds: Mapping[str, Literal["swiglu", "geglu", "gelu", "relu2"]]
     prefixes: Mapping[str, Prefixes]
     norms: Mapping[str, Norms]
+    moe: Mapping[str, ReferenceMoe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +84,14 @@ class ReferenceConfig:
 
 
 class ReferenceLoss(NamedTuple):
-    """The mean over all counted targets, and over those of each modality (0 where there are none)."""
+    """The mean over all counted targets, and over those of each modality (0 where there are none).
+
+    `balance`, the load-balancing loss of experts, is part of the total, a mean over layers; None where there is none.
+    """
 
     total: Tensor
     by_modality: dict[str, Tensor]
+    balance: Tensor | None = None
 
 
 def reference_forward(
@@ -93,9 +101,10 @@ def reference_forward(
     modality_ids: Tensor,
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    trace: Trace | None = None,
 ) -> Tensor | dict[str, Tensor]:
     """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros at padding."""
-    hidden = reference_hidden(config, parameters, input_ids, modality_ids, position_ids, document_ids)
+    hidden = reference_hidden(config, parameters, input_ids, modality_ids, position_ids, document_ids, trace)
     head = config.embedding if config.head is None else config.head
     tokens = token_masks(config, modality_ids)
     if not config.own_vocabularies:
@@ -115,7 +124,8 @@ def reference_loss(
     document_ids: Tensor | None = None,
 ) -> ReferenceLoss:
     """Next-token cross-entropy. A target counts if it and the token before it are real and of one document."""
-    logits = reference_forward(config, parameters, input_ids, modality_ids, position_ids, document_ids)
+    trace = Trace()
+    logits = reference_forward(config, parameters, input_ids, modality_ids, position_ids, document_ids, trace)
     counted = (modality_ids[:, :-1] >= 0) & (modality_ids[:, 1:] >= 0)
     if document_ids is not None:
         counted = counted & (document_ids[:, :-1] == document_ids[:, 1:])
@@ -128,7 +138,10 @@ def reference_loss(
         counts[modality] = int(here.sum())
     by_modality = {modality: sums[modality] / max(1, counts[modality]) for modality in config.modalities}
     total = torch.stack([sums[modality] for modality in config.modalities]).sum() / max(1, sum(counts.values()))
-    return ReferenceLoss(total, by_modality)
+    if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
+        return ReferenceLoss(total, by_modality)
+    balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
+    return ReferenceLoss(total + balance, by_modality, balance)
 
 
 def reference_hidden(
@@ -138,6 +151,7 @@ def reference_hidden(
     modality_ids: Tensor,
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    trace: Trace | None = None,
 ) -> Streams:
     """The vectors the head sees: after every layer and the final norm."""
     tokens = token_masks(config, modality_ids)
@@ -147,7 +161,7 @@ def reference_hidden(
     x = {m: parameters[config.embedding[m] + ".weight"][input_ids[tokens[m]]] for m in config.modalities}
     for layer in config.layers:
         visible = visibility(layer.mask, config.modalities, modality_ids, document_ids)
-        x = layer_forward(layer, parameters, x, tokens, position_ids, visible)
+        x = layer_forward(layer, parameters, x, tokens, position_ids, visible, trace or Trace())
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 
 
@@ -158,6 +172,7 @@ def layer_forward(
     tokens: dict[str, Tensor],
     position_ids: Tensor,
     visible: Tensor,
+    trace: Trace,
 ) -> Streams:
     """Attention, then the feed-forward, each with its residual and its norm."""
 
@@ -165,7 +180,7 @@ def layer_forward(
         return attention(layer, parameters, a, tokens, position_ids, visible)
 
     def feed(a: Streams) -> Streams:
-        return feed_forward(layer, parameters, a)
+        return feed_forward(layer, parameters, a, trace)
 
     return sublayer(layer, "ffn.norm", parameters, sublayer(layer, "attention.norm", parameters, x, attend), feed)
 
@@ -236,25 +251,57 @@ def project(
     return to_sequence(normed, tokens)
 
 
-def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams) -> Streams:
-    """Each modality's own feed-forward, of its own kind."""
+def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trace: Trace) -> Streams:
+    """Each modality's own feed-forward, of its own kind; a mixture of experts for all that share its router."""
     outputs = {}
-    for modality, tokens in x.items():
-        up = linear(parameters, layer.prefixes["ffn.up"][modality], tokens)
-        kind = layer.ffn_kinds[modality]
-        match kind:
-            case "swiglu":
-                inner = F.silu(linear(parameters, layer.prefixes["ffn.gate"][modality], tokens)) * up
-            case "geglu":
-                inner = F.gelu(linear(parameters, layer.prefixes["ffn.gate"][modality], tokens)) * up
-            case "gelu":
-                inner = F.gelu(up)
-            case "relu2":
-                inner = F.relu(up) ** 2
-            case _:
-                assert_never(kind)
-        outputs[modality] = linear(parameters, layer.prefixes["ffn.down"][modality], inner)
-    return outputs
+    for modality in x:
+        if modality not in layer.moe:
+            outputs[modality] = feed(layer, modality, parameters, x[modality])
+        elif modality not in outputs:
+            router = layer.prefixes["ffn.router"][modality]
+            pool = [m for m in x if layer.prefixes["ffn.router"].get(m) == router]
+
+            experts = expert_parameters(layer, modality, parameters)
+
+            def apply(
+                expert: int, token: Tensor, modality: str = modality, experts: list[Parameters] = experts
+            ) -> Tensor:
+                return feed(layer, modality, experts[expert], token)
+
+            joined = torch.cat([x[m] for m in pool])
+            mixed = mixture(layer.moe[modality], router, parameters, joined, apply, trace)
+            if layer.moe[modality].shared:
+                mixed = mixed + feed(layer, modality, parameters, joined, group="ffn.shared")
+            outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
+    return {modality: outputs[modality] for modality in x}
+
+
+def expert_parameters(layer: ReferenceLayer, modality: str, parameters: Parameters) -> list[Parameters]:
+    """Each expert's own parameters: its slice of the stacked ones."""
+    groups = [layer.prefixes.get(f"ffn.{name}", {}).get(modality) for name in ("gate", "up", "down")]
+    stacked = [f"{prefix}.{kind}" for prefix in groups for kind in ("weight", "bias")]
+    found = {name: parameters[name] for name in stacked if name in parameters}
+    return [
+        {name: parameter[expert] for name, parameter in found.items()} for expert in range(layer.moe[modality].experts)
+    ]
+
+
+def feed(layer: ReferenceLayer, modality: str, parameters: Parameters, tokens: Tensor, group: str = "ffn") -> Tensor:
+    """Tokens [..., w] through the plain feed-forward of a modality's kind."""
+    up = linear(parameters, layer.prefixes[f"{group}.up"][modality], tokens)
+    kind = layer.ffn_kinds[modality]
+    match kind:
+        case "swiglu":
+            inner = F.silu(linear(parameters, layer.prefixes[f"{group}.gate"][modality], tokens)) * up
+        case "geglu":
+            inner = F.gelu(linear(parameters, layer.prefixes[f"{group}.gate"][modality], tokens)) * up
+        case "gelu":
+            inner = F.gelu(up)
+        case "relu2":
+            inner = F.relu(up) ** 2
+        case _:
+            assert_never(kind)
+    return linear(parameters, layer.prefixes[f"{group}.down"][modality], inner)
 
 
 def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Streams) -> Streams:

@@ -78,7 +78,12 @@ Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Eps = Annotated[float, Field(gt=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])]
 MaskKindName = Literal["causal", "full", "prefix", "blocks"]
-FfnKindName = Literal["swiglu", "geglu", "gelu", "relu2"]
+ExpertKindName = Literal["swiglu", "geglu", "gelu", "relu2"]
+FfnKindName = Literal["swiglu", "geglu", "gelu", "relu2", "moe"]
+RoutingName = Literal["top_k", "expert_choice"]
+ExpertCount = Annotated[int, Field(ge=1, le=1024)]
+CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
+BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
 NormKindName = Literal["rms", "layer"]
 QkNorm = Annotated[NormKindName | None, BeforeValidator(_none_word)]
 
@@ -131,11 +136,28 @@ class AttentionSpec(Section):
 
 
 class FfnSpec(Section):
-    kind: FfnKindName = Field("swiglu", description="the feed-forward's activation; swiglu and geglu are gated")
+    kind: FfnKindName = Field(
+        "swiglu", description="the feed-forward's activation, swiglu and geglu being gated; or moe"
+    )
     hidden: Size | None = Field(
         None, description="hidden size; default: 8/3 width rounded up to 256 if gated, else 4 width"
     )
     bias: bool = Field(False, description="biases on gate, up and down")
+    experts: ExpertCount | None = Field(None, description="for kind = moe: how many experts")
+    expert: ExpertKindName | None = Field(None, description="for kind = moe: each expert's kind; default: swiglu")
+    shared_experts: ExpertCount | None = Field(
+        None, description="for kind = moe: experts every token goes to as well, in one feed-forward; default: none"
+    )
+    routing: RoutingName | None = Field(
+        None, description="for kind = moe: tokens choose experts (top_k, the default), or experts choose tokens"
+    )
+    top_k: ExpertCount | None = Field(None, description="for top_k: how many experts a token goes to; default: 2")
+    capacity_factor: CapacityFactor | None = Field(
+        None, description="for expert_choice: how many experts a token goes to on average; default: 1"
+    )
+    balance: BalanceWeight | None = Field(
+        None, description="for top_k: weight of the load-balancing loss; default: 0.01"
+    )
 
 
 class NormSpec(Section):
@@ -165,6 +187,13 @@ class TowerFfn(Section):
     kind: FfnKindName | None = None
     hidden: Size | None = None
     bias: bool | None = None
+    experts: ExpertCount | None = None
+    expert: ExpertKindName | None = None
+    shared_experts: ExpertCount | None = None
+    routing: RoutingName | None = None
+    top_k: ExpertCount | None = None
+    capacity_factor: CapacityFactor | None = None
+    balance: BalanceWeight | None = None
 
 
 class TowerNorm(Section):

@@ -237,4 +237,33 @@ CODES = _catalogue(
         "has one; sizes are multiples of 8. The other strategies have no such limits.",
         "motc build pi0.mot --strategy grouped     # and a tower has a width of its own",
     ),
+    (
+        "MOT057",
+        "keys of a mixture of experts that do not go together",
+        "`experts` and what goes with it belong to feed-forwards of kind = moe, which need `experts`; `top_k` and "
+        "`balance` to routing = top_k, `capacity_factor` to routing = expert_choice.",
+        "ffn { kind = swiglu, experts = 4 }",
+    ),
+    (
+        "MOT058",
+        "more experts a token than there are",
+        "A token goes to `top_k` different experts, or to `capacity_factor` of them on average; neither can be more "
+        "than `experts`.",
+        "ffn { kind = moe, experts = 4, top_k = 8 }",
+    ),
+    (
+        "MOT059",
+        "a router and experts of different modalities",
+        "A router sends its block's tokens to its experts, so router, gate, up and down have the same block: untie "
+        "`ffn` as a whole where there is a mixture of experts.",
+        "ffn { kind = moe, experts = 4 }\nuntie ffn.up",
+    ),
+    (
+        "MOT060",
+        "experts that choose tokens under a mask (a warning)",
+        "By expert choice, experts take the best tokens of the whole batch: whether a token is taken depends on tokens "
+        "after it, or otherwise hidden from it. Losses then know a little of the future, and a model that generates "
+        "cannot choose so. The paper's MoE baselines are such models, so this is no error.",
+        "attention { heads = 8, mask = causal }\nffn { kind = moe, experts = 4, routing = expert_choice }",
+    ),
 )

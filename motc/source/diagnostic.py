@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from motc.source.span import Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One complaint: a stable code, where, what is wrong, a way out, and other places that take part."""
+    """One complaint: a stable code, where, what is wrong, a way out, and other places that take part.
+
+    A warning is about a spec that is right and may not be meant so; it stops nothing.
+    """
 
     code: str
     message: str
     span: Span | None
     help: str = ""
     related: tuple[tuple[str, Span], ...] = ()
+    severity: Literal["error", "warning"] = "error"
 
     def render(self) -> str:
-        """`file:line:column: CODE message`, the line, a caret under the span, the related places, the way out."""
+        """`file:line:column: CODE message`, the line, a caret under the span, the related places, the way out.
+
+        A warning says so: `CODE warning: message`.
+        """
         where = f"{self.span}: " if self.span else ""
-        parts = [f"{where}{self.code} {self.message}"]
+        parts = [f"{where}{self.code} {'warning: ' if self.severity == 'warning' else ''}{self.message}"]
         if self.span:
             parts.append(_excerpt(self.span))
         for label, span in self.related:

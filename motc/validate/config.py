@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from motc.ir.mask import Mask
-from motc.ir.model import Embedding, Layer, Leaf, Linear, Model, Norm
+from motc.ir.model import Embedding, Experts, Layer, Leaf, Linear, Model, Norm
 from motc.ir.names import parameter_prefix
-from motc.reference import ReferenceConfig, ReferenceLayer, ReferenceMask, ReferenceNorm
+from motc.reference import ReferenceConfig, ReferenceLayer, ReferenceMask, ReferenceMoe, ReferenceNorm
 
 Value = TypeVar("Value")
 
@@ -40,6 +40,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
         replace(
             layer,
             ffn_kinds=_only(modality, layer.ffn_kinds),
+            moe=_only(modality, layer.moe),
             prefixes={path: _only(modality, found) for path, found in layer.prefixes.items()},
             norms={path: _only(modality, found) for path, found in layer.norms.items()},
         )
@@ -73,6 +74,10 @@ def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
                     shapes[f"{prefix}.weight"] = (rows, columns)
                     if bias:
                         shapes[f"{prefix}.bias"] = (rows,)
+                case Experts(count=count, in_features=columns, out_features=rows, bias=bias):
+                    shapes[f"{prefix}.weight"] = (count, rows, columns)
+                    if bias:
+                        shapes[f"{prefix}.bias"] = (count, rows)
                 case Norm(kind=kind, shape=shape):
                     shapes[f"{prefix}.weight"] = shape
                     if kind == "layer":
@@ -98,6 +103,17 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
         ffn_kinds=dict(zip(modalities, layer.ffn.kinds, strict=True)),
         prefixes={leaf.path: _prefixes(leaf, index) for leaf in layer.leaves()},
         norms={leaf.path: _norms(leaf) for leaf in norms},
+        moe={
+            modality: ReferenceMoe(
+                experts=moe.experts,
+                routing=moe.routing,
+                per_token=moe.per_token,
+                balance=moe.balance,
+                shared=moe.shared,
+            )
+            for modality, moe in zip(modalities, layer.ffn.moe, strict=False)
+            if moe is not None
+        },
     )
 
 

@@ -8,12 +8,14 @@ and padding, packing and a layout made beforehand change nothing.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from motc.ir.model import Model
+from motc.reference.experts import Trace
 from motc.reference.model import ReferenceConfig, reference_forward, reference_loss
 from motc.validate.batches import Batch, random_batches, random_modalities, with_ids
 from motc.validate.config import parameter_shapes, reference_config, tower_config
@@ -23,7 +25,9 @@ from motc.validate.twin import twin_mismatch, twin_prefixes
 Outputs = tuple[Tensors, Tensors]
 """Logits, and losses by modality with the total under its own name."""
 
-TOTAL = ".total"
+TOTAL, BALANCE = ".total", ".balance"
+TRIES, DECIDED = 200, 1e-7
+"""How far apart, in probability, the last token or expert that is taken and the first that is not must be."""
 
 
 def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module: nn.Module, seed: int = 0) -> Report:
@@ -47,8 +51,11 @@ def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module
         *reference_laws(sparse, sparse_module, generator),
         *reference_laws(dense, dense_module, generator, prefix="dense twin "),
         single_modality_law(sparse, sparse_module, generator),
-        padding_law(sparse, sparse_module, generator),
-        documents_law(sparse, sparse_module, generator),
+        *(
+            (padded_batch_law(sparse, sparse_module, generator), packed_batch_law(sparse, sparse_module, generator))
+            if chooses_tokens(sparse)
+            else (padding_law(sparse, sparse_module, generator), documents_law(sparse, sparse_module, generator))
+        ),
         layout_law(sparse, sparse_module, generator),
     ]
     skipped: tuple[str, ...] = ()
@@ -71,6 +78,7 @@ def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, 
     config, parameters = reference_config(model), dict(module.named_parameters())
     outputs, gradients = [], []
     for batch in random_batches(model, generator):
+        batch = settled(model, parameters, batch, generator)
         found, expected = run(module, batch), run_reference(config, parameters, batch)
         outputs += compare(found, expected)
         weights = random_like(expected, generator)
@@ -95,7 +103,8 @@ def twin_laws(
             ours[name].copy_(theirs[twin])
     outputs, gradients = [], []
     for batch in random_batches(sparse, generator):
-        found, expected = run(sparse_module, batch), run(dense_module, batch)
+        batch = settled(sparse, ours, batch, generator)
+        found, expected = (without_balance(run(each, batch)) for each in (sparse_module, dense_module))
         outputs += compare(found, expected)
         weights = random_like(expected, generator)
         sums = {twin: torch.zeros_like(parameter) for twin, parameter in theirs.items()}
@@ -114,7 +123,7 @@ def single_modality_law(model: Model, module: nn.Module, generator: torch.Genera
     for index, modality in enumerate(model.modalities):
         modality_ids = torch.full((2, 9), index)
         modality_ids[1, 6:] = -1
-        batch = with_ids(model, modality_ids, generator)
+        batch = settled(model, parameters, with_ids(model, modality_ids, generator), generator)
         alone = replace(batch, modality_ids=modality_ids.clamp(max=0))
         logits, losses = run(module, batch)
         expected, expected_losses = run_reference(tower_config(model, modality.name), parameters, alone)
@@ -156,6 +165,49 @@ def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -
     return law("documents", deviations, OUTPUT_TOLERANCE)
 
 
+def chooses_tokens(model: Model) -> bool:
+    """Whether a token's result depends on all others in the batch: experts choose among them."""
+    return any(moe.routing == "expert_choice" for moe in model.moe.values())
+
+
+def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """A batch says the same with padding around it; padding's logits are zero."""
+    before, after = 3, 2
+    modality_ids = random_modalities(len(model.modalities), 4, 11, generator)
+    modality_ids[1, 5:] = -1
+    modality_ids[2, 1:] = -1
+    batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
+    wider = torch.nn.functional.pad(modality_ids, (before, after), value=-1)
+    positions = (torch.arange(wider.shape[1]) - before).clamp(min=0).repeat(len(wider), 1)
+    padded = with_ids(model, wider, generator, position_ids=positions)
+    padded.input_ids[:, before:-after] = batch.input_ids
+    plain, deviations = logits_of(module, batch), []
+    for key, found in logits_of(module, padded).items():
+        deviations.append(deviation(found[:, before:-after], plain[key]))
+        deviations += [
+            deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][modality_ids < 0])
+        ]
+    return law("padding", deviations, OUTPUT_TOLERANCE)
+
+
+def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """Documents packed into rows say the same as each in a row of its own."""
+    lengths = (4, 1, 6, 3)
+    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
+    modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
+    packed = with_ids(model, modality_ids, generator, document_ids=document_ids)
+    packed = settled(model, dict(module.named_parameters()), packed, generator)
+    apart = torch.full((2 * len(lengths), max(lengths)), -1)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths).repeat(2)[:, None]
+    ids = torch.zeros_like(apart)
+    apart[real], ids[real] = modality_ids.flatten(), packed.input_ids.flatten()
+    unpacked = logits_of(module, Batch(input_ids=ids, modality_ids=apart))
+    deviations = [
+        deviation(found.flatten(0, 1), unpacked[key][real]) for key, found in logits_of(module, packed).items()
+    ]
+    return law("documents", deviations, OUTPUT_TOLERANCE)
+
+
 def layout_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
     """A layout made beforehand changes nothing."""
     deviations = []
@@ -169,14 +221,43 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     """A generated module's logits and losses."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
     losses = module.loss(batch.input_ids, batch.modality_ids, **given)  # type: ignore[operator]
-    return module(batch.input_ids, batch.modality_ids, **given).logits, {TOTAL: losses.total, **losses.by_modality}
+    told = {TOTAL: losses.total, **losses.by_modality}
+    if getattr(losses, "balance", None) is not None:
+        told[BALANCE] = losses.balance
+    return module(batch.input_ids, batch.modality_ids, **given).logits, told
 
 
 def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
     """The reference's logits and losses."""
     inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
     losses = reference_loss(config, parameters, *inputs)
-    return reference_forward(config, parameters, *inputs), {TOTAL: losses.total, **losses.by_modality}
+    told = {TOTAL: losses.total, **losses.by_modality}
+    if losses.balance is not None:
+        told[BALANCE] = losses.balance
+    return reference_forward(config, parameters, *inputs), told
+
+
+def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
+    """The batch, with other ids drawn as long as some expert is chosen by a hair: there rounding would decide."""
+    if not model.moe:
+        return batch
+    config = reference_config(model)
+    for _ in range(TRIES):
+        trace, inputs = Trace(), (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
+        with torch.no_grad():
+            reference_forward(config, parameters, *inputs, trace=trace)
+        if min(trace.margins, default=1.0) > DECIDED:
+            return batch
+        batch = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
+    raise AssertionError(f"in {TRIES} batches experts were chosen by less than {DECIDED}")
+
+
+def without_balance(outputs: Outputs) -> Outputs:
+    """The outputs without the load-balancing loss, which is by router, and so another where a twin shares them."""
+    logits, losses = outputs
+    assert not isinstance(losses, Tensor)
+    kept = {name: value for name, value in losses.items() if name != BALANCE}
+    return logits, {**kept, TOTAL: losses[TOTAL] - losses.get(BALANCE, torch.zeros(()))}
 
 
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -230,7 +311,7 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if "norm" in name and name.endswith(".weight"):
                 parameter.copy_(1 + 0.3 * noise)
-            elif parameter.ndim == 2 and "embedding" not in name and "norm" not in name:
-                parameter.copy_(noise * parameter.shape[1] ** -0.5)
+            elif parameter.ndim >= 2 and "embedding" not in name and "norm" not in name:
+                parameter.copy_(noise * parameter.shape[-1] ** -0.5)
             else:
                 parameter.copy_(0.5 * noise)

@@ -16,13 +16,16 @@ def twin_mismatch(sparse: Model, dense: Model) -> str | None:
         return "the numbers of layers differ"
     for index in range(sparse.layers):
         if _settings(layer_at(sparse, index)) != _settings(layer_at(dense, index)):
-            return f"layer {index}: its FFN's kind, mask, placement or heads differ from the dense twin's"
+            return f"layer {index}: its FFN's kind or experts, mask, placement or heads differ from the dense twin's"
     for layer, path, ours, theirs in _leaves(sparse, dense):
         where = path if layer is None else f"layers.{layer}.{path}"
         for modality in (modality.name for modality in sparse.modalities):
             found, twin = _block(ours, modality), _block(theirs, modality)
             if (found and found.operator) != (twin and twin.operator):
                 return f"{where}: {modality} has another shape, kind or bias than the dense twin"
+            chooses = path == "ffn.router" and sparse.moe[modality].routing == "expert_choice" if found else False
+            if found and twin and chooses and found.modalities != twin.modalities:
+                return f"{where}: experts choose among other tokens than in the dense twin"
             if found and twin and not set(found.modalities) <= set(twin.modalities):
                 return f"{where}: the dense twin separates {', '.join(found.modalities)}"
     return None
@@ -68,5 +71,6 @@ def _settings(layer: Layer) -> tuple[object, ...]:
     return (
         layer.placement,
         layer.ffn.kinds,
+        layer.ffn.moe,
         (attention.heads, attention.kv_heads, attention.head_dim, attention.mask, attention.rope),
     )

@@ -1,0 +1,129 @@
+"""Mixtures of experts: a linear map for each expert, and who of a tower's tokens goes to which."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codegen_templates.permute import permute
+
+
+class Experts(nn.Linear):
+    """A linear map for each expert: weight [E, out, in], bias [E, out]."""
+
+    def __init__(self, experts: int, in_features: int, out_features: int, bias: bool) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.weight = nn.Parameter(torch.empty(experts, out_features, in_features))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(experts, out_features))
+
+    def forward(self, x: Tensor, ends: Tensor | None = None) -> Tensor:
+        """Tokens [n, in] in the order of their experts, where those of each end int32 [E]; None: as many for each."""
+        token, experts = torch.arange(x.shape[0], dtype=torch.int32, device=x.device), self.weight.shape[0]
+        if has_grouped_product(x, self.weight):
+            until = ends
+            if until is None:
+                each = x.shape[0] // experts
+                until = each * torch.arange(1, experts + 1, dtype=torch.int32, device=x.device)
+            y = F.grouped_mm(x, self.weight.transpose(1, 2), offs=until)
+        elif ends is None:
+            pieces = zip(x.view(experts, -1, x.shape[1]).unbind(), self.weight.unbind(), strict=True)
+            y = torch.cat([F.linear(piece, weight) for piece, weight in pieces])
+        else:  # every expert on every token: no size depends on data
+            y = F.linear(x, self.weight[0])
+            for before, weight in zip(ends.unbind(), self.weight[1:].unbind(), strict=False):
+                y = torch.where((token >= before)[:, None], F.linear(x, weight), y)
+        bias: Tensor | None = self.bias
+        if bias is None:
+            return y
+        if ends is None:
+            return y + bias.repeat_interleave(x.shape[0] // experts, dim=0)
+        return y + bias[torch.bucketize(token, ends, right=True)]
+
+
+def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
+    """Whether torch has a grouped product for these: in bfloat16, or on CPU and not compiled in float32 too."""
+    fits = weight.shape[1] % 8 == 0 and weight.shape[2] % 8 == 0 and x.dtype == weight.dtype
+    plain_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return fits and (x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and plain_cpu))
+
+
+class Routing(NamedTuple):
+    """Which tokens go to which expert. m is the number of pairs of a token and an expert, in the order of experts."""
+
+    probabilities: Tensor  # [n, E] in float32 or wider: what the router thinks of each token and expert
+    order: (
+        Tensor  # int64 [m]: by expert choice each pair's token; by top-k its place among pairs in the order of tokens
+    )
+    inverse: Tensor | None  # int64 [m]: the other way; by expert choice None, a token being in any number of pairs
+    weights: Tensor  # [m], by top-k [n, k]: each pair's share of its token's result
+    ends: Tensor | None  # int32 [E]: where each expert's pairs end; None: each has as many
+
+
+def router_probabilities(logits: Tensor) -> Tensor:
+    """Each token's probabilities of experts [n, E], in float32 or wider."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+
+
+def expert_choice(logits: Tensor, per_token: tuple[int, int]) -> Routing:
+    """Every expert takes its ceil(n · per_token / E) best tokens; of equal ones the first. `per_token` is a fraction.
+
+    A token may go to several experts, or to none. "Mixture-of-Experts with Expert Choice Routing" (Zhou et al., 2022).
+    """
+    tokens, experts = logits.shape
+    numerator, denominator = per_token
+    each = -(-tokens * numerator // (denominator * experts))
+    probabilities = router_probabilities(logits)
+    weights, order = probabilities.t().sort(dim=1, descending=True, stable=True)
+    return Routing(probabilities, order[:, :each].flatten(), None, weights[:, :each].flatten(), None)
+
+
+def top_k(logits: Tensor, k: int) -> Routing:
+    """Every token goes to its k best experts, whose probabilities are scaled to add up to 1; none is dropped."""
+    probabilities = router_probabilities(logits)
+    weights, experts = probabilities.topk(k, dim=-1)
+    expert = experts.flatten()
+    order = expert.argsort(stable=True)
+    place = torch.arange(order.shape[0], device=order.device)
+    inverse = torch.empty_like(order).scatter_(0, order, place)
+    each = torch.arange(logits.shape[1], device=order.device)
+    ends = (expert[:, None] <= each).sum(0).to(torch.int32)
+    return Routing(probabilities, order, inverse, weights / weights.sum(-1, keepdim=True), ends)
+
+
+def dispatch(x: Tensor, routing: Routing) -> Tensor:
+    """Tokens [n, w] to pairs [m, w]."""
+    if routing.inverse is None:
+        return x.index_select(0, routing.order)
+    return permute(x.repeat_interleave(routing.weights.shape[1], dim=0), routing.order, routing.inverse)
+
+
+def combine(pairs: Tensor, routing: Routing) -> Tensor:
+    """What experts made of pairs [m, w], weighted and added up for each token [n, w]; zeros where no expert took it."""
+    weights = routing.weights.to(pairs.dtype)[..., None]
+    if routing.inverse is None:
+        tokens = pairs.new_zeros(routing.probabilities.shape[0], pairs.shape[1])
+        return tokens.index_add(0, routing.order, weights * pairs)
+    by_token = permute(pairs, routing.inverse, routing.order)
+    return (weights * by_token.view(*weights.shape[:2], pairs.shape[1])).sum(1)
+
+
+def imbalance(routing: Routing) -> Tensor:
+    """E · Σ (share of pairs · mean probability) over experts: 1 where all have as many, E where one has all, 0 of none.
+
+    "Switch Transformers" (Fedus et al., 2021), equation 4, shares being of the pairs where k > 1.
+    """
+    assert routing.ends is not None
+    experts, k = routing.probabilities.shape[1], routing.weights.shape[1]
+    before = torch.cat([routing.ends.new_zeros(1), routing.ends[:-1]])
+    pairs = (routing.ends - before).to(routing.probabilities.dtype)
+    all_pairs = pairs.sum().clamp(min=1)
+    return experts * (pairs / all_pairs * (k * routing.probabilities.sum(0) / all_pairs)).sum()
+
+
+def part(x: Tensor, pieces: list[Tensor]) -> list[Tensor]:
+    """x [n, w] in pieces of these lengths."""
+    sizes = [piece.shape[0] for piece in pieces[:-1]]
+    torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]
+    return list(torch.split(x, [*sizes, x.shape[0] - sum(sizes)]))

@@ -1,0 +1,77 @@
+"""A feed-forward with experts, as text: unit by unit, each with its own parameters."""
+
+from __future__ import annotations
+
+from motc.emit.activations import ACTIVATIONS
+from motc.emit.leaves import Applied
+from motc.ir.model import GATED, Moe
+from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
+
+
+def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pieces: bool) -> str:
+    """Writes the lines, and gives the expression of the result: a tensor, or pieces where the stream is in pieces."""
+    units = mixture_units(kind.layer, module.model)
+    pieces = x if in_pieces else text.pieces(x, kind.ffn_counts)
+    results = [""] * len(kind.ffn_counts)
+    balanced = False
+    for index, unit in enumerate(units):
+        out = "out" if len(units) == 1 else f"out_{index}"
+        if len(unit.pieces) == 1:
+            text.assign("tokens", f"{pieces}[{unit.pieces[0]}]")
+        else:
+            text.assign("own", f"[{', '.join(f'{pieces}[{piece}]' for piece in unit.pieces)}]")
+            text.assign("tokens", "torch.cat(own)")
+        made = _down(module, kind, unit, text) if unit.moe is None else _routed(module, kind, unit, unit.moe, text)
+        if unit.moe is not None and unit.moe.shared:
+            text.assign("mixed", made)
+            made = f"mixed + {_down(module, kind, unit, text, x='every', prefix='shared.')}"
+        text.assign(out, made if len(unit.pieces) == 1 else f"part({made}, own)")
+        if unit.moe is not None and unit.moe.balance:
+            term = f"{unit.moe.balance!r} * imbalance(routing)"
+            text.assign("balance", f"balance + {term}" if balanced else term)
+            balanced = True
+        for place, piece in enumerate(unit.pieces):
+            results[piece] = out if len(unit.pieces) == 1 else f"{out}[{place}]"
+    result = f"[{', '.join(results)}]"
+    return result if in_pieces else f"merge({result}, layout, {kind.ffn_counts})"
+
+
+def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: Applied) -> str:
+    """The lines that route a unit's tokens, and the expression of what its experts make of them."""
+    if moe.shared:
+        text.assign("every", "tokens")
+    logits = f"{_group(kind, unit, 'router')}(tokens)"
+    if moe.routing == "top_k":
+        text.assign("routing", f"top_k({logits}, {moe.per_token})")
+    else:
+        fraction = (moe.per_token.numerator, moe.per_token.denominator)
+        text.assign("routing", f"expert_choice({logits}, {fraction})")
+    text.assign("tokens", "dispatch(tokens, routing)")
+    ends = ", routing.ends" if moe.routing == "top_k" else ""
+    return f"combine({_down(module, kind, unit, text, ends)}, routing)"
+
+
+def _down(
+    module: ModulePlan,
+    kind: LayerPlan,
+    unit: Unit,
+    text: Applied,
+    ends: str = "",
+    x: str = "tokens",
+    prefix: str = "",
+) -> str:
+    """The lines up to the activation, and the expression of `down`; `ends` says where each expert's tokens end."""
+    names = [modality.name for modality in module.model.modalities]
+    ffn_kind = kind.layer.ffn.kinds[names.index(unit.modality)]
+    inner = ("gate", "up") if ffn_kind in GATED else ("up",)
+    for attribute in inner:
+        text.assign(attribute, f"{_group(kind, unit, prefix + attribute)}({x}{ends})")
+    text.assign("hidden", ACTIVATIONS[ffn_kind].format(gate="gate", up="up"))
+    return f"{_group(kind, unit, prefix + 'down')}(hidden{ends})"
+
+
+def _group(kind: LayerPlan, unit: Unit, attribute: str) -> str:
+    """A unit's own copy of a group."""
+    block = kind.leaves[f"ffn.{attribute}"].leaf.block_of(unit.modality)
+    assert block is not None
+    return f'self.{attribute}["{block.name}"]' if block.name else f"self.{attribute}"

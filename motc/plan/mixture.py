@@ -1,0 +1,40 @@
+"""A feed-forward with experts, cut into what is done at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from motc.ir.model import Layer, Model, Moe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """The pieces `pieces` of the tokens, in the order modalities are sorted in, that go through the same parameters.
+
+    `modality` is one of those they belong to. With `moe`, its experts choose among all of these tokens.
+    """
+
+    modality: str
+    pieces: tuple[int, ...]
+    moe: Moe | None
+
+
+def mixture_units(layer: Layer, model: Model) -> tuple[Unit, ...]:
+    """The units of a layer with experts. Tokens that share a router are one, wherever they stand."""
+    counts = mixture_counts(layer, model)
+    firsts = [model.order[sum(counts[:index])] for index in range(len(counts))]
+    pools: dict[tuple[str, ...], list[int]] = {}
+    for index, name in enumerate(firsts):
+        block = layer.ffn.router.block_of(name) if layer.ffn.router else None
+        pools.setdefault((name,) if block is None else block.modalities, []).append(index)
+    return tuple(
+        Unit(modality=firsts[pieces[0]], pieces=tuple(pieces), moe=model.moe.get(firsts[pieces[0]]))
+        for pieces in pools.values()
+    )
+
+
+def mixture_counts(layer: Layer, model: Model) -> tuple[int, ...]:
+    """How many modalities each piece holds: as many as all groups serve together, one each where widths differ."""
+    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in layer.ffn.inner()}
+    in_pieces = len({modality.width for modality in model.modalities}) > 1
+    return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()

@@ -1,0 +1,247 @@
+"""Mixtures of experts: routing by its definition, corners of the building block, laws, diagnostics, and the warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc
+from codegen_templates.experts import Experts, combine, dispatch, expert_choice, imbalance, top_k
+from motc.cli import main
+from motc.cost import cost
+from motc.driver import compile_ir, generate
+from motc.loading import import_source, instantiate
+from motc.source import SpecError
+from motc.validate import validate
+
+MIXED = """
+model mixed {
+  width = 24, layers = 2
+  modality text { vocab = 40 }, image { vocab = 24 }, speech { vocab = 20 }
+  attention { heads = 4 }
+  ffn { hidden = 20, kind = moe, experts = 4, routing = expert_choice, capacity_factor = 1.5, bias = true }
+  tower pair = text, speech { ffn { routing = top_k } }
+  untie attention, ffn, norm
+  untie attention as {text, image} {speech}
+}
+"""
+WIDE = """
+model wide {
+  width = 24, layers = 2, vocab = 40
+  modality text, image, state, action
+  attention { heads = 4, head_dim = 6 }
+  ffn { hidden = 20, kind = geglu }
+  norm { placement = sublayer_output }
+  tower ends = text, action { ffn { kind = moe, experts = 3, routing = expert_choice } }
+  tower narrow = image { width = 16, ffn { kind = moe, experts = 3, top_k = 1, expert = relu2, balance = 0 } }
+  untie *
+}
+"""
+SHARED = """
+model shared {
+  width = 24, layers = 2, vocab = 40
+  modality text, image
+  attention { heads = 4 }
+  ffn { hidden = 20, kind = moe, experts = 4, %s }
+  %s
+}
+"""
+SPECS = {
+    "mixed": MIXED,
+    "wide": WIDE,
+    "top_k": SHARED % ("balance = 0.5", "untie attention, ffn, norm"),
+    "expert_choice": SHARED % ("routing = expert_choice", ""),
+    "shared_experts": SHARED % ("shared_experts = 2, top_k = 1, bias = true, expert = gelu", "untie ffn, norm"),
+}
+MISTAKES = {
+    "the largest probabilities of tokens": ("sort(dim=1, descending=True", "sort(dim=1, descending=False"),
+    "the number of tokens": ("each = -(-tokens * numerator", "each = (tokens * numerator"),
+    "weights": ("weights / weights.sum(-1, keepdim=True)", "weights"),
+    "where experts end": ("(expert[:, None] <= each)", "(expert[:, None] < each)"),
+    "balance": ("(k * routing.probabilities.sum(0)", "(routing.probabilities.sum(0)"),
+    "each expert's bias": ("bias.repeat_interleave(x.shape[0] // experts, dim=0)", "bias[0]"),
+    "the pool": ("torch.cat(own)", "torch.cat(own[::-1])"),
+}
+
+
+def report(text: str, folder: Path, right: str = "", wrong: str = "") -> Any:
+    path = folder / "experts.mot"
+    path.write_text(text)
+    sparse, dense = compile_ir(path), compile_ir(path, dense=True)
+    source = generate(sparse)
+    assert right in source
+    module = import_source(source.replace(right, wrong) if right else source)
+    broken = getattr(module, sparse.name.title().replace("_", ""))().double()
+    return validate(sparse, dense, broken, instantiate(dense, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_law_holds(name: str, tmp_path: Path) -> None:
+    found = report(SPECS[name], tmp_path)
+    assert found.ok, found
+    told = {law.name for law in found.laws}
+    assert {"reference gradients", "single modality", "padding", "documents"} <= told
+    assert ("twin gradients" in told) == (name not in ("mixed", "wide"))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found(mistake: str, tmp_path: Path) -> None:
+    right, wrong = MISTAKES[mistake]
+    try:
+        found = report(WIDE if mistake == "the pool" else MIXED, tmp_path, right, wrong)
+    except (RuntimeError, IndexError):
+        return
+    assert not found.ok
+
+
+def test_expert_choice_takes_the_best_tokens() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    probabilities = logits.softmax(-1)
+    found = expert_choice(logits, (1, 1))
+    assert found.order.tolist() == [0, 2, 1, 3]
+    torch.testing.assert_close(found.weights, probabilities[[0, 2, 1, 3], [0, 0, 1, 1]])
+    assert expert_choice(logits, (5, 4)).order.tolist() == [0, 2, 3, 1, 3, 2], "three of four each, rounded up"
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2, 7])
+def test_few_tokens_and_none(tokens: int) -> None:
+    torch.manual_seed(0)
+    experts = Experts(4, 8, 6, bias=True).double()
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter)
+    x, logits = torch.randn(tokens, 8).double(), torch.randn(tokens, 4).double()
+    chosen = expert_choice(logits, (1, 1))
+    assert combine(experts(dispatch(x, chosen)), chosen).shape == (tokens, 6)
+    assert chosen.order.numel() == 4 * -(-tokens // 4)
+    routed = top_k(logits, 2)
+    found = combine(experts(dispatch(x, routed), routed.ends), routed)
+    assert routed.ends is not None and routed.order.numel() == 2 * tokens == int(routed.ends[-1])
+    weights, best = logits.softmax(-1).topk(2)
+    for token in range(tokens):
+        share = weights[token] / weights[token].sum()
+        pairs = zip(share, best[token].tolist(), strict=True)
+        expected = sum(w * (experts.weight[e] @ x[token] + experts.bias[e]) for w, e in pairs)
+        torch.testing.assert_close(found[token], expected)
+    assert float(imbalance(routed)) == 0 if tokens == 0 else float(imbalance(routed)) > 0
+
+
+def test_balance_is_one_where_all_experts_are_equal_and_their_number_where_one_has_all() -> None:
+    assert float(imbalance(top_k(10 * torch.eye(4).repeat(3, 1), 1))) == pytest.approx(1.0)
+    assert float(imbalance(top_k(torch.tensor([[50.0, 0, 0, 0]]).repeat(5, 1), 1))) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_grouped_products_give_what_the_plain_ones_do(bias: bool) -> None:
+    torch.manual_seed(0)
+    grouped = Experts(3, 16, 24, bias=bias)
+    for parameter in grouped.parameters():
+        torch.nn.init.normal_(parameter)
+    plain = Experts(3, 16, 24, bias=bias).double()
+    plain.load_state_dict(grouped.state_dict())
+    x = torch.randn(12, 16)
+    for ends in (None, torch.tensor([0, 5, 12], dtype=torch.int32)):
+        found, expected = grouped(x, ends), plain(x.double(), ends)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_is_in_no_balance(tmp_path: Path) -> None:
+    path = tmp_path / "top_k.mot"
+    path.write_text(SPECS["top_k"])
+    model: Any = motc.load(path, dtype=torch.float64)
+    nothing = torch.full((2, 5), -1)
+    assert model.loss(nothing.abs(), nothing).balance.item() == 0
+    ids, modality_ids = torch.randint(0, 40, (2, 9)), torch.randint(0, 2, (2, 9))
+    padded = torch.nn.functional.pad(modality_ids, (0, 4), value=-1)
+    found = model.loss(torch.nn.functional.pad(ids, (0, 4), value=7), padded)
+    torch.testing.assert_close(found.balance, model.loss(ids, modality_ids).balance, rtol=1e-12, atol=0)
+
+
+WRONG = {
+    "ffn { kind = moe }": ("MOT057", "how many"),
+    "ffn { experts = 4 }": ("MOT057", "`experts` says nothing in a feed-forward of kind swiglu"),
+    "ffn { kind = moe, experts = 4, routing = expert_choice, top_k = 2 }": ("MOT057", "`top_k` says nothing"),
+    "ffn { kind = moe, experts = 4, capacity_factor = 2 }": ("MOT057", "`capacity_factor` says nothing"),
+    "ffn { kind = moe, experts = 4, top_k = 5 }": ("MOT058", "5 of 4 experts"),
+    "ffn { kind = moe, experts = 1 }": ("MOT058", "2 of 1 experts"),
+    "ffn { kind = moe, experts = 2, routing = expert_choice, capacity_factor = 2.5 }": ("MOT058", "2.5 of 2"),
+    "ffn { kind = moe, experts = 4, shared_experts = 1 }, untie ffn as {text, image}, untie ffn.shared.up": (
+        "MOT059",
+        "ffn.shared.up serves text",
+    ),
+    "ffn { kind = moe, experts = 4 }, untie ffn.up": ("MOT059", "ffn.router serves text, image"),
+    "ffn { kind = moe, experts = 4, expret = gelu }": ("MOT021", "unknown key `expret`"),
+    "tower a = text { ffn { kind = moe, experts = 4 } }": ("MOT046", "shared by text and image"),
+    "tower a = text { ffn { experts = 4 } }, untie ffn": ("MOT057", "kind swiglu"),
+    "ffn { kind = moe, experts = 4 }, tower a = text { ffn { kind = gelu, top_k = 1 } }, untie ffn": (
+        "MOT057",
+        "kind gelu",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_mistakes_in_a_spec(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.mot"
+    head = "width = 32; layers = 2; vocab = 40; modality text, image; attention { heads = 4 }"
+    path.write_text(f"model wrong {{ {head}; {text.replace(', untie', '; untie').replace(', tower', '; tower')} }}")
+    with pytest.raises(SpecError) as caught:
+        compile_ir(path)
+    code, message = WRONG[text]
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {code}
+    assert message in caught.value.diagnostics[0].message
+
+
+def test_a_warning_where_experts_see_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "warned.mot"
+    for routing, mask, warned in (
+        ("expert_choice", "causal", True),
+        ("expert_choice", "prefix, prefix = image", True),
+        ("expert_choice", "blocks, blocks = [image, text]", True),
+        ("expert_choice", "full", False),
+        ("top_k", "causal", False),
+    ):
+        text = SPECS["expert_choice"].replace("expert_choice", routing)
+        path.write_text(text.replace("heads = 4", f"heads = 4, mask {{ kind = {mask} }}"))
+        assert main(["check", str(path)]) == 0
+        told = capsys.readouterr()
+        assert told.out == f"{path}: ok\n"
+        assert ("MOT060 warning: " in told.err) == warned == bool(told.err)
+
+
+def test_a_token_costs_what_it_passes_through(tmp_path: Path) -> None:
+    path = tmp_path / "shared.mot"
+    path.write_text(SPECS["expert_choice"].replace("expert_choice", "expert_choice, capacity_factor = 1.5"))
+    found, one = cost(compile_ir(path)), 3 * 24 * 20
+    rest = 40 * 24 * 2 + 24 + 2 * (4 * 24 * 24 + 2 * 24 + 4 * 24)
+    assert found.parameters == rest + 2 * 4 * one
+    assert set(found.active.values()) == {rest + 2 * one * 3 // 2}
+    assert set(found.flops_per_token.values()) == {2 * (40 * 24 + 2 * (4 * 24 * 24 + 4 * 24 + one * 3 // 2))}
+
+
+def test_shared_experts_count_for_every_token_and_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "shared.mot"
+    path.write_text(SPECS["top_k"])
+    without = cost(compile_ir(path))
+    path.write_text(SPECS["top_k"].replace("balance = 0.5", "balance = 0.5, shared_experts = 2"))
+    found, one = cost(compile_ir(path)), 3 * 24 * 20
+    assert found.parameters - without.parameters == 2 * 2 * 2 * one  # towers, layers, shared experts
+    assert found.active["text"] - without.active["text"] == 2 * 2 * one
+    names = {name: tuple(p.shape) for name, p in motc.load(path, device="meta").named_parameters()}
+    assert names["layers.1.ffn.shared.up.text.weight"] == (40, 24)
+    assert names["layers.1.ffn.shared.down.image.weight"] == (24, 40)
+    assert names["layers.1.ffn.down.image.weight"] == (4, 24, 20)
+
+
+def test_down_projections_of_experts_start_smaller(tmp_path: Path) -> None:
+    path = tmp_path / "shared.mot"
+    path.write_text(
+        SPECS["top_k"].replace("balance = 0.5", "shared_experts = 9, experts = 9").replace("experts = 4,", "")
+    )
+    deviations = {name: parameter.std().item() for name, parameter in motc.load(path).named_parameters()}
+    for name in ("ffn.down", "ffn.shared.down"):
+        assert deviations[f"layers.0.{name}.text.weight"] == pytest.approx(0.02 / 2, rel=0.1)
+    for name in ("ffn.up", "ffn.shared.up", "ffn.router"):
+        assert deviations[f"layers.0.{name}.text.weight"] == pytest.approx(0.02, rel=0.2)
