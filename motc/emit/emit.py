@@ -26,6 +26,11 @@ STRATEGIES = {
 }
 
 
+def _collections(code: str) -> tuple[str, ...]:
+    names = [name for name in ("Iterable", "Mapping", "Sequence") if f"{name}[" in code]
+    return (f"from collections.abc import {', '.join(names)}",) if names else ()
+
+
 def emit(module: ModulePlan, version: str) -> str:
     """The generated file. Byte-identical for the same plan and version."""
     model = module.model
@@ -49,8 +54,8 @@ def emit(module: ModulePlan, version: str) -> str:
         "from __future__ import annotations",
         "",
         "import hashlib",
-        *(("from collections.abc import Mapping",) if "Mapping[" in code else ()),
-        "from typing import Any, NamedTuple",
+        *_collections(code),
+        f"from typing import Any, NamedTuple{', TypedDict' if module.generates else ''}",
         "",
         "import torch",
         "from torch import Tensor, nn",

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Layer, Leaf, Model, Segment, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
+from motc.plan.decoding import can_generate, decode_towers
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
-    RMSNorm Rows TargetOrder Targets Tensor""".split()
+    """Any ByTower F Generated Iterable KeyValues LayerNorm LossOutput
+    Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
+    RMSNorm Row Rows Sequence Span Step TargetOrder Targets Tensor TypedDict""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.add")
@@ -53,6 +55,8 @@ def plan(model: Model) -> ModulePlan:
         templates=templates(
             model, kinds, [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()], sorts
         ),
+        generates=can_generate(model),
+        towers=decode_towers(model),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motc.ir.model import Layer, Model, Norm
+from motc.plan.decoding import can_generate
 from motc.plan.module_plan import LeafPlan
 
 PLAIN_LAYOUTS = {
@@ -73,4 +74,6 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
         chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
+    if can_generate(model):
+        chosen += ["decode", "generate"]
     return (*chosen, "initialise")
