@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class KeyValues(NamedTuple):
 class Step(NamedTuple):
     """One token of each row, sorted by tower; if all are of one tower, in the order of the batch."""
 
-    members: list[tuple[str, list[tuple[str, int]]]]  # towers that have tokens: how many of each of their modalities
+    members: list[tuple[str, dict[str, list[int]]]]  # towers that have tokens; of each modality, which of them
     sizes: list[int]  # how many tokens each of these towers has
     rows: Tensor  # int64 [B]: the row of each token
     inverse: Tensor  # int64 [B]: the token of each row
@@ -54,36 +54,41 @@ def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: Ke
     return step.to_towers(mixed.transpose(1, 2).flatten(2))
 
 
+def by_modality(function: Any, x: Tensor, each: dict[str, list[int]]) -> Tensor:
+    """function(tokens, modality) for the tokens of each modality in x [n, ...], in x's order."""
+    if len(each) == 1:
+        return cast(Tensor, function(x, next(iter(each))))
+    made = torch.cat([function(x[places], modality) for modality, places in each.items()])
+    order = [place for places in each.values() for place in places]
+    return made[sorted(range(len(order)), key=lambda index: order[index])]
+
+
 def decode_step(model: Any, ids: Tensor, step: Step, caches: list[KeyValues], wanted: set[str]) -> Any:
     """The logits [B, V] after one more token int64 [B] of each row; with own vocabularies, of the `wanted` ones."""
-    sorted_ids = iter(torch.split(ids[step.rows][:, None], [n for _, each in step.members for _, n in each]))
-    pieces = []
-    for _, each in step.members:
-        embedded = [model.embed_token(next(sorted_ids), modality) for modality, _ in each]
-        pieces.append(embedded[0] if len(embedded) == 1 else torch.cat(embedded))
+    of = [each for _, each in step.members]
+    pieces = [by_modality(model.embed_token, x, each) for x, each in zip(step.to_towers(ids[:, None]), of, strict=True)]
     for layer, cache in zip(model.layers, caches, strict=True):
         pieces = layer.decode(pieces, step, cache)
     states = [model.norm_token(x, tower)[:, 0] for x, (tower, _) in zip(pieces, step.members, strict=True)]
     if model.own_vocabularies:
         x = step.to_rows(states)
         return {modality: model.read_token(x, modality) for modality in sorted(wanted)}
-    logits = []
-    for x, (_, each) in zip(states, step.members, strict=True):
-        parts = torch.split(x, [n for _, n in each])
-        logits += [model.read_token(part, modality) for part, (modality, _) in zip(parts, each, strict=True)]
-    return step.to_rows(logits)
+    return step.to_rows([by_modality(model.read_token, x, each) for x, each in zip(states, of, strict=True)])
 
 
 def plan_step(model: Any, modalities: list[str], positions: list[int], known: Tensor, rotate: Any) -> Step:
     """The step of tokens of these modalities at these positions; `known` int64 [B, T] are the modalities so far."""
     towers = list(dict.fromkeys(model.towers.values()))
-    key = [(towers.index(model.towers[name]), model.modalities.index(name)) for name in modalities]
-    order = sorted(range(len(key)), key=lambda row: key[row])
-    members: dict[str, dict[str, int]] = {}
-    for name in (modalities[row] for row in order):
-        each = members.setdefault(model.towers[name], {})
-        each[name] = each.get(name, 0) + 1
-    sizes = [sum(each.values()) for each in members.values()]
+    order = sorted(range(len(modalities)), key=lambda row: towers.index(model.towers[modalities[row]]))
+    members: dict[str, dict[str, list[int]]] = {}
+    sizes: list[int] = []
+    for row in order:
+        tower = model.towers[modalities[row]]
+        if tower not in members:
+            members[tower] = {}
+            sizes.append(0)
+        members[tower].setdefault(modalities[row], []).append(sizes[-1])
+        sizes[-1] += 1
     rows = torch.tensor(order, device=known.device)
     inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
     at = torch.tensor([positions[row] for row in order], device=known.device)
@@ -98,5 +103,4 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
             mask = mask & allowed[seeing[:, None], known[:, :length]]
         mask = mask[:, None, None]
     angles = list(zip(*(torch.split(x, sizes) for x in rotate(at[:, None])), strict=True)) or [()] * len(sizes)
-    pairs = [(tower, list(each.items())) for tower, each in members.items()]
-    return Step(pairs, sizes, rows, inverse, at, angles, mask, length)
+    return Step(list(members.items()), sizes, rows, inverse, at, angles, mask, length)

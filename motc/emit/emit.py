@@ -55,7 +55,7 @@ def emit(module: ModulePlan, version: str) -> str:
         "",
         "import hashlib",
         *_collections(code),
-        f"from typing import Any, NamedTuple{', TypedDict' if module.generates else ''}",
+        f"from typing import Any, NamedTuple{', TypedDict, cast' if module.generates else ''}",
         "",
         "import torch",
         "from torch import Tensor, nn",
