@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from motc.driver import check_spec, stages
 from motc.ir.model import Strategy
@@ -280,3 +282,33 @@ def test_modalities_that_earlier_tokens_would_see_are_refused(tmp_path: Path) ->
 
 def test_a_mask_that_shows_later_tokens_leaves_generate_out(tmp_path: Path) -> None:
     assert not hasattr(load(written(tmp_path, TIED.replace("rope = none", "mask = full"))), "generate")
+
+
+class Operations(TorchDispatchMode):
+    """The operations that run, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["emoji_mot", "paper/chameleon_37m_mot"])
+def test_a_step_of_one_tower_runs_what_the_dense_twin_runs(name: str, batch: int) -> None:
+    found = []
+    for dense in (False, True):
+        model = load(ROOT / "specs" / f"{name}.mot", dense=dense)
+        counts = []
+        for new in (2, 4):  # the prompt and a step, and two steps more
+            with Operations() as operations:
+                ids = torch.ones(batch, 3, dtype=torch.int64)
+                model.generate(ids, ids, max_new_tokens=new, temperature=0)
+            counts.append(operations.names)
+        more = Counter(counts[1])
+        more.subtract(Counter(counts[0]))
+        found.append(more)
+    assert found[0] == found[1] and found[0].total() > 0
