@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from data import IMAGE, IMAGE_TOKENS, PADDING, TEXT, EmojiData, encode_caption
+from data import END, IMAGE_TOKENS, PADDING, TEXT, EmojiData, encode_caption
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 
 SCALE = 4
 
 
-@torch.no_grad()
-def generate_images(
-    model: nn.Module,
-    captions: Sequence[bytes],
-    *,
-    temperature: float = 0.8,
-    seed: int = 0,
-    on_token: Callable[[], object] = lambda: None,
-) -> Tensor:
-    """Image tokens [B, 64] sampled for each caption, recomputing the whole prefix for every token."""
-    generator = torch.Generator().manual_seed(seed)
+def generate_images(model: Any, captions: Sequence[bytes], *, temperature: float = 0.8, seed: int = 0) -> Tensor:
+    """Image tokens [B, 64] drawn for each caption."""
     texts = [encode_caption(caption) for caption in captions]
     longest = max(map(len, texts))
-    # Padding on the left ends every caption at the same position; attention skips it and RoPE is relative.
-    input_ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts])
-    modality_ids = torch.tensor([[PADDING] * (longest - len(text)) + [TEXT] * len(text) for text in texts])
-    image_column = torch.full((len(texts), 1), IMAGE)
-    for _ in range(IMAGE_TOKENS):
-        output: Any = model(input_ids, modality_ids)
-        probabilities = torch.softmax(output.logits["image"][:, -1].float() / temperature, dim=-1)
-        input_ids = torch.cat([input_ids, torch.multinomial(probabilities, 1, generator=generator)], dim=1)
-        modality_ids = torch.cat([modality_ids, image_column], dim=1)
-        on_token()
-    return input_ids[:, -IMAGE_TOKENS:]
+    made = model.generate(
+        torch.tensor([text + [0] * (longest - len(text)) for text in texts]),
+        torch.tensor([[TEXT] * len(text) + [PADDING] * (longest - len(text)) for text in texts]),
+        max_new_tokens=IMAGE_TOKENS,
+        spans={"image": {"begin": END, "length": IMAGE_TOKENS}},
+        temperature=temperature,
+        seed=seed,
+    )
+    images: Tensor = made.input_ids
+    return images
 
 
 def decode_image(codes: Tensor, codebook: Tensor) -> Image.Image:

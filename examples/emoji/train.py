@@ -13,7 +13,6 @@ import math
 import statistics
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +109,11 @@ def train(
                 return
 
 
-def draw_samples(trainees: list[Trainee], data: EmojiData, path: Path, *, seed: int, console: Console) -> None:
+def draw_samples(trainees: list[Trainee], data: EmojiData, path: Path, *, seed: int) -> None:
     """Generate images for four held-out captions with every model and write them beside the originals."""
     indices = data.held_out[:: len(data.held_out) // 4][:4]
     captions = [data.captions[index] for index in indices]
-    rows: dict[str, torch.Tensor] = {}
-    with Progress(console=console) as progress:
-        for trainee in trainees:
-            task = progress.add_task(f"drawing with {trainee.name}", total=data.codes.shape[1])
-            rows[trainee.name] = generate_images(
-                trainee.model, captions, seed=seed, on_token=partial(progress.advance, task)
-            )
+    rows = {trainee.name: generate_images(trainee.model, captions, seed=seed) for trainee in trainees}
     draw_comparison(data, indices, rows, path)
 
 
@@ -186,7 +179,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     document = {"spec": str(arguments.spec), "seconds": arguments.seconds, "batch_size": batch_size, "seed": seed}
     (arguments.out / "results.json").write_text(json.dumps({**document, "models": results}, indent=2) + "\n")
-    draw_samples(trainees, data, arguments.out / "samples.png", seed=seed, console=console)
+    draw_samples(trainees, data, arguments.out / "samples.png", seed=seed)
     console.print(f"wrote {arguments.out / 'results.json'} and {arguments.out / 'samples.png'}")
 
 

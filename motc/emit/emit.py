@@ -26,6 +26,11 @@ STRATEGIES = {
 }
 
 
+def _collections(code: str) -> tuple[str, ...]:
+    names = [name for name in ("Callable", "Iterable", "Mapping", "Sequence") if f"{name}[" in code]
+    return (f"from collections.abc import {', '.join(names)}",) if names else ()
+
+
 def emit(module: ModulePlan, version: str) -> str:
     """The generated file. Byte-identical for the same plan and version."""
     model = module.model
@@ -35,7 +40,6 @@ def emit(module: ModulePlan, version: str) -> str:
     body = list(dict.fromkeys(body))  # kinds of layers may share their attention or their feed-forward
     body.append(model_class(module))
     code = "\n\n\n".join(body)
-    abstract = [name for name in ("Callable", "Iterable", "Mapping") if f"{name}[" in code]
     header = [
         f'"""{model.name}, a multi-modal transformer in plain PyTorch.',
         "",
@@ -50,8 +54,8 @@ def emit(module: ModulePlan, version: str) -> str:
         "from __future__ import annotations",
         "",
         "import hashlib",
-        *((f"from collections.abc import {', '.join(abstract)}",) if abstract else ()),
-        "from typing import Any, NamedTuple",
+        *_collections(code),
+        f"from typing import Any, NamedTuple{', TypedDict, cast' if module.generates else ''}",
         "",
         "import torch",
         "from torch import Tensor, nn",

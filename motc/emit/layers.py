@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from motc.emit.activations import ACTIVATIONS
+from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
 from motc.emit.leaves import Applied, definition
 from motc.emit.mixture import mixture
+from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, sublayers
 from motc.ir.model import GATED, FfnKind, Order, Step, base_name, is_sorted
 from motc.plan import LayerPlan, ModulePlan
-
-PLACEMENT = {"pre": "x + f(norm(x))", "post": "norm(x + f(x))", "sublayer_output": "x + norm(f(x))"}
-NORM_VARIABLE = {"pre": "h", "post": "x", "sublayer_output": "out"}
-VARIABLES = {
-    "x": "x",
-    "q": "q",
-    "k": "k",
-    "v": "v",
-    "q_norm": "q",
-    "k_norm": "k",
-    "rotate_q": "q",
-    "rotate_k": "k",
-    "mix": "mixed",
-    "out": "out",
-    "add": "x",
-    "gate": "gate",
-    "up": "up",
-    "activation": "hidden",
-    "down": "out",
-    "mixture": "out",
-}
-
-
-def sublayers(kind: LayerPlan) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """The steps of attention, and those of the feed-forward."""
-    steps = kind.layer.steps
-    end = max(index for index, step in enumerate(steps) if step.op.startswith("attention.")) + 1
-    return steps[:end], steps[end:]
 
 
 class Sublayer:
@@ -102,7 +75,7 @@ class Sublayer:
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
         if step.op == "attention.out" and self.kind.resorts:
-            made = f"recomputed(self.project, {self._variable(base_name(step.reads[0]))}, layout)"
+            made = f"recomputed(self.sort_and_project, {self._variable(base_name(step.reads[0]))}, layout)"
             return made if writes else f"merge({made}, layout, {plan.counts})"
         made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
         heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
@@ -113,6 +86,8 @@ class Sublayer:
         causal = "mask is None" if a.mask.kind == "causal" and a.mask.is_plain else "False"
         gqa = ", enable_gqa=True" if a.kv_heads != a.heads else ""
         q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
+        if self.module.generates:
+            self.text.lines += ["        if cache is not None:", f"            cache.fill({reads[1]}, {reads[2]})"]
         self.text.lines += [
             "        mixed = F.scaled_dot_product_attention(",
             f"            {q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa}",
@@ -139,9 +114,7 @@ class Sublayer:
 def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
     a = kind.layer.attention
     steps, _ = sublayers(kind)
-    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     text = Sublayer(module, kind, steps, steps[0].reads[0])
-    angles = ", cos: Tensor, sin: Tensor" if a.rope else ""
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("attention.")]
     lines = [
         f"class {kind.attention_class}(nn.Module):",
@@ -154,10 +127,11 @@ def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
         "        super().__init__()",
         *(line for plan in leaves for line in definition(plan)),
         "",
-        f"    def forward(self, x: {stream}, layout: ModalityLayout, mask: Tensor | None{angles}) -> {stream}:",
+        *forward_of(module, kind),
         *text.text.lines,
         f"        return {text.result}",
         *(_project(kind) if kind.resorts else ()),
+        *attention_methods(module, kind),
     ]
     return "\n".join(lines)
 
@@ -167,7 +141,7 @@ def _project(kind: LayerPlan) -> list[str]:
     counts = kind.leaves["attention.out"].counts
     return [
         "",
-        "    def project(self, mixed: Tensor, layout: ModalityLayout) -> list[Tensor]:",
+        "    def sort_and_project(self, mixed: Tensor, layout: ModalityLayout) -> list[Tensor]:",
         '        """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""',
         f"        return self.out(split(to_sorted(mixed, layout), layout, {counts}))",
     ]
@@ -194,6 +168,7 @@ def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:
         f"    def forward(self, x: {stream}, layout: ModalityLayout) -> {returned}:",
         *text.text.lines,
         f"        return {result}",
+        *ffn_methods(module, kind),
     ]
     return "\n".join(lines)
 
@@ -209,12 +184,31 @@ def _ffn_docstring(kind: LayerPlan, kinds: list[FfnKind]) -> list[str]:
     return [start, "", f"    A mixture of experts: {mixtures}.", *more, '    """']
 
 
-def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
+def forward_of(module: ModulePlan, kind: LayerPlan, *, balanced: bool = False) -> list[str]:
+    """The first lines of the forward of a layer, or of its attention."""
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    rope = kind.layer.attention.rope
-    angles, passed = (", cos: Tensor, sin: Tensor", ", cos, sin") if rope else ("", "")
-    returned = f"tuple[{stream}, Tensor]" if module.is_balanced else stream
+    returned = f"tuple[{stream}, Tensor]" if balanced else stream
+    arguments = f"self, x: {stream}, layout: ModalityLayout, mask: Tensor | None"
+    arguments += ", cos: Tensor, sin: Tensor" if kind.layer.attention.rope else ""
+    arguments += ", cache: KeyValues | None = None" if module.generates else ""
+    line = f"    def forward({arguments}) -> {returned}:"
+    if len(line) <= 120:
+        return [line]
+    if len(arguments) + 8 <= 120:
+        return ["    def forward(", f"        {arguments}", f"    ) -> {returned}:"]
+    return [
+        "    def forward(",
+        *(f"        {argument}," for argument in arguments.split(", ")),
+        f"    ) -> {returned}:",
+    ]
+
+
+def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
+    passed = ", cos, sin" if kind.layer.attention.rope else ""
+    passed += ", cache" if module.generates else ""
     plural = "s" if "." in kind.where or "," in kind.where else ""
+    forward = "\n".join(forward_of(module, kind, balanced=module.is_balanced))
+    decode = f"\n{LAYER_METHOD}" if module.generates else ""
     return f'''class {kind.layer_class}(nn.Module):
     """Layer{plural} {kind.where}: attention, then the feed-forward."""
 
@@ -223,5 +217,5 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
         self.attention = {kind.attention_class}()
         self.ffn = {kind.ffn_class}()
 
-    def forward(self, x: {stream}, layout: ModalityLayout, mask: Tensor | None{angles}) -> {returned}:
-        return self.ffn(self.attention(x, layout, mask{passed}), layout)'''
+{forward}
+        return self.ffn(self.attention(x, layout, mask{passed}), layout){decode}'''

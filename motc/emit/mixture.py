@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from motc.emit.activations import ACTIVATIONS
 from motc.emit.leaves import Applied
+from motc.emit.steps import ACTIVATIONS
 from motc.ir.model import GATED, Moe
 from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
 

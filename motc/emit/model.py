@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from motc.emit.ends import embed_method, read_method, score_method
+from motc.emit.generate import facts, model_methods
 from motc.emit.leaves import definition, names_tuple
 from motc.ir.mask import Mask
 from motc.ir.model import Model
@@ -32,6 +33,7 @@ def model_class(module: ModulePlan) -> str:
         score_method(module),
         _forward(module),
         _loss(module),
+        *(model_methods(module) if module.generates else ()),
     ]
     return "\n\n".join(parts)
 
@@ -40,11 +42,12 @@ def _head_of_class(module: ModulePlan) -> str:
     model = module.model
     names = [modality.name for modality in model.modalities]
     count = model.layers
+    said = "".join(f"\n{line}" for line in facts(module, _mask_literal(model))) if module.generates else ""
     return f'''class {module.class_name}(nn.Module):
     """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""
 
     modalities = {names_tuple(names)}
-    semantic_hash = "{module.semantic_hash}"'''
+    semantic_hash = "{module.semantic_hash}"{said}'''
 
 
 def _init(module: ModulePlan) -> str:

@@ -51,7 +51,8 @@ class ModulePlan:
     """A whole generated file.
 
     `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
-    `layout` is the function that makes a layout.
+    `layout` is the function that makes a layout. `towers` are the modalities that generating takes together, by name,
+    where the model `generates`.
     """
 
     model: Model
@@ -67,6 +68,8 @@ class ModulePlan:
     sorts: bool
     layout: str
     templates: tuple[str, ...]
+    generates: bool
+    towers: tuple[tuple[str, tuple[str, ...]], ...]
 
     @property
     def is_balanced(self) -> bool:

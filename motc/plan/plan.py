@@ -9,14 +9,16 @@ from dataclasses import replace
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Layer, Leaf, Model, Segment, Step, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
+from motc.plan.decoding import can_generate, decode_towers
 from motc.plan.mixture import mixture_counts
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower Experts F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
-    RMSNorm Routing Rows TargetOrder Targets Tensor""".split()
+    """Any ByTower Experts F Generated Iterable KeyValues LayerNorm LossOutput
+    Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
+    RMSNorm Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TypedDict""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")
@@ -59,6 +61,8 @@ def plan(model: Model) -> ModulePlan:
             sorts,
             resorts=any(kind.resorts for kind in layer_plans),
         ),
+        generates=can_generate(model),
+        towers=decode_towers(model),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motc.ir.model import Layer, Model, Norm
+from motc.plan.decoding import can_generate
 from motc.plan.mixture import mixture_units
 from motc.plan.module_plan import LeafPlan
 
@@ -84,6 +85,8 @@ def templates(
         chosen += _experts(model, kinds)
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
+    if can_generate(model):
+        chosen += ["decode", "generate"]
     return (*chosen, "initialise")
 
 

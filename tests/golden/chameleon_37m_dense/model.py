@@ -10,7 +10,8 @@ Tokens of all modalities share one attention; each goes through its tower's para
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -413,6 +414,297 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
+class KeyValues(NamedTuple):
+    """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p."""
+
+    keys: Tensor
+    values: Tensor
+
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Keep the prompt's, [B, L, kv_heads, head_dim]; what stands at padding is not seen until overwritten."""
+        self.keys[:, :, : keys.shape[1]] = keys.transpose(1, 2)
+        self.values[:, :, : values.shape[1]] = values.transpose(1, 2)
+
+
+class Step(NamedTuple):
+    """One token of each row, sorted by tower; if all are of one tower, in the order of the batch."""
+
+    members: list[tuple[str, dict[str, list[int]]]]  # towers that have tokens; of each modality, which of them
+    sizes: list[int]  # how many tokens each of these towers has
+    rows: Tensor  # int64 [B]: the row of each token
+    inverse: Tensor  # int64 [B]: the token of each row
+    positions: Tensor  # int64 [B]: the position of each token
+    angles: list[tuple[Tensor, ...]]  # for each tower cosine and sine [n, 1, 1, head_dim / 2], if there is any rotation
+    mask: Tensor | None  # bool [B, 1, 1, length]: what each row's token sees; None: all
+    length: int
+
+    def to_rows(self, pieces: list[Tensor]) -> Tensor:
+        """What the towers' tokens have, in the order of the batch."""
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)[self.inverse]
+
+    def to_towers(self, x: Tensor) -> list[Tensor]:
+        """What the batch's rows have, tower by tower."""
+        return [x] if len(self.sizes) == 1 else list(torch.split(x[self.rows], self.sizes))
+
+
+def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: KeyValues) -> list[Tensor]:
+    """Queries, keys and values [n, 1, heads, head_dim] of each tower's tokens to what they attend to, [n, 1, ...]."""
+    queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
+    for kept, new in zip(cache, (keys, values), strict=True):
+        kept[step.rows, :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new))[:, 0]
+    q = step.to_rows(queries).transpose(1, 2)
+    k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
+    gqa = q.shape[1] != k.shape[1]
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=step.mask, enable_gqa=gqa)
+    return step.to_towers(mixed.transpose(1, 2).flatten(2))
+
+
+def by_modality(function: Any, x: Tensor, each: dict[str, list[int]]) -> Tensor:
+    """function(tokens, modality) for the tokens of each modality in x [n, ...], in x's order."""
+    if len(each) == 1:
+        return cast(Tensor, function(x, next(iter(each))))
+    made = torch.cat([function(x[places], modality) for modality, places in each.items()])
+    order = [place for places in each.values() for place in places]
+    return made[sorted(range(len(order)), key=lambda index: order[index])]
+
+
+def decode_step(model: Any, ids: Tensor, step: Step, caches: list[KeyValues], wanted: set[str]) -> Any:
+    """The logits [B, V] after one more token int64 [B] of each row; with own vocabularies, of the `wanted` ones."""
+    of = [each for _, each in step.members]
+    pieces = [by_modality(model.embed_token, x, each) for x, each in zip(step.to_towers(ids[:, None]), of, strict=True)]
+    for layer, cache in zip(model.layers, caches, strict=True):
+        pieces = layer.decode(pieces, step, cache)
+    states = [model.norm_token(x, tower)[:, 0] for x, (tower, _) in zip(pieces, step.members, strict=True)]
+    if model.own_vocabularies:
+        x = step.to_rows(states)
+        return {modality: model.read_token(x, modality) for modality in sorted(wanted)}
+    return step.to_rows([by_modality(model.read_token, x, each) for x, each in zip(states, of, strict=True)])
+
+
+def plan_step(model: Any, modalities: list[str], positions: list[int], known: Tensor, rotate: Any) -> Step:
+    """The step of tokens of these modalities at these positions; `known` int64 [B, T] are the modalities so far."""
+    towers = list(dict.fromkeys(model.towers.values()))
+    order = sorted(range(len(modalities)), key=lambda row: towers.index(model.towers[modalities[row]]))
+    members: dict[str, dict[str, list[int]]] = {}
+    sizes: list[int] = []
+    for row in order:
+        tower = model.towers[modalities[row]]
+        if tower not in members:
+            members[tower] = {}
+            sizes.append(0)
+        members[tower].setdefault(modalities[row], []).append(sizes[-1])
+        sizes[-1] += 1
+    rows = torch.tensor(order, device=known.device)
+    inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
+    at = torch.tensor([positions[row] for row in order], device=known.device)
+    length = max(positions) + 1
+    mask = None
+    sees = model.mask.get("sees")
+    if sees or len(set(positions)) > 1:
+        mask = known[:, :length] >= 0
+        if sees:
+            allowed = torch.tensor(sees, device=known.device)
+            seeing = torch.tensor([model.modalities.index(name) for name in modalities], device=known.device)
+            mask = mask & allowed[seeing[:, None], known[:, :length]]
+        mask = mask[:, None, None]
+    angles = list(zip(*(torch.split(x, sizes) for x in rotate(at[:, None])), strict=True)) or [()] * len(sizes)
+    return Step(list(members.items()), sizes, rows, inverse, at, angles, mask, length)
+
+
+class Generated(NamedTuple):
+    """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0."""
+
+    input_ids: Tensor
+    modality_ids: Tensor
+
+
+class Span(TypedDict, total=False):
+    """Which tokens stand around those of a modality.
+
+    After the token `begin` of modality `within` (if not given, the first) come tokens of this one: `length` of them, or
+    until the token `end`, which is `within`'s again; then it goes on in `within`.
+    """
+
+    begin: int
+    end: int
+    length: int
+    within: str
+
+
+class Row:
+    """Where a row stands: its number of tokens, and which modality comes next."""
+
+    def __init__(self, model: Any, spans: Mapping[str, Span]) -> None:
+        self.model, self.spans = model, spans
+        self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
+        self.length, self.run, self.next = 0, 0, ""
+        self.in_prefix = model.mask["kind"] == "prefix"
+
+    def follow(self, token: int, modality: str) -> None:
+        """Go on by a token."""
+        self.length += 1
+        self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask["prefix"]
+        span = self.spans.get(modality)
+        self.run = self.run + 1 if span else 0
+        self.next = self.begins.get((modality, token), modality)
+        if span and self.run == span.get("length"):
+            self.run, self.next = 0, span["within"]
+
+    def modality_of(self, token: int) -> str:
+        """The modality of a token drawn next: the one expected, unless the token ends its span."""
+        span = self.spans.get(self.next)
+        return span["within"] if span and token == span.get("end") else self.next
+
+    def check_next(self) -> None:
+        """Raise ValueError if what comes next would be seen by tokens before it."""
+        index = self.model.modalities.index(self.next)
+        if index in self.model.mask.get("bidirectional", ()):
+            raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
+        if self.in_prefix and index in self.model.mask["prefix"]:
+            raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
+
+
+def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
+    """The spans, with `within` in each. Raises ValueError for what no model has and what no span can mean."""
+    found: dict[str, Span] = {}
+    for name, given in spans.items():
+        span = Span(**{"within": model.modalities[0], **given})
+        for modality in (name, span["within"]):
+            if modality not in model.modalities:
+                raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+        if unknown := span.keys() - {"begin", "end", "length", "within"}:
+            raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
+        if name == span["within"] or ("end" not in span and "length" not in span):
+            raise ValueError(f"the span of {name} needs an end or a length, within another modality")
+        if "end" in span and model.own_vocabularies:
+            raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
+        if span.get("length", 1) < 1:
+            raise ValueError(f"the span of {name} has length {span['length']}: it must be positive")
+        check_tokens(
+            model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
+        )
+        if any(
+            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
+        ):
+            raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
+        found[name] = span
+    return found
+
+
+def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
+    """Raise ValueError for ids that the modality's vocabulary does not have."""
+    if modality not in model.modalities:
+        raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+    for token in tokens:
+        if not 0 <= token < model.vocabularies[modality]:
+            raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
+
+
+def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
+    """Each row's last document without its padding, from the left, and its length. Raises ValueError for none."""
+    real = modality_ids >= 0
+    if document_ids is not None:
+        place = torch.arange(real.shape[1], device=real.device)
+        last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
+        real = real & (document_ids == document_ids.gather(1, last))
+    lengths: list[int] = real.sum(1).tolist()
+    if not lengths or not min(lengths):
+        raise ValueError("each row of a prompt needs a token that is not padding")
+    order = torch.argsort((~real).to(torch.uint8), dim=1, stable=True)[:, : max(lengths)]
+    kept = torch.where(real, modality_ids, -1).gather(1, order)
+    return torch.where(kept >= 0, input_ids.gather(1, order), 0), kept, lengths
+
+
+def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:
+    """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
+
+    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751).
+    """
+    if temperature == 0:
+        return logits.argmax(-1).tolist()
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    probabilities, ids = torch.softmax(wide / temperature, dim=-1).sort(dim=-1, descending=True)
+    before = probabilities.cumsum(-1) - probabilities
+    drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
+    return ids.gather(1, drawn)[:, 0].tolist()
+
+
+def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) -> dict[int, int]:
+    """A token for each active row, from the logits of its next modality."""
+    if isinstance(logits, Tensor):
+        return dict(zip(active, sample(logits[active], **how), strict=True))
+    drawn: dict[int, int] = {}
+    for modality in sorted({modalities[row] for row in active}):
+        rows = [row for row in active if modalities[row] == modality]
+        drawn.update(zip(rows, sample(logits[modality][rows], **how), strict=True))
+    return drawn
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    max_new_tokens: int,
+    spans: Mapping[str, Span],
+    stop: Mapping[str, Iterable[int]],
+    temperature: float,
+    top_p: float,
+    generator: torch.Generator,
+) -> Generated:
+    """See the model's `generate`."""
+    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
+    spans = checked_spans(model, spans)
+    stops = {modality: set(tokens) for modality, tokens in stop.items()}
+    for modality, tokens in stops.items():
+        check_tokens(model, modality, tokens)
+    input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
+    layout = model.layout(modality_ids)
+    rows = [Row(model, spans) for _ in lengths]
+    for state, ids, of, length in zip(rows, input_ids.tolist(), modality_ids.tolist(), lengths, strict=True):
+        for token, index in zip(ids[:length], of[:length], strict=True):
+            state.follow(token, model.modalities[index])
+    shape = (len(rows), model.kv_heads, max(lengths) + max_new_tokens, model.head_dim)
+    like = next(model.parameters())
+    caches = [KeyValues(like.new_empty(shape), like.new_empty(shape)) for _ in model.layers]
+    for cache in caches:
+        cache.values.zero_()  # what is not seen counts 0 times, and must be a number
+        cache.keys.zero_()
+    known = modality_ids.new_full((shape[0], shape[2]), -1)
+    known[:, : modality_ids.shape[1]] = modality_ids
+    logits = model.prefill(input_ids, layout, caches, torch.tensor(lengths, device=known.device) - 1)
+    made: list[list[tuple[int, int]]] = [[] for _ in rows]
+    active = list(range(len(rows)))
+    for left in range(max_new_tokens, 0, -1):
+        for row in active:
+            rows[row].check_next()
+        how = {"temperature": temperature, "top_p": top_p, "generator": generator}
+        drawn = draw(logits, [state.next for state in rows], active, **how)
+        fed: dict[int, tuple[int, str]] = {}
+        for row, token in drawn.items():
+            modality = rows[row].modality_of(token)
+            made[row].append((token, model.modalities.index(modality)))
+            if token not in stops.get(modality, ()):
+                fed[row] = (token, modality)
+        active = [row for row in active if row in fed]
+        if left == 1 or not active:
+            break
+        idle = (0, fed[active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
+        tokens_fed, modalities_fed = zip(*(fed.get(row, idle) for row in range(len(rows))), strict=True)
+        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(rows)]
+        for row, (token, modality) in fed.items():
+            rows[row].follow(token, modality)
+        where = torch.tensor([active, [at[row] for row in active]], device=known.device)
+        known[where[0], where[1]] = known.new_tensor([model.modalities.index(modalities_fed[row]) for row in active])
+        step = plan_step(model, list(modalities_fed), at, known, model.angles)
+        logits = decode_step(model, known.new_tensor(tokens_fed), step, caches, {rows[row].next for row in active})
+    longest = max(map(len, made))
+    padded = known.new_tensor([tokens + [(0, -1)] * (longest - len(tokens)) for tokens in made])
+    return Generated(padded[:, :, 0], padded[:, :, 1])
+
+
 @torch.no_grad()
 def initialise(model: nn.Module, layers: int, seed: int) -> None:
     """Linear and embedding weights ~ N(0, 0.02²), `out` and `down` divided by sqrt(2 · layers); norms 1, biases 0.
@@ -454,16 +746,42 @@ class Chameleon37mDenseAttention(nn.Module):
         self.v = nn.Linear(256, 256, bias=False)
         self.out = nn.Linear(256, 256, bias=False)
 
-    def forward(self, x: Tensor, layout: ModalityLayout, mask: Tensor | None, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: ModalityLayout,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
         q = self.q(x).unflatten(-1, (8, 32))
         q = rotate_half(q, cos, sin)
         k = self.k(x).unflatten(-1, (8, 32))
         k = rotate_half(k, cos, sin)
         v = self.v(x).unflatten(-1, (8, 32))
+        if cache is not None:
+            cache.fill(k, v)
         mixed = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=mask is None
         )
         mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
+        out = self.out(mixed)
+        out = self.norm(out)
+        x = x + out
+        return x
+
+    def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [n, 1, heads, head_dim] of tokens [n, 1, width] of one tower."""
+        q = self.q(x).unflatten(-1, (8, 32))
+        q = rotate_half(q, cos, sin)
+        k = self.k(x).unflatten(-1, (8, 32))
+        k = rotate_half(k, cos, sin)
+        v = self.v(x).unflatten(-1, (8, 32))
+        return q, k, v
+
+    def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:
+        """x after attention, with what its tokens attended to."""
         out = self.out(mixed)
         out = self.norm(out)
         x = x + out
@@ -489,6 +807,16 @@ class Chameleon37mDenseFeedForward(nn.Module):
         x = x + out
         return x
 
+    def of_tower(self, x: Tensor, tower: str) -> Tensor:
+        """The same for tokens that are all of one tower."""
+        gate = self.gate(x)
+        up = self.up(x)
+        hidden = F.silu(gate) * up
+        out = self.down(hidden)
+        out = self.norm(out)
+        x = x + out
+        return x
+
 
 class Chameleon37mDenseLayer(nn.Module):
     """Layers 0..3: attention, then the feed-forward."""
@@ -498,8 +826,27 @@ class Chameleon37mDenseLayer(nn.Module):
         self.attention = Chameleon37mDenseAttention()
         self.ffn = Chameleon37mDenseFeedForward()
 
-    def forward(self, x: Tensor, layout: ModalityLayout, mask: Tensor | None, cos: Tensor, sin: Tensor) -> Tensor:
-        return self.ffn(self.attention(x, layout, mask, cos, sin), layout)
+    def forward(
+        self,
+        x: Tensor,
+        layout: ModalityLayout,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        return self.ffn(self.attention(x, layout, mask, cos, sin, cache), layout)
+
+    def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
+        """One more token of each row, [n, 1, width] for each tower that has any."""
+        towers = [tower for tower, _ in step.members]
+        projected = [
+            self.attention.project(x, tower, *angles)
+            for x, tower, angles in zip(pieces, towers, step.angles, strict=True)
+        ]
+        mixed = attend(projected, step, cache)
+        concluded = map(self.attention.conclude, pieces, mixed, towers)
+        return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]
 
 
 class Chameleon37mDense(nn.Module):
@@ -507,6 +854,11 @@ class Chameleon37mDense(nn.Module):
 
     modalities = ("text", "image")
     semantic_hash = "15c0ffe65843bef8"
+    mask: Mapping[str, Any] = {"kind": "causal"}
+    towers: Mapping[str, str] = {"text": "text", "image": "text"}
+    vocabularies: Mapping[str, int] = {"text": 65536, "image": 65536}
+    own_vocabularies = False
+    kv_heads, head_dim = 8, 32
 
     def __init__(self) -> None:
         super().__init__()
@@ -616,5 +968,55 @@ class Chameleon37mDense(nn.Module):
         sums = self.compiled.get("score", Chameleon37mDense.score)(self, hidden, layout, wanted)
         return mean_losses(sums, targets.counts, self.modalities)
 
+    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """Cosine and sine of positions int64 [B, S], if there is any rotation."""
+        dtype = next(self.layers.parameters()).dtype
+        return rope_angles(positions, 32, 10000.0, dtype)
 
-# motc: sha256 a1b3fd2c1eed14546d82a20a15369540a1ff904192a684783eb07de88bccd4ad
+    def prefill(self, ids: Tensor, layout: ModalityLayout, caches: list[KeyValues], last: Tensor) -> Any:
+        """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
+        x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)
+        angles = self.angles(layout.rows.positions)
+        mask = None if layout.rows.mask is None else additive(layout.rows.mask, x.dtype)
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: a length is seldom met again
+        logits, rows = self.read(x, layout), torch.arange(last.numel(), device=last.device)
+        return logits[rows, last]
+
+    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
+        """Ids [n, 1] of one modality to the stream."""
+        return self.embedding(ids)
+
+    def norm_token(self, x: Tensor, tower: str) -> Tensor:
+        """The stream [n, 1, width] of one tower after the final norm."""
+        return self.final_norm(x)
+
+    def read_token(self, x: Tensor, modality: str) -> Tensor:
+        """Normed states [n, width] to logits of tokens of the modality."""
+        return self.head(x)
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        max_new_tokens: int,
+        document_ids: Tensor | None = None,
+        spans: Mapping[str, Span] | None = None,
+        stop: Mapping[str, Iterable[int]] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | torch.Generator = 0,
+    ) -> Generated:
+        """Continue each row of a prompt, all arguments int64 [B, S]; padding (-1) is dropped wherever it stands.
+
+        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
+        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
+        Raises ValueError for tokens and modalities that the model does not have.
+        """
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
+        choices = (max_new_tokens, spans or {}, stop or {}, temperature, top_p, generator)
+        return generate(self, input_ids, modality_ids, document_ids, *choices)
+
+
+# motc: sha256 159ae7dc8467b368a7182ff54b332c73018922a6b64b9ee0ef1b9a6c535860d0

@@ -1,0 +1,205 @@
+"""Generating token by token: what comes next, and what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+from codegen_templates.decode import KeyValues, decode_step, plan_step
+
+
+class Generated(NamedTuple):
+    """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0."""
+
+    input_ids: Tensor
+    modality_ids: Tensor
+
+
+class Span(TypedDict, total=False):
+    """Which tokens stand around those of a modality.
+
+    After the token `begin` of modality `within` (if not given, the first) come tokens of this one: `length` of them, or
+    until the token `end`, which is `within`'s again; then it goes on in `within`.
+    """
+
+    begin: int
+    end: int
+    length: int
+    within: str
+
+
+class Row:
+    """Where a row stands: its number of tokens, and which modality comes next."""
+
+    def __init__(self, model: Any, spans: Mapping[str, Span]) -> None:
+        self.model, self.spans = model, spans
+        self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
+        self.length, self.run, self.next = 0, 0, ""
+        self.in_prefix = model.mask["kind"] == "prefix"
+
+    def follow(self, token: int, modality: str) -> None:
+        """Go on by a token."""
+        self.length += 1
+        self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask["prefix"]
+        span = self.spans.get(modality)
+        self.run = self.run + 1 if span else 0
+        self.next = self.begins.get((modality, token), modality)
+        if span and self.run == span.get("length"):
+            self.run, self.next = 0, span["within"]
+
+    def modality_of(self, token: int) -> str:
+        """The modality of a token drawn next: the one expected, unless the token ends its span."""
+        span = self.spans.get(self.next)
+        return span["within"] if span and token == span.get("end") else self.next
+
+    def check_next(self) -> None:
+        """Raise ValueError if what comes next would be seen by tokens before it."""
+        index = self.model.modalities.index(self.next)
+        if index in self.model.mask.get("bidirectional", ()):
+            raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
+        if self.in_prefix and index in self.model.mask["prefix"]:
+            raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
+
+
+def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
+    """The spans, with `within` in each. Raises ValueError for what no model has and what no span can mean."""
+    found: dict[str, Span] = {}
+    for name, given in spans.items():
+        span = Span(**{"within": model.modalities[0], **given})
+        for modality in (name, span["within"]):
+            if modality not in model.modalities:
+                raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+        if unknown := span.keys() - {"begin", "end", "length", "within"}:
+            raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
+        if name == span["within"] or ("end" not in span and "length" not in span):
+            raise ValueError(f"the span of {name} needs an end or a length, within another modality")
+        if "end" in span and model.own_vocabularies:
+            raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
+        if span.get("length", 1) < 1:
+            raise ValueError(f"the span of {name} has length {span['length']}: it must be positive")
+        check_tokens(
+            model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
+        )
+        if any(
+            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
+        ):
+            raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
+        found[name] = span
+    return found
+
+
+def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
+    """Raise ValueError for ids that the modality's vocabulary does not have."""
+    if modality not in model.modalities:
+        raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+    for token in tokens:
+        if not 0 <= token < model.vocabularies[modality]:
+            raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
+
+
+def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
+    """Each row's last document without its padding, from the left, and its length. Raises ValueError for none."""
+    real = modality_ids >= 0
+    if document_ids is not None:
+        place = torch.arange(real.shape[1], device=real.device)
+        last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
+        real = real & (document_ids == document_ids.gather(1, last))
+    lengths: list[int] = real.sum(1).tolist()
+    if not lengths or not min(lengths):
+        raise ValueError("each row of a prompt needs a token that is not padding")
+    order = torch.argsort((~real).to(torch.uint8), dim=1, stable=True)[:, : max(lengths)]
+    kept = torch.where(real, modality_ids, -1).gather(1, order)
+    return torch.where(kept >= 0, input_ids.gather(1, order), 0), kept, lengths
+
+
+def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:
+    """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
+
+    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751).
+    """
+    if temperature == 0:
+        return logits.argmax(-1).tolist()
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    probabilities, ids = torch.softmax(wide / temperature, dim=-1).sort(dim=-1, descending=True)
+    before = probabilities.cumsum(-1) - probabilities
+    drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
+    return ids.gather(1, drawn)[:, 0].tolist()
+
+
+def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) -> dict[int, int]:
+    """A token for each active row, from the logits of its next modality."""
+    if isinstance(logits, Tensor):
+        return dict(zip(active, sample(logits[active], **how), strict=True))
+    drawn: dict[int, int] = {}
+    for modality in sorted({modalities[row] for row in active}):
+        rows = [row for row in active if modalities[row] == modality]
+        drawn.update(zip(rows, sample(logits[modality][rows], **how), strict=True))
+    return drawn
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    max_new_tokens: int,
+    spans: Mapping[str, Span],
+    stop: Mapping[str, Iterable[int]],
+    temperature: float,
+    top_p: float,
+    generator: torch.Generator,
+) -> Generated:
+    """See the model's `generate`."""
+    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
+    spans = checked_spans(model, spans)
+    stops = {modality: set(tokens) for modality, tokens in stop.items()}
+    for modality, tokens in stops.items():
+        check_tokens(model, modality, tokens)
+    input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
+    layout = model.layout(modality_ids)
+    rows = [Row(model, spans) for _ in lengths]
+    for state, ids, of, length in zip(rows, input_ids.tolist(), modality_ids.tolist(), lengths, strict=True):
+        for token, index in zip(ids[:length], of[:length], strict=True):
+            state.follow(token, model.modalities[index])
+    shape = (len(rows), model.kv_heads, max(lengths) + max_new_tokens, model.head_dim)
+    like = next(model.parameters())
+    caches = [KeyValues(like.new_empty(shape), like.new_empty(shape)) for _ in model.layers]
+    for cache in caches:
+        cache.values.zero_()  # what is not seen counts 0 times, and must be a number
+        cache.keys.zero_()
+    known = modality_ids.new_full((shape[0], shape[2]), -1)
+    known[:, : modality_ids.shape[1]] = modality_ids
+    logits = model.prefill(input_ids, layout, caches, torch.tensor(lengths, device=known.device) - 1)
+    made: list[list[tuple[int, int]]] = [[] for _ in rows]
+    active = list(range(len(rows)))
+    for left in range(max_new_tokens, 0, -1):
+        for row in active:
+            rows[row].check_next()
+        how = {"temperature": temperature, "top_p": top_p, "generator": generator}
+        drawn = draw(logits, [state.next for state in rows], active, **how)
+        fed: dict[int, tuple[int, str]] = {}
+        for row, token in drawn.items():
+            modality = rows[row].modality_of(token)
+            made[row].append((token, model.modalities.index(modality)))
+            if token not in stops.get(modality, ()):
+                fed[row] = (token, modality)
+        active = [row for row in active if row in fed]
+        if left == 1 or not active:
+            break
+        idle = (0, fed[active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
+        tokens_fed, modalities_fed = zip(*(fed.get(row, idle) for row in range(len(rows))), strict=True)
+        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(rows)]
+        for row, (token, modality) in fed.items():
+            rows[row].follow(token, modality)
+        where = torch.tensor([active, [at[row] for row in active]], device=known.device)
+        known[where[0], where[1]] = known.new_tensor([model.modalities.index(modalities_fed[row]) for row in active])
+        step = plan_step(model, list(modalities_fed), at, known, model.angles)
+        logits = decode_step(model, known.new_tensor(tokens_fed), step, caches, {rows[row].next for row in active})
+    longest = max(map(len, made))
+    padded = known.new_tensor([tokens + [(0, -1)] * (longest - len(tokens)) for tokens in made])
+    return Generated(padded[:, :, 0], padded[:, :, 1])

@@ -1,0 +1,222 @@
+"""Generating as text: one token of each row through a layer, tower by tower, and what the model says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motc.emit.leaves import names_tuple
+from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, sublayers
+from motc.ir.model import GATED, FfnKind, Step, base_name
+from motc.plan import LayerPlan, LeafPlan, ModulePlan
+
+
+def literal(found: dict[str, Any]) -> str:
+    """A dict of texts or numbers, as text."""
+    pairs = (f'"{key}": ' + (f'"{value}"' if isinstance(value, str) else str(value)) for key, value in found.items())
+    return f"{{{', '.join(pairs)}}}"
+
+
+def copy_of(module: ModulePlan, leaf: LeafPlan) -> tuple[str, bool]:
+    """The module that a group is for `tower`, and whether every tower has one."""
+    if leaf.form in ("single", "shared"):
+        return f"self.{leaf.attribute}", True
+    blocks = {name: leaf.leaf.block_of(group[0]) for name, group in module.towers}
+    named = {name: block.name for name, block in blocks.items() if block is not None}
+    key = "tower"
+    if any(name != block for name, block in named.items()):
+        key = f"{literal(named)}[tower]"
+    return f"self.{leaf.attribute}[{key}]", len(named) == len(blocks)
+
+
+class TowerSteps:
+    """The lines of some steps of a sublayer, for tokens that are all one tower's."""
+
+    def __init__(self, module: ModulePlan, kind: LayerPlan, steps: tuple[Step, ...]) -> None:
+        self.module, self.kind = module, kind
+        self.lines = [
+            f"        {self.variable(step.writes)} = {self._made(step)}" for step in steps if not step.permutes
+        ]
+
+    def variable(self, value: str) -> str:
+        name = base_name(value).rpartition(".")[2]
+        return NORM_VARIABLE[self.kind.layer.placement] if name == "norm" else VARIABLES[name]
+
+    def _made(self, step: Step) -> str:
+        reads = [self.variable(value) for value in step.reads]
+        a, operation = self.kind.layer.attention, step.op.rpartition(".")[2]
+        if step.op in self.kind.leaves:
+            called, everywhere = copy_of(self.module, self.kind.leaves[step.op])
+            heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
+            made = f"{called}({reads[0]})" + ("" if heads is None else f".unflatten(-1, ({heads}, {a.head_dim}))")
+            if everywhere:
+                return made
+            leaf = self.kind.leaves[step.op].leaf
+            those = [name for name, group in self.module.towers if leaf.block_of(group[0]) is not None]
+            return f"{made} if tower in {names_tuple(those)} else {reads[0]}"
+        match operation:
+            case "rotate_q" | "rotate_k":
+                pairing = "half" if a.rope and a.rope.pairing == "half" else "interleaved"
+                return f"rotate_{pairing}({reads[0]}, cos, sin)"
+            case "add":
+                return " + ".join(reads)
+            case "activation":
+                return self._activation(reads)
+            case _:
+                raise AssertionError(step.op)
+
+    def _activation(self, reads: list[str]) -> str:
+        names = [modality.name for modality in self.module.model.modalities]
+        kinds: dict[FfnKind, list[str]] = {}
+        for tower, group in self.module.towers:
+            kinds.setdefault(self.kind.layer.ffn.kinds[names.index(group[0])], []).append(tower)
+        made = {kind: ACTIVATIONS[kind].format(gate=reads[0] if kind in GATED else "", up=reads[-1]) for kind in kinds}
+        *others, last = kinds
+        return "".join(f"{made[kind]} if tower in {names_tuple(kinds[kind])} else " for kind in others) + made[last]
+
+
+def attention_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
+    """`project` and `conclude`: attention before tokens meet, and after."""
+    if not module.generates:
+        return []
+    steps, _ = sublayers(kind)
+    mix = next(index for index, step in enumerate(steps) if step.op == "attention.mix")
+    before, after = TowerSteps(module, kind, steps[:mix]), TowerSteps(module, kind, steps[mix + 1 :])
+    read = ", ".join(before.variable(value) for value in steps[mix].reads)
+    angles = ", cos: Tensor, sin: Tensor" if kind.layer.attention.rope else ""
+    return [
+        "",
+        f"    def project(self, x: Tensor, tower: str{angles}) -> tuple[Tensor, Tensor, Tensor]:",
+        '        """Queries, keys and values [n, 1, heads, head_dim] of tokens [n, 1, width] of one tower."""',
+        *before.lines,
+        f"        return {read}",
+        "",
+        "    def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:",
+        '        """x after attention, with what its tokens attended to."""',
+        *after.lines,
+        f"        return {after.variable(steps[-1].writes)}",
+    ]
+
+
+def ffn_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
+    """`of_tower`: the feed-forward of one tower's tokens."""
+    if not module.generates:
+        return []
+    _, steps = sublayers(kind)
+    text = TowerSteps(module, kind, steps)
+    return [
+        "",
+        "    def of_tower(self, x: Tensor, tower: str) -> Tensor:",
+        '        """The same for tokens that are all of one tower."""',
+        *text.lines,
+        f"        return {text.variable(steps[-1].writes)}",
+    ]
+
+
+LAYER_METHOD = '''
+    def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
+        """One more token of each row, [n, 1, width] for each tower that has any."""
+        towers = [tower for tower, _ in step.members]
+        projected = [
+            self.attention.project(x, tower, *angles)
+            for x, tower, angles in zip(pieces, towers, step.angles, strict=True)
+        ]
+        mixed = attend(projected, step, cache)
+        concluded = map(self.attention.conclude, pieces, mixed, towers)
+        return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]'''
+
+
+def facts(module: ModulePlan, mask: str) -> list[str]:
+    """The class attributes that generating reads."""
+    model = module.model
+    attention = model.segments[0].layer.attention
+    towers = {modality: name for name, group in module.towers for modality in group}
+    items: dict[str, Any] = {modality.name: modality.vocab or model.vocab for modality in model.modalities}
+
+    return [
+        f"    mask: Mapping[str, Any] = {mask}",
+        f"    towers: Mapping[str, str] = {literal({m.name: towers[m.name] for m in model.modalities})}",
+        f"    vocabularies: Mapping[str, int] = {literal(items)}",
+        f"    own_vocabularies = {model.vocab is None}",
+        f"    kv_heads, head_dim = {attention.kv_heads}, {attention.head_dim}",
+    ]
+
+
+def model_methods(module: ModulePlan) -> list[str]:
+    """What generating calls of the model, and `generate` itself."""
+    model = module.model
+    attention = model.segments[0].layer.attention
+    dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
+    parts = []
+    returned = "()"
+    if attention.rope:
+        returned = f"rope_angles(positions, {attention.head_dim}, {attention.rope.theta!r}, dtype)"
+    head = module.head or module.embedding
+    called = _by_modality(head)
+    norm = copy_of(module, module.final_norm)[0] + "(x)" if module.final_norm else "x"
+    parts.append(
+        f'''    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """Cosine and sine of positions int64 [B, S], if there is any rotation."""
+        dtype = next(self.layers.parameters()).dtype
+        return {returned}'''
+        if attention.rope
+        else '''    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """Nothing: this model does not rotate."""
+        return ()'''
+    )
+    dtype_line = f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})"
+    logits = "{name: of[rows, last] for name, of in logits.items()}" if model.vocab is None else "logits[rows, last]"
+    parts.append(
+        f'''    def prefill(self, ids: Tensor, layout: ModalityLayout, caches: list[KeyValues], last: Tensor) -> Any:
+        """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
+        x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)
+        angles = self.angles(layout.rows.positions)
+{dtype_line}
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: a length is seldom met again
+        logits, rows = self.read(x, layout), torch.arange(last.numel(), device=last.device)
+        return {logits}'''
+    )
+    parts.append(f'''    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
+        """Ids [n, 1] of one modality to the stream."""
+        return {_by_modality(module.embedding)}(ids)''')
+    parts.append(f'''    def norm_token(self, x: Tensor, tower: str) -> Tensor:
+        """The stream [n, 1, width] of one tower after the final norm."""
+        return {norm}''')
+    what = "in the modality's vocabulary" if model.vocab is None else "of tokens of the modality"
+    made = f"{called}(x)" if module.head else f"F.linear(x, {called}.weight)"
+    parts.append(f'''    def read_token(self, x: Tensor, modality: str) -> Tensor:
+        """Normed states [n, width] to logits {what}."""
+        return {made}''')
+    parts.append('''    def generate(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        max_new_tokens: int,
+        document_ids: Tensor | None = None,
+        spans: Mapping[str, Span] | None = None,
+        stop: Mapping[str, Iterable[int]] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | torch.Generator = 0,
+    ) -> Generated:
+        """Continue each row of a prompt, all arguments int64 [B, S]; padding (-1) is dropped wherever it stands.
+
+        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
+        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
+        Raises ValueError for tokens and modalities that the model does not have.
+        """
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
+        choices = (max_new_tokens, spans or {}, stop or {}, temperature, top_p, generator)
+        return generate(self, input_ids, modality_ids, document_ids, *choices)''')
+    return parts
+
+
+def _by_modality(leaf: LeafPlan) -> str:
+    """The copy of an end that `modality` uses."""
+    if leaf.form in ("single", "shared"):
+        return f"self.{leaf.attribute}"
+    named = {name: block.name for block in leaf.leaf.blocks for name in block.modalities}
+    if all(name == block for name, block in named.items()):
+        return f"self.{leaf.attribute}[modality]"
+    return f"self.{leaf.attribute}[{literal(named)}[modality]]"

@@ -1,0 +1,40 @@
+"""What a layer's steps are called in the generated file, wherever they are written."""
+
+from __future__ import annotations
+
+from motc.ir.model import FfnKind, Step
+from motc.plan import LayerPlan
+
+ACTIVATIONS: dict[FfnKind, str] = {
+    "swiglu": "F.silu({gate}) * {up}",
+    "geglu": "F.gelu({gate}) * {up}",
+    "gelu": "F.gelu({up})",
+    "relu2": "F.relu({up}).square()",
+}
+PLACEMENT = {"pre": "x + f(norm(x))", "post": "norm(x + f(x))", "sublayer_output": "x + norm(f(x))"}
+NORM_VARIABLE = {"pre": "h", "post": "x", "sublayer_output": "out"}
+VARIABLES = {
+    "x": "x",
+    "q": "q",
+    "k": "k",
+    "v": "v",
+    "q_norm": "q",
+    "k_norm": "k",
+    "rotate_q": "q",
+    "rotate_k": "k",
+    "mix": "mixed",
+    "out": "out",
+    "add": "x",
+    "gate": "gate",
+    "up": "up",
+    "activation": "hidden",
+    "down": "out",
+    "mixture": "out",
+}
+
+
+def sublayers(kind: LayerPlan) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The steps of attention, and those of the feed-forward."""
+    steps = kind.layer.steps
+    end = max(index for index, step in enumerate(steps) if step.op.startswith("attention.")) + 1
+    return steps[:end], steps[end:]
