@@ -24,7 +24,7 @@ def run(
     specs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SPEC...",
+            metavar="SPEC",
             help="The base, which is dense as a rule, then what is held against it. One alone: against its dense twin.",
             show_default=False,
         ),
