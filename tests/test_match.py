@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from motc.cli import main
 from motc.driver import compile_ir
+from motc.loading import instantiate
 from motc.match import MatchError, Settings, read_data
 from motc.match.data import check_fit, indices, make_batch
 from motc.match.matching import match, smooth
-from motc.match.race import System, rate_factor
+from motc.match.race import System, race, rate_factor
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "examples" / "emoji" / "specs"
@@ -233,5 +234,33 @@ def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
     assert main(command(folder, "parts", steps=30)) == 0
     whole, parts = load_file(folder / "whole" / "seed0.safetensors"), load_file(path)
     assert whole.keys() == parts.keys()
+    different = [name for name, x in whole.items() if not name.endswith("/seconds") and not x.equal(parts[name])]
+    assert different == []
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit_without_the_compiler(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uncompiled(*args: object, **kwargs: object) -> torch.nn.Module:
+        network = instantiate(*args, **kwargs)  # type: ignore[arg-type]
+        network.compile = lambda: None  # type: ignore[method-assign]
+        return network
+
+    monkeypatch.setattr("motc.match.race.instantiate", uncompiled)
+    settings = Settings(steps=7, seeds=1, batch=4, eval_every=2, learning_rate=1e-2, device="cpu", threads=1)
+    models = {"dense": compile_ir(folder / "small.mot", dense=True), "small": compile_ir(folder / "small.mot")}
+    data = read_data(folder / "data")
+    race(models, data, settings, 0, folder / "whole", lambda *_: None)
+
+    def stop(done: float, _: str) -> None:
+        if done > 4.5 / 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        race(models, data, settings, 0, folder / "parts", stop)
+    assert len(load_file(folder / "parts")["small/losses"]) == 4
+    race(models, data, settings, 0, folder / "parts", lambda *_: None)
+    whole, parts = load_file(folder / "whole"), load_file(folder / "parts")
+    assert len(whole["small/losses"]) == 7
     different = [name for name, x in whole.items() if not name.endswith("/seconds") and not x.equal(parts[name])]
     assert different == []
