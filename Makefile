@@ -4,11 +4,13 @@ BIN := .venv/bin
 DEMO := build/demo
 SPEC := specs/emoji_mot.mot
 
-.PHONY: demo test lint check fix golden
+MATCH := examples/emoji/specs
+
+.PHONY: demo match-demo test lint check fix golden
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[test,demo,lint,bench]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[test,demo,lint,bench,match]' -c constraints.txt
 	touch $@
 
 # diff exits with 2 where the two models differ, which these do.
@@ -19,6 +21,11 @@ demo: .venv/.installed
 	$(BIN)/motc validate $(SPEC)
 	$(BIN)/motc diff $(SPEC) --dense || [ $$? -eq 2 ]
 	$(BIN)/python examples/emoji/train.py $(SPEC) --seconds 60 --out $(DEMO)
+
+# A few minutes, on the small data folder that comes along; a run that was stopped goes on.
+match-demo: .venv/.installed
+	$(BIN)/motc match $(MATCH)/dense.mot $(MATCH)/mot.mot --data examples/emoji/match_data --out build/match-demo \
+		--steps 200 --batch 16 --eval-every 25
 
 # Two workers with one thread each: more threads only take turns.
 test: .venv/.installed

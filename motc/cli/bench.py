@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from motc.cli.machine import compiler_errors, need, progress, read_device
 from motc.cli.output import (
     DenseOption,
     JsonOption,
     SetOption,
     Setting,
     SpecPath,
-    Stop,
-    fail,
     overrides,
     print_json,
     write_whole,
 )
 
 if TYPE_CHECKING:
-    from motc.bench import Notify, Report, Settings, Subject
+    from motc.bench import Report, Settings, Subject
     from motc.schema import Checked
 
 Item = TypeVar("Item")
@@ -77,7 +76,7 @@ def run(
     from motc.bench import DTYPES, MODES, Settings, Subject, mixtures
 
     if plot is not None:
-        _need_matplotlib()
+        need(("matplotlib",), "--plot", "bench")
     names = None if modalities is None else _items(modalities, str, "--modalities")
     with _told():
         found = mixtures([modality.name for modality in model.modalities], sequence, shares, names)
@@ -89,11 +88,11 @@ def run(
         pairs=pairs,
         dtypes=_items(dtype, lambda word: _known(word, tuple(DTYPES)), "--dtype"),
         modes=_items(mode, lambda word: _known(word, MODES), "--mode"),
-        device=_device(device),
+        device=read_device(device),
         threads=threads,
         seed=seed,
     )
-    with _compiler_errors():
+    with compiler_errors():
         if deep:
             subjects = {depth: Subject(checked=at_depth, dense=dense) for depth, at_depth in deep.items()}
             _depths(subjects, settings, json)
@@ -107,7 +106,7 @@ def _bench(subject: Subject, settings: Settings, json: bool, plot: Path | None) 
     from motc.bench import bench
     from motc.cli.bench_tables import print_report
 
-    with _progress() as notify:
+    with progress() as notify:
         report = bench(subject, settings, notify)
     if json:
         print_json(report.to_json())
@@ -128,7 +127,7 @@ def _kernels(subject: Subject, settings: Settings, json: bool) -> None:
     from motc.bench import kernels_json, list_kernels
     from motc.cli.bench_tables import print_kernels
 
-    with _progress() as notify:
+    with progress() as notify:
         found = list_kernels(subject, settings, notify)
     if json:
         print_json({"model": subject.ir().name, "kernels": [kernels_json(side) for side in found]})
@@ -142,7 +141,7 @@ def _depths(subjects: dict[int, Subject], settings: Settings, json: bool) -> Non
     from motc.bench import compile_depths
     from motc.cli.bench_tables import print_depths
 
-    with _progress() as notify:
+    with progress() as notify:
         found = compile_depths(subjects, settings, notify)
     if json:
         print_json({"model": next(iter(subjects.values())).ir().name, "depths": [asdict(depth) for depth in found]})
@@ -159,45 +158,12 @@ def _at_depth(spec: Path, values: dict[str, Setting], depth: int) -> Checked:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Notify]:
-    """A bar on a terminal, gone when it is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=1.0)
-
-        def notify(done: float, what: str) -> None:
-            progress.update(task, completed=done, description=what)
-
-        yield notify
-
-
-@contextlib.contextmanager
 def _told() -> Iterator[None]:
     """A library's ValueError as a usage error."""
     try:
         yield
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-@contextlib.contextmanager
-def _compiler_errors() -> Iterator[None]:
-    """Too little memory, or no compiler on this machine, in a line."""
-    import torch
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        fail(f"the device has too little memory: {str(error).splitlines()[0]}")
-        raise Stop(1) from None
-    except TorchDynamoException as error:
-        fail(f"torch cannot compile: {str(error).strip().splitlines()[0]}")
-        raise Stop(1) from None
 
 
 def _items(text: str, read: Callable[[str], Item], option: str) -> tuple[Item, ...]:
@@ -228,22 +194,3 @@ def _known(word: str, names: tuple[Any, ...]) -> Any:
     if word not in names:
         raise ValueError(f"{word!r} is none of {', '.join(names)}")
     return word
-
-
-def _device(name: str) -> str:
-    import torch
-
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise typer.BadParameter(f"{name!r} is neither cpu nor cuda", param_hint="--device")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise typer.BadParameter(f"torch finds no {name} here", param_hint="--device")
-    return "cpu" if kind == "cpu" else name
-
-
-def _need_matplotlib() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        fail("--plot needs matplotlib; run: pip install 'motc[bench]'")
-        raise Stop(1)

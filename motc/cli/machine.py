@@ -1,0 +1,64 @@
+"""What commands that run models share: a progress bar, devices, and torch's errors in a line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import typer
+
+from motc.cli.output import Stop, fail
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[float, str], None]]:
+    """A bar on a terminal, gone when it is done; called with the fraction that is done and what is being done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def notify(done: float, what: str) -> None:
+            bar.update(task, completed=done, description=what)
+
+        yield notify
+
+
+@contextlib.contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Too little memory, or no compiler on this machine, in a line."""
+    import torch
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        fail(f"the device has too little memory: {str(error).splitlines()[0]}")
+        raise Stop(1) from None
+    except TorchDynamoException as error:
+        fail(f"torch cannot compile: {str(error).strip().splitlines()[0]}")
+        raise Stop(1) from None
+
+
+def read_device(name: str) -> str:
+    """`cpu`, `cuda` or `cuda:1`. Raises BadParameter where torch has no such device."""
+    import torch
+
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise typer.BadParameter(f"{name!r} is neither cpu nor cuda", param_hint="--device")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise typer.BadParameter(f"torch finds no {name} here", param_hint="--device")
+    return "cpu" if kind == "cpu" else name
+
+
+def need(packages: tuple[str, ...], what: str, extra: str) -> None:
+    """End the command where a package of an extra is not installed."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        fail(f"{what} needs {' and '.join(missing)}; run: pip install 'motc[{extra}]'")
+        raise Stop(1)

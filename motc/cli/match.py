@@ -1,0 +1,141 @@
+"""`motc match`: systems trained side by side on the same data, and the steps each needs to reach the base's loss."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from motc.cli.machine import compiler_errors, need, progress, read_device
+from motc.cli.output import JsonOption, Stop, fail, print_json, write_whole
+
+if TYPE_CHECKING:
+    from motc.ir.model import Model
+    from motc.match import Report, Settings
+
+PIPED_WIDTH = 140
+PACKAGES = ("matplotlib", "numpy", "safetensors")
+
+
+def run(
+    specs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SPEC",
+            help="The base, which is dense as a rule, then what is held against it. One alone: against its dense twin.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="The data folder, as docs/match.md describes it.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="For checkpoints and reports; goes on with what is there.", show_default=False
+        ),
+    ],
+    steps: Annotated[int, typer.Option(min=1, help="Of each system, from each seed.")] = 1000,
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 0, 1, … One may add more later.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
+    eval_every: Annotated[int, typer.Option(min=1, help="Steps between held-out losses, and checkpoints.")] = 50,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="At its highest, after the warm-up.")] = 1e-3,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Train systems side by side; say in how many of the base's steps, and of its seconds, each is where it is."""
+    models = _models(specs)
+    need(PACKAGES, "motc match", "match")
+    import torch
+
+    from motc.match import MatchError, Settings, match_systems, read_data, to_markdown
+    from motc.match.plot import plot
+
+    settings = Settings(
+        steps=steps,
+        seeds=seeds,
+        batch=batch,
+        eval_every=eval_every,
+        learning_rate=learning_rate,
+        device=read_device(device),
+        threads=torch.get_num_threads(),
+    )
+    try:
+        with compiler_errors(), progress() as notify:
+            notify(0.0, f"reading {data}")
+            report = match_systems(models, read_data(data), settings, out, notify)
+    except MatchError as error:
+        fail(str(error))
+        raise Stop(1) from None
+    write_whole(out / "report.md", to_markdown(report, _command(specs, data, out, settings)))
+    write_whole(out / "report.json", _json(report))
+    write_whole(out / "report.png", plot(report))
+    if json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+        typer.echo(f"{out / 'report.md'}, report.json, report.png", err=True)
+
+
+def _models(specs: list[Path]) -> dict[str, Model]:
+    """The systems by name, the base first. Raises SpecError, or BadParameter where two have one name."""
+    from motc.driver import compile_ir
+
+    if len(specs) == 1:
+        model = compile_ir(specs[0])
+        return {"dense": compile_ir(specs[0], dense=True), model.name: model}
+    found: dict[str, Model] = {}
+    for spec in specs:
+        model = compile_ir(spec)
+        if model.name in found:
+            raise typer.BadParameter(f"two specs have the name {model.name}", param_hint="SPEC...")
+        found[model.name] = model
+    return found
+
+
+def _command(specs: list[Path], data: Path, out: Path, settings: Settings) -> str:
+    options = {
+        "data": data,
+        "out": out,
+        "steps": settings.steps,
+        "seeds": settings.seeds,
+        "batch": settings.batch,
+        "eval-every": settings.eval_every,
+        "learning-rate": settings.learning_rate,
+        "device": settings.device,
+    }
+    words = ["motc", "match", *map(str, specs)]
+    return shlex.join([*words, *(str(word) for name, value in options.items() for word in (f"--{name}", value))])
+
+
+def _json(report: Report) -> str:
+    import json
+
+    return json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from motc.match import spread
+
+    table = Table("system", "modality")
+    for title in ("loss", "held-out", "steps to match", "held-out", "time to match", "step time"):
+        table.add_column(title, justify="right")
+    for name in report.parameters:
+        table.add_section()
+        for modality in report.modalities:
+            losses = [spread(report.final(name, modality, held_out=held_out)) for held_out in (False, True)]
+            compared = ["", "", "", ""]
+            if name != report.base:
+                kinds = ("training", "held_out", "training_time")
+                compared = [spread(report.ratios(name, modality, kind)) for kind in kinds]
+                compared.append(spread(report.step_times(name)))
+            table.add_row(name, modality, *losses, *compared)
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(table)
+    console.print(f"steps and time in those of {report.base}; the mean of all seeds, lowest and highest")

@@ -1,0 +1,82 @@
+"""The report as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from motc.match.report import Report
+
+NONE = "–"
+KINDS = (
+    ("training", "steps, training loss"),
+    ("held_out", "steps, held-out loss"),
+    ("training_time", "time, training loss"),
+    ("held_out_time", "time, held-out loss"),
+)
+
+
+def to_markdown(report: Report, command: str) -> str:
+    """The page; `command` is what made it."""
+    settings, base = report.settings, report.base
+    others = list(report.comparisons)
+    lines = [
+        f"# {', '.join(others)} beside {base}",
+        "",
+        f"    {command}",
+        "",
+        f"{settings.steps} steps of {settings.batch} samples, {_seeds(settings.seeds)}; {report.processor}, "
+        f"{settings.threads} threads, torch {report.torch}.",
+        f"Same data, order and optimizer for all; each step was taken by every system in turn. Training losses are "
+        f"means of {report.window} steps.",
+        "",
+        f"## Share of the steps of {base} needed to reach its loss",
+        "",
+        "Fitted slope through the origin; below 1 is better. Time: the same in seconds, by the medians of step times. "
+        "Means over seeds, lowest and highest in brackets; † where some losses of the base were never reached: those "
+        "are left out.",
+        "",
+        *_table(["system", "", *report.modalities]),
+    ]
+    for name in others:
+        for kind, title in KINDS:
+            cells = [
+                spread(report.ratios(name, modality, kind)) + ("†" if _unmatched(report, name, modality, kind) else "")
+                for modality in report.modalities
+            ]
+            lines.append(_row([name, title, *cells]))
+    lines += ["", "## Losses at the end, in nats a token", "", *_table(["system", "", *report.modalities])]
+    for name in report.parameters:
+        for held_out in (False, True):
+            cells = [spread(report.final(name, modality, held_out=held_out)) for modality in report.modalities]
+            lines.append(_row([name, "held-out" if held_out else "training", *cells]))
+    lines += ["", "## Cost", "", *_table(["system", "parameters", "median step, ms", f"times {base}"])]
+    for name, parameters in report.parameters.items():
+        seconds = report.median_seconds(name)
+        times = NONE if name == base else spread(report.step_times(name))
+        lines.append(_row([name, f"{parameters:,}", NONE if seconds is None else f"{1000 * seconds:.1f}", times]))
+    return "\n".join([*lines, ""])
+
+
+def spread(values: Sequence[float]) -> str:
+    """`0.512`, or with several values `0.512 (0.500 .. 0.531)`."""
+    if not values:
+        return NONE
+    mean = f"{sum(values) / len(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} .. {max(values):.3f})"
+
+
+def _unmatched(report: Report, name: str, modality: str, kind: str) -> bool:
+    found = (each.held_out if kind.startswith("held_out") else each.training for each in report.comparisons[name])
+    return any(matched[modality].unmatched for matched in found)
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _table(titles: list[str]) -> list[str]:
+    return [_row(titles), "|" + "---|" * len(titles)]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,144 @@
+"""A race: systems trained step by step in turns, on the same batches, from one seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from motc.ir.model import Model
+from motc.loading import instantiate
+from motc.match.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
+from motc.match.data import Batch, Data, held_out_batches, training_batches
+from motc.match.settings import BETAS, CLIP, FINAL_RATE, WARM_UP, WEIGHT_DECAY, MatchError, Settings
+
+UNTIMED = 3  # first steps of a process, in which torch compiles
+
+Notify = Callable[[float, str], None]
+"""Called with the fraction that is done and what is being done."""
+
+
+class System:
+    """A model in training, and what its steps have given: losses [steps, M], seconds [steps], held-out [evals, M]."""
+
+    def __init__(self, name: str, model: Model, settings: Settings, seed: int) -> None:
+        self.name = name
+        self.device = torch.device(settings.device)
+        self.network = cast(Any, instantiate(model, device=self.device, seed=seed))
+        self.modalities = cast(tuple[str, ...], self.network.modalities)
+        self.settings = settings
+        self.names = {x: parameter for parameter, x in self.network.named_parameters()}
+        groups = [{"params": list(self.names), "initial_lr": settings.learning_rate}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        self.losses: list[Tensor] = []
+        self.seconds: list[float] = []
+        self.held_out: list[Tensor] = []
+        self.start(0)
+
+    def start(self, done: int) -> None:
+        """Compile, and have the schedule stand after `done` steps."""
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate_factor(step, self.settings.steps), last_epoch=done - 1
+        )
+        self.network.compile()
+
+    def step(self, batch: Batch, *, timed: bool) -> None:
+        """One step on the batch, whose layout counts into its seconds. Raises MatchError at a NaN or infinite loss."""
+        start = perf_counter()
+        losses = self._losses(batch)
+        self.optimizer.zero_grad()
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self.optimizer.step()
+        self.schedule.step()
+        each = torch.stack([losses.by_modality[name] for name in self.modalities]).detach().double().cpu()
+        seconds = perf_counter() - start + batch.layout_seconds[self.name]
+        if not bool(each.isfinite().all()):
+            told = ", ".join(f"{name} {loss:.3g}" for name, loss in zip(self.modalities, each.tolist(), strict=True))
+            raise MatchError(f"{self.name}: the loss of step {len(self.losses) + 1} is no finite number ({told})")
+        self.losses.append(each.where(batch.counts > 0, math.nan))
+        self.seconds.append(seconds if timed else math.nan)
+
+    @torch.no_grad()
+    def evaluate(self, batches: list[Batch]) -> None:
+        """Record the mean held-out loss of each modality, every target counted once."""
+        sums = torch.zeros(len(self.modalities), dtype=torch.float64)
+        for batch in batches:
+            by_modality = self._losses(batch).by_modality
+            sums += torch.stack([by_modality[name] for name in self.modalities]).double().cpu() * batch.counts
+        self.held_out.append(sums / sum(batch.counts for batch in batches))
+
+    def _losses(self, batch: Batch) -> Any:
+        layout = batch.layouts[self.name].to(self.device)
+        ids, kinds = batch.input_ids.to(self.device), batch.modality_ids.to(self.device)
+        return self.network.loss(ids, kinds, layout=layout)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a checkpoint holds of it."""
+        return {
+            **{f"{self.name}/model/{name}": x for name, x in self.network.state_dict().items()},
+            **{f"{self.name}/optimizer/{name}": x for name, x in optimizer_tensors(self.optimizer, self.names).items()},
+            f"{self.name}/losses": torch.stack(self.losses),
+            f"{self.name}/seconds": torch.tensor(self.seconds, dtype=torch.float64),
+            f"{self.name}/held_out": torch.stack(self.held_out),
+        }
+
+    def restore(self, saved: Mapping[str, Tensor], done: int) -> None:
+        """Stand where a checkpoint was written."""
+        mine = {key.removeprefix(f"{self.name}/"): x for key, x in saved.items() if key.startswith(f"{self.name}/")}
+        self.losses = list(mine["losses"].unbind())
+        self.seconds = mine["seconds"].tolist()
+        self.held_out = list(mine["held_out"].unbind())
+        self.network.load_state_dict(_below("model/", mine))
+        restore_optimizer(self.optimizer, self.names, _below("optimizer/", mine))
+        self.start(done)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to a tenth, as a factor of the learning rate; steps count from 0."""
+    warm_up = max(1, round(WARM_UP * steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    progress = min((step - warm_up) / max(1, steps - warm_up), 1.0)
+    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def race(
+    models: Mapping[str, Model], data: Data, settings: Settings, seed: int, path: Path, notify: Notify
+) -> list[System]:
+    """Train the systems from one seed, or go on from the checkpoint at `path`. Raises MatchError."""
+    systems = [System(name, model, settings, seed) for name, model in models.items()]
+    first = 0
+    if path.is_file():
+        first, saved = read_checkpoint(path)
+        for system in systems:
+            try:
+                system.restore(saved, first)
+            except (KeyError, RuntimeError):
+                raise MatchError(f"{path} is of other models; remove it to begin this seed anew") from None
+    if first == settings.steps:
+        return systems
+    layouts = {system.name: system.network.layout for system in systems}
+    held_out = list(held_out_batches(data, layouts, batch=settings.batch))
+    batches = training_batches(data, layouts, batch=settings.batch, seed=seed, first=first, steps=settings.steps)
+    for step, batch in enumerate(batches, start=first + 1):
+        turn = step % len(systems)  # each has the machine's noise, and its neighbours' caches, as often as any other
+        for system in systems[turn:] + systems[:turn]:
+            system.step(batch, timed=step > first + UNTIMED)
+        if step % settings.eval_every == 0 or step == settings.steps:
+            for system in systems:
+                system.evaluate(held_out)
+            tensors = {name: x for system in systems for name, x in system.tensors().items()}
+            write_checkpoint(path, tensors, step)
+        means = (f"{system.name} {float(system.losses[-1].nanmean()):.3f}" for system in systems)
+        notify(step / settings.steps, f"seed {seed}, step {step}: {', '.join(means)}")
+    return systems

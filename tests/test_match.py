@@ -1,0 +1,266 @@
+"""`motc match`: matching of curves, data folders that are wrong, and runs that are stopped and go on."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from motc.cli import main
+from motc.driver import compile_ir
+from motc.loading import instantiate
+from motc.match import MatchError, Settings, read_data
+from motc.match.data import check_fit, indices, make_batch
+from motc.match.matching import match, smooth
+from motc.match.race import System, race, rate_factor
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = ROOT / "examples" / "emoji" / "specs"
+DATA = ROOT / "examples" / "emoji" / "match_data"
+
+SMALL = """model small {
+  width = 16
+  layers = 1
+  modality text { vocab = 8 }
+  modality image { vocab = 6 }
+  attention { heads = 2 }
+  ffn { hidden = 16 }
+  untie ffn
+}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder of two modalities and a spec that fits it."""
+    (tmp_path / "small.mot").write_text(SMALL)
+    data = tmp_path / "data"
+    data.mkdir()
+    description = {"format": 1, "modalities": ["text", "image"], "vocab": {"text": 8, "image": 6}}
+    (data / "data.json").write_text(json.dumps(description))
+    generator = torch.Generator().manual_seed(0)
+    for name, count in (("training", 20), ("held_out", 5)):
+        lengths = torch.randint(3, 9, (count,), generator=generator)
+        kinds = torch.randint(0, 2, (int(lengths.sum()),), generator=generator)
+        ids = torch.randint(0, 6, kinds.shape, generator=generator)
+        save_file({"input_ids": ids, "modality_ids": kinds, "lengths": lengths}, data / f"{name}-00000.safetensors")
+    return tmp_path
+
+
+def command(folder: Path, out: str, **options: int) -> list[str]:
+    words = ["match", str(folder / "small.mot"), "--data", str(folder / "data"), "--out", str(folder / out)]
+    settings = {"steps": 6, "batch": 4, "eval-every": 2, **{key.replace("_", "-"): x for key, x in options.items()}}
+    return [*words, *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
+
+
+def test_a_curve_that_is_twice_as_fast_needs_half_the_steps() -> None:
+    steps = list(range(1, 101))
+    base = [1 / step for step in steps]
+    found = match(steps, base, [1 / (2 * step) for step in steps])
+    assert found.ratio == pytest.approx(0.5, abs=0.01)
+    assert found.other_steps[:6] == (1, 1, 2, 2, 3, 3)  # the first at which 2 s >= t
+    assert found.unmatched == 0
+
+
+def test_losses_never_reached_are_counted_and_left_out() -> None:
+    steps = list(range(1, 101))
+    found = match(steps, [1 / step for step in steps], [2 / step for step in steps])
+    assert found.ratio == pytest.approx(2.0)
+    assert found.unmatched == 50
+
+
+def test_between_evaluations_the_step_is_found_by_a_line() -> None:
+    found = match([10, 20, 30], [4.0, 3.0, 2.0], [4.0, 2.0, 1.0])
+    assert found.other_steps == (10, 15, 20)
+
+
+def test_smoothing_leaves_out_batches_without_a_target() -> None:
+    found = smooth([1.0, 3.0, math.nan, 5.0], 2)
+    assert math.isnan(found[0])
+    assert found[1:] == [2.0, 3.0, 5.0]
+
+
+def test_every_sample_comes_once_before_any_comes_twice_and_a_step_is_its_own() -> None:
+    whole = list(indices(10, 4, 3, 0, 5))
+    flat = [index for step in whole for index in step]
+    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
+    assert list(indices(10, 4, 3, 2, 5)) == whole[2:]
+    assert list(indices(10, 4, 4, 0, 5)) != whole
+
+
+def test_the_rate_rises_then_falls_to_a_tenth() -> None:
+    factors = [rate_factor(step, 100) for step in range(101)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[100] == pytest.approx(0.1)
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+
+
+def test_rows_are_padded_and_targets_counted() -> None:
+    rows = [(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])), (torch.tensor([4, 5]), torch.tensor([1, 0]))]
+    batch = make_batch(rows, {}, 2)
+    assert batch.modality_ids.tolist() == [[0, 1, 1], [1, 0, -1]]
+    assert batch.counts.tolist() == [1, 2]
+
+
+def test_held_out_names_are_never_trained_on() -> None:
+    data = read_data(DATA)
+
+    def names(samples: object) -> set[bytes]:
+        found = set()
+        for ids, kinds in samples:  # type: ignore[attr-defined]
+            text = ids[kinds == 0].tolist()
+            assert text.count(256) == text.count(257) == 1
+            found.add(bytes(token for token in text if token < 256))
+        return found
+
+    assert len(names(data.held_out)) > 50
+    assert not names(data.held_out) & names(data.training)
+
+
+@pytest.mark.parametrize("spec", sorted(SPECS.glob("*.mot")), ids=lambda path: path.stem)
+def test_the_specs_fit_the_data(spec: Path) -> None:
+    check_fit(read_data(DATA), compile_ir(spec), spec.stem)
+
+
+def change(name: str, **changed: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    def break_it(data: Path) -> None:
+        path = data / f"{name}-00000.safetensors"
+        tensors = load_file(path)
+        save_file({key: changed.get(key, lambda x: x)(x) for key, x in tensors.items()}, path)
+
+    return break_it
+
+
+@pytest.mark.parametrize(
+    "break_it, said",
+    [
+        (shutil.rmtree, "no data.json"),
+        (lambda data: (data / "data.json").write_text("{"), "is no JSON"),
+        (lambda data: (data / "data.json").write_text("{}"), "lacks format, modalities, vocab"),
+        (lambda data: (data / "held_out-00000.safetensors").unlink(), "no held_out-"),
+        (lambda data: (data / "training-00000.safetensors").write_bytes(b"not one"), "no whole safetensors"),
+        (change("training", input_ids=lambda x: x + 3), "text has ids 3..8, beyond 0..7"),
+        (change("training", modality_ids=lambda x: x - 1), "within 0..1"),
+        (change("training", modality_ids=lambda x: x * 0), "no image tokens"),
+        (change("training", lengths=lambda x: x[:-1]), "add up to"),
+        (change("training", lengths=lambda x: torch.cat([x, x[:1] * 0 + 1, x[:1] * 0 - 1])), "fewer than two tokens"),
+    ],
+)
+def test_a_folder_that_is_wrong_is_told_in_a_line(
+    folder: Path, break_it: Callable[[Path], object], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_it(folder / "data")
+    assert main(command(folder, "out")) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        (
+            "modality text { vocab = 8 }\n  modality image",
+            "modality image { vocab = 8 }\n  modality text",
+            "has the mod",
+        ),
+        ("image { vocab = 6 }", "image { vocab = 5 }", "has 5 rows for image; the data has 6"),
+        ("text { vocab = 8 }\n  modality image { vocab = 6 }", "text, image\n  vocab = 8", "one vocabulary"),
+    ],
+)
+def test_a_spec_that_does_not_fit_is_told(
+    folder: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert old in SMALL
+    (folder / "small.mot").write_text(SMALL.replace(old, new))
+    assert main(command(folder, "out")) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_ends_the_run(folder: Path) -> None:
+    settings = Settings(steps=2, seeds=1, batch=2, eval_every=1, learning_rate=1.0, device="cpu", threads=1)
+    system = System("small", compile_ir(folder / "small.mot"), settings, 0)
+    system.network.final_norm.weight.data.fill_(math.nan)
+    data = read_data(folder / "data")
+    batch = make_batch([data.training[0], data.training[1]], {"small": system.network.layout}, 2)
+    with pytest.raises(MatchError, match="small: the loss of step 1 is no finite number"):
+        system.step(batch, timed=True)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command(folder, "whole", steps=30), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["systems"]) == {"dense", "small"}
+    assert (folder / "whole" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+    words = [sys.executable, "-m", "motc", *command(folder, "parts", steps=30)]
+    path = folder / "parts" / "seed0.safetensors"
+    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    while not path.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = len(load_file(path)["small/losses"])
+    assert killed_at < 30
+
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+        assert main(command(folder, "parts", steps=30)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"the checkpoint of step {killed_at} is kept" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+    assert main(command(folder, "parts", steps=30, batch=5)) == 1
+    assert "batch was 4, is 5" in capsys.readouterr().err
+
+    assert main(command(folder, "parts", steps=30)) == 0
+    whole, parts = load_file(folder / "whole" / "seed0.safetensors"), load_file(path)
+    assert whole.keys() == parts.keys()
+    different = [name for name, x in whole.items() if not name.endswith("/seconds") and not x.equal(parts[name])]
+    assert different == []
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit_without_the_compiler(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uncompiled(*args: object, **kwargs: object) -> torch.nn.Module:
+        network = instantiate(*args, **kwargs)  # type: ignore[arg-type]
+        network.compile = lambda: None  # type: ignore[method-assign]
+        return network
+
+    monkeypatch.setattr("motc.match.race.instantiate", uncompiled)
+    settings = Settings(steps=7, seeds=1, batch=4, eval_every=2, learning_rate=1e-2, device="cpu", threads=1)
+    models = {"dense": compile_ir(folder / "small.mot", dense=True), "small": compile_ir(folder / "small.mot")}
+    data = read_data(folder / "data")
+    race(models, data, settings, 0, folder / "whole", lambda *_: None)
+
+    def stop(done: float, _: str) -> None:
+        if done > 4.5 / 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        race(models, data, settings, 0, folder / "parts", stop)
+    assert len(load_file(folder / "parts")["small/losses"]) == 4
+    race(models, data, settings, 0, folder / "parts", lambda *_: None)
+    whole, parts = load_file(folder / "whole"), load_file(folder / "parts")
+    assert len(whole["small/losses"]) == 7
+    different = [name for name, x in whole.items() if not name.endswith("/seconds") and not x.equal(parts[name])]
+    assert different == []
