@@ -6,14 +6,20 @@ rotary positions and the softmax are not counted, nor are they by torch.utils.fl
 
 from __future__ import annotations
 
-from motc.ir.model import Embedding, Linear, Model, Operator
+from motc.ir.latent import TIME_FREQUENCIES
+from motc.ir.model import Embedding, LatentEnds, Linear, Model, Operator
 
 
 def operator_flops(operator: Operator) -> int:
-    """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up."""
+    """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up.
+
+    The linear ends of a latent are two such maps, of a patch to the width and back.
+    """
     match operator:
         case Linear(in_features=in_features, out_features=out_features):
             return 2 * in_features * out_features
+        case LatentEnds(channels=channels, patch=patch, width=width):
+            return 2 * 2 * channels * patch**2 * width
         case _:
             return 0
 
@@ -21,7 +27,8 @@ def operator_flops(operator: Operator) -> int:
 def flops_per_token(model: Model, modality: str) -> int:
     """The matrix products one token of `modality` passes through, the head included (also where it is the tied table).
 
-    Attention's own products grow with the sequence, so they are not in it: see `attention_flops`.
+    A token of a continuous modality passes through its ends instead of a head. Attention's own products grow with the
+    sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `span_flops`.
     """
     flops = 0
     for segment in model.segments:
@@ -29,7 +36,20 @@ def flops_per_token(model: Model, modality: str) -> int:
             block = leaf.block_of(modality)
             if block is not None:
                 flops += operator_flops(block.operator) * segment.count
-    return flops + head_flops(model, modality)
+    latents = model.latents()
+    ends = None if latents is None else latents.block_of(modality)
+    return flops + (head_flops(model, modality) if ends is None else operator_flops(ends.operator))
+
+
+def span_flops(model: Model, modality: str) -> int:
+    """What a span of a continuous modality pays once: the two products that embed its timestep. 0 for tokens."""
+    latents = model.latents()
+    ends = None if latents is None else latents.block_of(modality)
+    match ends.operator if ends is not None else None:
+        case LatentEnds(width=width):
+            return 2 * (TIME_FREQUENCIES * width + width * width)
+        case _:
+            return 0
 
 
 def head_flops(model: Model, modality: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from motc.emit import latents
 from motc.emit.ends import embed_method, read_method, score_method
 from motc.emit.leaves import definition, names_tuple
 from motc.ir.mask import Mask
@@ -20,6 +21,7 @@ INPUTS = """        self,
 
 
 def model_class(module: ModulePlan) -> str:
+    beside_latents = module.model.latents() is not None
     parts = [
         _head_of_class(module),
         _init(module),
@@ -27,11 +29,13 @@ def model_class(module: ModulePlan) -> str:
         REFUSE_COMPILE if module.model.strategy == "reference" else COMPILE.format(cls=module.class_name),
         _layout(module),
         embed_method(module),
+        *((latents.ENCODE,) if beside_latents else ()),
         _hidden(module),
         read_method(module),
         score_method(module),
-        _forward(module),
-        _loss(module),
+        *((latents.predict_method(module),) if beside_latents else ()),
+        latents.forward_method(module) if beside_latents else _forward(module),
+        latents.loss_method(module) if beside_latents else _loss(module),
     ]
     return "\n\n".join(parts)
 
@@ -44,11 +48,13 @@ def _head_of_class(module: ModulePlan) -> str:
     """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""
 
     modalities = {names_tuple(names)}
-    semantic_hash = "{module.semantic_hash}"'''
+    semantic_hash = "{module.semantic_hash}"{latents.class_attributes(module) if model.latents() else ""}'''
 
 
 def _init(module: ModulePlan) -> str:
     lines = ["    def __init__(self) -> None:", "        super().__init__()", *definition(module.embedding)]
+    if module.model.latents() is not None:
+        lines += latents.ends_definition(module)
     runs = [f"[{module.layer_plans[kind].layer_class}() for _ in range({count})]" for kind, count in module.runs]
     if len(runs) == 1:
         lines.append(f"        self.layers = nn.ModuleList({runs[0]})")
@@ -132,6 +138,12 @@ def _hidden(module: ModulePlan) -> str:
         dtype, marked = "x[0].dtype", '[mark_sizes(piece, "piece") for piece in x]'
     else:
         dtype, marked = "x.dtype", f"mark_sizes(x, {sizes})"
+    beside_latents = module.model.latents() is not None
+    ids = (
+        f"torch.where({latents.words(module)} >= 0, input_ids, 0).flatten()"
+        if beside_latents
+        else "input_ids.flatten()"
+    )
     angles, passed = [], ""
     if attention.rope:
         passed = ", cos, sin"
@@ -151,14 +163,15 @@ def _hidden(module: ModulePlan) -> str:
         else []
     )
     lines = [
-        f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:",
+        *_hidden_signature(module, stream),
         '        """The stream after the last layer."""',
         "        marks = bool(self.compiled) and not torch.compiler.is_compiling()",
-        "        ids = look_up(input_ids.flatten(), layout.tokens, 0)",
+        f"        ids = look_up({ids}, layout.tokens, 0)",
         "        if marks:",
         "            layout.mark_sizes()",
         "            mark_numbers(ids)",
         f'        x = self.compiled.get("embed", {module.class_name}.embed)(self, ids, layout)',
+        *(latents.place_lines(module) if beside_latents else ()),
         *angles,
         f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})",
         "        if marks:",
@@ -171,6 +184,22 @@ def _hidden(module: ModulePlan) -> str:
         f"        return {marked} if marks else x",
     ]
     return "\n".join(lines)
+
+
+def _hidden_signature(module: ModulePlan, stream: str) -> list[str]:
+    if module.model.latents() is None:
+        return [
+            f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {stream}:"
+        ]
+    return [
+        "    def hidden(",
+        "        self,",
+        "        input_ids: Tensor,",
+        "        layout: ModalityLayout,",
+        "        position_ids: Tensor | None,",
+        "        patches: dict[str, Patches],",
+        f"    ) -> {stream}:",
+    ]
 
 
 def _forward(module: ModulePlan) -> str:

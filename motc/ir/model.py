@@ -18,6 +18,8 @@ from motc.source import Span
 NormKind = Literal["rms", "layer"]
 FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
 Placement = Literal["pre", "post", "sublayer_output"]
+EndsKind = Literal["linear"]
+Objective = Literal["ddpm", "flow"]
 RopePairing = Literal["half", "interleaved"]
 
 Strategy = Literal["sorted", "reference", "grouped", "blend"]
@@ -52,7 +54,17 @@ class Embedding:
     width: int
 
 
-Operator = Linear | Norm | Embedding
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentEnds:
+    """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states."""
+
+    kind: EndsKind
+    channels: int
+    patch: int
+    width: int
+
+
+Operator = Linear | Norm | Embedding | LatentEnds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +229,15 @@ class Modality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatentModality(Modality):
+    """A continuous modality: no vocabulary, ends of its own, and a denoising objective with its weight in the loss."""
+
+    ends: LatentEnds
+    objective: Objective
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A whole model.
 
@@ -250,8 +271,26 @@ class Model:
         return replace(self, segments=tuple(segments))
 
     def ends(self) -> tuple[Leaf, ...]:
-        """The leaves outside the layers: embedding, final norm, head (None where it is tied to the embedding)."""
-        return tuple(leaf for leaf in (self.embedding, self.final_norm, self.head) if leaf is not None)
+        """The leaves outside the layers: embedding, ends of latents, final norm, head (none where it is tied)."""
+        found = (self.embedding, self.latents(), self.final_norm, self.head)
+        return tuple(leaf for leaf in found if leaf is not None)
+
+    def latent_modalities(self) -> tuple[LatentModality, ...]:
+        """The continuous modalities."""
+        return tuple(modality for modality in self.modalities if isinstance(modality, LatentModality))
+
+    def token_modalities(self) -> tuple[Modality, ...]:
+        """The modalities that have a vocabulary, of their own or with others."""
+        return tuple(modality for modality in self.modalities if not isinstance(modality, LatentModality))
+
+    def latents(self) -> Leaf | None:
+        """The ends of continuous modalities, each its own; None where there is none."""
+        blocks = (
+            Block(name=modality.name, modalities=(modality.name,), operator=modality.ends)
+            for modality in self.latent_modalities()
+        )
+        found = tuple(blocks)
+        return Leaf(path="latents", blocks=found) if found else None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Every leaf of a segment once, and the ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from dataclasses import replace
 
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Layer, Leaf, Model, Segment, base_name
@@ -13,8 +14,8 @@ from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower F LayerNorm LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
-    RMSNorm Rows TargetOrder Targets Tensor""".split()
+    """Any ByTower DDPM F Flow LayerNorm LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple
+    NormByTower Patches Permute RMSNorm Rows TargetOrder Targets Tensor TimestepEmbedding""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.add")
@@ -32,10 +33,15 @@ def plan(model: Model) -> ModulePlan:
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     layer_plans = tuple(_layer_plan(model, layer, kinds, class_name, in_pieces) for layer in kinds)
     each = (1,) * len(names)
-    ends = {leaf.path: leaf_plan(leaf, model, each if in_pieces else None) for leaf in model.ends()}
+    ends = {
+        leaf.path: leaf_plan(_everywhere(leaf, model), model, each if in_pieces else None)
+        for leaf in model.ends()
+        if leaf.path != "latents"
+    }
     sorts = model.strategy in ("sorted", "grouped") and (
         any(step.order == "sorted" for layer in kinds for step in layer.steps)
         or any(end.form == "by_tower" for end in ends.values())
+        or (bool(model.latents()) and model.vocab is not None)
     )
     return ModulePlan(
         model=model,
@@ -47,6 +53,7 @@ def plan(model: Model) -> ModulePlan:
         embedding=ends["embedding"],
         final_norm=ends.get("final_norm"),
         head=ends.get("head"),
+        head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
         sorts=sorts,
         layout=layout_function(model, sorts),
@@ -54,6 +61,26 @@ def plan(model: Model) -> ModulePlan:
             model, kinds, [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()], sorts
         ),
     )
+
+
+def _everywhere(leaf: Leaf, model: Model) -> Leaf:
+    """The leaf, latents going along with its first block where they have none: what that makes of them is not used."""
+    if leaf.path not in ("embedding", "head") or model.latents() is None:
+        return leaf
+    first, *rest = leaf.blocks
+    latents = tuple(modality.name for modality in model.latent_modalities())
+    return replace(leaf, blocks=(replace(first, modalities=(*first.modalities, *latents)), *rest))
+
+
+def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int], ...]:
+    """How the stream is cut for a shared vocabulary's head, if latents are to be left out of it."""
+    if model.latents() is None or model.vocab is None or model.strategy == "grouped":
+        return ()
+    leaf = model.head or model.embedding
+    if in_pieces:
+        blocks = [leaf.block_of(name) for name in model.order]
+        return tuple((None if block is None else block.name, 1) for block in blocks)
+    return tuple((None if block is None else block.name, count) for block, count in leaf.runs(model.order))
 
 
 def _class_name(name: str) -> str:

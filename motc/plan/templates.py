@@ -46,6 +46,8 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
         chosen += ["rows.is_plain", "rows.with_a_token", "rows.rows_by_document"]
     if layout != "grouped_layout":
         chosen.append("rows.real_tokens")
+    if model.latents() and rows != "compact_rows":
+        chosen.append("rows.compact_rows")
     if layout in CHECKED:
         chosen.append("rows.check_ids")
     if sorts:
@@ -57,9 +59,13 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
             "layout_slots.place_slots",
             "layout_slots.to_batch",
         ]
-        if "by_tower" in forms:
+        if "by_tower" in forms or (model.latents() and model.vocab is not None):
             chosen.append(f"pieces_{model.strategy}")
-    chosen += ["outputs", "targets.Targets", "targets.find_targets"]
+    if model.latents():
+        chosen += ["latents.ModelOutput", "outputs.LossOutput", "outputs.cross_entropy", "outputs.mean_losses"]
+    else:
+        chosen.append("outputs")
+    chosen += ["targets.Targets", "targets.find_targets"]
     if model.vocab is None and model.strategy == "sorted":
         chosen += ["targets.TargetOrder", "targets.sort_targets"]
     norms = {block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)}
@@ -73,4 +79,24 @@ def templates(model: Model, kinds: list[Layer], leaves: Iterable[LeafPlan], sort
         chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
-    return (*chosen, "initialise")
+    return (*chosen, *_latent_templates(model), "initialise")
+
+
+def _latent_templates(model: Model) -> list[str]:
+    """What continuous modalities are made with."""
+    latents = model.latent_modalities()
+    if not latents:
+        return []
+    shared = model.vocab is not None and model.strategy != "grouped"
+    in_pieces = len({modality.width for modality in model.modalities}) > 1
+    chosen = ["Patches", "without", "make_patches", "rank_of", "check_latents", "check_spans"]
+    chosen.append("patch_piece" if in_pieces else "place_patches")
+    chosen += [*(("in_piece",) if in_pieces and model.strategy != "blend" else ()), "patch_states"]
+    chosen += ["absent"] if shared else []
+    objectives = [name for key, name in (("ddpm", "DDPM"), ("flow", "Flow")) if key in {m.objective for m in latents}]
+    ends = sorted({modality.ends.kind for modality in latents})
+    return [
+        *(f"latents.{name}" for name in chosen),
+        *(f"objectives.{name}" for name in (*objectives, "noise_latents", "denoising_losses")),
+        *(f"latent_{kind}" for kind in ends),
+    ]

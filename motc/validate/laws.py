@@ -8,20 +8,22 @@ and padding, packing and a layout made beforehand change nothing.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from motc.ir.model import Model
-from motc.reference.model import ReferenceConfig, reference_forward, reference_loss
+from motc.ir.model import LatentModality, Model
+from motc.reference.model import ReferenceConfig, reference_forward, reference_loss, reference_predictions
 from motc.validate.batches import Batch, random_batches, random_modalities, with_ids
 from motc.validate.config import parameter_shapes, reference_config, tower_config
 from motc.validate.report import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Law, Report, Tensors, deviation, law
+from motc.validate.spans import span_places
 from motc.validate.twin import twin_mismatch, twin_prefixes
 
-Outputs = tuple[Tensors, Tensors]
-"""Logits, and losses by modality with the total under its own name."""
+Outputs = tuple[Tensors, Tensors, Tensors]
+"""Logits, losses by modality with the total under its own name, and predictions of latents by modality."""
 
 TOTAL = ".total"
 
@@ -74,9 +76,8 @@ def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, 
         found, expected = run(module, batch), run_reference(config, parameters, batch)
         outputs += compare(found, expected)
         weights = random_like(expected, generator)
-        gradients.append(
-            deviation(gradients_of(found, weights, parameters), gradients_of(expected, weights, parameters))
-        )
+        sources = {**parameters, **latents_of(batch)}
+        gradients.append(deviation(gradients_of(found, weights, sources), gradients_of(expected, weights, sources)))
     return [
         law(f"{prefix}reference outputs", outputs, OUTPUT_TOLERANCE),
         law(f"{prefix}reference gradients", gradients, GRADIENT_TOLERANCE),
@@ -115,12 +116,17 @@ def single_modality_law(model: Model, module: nn.Module, generator: torch.Genera
         modality_ids = torch.full((2, 9), index)
         modality_ids[1, 6:] = -1
         batch = with_ids(model, modality_ids, generator)
-        alone = replace(batch, modality_ids=modality_ids.clamp(max=0))
-        logits, losses = run(module, batch)
-        expected, expected_losses = run_reference(tower_config(model, modality.name), parameters, alone)
+        alone = replace(batch, modality_ids=batch.modality_ids.clamp(max=0))
+        logits, losses, predictions = run(module, batch)
+        expected, expected_losses, expected_predictions = run_reference(
+            tower_config(model, modality.name), parameters, alone
+        )
+        deviations.append(deviation(predictions, expected_predictions))
+        if isinstance(modality, LatentModality):
+            logits, expected = {}, {}
         if not isinstance(expected, Tensor):
             assert not isinstance(logits, Tensor), "own vocabularies give a mapping"
-            logits = {modality.name: logits[modality.name]}
+            logits = {modality.name: logits[modality.name]} if expected else {}
         deviations.append(deviation(logits, expected))
         deviations.append(deviation({key: losses[key] for key in expected_losses}, expected_losses))  # type: ignore[index]
     return law("single modality", deviations, OUTPUT_TOLERANCE)
@@ -135,9 +141,11 @@ def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> 
     batch = with_ids(model, modality_ids, generator)
     padded, deviations = logits_of(module, batch), []
     for row, length in enumerate(lengths):
-        alone = logits_of(module, cut(batch, row, 0, length))
+        part = cut(model, batch, row, 0, length)
+        alone = logits_of(module, part)
         deviations += [deviation(padded[key][row : row + 1, :length], alone[key]) for key in alone]
         deviations += [deviation(rest, torch.zeros_like(rest)) for key in alone for rest in [padded[key][row, length:]]]
+        deviations += predictions_alone(model, module, batch, part, row, 0, length)
     return law("padding", deviations, OUTPUT_TOLERANCE)
 
 
@@ -151,8 +159,10 @@ def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -
     for row in range(2):
         for index, length in enumerate(lengths):
             first = sum(lengths[:index])
-            alone = logits_of(module, cut(batch, row, first, first + length))
+            part = cut(model, batch, row, first, first + length)
+            alone = logits_of(module, part)
             deviations += [deviation(packed[key][row : row + 1, first : first + length], alone[key]) for key in alone]
+            deviations += predictions_alone(model, module, batch, part, row, first, first + length)
     return law("documents", deviations, OUTPUT_TOLERANCE)
 
 
@@ -168,28 +178,63 @@ def layout_law(model: Model, module: nn.Module, generator: torch.Generator) -> L
 def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     """A generated module's logits and losses."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    losses = module.loss(batch.input_ids, batch.modality_ids, **given)  # type: ignore[operator]
-    return module(batch.input_ids, batch.modality_ids, **given).logits, {TOTAL: losses.total, **losses.by_modality}
+    noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
+    clean = {**noised, "noise": batch.noise} if batch.latents else {}
+    losses = module.loss(batch.input_ids, batch.modality_ids, **given, **clean)  # type: ignore[operator]
+    output = module(batch.input_ids, batch.modality_ids, **given, **noised)
+    predictions = {name: output.predictions[name] for name in batch.latents}
+    return output.logits, {TOTAL: losses.total, **losses.by_modality}, predictions
 
 
 def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
     """The reference's logits and losses."""
     inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
-    losses = reference_loss(config, parameters, *inputs)
-    return reference_forward(config, parameters, *inputs), {TOTAL: losses.total, **losses.by_modality}
+    noised = (batch.latents, batch.timesteps)
+    losses = reference_loss(config, parameters, *inputs, *noised, batch.noise)
+    logits = reference_forward(config, parameters, *inputs, *noised)
+    predictions = reference_predictions(config, parameters, *inputs, *noised)
+    return logits, {TOTAL: losses.total, **losses.by_modality}, predictions
 
 
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits by modality, or under one name where a vocabulary is shared."""
-    logits, _ = run(module, batch)
+    logits, _, _ = run(module, batch)
     return {"": logits} if isinstance(logits, Tensor) else dict(logits)
 
 
-def cut(batch: Batch, row: int, first: int, end: int) -> Batch:
+def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
     """Part of one row as a batch of its own, with positions from zero and one document."""
+    kept = {name: spans_in(model, batch, name, row, first, end) for name in batch.latents}
     return Batch(
-        input_ids=batch.input_ids[row : row + 1, first:end], modality_ids=batch.modality_ids[row : row + 1, first:end]
+        input_ids=batch.input_ids[row : row + 1, first:end],
+        modality_ids=batch.modality_ids[row : row + 1, first:end],
+        latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
+        timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
+        noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
     )
+
+
+def spans_in(model: Model, batch: Batch, name: str, row: int, first: int, end: int) -> list[int]:
+    """Which of a modality's spans lie in part of one row."""
+    index = [modality.name for modality in model.modalities].index(name)
+    places = span_places(batch.modality_ids, batch.document_ids, index)
+    return [number for number, (at, column) in enumerate(places) if at == row and first <= column < end]
+
+
+def predictions_alone(
+    model: Model, module: nn.Module, batch: Batch, part: Batch, row: int, first: int, end: int
+) -> list[float]:
+    """How the predictions of a part by itself deviate from those of the whole batch."""
+    _, _, whole = run(module, batch)
+    _, _, alone = run(module, part)
+    assert not isinstance(whole, Tensor)
+    assert not isinstance(alone, Tensor)
+    return [deviation(whole[name][spans_in(model, batch, name, row, first, end)], alone[name]) for name in alone]
+
+
+def latents_of(batch: Batch) -> dict[str, Tensor]:
+    """The latents a batch holds, which have gradients too."""
+    return {f"{name}.latents": latents for name, latents in batch.latents.items()}
 
 
 def compare(found: Outputs, expected: Outputs) -> list[float]:
@@ -198,10 +243,11 @@ def compare(found: Outputs, expected: Outputs) -> list[float]:
 
 
 def flat(outputs: Outputs) -> dict[str, Tensor]:
-    logits, losses = outputs
+    logits, losses, predictions = outputs
     named = {"": logits} if isinstance(logits, Tensor) else {f"{key}.logits": value for key, value in logits.items()}
     assert not isinstance(losses, Tensor)
-    return {**named, **losses}
+    assert not isinstance(predictions, Tensor)
+    return {**named, **losses, **{f"{key}.predictions": value for key, value in predictions.items()}}
 
 
 def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tensor]:
@@ -211,9 +257,7 @@ def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tenso
     }
 
 
-def gradients_of(
-    outputs: Outputs, weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]
-) -> dict[str, Tensor]:
+def gradients_of(outputs: Outputs, weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
     objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
     found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
