@@ -55,16 +55,17 @@ def make_patches(
         if name not in ends:
             raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(ends)}")
     found = {}
-    for name, end in ends.items():
+    for name, module in ends.items():
+        end: Any = module
         like: Tensor = next(end.parameters())
         given, times = latents.get(name), timesteps.get(name)
-        x = like.new_zeros(0, end.channels, end.patch, end.patch) if given is None else given  # type: ignore[arg-type]
+        x = like.new_zeros(0, end.channels, end.patch, end.patch) if given is None else given
         t = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device) if times is None and given is None else times
         rank = rank_of(layout.modality_ids, modalities.index(name))
         if not torch.compiler.is_compiling():
             check_latents(name, x, t, end, objectives[name])
             check_spans(name, x, t, end, objectives[name], layout, modalities.index(name))
-        vectors, kept = end.tokens(x.to(like.dtype), t)  # type: ignore[operator]
+        vectors, kept = end.tokens(x.to(like.dtype), t)
         order = look_up(rank, layout.tokens, -1)
         vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
         found[name] = Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))

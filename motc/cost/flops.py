@@ -6,20 +6,20 @@ rotary positions and the softmax are not counted, nor are they by torch.utils.fl
 
 from __future__ import annotations
 
-from motc.ir.latent import TIME_FREQUENCIES
+from motc.ir.latent import end_layers
 from motc.ir.model import Embedding, LatentEnds, Linear, Model, Operator
 
 
 def operator_flops(operator: Operator) -> int:
     """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up.
 
-    The linear ends of a latent are two such maps, of a patch to the width and back.
+    The ends of a latent are such maps too; a convolution is one for each pixel it makes.
     """
     match operator:
         case Linear(in_features=in_features, out_features=out_features):
             return 2 * in_features * out_features
-        case LatentEnds(channels=channels, patch=patch, width=width):
-            return 2 * 2 * channels * patch**2 * width
+        case LatentEnds():
+            return sum(layer.flops for layer in end_layers(operator) if not layer.per_span)
         case _:
             return 0
 
@@ -42,12 +42,12 @@ def flops_per_token(model: Model, modality: str) -> int:
 
 
 def span_flops(model: Model, modality: str) -> int:
-    """What a span of a continuous modality pays once: the two products that embed its timestep. 0 for tokens."""
+    """What a span of a continuous modality pays once: the products of its timestep. 0 for tokens."""
     latents = model.latents()
     ends = None if latents is None else latents.block_of(modality)
     match ends.operator if ends is not None else None:
-        case LatentEnds(width=width):
-            return 2 * (TIME_FREQUENCIES * width + width * width)
+        case LatentEnds() as operator:
+            return sum(layer.flops for layer in end_layers(operator) if layer.per_span)
         case _:
             return 0
 

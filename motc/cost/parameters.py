@@ -8,7 +8,7 @@ from math import prod
 from typing import assert_never
 
 from motc.cost.flops import flops_per_token
-from motc.ir.latent import latent_shapes
+from motc.ir.latent import end_layers
 from motc.ir.model import Embedding, LatentEnds, Leaf, Linear, Model, Norm, Operator
 
 
@@ -51,7 +51,7 @@ def operator_parameters(operator: Operator) -> int:
         case Embedding(vocab=vocab, width=width):
             return vocab * width
         case LatentEnds():
-            return sum(prod(shape) for shape in latent_shapes(operator).values())
+            return sum(layer.parameters for layer in end_layers(operator))
         case _:
             assert_never(operator)
 

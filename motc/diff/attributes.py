@@ -8,6 +8,7 @@ from typing import Any
 
 from motc.diff.edit import Edit
 from motc.diff.facts import Attributes, Part
+from motc.ir.model import LatentEnds
 
 SUBJECTS = {
     "width": "width",
@@ -94,7 +95,7 @@ def _text(name: str, value: Any) -> str:
             size, own = value
             return f"{size} of its own" if own else f"{size} shared"
         case "latent":
-            return "none" if value is None else f"{value.kind}, {value.channels} channels in patches of {value.patch}"
+            return "none" if value is None else _latent(value)
         case "attention_bias":
             return _each(("q", "k", "v"), value)
         case "ffn_bias":
@@ -103,6 +104,11 @@ def _text(name: str, value: Any) -> str:
             return _each(("q", "k"), value)
         case _:
             return _plain(value)
+
+
+def _latent(ends: LatentEnds) -> str:
+    inside = f" ({ends.unet.channels} channels, {ends.unet.blocks} blocks)" if ends.unet else ""
+    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.patch}"
 
 
 def _each(names: tuple[str, ...], values: tuple[Any, ...]) -> str:

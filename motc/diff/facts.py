@@ -187,9 +187,9 @@ def end_part(model: Model, renamed: Mapping[str, str]) -> Part:
         attributes[renamed.get(modality.name, modality.name)] = EndAttributes(
             width=modality.width,
             vocab=shared if modality.vocab is None else (modality.vocab, True),
-            latent=latent and latent.ends,
-            objective=latent and latent.objective,
-            weight=latent and latent.weight,
+            latent=None if latent is None else latent.ends,
+            objective=None if latent is None else latent.objective,
+            weight=None if latent is None else latent.weight,
             tied=model.head is None,
             norm_final=final_norm is not None,
             norm_kind=norm.kind,

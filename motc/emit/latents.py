@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
-from motc.emit.leaves import Applied
-from motc.ir.model import LatentEnds, Objective
+from motc.emit.leaves import Applied, constructor
+from motc.ir.model import Objective
 from motc.plan import ModulePlan
 
 OBJECTIVES: dict[Objective, str] = {"ddpm": "DDPM", "flow": "Flow"}
@@ -29,15 +27,6 @@ def ends_definition(module: ModulePlan) -> list[str]:
         "            }",
         "        )",
     ]
-
-
-def constructor(ends: LatentEnds) -> str:
-    """The expression that makes a modality's ends."""
-    match ends.kind:
-        case "linear":
-            return f"LinearEnds({ends.channels}, patch={ends.patch}, width={ends.width})"
-        case _:
-            assert_never(ends.kind)
 
 
 def place_lines(module: ModulePlan) -> list[str]:

@@ -25,7 +25,7 @@ def model_class(module: ModulePlan) -> str:
     parts = [
         _head_of_class(module),
         _init(module),
-        INIT_WEIGHTS.format(layers=module.model.layers),
+        _init_weights(module),
         REFUSE_COMPILE if module.model.strategy == "reference" else COMPILE.format(cls=module.class_name),
         _layout(module),
         embed_method(module),
@@ -70,6 +70,14 @@ def _init(module: ModulePlan) -> str:
 INIT_WEIGHTS = '''    def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
         initialise(self, layers={layers}, seed=seed)'''
+
+
+def _init_weights(module: ModulePlan) -> str:
+    text = INIT_WEIGHTS.format(layers=module.model.layers)
+    if any(modality.ends.unet for modality in module.model.latent_modalities()):
+        text += "\n        initialise_convolutions(self.latents, seed)"
+    return text
+
 
 COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.

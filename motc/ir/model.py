@@ -18,7 +18,7 @@ from motc.source import Span
 NormKind = Literal["rms", "layer"]
 FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
 Placement = Literal["pre", "post", "sublayer_output"]
-EndsKind = Literal["linear"]
+EndsKind = Literal["linear", "unet"]
 Objective = Literal["ddpm", "flow"]
 RopePairing = Literal["half", "interleaved"]
 
@@ -55,13 +55,28 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentEnds:
-    """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states."""
+class Unet:
+    """A U-Net's channels at the first level, and its residual blocks a level on each side."""
 
-    kind: EndsKind
+    channels: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentEnds:
+    """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
+
+    Linear maps, unless there is a U-Net.
+    """
+
     channels: int
     patch: int
     width: int
+    unet: Unet | None
+
+    @property
+    def kind(self) -> EndsKind:
+        return "linear" if self.unet is None else "unet"
 
 
 Operator = Linear | Norm | Embedding | LatentEnds

@@ -17,6 +17,7 @@ from motc.ir.model import (
     Rope,
     Segment,
     Strategy,
+    Unet,
 )
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
@@ -26,7 +27,7 @@ from motc.lower.selectors import LAYER_PATHS
 from motc.lower.strategy import check_strategy
 from motc.lower.untie import Untied, resolve_untie
 from motc.schema import Checked, Spec
-from motc.schema.spec import ModalitySpec, TowerSpec
+from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 from motc.source import Diagnostic, Span, SpecError
 
 
@@ -83,7 +84,9 @@ def _modality(name: str, width: int, spec: ModalitySpec) -> Modality:
     latent = spec.latent
     if latent is None:
         return Modality(name=name, width=width, vocab=spec.vocab)
-    ends = LatentEnds(kind=latent.ends, channels=latent.channels, patch=latent.patch, width=width)
+    sizes = latent.unet or UnetSpec()
+    unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
+    ends = LatentEnds(channels=latent.channels, patch=latent.patch, width=width, unet=unet)
     weight = float(latent.weight)
     return LatentModality(name=name, width=width, vocab=None, ends=ends, objective=latent.objective, weight=weight)
 
@@ -204,10 +207,35 @@ def _check_latents(checked: Checked, errors: list[Diagnostic]) -> None:
             errors.append(
                 Diagnostic(code="MOT060", message=message, span=span, help="keep one of the two", related=related)
             )
+        if modality.latent is not None:
+            _check_unet(checked, name, modality.latent, errors)
     if all(modality.latent is not None for modality in modalities.values()):
         message = "no modality has tokens: every one is continuous"
         way_out = "declare one without `latent`, such as `modality text`: it delimits the spans of the others"
         errors.append(Diagnostic(code="MOT061", message=message, span=checked.span("modalities"), help=way_out))
+
+
+def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
+    """A U-Net halves a patch until it is one pixel; its sizes are said for a U-Net only."""
+    ends = checked.span("modalities", name, "latent", "ends")
+    if latent.ends == "unet" and (latent.patch < 2 or latent.patch & (latent.patch - 1)):
+        message = f"a U-Net halves a patch until it is one pixel, and {latent.patch} is no power of two from 2 up"
+        span = checked.span("modalities", name, "latent", "patch")
+        related = (("the ends", ends),)
+        errors.append(
+            Diagnostic(code="MOT062", message=message, span=span, help="use 2, 4, 8 …, or linear ends", related=related)
+        )
+    if latent.ends != "unet" and latent.unet is not None:
+        said = "ends" in latent.model_fields_set
+        errors.append(
+            Diagnostic(
+                code="MOT062",
+                message=f"`unet` says nothing of {latent.ends} ends",
+                span=checked.key_span("modalities", name, "latent", "unet"),
+                help="leave it out, or use ends = unet",
+                related=(("the ends", ends),) if said else (),
+            )
+        )
 
 
 def _present(spec: Spec, attrs: dict[str, Attributes], heads: Heads, dense: bool) -> frozenset[str]:

@@ -15,7 +15,8 @@ from motc.plan.templates import layout_function, templates
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
     """Any ByTower DDPM F Flow LayerNorm LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple
-    NormByTower Patches Permute RMSNorm Rows TargetOrder Targets Tensor TimestepEmbedding""".split()
+    NormByTower Patches Permute RMSNorm ResidualBlock Rows TargetOrder Targets Tensor TimestepEmbedding
+    UnetEnds GroupNorm""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.add")

@@ -98,5 +98,6 @@ def _latent_templates(model: Model) -> list[str]:
     return [
         *(f"latents.{name}" for name in chosen),
         *(f"objectives.{name}" for name in (*objectives, "noise_latents", "denoising_losses")),
+        "latent_time",
         *(f"latent_{kind}" for kind in ends),
     ]

@@ -237,4 +237,23 @@ CODES = _catalogue(
         "has one; sizes are multiples of 8. The other strategies have no such limits.",
         "motc build pi0.mot --strategy grouped     # and a tower has a width of its own",
     ),
+    (
+        "MOT060",
+        "a continuous modality with a vocabulary",
+        "Tokens of a modality with `latent` are patches of latents, and have no ids; the tokens that delimit its spans "
+        "belong to another modality.",
+        "modality image { vocab = 512, latent { channels = 8, patch = 2 } }",
+    ),
+    (
+        "MOT061",
+        "no modality of tokens",
+        "Continuous modalities stand beside one at least that has tokens: it delimits their spans.",
+        "modality image { latent { channels = 8, patch = 2 } }     # and no other",
+    ),
+    (
+        "MOT062",
+        "a U-Net that does not fit",
+        "A U-Net halves a patch until it is one pixel, so `patch` is a power of two; `unet` goes with `ends = unet` only.",
+        "modality image { latent { channels = 8, patch = 3, ends = unet } }",
+    ),
 )

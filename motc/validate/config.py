@@ -33,7 +33,7 @@ def reference_config(model: Model) -> ReferenceConfig:
         final_norms=_norms(model.final_norm) if model.final_norm else {},
         latents={
             modality.name: ReferenceLatent(
-                kind=modality.ends.kind,
+                blocks=modality.ends.unet.blocks if modality.ends.unet else None,
                 channels=modality.ends.channels,
                 patch=modality.ends.patch,
                 objective=modality.objective,

@@ -274,6 +274,8 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if "norm" in name and name.endswith(".weight"):
                 parameter.copy_(1 + 0.3 * noise)
+            elif parameter.ndim == 4:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
             elif parameter.ndim == 2 and "embedding" not in name and "norm" not in name:
                 parameter.copy_(noise * parameter.shape[1] ** -0.5)
             else:

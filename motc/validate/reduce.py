@@ -11,13 +11,13 @@ from itertools import pairwise
 
 from motc.lower.attributes import attributes
 from motc.schema import Checked, Spec
-from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec
+from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 
 HEAD_DIM = 8
 WIDTH_STEP = 2
 HIDDEN, HIDDEN_STEP = 24, 8
 VOCAB, VOCAB_STEP = 40, 8
-CHANNELS = 3
+CHANNELS, UNET_CHANNELS = 3, 4
 
 
 def reduce(checked: Checked) -> Checked:
@@ -76,7 +76,9 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
     latent = modality.latent
     if latent is None:
         return None
-    return latent.model_copy(update={"channels": min(latent.channels, CHANNELS), "patch": min(latent.patch, 2)})
+    unet = UnetSpec(channels=UNET_CHANNELS, blocks=2) if latent.ends == "unet" else None
+    small = {"channels": min(latent.channels, CHANNELS), "patch": min(latent.patch, 2), "unet": unet}
+    return latent.model_copy(update=small)
 
 
 def _layers(spec: Spec) -> dict[int, int]:
