@@ -11,13 +11,16 @@ from codegen_templates.latent_time import TimestepEmbedding
 
 
 class GroupNorm(nn.Module):
-    """A norm of 32 groups of an image's channels, or of as many fewer as divide them; statistics in float32 or wider."""
+    """A norm of an image in 32 groups of channels, or as many fewer as divide them into groups of 8 at least.
+
+    Statistics in float32 or wider.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.groups = next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0)
+        self.groups = next(n for n in (32, 16, 8, 4, 2, 1) if channels % n == 0 and (channels >= 8 * n or n == 1))
 
     def forward(self, x: Tensor) -> Tensor:
         count, channels, height, width = x.shape

@@ -58,9 +58,10 @@ def make_patches(
     for name, module in ends.items():
         end: Any = module
         like: Tensor = next(end.parameters())
-        given, times = latents.get(name), timesteps.get(name)
-        x = like.new_zeros(0, end.channels, end.patch, end.patch) if given is None else given
-        t = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device) if times is None and given is None else times
+        x, t = latents.get(name), timesteps.get(name)
+        if x is None:
+            x = like.new_zeros(0, end.channels, end.patch, end.patch)
+            t = torch.zeros(0, dtype=torch.int64, device=like.device)
         rank = rank_of(layout.modality_ids, modalities.index(name))
         if not torch.compiler.is_compiling():
             check_latents(name, x, t, end, objectives[name])

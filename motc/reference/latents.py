@@ -135,9 +135,11 @@ def convolve(parameters: Parameters, prefix: str, x: Tensor, stride: int = 1) ->
 
 
 def group_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
-    """Each image normed in groups of channels: 32 of them, or the largest power of two that divides the channels."""
+    """Each image normed in up to 32 groups of channels, of 8 channels at least: the most that a power of two gives."""
     channels = x.shape[1]
     groups = math.gcd(32, channels)
+    while groups > 1 and channels < 8 * groups:
+        groups //= 2
     wide = x.reshape(x.shape[0], groups, -1)
     centred = wide - wide.mean(-1, keepdim=True)
     scaled = (centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()).reshape(x.shape)

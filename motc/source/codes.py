@@ -253,7 +253,8 @@ CODES = _catalogue(
     (
         "MOT062",
         "a U-Net that does not fit",
-        "A U-Net halves a patch until it is one pixel, so `patch` is a power of two; `unet` goes with `ends = unet` only.",
+        "A U-Net halves a patch until it is one pixel, so `patch` is a power of two; `unet` goes with `ends = unet` "
+        "only.",
         "modality image { latent { channels = 8, patch = 3, ends = unet } }",
     ),
 )
