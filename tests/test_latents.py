@@ -123,7 +123,7 @@ def test_strategies_agree(spec: Path, strategy: Any, tolerance: float) -> None:
     dtype = torch.float32 if strategy == "grouped" else torch.float64
     sides: list[Any] = [motc.load(spec, dtype=torch.float64), motc.load(spec, dtype=dtype, strategy=strategy)]
     generator = torch.Generator().manual_seed(0)
-    for found in random_batches(compile_ir(spec), generator):
+    for found in random_batches(compile_ir(spec), generator)[1:4]:  # positions, padded documents, one token
         outputs = [run(side, found) for side in sides]
         weights = random_like(outputs[0], generator)
         gradients = [
@@ -371,7 +371,7 @@ def fresh() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("spec", ["linear", "widths"], indirect=True)
+@pytest.mark.parametrize("spec", ["linear"], indirect=True)
 def test_one_graph_for_each_kind_of_layer_and_each_end(spec: Path) -> None:
     compiled, eager = (motc.load(spec, dtype=torch.float64) for _ in range(2))
     compiled.compile()  # type: ignore[no-untyped-call]
