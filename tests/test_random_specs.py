@@ -29,7 +29,12 @@ def specs(draw: st.DrawFn) -> str:
 
     own = draw(st.booleans())
     lines = ["width = 16", "layers = 2", "" if own else "vocab = 9"]
-    lines += [f"modality {name}{' { vocab = 7 }' if own else ''}" for name in MODALITIES]
+    for name in MODALITIES:
+        latent = name != "text" and draw(st.integers(0, 2)) == 0
+        attributes = f"channels = {pick('1', '3')}, patch = {pick('1', '2')}, objective = {pick('ddpm', 'flow')}"
+        ends = pick("", ", weight = 5", ", ends = unet, unet { channels = 4, blocks = 1 }")
+        token = " { vocab = 7 }" if own else ""
+        lines.append(f"modality {name}{f' {{ latent {{ {attributes}{ends} }} }}' if latent else token}")
     lines.append(
         f"attention {{ heads = 4, kv_heads = {pick('1', '2', '4')}, qk_norm = {pick('none', 'rms', 'layer')}, "
         f"bias = {pick('true', 'false')}, mask = {pick('causal', 'full')}, "

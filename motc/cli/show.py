@@ -101,7 +101,9 @@ def to_json(model: Model) -> dict[str, Any]:
 
 def groups(model: Model) -> Iterator[Group]:
     """Every group in the order of the forward, runs of layers where it does not change as one."""
-    yield Group(leaf=model.embedding, layers=None)
+    for end in (model.embedding, model.latents()):
+        if end is not None:
+            yield Group(leaf=end, layers=None)
     paths = dict.fromkeys(leaf.path for segment in model.segments for leaf in segment.layer.leaves())
     for path in paths:
         runs: list[Group] = []
@@ -136,12 +138,18 @@ def _print_model(model: Model, spec: Path) -> None:
     from rich.tree import Tree
 
     from motc.cost import cost, kv_cache_bytes_per_token, leaf_parameters, memory
+    from motc.ir.model import LatentModality
 
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
     tree = Tree(f"{model.name} ({spec})")
     modalities = tree.add("modalities")
     for modality in model.modalities:
         vocab = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"
+        if isinstance(modality, LatentModality):
+            ends = modality.ends
+            vocab = (
+                f"latent, {ends.channels} channels in patches of {ends.patch}, {ends.kind} ends, {modality.objective}"
+            )
         modalities.add(f"{modality.name}: width {modality.width:,}, {vocab}")
     tree.add(f"towers {model.towers}")
     layers = tree.add(f"{model.layers} layers")

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from math import ceil
 
-from motc.ir.model import Embedding, Experts, Linear, Model, Operator
+from motc.ir.latent import end_layers
+from motc.ir.model import Embedding, Experts, LatentEnds, Linear, Model, Operator
 
 
 def operator_flops(operator: Operator) -> int:
     """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up.
 
     Of experts, for as many as a token goes to on average.
+    The ends of a latent are such maps too; a convolution is one for each pixel it makes.
     """
     match operator:
         case Linear(in_features=in_features, out_features=out_features):
             return 2 * in_features * out_features
         case Experts(active=active, in_features=in_features, out_features=out_features):
             return ceil(2 * in_features * out_features * active)
+        case LatentEnds():
+            return sum(layer.flops for layer in end_layers(operator) if not layer.per_span)
         case _:
             return 0
 
@@ -28,7 +32,8 @@ def operator_flops(operator: Operator) -> int:
 def flops_per_token(model: Model, modality: str) -> int:
     """The matrix products one token of `modality` passes through, the head included (also where it is the tied table).
 
-    Attention's own products grow with the sequence, so they are not in it: see `attention_flops`.
+    A token of a continuous modality passes through its ends instead of a head. Attention's own products grow with the
+    sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `span_flops`.
     """
     flops = 0
     for segment in model.segments:
@@ -36,7 +41,20 @@ def flops_per_token(model: Model, modality: str) -> int:
             block = leaf.block_of(modality)
             if block is not None:
                 flops += operator_flops(block.operator) * segment.count
-    return flops + head_flops(model, modality)
+    latents = model.latents()
+    ends = None if latents is None else latents.block_of(modality)
+    return flops + (head_flops(model, modality) if ends is None else operator_flops(ends.operator))
+
+
+def span_flops(model: Model, modality: str) -> int:
+    """What a span of a continuous modality pays once: the products of its timestep. 0 for tokens."""
+    latents = model.latents()
+    ends = None if latents is None else latents.block_of(modality)
+    match ends.operator if ends is not None else None:
+        case LatentEnds() as operator:
+            return sum(layer.flops for layer in end_layers(operator) if layer.per_span)
+        case _:
+            return 0
 
 
 def head_flops(model: Model, modality: str) -> int:

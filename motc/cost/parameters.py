@@ -8,7 +8,8 @@ from math import ceil, prod
 from typing import assert_never
 
 from motc.cost.flops import flops_per_token
-from motc.ir.model import Embedding, Experts, Leaf, Linear, Model, Norm, Operator
+from motc.ir.latent import end_layers
+from motc.ir.model import Embedding, Experts, LatentEnds, Leaf, Linear, Model, Norm, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,8 @@ def operator_parameters(operator: Operator) -> int:
             return prod(shape) * (2 if kind == "layer" else 1)
         case Embedding(vocab=vocab, width=width):
             return vocab * width
+        case LatentEnds():
+            return sum(layer.parameters for layer in end_layers(operator))
         case _:
             assert_never(operator)
 
@@ -71,6 +74,8 @@ def leaf_parameters(leaf: Leaf) -> int:
 def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
     """Every leaf, once a segment, and the number of layers that have it so; in the order of the forward."""
     yield model.embedding, 1
+    if (latents := model.latents()) is not None:
+        yield latents, 1
     for segment in model.segments:
         for leaf in segment.layer.leaves():
             yield leaf, segment.count

@@ -8,6 +8,7 @@ from typing import Any
 
 from motc.diff.edit import Edit
 from motc.diff.facts import Attributes, Part
+from motc.ir.model import LatentEnds
 
 SUBJECTS = {
     "width": "width",
@@ -30,6 +31,9 @@ SUBJECTS = {
     "norm_eps": "norm.eps",
     "placement": "norm.placement",
     "vocab": "vocab",
+    "latent": "latent",
+    "objective": "latent.objective",
+    "weight": "latent.weight",
     "tied": "embedding.tied",
     "norm_final": "norm.final",
 }
@@ -74,7 +78,9 @@ def _is_told(name: str, before: Any, after: Any) -> bool:
     match name:
         case "rope":
             return before is None or after is None
-        case "rope_theta" | "rope_pairing":
+        case "latent":  # its width is the modality's, which is told as such
+            return _text(name, before) != _text(name, after)
+        case "rope_theta" | "rope_pairing" | "objective" | "weight":
             return before is not None and after is not None
         case "qk_norm_eps":
             return [eps is None for eps in before] == [eps is None for eps in after]
@@ -85,8 +91,12 @@ def _is_told(name: str, before: Any, after: Any) -> bool:
 def _text(name: str, value: Any) -> str:
     match name:
         case "vocab":
+            if value is None:
+                return "none"
             size, own = value
             return f"{size} of its own" if own else f"{size} shared"
+        case "latent":
+            return "none" if value is None else _latent(value)
         case "attention_bias":
             return _each(("q", "k", "v"), value)
         case "ffn_bias":
@@ -95,6 +105,11 @@ def _text(name: str, value: Any) -> str:
             return _each(("q", "k"), value)
         case _:
             return _plain(value)
+
+
+def _latent(ends: LatentEnds) -> str:
+    inside = f" ({ends.unet.channels} channels, {ends.unet.blocks} blocks)" if ends.unet else ""
+    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.patch}"
 
 
 def _each(names: tuple[str, ...], values: tuple[Any, ...]) -> str:

@@ -16,6 +16,8 @@ from motc.ir.model import (
     Embedding,
     Experts,
     FfnKind,
+    LatentEnds,
+    LatentModality,
     Layer,
     Leaf,
     Linear,
@@ -23,6 +25,7 @@ from motc.ir.model import (
     Moe,
     Norm,
     NormKind,
+    Objective,
     Operator,
 )
 
@@ -109,10 +112,15 @@ class LayerAttributes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndAttributes:
-    """What embedding, final norm and head are to one modality; `vocab` is its size and whether it is its own."""
+    """What the ends are to one modality. `vocab` is its size and whether it is its own, `latent` what a continuous
+    modality has instead; one of the two is None.
+    """
 
     width: int
-    vocab: tuple[int, bool]
+    vocab: tuple[int, bool] | None
+    latent: LatentEnds | None
+    objective: Objective | None
+    weight: float | None
     tied: bool
     norm_final: bool
     norm_kind: NormKind
@@ -120,17 +128,21 @@ class EndAttributes:
 
     def operators(self) -> dict[str, Operator]:
         """Each leaf of the ends that concerns the modality."""
-        size, _ = self.vocab
-        found: dict[str, Operator] = {"embedding": Embedding(vocab=size, width=self.width)}
+        found: dict[str, Operator] = {}
+        if self.latent is not None:
+            found["latents"] = replace(self.latent, width=self.width)
+        if self.vocab is not None:
+            found["embedding"] = Embedding(vocab=self.vocab[0], width=self.width)
         if self.norm_final:
             found["final_norm"] = Norm(kind=self.norm_kind, shape=(self.width,), eps=self.norm_eps)
-        if not self.tied:
-            found["head"] = Linear(in_features=self.width, out_features=size, bias=False)
+        if self.vocab is not None and not self.tied:
+            found["head"] = Linear(in_features=self.width, out_features=self.vocab[0], bias=False)
         return found
 
     def flops(self) -> int:
-        """The head's product for one token, tied or not."""
-        return 2 * self.width * self.vocab[0]
+        """The head's product for one token, tied or not; or those of the ends of a latent."""
+        found = 0 if self.latent is None else operator_flops(replace(self.latent, width=self.width))
+        return found if self.vocab is None else found + 2 * self.width * self.vocab[0]
 
 
 Attributes = LayerAttributes | EndAttributes
@@ -193,9 +205,14 @@ def end_part(model: Model, renamed: Mapping[str, str]) -> Part:
         final_norm = _norm(model.final_norm, modality.name)
         norm = final_norm or _norm(model.segments[-1].layer.ffn.norm, modality.name)
         assert norm is not None
+        latent = modality if isinstance(modality, LatentModality) else None
+        shared = None if latent else (model.vocab or 0, False)
         attributes[renamed.get(modality.name, modality.name)] = EndAttributes(
             width=modality.width,
-            vocab=(model.vocab or 0, False) if modality.vocab is None else (modality.vocab, True),
+            vocab=shared if modality.vocab is None else (modality.vocab, True),
+            latent=None if latent is None else latent.ends,
+            objective=None if latent is None else latent.objective,
+            weight=None if latent is None else latent.weight,
             tied=model.head is None,
             norm_final=final_norm is not None,
             norm_kind=norm.kind,

@@ -67,7 +67,7 @@ def _place(name: str, parts: list[Ranged]) -> str:
     for layers, part in parts:
         attributes = part.attributes[name]
         if isinstance(attributes, EndAttributes):
-            vocab = f"vocab {attributes.vocab[0]}"
+            vocab = "latent" if attributes.vocab is None else f"vocab {attributes.vocab[0]}"
         for text in _shared(name, part):
             index = next((i for i, (said, where) in enumerate(told) if said == text and _touch(where, layers)), None)
             if index is None:

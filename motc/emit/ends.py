@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motc.emit.latents import merged_logits, sorted_losses, words
 from motc.emit.leaves import Applied
 from motc.plan import LeafPlan, ModulePlan
 
@@ -32,6 +33,8 @@ def read_method(module: ModulePlan) -> str:
     own = module.model.vocab is None
     returned = "dict[str, Tensor]" if own else "Tensor"
     text = _normed(module)
+    if module.model.latents() is not None:
+        return _read_beside_latents(module, text, stream, returned)
     if not own and _head(module).form == "by_tower":
         text.assign("logits", _logits(module, text))
         result = ["        return to_batch(logits, layout)"]
@@ -47,6 +50,38 @@ def read_method(module: ModulePlan) -> str:
     return "\n".join(lines)
 
 
+def _read_beside_latents(module: ModulePlan, text: Applied, stream: str, returned: str) -> str:
+    """`read` where latents have no logits; it also returns the normed stream, for predictions."""
+    masked = "torch.where(words[..., None] >= 0, {}, 0.0)"
+    text.assign("normed", "x")
+    if module.model.vocab is None:
+        text.assign("words", words(module))
+        text.assign("batch", masked.format("to_batch(x, layout)"))
+        items = [f'"{m.name}": {_own_head(module, m.name, "batch")}' for m in module.model.token_modalities()]
+        text.lines += ["        logits = {", *(f"            {item}," for item in items), "        }"]
+        result = "        return logits, normed"
+    elif module.head_pieces:
+        text.assign("logits", merged_logits(module, text, _blocks_of_head(module)))
+        result = "        return to_batch(logits, layout), normed"
+    else:
+        text.assign("words", words(module))
+        text.assign("logits", _logits(module, text))
+        result = f"        return {masked.format('to_batch(logits, layout)')}, normed"
+    lines = [
+        f"    def read(self, x: {stream}, layout: ModalityLayout) -> tuple[{returned}, {stream}]:",
+        '        """The stream to logits, in the order of the batch, zeros at latents; and the normed stream."""',
+        *text.lines,
+        result,
+    ]
+    return "\n".join(lines)
+
+
+def _blocks_of_head(module: ModulePlan) -> dict[str, str]:
+    """The logits of states `x` for each block of a shared vocabulary's head."""
+    leaf = _head(module).leaf
+    return {block.name: _own_head(module, block.modalities[0], "{x}") for block in leaf.blocks}
+
+
 def _own_logits(module: ModulePlan) -> list[str]:
     """The lines that return every modality's logits, on one line where they fit."""
     items = [f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities]
@@ -60,13 +95,25 @@ def score_method(module: ModulePlan) -> str:
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     text = _normed(module)
     modalities = [modality.name for modality in module.model.modalities]
+    tokens = {modality.name for modality in module.model.token_modalities()}
+    latents = module.model.latents() is not None
     wanted, lines = "Targets", text.lines
-    if module.model.vocab is not None:
-        text.assign("logits", _logits(module, text))
+    answer, none = ("sums =", "torch.zeros((), device=x.device)") if latents else ("return", "")
+    if latents:
+        text.assign("normed", "x")
+    if module.head_pieces and module.model.strategy == "sorted":
+        sorted_losses(module, text, _blocks_of_head(module))
+        lines += [
+            f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
+            f"        {answer} torch.where(modality == following, losses, 0.0).sum(1)",
+        ]
+    elif module.model.vocab is not None:
+        blocks = _blocks_of_head(module) if module.head_pieces else {}
+        text.assign("logits", merged_logits(module, text, blocks) if module.head_pieces else _logits(module, text))
         lines += [
             "        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten())",
             f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
-            "        return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)",
+            f"        {answer} torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)",
         ]
     elif module.model.strategy == "sorted":
         wanted = "TargetOrder"
@@ -77,10 +124,12 @@ def score_method(module: ModulePlan) -> str:
             "        torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]",
             "        sizes.append(x.shape[0] - sum(sizes))",
             "        states, ids = x.split(sizes), wanted.ids.flatten().split(sizes)",
-            "        return torch.stack(",
+            f"        {answer} torch.stack(",
             "            [",
             *(
                 f"                cross_entropy({_own_head(module, name, f'states[{i}]')}, ids[{i}]).sum(),"
+                if name in tokens
+                else f"                {none},"
                 for i, name in enumerate(modalities)
             ),
             "            ]",
@@ -93,16 +142,24 @@ def score_method(module: ModulePlan) -> str:
                 line
                 for i, name in enumerate(modalities)
                 for line in (
-                    f"        ids = torch.where(wanted.modality_ids == {i}, wanted.ids, -1)",
-                    f"        logits = {_own_head(module, name, 'x')}",
-                    "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten()).sum())",
+                    (f"        sums.append({none})",)
+                    if name not in tokens
+                    else (
+                        f"        ids = torch.where(wanted.modality_ids == {i}, wanted.ids, -1)",
+                        f"        logits = {_own_head(module, name, 'x')}",
+                        "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten()).sum())",
+                    )
                 )
             ),
-            "        return torch.stack(sums)",
+            f"        {answer} torch.stack(sums)",
         ]
+    returned, more = ("Tensor", "")
+    if latents:
+        lines.append("        return sums, normed")
+        returned, more = f"tuple[Tensor, {stream}]", "; and the normed stream"
     head = [
-        f"    def score(self, x: {stream}, layout: ModalityLayout, wanted: {wanted}) -> Tensor:",
-        '        """The sum of each modality\'s losses [M]."""',
+        f"    def score(self, x: {stream}, layout: ModalityLayout, wanted: {wanted}) -> {returned}:",
+        f'        """The sum of each modality\'s losses [M]{more}."""',
     ]
     return "\n".join([*head, *lines])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
-from motc.ir.model import Embedding, Experts, Linear, Norm, Operator
+from motc.ir.model import Embedding, Experts, LatentEnds, Linear, Norm, Operator
 from motc.plan import LeafPlan
 
 
@@ -21,6 +22,13 @@ def constructor(operator: Operator) -> str:
             return f"LayerNorm({', '.join(map(str, shape))}, eps={eps!r})"
         case Embedding(vocab=vocab, width=width):
             return f"nn.Embedding({vocab}, {width})"
+        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
+            sizes = f"{channels}, patch={patch}, width={width}"
+            if unet is None:
+                return f"LinearEnds({sizes})"
+            return f"UnetEnds({sizes}, inside={unet.channels}, blocks={unet.blocks})"
+        case _:
+            assert_never(operator)
 
 
 def definition(leaf: LeafPlan) -> list[str]:

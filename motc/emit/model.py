@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from motc.emit import latents
 from motc.emit.ends import embed_method, read_method, score_method
 from motc.emit.generate import facts, model_methods
 from motc.emit.leaves import definition, names_tuple
@@ -21,18 +22,21 @@ INPUTS = """        self,
 
 
 def model_class(module: ModulePlan) -> str:
+    beside_latents = module.model.latents() is not None
     parts = [
         _head_of_class(module),
         _init(module),
-        INIT_WEIGHTS.format(layers=module.model.layers),
+        _init_weights(module),
         REFUSE_COMPILE if module.model.strategy == "reference" else COMPILE.format(cls=module.class_name),
         _layout(module),
         embed_method(module),
+        *((latents.ENCODE,) if beside_latents else ()),
         _hidden(module),
         read_method(module),
         score_method(module),
-        _forward(module),
-        _loss(module),
+        *((latents.predict_method(module),) if beside_latents else ()),
+        latents.forward_method(module) if beside_latents else _forward(module),
+        latents.loss_method(module) if beside_latents else _loss(module),
         *(model_methods(module) if module.generates else ()),
     ]
     return "\n\n".join(parts)
@@ -43,6 +47,7 @@ def _head_of_class(module: ModulePlan) -> str:
     names = [modality.name for modality in model.modalities]
     count = model.layers
     said = "".join(f"\n{line}" for line in facts(module, _mask_literal(model))) if module.generates else ""
+    said += latents.class_attributes(module) if model.latents() else ""
     return f'''class {module.class_name}(nn.Module):
     """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""
 
@@ -52,6 +57,8 @@ def _head_of_class(module: ModulePlan) -> str:
 
 def _init(module: ModulePlan) -> str:
     lines = ["    def __init__(self) -> None:", "        super().__init__()", *definition(module.embedding)]
+    if module.model.latents() is not None:
+        lines += latents.ends_definition(module)
     runs = [f"[{module.layer_plans[kind].layer_class}() for _ in range({count})]" for kind, count in module.runs]
     if len(runs) == 1:
         lines.append(f"        self.layers = nn.ModuleList({runs[0]})")
@@ -67,6 +74,14 @@ def _init(module: ModulePlan) -> str:
 INIT_WEIGHTS = '''    def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
         initialise(self, layers={layers}, seed=seed)'''
+
+
+def _init_weights(module: ModulePlan) -> str:
+    text = INIT_WEIGHTS.format(layers=module.model.layers)
+    if any(modality.ends.unet for modality in module.model.latent_modalities()):
+        text += "\n        initialise_convolutions(self.latents, seed)"
+    return text
+
 
 COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.
@@ -137,6 +152,12 @@ def _hidden(module: ModulePlan) -> str:
         dtype, marked = "x[0].dtype", '[mark_sizes(piece, "piece") for piece in x]'
     else:
         dtype, marked = "x.dtype", f"mark_sizes(x, {sizes})"
+    beside_latents = module.model.latents() is not None
+    ids = (
+        f"torch.where({latents.words(module)} >= 0, input_ids, 0).flatten()"
+        if beside_latents
+        else "input_ids.flatten()"
+    )
     angles, passed = [], ""
     if attention.rope:
         passed = ", cos, sin"
@@ -156,14 +177,15 @@ def _hidden(module: ModulePlan) -> str:
         else []
     )
     lines = [
-        f"    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> {returned}:",
+        *_hidden_signature(module, returned),
         f'        """The stream after the last layer{", and the mean of the load-balancing losses" * balanced}."""',
         "        marks = bool(self.compiled) and not torch.compiler.is_compiling()",
-        "        ids = look_up(input_ids.flatten(), layout.tokens, 0)",
+        f"        ids = look_up({ids}, layout.tokens, 0)",
         "        if marks:",
         "            layout.mark_sizes()",
         "            mark_numbers(ids)",
         f'        x = self.compiled.get("embed", {module.class_name}.embed)(self, ids, layout)',
+        *(latents.place_lines(module) if beside_latents else ()),
         *angles,
         f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})",
         "        if marks:",
@@ -183,6 +205,21 @@ def _hidden(module: ModulePlan) -> str:
         else f"        return {marked} if marks else x",
     ]
     return "\n".join(lines)
+
+
+def _hidden_signature(module: ModulePlan, returned: str) -> list[str]:
+    if module.model.latents() is None:
+        inputs = "self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None"
+        return [f"    def hidden({inputs}) -> {returned}:"]
+    return [
+        "    def hidden(",
+        "        self,",
+        "        input_ids: Tensor,",
+        "        layout: ModalityLayout,",
+        "        position_ids: Tensor | None,",
+        "        patches: dict[str, Patches],",
+        f"    ) -> {returned}:",
+    ]
 
 
 def _forward(module: ModulePlan) -> str:
@@ -216,7 +253,7 @@ def _loss(module: ModulePlan) -> str:
         f'        sums = self.compiled.get("score", {module.class_name}.score)(self, hidden, layout, wanted)',
         *(
             (
-                "        balance = torch.where((layout.modality_ids >= 0).any(), balance, 0.0)",
+                latents.REAL_BALANCE,
                 "        return mean_losses(sums, targets.counts, self.modalities, balance)",
             )
             if module.is_balanced

@@ -20,6 +20,8 @@ NormKind = Literal["rms", "layer"]
 FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
 Routing = Literal["top_k", "expert_choice"]
 Placement = Literal["pre", "post", "sublayer_output"]
+EndsKind = Literal["linear", "unet"]
+Objective = Literal["ddpm", "flow"]
 RopePairing = Literal["half", "interleaved"]
 
 Strategy = Literal["sorted", "reference", "grouped", "blend"]
@@ -65,7 +67,32 @@ class Experts:
     bias: bool
 
 
-Operator = Linear | Norm | Embedding | Experts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unet:
+    """A U-Net's channels at the first level, and its residual blocks a level on each side."""
+
+    channels: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentEnds:
+    """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
+
+    Linear maps, unless there is a U-Net.
+    """
+
+    channels: int
+    patch: int
+    width: int
+    unet: Unet | None
+
+    @property
+    def kind(self) -> EndsKind:
+        return "linear" if self.unet is None else "unet"
+
+
+Operator = Linear | Norm | Embedding | Experts | LatentEnds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +300,15 @@ class Modality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatentModality(Modality):
+    """A continuous modality: no vocabulary, ends of its own, and a denoising objective with its weight in the loss."""
+
+    ends: LatentEnds
+    objective: Objective
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A whole model.
 
@@ -317,8 +353,26 @@ class Model:
         return replace(self, segments=tuple(segments))
 
     def ends(self) -> tuple[Leaf, ...]:
-        """The leaves outside the layers: embedding, final norm, head (None where it is tied to the embedding)."""
-        return tuple(leaf for leaf in (self.embedding, self.final_norm, self.head) if leaf is not None)
+        """The leaves outside the layers: embedding, ends of latents, final norm, head (none where it is tied)."""
+        found = (self.embedding, self.latents(), self.final_norm, self.head)
+        return tuple(leaf for leaf in found if leaf is not None)
+
+    def latent_modalities(self) -> tuple[LatentModality, ...]:
+        """The continuous modalities."""
+        return tuple(modality for modality in self.modalities if isinstance(modality, LatentModality))
+
+    def token_modalities(self) -> tuple[Modality, ...]:
+        """The modalities that have a vocabulary, of their own or with others."""
+        return tuple(modality for modality in self.modalities if not isinstance(modality, LatentModality))
+
+    def latents(self) -> Leaf | None:
+        """The ends of continuous modalities, each its own; None where there is none."""
+        blocks = (
+            Block(name=modality.name, modalities=(modality.name,), operator=modality.ends)
+            for modality in self.latent_modalities()
+        )
+        found = tuple(blocks)
+        return Leaf(path="latents", blocks=found) if found else None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Every leaf of a segment once, and the ends."""

@@ -47,6 +47,12 @@ class Partition:
         names = tuple(universe)
         return Partition(names, tuple((name,) for name in names))
 
+    def only(self, names: Iterable[str]) -> Partition:
+        """The partition of these names alone."""
+        kept = [name for name in self.universe if name in set(names)]
+        cut = (tuple(name for name in block if name in kept) for block in self.blocks)
+        return Partition.of(kept, (block for block in cut if block))
+
     def block_of(self, name: str) -> tuple[str, ...]:
         """The block that holds `name`. Raises KeyError if none does."""
         for block in self.blocks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from motc.ir.model import Embedding, Experts, Layer, Leaf, Linear, Model, Norm, Operator
+from motc.ir.model import Embedding, Experts, LatentEnds, LatentModality, Layer, Leaf, Linear, Model, Norm, Operator
 
 
 def print_ir(model: Model) -> str:
@@ -26,12 +26,18 @@ def print_ir(model: Model) -> str:
 def _lines(model: Model) -> Iterator[str]:
     yield f"model {model.name}"
     for modality in model.modalities:
+        if isinstance(modality, LatentModality):
+            said = f"latent, {modality.objective}, weight {modality.weight:g}"
+            yield f"  modality {modality.name}: width {modality.width}, {said}"
+            continue
         vocab = model.vocab if modality.vocab is None else modality.vocab
         shared = ", shared" if modality.vocab is None else ""
         yield f"  modality {modality.name}: width {modality.width}, vocab {vocab}{shared}"
     yield f"  towers {model.towers}"
     yield f"  order {' '.join(model.order)}, residual {model.residual}, strategy {model.strategy}"
-    yield from _leaf(model.embedding, "  ")
+    for leaf in (model.embedding, model.latents()):
+        if leaf is not None:
+            yield from _leaf(leaf, "  ")
     for segment in model.segments:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
         yield f"  layers {span}, placement {segment.layer.placement}"
@@ -81,5 +87,8 @@ def _operator(operator: Operator) -> str:
             return f"{kind} {list(shape)}, eps {eps:g}"
         case Embedding(vocab=vocab, width=width):
             return f"table {vocab} x {width}"
+        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
+            ends = "linear" if unet is None else f"unet of {unet.channels} channels and {unet.blocks} blocks, as"
+            return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back"
         case _:
             assert_never(operator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Embedding, Experts, Ffn, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
+from motc.ir.model import Embedding, Experts, Ffn, LatentEnds, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
 from motc.source import CompilerBug
 
 
@@ -27,6 +27,10 @@ def verify(model: Model, stage: str) -> None:
         mask = segment.layer.attention.mask
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     width = {modality.name: modality.width for modality in model.modalities}
+    continuous = {modality.name for modality in model.latent_modalities()}
+    for leaf in (model.embedding, *((model.head,) if model.head else ())):
+        served = {name for block in leaf.blocks for name in block.modalities}
+        require(served == set(names) - continuous, f"{leaf.path} serves other than the token modalities")
     for leaf in set(model.leaves()):
         _verify_leaf(leaf, names, require)
         for block in leaf.blocks:
@@ -47,6 +51,8 @@ def verify(model: Model, stage: str) -> None:
                     require({norm.shape[-1]} == widths, f"{leaf.path} has the wrong width")
                 case ("embedding", Embedding() as table):
                     require({table.width} == widths, "embedding has the wrong width")
+                case ("latents", LatentEnds() as ends):
+                    require({ends.width} == widths, "the ends of a latent have the wrong width")
                 case ("attention.q_norm" | "attention.k_norm", Norm()):
                     pass
                 case _:

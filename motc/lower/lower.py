@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from motc.ir.mask import Mask
-from motc.ir.model import Attention, Ffn, FfnKind, Layer, Leaf, Modality, Model, Moe, Operator, Rope, Segment, Strategy
+from motc.ir.model import (
+    Attention,
+    Ffn,
+    FfnKind,
+    LatentEnds,
+    LatentModality,
+    Layer,
+    Leaf,
+    Modality,
+    Model,
+    Moe,
+    Operator,
+    Rope,
+    Segment,
+    Strategy,
+    Unet,
+)
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
 from motc.lower.experts import check_experts, check_sharing
@@ -13,7 +29,7 @@ from motc.lower.selectors import LAYER_PATHS
 from motc.lower.strategy import check_strategy
 from motc.lower.untie import Untied, resolve_untie
 from motc.schema import Checked, Spec
-from motc.schema.spec import TowerSpec
+from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 from motc.source import Diagnostic, Span, SpecError
 
 
@@ -48,9 +64,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
 
     embedding, final_norm, head = ends
     assert embedding is not None
-    modalities = tuple(
-        Modality(name=name, width=attrs[name].width, vocab=modality.vocab) for name, modality in spec.modalities.items()
-    )
+    modalities = tuple(_modality(name, attrs[name].width, modality) for name, modality in spec.modalities.items())
     model = Model(
         name=spec.model,
         modalities=modalities,
@@ -67,6 +81,17 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     )
     check_strategy(model)
     return model
+
+
+def _modality(name: str, width: int, spec: ModalitySpec) -> Modality:
+    latent = spec.latent
+    if latent is None:
+        return Modality(name=name, width=width, vocab=spec.vocab)
+    sizes = latent.unet or UnetSpec()
+    unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
+    ends = LatentEnds(channels=latent.channels, patch=latent.patch, width=width, unet=unet)
+    weight = float(latent.weight)
+    return LatentModality(name=name, width=width, vocab=None, ends=ends, objective=latent.objective, weight=weight)
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int]:
@@ -154,15 +179,17 @@ def _check_tower_heads(checked: Checked, shape: Heads, errors: list[Diagnostic])
 def _vocabularies(checked: Checked, errors: list[Diagnostic]) -> bool:
     """Whether each modality has a vocabulary of its own; either all have one, or all share the model's."""
     spec = checked.spec
-    without = [name for name, modality in spec.modalities.items() if modality.vocab is None]
+    _check_latents(checked, errors)
+    without = [name for name, modality in spec.modalities.items() if modality.vocab is None and not modality.latent]
+    owners = [name for name, modality in spec.modalities.items() if modality.vocab is not None and not modality.latent]
     if spec.vocab is None and without:
         message = f"modality `{without[0]}` has no vocabulary"
         span = checked.span("modalities", without[0])
         errors.append(
             Diagnostic(code="MOT049", message=message, span=span, help="give it a vocab, or the model one for all")
         )
-    elif spec.vocab is not None and len(without) < len(spec.modalities):
-        owner = next(name for name, modality in spec.modalities.items() if modality.vocab is not None)
+    elif spec.vocab is not None and owners:
+        owner = owners[0]
         message = f"modality `{owner}` has a vocabulary of its own, and the model has one for all"
         related = (("the model's", checked.span("vocab")),)
         span = checked.span("modalities", owner)
@@ -170,6 +197,48 @@ def _vocabularies(checked: Checked, errors: list[Diagnostic]) -> bool:
             Diagnostic(code="MOT049", message=message, span=span, help="keep one of the two", related=related)
         )
     return spec.vocab is None
+
+
+def _check_latents(checked: Checked, errors: list[Diagnostic]) -> None:
+    """A continuous modality has no vocabulary, and stands beside one of tokens at least."""
+    modalities = checked.spec.modalities
+    for name, modality in modalities.items():
+        if modality.latent is not None and modality.vocab is not None:
+            message = f"modality `{name}` is continuous and has a vocabulary"
+            span = checked.key_span("modalities", name, "vocab")
+            related = (("what makes it continuous", checked.key_span("modalities", name, "latent")),)
+            errors.append(
+                Diagnostic(code="MOT061", message=message, span=span, help="keep one of the two", related=related)
+            )
+        if modality.latent is not None:
+            _check_unet(checked, name, modality.latent, errors)
+    if all(modality.latent is not None for modality in modalities.values()):
+        message = "no modality has tokens: every one is continuous"
+        way_out = "declare one without `latent`, such as `modality text`: it delimits the spans of the others"
+        errors.append(Diagnostic(code="MOT062", message=message, span=checked.span("modalities"), help=way_out))
+
+
+def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
+    """A U-Net halves a patch until it is one pixel; its sizes are said for a U-Net only."""
+    ends = checked.span("modalities", name, "latent", "ends")
+    if latent.ends == "unet" and (latent.patch < 2 or latent.patch & (latent.patch - 1)):
+        message = f"a U-Net halves a patch until it is one pixel, and {latent.patch} is no power of two from 2 up"
+        span = checked.span("modalities", name, "latent", "patch")
+        related = (("the ends", ends),)
+        errors.append(
+            Diagnostic(code="MOT063", message=message, span=span, help="use 2, 4, 8 …, or linear ends", related=related)
+        )
+    if latent.ends != "unet" and latent.unet is not None:
+        said = "ends" in latent.model_fields_set
+        errors.append(
+            Diagnostic(
+                code="MOT063",
+                message=f"`unet` says nothing of {latent.ends} ends",
+                span=checked.key_span("modalities", name, "latent", "unet"),
+                help="leave it out, or use ends = unet",
+                related=(("the ends", ends),) if said else (),
+            )
+        )
 
 
 def _present(spec: Spec, attrs: dict[str, Attributes], heads: Heads, dense: bool) -> frozenset[str]:
@@ -277,10 +346,12 @@ def _ends(
     for path in ("embedding", "head"):
         if path == "head" and spec.embedding.tied:
             continue
-        partition = Partition.each(attrs) if own_vocab else untied.ends[path]
+        tokens = [name for name, modality in spec.modalities.items() if modality.latent is None]
+        blocks = Partition.each(attrs) if own_vocab else untied.ends[path]
+        partition = blocks.only(tokens)
         operators: dict[str, Operator | None] = {
-            name: end_operator(path, a.width, spec.modalities[name].vocab or spec.vocab or 0)
-            for name, a in attrs.items()
+            name: end_operator(path, attrs[name].width, spec.modalities[name].vocab or spec.vocab or 0)
+            for name in tokens
         }
         # a vocabulary of its own is the modality's, whatever its tower is called
         found[path] = builder.build(path, partition, operators, name_by_tower=not own_vocab)

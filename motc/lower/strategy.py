@@ -36,7 +36,10 @@ def check_strategy(model: Model) -> None:
 
 
 def _difference(leaf: Leaf, model: Model) -> str | None:
-    missing = [modality.name for modality in model.modalities if leaf.block_of(modality.name) is None]
+    if leaf.path == "latents":
+        return None
+    served = model.token_modalities() if leaf.path in ("embedding", "head") else model.modalities
+    missing = [modality.name for modality in served if leaf.block_of(modality.name) is None]
     if missing:
         return f"{', '.join(missing)} has none"
     if len({block.operator for block in leaf.blocks}) > 1:

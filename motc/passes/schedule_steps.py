@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import assert_never
 
-from motc.ir.model import Block, Embedding, Experts, Layer, Leaf, Linear, Model, Norm, Order, Step
+from motc.ir.model import Block, Embedding, Experts, LatentEnds, Layer, Leaf, Linear, Model, Norm, Order, Step
 
 
 def schedule_steps(model: Model) -> Model:
@@ -109,3 +110,7 @@ def _numbers(block: Block, leaf: Leaf, layer: Layer) -> int:
             a = layer.attention
             heads = {"attention.q_norm": a.heads, "attention.k_norm": a.kv_heads}.get(leaf.path)
             return shape[-1] if heads is None else heads * a.head_dim
+        case LatentEnds(width=width):
+            return width
+        case _:
+            assert_never(block.operator)

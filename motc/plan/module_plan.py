@@ -52,7 +52,8 @@ class ModulePlan:
 
     `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
     `layout` is the function that makes a layout. `towers` are the modalities that generating takes together, by name,
-    where the model `generates`.
+    where the model `generates`. `head_pieces` are the runs of modalities with one block of a shared
+    vocabulary's head, where latents have none: each run's block, or None, and how many modalities it holds.
     """
 
     model: Model
@@ -64,6 +65,7 @@ class ModulePlan:
     embedding: LeafPlan
     final_norm: LeafPlan | None
     head: LeafPlan | None
+    head_pieces: tuple[tuple[str | None, int], ...]
     stream_in_pieces: bool
     sorts: bool
     layout: str
@@ -87,6 +89,12 @@ class ModulePlan:
     def sorts_ends(self) -> bool:
         """Whether what an end with copies reads must be sorted for it, the stream being kept in attention's rows."""
         return self.sorts and self.model.residual == "slots"
+
+    @property
+    def continuous(self) -> tuple[int, ...]:
+        """The ids of continuous modalities."""
+        names = [modality.name for modality in self.model.modalities]
+        return tuple(names.index(modality.name) for modality in self.model.latent_modalities())
 
     @property
     def each(self) -> tuple[int, ...]:

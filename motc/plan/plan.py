@@ -16,9 +16,9 @@ from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower Experts F Generated Iterable KeyValues LayerNorm LossOutput
-    Mapping ModalityLayout ModelOutput NamedTuple NormByTower Permute
-    RMSNorm Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TypedDict""".split()
+    """Any ByTower DDPM Experts F Flow Generated GroupNorm Iterable KeyValues LayerNorm LinearEnds LossOutput
+    Mapping ModalityLayout ModelOutput NamedTuple NormByTower Patches Permute RMSNorm ResidualBlock Routing Row
+    Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict UnetEnds""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")
@@ -36,10 +36,15 @@ def plan(model: Model) -> ModulePlan:
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     layer_plans = tuple(_layer_plan(model, layer, kinds, class_name, in_pieces) for layer in kinds)
     each = (1,) * len(names)
-    ends = {leaf.path: leaf_plan(leaf, model, each if in_pieces else None) for leaf in model.ends()}
+    ends = {
+        leaf.path: leaf_plan(_everywhere(leaf, model), model, each if in_pieces else None)
+        for leaf in model.ends()
+        if leaf.path != "latents"
+    }
     sorts = model.strategy in ("sorted", "grouped") and (
         any(step.order == "sorted" for layer in kinds for step in layer.steps)
         or any(end.form == "by_tower" for end in ends.values())
+        or (bool(model.latents()) and model.vocab is not None)
     )
     return ModulePlan(
         model=model,
@@ -51,6 +56,7 @@ def plan(model: Model) -> ModulePlan:
         embedding=ends["embedding"],
         final_norm=ends.get("final_norm"),
         head=ends.get("head"),
+        head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
         sorts=sorts,
         layout=layout_function(model, sorts),
@@ -64,6 +70,26 @@ def plan(model: Model) -> ModulePlan:
         generates=can_generate(model),
         towers=decode_towers(model),
     )
+
+
+def _everywhere(leaf: Leaf, model: Model) -> Leaf:
+    """The leaf, latents going along with its first block where they have none: what that makes of them is not used."""
+    if leaf.path not in ("embedding", "head") or model.latents() is None:
+        return leaf
+    first, *rest = leaf.blocks
+    latents = tuple(modality.name for modality in model.latent_modalities())
+    return replace(leaf, blocks=(replace(first, modalities=(*first.modalities, *latents)), *rest))
+
+
+def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int], ...]:
+    """How the stream is cut for a shared vocabulary's head, if latents are to be left out of it."""
+    if model.latents() is None or model.vocab is None or model.strategy == "grouped":
+        return ()
+    leaf = model.head or model.embedding
+    if in_pieces:
+        blocks = [leaf.block_of(name) for name in model.order]
+        return tuple((None if block is None else block.name, 1) for block in blocks)
+    return tuple((None if block is None else block.name, count) for block, count in leaf.runs(model.order))
 
 
 def _class_name(name: str) -> str:

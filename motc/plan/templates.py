@@ -50,6 +50,8 @@ def templates(
         chosen += ["rows.is_plain", "rows.with_a_token", "rows.rows_by_document"]
     if layout != "grouped_layout":
         chosen.append("rows.real_tokens")
+    if model.latents() and rows != "compact_rows":
+        chosen.append("rows.compact_rows")
     if layout in CHECKED:
         chosen.append("rows.check_ids")
     if sorts:
@@ -61,10 +63,15 @@ def templates(
             "layout_slots.place_slots",
             "layout_slots.to_batch",
         ]
-        if "by_tower" in forms or model.moe:
+        if "by_tower" in forms or model.moe or (model.latents() and model.vocab is not None):
             chosen.append(f"pieces_{model.strategy}")
-    if model.is_balanced:
-        chosen += ["outputs.ModelOutput", "outputs_balanced", "outputs.cross_entropy"]
+    losses = ["outputs_balanced"] if model.is_balanced else ["outputs.LossOutput", "outputs.mean_losses"]
+    if model.latents() or model.is_balanced:
+        chosen += [
+            "latents.ModelOutput" if model.latents() else "outputs.ModelOutput",
+            *losses,
+            "outputs.cross_entropy",
+        ]
     else:
         chosen.append("outputs")
     chosen += ["targets.Targets", "targets.find_targets"]
@@ -87,7 +94,7 @@ def templates(
         chosen.append("by_tower.add")
     if can_generate(model):
         chosen += ["decode", "generate"]
-    return (*chosen, "initialise")
+    return (*chosen, *_latent_templates(model), "initialise")
 
 
 def _experts(model: Model, kinds: list[Layer]) -> list[str]:
@@ -100,3 +107,24 @@ def _experts(model: Model, kinds: list[Layer]) -> list[str]:
     if any(len(unit.pieces) > 1 for layer in kinds for unit in mixture_units(layer, model)):
         wanted.append("part")
     return [f"experts.{name}" for name in wanted]
+
+
+def _latent_templates(model: Model) -> list[str]:
+    """What continuous modalities are made with."""
+    latents = model.latent_modalities()
+    if not latents:
+        return []
+    shared = model.vocab is not None and model.strategy != "grouped"
+    in_pieces = len({modality.width for modality in model.modalities}) > 1
+    chosen = ["Patches", "without", "make_patches", "rank_of", "check_latents", "check_spans"]
+    chosen.append("patch_piece" if in_pieces else "place_patches")
+    chosen += [*(("in_piece",) if in_pieces and model.strategy != "blend" else ()), "patch_states"]
+    chosen += ["absent"] if shared else []
+    objectives = [name for key, name in (("ddpm", "DDPM"), ("flow", "Flow")) if key in {m.objective for m in latents}]
+    ends = sorted({modality.ends.kind for modality in latents})
+    return [
+        *(f"latents.{name}" for name in chosen),
+        *(f"objectives.{name}" for name in (*objectives, "noise_latents", "denoising_losses")),
+        "latent_time",
+        *(f"latent_{kind}" for kind in ends),
+    ]

@@ -1,6 +1,7 @@
 """The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
 
 from motc.reference.experts import ReferenceMoe, Trace
+from motc.reference.latents import ReferenceLatent
 from motc.reference.model import (
     ReferenceConfig,
     ReferenceLayer,
@@ -9,11 +10,13 @@ from motc.reference.model import (
     reference_forward,
     reference_hidden,
     reference_loss,
+    reference_predictions,
 )
 from motc.reference.visibility import ReferenceMask
 
 __all__ = [
     "ReferenceConfig",
+    "ReferenceLatent",
     "ReferenceLayer",
     "ReferenceLoss",
     "ReferenceMask",
@@ -23,4 +26,5 @@ __all__ = [
     "reference_forward",
     "reference_hidden",
     "reference_loss",
+    "reference_predictions",
 ]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motc.reference.experts import ReferenceMoe, Trace, mixture
+from motc.reference.latents import ReferenceLatent, denoising, latent_prediction, latent_tokens
 from motc.reference.operators import (
     Parameters,
     Streams,
@@ -71,7 +72,8 @@ class ReferenceLayer:
 class ReferenceConfig:
     """A whole model. `own_vocabularies`: ids are local to each modality, and logits are one tensor per modality.
 
-    `head` is None where it is tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
+    `latents` are the continuous modalities: no embedding, no head, and ends of their own. `head` is None where it is
+    tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
     """
 
     modalities: tuple[str, ...]
@@ -81,6 +83,7 @@ class ReferenceConfig:
     head: Prefixes | None
     final_norm_prefixes: Prefixes
     final_norms: Norms
+    latents: Mapping[str, ReferenceLatent] = field(default_factory=dict)
 
 
 class ReferenceLoss(NamedTuple):
@@ -101,18 +104,59 @@ def reference_forward(
     modality_ids: Tensor,
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    latents: Mapping[str, Tensor] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
     trace: Trace | None = None,
 ) -> Tensor | dict[str, Tensor]:
-    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros at padding."""
-    hidden = reference_hidden(config, parameters, input_ids, modality_ids, position_ids, document_ids, trace)
+    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros at padding and at latents."""
+    hidden = reference_hidden(
+        config, parameters, input_ids, modality_ids, position_ids, document_ids, latents, timesteps, trace
+    )
+    return logits_of(config, parameters, hidden, token_masks(config, modality_ids))
+
+
+def logits_of(
+    config: ReferenceConfig, parameters: Parameters, hidden: Streams, tokens: dict[str, Tensor]
+) -> Tensor | dict[str, Tensor]:
+    """The logits of all tokens that have an id."""
     head = config.embedding if config.head is None else config.head
-    tokens = token_masks(config, modality_ids)
+    spoken = [m for m in config.modalities if m not in config.latents]
+    if not spoken:
+        return {}
     if not config.own_vocabularies:
-        return to_sequence({m: linear(parameters, head[m], hidden[m]) for m in config.modalities}, tokens)
+        return to_sequence({m: linear(parameters, head[m], hidden[m]) for m in spoken}, tokens)
     return {
-        target: to_sequence({m: linear(parameters, head[target], hidden[m]) for m in config.modalities}, tokens)
-        for target in config.modalities
+        target: to_sequence({m: linear(parameters, head[target], hidden[m]) for m in spoken}, tokens)
+        for target in spoken
     }
+
+
+def reference_predictions(
+    config: ReferenceConfig,
+    parameters: Parameters,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    position_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    latents: Mapping[str, Tensor] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """What is predicted of the noised latents of each continuous modality, in their shape."""
+    hidden = reference_hidden(
+        config, parameters, input_ids, modality_ids, position_ids, document_ids, latents, timesteps
+    )
+    return predictions_of(config, parameters, hidden, latents or {}, timesteps or {})
+
+
+def predictions_of(
+    config: ReferenceConfig,
+    parameters: Parameters,
+    hidden: Streams,
+    latents: Mapping[str, Tensor],
+    timesteps: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The predictions of all latents from their tokens' states."""
+    return {m: latent_prediction(config.latents[m], parameters, hidden[m], x, timesteps[m]) for m, x in latents.items()}
 
 
 def reference_loss(
@@ -122,22 +166,46 @@ def reference_loss(
     modality_ids: Tensor,
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    latents: Mapping[str, Tensor] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
+    noise: Mapping[str, Tensor] | None = None,
 ) -> ReferenceLoss:
-    """Next-token cross-entropy. A target counts if it and the token before it are real and of one document."""
+    """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising.
+
+    A target counts if it and the token before it are real, of one document, and no latents.
+    """
     trace = Trace()
-    logits = reference_forward(config, parameters, input_ids, modality_ids, position_ids, document_ids, trace)
+    clean, times, noise = latents or {}, timesteps or {}, noise or {}
+    pairs = {m: denoising(config.latents[m], x, times[m], noise[m]) for m, x in clean.items()}
+    noised = {m: pair[0] for m, pair in pairs.items()}
+    inputs = (input_ids, modality_ids, position_ids, document_ids)
+    hidden = reference_hidden(config, parameters, *inputs, noised, times, trace)
+    logits = logits_of(config, parameters, hidden, token_masks(config, modality_ids))
     counted = (modality_ids[:, :-1] >= 0) & (modality_ids[:, 1:] >= 0)
+    for index, modality in enumerate(config.modalities):
+        if modality in config.latents:
+            counted = counted & (modality_ids[:, :-1] != index) & (modality_ids[:, 1:] != index)
     if document_ids is not None:
         counted = counted & (document_ids[:, :-1] == document_ids[:, 1:])
     sums, counts = {}, {}
     for index, modality in enumerate(config.modalities):
+        if modality in config.latents:
+            continue
         here = counted & (modality_ids[:, 1:] == index)
         predicted = (logits[modality] if isinstance(logits, dict) else logits)[:, :-1][here]
         log_probabilities = F.log_softmax(at_least_float32(predicted), dim=-1)
         sums[modality] = -log_probabilities.gather(-1, input_ids[:, 1:][here][:, None]).sum()
         counts[modality] = int(here.sum())
-    by_modality = {modality: sums[modality] / max(1, counts[modality]) for modality in config.modalities}
-    total = torch.stack([sums[modality] for modality in config.modalities]).sum() / max(1, sum(counts.values()))
+    by_modality = {modality: total / max(1, counts[modality]) for modality, total in sums.items()}
+    total = sum(sums.values(), torch.zeros(())) / max(1, sum(counts.values()))
+    predictions = predictions_of(config, parameters, hidden, noised, times)
+    for modality, latent in config.latents.items():
+        squares = torch.zeros(1, dtype=total.dtype)
+        if modality in clean:
+            squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
+        by_modality[modality] = squares.sum() / max(1, squares.numel())
+        total = total + latent.weight * by_modality[modality]
+    by_modality = {modality: by_modality[modality] for modality in config.modalities}
     if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
         return ReferenceLoss(total, by_modality)
     balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
@@ -151,14 +219,24 @@ def reference_hidden(
     modality_ids: Tensor,
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    latents: Mapping[str, Tensor] | None = None,
+    timesteps: Mapping[str, Tensor] | None = None,
     trace: Trace | None = None,
 ) -> Streams:
-    """The vectors the head sees: after every layer and the final norm."""
+    """The vectors the head sees: after every layer and the final norm. Latents are noised ones."""
     tokens = token_masks(config, modality_ids)
     if position_ids is None:
         position_ids = default_positions(modality_ids, document_ids)
     position_ids = position_ids.expand(modality_ids.shape)
-    x = {m: parameters[config.embedding[m] + ".weight"][input_ids[tokens[m]]] for m in config.modalities}
+    x = {}
+    for m in config.modalities:
+        if m not in config.latents:
+            x[m] = parameters[config.embedding[m] + ".weight"][input_ids[tokens[m]]]
+        elif latents is not None and timesteps is not None and m in latents:
+            x[m] = latent_tokens(config.latents[m], parameters, latents[m], timesteps[m])
+        else:
+            weight = parameters[config.latents[m].prefix + ".decode.weight"]
+            x[m] = weight.new_zeros(0, weight.shape[1])
     for layer in config.layers:
         visible = visibility(layer.mask, config.modalities, modality_ids, document_ids)
         x = layer_forward(layer, parameters, x, tokens, position_ids, visible, trace or Trace())

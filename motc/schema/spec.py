@@ -94,8 +94,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class UnetSpec(Section):
+    channels: Annotated[int, Field(ge=1, le=2**14)] = Field(576, description="channels at the first level")
+    blocks: Annotated[int, Field(ge=1, le=64)] = Field(3, description="residual blocks a level, on each side")
+
+
+class LatentSpec(Section):
+    """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
+
+    channels: Size = Field(..., description="channels of a latent image")
+    patch: Annotated[int, Field(ge=1, le=64)] = Field(..., description="a token is a patch of so many rows and columns")
+    ends: Literal["linear", "unet"] = Field("linear", description="what makes tokens of patches, and back")
+    unet: UnetSpec | None = Field(None, description="sizes of a U-Net, for ends = unet")
+    objective: Literal["ddpm", "flow"] = Field("ddpm", description="what is predicted: the noise, or a velocity")
+    weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
+
+
 class ModalitySpec(Section):
     vocab: Size | None = Field(None, description="rows of the modality's own vocabulary; ids are local to it")
+    latent: LatentSpec | None = Field(None, description="makes it a continuous modality, which has no vocabulary")
 
 
 class RopeSpec(Section):

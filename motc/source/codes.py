@@ -266,4 +266,24 @@ CODES = _catalogue(
         "cannot choose so. The paper's MoE baselines are such models, so this is no error.",
         "attention { heads = 8, mask = causal }\nffn { kind = moe, experts = 4, routing = expert_choice }",
     ),
+    (
+        "MOT061",
+        "a continuous modality with a vocabulary",
+        "Tokens of a modality with `latent` are patches of latents, and have no ids; the tokens that delimit its spans "
+        "belong to another modality.",
+        "modality image { vocab = 512, latent { channels = 8, patch = 2 } }",
+    ),
+    (
+        "MOT062",
+        "no modality of tokens",
+        "Continuous modalities stand beside one at least that has tokens: it delimits their spans.",
+        "modality image { latent { channels = 8, patch = 2 } }     # and no other",
+    ),
+    (
+        "MOT063",
+        "a U-Net that does not fit",
+        "A U-Net halves a patch until it is one pixel, so `patch` is a power of two; `unet` goes with `ends = unet` "
+        "only.",
+        "modality image { latent { channels = 8, patch = 3, ends = unet } }",
+    ),
 )

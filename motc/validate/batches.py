@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from motc.ir.model import Model
+from motc.validate.spans import random_latents, with_spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What forward and loss take, all int64 [B, S]."""
+    """What forward and loss take, all int64 [B, S]; and by continuous modality what its n spans are.
+
+    `latents` and `noise` are float64 [n, channels, height, width], `timesteps` [n]; the latents take gradients. What
+    forward takes for noised ones, loss takes for clean ones.
+    """
 
     input_ids: Tensor
     modality_ids: Tensor
     position_ids: Tensor | None = None
     document_ids: Tensor | None = None
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
+    timesteps: Mapping[str, Tensor] = field(default_factory=dict)
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...]:
@@ -58,15 +67,25 @@ def with_ids(
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
 ) -> Batch:
-    """A batch of these modalities with random input ids, each within its modality's vocabulary."""
-    vocabularies = [vocabulary(model, modality.name) for modality in model.modalities]
-    sizes = torch.tensor([*vocabularies, min(vocabularies)])[modality_ids]  # padding, -1, meets the last
+    """A batch of these modalities with random input ids, each within its modality's vocabulary.
+
+    Where there are latents, the modalities are changed so that each span has the tokens of one.
+    """
+    modality_ids, shapes = with_spans(model, modality_ids, document_ids, generator)
+    known = [vocabulary(model, modality.name) for modality in model.token_modalities()]
+    continuous = {modality.name for modality in model.latent_modalities()}
+    vocabularies = [0 if m.name in continuous else vocabulary(model, m.name) for m in model.modalities]
+    sizes = torch.tensor([*vocabularies, min(known)])[modality_ids]  # padding, -1, meets the last
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
+    latents, timesteps, noise = random_latents(model, modality_ids, document_ids, shapes, generator)
     return Batch(
-        input_ids=(fractions * sizes).long(),
+        input_ids=torch.where(sizes == 0, -7, (fractions * sizes).long()),  # ids of latents are not read
         modality_ids=modality_ids,
         position_ids=position_ids,
         document_ids=document_ids,
+        latents=latents,
+        timesteps=timesteps,
+        noise=noise,
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
+from motc.ir.latent import latent_shapes
 from motc.ir.mask import Mask
-from motc.ir.model import Embedding, Experts, Layer, Leaf, Linear, Model, Norm
+from motc.ir.model import Embedding, Experts, LatentEnds, Layer, Leaf, Linear, Model, Norm
 from motc.ir.names import parameter_prefix
-from motc.reference import ReferenceConfig, ReferenceLayer, ReferenceMask, ReferenceMoe, ReferenceNorm
+from motc.reference import ReferenceConfig, ReferenceLatent, ReferenceLayer, ReferenceMask, ReferenceMoe, ReferenceNorm
 
 Value = TypeVar("Value")
 
@@ -30,6 +31,17 @@ def reference_config(model: Model) -> ReferenceConfig:
         head=_prefixes(model.head, None) if model.head else None,
         final_norm_prefixes=_prefixes(model.final_norm, None) if model.final_norm else {},
         final_norms=_norms(model.final_norm) if model.final_norm else {},
+        latents={
+            modality.name: ReferenceLatent(
+                blocks=modality.ends.unet.blocks if modality.ends.unet else None,
+                channels=modality.ends.channels,
+                patch=modality.ends.patch,
+                objective=modality.objective,
+                weight=modality.weight,
+                prefix=f"latents.{modality.name}",
+            )
+            for modality in model.latent_modalities()
+        },
     )
 
 
@@ -54,6 +66,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
         head=None if whole.head is None else _only(modality, whole.head),
         final_norm_prefixes=_only(modality, whole.final_norm_prefixes),
         final_norms=_only(modality, whole.final_norms),
+        latents=_only(modality, whole.latents),
     )
 
 
@@ -84,6 +97,8 @@ def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
                         shapes[f"{prefix}.bias"] = shape
                 case Embedding(vocab=rows, width=columns):
                     shapes[f"{prefix}.weight"] = (rows, columns)
+                case LatentEnds():
+                    shapes |= {f"{prefix}.{name}": shape for name, shape in latent_shapes(block.operator).items()}
                 case _:
                     assert_never(block.operator)
     return shapes

@@ -14,16 +14,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from motc.ir.model import Model
+from motc.ir.model import LatentModality, Model
 from motc.reference.experts import Trace
-from motc.reference.model import ReferenceConfig, reference_forward, reference_loss
+from motc.reference.model import ReferenceConfig, reference_forward, reference_loss, reference_predictions
 from motc.validate.batches import Batch, random_batches, random_modalities, with_ids
 from motc.validate.config import parameter_shapes, reference_config, tower_config
 from motc.validate.report import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Law, Report, Tensors, deviation, law
+from motc.validate.spans import span_places
 from motc.validate.twin import twin_mismatch, twin_prefixes
 
-Outputs = tuple[Tensors, Tensors]
-"""Logits, and losses by modality with the total under its own name."""
+Outputs = tuple[Tensors, Tensors, Tensors]
+"""Logits, losses by modality with the total under its own name, and predictions of latents by modality."""
 
 TOTAL, BALANCE = ".total", ".balance"
 TRIES, DECIDED = 200, 1e-7
@@ -82,9 +83,8 @@ def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, 
         found, expected = run(module, batch), run_reference(config, parameters, batch)
         outputs += compare(found, expected)
         weights = random_like(expected, generator)
-        gradients.append(
-            deviation(gradients_of(found, weights, parameters), gradients_of(expected, weights, parameters))
-        )
+        sources = {**parameters, **latents_of(batch)}
+        gradients.append(deviation(gradients_of(found, weights, sources), gradients_of(expected, weights, sources)))
     return [
         law(f"{prefix}reference outputs", outputs, OUTPUT_TOLERANCE),
         law(f"{prefix}reference gradients", gradients, GRADIENT_TOLERANCE),
@@ -124,12 +124,17 @@ def single_modality_law(model: Model, module: nn.Module, generator: torch.Genera
         modality_ids = torch.full((2, 9), index)
         modality_ids[1, 6:] = -1
         batch = settled(model, parameters, with_ids(model, modality_ids, generator), generator)
-        alone = replace(batch, modality_ids=modality_ids.clamp(max=0))
-        logits, losses = run(module, batch)
-        expected, expected_losses = run_reference(tower_config(model, modality.name), parameters, alone)
+        alone = replace(batch, modality_ids=batch.modality_ids.clamp(max=0))
+        logits, losses, predictions = run(module, batch)
+        expected, expected_losses, expected_predictions = run_reference(
+            tower_config(model, modality.name), parameters, alone
+        )
+        deviations.append(deviation(predictions, expected_predictions))
+        if isinstance(modality, LatentModality):
+            logits, expected = {}, {}
         if not isinstance(expected, Tensor):
             assert not isinstance(logits, Tensor), "own vocabularies give a mapping"
-            logits = {modality.name: logits[modality.name]}
+            logits = {modality.name: logits[modality.name]} if expected else {}
         deviations.append(deviation(logits, expected))
         deviations.append(deviation({key: losses[key] for key in expected_losses}, expected_losses))  # type: ignore[index]
     return law("single modality", deviations, OUTPUT_TOLERANCE)
@@ -144,9 +149,11 @@ def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> 
     batch = with_ids(model, modality_ids, generator)
     padded, deviations = logits_of(module, batch), []
     for row, length in enumerate(lengths):
-        alone = logits_of(module, cut(batch, row, 0, length))
+        part = cut(model, batch, row, 0, length)
+        alone = logits_of(module, part)
         deviations += [deviation(padded[key][row : row + 1, :length], alone[key]) for key in alone]
         deviations += [deviation(rest, torch.zeros_like(rest)) for key in alone for rest in [padded[key][row, length:]]]
+        deviations += predictions_alone(model, module, batch, part, row, 0, length)
     return law("padding", deviations, OUTPUT_TOLERANCE)
 
 
@@ -160,8 +167,10 @@ def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -
     for row in range(2):
         for index, length in enumerate(lengths):
             first = sum(lengths[:index])
-            alone = logits_of(module, cut(batch, row, first, first + length))
+            part = cut(model, batch, row, first, first + length)
+            alone = logits_of(module, part)
             deviations += [deviation(packed[key][row : row + 1, first : first + length], alone[key]) for key in alone]
+            deviations += predictions_alone(model, module, batch, part, row, first, first + length)
     return law("documents", deviations, OUTPUT_TOLERANCE)
 
 
@@ -177,15 +186,15 @@ def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     modality_ids[1, 5:] = -1
     modality_ids[2, 1:] = -1
     batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
-    wider = torch.nn.functional.pad(modality_ids, (before, after), value=-1)
+    wider = torch.nn.functional.pad(batch.modality_ids, (before, after), value=-1)
     positions = (torch.arange(wider.shape[1]) - before).clamp(min=0).repeat(len(wider), 1)
-    padded = with_ids(model, wider, generator, position_ids=positions)
-    padded.input_ids[:, before:-after] = batch.input_ids
+    ids = torch.nn.functional.pad(batch.input_ids, (before, after))
+    padded = replace(batch, input_ids=ids, modality_ids=wider, position_ids=positions)
     plain, deviations = logits_of(module, batch), []
     for key, found in logits_of(module, padded).items():
         deviations.append(deviation(found[:, before:-after], plain[key]))
         deviations += [
-            deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][modality_ids < 0])
+            deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][batch.modality_ids < 0])
         ]
     return law("padding", deviations, OUTPUT_TOLERANCE)
 
@@ -200,8 +209,8 @@ def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     apart = torch.full((2 * len(lengths), max(lengths)), -1)
     real = torch.arange(max(lengths)) < torch.tensor(lengths).repeat(2)[:, None]
     ids = torch.zeros_like(apart)
-    apart[real], ids[real] = modality_ids.flatten(), packed.input_ids.flatten()
-    unpacked = logits_of(module, Batch(input_ids=ids, modality_ids=apart))
+    apart[real], ids[real] = packed.modality_ids.flatten(), packed.input_ids.flatten()
+    unpacked = logits_of(module, replace(packed, input_ids=ids, modality_ids=apart, document_ids=None))
     deviations = [
         deviation(found.flatten(0, 1), unpacked[key][real]) for key, found in logits_of(module, packed).items()
     ]
@@ -220,21 +229,28 @@ def layout_law(model: Model, module: nn.Module, generator: torch.Generator) -> L
 def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     """A generated module's logits and losses."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    losses = module.loss(batch.input_ids, batch.modality_ids, **given)  # type: ignore[operator]
+    noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
+    clean = {**noised, "noise": batch.noise} if batch.latents else {}
+    losses = module.loss(batch.input_ids, batch.modality_ids, **given, **clean)  # type: ignore[operator]
     told = {TOTAL: losses.total, **losses.by_modality}
     if getattr(losses, "balance", None) is not None:
         told[BALANCE] = losses.balance
-    return module(batch.input_ids, batch.modality_ids, **given).logits, told
+    output = module(batch.input_ids, batch.modality_ids, **given, **noised)
+    predictions = {name: output.predictions[name] for name in batch.latents}
+    return output.logits, told, predictions
 
 
 def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
     """The reference's logits and losses."""
     inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
-    losses = reference_loss(config, parameters, *inputs)
+    noised = (batch.latents, batch.timesteps)
+    losses = reference_loss(config, parameters, *inputs, *noised, batch.noise)
     told = {TOTAL: losses.total, **losses.by_modality}
     if losses.balance is not None:
         told[BALANCE] = losses.balance
-    return reference_forward(config, parameters, *inputs), told
+    logits = reference_forward(config, parameters, *inputs, *noised)
+    predictions = reference_predictions(config, parameters, *inputs, *noised)
+    return logits, told, predictions
 
 
 def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
@@ -243,9 +259,10 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
         return batch
     config = reference_config(model)
     for _ in range(TRIES):
-        trace, inputs = Trace(), (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
+        trace = Trace()
+        inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
         with torch.no_grad():
-            reference_forward(config, parameters, *inputs, trace=trace)
+            reference_forward(config, parameters, *inputs, batch.latents, batch.timesteps, trace)
         if min(trace.margins, default=1.0) > DECIDED:
             return batch
         batch = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
@@ -254,23 +271,51 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
 
 def without_balance(outputs: Outputs) -> Outputs:
     """The outputs without the load-balancing loss, which is by router, and so another where a twin shares them."""
-    logits, losses = outputs
+    logits, losses, predictions = outputs
     assert not isinstance(losses, Tensor)
     kept = {name: value for name, value in losses.items() if name != BALANCE}
-    return logits, {**kept, TOTAL: losses[TOTAL] - losses.get(BALANCE, torch.zeros(()))}
+    return logits, {**kept, TOTAL: losses[TOTAL] - losses.get(BALANCE, torch.zeros(()))}, predictions
 
 
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits by modality, or under one name where a vocabulary is shared."""
-    logits, _ = run(module, batch)
+    logits, _, _ = run(module, batch)
     return {"": logits} if isinstance(logits, Tensor) else dict(logits)
 
 
-def cut(batch: Batch, row: int, first: int, end: int) -> Batch:
+def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
     """Part of one row as a batch of its own, with positions from zero and one document."""
+    kept = {name: spans_in(model, batch, name, row, first, end) for name in batch.latents}
     return Batch(
-        input_ids=batch.input_ids[row : row + 1, first:end], modality_ids=batch.modality_ids[row : row + 1, first:end]
+        input_ids=batch.input_ids[row : row + 1, first:end],
+        modality_ids=batch.modality_ids[row : row + 1, first:end],
+        latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
+        timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
+        noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
     )
+
+
+def spans_in(model: Model, batch: Batch, name: str, row: int, first: int, end: int) -> list[int]:
+    """Which of a modality's spans lie in part of one row."""
+    index = [modality.name for modality in model.modalities].index(name)
+    places = span_places(batch.modality_ids, batch.document_ids, index)
+    return [number for number, (at, column) in enumerate(places) if at == row and first <= column < end]
+
+
+def predictions_alone(
+    model: Model, module: nn.Module, batch: Batch, part: Batch, row: int, first: int, end: int
+) -> list[float]:
+    """How the predictions of a part by itself deviate from those of the whole batch."""
+    _, _, whole = run(module, batch)
+    _, _, alone = run(module, part)
+    assert not isinstance(whole, Tensor)
+    assert not isinstance(alone, Tensor)
+    return [deviation(whole[name][spans_in(model, batch, name, row, first, end)], alone[name]) for name in alone]
+
+
+def latents_of(batch: Batch) -> dict[str, Tensor]:
+    """The latents a batch holds, which have gradients too."""
+    return {f"{name}.latents": latents for name, latents in batch.latents.items()}
 
 
 def compare(found: Outputs, expected: Outputs) -> list[float]:
@@ -279,10 +324,11 @@ def compare(found: Outputs, expected: Outputs) -> list[float]:
 
 
 def flat(outputs: Outputs) -> dict[str, Tensor]:
-    logits, losses = outputs
+    logits, losses, predictions = outputs
     named = {"": logits} if isinstance(logits, Tensor) else {f"{key}.logits": value for key, value in logits.items()}
     assert not isinstance(losses, Tensor)
-    return {**named, **losses}
+    assert not isinstance(predictions, Tensor)
+    return {**named, **losses, **{f"{key}.predictions": value for key, value in predictions.items()}}
 
 
 def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tensor]:
@@ -292,9 +338,7 @@ def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tenso
     }
 
 
-def gradients_of(
-    outputs: Outputs, weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]
-) -> dict[str, Tensor]:
+def gradients_of(outputs: Outputs, weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
     objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
     found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
@@ -311,6 +355,8 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if "norm" in name and name.endswith(".weight"):
                 parameter.copy_(1 + 0.3 * noise)
+            elif parameter.ndim == 4:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
             elif parameter.ndim >= 2 and "embedding" not in name and "norm" not in name:
                 parameter.copy_(noise * parameter.shape[-1] ** -0.5)
             else:

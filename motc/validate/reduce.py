@@ -11,12 +11,13 @@ from itertools import pairwise
 
 from motc.lower.attributes import attributes
 from motc.schema import Checked, Spec
-from motc.schema.spec import TowerSpec
+from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 
 HEAD_DIM = 8
 WIDTH_STEP = 2
 HIDDEN, HIDDEN_STEP = 24, 8
 VOCAB, VOCAB_STEP = 40, 8
+CHANNELS, UNET_CHANNELS = 3, 4
 
 
 def reduce(checked: Checked) -> Checked:
@@ -46,7 +47,9 @@ def reduce(checked: Checked) -> Checked:
             "layers": max(layers.values()),
             "vocab": spec.vocab and vocab[spec.vocab],
             "modalities": {
-                name: modality.model_copy(update={"vocab": modality.vocab and vocab[modality.vocab]})
+                name: modality.model_copy(
+                    update={"vocab": modality.vocab and vocab[modality.vocab], "latent": _smaller_latent(modality)}
+                )
                 for name, modality in spec.modalities.items()
             },
             "attention": attention.model_copy(
@@ -66,6 +69,16 @@ def reduce(checked: Checked) -> Checked:
         }
     )
     return Checked(small, checked.tree)
+
+
+def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
+    """A continuous modality with few channels and a small patch."""
+    latent = modality.latent
+    if latent is None:
+        return None
+    unet = UnetSpec(channels=UNET_CHANNELS, blocks=2) if latent.ends == "unet" else None
+    small = {"channels": min(latent.channels, CHANNELS), "patch": min(latent.patch, 2), "unet": unet}
+    return latent.model_copy(update=small)
 
 
 def _layers(spec: Spec) -> dict[int, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from motc.ir.model import Block, Layer, Leaf, Model
+from motc.ir.latent import latent_shapes
+from motc.ir.model import Block, LatentEnds, Layer, Leaf, Model
 from motc.ir.names import parameter_prefix
 
 
@@ -37,7 +38,11 @@ def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
     for layer, _, ours, theirs in _leaves(sparse, dense):
         for block in ours.blocks if ours else ():
             if ours and theirs and (twin := theirs.block_of(block.modalities[0])):
-                prefixes[parameter_prefix(ours, block, layer)] = parameter_prefix(theirs, twin, layer)
+                prefix, other = parameter_prefix(ours, block, layer), parameter_prefix(theirs, twin, layer)
+                prefixes[prefix] = other
+                if isinstance(block.operator, LatentEnds):
+                    stems = {name.rpartition(".")[0] for name in latent_shapes(block.operator)}
+                    prefixes |= {f"{prefix}.{stem}": f"{other}.{stem}" for stem in stems}
     return prefixes
 
 

@@ -1,0 +1,106 @@
+"""What a continuous modality learns: how its latents are noised, and what is to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class DDPM:
+    """The noise, at one of 1,000 steps of a cosine schedule (Ho et al., 2006.11239; Nichol and Dhariwal, 2102.09672).
+
+    As diffusers' DDPMScheduler has it, with squaredcos_cap_v2: step 0 has the least noise.
+    """
+
+    whole = True  # timesteps are whole numbers
+    last = 999
+
+    @staticmethod
+    def signal() -> Tensor:
+        """The signal's share of the variance at each step, float64 [1000]."""
+        steps = torch.arange(1001, dtype=torch.float64, device="cpu") / 1000
+        curve = ((steps + 0.008) / 1.008 * torch.pi / 2).cos().square()
+        return (1 - (1 - curve[1:] / curve[:-1]).clamp(max=0.999)).cumprod(0)
+
+    @staticmethod
+    def draw(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Timesteps int64 [count], all equally likely."""
+        return torch.randint(0, 1000, (count,), generator=generator, device=device)
+
+    @staticmethod
+    def noised(clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
+        signal = DDPM.signal().to(clean)[timesteps].view(-1, *(1 for _ in clean.shape[1:]))
+        return signal.sqrt() * clean + (1 - signal).sqrt() * noise, noise
+
+
+class Flow:
+    """The velocity from data to noise on the straight line between (rectified flow, Liu et al., 2209.03003).
+
+    As diffusers' FlowMatchEulerDiscreteScheduler has it: timesteps are 1,000 sigma, from 0, data, to 1000, noise.
+    """
+
+    whole = False
+    last = 1000
+
+    @staticmethod
+    def draw(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Timesteps float32 [count], all equally likely."""
+        return 1000 * torch.rand(count, generator=generator, device=device)
+
+    @staticmethod
+    def noised(clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
+        sigma = (timesteps.to(clean) / 1000).view(-1, *(1 for _ in clean.shape[1:]))
+        return (1 - sigma) * clean + sigma * noise, noise - clean
+
+
+def noise_latents(
+    objectives: Mapping[str, Any],
+    latents: Mapping[str, Tensor] | None,
+    timesteps: Mapping[str, Tensor] | None,
+    noise: Mapping[str, Tensor] | None,
+    generator: torch.Generator | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Each modality's latents noised, their timesteps, and what is to be predicted; what is not given is drawn.
+
+    Computed in float32 or wider. Raises ValueError for names of no continuous modality, and for other shapes.
+    """
+    for given in (latents or {}, timesteps or {}, noise or {}):
+        for name in given:
+            if name not in objectives:
+                raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(objectives)}")
+    noised, times, targets = {}, {}, {}
+    for name, clean in (latents or {}).items():
+        clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
+        device = clean.device if generator is None else generator.device
+        t, epsilon = (timesteps or {}).get(name), (noise or {}).get(name)
+        if t is None:
+            t = objectives[name].draw(clean.shape[0], generator, device)
+        if epsilon is None:
+            epsilon = torch.randn(clean.shape, generator=generator, device=device, dtype=clean.dtype)
+        if epsilon.shape != clean.shape or t.shape != clean.shape[:1]:
+            raise ValueError(f"noise of {name} must be {[*clean.shape]}, and timesteps [{clean.shape[0]}]")
+        if not torch.compiler.is_compiling() and ((t < 0) | (t > objectives[name].last)).any():
+            raise ValueError(f"timesteps of {name} must be 0..{objectives[name].last}")
+        if objectives[name].whole and t.is_floating_point():
+            raise ValueError(f"timesteps of {name} must be whole numbers, not {t.dtype}")
+        times[name] = t.to(clean.device)
+        noised[name], targets[name] = objectives[name].noised(clean, times[name], epsilon.to(clean))
+    return noised, times, targets
+
+
+def denoising_losses(predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each modality's mean squared error over all numbers of its latents, in float32 or wider; 0 where there are none.
+
+    All latents of a modality have one size, so this is the mean over them too.
+    """
+    found = {}
+    for name, predicted in predictions.items():
+        wide = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+        target = targets[name].to(wide.dtype) if name in targets else wide.detach()
+        found[name] = (wide - target).square().sum() / max(1, wide.numel())
+    return found

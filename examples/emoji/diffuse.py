@@ -1,0 +1,149 @@
+"""Train a Transfusion pair on captioned emoji, pixels as latents, and draw from captions with a scheduler of diffusers.
+
+    python examples/emoji/diffuse.py --seconds 60 --out build/diffusion
+
+The Mixture-of-Transformers of diffusion.mot and its dense twin see the same batches, noise and timesteps, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from data import IMAGE, PADDING, TEXT, EmojiData, encode_caption, load_emoji, shuffle_forever
+from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+import motc
+
+SIDE = 16  # pixels
+PATCHES = (SIDE // 2) ** 2
+END_OF_IMAGE = 258
+LEARNING_RATE = 2e-3
+SCALE = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Rows of one caption and its image each: ids and modalities int64 [B, S], and pixels [B, 3, 16, 16] in -1..1."""
+
+    input_ids: Tensor
+    modality_ids: Tensor
+    pixels: Tensor
+
+
+def pictures(data: EmojiData, indices: list[int]) -> Tensor:
+    """Pixels [n, 3, 16, 16] in -1..1 of samples, at half their size."""
+    patches = data.codebook[data.codes[indices].view(-1, 8, 8)].float() / 127.5 - 1  # [n, 8, 8, 4, 4, 3]
+    whole = patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, 32, 32)
+    return torch.nn.functional.avg_pool2d(whole, 2)
+
+
+def samples(data: EmojiData, indices: list[int]) -> Samples:
+    """A row for each sample: its caption, its image between two tokens of text, and padding."""
+    captions = [encode_caption(data.captions[index]) for index in indices]
+    length = max(map(len, captions)) + PATCHES + 1
+    input_ids = torch.zeros(len(indices), length, dtype=torch.int64)
+    modality_ids = torch.full_like(input_ids, PADDING)
+    for row, caption in enumerate(captions):
+        end = len(caption) + PATCHES
+        input_ids[row, : len(caption)] = torch.tensor(caption)
+        input_ids[row, end] = END_OF_IMAGE
+        modality_ids[row, : end + 1] = TEXT
+        modality_ids[row, len(caption) : end] = IMAGE
+    return Samples(input_ids=input_ids, modality_ids=modality_ids, pixels=pictures(data, indices))
+
+
+def batches(data: EmojiData, batch_size: int, seed: int) -> Iterator[Samples]:
+    """Endless batches of the training samples."""
+    order = shuffle_forever(data.training, seed)
+    while True:
+        yield samples(data, [next(order) for _ in range(batch_size)])
+
+
+def train(models: dict[str, Any], data: EmojiData, *, seconds: float, batch_size: int, seed: int) -> dict[str, Any]:
+    """Step the models in turn until the time is up; the mean losses of their last 20 steps."""
+    optimizers = {
+        name: torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95))
+        for name, model in models.items()
+    }
+    history: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    start = time.perf_counter()
+    for step, batch in enumerate(batches(data, batch_size, seed)):
+        passed = (time.perf_counter() - start) / seconds
+        if passed >= 1:
+            break
+        for name, model in models.items():
+            optimizers[name].param_groups[0]["lr"] = LEARNING_RATE * min((step + 1) / 20, 1.1 - passed)
+            generator = torch.Generator().manual_seed(step)
+            latents = {"image": batch.pixels}
+            losses = model.loss(batch.input_ids, batch.modality_ids, latents=latents, generator=generator)
+            optimizers[name].zero_grad()
+            losses.total.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizers[name].step()
+            history[name].append((losses.by_modality["text"].item(), losses.by_modality["image"].item()))
+    means = {name: torch.tensor(steps[-20:]).mean(0).tolist() for name, steps in history.items()}
+    return {"steps": len(next(iter(history.values()))), **means}
+
+
+@torch.no_grad()
+def draw(model: Any, batch: Samples, *, steps: int, seed: int) -> Tensor:
+    """Pixels [B, 3, 16, 16] that the model makes of noise for the captions of a batch."""
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    scheduler.set_timesteps(steps)
+    layout = model.layout(batch.modality_ids)
+    x = torch.randn(batch.pixels.shape, generator=torch.Generator().manual_seed(seed))
+    for t in track(scheduler.timesteps, "drawing"):
+        latents, timesteps = {"image": x}, {"image": t.expand(len(x))}
+        output = model(batch.input_ids, batch.modality_ids, latents=latents, timesteps=timesteps, layout=layout)
+        x = scheduler.step(output.predictions["image"], t, x).prev_sample
+    return x
+
+
+def save(rows: list[Tensor], path: Path) -> None:
+    """Write a PNG with a row of pictures for each entry."""
+    sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # [3, rows * 16, columns * 16]
+    pixels = ((sheet.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
+    height, width, _ = pixels.shape
+    picture = Image.frombytes("RGB", (width, height), bytes(pixels.flatten().tolist()))
+    picture.resize((width * SCALE, height * SCALE), Image.Resampling.NEAREST).save(path)
+
+
+def main() -> None:
+    """Read the arguments, train, and write samples.png: the originals, then what each model draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="training time, both models together")
+    parser.add_argument("--out", type=Path, required=True, help="folder for samples.png")
+    parser.add_argument("--batch-size", type=int, default=16, help="samples a step")
+    parser.add_argument("--steps", type=int, default=25, help="steps of the scheduler")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    data, console = load_emoji(), Console()
+    spec = Path(__file__).with_name("diffusion.mot")
+    models: dict[str, Any] = {
+        "MoT": motc.load(spec, seed=arguments.seed),
+        "dense": motc.load(spec, dense=True, seed=arguments.seed),
+    }
+    found = train(models, data, seconds=arguments.seconds, batch_size=arguments.batch_size, seed=arguments.seed)
+    console.print(f"{found['steps']} steps each; losses of text and image, mean of the last 20:")
+    for name in models:
+        console.print(f"  {name:<6}{found[name][0]:.3f}  {found[name][1]:.3f}")
+    shown = samples(data, data.held_out[:: len(data.held_out) // 8][:8])
+    drawn = [draw(model.eval(), shown, steps=arguments.steps, seed=arguments.seed) for model in models.values()]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    save([shown.pixels, *drawn], arguments.out / "samples.png")
+    console.print(f"wrote {arguments.out / 'samples.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a continuous modality's ends are made of: their parameters, a contract with checkpoints, and their products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import assert_never
+
+from motc.ir.model import LatentEnds, Unet
+
+TIME_FREQUENCIES = 256
+"""Numbers of a timestep's sinusoidal embedding, as in DiT (Peebles and Xie, arXiv 2212.09748)."""
+
+KERNEL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndLayer:
+    """A linear map, a convolution or (`is_norm`) a norm; all have biases.
+
+    `name` is its parameters' after `latents.MODALITY.`; `times` says how often a token goes through it, or a span where
+    it is of the timestep.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    times: int = 1
+    per_span: bool = False
+    is_norm: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return prod(self.shape) + self.shape[0]
+
+    @property
+    def flops(self) -> int:
+        """Of its products, for one token or one span."""
+        return 0 if self.is_norm else 2 * prod(self.shape) * self.times
+
+
+def end_layers(ends: LatentEnds) -> tuple[EndLayer, ...]:
+    """All layers of the ends, in the order of the forward."""
+    match ends.unet:
+        case None:
+            numbers = ends.channels * ends.patch**2
+            return (
+                EndLayer(name="encode", shape=(ends.width, numbers)),
+                *_time(ends.width),
+                EndLayer(name="decode", shape=(numbers, ends.width)),
+            )
+        case Unet():
+            return tuple(_unet_layers(ends, ends.unet))
+        case _:
+            assert_never(ends.unet)
+
+
+def latent_shapes(ends: LatentEnds) -> dict[str, tuple[int, ...]]:
+    """Each parameter's name after `latents.MODALITY.`, and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in end_layers(ends):
+        shapes |= {f"{layer.name}.weight": layer.shape, f"{layer.name}.bias": layer.shape[:1]}
+    return shapes
+
+
+def _time(width: int) -> tuple[EndLayer, ...]:
+    return (
+        EndLayer(name="time.hidden", shape=(width, TIME_FREQUENCIES), per_span=True),
+        EndLayer(name="time.embed", shape=(width, width), per_span=True),
+    )
+
+
+def _unet_layers(ends: LatentEnds, unet: Unet) -> Iterator[EndLayer]:
+    """Down to a pixel a token, and up again; level l has 2^l times the channels of the first, and 4^-l the pixels."""
+    channels = [unet.channels * 2**level for level in range(ends.patch.bit_length())]
+    pixels = [4 ** (len(channels) - 1 - level) for level in range(len(channels))]
+    time = 4 * unet.channels
+    yield from _time(time)
+    yield _convolution("read", ends.channels, channels[0], pixels[0])
+    for level, wide in enumerate(channels):
+        for block in range(unet.blocks):
+            narrow = channels[max(0, level - 1)] if block == 0 else wide
+            yield from _block(f"down.{level}.{block}", narrow, wide, time, pixels[level])
+        if level + 1 < len(channels):
+            yield _convolution(f"shrink.{level}", wide, wide, pixels[level + 1])
+    yield EndLayer(name="encode", shape=(ends.width, channels[-1]))
+    yield EndLayer(name="decode", shape=(channels[-1], ends.width))
+    for level, wide in reversed(list(enumerate(channels))):
+        for block in range(unet.blocks):
+            yield from _block(f"up.{level}.{block}", 2 * wide, wide, time, pixels[level])
+        if level > 0:
+            yield _convolution(f"grow.{level - 1}", wide, channels[level - 1], pixels[level - 1])
+    yield EndLayer(name="norm", shape=(channels[0],), is_norm=True)
+    yield _convolution("write", channels[0], ends.channels, pixels[0])
+
+
+def _block(name: str, narrow: int, wide: int, time: int, pixels: int) -> Iterator[EndLayer]:
+    yield EndLayer(name=f"{name}.norm_in", shape=(narrow,), is_norm=True)
+    yield _convolution(f"{name}.conv_in", narrow, wide, pixels)
+    yield EndLayer(name=f"{name}.time", shape=(wide, time), per_span=True)
+    yield EndLayer(name=f"{name}.norm_out", shape=(wide,), is_norm=True)
+    yield _convolution(f"{name}.conv_out", wide, wide, pixels)
+    if narrow != wide:
+        yield EndLayer(name=f"{name}.skip", shape=(wide, narrow, 1, 1), times=pixels)
+
+
+def _convolution(name: str, narrow: int, wide: int, pixels: int) -> EndLayer:
+    return EndLayer(name=name, shape=(wide, narrow, KERNEL, KERNEL), times=pixels)

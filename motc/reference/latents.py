@@ -1,0 +1,179 @@
+"""Continuous modalities: latents to tokens, states to predictions, and what is learnt of them, as the papers say it.
+
+Transfusion (arXiv 2408.11039): a token is a patch of a noised latent image, with its timestep; the loss is the mean
+squared error of the predicted noise (DDPM, arXiv 2006.11239, cosine schedule of arXiv 2102.09672), or of the velocity
+(rectified flow, arXiv 2209.03003).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motc.reference.operators import Parameters, linear
+
+STEPS = 1000
+FREQUENCIES = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceLatent:
+    """A continuous modality; `prefix` is that of its ends' parameters, `weight` its loss's in the total.
+
+    `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear.
+    """
+
+    blocks: int | None
+    channels: int
+    patch: int
+    objective: Literal["ddpm", "flow"]
+    weight: float
+    prefix: str
+
+
+def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Tensor, timesteps: Tensor) -> Tensor:
+    """The tokens [n * patches, width] of noised latents [n, channels, height, width]: by span, row and column."""
+    if latent.blocks is not None:
+        return unet_down(latent, parameters, noised, timesteps)[0]
+    p, tokens = latent.patch, []
+    for x, timestep in zip(noised, timesteps.tolist(), strict=True):
+        time = time_vector(latent, parameters, timestep)
+        for row in range(x.shape[1] // p):
+            for column in range(x.shape[2] // p):
+                patch = x[:, row * p : (row + 1) * p, column * p : (column + 1) * p]
+                tokens.append(linear(parameters, latent.prefix + ".encode", patch.flatten()) + time)
+    weight = parameters[latent.prefix + ".encode.weight"]
+    return torch.stack(tokens) if tokens else weight.new_zeros(0, weight.shape[0])
+
+
+def latent_prediction(
+    latent: ReferenceLatent, parameters: Parameters, states: Tensor, noised: Tensor, timesteps: Tensor
+) -> Tensor:
+    """What the tokens' states [n * patches, width] predict, in the shape of the noised latents."""
+    if latent.blocks is not None:
+        return unet_up(latent, parameters, states, noised, timesteps)
+    p, patches = latent.patch, iter(linear(parameters, latent.prefix + ".decode", states))
+    images = []
+    for x in noised:
+        rows = []
+        for _ in range(x.shape[1] // p):
+            row = [next(patches).reshape(latent.channels, p, p) for _ in range(x.shape[2] // p)]
+            rows.append(torch.cat(row, dim=2))
+        images.append(torch.cat(rows, dim=1))
+    return torch.stack(images) if images else states.new_zeros(noised.shape)
+
+
+def time_vector(latent: ReferenceLatent, parameters: Parameters, timestep: float) -> Tensor:
+    """A timestep's vector [width] (DiT, arXiv 2212.09748): cosines and sines, angles in float32, then two maps."""
+    frequencies = 1.0 / 10000.0 ** (torch.arange(FREQUENCIES).float() / FREQUENCIES)
+    angles = torch.tensor(timestep, dtype=torch.float32) * frequencies
+    weight = parameters[latent.prefix + ".time.hidden.weight"]
+    waves = torch.cat((angles.cos(), angles.sin())).to(weight)
+    return linear(
+        parameters, latent.prefix + ".time.embed", F.silu(linear(parameters, latent.prefix + ".time.hidden", waves))
+    )
+
+
+def unet_down(
+    latent: ReferenceLatent, parameters: Parameters, noised: Tensor, timesteps: Tensor
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Tokens [n * patches, width], every block's images for the way up, and each span's timestep vector."""
+    assert latent.blocks is not None
+    times = torch.stack([F.silu(time_vector(latent, parameters, timestep)) for timestep in timesteps.tolist()])
+    x, images = convolve(parameters, f"{latent.prefix}.read", noised), []
+    level = 0
+    while True:
+        for block in range(latent.blocks):
+            x = residual_block(parameters, f"{latent.prefix}.down.{level}.{block}", x, times)
+            images.append(x)
+        if 2**level == latent.patch:
+            break
+        x = convolve(parameters, f"{latent.prefix}.shrink.{level}", x, stride=2)
+        level += 1
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return linear(parameters, f"{latent.prefix}.encode", pixels), images, times
+
+
+def unet_up(
+    latent: ReferenceLatent, parameters: Parameters, states: Tensor, noised: Tensor, timesteps: Tensor
+) -> Tensor:
+    """What the tokens' states predict, from a pixel a token up to the latents' size."""
+    assert latent.blocks is not None
+    _, images, times = unet_down(latent, parameters, noised, timesteps)
+    n, _, rows, columns = images[-1].shape
+    x = linear(parameters, f"{latent.prefix}.decode", states).reshape(n, rows, columns, -1).permute(0, 3, 1, 2)
+    level = len(images) // latent.blocks - 1
+    while True:
+        for block in range(latent.blocks):
+            x = torch.cat((x, images.pop()), dim=1)
+            x = residual_block(parameters, f"{latent.prefix}.up.{level}.{block}", x, times)
+        if level == 0:
+            break
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        x = convolve(parameters, f"{latent.prefix}.grow.{level - 1}", x)
+        level -= 1
+    return convolve(parameters, f"{latent.prefix}.write", F.silu(group_norm(parameters, f"{latent.prefix}.norm", x)))
+
+
+def residual_block(parameters: Parameters, prefix: str, x: Tensor, times: Tensor) -> Tensor:
+    """x (or its map to other channels) + conv(silu(norm(conv(silu(norm(x))) + time)))."""
+    h = convolve(parameters, f"{prefix}.conv_in", F.silu(group_norm(parameters, f"{prefix}.norm_in", x)))
+    h = h + linear(parameters, f"{prefix}.time", times)[:, :, None, None]
+    h = convolve(parameters, f"{prefix}.conv_out", F.silu(group_norm(parameters, f"{prefix}.norm_out", h)))
+    return h + (convolve(parameters, f"{prefix}.skip", x) if f"{prefix}.skip.weight" in parameters else x)
+
+
+def convolve(parameters: Parameters, prefix: str, x: Tensor, stride: int = 1) -> Tensor:
+    """A convolution that keeps the size, or with a stride of 2 halves it."""
+    weight = parameters[f"{prefix}.weight"]
+    return F.conv2d(x, weight, parameters[f"{prefix}.bias"], stride=stride, padding=weight.shape[-1] // 2)
+
+
+def group_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
+    """Each image normed in up to 32 groups of channels, of 8 channels at least: the most that a power of two gives."""
+    channels = x.shape[1]
+    groups = math.gcd(32, channels)
+    while groups > 1 and channels < 8 * groups:
+        groups //= 2
+    wide = x.reshape(x.shape[0], groups, -1)
+    centred = wide - wide.mean(-1, keepdim=True)
+    scaled = (centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()).reshape(x.shape)
+    weight, bias = (parameters[f"{prefix}.{name}"][:, None, None] for name in ("weight", "bias"))
+    return scaled * weight + bias
+
+
+def denoising(latent: ReferenceLatent, clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents noised to their timesteps, and what is to be predicted of them."""
+    noised, targets = [], []
+    for x, timestep, epsilon in zip(clean, timesteps.tolist(), noise, strict=True):
+        match latent.objective:
+            case "ddpm":
+                signal = cosine_signal(int(timestep))
+                noised.append(math.sqrt(signal) * x + math.sqrt(1 - signal) * epsilon)
+                targets.append(epsilon)
+            case "flow":
+                sigma = timestep / STEPS
+                noised.append((1 - sigma) * x + sigma * epsilon)
+                targets.append(epsilon - x)
+            case _:
+                assert_never(latent.objective)
+    if not noised:
+        return clean, clean
+    return torch.stack(noised), torch.stack(targets)
+
+
+def cosine_signal(timestep: int) -> float:
+    """The signal's share of the variance after steps 0..timestep, no step losing more than 0.999 of it."""
+
+    def curve(t: int) -> float:
+        return math.cos((t / STEPS + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    signal = 1.0
+    for t in range(timestep + 1):
+        signal *= 1 - min(1 - curve(t + 1) / curve(t), 0.999)
+    return signal

@@ -1,0 +1,88 @@
+"""Spans of continuous modalities in a batch, found token by token, and random latents for them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from motc.ir.model import LatentModality, Model
+
+Shapes = dict[str, tuple[int, int]]
+"""Modality to the rows and columns of patches that each of its spans has."""
+
+GRIDS = ((2, 1), (1, 3), (1, 1))
+Latents = dict[str, Tensor]
+
+
+def with_spans(
+    model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Shapes]:
+    """Modality ids int64 [B, S] like the given ones, where each span of a latent has the tokens of one; and its size.
+
+    What would be too short, or would follow on a span of its own modality, becomes a token of some kind that the batch
+    has, and padding if it has none.
+    """
+    shapes: Shapes = {}
+    for modality in model.latent_modalities():
+        shapes[modality.name] = GRIDS[int(torch.randint(0, len(GRIDS), (), generator=generator))]
+    if not shapes:
+        return modality_ids, shapes
+    names = [modality.name for modality in model.modalities]
+    spoken = [names.index(modality.name) for modality in model.token_modalities()]
+    instead = next((index for index in spoken if (modality_ids == index).any()), -1)
+    found = modality_ids.clone()
+    for row in range(modality_ids.shape[0]):
+        real = [column for column in range(modality_ids.shape[1]) if modality_ids[row, column] >= 0]
+        documents = [0 if document_ids is None else int(document_ids[row, column]) for column in real]
+        place, before = 0, (-1, -1)
+        while place < len(real):
+            index = int(modality_ids[row, real[place]])
+            rows, columns = shapes.get(names[index], (1, 1))
+            length = rows * columns
+            if index not in spoken:
+                fits = documents[place : place + length] == [documents[place]] * length
+                if not fits or before == (index, documents[place]):
+                    index, length = instead, 1
+            for step in range(length):
+                found[row, real[place + step]] = index
+            if index >= 0:
+                before = (index, documents[place])
+            place += length
+    return found, shapes
+
+
+def span_places(modality_ids: Tensor, document_ids: Tensor | None, index: int) -> list[tuple[int, int]]:
+    """Row and column of the first token of each span of a modality, in the order of the batch."""
+    places = []
+    for row in range(modality_ids.shape[0]):
+        before = (-1, -1)
+        for column in range(modality_ids.shape[1]):
+            modality = int(modality_ids[row, column])
+            if modality < 0:
+                continue
+            here = (modality, 0 if document_ids is None else int(document_ids[row, column]))
+            if modality == index and here != before:
+                places.append((row, column))
+            before = here
+    return places
+
+
+def random_latents(
+    model: Model, modality_ids: Tensor, document_ids: Tensor | None, shapes: Shapes, generator: torch.Generator
+) -> tuple[Latents, Latents, Latents]:
+    """Latents, timesteps and noise of every span; none where a modality has no span."""
+    latents, timesteps, noise = {}, {}, {}
+    for index, modality in enumerate(model.modalities):
+        if not isinstance(modality, LatentModality):
+            continue
+        count = len(span_places(modality_ids, document_ids, index))
+        if count == 0:
+            continue
+        rows, columns = shapes[modality.name]
+        shape = (count, modality.ends.channels, rows * modality.ends.patch, columns * modality.ends.patch)
+        latents[modality.name], noise[modality.name] = (
+            torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+        )
+        latents[modality.name].requires_grad_()
+        timesteps[modality.name] = torch.randint(0, 1000, (count,), generator=generator)
+    return latents, timesteps, noise
