@@ -10,7 +10,7 @@ from motc.ir.model import LatentModality, Model
 Shapes = dict[str, tuple[int, int]]
 """Modality to the rows and columns of patches that each of its spans has."""
 
-GRIDS = ((2, 1), (1, 3), (1, 1))
+GRIDS = ((2, 3), (2, 1), (1, 1))
 Latents = dict[str, Tensor]
 
 
