@@ -320,7 +320,7 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_runs(
     def run(*_: Any) -> None:
         raise AssertionError("it ran")
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("motc.cli.machine.find_spec", lambda name: None)
     monkeypatch.setattr(motc.cli.bench, "_bench", run)
     assert main(["bench", tiny, "--plot", str(Path(tiny).with_name("a.png"))]) == 1
     assert capsys.readouterr().err.startswith("motc: --plot needs matplotlib")

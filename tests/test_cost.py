@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from motc.cost import attention_flops, cost, flops_per_token, kv_cache_bytes_per_token, memory, total_parameters
-from motc.cost.flops import head_flops
+from motc.cost.flops import head_flops, span_flops
 from motc.driver import check_spec, stages
 from motc.loading import instantiate
 from motc.validate.batches import with_ids
@@ -112,13 +112,16 @@ def test_flops_are_what_torch_counts() -> None:
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
     *_, (_, model) = stages(reduce(check_spec(path)))
-    rows, length, last = 2, 40, len(model.modalities) - 1
-    modality_ids = (torch.arange(rows * length) % 7).clamp(max=last).view(rows, length)  # more of the last than others
+    rows, length, last = 2, 48, len(model.modalities) - 1
+    # More of the last than of others, and of each so many that experts share them out without a rest.
+    modality_ids = (torch.arange(rows * length) % 8).clamp(max=last).view(rows, length)
     batch = with_ids(model, modality_ids, torch.Generator().manual_seed(0))
-    network = instantiate(model)
+    network = instantiate(model, dtype=torch.float64)  # there are no grouped products, which the counter does not know
     names = [modality.name for modality in model.modalities]
-    expected = sum(flops_per_token(model, names[token]) for token in modality_ids.flatten().tolist())
+    expected = sum(flops_per_token(model, names[token]) for token in batch.modality_ids.flatten().tolist())
     expected += rows * attention_flops(model, length)
+    expected += sum(len(times) * span_flops(model, name) for name, times in batch.timesteps.items())
+    noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
     # Own vocabularies: forward gives every head's logits for every token, loss only those of the targets' heads, and
     # a row's first token is no target.
     own = model.vocab is None
@@ -126,7 +129,7 @@ def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
         expected -= sum(head_flops(model, names[token]) for token in modality_ids[:, 0].tolist())
     # The plain kernel is two products, which the counter knows; it does not know the CPU's fused one.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        (network.loss if own else network)(batch.input_ids, batch.modality_ids)
+        (network.loss if own else network)(batch.input_ids, batch.modality_ids, **noised)
     assert counter.get_total_flops() == expected
 
 

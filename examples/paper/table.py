@@ -55,13 +55,17 @@ def size(model: Model) -> str:
 
 
 def untied(twin: Model, model: Model) -> str:
-    """What tells the model from its dense twin: `attention, ffn, norm: {text} {image}`; a dash if nothing does."""
+    """What tells the model from its dense twin: `attention, ffn, norm: {text} {image}`; a dash if nothing does.
+
+    Experts that the twin has as well stand first.
+    """
     subjects: dict[str, list[str]] = {}
     whole = (0, model.layers - 1)
     for edit in diff(twin, model):
         where = "" if edit.layers in (None, whole) else f" in {layer_range(*edit.layers)}"
         subjects.setdefault(f"{edit.after or edit.before}{where}", []).append(edit.subject)
-    return "; ".join(f"{', '.join(names)}: {change}" for change, names in subjects.items()) or "–"
+    experts = [f"all have {moe}" for moe in dict.fromkeys(twin.moe.values())]
+    return "; ".join([*experts, *(f"{', '.join(names)}: {change}" for change, names in subjects.items())]) or "–"
 
 
 def by_modality(numbers: dict[str, int]) -> str:
