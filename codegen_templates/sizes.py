@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 2048}
-"""What the compiler takes a size for where that helps it choose; any other works as well."""
+LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
+"""What the compiler takes a size for where that helps it choose; any other works as well. Pieces leave room for others."""
 
 
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
