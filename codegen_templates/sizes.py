@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
-"""What the compiler takes a size for where that helps it choose; any other works as well. Pieces leave room for others."""
+"""What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
 
 def mark_sizes(x: Tensor, *names: str) -> Tensor:

@@ -23,7 +23,7 @@ FUSE_MORE = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 
 
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
-"""What the compiler takes a size for where that helps it choose; any other works as well. Pieces leave room for others."""
+"""What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
 
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
@@ -1019,4 +1019,4 @@ class Chameleon37mDense(nn.Module):
         return generate(self, input_ids, modality_ids, document_ids, *choices)
 
 
-# motc: sha256 1f6a0de16148c518a7a631facbcee164b0e9bf75b8a745b45989b459f8175c72
+# motc: sha256 b4ca758bd6eb56a17ba5488c17b23f2fa910447113d77331135c1dcd638fd501

@@ -25,7 +25,7 @@ FUSE_MORE = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 
 
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
-"""What the compiler takes a size for where that helps it choose; any other works as well. Pieces leave room for others."""
+"""What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
 
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
@@ -1209,4 +1209,4 @@ class EmojiMot(nn.Module):
         return generate(self, input_ids, modality_ids, document_ids, *choices)
 
 
-# motc: sha256 f2eaed84274a707deeb742852e2836822619c550f81d28e1ece2af87939dd00c
+# motc: sha256 ec63e75d85feffe0dba381a0125a7677de388f95a9cfdcbf13a0ef9d0107c870
