@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from motc.emit import latents
+from motc.emit.calls import forward_method, loss_method
 from motc.emit.ends import embed_method, read_method, score_method
 from motc.emit.generate import facts, model_methods
 from motc.emit.leaves import definition, names_tuple
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.plan import ModulePlan
-
-INPUTS = """        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: ModalityLayout | None = None,"""
 
 
 def model_class(module: ModulePlan) -> str:
@@ -35,8 +28,8 @@ def model_class(module: ModulePlan) -> str:
         read_method(module),
         score_method(module),
         *((latents.predict_method(module),) if beside_latents else ()),
-        latents.forward_method(module) if beside_latents else _forward(module),
-        latents.loss_method(module) if beside_latents else _loss(module),
+        forward_method(module),
+        loss_method(module),
         *(model_methods(module) if module.generates else ()),
     ]
     return "\n\n".join(parts)
@@ -220,44 +213,3 @@ def _hidden_signature(module: ModulePlan, returned: str) -> list[str]:
         "        patches: dict[str, Patches],",
         f"    ) -> {returned}:",
     ]
-
-
-def _forward(module: ModulePlan) -> str:
-    own = module.model.vocab is None
-    shape = "a dict modality -> [B, S, V_m]" if own else "[B, S, V]"
-    hidden = "hidden, _" if module.is_balanced else "hidden"
-    return f'''    def forward(
-{INPUTS}
-    ) -> ModelOutput:
-        """Logits, {shape}, zeros at padding. All arguments int64 [B, S]."""
-        layout = self.layout(modality_ids, document_ids) if layout is None else layout
-        {hidden} = self.hidden(input_ids, layout, position_ids)
-        return ModelOutput(self.compiled.get("read", {module.class_name}.read)(self, hidden, layout))'''
-
-
-def _loss(module: ModulePlan) -> str:
-    hidden = "hidden, balance" if module.is_balanced else "hidden"
-    by_head = module.model.vocab is None and module.model.strategy == "sorted"
-    lines = [
-        "    def loss(",
-        INPUTS,
-        "    ) -> LossOutput:",
-        '        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""',
-        "        layout = self.layout(modality_ids, document_ids) if layout is None else layout",
-        f"        {hidden} = self.hidden(input_ids, layout, position_ids)",
-        "        documents, tokens = layout.document_ids, layout.tokens",
-        "        targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))",
-        f"        wanted = {'sort_targets(targets)' if by_head else 'targets'}",
-        "        if self.compiled and not torch.compiler.is_compiling():",
-        "            wanted.mark_sizes()",
-        f'        sums = self.compiled.get("score", {module.class_name}.score)(self, hidden, layout, wanted)',
-        *(
-            (
-                latents.REAL_BALANCE,
-                "        return mean_losses(sums, targets.counts, self.modalities, balance)",
-            )
-            if module.is_balanced
-            else ("        return mean_losses(sums, targets.counts, self.modalities)",)
-        ),
-    ]
-    return "\n".join(lines)
