@@ -78,13 +78,14 @@ def noise_latents(
         clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
         device = clean.device if generator is None else generator.device
         t, epsilon = (timesteps or {}).get(name), (noise or {}).get(name)
+        drawn = t is None
         if t is None:
             t = objectives[name].draw(clean.shape[0], generator, device)
         if epsilon is None:
             epsilon = torch.randn(clean.shape, generator=generator, device=device, dtype=clean.dtype)
         if epsilon.shape != clean.shape or t.shape != clean.shape[:1]:
             raise ValueError(f"noise of {name} must be {[*clean.shape]}, and timesteps [{clean.shape[0]}]")
-        if not torch.compiler.is_compiling() and ((t < 0) | (t > objectives[name].last)).any():
+        if not drawn and not torch.compiler.is_compiling() and ((t < 0) | (t > objectives[name].last)).any():
             raise ValueError(f"timesteps of {name} must be 0..{objectives[name].last}")
         if objectives[name].whole and t.is_floating_point():
             raise ValueError(f"timesteps of {name} must be whole numbers, not {t.dtype}")

@@ -16,38 +16,14 @@ from motc.ir.model import Strategy
 from motc.loading import instantiate
 from motc.validate.laws import randomise
 from motc.validate.reduce import reduce
+from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((ROOT / "specs").rglob("*.mot"))
 DECODED = [path for path in SHIPPED if not any(name in path.stem for name in ("moe", "hybrid", "transfusion"))]
 NEW = 9
 
-WIDTHS = """
-model widths {
-  width = 32, layers = 2, vocab = 57
-  modality image, text, state, action
-  attention { heads = 4, kv_heads = 2, head_dim = 8, mask { sees { text = [text, image] } } }
-  ffn { kind = geglu, hidden = 40 }
-  tower vlm = image, text
-  tower expert = state, action { width = 16, ffn { hidden = 24 } }
-  untie attention, ffn, norm, embedding, head
-  untie ffn.norm as {image} {text} {state} {action} in layer 1
-}
-"""
-UNLIKE = """
-model unlike {
-  width = 32, layers = 2, vocab = 57
-  modality text, image, speech
-  attention { heads = 4, qk_norm = layer, mask { bidirectional = image } }
-  ffn { hidden = 40 }
-  norm { kind = layer, placement = post }
-  tower gen = image {
-    attention { qk_norm = none, bias = true }, ffn { kind = relu2, hidden = 24, bias = true }, norm { kind = rms }
-  }
-  tower und = text, speech
-  untie attention, ffn, norm
-}
-"""
+SEEING = WIDTHS.replace("head_dim = 8 }", "head_dim = 8, mask { sees { text = [text, image] } } }")
 TIED = """
 model tied {
   width = 32, layers = 3
@@ -69,7 +45,7 @@ model prefixed {
   untie ffn.up, attention.v as {text, speech} {image}
 }
 """
-HARD = {"widths": WIDTHS, "unlike": UNLIKE, "tied": TIED, "prefixed": PREFIX}
+HARD = {"widths": SEEING, "unlike": UNLIKE, "tied": TIED, "prefixed": PREFIX}
 
 
 def load(path: Path, strategy: Strategy = "sorted", *, dense: bool = False) -> Any:

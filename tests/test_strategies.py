@@ -17,37 +17,12 @@ from motc.validate.batches import random_batches
 from motc.validate.laws import gradients_of, random_like, randomise, run, settled
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
+from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((ROOT / "specs").rglob("*.mot"))
 WITH_EXPERTS = [path for path in SHIPPED if compile_ir(path).moe]
 
-WIDTHS = """
-model widths {
-  width = 32, layers = 2, vocab = 57
-  modality image, text, state, action
-  attention { heads = 4, kv_heads = 2, head_dim = 8 }
-  ffn { kind = geglu, hidden = 40 }
-  tower vlm = image, text
-  tower expert = state, action { width = 16, ffn { hidden = 24 } }
-  untie attention, ffn, norm, embedding, head
-  untie ffn.norm as {image} {text} {state} {action} in layer 1
-}
-"""
-UNLIKE = """
-model unlike {
-  width = 32, layers = 2, vocab = 57
-  modality text, image, speech
-  attention { heads = 4, qk_norm = layer, mask { bidirectional = image } }
-  ffn { hidden = 40 }
-  norm { kind = layer, placement = post }
-  tower gen = image {
-    attention { qk_norm = none, bias = true }, ffn { kind = relu2, hidden = 24, bias = true }, norm { kind = rms }
-  }
-  tower und = text, speech
-  untie attention, ffn, norm
-}
-"""
 FFN_ONLY = """
 model ffn_only {
   width = 32, layers = 3

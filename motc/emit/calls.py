@@ -8,13 +8,17 @@ from motc.plan import ModulePlan
 LATENTS = {"latents": "Mapping[str, Tensor]", "timesteps": "Mapping[str, Tensor]"}
 DRAWN = {"noise": "Mapping[str, Tensor]", "generator": "torch.Generator"}
 GIVEN = {"position_ids": "Tensor", "document_ids": "Tensor", "layout": "ModalityLayout"}
-DENOISED = '''        """Logits, {shape}, zeros at padding and at latents, and predictions for latents.
+NEXT_TOKEN = '''\
+        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""'''
+DENOISED = '''\
+        """Logits, {shape}, zeros at padding and at latents, and predictions for latents.
 
         `latents` holds for each continuous modality the noised latents [n, channels, height, width] of its spans, in
         the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S]; the input ids of latents
         may be anything.
         """'''
-DENOISING = '''        """Next-token cross-entropy of tokens after tokens, by the modality of the target, and what denoising costs.
+DENOISING = '''\
+        """Next-token cross-entropy of tokens after tokens, by the modality of the target, and what denoising costs.
 
         `latents` are clean ones, as for `forward`; timesteps and noise are drawn, from `generator`, unless given. The
         total is the mean cross-entropy over all counted targets and the weighted mean squared errors of predictions.
@@ -59,7 +63,7 @@ def loss_method(module: ModulePlan) -> str:
         patches, sums = "", "sums"
         lines = [
             *_signature("loss", "LossOutput", GIVEN),
-            '        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""',
+            NEXT_TOKEN,
             LAYOUT,
         ]
         found = [

@@ -570,8 +570,7 @@ def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
     for name, given in spans.items():
         span = Span(**{"within": model.modalities[0], **given})
         for modality in (name, span["within"]):
-            if modality not in model.modalities:
-                raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+            check_tokens(model, modality, ())
         if unknown := span.keys() - {"begin", "end", "length", "within"}:
             raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
         if name == span["within"] or ("end" not in span and "length" not in span):
@@ -668,10 +667,8 @@ def generate(
             state.follow(token, model.modalities[index])
     shape = (len(rows), model.kv_heads, max(lengths) + max_new_tokens, model.head_dim)
     like = next(model.parameters())
-    caches = [KeyValues(like.new_empty(shape), like.new_empty(shape)) for _ in model.layers]
-    for cache in caches:
-        cache.values.zero_()  # what is not seen counts 0 times, and must be a number
-        cache.keys.zero_()
+    # Zeros: what is not seen counts 0 times, and must be a number.
+    caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
     known = modality_ids.new_full((shape[0], shape[2]), -1)
     known[:, : modality_ids.shape[1]] = modality_ids
     logits = model.prefill(input_ids, layout, caches, torch.tensor(lengths, device=known.device) - 1)
@@ -1019,4 +1016,4 @@ class Chameleon37mDense(nn.Module):
         return generate(self, input_ids, modality_ids, document_ids, *choices)
 
 
-# motc: sha256 b4ca758bd6eb56a17ba5488c17b23f2fa910447113d77331135c1dcd638fd501
+# motc: sha256 810566add665a848ae33be9a6edbe5ab9191200de0aef7dd92371a3d50fa401b
