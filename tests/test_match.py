@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -199,9 +199,18 @@ def test_a_loss_that_is_no_number_ends_the_run(folder: Path) -> None:
         system.step(batch, timed=True)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Two, which add up what they share in one order or in another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], two_threads: None
 ) -> None:
     assert main([*command(folder, "whole", steps=30), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

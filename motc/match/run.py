@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,22 @@ def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, o
 
         if not _is_done(path, settings.steps):
             tell(0.0, f"seed {seed}: compiling")
-            race(models, data, settings, seed, path, tell)
+            with _reproducible():
+                race(models, data, settings, seed, path, tell)
         curves.append(_read_curves(path, models, seed))
     parameters = {name: _parameters(model) for name, model in models.items()}
     return make_report(curves, data.modalities, settings, parameters)
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Sums in one order, whatever the threads do: else the same steps, done again, end in other last bits."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # on a GPU not all operations can
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _is_done(path: Path, steps: int) -> bool:
