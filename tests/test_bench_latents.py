@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from motc.bench import Mixture, Subject, mixtures
+from motc.bench import Mixture, Settings, Subject, bench, mixtures
 from motc.bench.batches import Batch, make_batch, rehearsals, runs
 from motc.bench.sides import Side
 from motc.cli import main
+from motc.cli.bench_tables import print_report
 from motc.driver import check_spec, compile_ir
 from motc.ir.model import Model
 from motc.validate.spans import span_places
@@ -135,9 +135,13 @@ def test_sides_take_the_same_step_on_latents(four: Path) -> None:
 
 @pytest.mark.slow
 def test_the_shares_used_are_reported(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--sequence", "64", "--pairs", "1", "--dtype", "float32", "--threads", "1", "--mode", "step"]
-    assert main(["bench", str(tiny), *words, "--ratios", "0,0.37", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    mixed = mixtures(["text", "image"], 64, [0.0, 0.37], None, ["image"])
+    settings = Settings(mixtures=mixed, pairs=1, dtypes=("float32",), modes=("step",), threads=1)
+    report = bench(Subject(checked=check_spec(tiny)), settings, lambda *_: None)
+    print_report(report)
+    told = capsys.readouterr().out
+    assert "image comes in whole spans of 4 tokens; shares are the nearest: 0, 0.375\n" in told and "40 / 24" in told
+    found = report.to_json()
     assert found["spans"] == {"image": 4}
     assert [(cell["tokens"], cell["share"], cell["graphs_meanwhile"]) for cell in found["cells"]] == [
         ({"text": 64, "image": 0}, 0.0, 0),
