@@ -17,14 +17,11 @@ PLAIN_LAYOUTS = {
     "reference": "batch_layout",
 }
 ROWS = {"document_layout": "document_rows", "compact_layout": "compact_rows", "batch_layout": "batch_rows"}
+PLAIN_ROWS = ("rows.is_plain", "rows.with_a_token", "rows.rows_by_document")
 VIEWS = ("views.Chosen", "views.View", "views.Views", "views.Rows")
 VIEWS_OF_ROWS = (
-    "views.Part",
-    "views.find_parts",
-    "views.choose",
-    "views.make_views",
-    "views.rows_by_document",
-    "views.attend_by_views",
+    "rows.with_a_token",
+    *(f"views.{name}" for name in ("Part", "find_parts", "choose", "make_views", "rows_by_document", "attend_by_views")),
 )
 CHECKED = ("document_layout", "sorted_layout", "batch_layout")
 
@@ -57,8 +54,7 @@ def templates(
     ]
     chosen += ["rows.fill_rows", "rows.document_positions"]
     if rows == "document_rows":
-        chosen += ["rows.with_a_token"]
-        chosen += VIEWS_OF_ROWS if has_views(model) else ("rows.is_plain", "rows.rows_by_document")
+        chosen += VIEWS_OF_ROWS if has_views(model) else PLAIN_ROWS
     if layout != "grouped_layout":
         chosen.append("rows.real_tokens")
     if model.latents() and rows != "compact_rows":
