@@ -18,7 +18,8 @@ from motc.plan.templates import layout_function, templates
 TAKEN = frozenset(
     """Any ByTower Chosen DDPM Experts F Flow Generated GroupNorm Iterable KeyValues LayerNorm LinearEnds
     LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part Patches Permute RMSNorm ResidualBlock
-    Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict UnetEnds View Views""".split()
+    Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict UnetEnds View
+    Views""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")

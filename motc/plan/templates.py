@@ -21,7 +21,12 @@ PLAIN_ROWS = ("rows.is_plain", "rows.with_a_token", "rows.rows_by_document")
 VIEWS = ("views.Chosen", "views.View", "views.Views", "views.Rows")
 VIEWS_OF_ROWS = (
     "rows.with_a_token",
-    *(f"views.{name}" for name in ("Part", "find_parts", "choose", "make_views", "rows_by_document", "attend_by_views")),
+    "views.Part",
+    "views.find_parts",
+    "views.choose",
+    "views.make_views",
+    "views.rows_by_document",
+    "views.attend_by_views",
 )
 CHECKED = ("document_layout", "sorted_layout", "batch_layout")
 
