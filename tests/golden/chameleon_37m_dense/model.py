@@ -40,7 +40,7 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
             continue
         shape_id = None if name == "piece" else name
         least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY[name])
+        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
     return x
 
 
@@ -1016,4 +1016,4 @@ class Chameleon37mDense(nn.Module):
         return generate(self, input_ids, modality_ids, document_ids, *choices)
 
 
-# motc: sha256 810566add665a848ae33be9a6edbe5ab9191200de0aef7dd92371a3d50fa401b
+# motc: sha256 01a1e4615582bb4a4d2ef5ce15d27858ba68b2f0a77591b5651b0387a7d9f8f7

@@ -42,7 +42,7 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
             continue
         shape_id = None if name == "piece" else name
         least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY[name])
+        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
     return x
 
 
@@ -1206,4 +1206,4 @@ class EmojiMot(nn.Module):
         return generate(self, input_ids, modality_ids, document_ids, *choices)
 
 
-# motc: sha256 8a58c808063a6aab0669911d7484645d85bfe38aa34b16f7b9a1ee61f4981cb3
+# motc: sha256 b7089cc0f8d0fac1a5c14a3e19ba231acec3b80fe1e44b89ce04f6751f4423d7
