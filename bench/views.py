@@ -55,7 +55,8 @@ def compare(mask: str, length: int, rows: int, pairs: int) -> tuple[float, float
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "viewed.mot"
         path.write_text(SPEC.format(mask=MASKS[mask]))
-        model, ir = motc.load(path), compile_ir(path)
+        model: Any = motc.load(path)
+        mask_said = compile_ir(path).segments[0].layer.attention.mask
     model.compile()
     generator = torch.Generator().manual_seed(0)
     modality_ids = (torch.arange(length) < length // 2).long().repeat(rows, 1)
@@ -63,7 +64,7 @@ def compare(mask: str, length: int, rows: int, pairs: int) -> tuple[float, float
         modality_ids = modality_ids[:, torch.randperm(length, generator=generator)]
     ids = torch.randint(0, 1024, modality_ids.shape, generator=generator)
     by_views = model.layout(modality_ids)
-    arguments = mask_arguments(ir.segments[0].layer.attention.mask, ("text", "image"))
+    arguments = mask_arguments(mask_said, ("text", "image"))
     visible = visibility(by_views.rows.modality_ids, None, **arguments)[:, None]
     by_mask = by_views._replace(rows=by_views.rows._replace(mask=visible, views=None))
     found: dict[str, list[float]] = {"views": [], "mask": []}
