@@ -44,7 +44,8 @@ def to_markdown(report: Report, command: str) -> str:
                 for modality in report.modalities
             ]
             lines.append(_row([name, title, *cells]))
-    lines += ["", "## Losses at the end, in nats a token", "", *_table(["system", "", *report.modalities])]
+    squared = f"; of {', '.join(report.continuous)}, mean squared errors of denoising" if report.continuous else ""
+    lines += ["", f"## Losses at the end, in nats a token{squared}", "", *_table(["system", "", *report.modalities])]
     for name in report.parameters:
         for held_out in (False, True):
             cells = [spread(report.final(name, modality, held_out=held_out)) for modality in report.modalities]

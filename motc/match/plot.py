@@ -45,7 +45,7 @@ def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -
             axes.plot(report.eval_steps, column(curves.held_out[name], place), color=colour, linestyle=":", linewidth=1)
     axes.set_title(f"{modality} (dotted: held-out)", fontsize=10)
     axes.set_xlabel("steps")
-    axes.set_ylabel("loss, nats a token")
+    axes.set_ylabel("loss, " + ("mean squared error" if modality in report.continuous else "nats a token"))
 
 
 def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], *, time: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from motc.match.data import Description
 from motc.match.matching import Match, match, smooth
 from motc.match.settings import Settings
 
@@ -42,6 +43,7 @@ class Report:
     """All of it; systems in the order given, the first is the base."""
 
     modalities: tuple[str, ...]
+    continuous: tuple[str, ...]  # of them, those whose loss is a mean squared error, not nats a token
     settings: Settings
     parameters: dict[str, int]
     curves: tuple[Curves, ...]
@@ -133,12 +135,14 @@ class Report:
 
 
 def make_report(
-    curves: Sequence[Curves], modalities: tuple[str, ...], settings: Settings, parameters: dict[str, int]
+    curves: Sequence[Curves], described: Description, settings: Settings, parameters: dict[str, int]
 ) -> Report:
     """Compare every system with the first."""
     base, *others = parameters
+    modalities = described.modalities
     return Report(
         modalities=modalities,
+        continuous=tuple(described.latents),
         settings=settings,
         parameters=parameters,
         curves=tuple(curves),

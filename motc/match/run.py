@@ -13,7 +13,8 @@ import torch
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.match.checkpoint import read_checkpoint
-from motc.match.data import Data, check_fit
+from motc.match.data import Data
+from motc.match.fit import check_fit, check_objectives
 from motc.match.race import Notify, race
 from motc.match.report import Curves, Report, make_report
 from motc.match.settings import MatchError, Settings
@@ -28,6 +29,7 @@ def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, o
     """
     for name, model in models.items():
         check_fit(data, model, name)
+    check_objectives(models)
     out.mkdir(parents=True, exist_ok=True)
     _check_same_run(out / RUN, _recorded(models, data, settings))
     torch.set_num_threads(settings.threads)
@@ -44,7 +46,7 @@ def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, o
                 race(models, data, settings, seed, path, tell)
         curves.append(_read_curves(path, models, seed))
     parameters = {name: _parameters(model) for name, model in models.items()}
-    return make_report(curves, data.modalities, settings, parameters)
+    return make_report(curves, data.described, settings, parameters)
 
 
 @contextmanager
