@@ -37,7 +37,7 @@ SMALL = """model small {
 }
 """
 
-SAMPLES = ((TEXT, IMAGE, TEXT, TEXT), (TEXT, TEXT), (TEXT, IMAGE, TEXT, IMAGE))  # IMAGE: all tokens of one
+SAMPLES = ((IMAGE, TEXT, TEXT, TEXT), (TEXT, TEXT), (TEXT, IMAGE, TEXT, IMAGE))  # IMAGE: all tokens of one
 
 
 def write(path: Path, count: int, *, seed: int) -> None:
@@ -108,8 +108,8 @@ def test_bytes_become_numbers_and_counts_are_of_what_has_a_loss(folder: Path) ->
     images = torch.cat([rows[0][2], rows[1][2]])
     assert batch.latents["image"].dtype == torch.float32
     torch.testing.assert_close(batch.latents["image"].double(), double(images), rtol=0, atol=1e-6)
-    # Text: begin is no target and neither is what comes after an image, so one in the first row and one in the last.
-    assert batch.counts.tolist() == [2, 3]
+    # Text: a row's first token is no target, and neither is what comes after an image: 2 + 0 + 1.
+    assert batch.counts.tolist() == [3, 3]
 
 
 def test_latents_that_are_numbers_already_stay_what_they_are(folder: Path) -> None:
@@ -157,7 +157,7 @@ def infinite(x: torch.Tensor) -> torch.Tensor:
         (change(latents_image=lambda x: x[:-1]), "4 spans of image tokens, and latents for 3"),
         (change(latents_image=lambda x: x.int()), "may be uint8 or floating-point"),
         (change(latents_image=infinite), "infinite or NaN"),
-        (change(modality_ids=lambda x: x.clone().index_fill_(0, torch.tensor([8]), TEXT)), "another number of tokens"),
+        (change(modality_ids=lambda x: x.clone().index_fill_(0, torch.tensor([7]), TEXT)), "another number of tokens"),
     ],
 )
 def test_a_folder_whose_latents_are_wrong_is_told(folder: Path, break_it: Callable[[Path], None], said: str) -> None:
@@ -255,7 +255,7 @@ def test_held_out_losses_weigh_every_image_and_every_target_once(folder: Path, m
     system = System("small", compile_ir(folder / "small.mot"), SETTINGS, 0)
     generator_type = type(system.network)
     batches = list(held_out_batches(data, {"small": system.network.layout}, batch=4))
-    assert [batch.counts.tolist() for batch in batches] == [[3, 4], [1, 0]]
+    assert [batch.counts.tolist() for batch in batches] == [[5, 4], [1, 0]]
     system.evaluate(batches)
     alone: list[torch.Tensor] = []
     aims: list[torch.Tensor] = []

@@ -28,6 +28,7 @@ def to_markdown(report: Report, command: str) -> str:
         f"{settings.threads} threads, torch {report.torch}.",
         f"Same data, order and optimizer for all; each step was taken by every system in turn. Training losses are "
         f"means of {report.window} steps.",
+        *_apart(report),
         "",
         f"## Share of the steps of {base} needed to reach its loss",
         "",
@@ -56,6 +57,12 @@ def to_markdown(report: Report, command: str) -> str:
         times = NONE if name == base else spread(report.step_times(name))
         lines.append(_row([name, f"{parameters:,}", NONE if seconds is None else f"{1000 * seconds:.1f}", times]))
     return "\n".join([*lines, ""])
+
+
+def _apart(report: Report) -> list[str]:
+    if not report.apart:
+        return []
+    return [f"Trained apart from {report.base}, so step times do not compare ({NONE}): {', '.join(report.apart)}."]
 
 
 def spread(values: Sequence[float]) -> str:

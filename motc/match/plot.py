@@ -55,7 +55,7 @@ def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], 
     axes.plot([0, end], [0, end], color="#bbbbbb", linewidth=1, label=report.base)
     for name, comparisons in report.comparisons.items():
         second = report.median_seconds(name) if time else 1.0
-        if base_second is None or second is None:
+        if base_second is None or second is None or (time and name in report.apart):
             continue
         ratios = report.ratios(name, modality, "training_time" if time else "training")
         told = f" {sum(ratios) / len(ratios):.3f}" if ratios else ""
