@@ -269,3 +269,10 @@ def test_as_a_program_with_a_reader_that_leaves(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "motc", "diff", "-x"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert "No such option" in done.stderr
+
+
+def test_show_takes_latents_beside_vocabularies_of_each_modality(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(ROOT / "examples" / "emoji" / "specs" / "transfusion_mot.mot")]) == 0
+    shown = capsys.readouterr().out
+    assert "text: width 128, vocab 259" in shown
+    assert "image: width 128, latent, 3 channels in patches of 4, linear ends, ddpm" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,28 @@ def _mel_filters() -> Floats:
 FILTERS = _mel_filters()
 
 
-def speak(text: str, language: str, generator: np.random.Generator) -> Floats:
-    """The text in a random voice, speed and pitch: samples in -1..1 at 22.05 kHz."""
-    voice = f"{language}+{generator.choice(VOICES)}"
-    speed, pitch = int(generator.integers(150, 231)), int(generator.integers(25, 76))
-    command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", "--", text]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """How espeak-ng says something."""
+
+    name: str
+    speed: int  # words a minute
+    pitch: int  # 0..99
+
+
+def draw_voice(language: str, generator: np.random.Generator) -> Voice:
+    """A random voice, speed and pitch."""
+    return Voice(
+        name=f"{language}+{generator.choice(VOICES)}",
+        speed=int(generator.integers(150, 231)),
+        pitch=int(generator.integers(25, 76)),
+    )
+
+
+def speak(text: str, voice: Voice) -> Floats:
+    """The text spoken: samples in -1..1 at 22.05 kHz."""
+    options = ["-v", voice.name, "-s", str(voice.speed), "-p", str(voice.pitch)]
+    command = ["espeak-ng", *options, "--stdout", "--", text]
     said = subprocess.run(command, check=True, capture_output=True).stdout[WAV_HEADER:]
     return np.frombuffer(said[: len(said) // 2 * 2], dtype="<i2").astype(np.float32) / np.float32(32768)
 

@@ -35,7 +35,9 @@ def run(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help="For checkpoints and reports; goes on with what is there.", show_default=False
+            metavar="DIR",
+            help="For checkpoints and reports; goes on with what is there.",
+            show_default=False,
         ),
     ],
     steps: Annotated[int, typer.Option(min=1, help="Of each system, from each seed.")] = 1000,
@@ -139,3 +141,5 @@ def _print(report: Report) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
     console.print(table)
     console.print(f"steps and time in those of {report.base}; the mean of all seeds, lowest and highest")
+    if report.apart:
+        console.print(f"{', '.join(report.apart)}: trained apart from {report.base}, so times do not compare")

@@ -144,13 +144,14 @@ def _print_model(model: Model, spec: Path) -> None:
     tree = Tree(f"{model.name} ({spec})")
     modalities = tree.add("modalities")
     for modality in model.modalities:
-        vocab = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"
         if isinstance(modality, LatentModality):
             ends = modality.ends
-            vocab = (
+            kind = (
                 f"latent, {ends.channels} channels in patches of {ends.patch}, {ends.kind} ends, {modality.objective}"
             )
-        modalities.add(f"{modality.name}: width {modality.width:,}, {vocab}")
+        else:
+            kind = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"
+        modalities.add(f"{modality.name}: width {modality.width:,}, {kind}")
     tree.add(f"towers {model.towers}")
     layers = tree.add(f"{model.layers} layers")
     for segment in model.segments:

@@ -1,28 +1,50 @@
-"""A data folder: samples of tokens to train on and held-out ones. docs/match.md describes it."""
+"""A data folder: samples of tokens and latents to train on, and held-out ones. docs/match.md describes it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from motc.ir.model import Model
 from motc.match.settings import MatchError
 
 FORMAT = 1
 KEYS = {"format", "modalities", "vocab"}
+SIZES = {"channels", "height", "width", "tokens"}
 TENSORS = ("input_ids", "modality_ids", "lengths")
 
-Sample = tuple[Tensor, Tensor]  # input_ids and modality_ids, each [n]
-MakeLayout = Callable[[Tensor], Any]
+Sample = tuple[Tensor, ...]  # input_ids [n], modality_ids [n], and each continuous modality's latents [k, C, H, W]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentSize:
+    """Of each image of a continuous modality: its latent's size, and how many tokens stand for it."""
+
+    channels: int
+    height: int
+    width: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"[{self.channels}, {self.height}, {self.width}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latents:
+    """All images of a continuous modality, and which are each sample's."""
+
+    values: Tensor  # [n, C, H, W], uint8 or floating-point
+    bounds: Tensor  # int64 [N + 1]
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.values[int(self.bounds[index]) : int(self.bounds[index + 1])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,81 +54,97 @@ class Samples(Dataset[Sample]):
     input_ids: Tensor  # [T]
     modality_ids: Tensor  # [T]
     bounds: Tensor  # int64 [N + 1]
+    latents: tuple[Latents, ...]  # of each continuous modality, in the order of modalities
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
     def __getitem__(self, index: int) -> Sample:
         place = slice(int(self.bounds[index]), int(self.bounds[index + 1]))
-        return self.input_ids[place], self.modality_ids[place]
+        return self.input_ids[place], self.modality_ids[place], *(each[index] for each in self.latents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What data.json says."""
+
+    modalities: tuple[str, ...]
+    vocab: int | Mapping[str, int]  # of all modalities that have ids, or of each
+    latents: Mapping[str, LatentSize]  # of each continuous modality, in the order of modalities
+
+    def rows(self, modality: str) -> int:
+        """How many ids a modality has."""
+        return self.vocab if isinstance(self.vocab, int) else self.vocab[modality]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """A data folder in memory."""
 
-    modalities: tuple[str, ...]
-    vocab: int | Mapping[str, int]  # of all modalities, or of each
+    described: Description
     training: Samples
     held_out: Samples
     sha256: str  # of all its files
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Samples as rows, int64 [B, S], -1 in `modality_ids` at padding, and each system's layout of them."""
-
-    input_ids: Tensor
-    modality_ids: Tensor
-    layouts: Mapping[str, Any]
-    layout_seconds: Mapping[str, float]
-    counts: Tensor  # int64 [M]: targets of each modality
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.described.modalities
 
 
 def read_data(folder: Path) -> Data:
     """Read and check a data folder. Raises MatchError."""
-    described = folder / "data.json"
-    if not described.is_file():
+    path = folder / "data.json"
+    if not path.is_file():
         raise MatchError(f"{folder} is no data folder: it has no data.json (docs/match.md says what one holds)")
     try:
-        found = json.loads(described.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise MatchError(f"{described} is no JSON: {error}") from None
-    modalities, vocab = _described(described, found)
-    hashed = hashlib.sha256(described.read_bytes())
+        raise MatchError(f"{path} is no JSON: {error}") from None
+    described = _described(path, found)
+    hashed = hashlib.sha256(path.read_bytes())
     parts = {}
     for name in ("training", "held_out"):
         paths = sorted(folder.glob(f"{name}-*.safetensors"))
         if not paths:
             raise MatchError(f"{folder} has no {name}-*.safetensors")
-        shards = [_read_shard(path, modalities, vocab) for path in paths]
+        shards = [_read_shard(path, described) for path in paths]
         for path in paths:
             with path.open("rb") as file:
                 hashed.update(hashlib.file_digest(file, "sha256").digest())
-        parts[name] = _join(shards)
+        parts[name] = _join(shards, described)
         present = set(torch.bincount(parts[name].modality_ids).nonzero().flatten().tolist())
-        absent = [modality for number, modality in enumerate(modalities) if number not in present]
+        absent = [modality for number, modality in enumerate(described.modalities) if number not in present]
         if absent:
             raise MatchError(f"the {name} samples of {folder} have no {' and no '.join(absent)} tokens")
-    return Data(modalities=modalities, vocab=vocab, sha256=hashed.hexdigest(), **parts)
+    return Data(described=described, sha256=hashed.hexdigest(), **parts)
 
 
-def _described(path: Path, found: Any) -> tuple[tuple[str, ...], int | dict[str, int]]:
+def _described(path: Path, found: Any) -> Description:
     if not isinstance(found, dict) or not found.keys() >= KEYS:
         raise MatchError(f"{path} lacks {', '.join(sorted(KEYS - set(found if isinstance(found, dict) else ())))}")
     if found["format"] != FORMAT:
         raise MatchError(f"{path} is of format {found['format']!r}; this motc reads {FORMAT}")
-    names, vocab = found["modalities"], found["vocab"]
+    names, vocab, sizes = found["modalities"], found["vocab"], found.get("latents", {})
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise MatchError(f"{path}: modalities is a list of names")
-    shared = isinstance(vocab, int) and vocab > 0
-    own = isinstance(vocab, dict) and vocab.keys() == set(names)
-    if not shared and not (own and all(isinstance(rows, int) and rows > 0 for rows in vocab.values())):
-        raise MatchError(f"{path}: vocab is a number, or has one for each of {', '.join(names)}")
-    return tuple(names), vocab
+    if not isinstance(sizes, dict) or not sizes.keys() <= set(names):
+        raise MatchError(f"{path}: latents has sizes for some of {', '.join(names)}")
+    for name, size in sizes.items():
+        if not isinstance(size, dict) or size.keys() != SIZES or not all(map(_is_count, size.values())):
+            raise MatchError(f"{path}: latents of {name} has a number for each of {', '.join(sorted(SIZES))}")
+    words = [name for name in names if name not in sizes]
+    own = isinstance(vocab, dict) and vocab.keys() == set(words) and all(map(_is_count, vocab.values()))
+    if not _is_count(vocab) and not own:
+        raise MatchError(f"{path}: vocab is a number, or has one for each of {', '.join(words)}")
+    latents = {name: LatentSize(**sizes[name]) for name in names if name in sizes}
+    return Description(modalities=tuple(names), vocab=vocab, latents=latents)
 
 
-def _read_shard(path: Path, modalities: tuple[str, ...], vocab: int | Mapping[str, int]) -> dict[str, Tensor]:
+def _is_count(found: Any) -> bool:
+    return isinstance(found, int) and found > 0
+
+
+def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -114,7 +152,7 @@ def _read_shard(path: Path, modalities: tuple[str, ...], vocab: int | Mapping[st
         tensors = load_file(path)
     except SafetensorError as error:
         raise MatchError(f"{path} is no whole safetensors file: {error}") from None
-    missing = [name for name in TENSORS if name not in tensors]
+    missing = [name for name in (*TENSORS, *map(_key, described.latents)) if name not in tensors]
     if missing:
         raise MatchError(f"{path} has no {', '.join(missing)}")
     ids, kinds, lengths = (tensors[name] for name in TENSORS)
@@ -125,95 +163,56 @@ def _read_shard(path: Path, modalities: tuple[str, ...], vocab: int | Mapping[st
         raise MatchError(f"{path}: lengths add up to {total}, with {len(ids)} input_ids and {len(kinds)} modality_ids")
     if len(lengths) == 0 or int(lengths.min()) < 2:
         raise MatchError(f"{path}: a sample of fewer than two tokens has nothing to predict")
+    modalities = described.modalities
     if int(kinds.min()) < 0 or int(kinds.max()) >= len(modalities):
         raise MatchError(f"{path}: modality_ids are within 0..{len(modalities) - 1}; padding has no place in a sample")
     for number, name in enumerate(modalities):
-        mine = ids[kinds == number]
-        rows = vocab if isinstance(vocab, int) else vocab[name]
+        if name in described.latents:
+            _check_latents(path, name, tensors[_key(name)], described.latents[name], kinds == number, lengths)
+            continue
+        mine, rows = ids[kinds == number], described.rows(name)
         if mine.numel() and not (int(mine.min()) >= 0 and int(mine.max()) < rows):
             raise MatchError(f"{path}: {name} has ids {int(mine.min())}..{int(mine.max())}, beyond 0..{rows - 1}")
     return tensors
 
 
-def _join(shards: list[dict[str, Tensor]]) -> Samples:
+def _key(modality: str) -> str:
+    """The tensor of a shard that holds a continuous modality's latents."""
+    return f"latents.{modality}"
+
+
+def _check_latents(path: Path, name: str, values: Tensor, size: LatentSize, mine: Tensor, lengths: Tensor) -> None:
+    if values.shape[1:] != (size.channels, size.height, size.width):
+        raise MatchError(f"{path}: {_key(name)} is {[*values.shape]}; data.json says {size} for each image")
+    if values.dtype != torch.uint8 and not values.is_floating_point():
+        raise MatchError(f"{path}: {_key(name)} is {values.dtype}; it may be uint8 or floating-point")
+    if not bool(values.isfinite().all()):
+        raise MatchError(f"{path}: {_key(name)} has numbers that are infinite or NaN")
+    starts = _starts(mine, _bounds(lengths))
+    if int(starts.sum()) != len(values):
+        raise MatchError(f"{path} has {int(starts.sum())} spans of {name} tokens, and latents for {len(values)}")
+    first = mine.cumsum(0)[starts] - 1  # which of the modality's tokens begins each span
+    if int(mine.sum()) != len(values) * size.tokens or not first.equal(torch.arange(len(values)) * size.tokens):
+        raise MatchError(f"{path}: a span of {name} has another number of tokens than the {size.tokens} of data.json")
+
+
+def _starts(mine: Tensor, bounds: Tensor) -> Tensor:
+    """Where a sample's longest runs of tokens of a modality begin, bool [T]."""
+    goes_on = mine.roll(1)
+    goes_on[bounds[:-1]] = False
+    return mine & ~goes_on
+
+
+def _bounds(lengths: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.long().cumsum(0)])
+
+
+def _join(shards: list[dict[str, Tensor]], described: Description) -> Samples:
     ids, kinds, lengths = (torch.cat([shard[name] for shard in shards]) for name in TENSORS)
-    bounds = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.long().cumsum(0)])
-    return Samples(input_ids=ids, modality_ids=kinds, bounds=bounds)
-
-
-def check_fit(data: Data, model: Model, name: str) -> None:
-    """Raises MatchError unless the model has the data's modalities, in its order, and rows for all of its ids."""
-    names = tuple(modality.name for modality in model.modalities)
-    if names != data.modalities:
-        raise MatchError(f"{name} has the modalities {', '.join(names)}; the data has {', '.join(data.modalities)}")
-    for modality in model.modalities:
-        if isinstance(data.vocab, int) != (modality.vocab is None):
-            kinds = ("one vocabulary", "vocabularies of each modality")
-            mine, theirs = kinds if modality.vocab is None else kinds[::-1]
-            raise MatchError(f"{name} has {mine}; the data has {theirs}")
-        needed = data.vocab if isinstance(data.vocab, int) else data.vocab[modality.name]
-        rows = model.vocab if modality.vocab is None else modality.vocab
-        if rows is None or rows < needed:
-            raise MatchError(f"{name} has {rows} rows for {modality.name}; the data has {needed} ids")
-
-
-def indices(count: int, batch: int, seed: int, first: int, steps: int) -> Iterator[list[int]]:
-    """The samples of steps first..steps - 1: every sample once in an order made from the seed, then all in another.
-
-    What a step has depends on seed and step alone.
-    """
-    epoch, order = -1, torch.empty(0)
-    for step in range(first, steps):
-        chosen = []
-        for place in range(step * batch, (step + 1) * batch):
-            if place // count != epoch:
-                epoch = place // count
-                generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-                order = torch.randperm(count, generator=generator)
-            chosen.append(int(order[place % count]))
-        yield chosen
-
-
-def training_batches(
-    data: Data, layouts: Mapping[str, MakeLayout], *, batch: int, seed: int, first: int, steps: int
-) -> Iterator[Batch]:
-    """The batches of the steps from `first` on."""
-    chosen = list(indices(len(data.training), batch, seed, first, steps))
-    return iter(_loader(data, data.training, layouts, chosen))
-
-
-def held_out_batches(data: Data, layouts: Mapping[str, MakeLayout], *, batch: int) -> Iterator[Batch]:
-    """Every held-out sample once; the last batch may be smaller."""
-    order = list(range(len(data.held_out)))
-    chosen = [order[start : start + batch] for start in range(0, len(order), batch)]
-    return iter(_loader(data, data.held_out, layouts, chosen))
-
-
-def _loader(
-    data: Data, samples: Samples, layouts: Mapping[str, MakeLayout], chosen: list[list[int]]
-) -> Iterable[Batch]:
-    def collate(rows: list[Sample]) -> Batch:
-        return make_batch(rows, layouts, len(data.modalities))
-
-    # The base seed is drawn from this generator, so that the global one is left alone.
-    return DataLoader[Any](
-        samples, batch_sampler=chosen, collate_fn=collate, generator=torch.Generator().manual_seed(0)
-    )
-
-
-def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], modality_count: int) -> Batch:
-    """Samples as rows, padded at the end; the layouts are timed, for they are a part of what a step costs."""
-    longest = max(len(ids) for ids, _ in rows)
-    input_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-    modality_ids = torch.full((len(rows), longest), -1, dtype=torch.int64)
-    for row, (ids, kinds) in enumerate(rows):
-        input_ids[row, : len(ids)] = ids
-        modality_ids[row, : len(ids)] = kinds
-    targets = modality_ids[:, 1:].flatten()
-    counts = torch.stack([(targets == number).sum() for number in range(modality_count)])
-    made, seconds = {}, {}
-    for name, make in layouts.items():
-        start = perf_counter()
-        made[name] = make(modality_ids)
-        seconds[name] = perf_counter() - start
-    return Batch(input_ids=input_ids, modality_ids=modality_ids, layouts=made, layout_seconds=seconds, counts=counts)
+    bounds = _bounds(lengths)
+    latents = []
+    for name in described.latents:
+        before = _bounds(_starts(kinds == described.modalities.index(name), bounds))  # images before each token
+        values = torch.cat([shard[_key(name)] for shard in shards])
+        latents.append(Latents(values=values, bounds=before[bounds]))
+    return Samples(input_ids=ids, modality_ids=kinds, bounds=bounds, latents=tuple(latents))

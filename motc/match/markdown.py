@@ -28,6 +28,7 @@ def to_markdown(report: Report, command: str) -> str:
         f"{settings.threads} threads, torch {report.torch}.",
         f"Same data, order and optimizer for all; each step was taken by every system in turn. Training losses are "
         f"means of {report.window} steps.",
+        *_apart(report),
         "",
         f"## Share of the steps of {base} needed to reach its loss",
         "",
@@ -44,7 +45,8 @@ def to_markdown(report: Report, command: str) -> str:
                 for modality in report.modalities
             ]
             lines.append(_row([name, title, *cells]))
-    lines += ["", "## Losses at the end, in nats a token", "", *_table(["system", "", *report.modalities])]
+    squared = f"; of {', '.join(report.continuous)}, mean squared errors of denoising" if report.continuous else ""
+    lines += ["", f"## Losses at the end, in nats a token{squared}", "", *_table(["system", "", *report.modalities])]
     for name in report.parameters:
         for held_out in (False, True):
             cells = [spread(report.final(name, modality, held_out=held_out)) for modality in report.modalities]
@@ -55,6 +57,12 @@ def to_markdown(report: Report, command: str) -> str:
         times = NONE if name == base else spread(report.step_times(name))
         lines.append(_row([name, f"{parameters:,}", NONE if seconds is None else f"{1000 * seconds:.1f}", times]))
     return "\n".join([*lines, ""])
+
+
+def _apart(report: Report) -> list[str]:
+    if not report.apart:
+        return []
+    return [f"Trained apart from {report.base}, so step times do not compare ({NONE}): {', '.join(report.apart)}."]
 
 
 def spread(values: Sequence[float]) -> str:

@@ -45,7 +45,7 @@ def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -
             axes.plot(report.eval_steps, column(curves.held_out[name], place), color=colour, linestyle=":", linewidth=1)
     axes.set_title(f"{modality} (dotted: held-out)", fontsize=10)
     axes.set_xlabel("steps")
-    axes.set_ylabel("loss, nats a token")
+    axes.set_ylabel("loss, " + ("mean squared error" if modality in report.continuous else "nats a token"))
 
 
 def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], *, time: bool) -> None:
@@ -55,7 +55,7 @@ def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], 
     axes.plot([0, end], [0, end], color="#bbbbbb", linewidth=1, label=report.base)
     for name, comparisons in report.comparisons.items():
         second = report.median_seconds(name) if time else 1.0
-        if base_second is None or second is None:
+        if base_second is None or second is None or (time and name in report.apart):
             continue
         ratios = report.ratios(name, modality, "training_time" if time else "training")
         told = f" {sum(ratios) / len(ratios):.3f}" if ratios else ""

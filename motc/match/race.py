@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from motc.ir.model import Model
 from motc.loading import instantiate
+from motc.match.batches import Batch, held_out_batches, training_batches
 from motc.match.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
-from motc.match.data import Batch, Data, held_out_batches, training_batches
+from motc.match.data import Data
 from motc.match.settings import BETAS, CLIP, FINAL_RATE, WARM_UP, WEIGHT_DECAY, MatchError, Settings
 
 UNTIMED = 3  # first steps of a process, in which torch compiles
@@ -32,6 +34,7 @@ class System:
         self.network = cast(Any, instantiate(model, device=self.device, seed=seed))
         self.modalities = cast(tuple[str, ...], self.network.modalities)
         self.settings = settings
+        self.seed = seed
         self.names = {x: parameter for parameter, x in self.network.named_parameters()}
         groups = [{"params": list(self.names), "initial_lr": settings.learning_rate}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
@@ -50,7 +53,7 @@ class System:
     def step(self, batch: Batch, *, timed: bool) -> None:
         """One step on the batch, whose layout counts into its seconds. Raises MatchError at a NaN or infinite loss."""
         start = perf_counter()
-        losses = self._losses(batch)
+        losses = self._losses(batch, f"seed {self.seed}, step {len(self.losses)}")
         self.optimizer.zero_grad()
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
@@ -66,17 +69,23 @@ class System:
 
     @torch.no_grad()
     def evaluate(self, batches: list[Batch]) -> None:
-        """Record the mean held-out loss of each modality, every target counted once."""
+        """Record the mean held-out loss of each modality, every target and image counted once."""
         sums = torch.zeros(len(self.modalities), dtype=torch.float64)
-        for batch in batches:
-            by_modality = self._losses(batch).by_modality
+        for number, batch in enumerate(batches):
+            by_modality = self._losses(batch, f"held-out batch {number}").by_modality
             sums += torch.stack([by_modality[name] for name in self.modalities]).double().cpu() * batch.counts
         self.held_out.append(sums / sum(batch.counts for batch in batches))
 
-    def _losses(self, batch: Batch) -> Any:
+    def _losses(self, batch: Batch, noise: str) -> Any:
+        """`noise` says what is drawn for latents: timesteps and noise are the same in every system, and each time."""
         layout = batch.layouts[self.name].to(self.device)
         ids, kinds = batch.input_ids.to(self.device), batch.modality_ids.to(self.device)
-        return self.network.loss(ids, kinds, layout=layout)
+        if not batch.latents:
+            return self.network.loss(ids, kinds, layout=layout)
+        latents = {name: x.to(self.device) for name, x in batch.latents.items()}
+        digest = hashlib.sha256(noise.encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # of which it reads 32 bits
+        return self.network.loss(ids, kinds, layout=layout, latents=latents, generator=generator)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds of it."""

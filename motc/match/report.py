@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from motc.match.data import Description
 from motc.match.matching import Match, match, smooth
 from motc.match.settings import Settings
 
@@ -34,7 +35,7 @@ class Comparison:
     seed: int
     training: dict[str, Match]
     held_out: dict[str, Match]
-    step_time: float | None  # its median step, in median steps of the base
+    step_time: float | None  # its median step, in median steps of the base; None where they do not compare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,12 @@ class Report:
     """All of it; systems in the order given, the first is the base."""
 
     modalities: tuple[str, ...]
+    continuous: tuple[str, ...]  # of them, those whose loss is a mean squared error, not nats a token
     settings: Settings
     parameters: dict[str, int]
     curves: tuple[Curves, ...]
     comparisons: dict[str, tuple[Comparison, ...]]  # without the base
+    apart: tuple[str, ...]  # systems not trained beside the base, whose step times therefore do not compare
     processor: str
     torch: str
 
@@ -90,6 +93,7 @@ class Report:
         """Types JSON knows; what was not measured is null."""
         return {
             "base": self.base,
+            "trained_apart": list(self.apart),
             "modalities": list(self.modalities),
             "settings": {**self.settings.recorded(), "seeds": self.settings.seeds},
             "smoothed_over": self.window,
@@ -133,24 +137,34 @@ class Report:
 
 
 def make_report(
-    curves: Sequence[Curves], modalities: tuple[str, ...], settings: Settings, parameters: dict[str, int]
+    curves: Sequence[Curves],
+    described: Description,
+    settings: Settings,
+    parameters: dict[str, int],
+    apart: tuple[str, ...],
 ) -> Report:
-    """Compare every system with the first."""
+    """Compare every system with the first, by steps alone if it was trained apart from it."""
     base, *others = parameters
+    modalities = described.modalities
     return Report(
         modalities=modalities,
+        continuous=tuple(described.latents),
         settings=settings,
         parameters=parameters,
         curves=tuple(curves),
         comparisons={
-            name: tuple(_compare(each, base, name, modalities, settings) for each in curves) for name in others
+            name: tuple(_compare(each, base, name, modalities, settings, timed=name not in apart) for each in curves)
+            for name in others
         },
+        apart=apart,
         processor=platform.machine() if settings.device == "cpu" else torch.cuda.get_device_name(settings.device),
         torch=torch.__version__,
     )
 
 
-def _compare(curves: Curves, base: str, other: str, modalities: tuple[str, ...], settings: Settings) -> Comparison:
+def _compare(
+    curves: Curves, base: str, other: str, modalities: tuple[str, ...], settings: Settings, *, timed: bool
+) -> Comparison:
     training, held_out = {}, {}
     steps, width = list(range(1, settings.steps + 1)), window(settings.steps)
     for place, name in enumerate(modalities):
@@ -159,7 +173,7 @@ def _compare(curves: Curves, base: str, other: str, modalities: tuple[str, ...],
         mine, theirs = (column(curves.held_out[system], place) for system in (base, other))
         held_out[name] = match(eval_steps(settings), mine, theirs)
     times = [_median(curves.seconds[system]) for system in (base, other)]
-    step_time = None if times[0] is None or times[1] is None else times[1] / times[0]
+    step_time = None if not timed or times[0] is None or times[1] is None else times[1] / times[0]
     return Comparison(seed=curves.seed, training=training, held_out=held_out, step_time=step_time)
 
 

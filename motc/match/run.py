@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.match.checkpoint import read_checkpoint
-from motc.match.data import Data, check_fit
+from motc.match.data import Data
+from motc.match.fit import check_fit, check_objectives
 from motc.match.race import Notify, race
 from motc.match.report import Curves, Report, make_report
 from motc.match.settings import MatchError, Settings
@@ -24,27 +26,34 @@ RUN = "run.json"
 def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, out: Path, notify: Notify) -> Report:
     """Train every system from every seed, the first being the base, and compare. Raises MatchError.
 
-    `out` keeps a checkpoint of each seed; what is there already is not done again.
+    `out` keeps a checkpoint of each seed and of each group of systems trained together; what is there already is not
+    done again, and systems that are not there yet are added, as a group of their own.
     """
     for name, model in models.items():
         check_fit(data, model, name)
+    check_objectives(models)
     out.mkdir(parents=True, exist_ok=True)
-    _check_same_run(out / RUN, _recorded(models, data, settings))
+    groups = _enter(out / RUN, _recorded(models, data, settings))
     torch.set_num_threads(settings.threads)
     curves: list[Curves] = []
     for seed in range(settings.seeds):
-        path = out / f"seed{seed}.safetensors"
+        saved: dict[str, Tensor] = {}
+        for place, (number, group) in enumerate(groups.items()):
+            path = out / (f"seed{seed}-added{number}.safetensors" if number else f"seed{seed}.safetensors")
 
-        def tell(done: float, what: str, seed: int = seed) -> None:
-            notify((seed + done) / settings.seeds, what)
+            def tell(done: float, what: str, before: float = seed + place / len(groups)) -> None:
+                notify((before + done / len(groups)) / settings.seeds, what)
 
-        if not _is_done(path, settings.steps):
-            tell(0.0, f"seed {seed}: compiling")
-            with _reproducible():
-                race(models, data, settings, seed, path, tell)
-        curves.append(_read_curves(path, models, seed))
+            if not _is_done(path, settings.steps):
+                tell(0.0, f"seed {seed}: compiling")
+                with _reproducible():
+                    race({name: models[name] for name in group}, data, settings, seed, path, tell)
+            saved |= read_checkpoint(path)[1]
+        curves.append(_curves(saved, models, seed))
+    base, *_ = models
+    apart = tuple(name for group in groups.values() if base not in group for name in group)
     parameters = {name: _parameters(model) for name, model in models.items()}
-    return make_report(curves, data.modalities, settings, parameters)
+    return make_report(curves, data.described, settings, parameters, apart)
 
 
 @contextmanager
@@ -65,9 +74,7 @@ def _is_done(path: Path, steps: int) -> bool:
     return path.is_file() and read_checkpoint(path, only_step=True)[0] == steps
 
 
-def _read_curves(path: Path, models: Mapping[str, Model], seed: int) -> Curves:
-    _, saved = read_checkpoint(path)
-
+def _curves(saved: Mapping[str, Tensor], models: Mapping[str, Model], seed: int) -> Curves:
     def of(kind: str) -> dict[str, Any]:
         return {name: saved[f"{name}/{kind}"].tolist() for name in models}
 
@@ -89,27 +96,40 @@ def _recorded(models: Mapping[str, Model], data: Data, settings: Settings) -> di
     }
 
 
-def _check_same_run(path: Path, wanted: dict[str, Any]) -> None:
-    """Write what this run is, or refuse to go on with another one."""
-    if not path.is_file():
-        aside = path.with_name(f"{path.name}.partial")
-        aside.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
-        return
+def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
+    """Write what this run is, with the systems added to it: by number, the groups of systems that are trained together.
+
+    Systems that the run does not have yet are a group. Raises MatchError where the run is another one.
+    """
+    systems: dict[str, str] = wanted["systems"]
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
     except ValueError:
         raise MatchError(f"{path} is no record of a run; choose another --out") from None
-    differing = [
-        f"{key} was {_short(found.get(key))}, is {_short(value)}"
-        for key, value in wanted.items()
-        if found.get(key) != value or (key == "systems" and list(found[key]) != list(wanted[key]))
-    ]
+    groups: list[dict[str, str]] = [found["systems"], *found.get("added", [])]
+    known = {name: digest for group in groups for name, digest in group.items()}
+    compared = [(key, found.get(key), value) for key, value in wanted.items() if key != "systems"]
+    compared += [(name, known.get(name, digest), digest) for name, digest in systems.items()]
+    differing = [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in compared if old != new]
     if differing:
         raise MatchError(f"{path.parent} holds another run: {'; '.join(differing)}. Choose another --out")
+    for group in groups:
+        lacking = sorted(group.keys() - systems.keys())
+        if 0 < len(lacking) < len(group):
+            raise MatchError(
+                f"{path.parent} holds {', '.join(group)}, trained together: give {', '.join(lacking)} too, "
+                "or choose another --out"
+            )
+    added = {name: digest for name, digest in systems.items() if name not in known}
+    if added:
+        groups.append(added)
+    if added or not path.is_file():
+        aside = path.with_name(f"{path.name}.partial")
+        later = {"added": groups[1:]} if groups[1:] else {}
+        aside.write_text(json.dumps({**wanted, "systems": groups[0], **later}, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
+    return {number: list(group) for number, group in enumerate(groups) if group.keys() <= systems.keys()}
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} ({digest[:8]})" for name, digest in value.items())
     return value[:8] if isinstance(value, str) and len(value) == 64 else str(value)
