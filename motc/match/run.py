@@ -60,14 +60,15 @@ def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, o
 def _reproducible() -> Iterator[None]:
     """Sums in one order, whatever the threads do: else the same steps, done again, end in other last bits."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    options: Any = torch.utils.deterministic  # mypy does not see what it has
+    filled = options.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)  # on a GPU not all operations can
-    torch.utils.deterministic.fill_uninitialized_memory = False  # which only finds mistakes, and takes time
+    options.fill_uninitialized_memory = False  # which only finds mistakes, and takes time
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        options.fill_uninitialized_memory = filled
 
 
 def _is_done(path: Path, steps: int) -> bool:
