@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from motc.emit.leaves import names_tuple
+from motc.emit.mixture import tower_mixture
 from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, sublayers
 from motc.ir.model import GATED, FfnKind, Step, base_name
 from motc.plan import LayerPlan, LeafPlan, ModulePlan
@@ -33,9 +34,11 @@ class TowerSteps:
 
     def __init__(self, module: ModulePlan, kind: LayerPlan, steps: tuple[Step, ...]) -> None:
         self.module, self.kind = module, kind
-        self.lines = [
-            f"        {self.variable(step.writes)} = {self._made(step)}" for step in steps if not step.permutes
-        ]
+        self.lines: list[str] = []
+        for step in steps:
+            if not step.permutes:
+                made = self._made(step)
+                self.lines.append(f"        {self.variable(step.writes)} = {made}")
 
     def variable(self, value: str) -> str:
         name = base_name(value).rpartition(".")[2]
@@ -61,6 +64,10 @@ class TowerSteps:
                 return " + ".join(reads)
             case "activation":
                 return self._activation(reads)
+            case "mixture":
+                lines, made = tower_mixture(self.module, self.kind, reads[0])
+                self.lines += lines
+                return made
             case _:
                 raise AssertionError(step.op)
 
@@ -164,6 +171,7 @@ def model_methods(module: ModulePlan) -> list[str]:
         return ()'''
     )
     dtype_line = f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})"
+    streamed = "x, _" if module.is_balanced else "x"
     logits = "{name: of[rows, last] for name, of in logits.items()}" if model.vocab is None else "logits[rows, last]"
     parts.append(
         f'''    def prefill(self, ids: Tensor, layout: ModalityLayout, caches: list[KeyValues], last: Tensor) -> Any:
@@ -172,7 +180,7 @@ def model_methods(module: ModulePlan) -> list[str]:
         angles = self.angles(layout.rows.positions)
 {dtype_line}
         for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: a length is seldom met again
+            {streamed} = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: a length is seldom met again
         logits, rows = self.read(x, layout), torch.arange(last.numel(), device=last.device)
         return {logits}'''
     )
