@@ -304,9 +304,8 @@ def test_modalities_that_earlier_tokens_would_see_are_refused(tmp_path: Path) ->
     [
         ("rope = none", "mask = full"),
         ("hidden = 40, kind = gelu", "hidden = 40, kind = moe, experts = 2, expert = gelu, routing = expert_choice"),
-        ("image { vocab = 31 }", "image { latent { channels = 2, patch = 1 } }"),
     ],
-    ids=["full", "experts", "latents"],
+    ids=["full", "experts"],
 )
 def test_what_cannot_go_on_token_by_token_has_no_generate(tmp_path: Path, old: str, new: str) -> None:
     text = TIED.replace(old, new)
