@@ -34,7 +34,7 @@ test: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict motc codegen_templates
+	$(BIN)/mypy --strict motc codegen_templates examples bench
 	$(BIN)/lint-imports
 
 check: lint test

@@ -56,7 +56,8 @@ def compare(
 ) -> tuple[float, float, list[float], float]:
     """Median tokens a second of the model and its twin, the ratio of each round, and the limit of the ratio."""
     dtype = DTYPES[arguments.dtype]
-    ours, dense = (motc.load(spec, dense=dense, dtype=dtype).eval() for dense in (False, True))
+    ours: Any = motc.load(spec, dtype=dtype).eval()
+    dense: Any = motc.load(spec, dense=True, dtype=dtype).eval()
     modality_ids = torch.zeros(batch, arguments.prompt, dtype=torch.int64)
     if mixed:
         modality_ids += torch.arange(batch)[:, None] % len(ours.modalities)

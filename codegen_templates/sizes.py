@@ -23,7 +23,7 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
             continue
         shape_id = None if name == "piece" else name
         least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY[name])
+        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
     return x
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motc.reference import (
+    Batch,
     ReferenceConfig,
     ReferenceLayer,
     ReferenceMask,
@@ -122,7 +123,9 @@ def test_agrees_with_hugging_face(name: str) -> None:
     core = model.model.language_model if hasattr(model.model, "language_model") else model.model
     expected = model.lm_head(core(input_ids=input_ids).last_hidden_state)
     found = reference_forward(
-        dense_config(2, hugging_face_name, HF_ENDS, **settings), dict(model.named_parameters()), input_ids, modality_ids
+        dense_config(2, hugging_face_name, HF_ENDS, **settings),
+        dict(model.named_parameters()),
+        Batch(input_ids=input_ids, modality_ids=modality_ids),
     )
     assert isinstance(found, Tensor)
     torch.testing.assert_close(found, expected, rtol=FLOAT32_LEVEL, atol=FLOAT32_LEVEL)
@@ -134,7 +137,9 @@ def test_loss_agrees_with_hugging_face() -> None:
     model = randomised(transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
     input_ids, modality_ids = ids_and_modalities()
     found = reference_loss(
-        dense_config(2, hugging_face_name, HF_ENDS), dict(model.named_parameters()), input_ids, modality_ids
+        dense_config(2, hugging_face_name, HF_ENDS),
+        dict(model.named_parameters()),
+        Batch(input_ids=input_ids, modality_ids=modality_ids),
     )
     expected = model(input_ids=input_ids, labels=input_ids).loss
     torch.testing.assert_close(found.total, expected.double(), rtol=FLOAT32_LEVEL, atol=FLOAT32_LEVEL)
@@ -257,10 +262,11 @@ def test_agrees_with_token_by_token(mask: str, placement: str) -> None:
             return apply("down", m, F.gelu(apply("gate", m, a)) * up if m == "a" else up.relu() * up.relu())
 
         expected[p] = apply("head", m, norm("final_norm", m, placed("ffn_norm", m, h, feed)))
-    found = reference_forward(config, weights, input_ids[None], modality_ids[None], document_ids=documents[None])
+    batch = Batch(input_ids=input_ids[None], modality_ids=modality_ids[None], document_ids=documents[None])
+    found = reference_forward(config, weights, batch)
     assert isinstance(found, Tensor)
     torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-6)
-    loss = reference_loss(config, weights, input_ids[None], modality_ids[None], document_ids=documents[None])
+    loss = reference_loss(config, weights, batch)
     assert {m: float(value) for m, value in loss.by_modality.items()} == pytest.approx(
         {
             "a": float(F.cross_entropy(expected[[4]], input_ids[[5]])),
@@ -283,11 +289,12 @@ def test_own_vocabularies_predict_through_the_targets_head() -> None:
     weights |= {"embedding.a.weight": torch.randn(5, 6).double(), "embedding.b.weight": torch.randn(9, 6).double()}
     own = replace(config, own_vocabularies=True, head=None, layers=(layer,), final_norm_prefixes={}, final_norms={})
     input_ids, modality_ids = torch.tensor([[4, 8, 7, 0, 3]]), torch.tensor([[0, 1, 1, -1, 0]])
-    logits = reference_forward(own, weights, input_ids, modality_ids)
+    batch = Batch(input_ids=input_ids, modality_ids=modality_ids)
+    logits = reference_forward(own, weights, batch)
     assert isinstance(logits, dict)
     assert {m: tuple(found.shape) for m, found in logits.items()} == {"a": (1, 5, 5), "b": (1, 5, 9)}
     assert all(not found[0, 3].any() and found[0, 0].any() for found in logits.values())
-    loss = reference_loss(own, weights, input_ids, modality_ids)
+    loss = reference_loss(own, weights, batch)
     torch.testing.assert_close(loss.total, F.cross_entropy(logits["b"][0, :2], input_ids[0, 1:3]))
     torch.testing.assert_close(loss.by_modality["b"], loss.total)
     assert float(loss.by_modality["a"]) == 0.0
@@ -298,8 +305,9 @@ def test_padding_alone_gives_zeros_and_finite_gradients(length: int) -> None:
     config, weights = mixed_model("causal", "pre")
     weights = {name: tensor.requires_grad_() for name, tensor in weights.items()}
     nothing = torch.full((2, length), -1)
-    logits = reference_forward(config, weights, nothing.abs(), nothing)
-    loss = reference_loss(config, weights, nothing.abs(), nothing)
+    batch = Batch(input_ids=nothing.abs(), modality_ids=nothing)
+    logits = reference_forward(config, weights, batch)
+    loss = reference_loss(config, weights, batch)
     assert isinstance(logits, Tensor)
     assert not logits.any()
     assert float(loss.total.detach()) == 0.0

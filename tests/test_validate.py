@@ -28,7 +28,7 @@ from motc.ir.model import (
     Segment,
 )
 from motc.ir.partition import Partition
-from motc.reference import reference_forward, reference_loss
+from motc.reference import Batch, reference_forward, reference_loss
 from motc.validate import reference_config, validate
 from motc.validate.config import parameter_shapes
 
@@ -129,7 +129,10 @@ class Module(nn.Module):
     def inputs(
         self, input_ids: Tensor, modality_ids: Tensor, *, position_ids: Any, document_ids: Any, layout: Any
     ) -> tuple[Any, ...]:
-        given = (self.config, dict(self.named_parameters()), input_ids, modality_ids, position_ids, document_ids)
+        batch = Batch(
+            input_ids=input_ids, modality_ids=modality_ids, position_ids=position_ids, document_ids=document_ids
+        )
+        given = (self.config, dict(self.named_parameters()), batch)
         if self.mistake is breaks_with_layout:
             return self.mistake(*given) if layout else given
         return self.mistake(*given) if self.mistake else given
@@ -193,35 +196,35 @@ def test_every_mask_obeys_every_law(mask: Mask) -> None:
     assert not report.skipped
 
 
-def swapped(config: Any, parameters: Any, *rest: Any) -> Any:
+def swapped(config: Any, parameters: Any, batch: Batch) -> Any:
     """Image's keys through text's projection in the last layer."""
     last = config.layers[-1]
     keys = last.prefixes["attention.k"]
     layer = replace(last, prefixes=last.prefixes | {"attention.k": keys | {"image": keys["text"]}})
-    return (replace(config, layers=(*config.layers[:-1], layer)), parameters, *rest)
+    return (replace(config, layers=(*config.layers[:-1], layer)), parameters, batch)
 
 
-def forgets_documents(config: Any, parameters: Any, input_ids: Any, modality_ids: Any, positions: Any, _: Any) -> Any:
-    return (config, parameters, input_ids, modality_ids, positions, None)
+def forgets_documents(config: Any, parameters: Any, batch: Batch) -> Any:
+    return (config, parameters, replace(batch, document_ids=None))
 
 
-def sees_padding(config: Any, parameters: Any, input_ids: Any, modality_ids: Any, *rest: Any) -> Any:
-    return (config, parameters, input_ids, modality_ids.clamp(min=0), *rest)
+def sees_padding(config: Any, parameters: Any, batch: Batch) -> Any:
+    return (config, parameters, replace(batch, modality_ids=batch.modality_ids.clamp(min=0)))
 
 
-def forgets_gradient(config: Any, parameters: Any, *rest: Any) -> Any:
+def forgets_gradient(config: Any, parameters: Any, batch: Batch) -> Any:
     """Right outputs, but image's last down projection does not learn."""
     name = next(name for name in parameters if name.startswith("layers.1.ffn.down.image"))
-    return (config, parameters | {name: parameters[name].detach()}, *rest)
+    return (config, parameters | {name: parameters[name].detach()}, batch)
 
 
-def breaks_with_layout(config: Any, parameters: Any, input_ids: Any, modality_ids: Any, *rest: Any) -> Any:
+def breaks_with_layout(config: Any, parameters: Any, batch: Batch) -> Any:
     """Wrong only where a layout is given."""
-    return (config, parameters, input_ids.clamp(max=1), modality_ids, *rest)
+    return (config, parameters, replace(batch, input_ids=batch.input_ids.clamp(max=1)))
 
 
-def not_a_number(config: Any, parameters: Any, *rest: Any) -> Any:
-    return (config, parameters | {"embedding.weight": parameters["embedding.weight"] * torch.nan}, *rest)
+def not_a_number(config: Any, parameters: Any, batch: Batch) -> Any:
+    return (config, parameters | {"embedding.weight": parameters["embedding.weight"] * torch.nan}, batch)
 
 
 REFERENCE, TWIN = {"reference outputs", "reference gradients"}, {"twin outputs", "twin gradients"}

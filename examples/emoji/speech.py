@@ -35,7 +35,7 @@ def speak(text: str, language: str, generator: np.random.Generator) -> Floats:
     speed, pitch = int(generator.integers(150, 231)), int(generator.integers(25, 76))
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", "--", text]
     said = subprocess.run(command, check=True, capture_output=True).stdout[WAV_HEADER:]
-    return np.frombuffer(said[: len(said) // 2 * 2], dtype="<i2").astype(np.float32) / 32768
+    return np.frombuffer(said[: len(said) // 2 * 2], dtype="<i2").astype(np.float32) / np.float32(32768)
 
 
 def log_mel(sound: Floats) -> Floats:
@@ -43,4 +43,5 @@ def log_mel(sound: Floats) -> Floats:
     padded = np.pad(sound, (0, max(WINDOW - len(sound), 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
-    return np.log(power @ FILTERS + 1e-3).astype(np.float32)
+    energies: Floats = np.log(power @ FILTERS + 1e-3).astype(np.float32)
+    return energies

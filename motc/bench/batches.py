@@ -1,25 +1,52 @@
-"""The data all models see: rows in which the modalities take turns, with exactly the asked number of tokens of each."""
+"""The data all models see: rows in which the modalities take turns, with exactly the asked number of tokens of each.
+
+A continuous modality comes in whole spans, each of which is one latent, so there it is the nearest number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from motc.ir.model import Model
+from motc.ir.model import LatentModality, Model
 
 SPAN = 256
 """About so many tokens pass until every modality has had its turn."""
 
+SIDE = 16
+"""Patches along a side of a latent in long rows, as in Transfusion (arXiv 2408.11039)."""
+
+SPANS = 16
+"""About so many spans fit in a row: in a shorter one, latents have fewer patches."""
+
+TIMESTEP = 500
+"""The noise level of all latents, half of the way."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """Tokens of each of the model's modalities in a row. `share` is that of the last, where two were mixed by it."""
+    """Tokens of each of the model's modalities in a row. `share` is that of the last, where two were mixed by it.
+
+    The modalities at the indices `continuous` come in whole spans, with other tokens between.
+    """
 
     counts: tuple[int, ...]
     share: float | None = None
+    continuous: tuple[int, ...] = ()
+
+    @property
+    def side(self) -> int:
+        """Patches along a side of a latent, which is square."""
+        return latent_side(sum(self.counts))
+
+    @property
+    def spans(self) -> dict[int, int]:
+        """How many spans a row has of each continuous modality, by its index."""
+        return {index: self.counts[index] // self.side**2 for index in self.continuous}
 
     @property
     def present(self) -> int:
@@ -29,30 +56,45 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What forward takes, both int64 [B, S]."""
+    """What forward takes, both int64 [B, S]; and by continuous modality that has spans, what its n spans are.
+
+    `latents` are float32 [n, channels, height, width], in the order of the batch, `timesteps` int64 [n].
+    """
 
     input_ids: Tensor
     modality_ids: Tensor
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
+    timesteps: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def mixtures(
-    modalities: Sequence[str], sequence: int, ratios: Sequence[float] | None, names: Sequence[str] | None
+    modalities: Sequence[str],
+    sequence: int,
+    ratios: Sequence[float] | None,
+    names: Sequence[str] | None,
+    continuous: Sequence[str] = (),
 ) -> tuple[Mixture, ...]:
     """One mixture a ratio where the data holds two modalities, else one of even shares.
 
-    `names` are the modalities in the data (None: all), `ratios` the last one's shares (None: the defaults).
-    Raises ValueError for a name that is no modality and for ratios of more or fewer than two.
+    `names` are the modalities in the data (None: all), `ratios` the last one's shares (None: the defaults). Of those
+    that are `continuous` there is the nearest number of whole spans, and shares are what they come to, each once.
+    Raises ValueError for a name that is no modality, for ratios of more or fewer than two, and where spans have no
+    room or no other tokens between them.
     """
     for name in names or ():
         if name not in modalities:
             raise ValueError(f"{name!r} is none of the spec's modalities: {', '.join(modalities)}")
     used = [index for index, name in enumerate(modalities) if names is None or name in names]
+    spanning = [index for index in used if modalities[index] in continuous]
+    _check_room([modalities[index] for index in spanning], len(used) - len(spanning), sequence)
     if len(used) != 2:
         if ratios is not None:
             raise ValueError(f"ratios mix two modalities, and the data has {len(used)}; they share it evenly")
-        return (_counted(modalities, used, split(sequence, len(used))),)
+        even = dict(zip(used, split(sequence, len(used)), strict=True))
+        return (_counted(len(modalities), even, spanning),)
     shares = (0.0, 0.37, 0.5, 1.0) if ratios is None else ratios
-    return tuple(_shared(modalities, used, sequence, share) for share in shares)
+    found = (_shared(len(modalities), used, sequence, share, spanning) for share in shares)
+    return tuple(dict.fromkeys(found))
 
 
 def rehearsals(found: Sequence[Mixture]) -> tuple[Mixture, ...]:
@@ -61,6 +103,7 @@ def rehearsals(found: Sequence[Mixture]) -> tuple[Mixture, ...]:
     if widest.present < 2:
         return ()
     used = [index for index, count in enumerate(widest.counts) if count]
+    spanning = [index for index in widest.continuous if index in used]
     sequence = sum(widest.counts)
     weights = [3 + 2 * index for index in range(len(used))]
     cut = [max(1, sequence * weight // sum(weights)) for weight in weights[1:]]
@@ -68,8 +111,7 @@ def rehearsals(found: Sequence[Mixture]) -> tuple[Mixture, ...]:
     if uneven[0] < 1:
         return ()
     return tuple(
-        Mixture(counts=tuple(dict(zip(used, sizes, strict=True)).get(i, 0) for i in range(len(widest.counts))))
-        for sizes in (uneven, uneven[::-1])
+        _counted(len(widest.counts), dict(zip(used, sizes, strict=True)), spanning) for sizes in (uneven, uneven[::-1])
     )
 
 
@@ -79,22 +121,35 @@ def most_even(found: Sequence[Mixture]) -> Mixture:
 
 
 def make_batch(model: Model, mixture: Mixture, batch: int, seed: int, device: str) -> Batch:
-    """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary."""
+    """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary.
+
+    No row begins within a span. Latents are random numbers, each of a span of its own.
+    """
     generator = torch.Generator().manual_seed(seed)
     row = torch.tensor([index for index, length in runs(mixture) for _ in range(length)])
-    turns = torch.randint(0, len(row), (batch,), generator=generator).tolist()
-    modality_ids = torch.stack([row.roll(turn) for turn in turns])
+    turns = sorted(-place % len(row) for place in _beginnings(mixture))
+    drawn = torch.randint(0, len(turns), (batch,), generator=generator).tolist()
+    modality_ids = torch.stack([row.roll(turns[number]) for number in drawn])
     vocabularies = torch.tensor([_vocabulary(model, modality.name) for modality in model.modalities])
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
     input_ids = (fractions * vocabularies[modality_ids]).long()
-    return Batch(input_ids=input_ids.to(device), modality_ids=modality_ids.to(device))
+    latents = _latents(model, mixture, batch, generator)
+    return Batch(
+        input_ids=input_ids.to(device),
+        modality_ids=modality_ids.to(device),
+        latents={name: x.to(device) for name, x in latents.items()},
+        timesteps={name: torch.full((len(x),), TIMESTEP, device=device) for name, x in latents.items()},
+    )
 
 
 def runs(mixture: Mixture) -> Iterator[tuple[int, int]]:
     """Modality index and length of each span of a row."""
     counts = {index: count for index, count in enumerate(mixture.counts) if count}
-    rounds = max(1, min(*counts.values(), sum(counts.values()) // SPAN))
+    most = max(mixture.spans.values(), default=0)
+    rounds = most or max(1, min(*counts.values(), sum(counts.values()) // SPAN))
     pieces = {index: split(count, rounds) for index, count in counts.items()}
+    for index, spans in mixture.spans.items():
+        pieces[index] = [mixture.side**2 * number for number in split(spans, rounds)]
     for number in range(rounds):
         for index in counts:
             yield index, pieces[index][number]
@@ -102,20 +157,83 @@ def runs(mixture: Mixture) -> Iterator[tuple[int, int]]:
 
 def split(total: int, parts: int) -> list[int]:
     """`total` in whole numbers that differ by one at most."""
-    return [total * (index + 1) // parts - total * index // parts for index in range(parts)]
+    return divide(total, [1] * parts)
 
 
-def _shared(modalities: Sequence[str], used: list[int], sequence: int, share: float) -> Mixture:
-    last = round(share * sequence)
-    return _counted(modalities, used, [sequence - last, last], share)
+def divide(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole numbers that are to each other as the weights."""
+    ends = [total * sum_ // sum(weights) for sum_ in accumulate(weights, initial=0)]
+    return [end - start for start, end in pairwise(ends)]
 
 
-def _counted(modalities: Sequence[str], used: list[int], counts: list[int], share: float | None = None) -> Mixture:
-    by_index = dict(zip(used, counts, strict=True))
-    return Mixture(counts=tuple(by_index.get(index, 0) for index in range(len(modalities))), share=share)
+def latent_side(sequence: int) -> int:
+    """Patches along a side of the latents in rows of so many tokens: a power of two, 2 at least."""
+    side = SIDE
+    while side > 2 and SPANS * side**2 > sequence:
+        side //= 2
+    return side
+
+
+def _most_spans(spanning: int, others: int, sequence: int) -> int:
+    """How many spans each of some modalities can have, each followed by a token of all others."""
+    return sequence // (spanning * latent_side(sequence) ** 2 + others)
+
+
+def _check_room(spanning: list[str], others: int, sequence: int) -> None:
+    if spanning and not others:
+        raise ValueError(f"between spans of {' and '.join(spanning)} there must be tokens of a modality with ids")
+    if spanning and _most_spans(len(spanning), others, sequence) == 0:
+        length = latent_side(sequence) ** 2
+        raise ValueError(
+            f"a row of {sequence} is too short for a span of {length} tokens of {' and '.join(spanning)} beside others"
+        )
+
+
+def _shared(modalities: int, used: list[int], sequence: int, share: float, spanning: Sequence[int]) -> Mixture:
+    first, last = used
+    rounded = spanning[0] if spanning else last  # the one that comes in units
+    unit = latent_side(sequence) ** 2 if spanning else 1
+    part = share if rounded == last else 1 - share
+    count = min(sequence, unit * round(part * sequence / unit))
+    wanted = {first: sequence - count, last: count} if rounded == last else {first: count, last: sequence - count}
+    found = _counted(modalities, wanted, spanning)
+    return replace(found, share=found.counts[last] / sequence if spanning else share)
+
+
+def _counted(modalities: int, wanted: Mapping[int, int], spanning: Sequence[int]) -> Mixture:
+    """The tokens that are wanted by index; where there are spans, the nearest number, and the others share the rest."""
+    found, sequence = dict(wanted), sum(wanted.values())
+    others = [index for index in wanted if index not in spanning]
+    if spanning:
+        length, most = latent_side(sequence) ** 2, _most_spans(len(spanning), len(others), sequence)
+        found |= {index: length * min(round(wanted[index] / length), most) for index in spanning}
+        rest = sequence - sum(found[index] for index in spanning)
+        found |= zip(others, divide(rest, [wanted[index] + 1 for index in others]), strict=True)
+    return Mixture(counts=tuple(found.get(index, 0) for index in range(modalities)), continuous=tuple(spanning))
+
+
+def _beginnings(mixture: Mixture) -> Iterator[int]:
+    """The places of a row at which no span is cut."""
+    place = 0
+    for index, length in runs(mixture):
+        yield from range(place, place + (min(1, length) if index in mixture.continuous else length))
+        place += length
+
+
+def _latents(model: Model, mixture: Mixture, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    found = {}
+    for index, modality in enumerate(model.modalities):
+        if isinstance(modality, LatentModality) and mixture.counts[index]:
+            size = mixture.side * modality.ends.patch
+            shape = (batch * mixture.spans[index], modality.ends.channels, size, size)
+            found[modality.name] = torch.randn(shape, generator=generator)
+    return found
 
 
 def _vocabulary(model: Model, modality: str) -> int:
+    """How many ids a modality has; the one of latents is not read."""
+    if isinstance(model.modality(modality), LatentModality):
+        return 1
     own = model.modality(modality).vocab
     found = model.vocab if own is None else own
     assert found is not None, f"{modality} has no vocabulary"

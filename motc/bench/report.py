@@ -89,13 +89,17 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything; figures are kept raw and summed up on demand."""
+    """Everything; figures are kept raw and summed up on demand.
+
+    `spans` are the tokens of a span of each continuous modality in the data; the shares are those of whole ones.
+    """
 
     model: str
     semantic_hash: str
     batch: int
     sequence: int
     pairs: int
+    spans: Mapping[str, int]
     machine: Machine
     cells: tuple[Cell, ...]
     compilations: tuple[SideCompilation, ...]
@@ -110,6 +114,7 @@ class Report:
             "batch": self.batch,
             "sequence": self.sequence,
             "pairs": self.pairs,
+            **({"spans": dict(self.spans)} if self.spans else {}),
             "machine": asdict(self.machine),
             "cells": [_cell(cell) for cell in self.cells],
             "compilations": [

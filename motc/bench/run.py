@@ -23,7 +23,7 @@ Notify = Callable[[float, str], None]
 
 def bench(subject: Subject, settings: Settings, notify: Notify) -> Report:
     """Time the model, its dense twin and the reference side by side."""
-    model = subject.ir()
+    model, mixture = subject.ir(), settings.mixtures[0]
     with empty_caches(settings.device, settings.threads):
         work = _Work(subject, settings, notify)
         for dtype in settings.dtypes:
@@ -39,6 +39,7 @@ def bench(subject: Subject, settings: Settings, notify: Notify) -> Report:
             batch=settings.batch,
             sequence=settings.sequence,
             pairs=settings.pairs,
+            spans={model.modalities[index].name: mixture.side**2 for index in mixture.continuous},
             machine=machine(settings.device),
             cells=tuple(work.cells),
             compilations=tuple(work.compilations),

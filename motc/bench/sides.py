@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,10 +61,12 @@ class Side:
 
     def run(self, mode: Mode, batch: Batch) -> None:
         """A step of a mode, its layout made inside."""
+        given = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
         with torch.no_grad() if mode == "forward" else contextlib.nullcontext():
-            output = self.network(batch.input_ids, batch.modality_ids).logits
+            output = self.network(batch.input_ids, batch.modality_ids, **given)
         if mode != "forward":
-            _squares(output).backward()  # type: ignore[no-untyped-call]
+            predictions = [output.predictions[name] for name in batch.latents]
+            _squares(output.logits, predictions).backward()  # type: ignore[no-untyped-call]
         if mode == "step":
             self.optimizer().step()
         self._wait()
@@ -80,7 +82,7 @@ class Side:
             torch.cuda.synchronize(self.device)
 
 
-def _squares(output: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """The mean of the logits' squares, for each vocabulary."""
+def _squares(output: Tensor | Mapping[str, Tensor], predictions: Sequence[Tensor]) -> Tensor:
+    """The mean of the logits' squares, for each vocabulary, and that of each continuous modality's predictions'."""
     logits = list(output.values()) if isinstance(output, Mapping) else [output]
-    return torch.stack([entry.square().mean() for entry in logits]).sum()
+    return torch.stack([entry.square().mean() for entry in (*logits, *predictions)]).sum()

@@ -78,11 +78,9 @@ def run(
     if plot is not None:
         need(("matplotlib",), "--plot", "bench")
     names = None if modalities is None else _items(modalities, str, "--modalities")
-    if model.latent_modalities():
-        name = model.latent_modalities()[0].name
-        raise typer.BadParameter(f"{name} is continuous, and the benchmark's data are token ids", param_hint="SPEC")
+    continuous = [modality.name for modality in model.latent_modalities()]
     with _told():
-        found = mixtures([modality.name for modality in model.modalities], sequence, shares, names)
+        found = mixtures([modality.name for modality in model.modalities], sequence, shares, names, continuous)
     if plot is not None and found[0].share is None:
         raise typer.BadParameter("a plot needs data of two modalities", param_hint="--plot")
     settings = Settings(

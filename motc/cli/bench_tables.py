@@ -28,11 +28,18 @@ def print_report(report: Report) -> None:
         f"{report.model}: {report.batch} x {report.sequence} tokens, {report.pairs} pairs, on {machine.processor}, "
         f"{machine.threads} threads, torch {machine.torch}"
     )
+    for name, span in report.spans.items():
+        console.print(f"{name} comes in whole spans of {span} tokens; shares are the nearest{_shares(report)}")
     console.print(_times(report))
     console.print(_costs(report))
     late = sum(cell.graphs_meanwhile for cell in report.cells)
     if late:
         console.print(f"{late} graphs were compiled while the clock ran: those times say little")
+
+
+def _shares(report: Report) -> str:
+    used = dict.fromkeys(f"{cell.share:.4g}" for cell in report.cells if cell.share is not None)
+    return f": {', '.join(used)}" if used else ""
 
 
 def _times(report: Report) -> Table:

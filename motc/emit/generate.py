@@ -165,7 +165,7 @@ GENERATE = '''    def generate(
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.{said}
-        Raises ValueError for tokens and modalities that are not the model's{raised}.
+        Raises ValueError for tokens and modalities that the model does not have{raised}.
         """
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
@@ -191,7 +191,7 @@ LATENTS = {
 
         `latents` are the prompt's, clean, as for `loss`. A modality in `spans` that has latents is made whole, by its
         own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as those of diffusers.""",
-    "raised": ", for latents and schedulers that do not fit",
+    "raised": ", and for latents that do not fit",
     "passed": """
             latents or {},
             schedulers or {},

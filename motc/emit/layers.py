@@ -7,7 +7,7 @@ from motc.emit.leaves import Applied, definition
 from motc.emit.mixture import mixture
 from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, sublayers
 from motc.ir.model import GATED, FfnKind, Order, Step, base_name, is_sorted
-from motc.plan import LayerPlan, ModulePlan
+from motc.plan import LayerPlan, ModulePlan, has_views
 
 
 class Sublayer:
@@ -88,11 +88,19 @@ class Sublayer:
         q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
         if self.module.generates:
             self.text.lines += ["        if cache is not None:", f"            cache.fill({reads[1]}, {reads[2]})"]
-        self.text.lines += [
+        lines = [
             "        mixed = F.scaled_dot_product_attention(",
             f"            {q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa}",
             "        )",
         ]
+        if has_views(self.module.model):
+            lines = [
+                "        if layout.rows.views is not None:",
+                f"            mixed = attend_by_views({', '.join(reads)}, layout.rows.views)",
+                "        else:",
+                *(f"    {line}" for line in lines),
+            ]
+        self.text.lines += lines
         return "mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]"
 
     def _activation(self, step: Step, reads: list[str]) -> str:

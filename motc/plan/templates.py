@@ -8,6 +8,7 @@ from motc.ir.model import Layer, Model, Norm
 from motc.plan.decoding import can_generate
 from motc.plan.mixture import mixture_units
 from motc.plan.module_plan import LeafPlan
+from motc.plan.views import has_views
 
 PLAIN_LAYOUTS = {
     "sorted": "document_layout",
@@ -16,6 +17,17 @@ PLAIN_LAYOUTS = {
     "reference": "batch_layout",
 }
 ROWS = {"document_layout": "document_rows", "compact_layout": "compact_rows", "batch_layout": "batch_rows"}
+PLAIN_ROWS = ("rows.is_plain", "rows.with_a_token", "rows.rows_by_document")
+VIEWS = ("views.Chosen", "views.View", "views.Views", "views.Rows")
+VIEWS_OF_ROWS = (
+    "rows.with_a_token",
+    "views.Part",
+    "views.find_parts",
+    "views.choose",
+    "views.make_views",
+    "views.rows_by_document",
+    "views.attend_by_views",
+)
 CHECKED = ("document_layout", "sorted_layout", "batch_layout")
 
 
@@ -39,7 +51,7 @@ def templates(
         "permute",
         "visibility",
         "masks",
-        "rows.Rows",
+        *(VIEWS if has_views(model) else ("rows.Rows",)),
         "rows.look_up",
         "rows.places_of",
         "rows.invert",
@@ -47,7 +59,7 @@ def templates(
     ]
     chosen += ["rows.fill_rows", "rows.document_positions"]
     if rows == "document_rows":
-        chosen += ["rows.is_plain", "rows.with_a_token", "rows.rows_by_document"]
+        chosen += VIEWS_OF_ROWS if has_views(model) else PLAIN_ROWS
     if layout != "grouped_layout":
         chosen.append("rows.real_tokens")
     if model.latents() and rows != "compact_rows":

@@ -1,5 +1,6 @@
 """The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
 
+from motc.reference.batch import Batch
 from motc.reference.experts import ReferenceMoe, Trace
 from motc.reference.latents import ReferenceLatent
 from motc.reference.model import (
@@ -15,6 +16,7 @@ from motc.reference.model import (
 from motc.reference.visibility import ReferenceMask
 
 __all__ = [
+    "Batch",
     "ReferenceConfig",
     "ReferenceLatent",
     "ReferenceLayer",

@@ -9,13 +9,14 @@ case of one modality, or of one prefix for all modalities.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from motc.reference.batch import Batch
 from motc.reference.experts import ReferenceMoe, Trace, mixture
 from motc.reference.latents import ReferenceLatent, denoising, latent_prediction, latent_tokens
 from motc.reference.operators import (
@@ -98,21 +99,11 @@ class ReferenceLoss(NamedTuple):
 
 
 def reference_forward(
-    config: ReferenceConfig,
-    parameters: Parameters,
-    input_ids: Tensor,
-    modality_ids: Tensor,
-    position_ids: Tensor | None = None,
-    document_ids: Tensor | None = None,
-    latents: Mapping[str, Tensor] | None = None,
-    timesteps: Mapping[str, Tensor] | None = None,
-    trace: Trace | None = None,
+    config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
 ) -> Tensor | dict[str, Tensor]:
     """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros at padding and at latents."""
-    hidden = reference_hidden(
-        config, parameters, input_ids, modality_ids, position_ids, document_ids, latents, timesteps, trace
-    )
-    return logits_of(config, parameters, hidden, token_masks(config, modality_ids))
+    hidden = reference_hidden(config, parameters, batch, trace)
+    return logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
 
 
 def logits_of(
@@ -131,55 +122,29 @@ def logits_of(
     }
 
 
-def reference_predictions(
-    config: ReferenceConfig,
-    parameters: Parameters,
-    input_ids: Tensor,
-    modality_ids: Tensor,
-    position_ids: Tensor | None = None,
-    document_ids: Tensor | None = None,
-    latents: Mapping[str, Tensor] | None = None,
-    timesteps: Mapping[str, Tensor] | None = None,
-) -> dict[str, Tensor]:
+def reference_predictions(config: ReferenceConfig, parameters: Parameters, batch: Batch) -> dict[str, Tensor]:
     """What is predicted of the noised latents of each continuous modality, in their shape."""
-    hidden = reference_hidden(
-        config, parameters, input_ids, modality_ids, position_ids, document_ids, latents, timesteps
-    )
-    return predictions_of(config, parameters, hidden, latents or {}, timesteps or {})
+    return predictions_of(config, parameters, reference_hidden(config, parameters, batch), batch)
 
 
-def predictions_of(
-    config: ReferenceConfig,
-    parameters: Parameters,
-    hidden: Streams,
-    latents: Mapping[str, Tensor],
-    timesteps: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
+def predictions_of(config: ReferenceConfig, parameters: Parameters, hidden: Streams, batch: Batch) -> dict[str, Tensor]:
     """The predictions of all latents from their tokens' states."""
-    return {m: latent_prediction(config.latents[m], parameters, hidden[m], x, timesteps[m]) for m, x in latents.items()}
+    return {
+        m: latent_prediction(config.latents[m], parameters, hidden[m], x, batch.timesteps[m])
+        for m, x in batch.latents.items()
+    }
 
 
-def reference_loss(
-    config: ReferenceConfig,
-    parameters: Parameters,
-    input_ids: Tensor,
-    modality_ids: Tensor,
-    position_ids: Tensor | None = None,
-    document_ids: Tensor | None = None,
-    latents: Mapping[str, Tensor] | None = None,
-    timesteps: Mapping[str, Tensor] | None = None,
-    noise: Mapping[str, Tensor] | None = None,
-) -> ReferenceLoss:
+def reference_loss(config: ReferenceConfig, parameters: Parameters, batch: Batch) -> ReferenceLoss:
     """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising.
 
     A target counts if it and the token before it are real, of one document, and no latents.
     """
+    input_ids, modality_ids, document_ids = batch.input_ids, batch.modality_ids, batch.document_ids
     trace = Trace()
-    clean, times, noise = latents or {}, timesteps or {}, noise or {}
-    pairs = {m: denoising(config.latents[m], x, times[m], noise[m]) for m, x in clean.items()}
-    noised = {m: pair[0] for m, pair in pairs.items()}
-    inputs = (input_ids, modality_ids, position_ids, document_ids)
-    hidden = reference_hidden(config, parameters, *inputs, noised, times, trace)
+    pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
+    noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
+    hidden = reference_hidden(config, parameters, noised, trace)
     logits = logits_of(config, parameters, hidden, token_masks(config, modality_ids))
     counted = (modality_ids[:, :-1] >= 0) & (modality_ids[:, 1:] >= 0)
     for index, modality in enumerate(config.modalities):
@@ -198,10 +163,10 @@ def reference_loss(
         counts[modality] = int(here.sum())
     by_modality = {modality: total / max(1, counts[modality]) for modality, total in sums.items()}
     total = sum(sums.values(), torch.zeros(())) / max(1, sum(counts.values()))
-    predictions = predictions_of(config, parameters, hidden, noised, times)
+    predictions = predictions_of(config, parameters, hidden, noised)
     for modality, latent in config.latents.items():
         squares = torch.zeros(1, dtype=total.dtype)
-        if modality in clean:
+        if modality in pairs:
             squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
         by_modality[modality] = squares.sum() / max(1, squares.numel())
         total = total + latent.weight * by_modality[modality]
@@ -213,32 +178,25 @@ def reference_loss(
 
 
 def reference_hidden(
-    config: ReferenceConfig,
-    parameters: Parameters,
-    input_ids: Tensor,
-    modality_ids: Tensor,
-    position_ids: Tensor | None = None,
-    document_ids: Tensor | None = None,
-    latents: Mapping[str, Tensor] | None = None,
-    timesteps: Mapping[str, Tensor] | None = None,
-    trace: Trace | None = None,
+    config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
 ) -> Streams:
     """The vectors the head sees: after every layer and the final norm. Latents are noised ones."""
+    modality_ids, position_ids = batch.modality_ids, batch.position_ids
     tokens = token_masks(config, modality_ids)
     if position_ids is None:
-        position_ids = default_positions(modality_ids, document_ids)
+        position_ids = default_positions(modality_ids, batch.document_ids)
     position_ids = position_ids.expand(modality_ids.shape)
     x = {}
     for m in config.modalities:
         if m not in config.latents:
-            x[m] = parameters[config.embedding[m] + ".weight"][input_ids[tokens[m]]]
-        elif latents is not None and timesteps is not None and m in latents:
-            x[m] = latent_tokens(config.latents[m], parameters, latents[m], timesteps[m])
+            x[m] = parameters[config.embedding[m] + ".weight"][batch.input_ids[tokens[m]]]
+        elif m in batch.latents:
+            x[m] = latent_tokens(config.latents[m], parameters, batch.latents[m], batch.timesteps[m])
         else:
             weight = parameters[config.latents[m].prefix + ".decode.weight"]
             x[m] = weight.new_zeros(0, weight.shape[1])
     for layer in config.layers:
-        visible = visibility(layer.mask, config.modalities, modality_ids, document_ids)
+        visible = visibility(layer.mask, config.modalities, modality_ids, batch.document_ids)
         x = layer_forward(layer, parameters, x, tokens, position_ids, visible, trace or Trace())
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 

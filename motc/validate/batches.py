@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
 from motc.ir.model import Model
+from motc.reference import Batch
 from motc.validate.spans import random_latents, with_spans
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What forward and loss take, all int64 [B, S]; and by continuous modality what its n spans are.
-
-    `latents` and `noise` are float64 [n, channels, height, width], `timesteps` [n]; the latents take gradients. What
-    forward takes for noised ones, loss takes for clean ones.
-    """
-
-    input_ids: Tensor
-    modality_ids: Tensor
-    position_ids: Tensor | None = None
-    document_ids: Tensor | None = None
-    latents: Mapping[str, Tensor] = field(default_factory=dict)
-    timesteps: Mapping[str, Tensor] = field(default_factory=dict)
-    noise: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...]:
@@ -69,7 +50,8 @@ def with_ids(
 ) -> Batch:
     """A batch of these modalities with random input ids, each within its modality's vocabulary.
 
-    Where there are latents, the modalities are changed so that each span has the tokens of one.
+    Where there are latents, the modalities are changed so that each span has the tokens of one. Latents are
+    float64 and take gradients.
     """
     modality_ids, shapes = with_spans(model, modality_ids, document_ids, generator)
     known = [vocabulary(model, modality.name) for modality in model.token_modalities()]

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from motc.ir.model import LatentModality, Model
-from motc.reference.experts import Trace
-from motc.reference.model import ReferenceConfig, reference_forward, reference_loss, reference_predictions
-from motc.validate.batches import Batch, random_batches, random_modalities, with_ids
+from motc.reference import Batch, ReferenceConfig, Trace, reference_forward, reference_loss, reference_predictions
+from motc.validate.batches import random_batches, random_modalities, with_ids
 from motc.validate.config import parameter_shapes, reference_config, tower_config
 from motc.validate.report import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Law, Report, Tensors, deviation, law
 from motc.validate.spans import span_places
@@ -242,15 +241,11 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
 
 def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
     """The reference's logits and losses."""
-    inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
-    noised = (batch.latents, batch.timesteps)
-    losses = reference_loss(config, parameters, *inputs, *noised, batch.noise)
+    losses = reference_loss(config, parameters, batch)
     told = {TOTAL: losses.total, **losses.by_modality}
     if losses.balance is not None:
         told[BALANCE] = losses.balance
-    logits = reference_forward(config, parameters, *inputs, *noised)
-    predictions = reference_predictions(config, parameters, *inputs, *noised)
-    return logits, told, predictions
+    return reference_forward(config, parameters, batch), told, reference_predictions(config, parameters, batch)
 
 
 def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
@@ -260,9 +255,8 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
     config = reference_config(model)
     for _ in range(TRIES):
         trace = Trace()
-        inputs = (batch.input_ids, batch.modality_ids, batch.position_ids, batch.document_ids)
         with torch.no_grad():
-            reference_forward(config, parameters, *inputs, batch.latents, batch.timesteps, trace)
+            reference_forward(config, parameters, batch, trace)
         if min(trace.margins, default=1.0) > DECIDED:
             return batch
         batch = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)

@@ -40,7 +40,7 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
             continue
         shape_id = None if name == "piece" else name
         least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY[name])
+        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
     return x
 
 
@@ -1052,7 +1052,7 @@ class Chameleon37mDense(nn.Module):
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
-        Raises ValueError for tokens and modalities that are not the model's.
+        Raises ValueError for tokens and modalities that the model does not have.
         """
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
@@ -1069,4 +1069,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 ad4e4347a943019dfa91830d4f3156ff86d8ebadd01f82a70019ac00debff20c
+# motc: sha256 11e8b80a121d7bd4c985fbf992e1f59230890a950d2cd378f4b5fa588aca2d27

@@ -42,7 +42,7 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
             continue
         shape_id = None if name == "piece" else name
         least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY[name])
+        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
     return x
 
 
@@ -1242,7 +1242,7 @@ class EmojiMot(nn.Module):
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
-        Raises ValueError for tokens and modalities that are not the model's.
+        Raises ValueError for tokens and modalities that the model does not have.
         """
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
@@ -1259,4 +1259,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 85898fb746994712c6e3b89772d7f413fb2d7314f9bf5207a9e7c146bd66dda4
+# motc: sha256 09ae8faee85a734a2498c62b19f30d39bb502956ca42cd2ad89013be29ca47d6

@@ -1,0 +1,165 @@
+"""Attention in parts that need no mask, where each token sees one of a few sets of tokens."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from codegen_templates.permute import permute
+from codegen_templates.rows import document_rows, fill_rows, look_up, with_a_token
+from codegen_templates.sizes import mark_sizes
+
+
+class Chosen(NamedTuple):
+    """Some slots of each row, in their order; -1 stands for none."""
+
+    order: Tensor  # int64 [R, n]: the slots, numbered through all rows
+    inverse: Tensor  # int64 [R, L]: the place in `order` of each slot
+
+    def take(self, x: Tensor) -> Tensor:
+        """What stands in these slots, [R, n, ...], of x [R, L, ...]."""
+        taken = permute(x.flatten(0, 1), self.order.flatten(), self.inverse.flatten())
+        return taken.view(*self.order.shape, *x.shape[2:])
+
+
+class View(NamedTuple):
+    """One call of attention: its keys, all of them seen or, if `causal`, those not after the query."""
+
+    keys: Chosen | None  # None: all of the row
+    queries: Chosen | None  # None: the keys
+    answers: Tensor  # int64 [R, n]: the slot that is to have what this query finds, -1 for none
+    causal: bool
+
+
+class Views(NamedTuple):
+    """Calls of attention that together say what a mask says."""
+
+    each: tuple[View, ...]
+    places: Tensor  # int64 [R, L]: where each slot's answer stands among those of all views
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        mark_sizes(self.places, "rows", "length")
+        for number, view in enumerate(self.each):
+            last = "length"
+            for kind, chosen in (("keys", view.keys), ("queries", view.queries)):
+                if chosen is not None:
+                    last = f"{kind}{number}"
+                    mark_sizes(chosen.order, "rows", last)
+                    mark_sizes(chosen.inverse, "rows", "length")
+            mark_sizes(view.answers, "rows", last)
+
+
+class Rows(NamedTuple):
+    """Attention's rows of slots; -1 stands for none."""
+
+    slots: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
+    modality_ids: Tensor  # int64 [R, L]: its modality
+    positions: Tensor  # int64 [R, L]: from 0 in each document
+    mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: what the views say
+    views: Views | None = None  # None: what the mask says
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary."""
+        for x in (self.slots, self.modality_ids, self.positions):
+            mark_sizes(x, "rows", "length")
+        if self.mask is not None:
+            mark_sizes(self.mask, "rows", "one", "length", "length")
+        if self.views is not None:
+            self.views.mark_sizes()
+
+
+class Part(NamedTuple):
+    """Tokens that see the same ones, each bool [R, L]; `seen` is None if that is all of the row."""
+
+    tokens: Tensor
+    seen: Tensor | None
+    causal: bool
+
+
+def find_parts(modality_ids: Tensor, mask: dict[str, Any]) -> list[Part]:
+    """What a mask makes of rows of one document each, int64 [R, L], -1 where there is no token.
+
+    By `prefix` the leading tokens see each other, and the others all that came before. Else those of a modality see the
+    modalities it may see: all of them, or if the kind is `causal` those that came before.
+    """
+    real = modality_ids >= 0
+    if mask["kind"] == "prefix":
+        may_lead = torch.isin(modality_ids, modality_ids.new_tensor(mask["prefix"])) | ~real
+        leading = real & (may_lead.cumprod(dim=1) > 0)
+        return [Part(leading, leading, causal=False), Part(real & ~leading, None, causal=True)]
+    if mask["kind"] == "blocks":
+        rank = {modality: place for place, block in enumerate(mask["blocks"]) for modality in block}
+        sees = tuple(tuple(rank[seen] <= rank[modality] for seen in sorted(rank)) for modality in sorted(rank))
+    else:
+        sees = mask["sees"]
+    parts = []
+    for seen in dict.fromkeys(sees):
+        tokens = torch.tensor([*(mine == seen for mine in sees), False], device=real.device)[modality_ids]
+        visible = None if all(seen) else torch.tensor([*seen, False], device=real.device)[modality_ids]
+        parts.append(Part(tokens, visible, mask["kind"] == "causal"))
+    return parts
+
+
+def choose(wanted: Tensor) -> Chosen:
+    """The slots that are wanted, bool [R, L]; one empty place if there are none. Reads sizes back from the device."""
+    rows, length = wanted.shape
+    width = max(int(wanted.sum(1).max()), 1)
+    column = torch.argsort((~wanted).to(torch.uint8), dim=1, stable=True)[:, :width]
+    first = torch.arange(rows, device=wanted.device)[:, None]
+    order = torch.where(wanted.gather(1, column), column + first * length, -1)
+    inverse = torch.where(wanted, wanted.cumsum(1) - 1 + first * width, -1)
+    return Chosen(order, inverse)
+
+
+def make_views(modality_ids: Tensor, mask: dict[str, Any]) -> Views | None:
+    """A view for each part; None if one has keys in unequal numbers, which only a mask can leave out.
+
+    `modality_ids` int64 [R, L], one document a row, its tokens first. Reads sizes back from the device.
+    """
+    each, start, places = [], 0, torch.full_like(modality_ids, -1)
+    for tokens, seen, causal in find_parts(modality_ids, mask):
+        numbers = (modality_ids >= 0 if seen is None else seen).sum(1)
+        if not causal and bool((tokens.any(1) & (numbers != numbers.max())).any()):
+            return None
+        keys = None if seen is None else choose(seen)
+        queries = None if causal or tokens is seen else choose(tokens)
+        asked = queries or keys
+        slots = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
+        order, inverse = (slots, slots) if asked is None else asked
+        answers = torch.where((order >= 0) & tokens.flatten()[order], order, -1)
+        each.append(View(keys, queries, answers, causal))
+        places = torch.where(tokens, inverse + start, places)
+        start += order.numel()
+    return Views(tuple(each), places)
+
+
+def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any]) -> Rows:
+    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    views = make_views(look_up(present.flatten(), slots, -1), mask) if apart else None
+    rows = fill_rows(slots, present, document_ids, mask, plain=views is not None)
+    return Rows(rows.slots, rows.modality_ids, rows.positions, rows.mask, views)
+
+
+def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
+    """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], as [R, heads, L, head_dim]."""
+    found = []
+    for view in views.each:
+        keys, values = (x if view.keys is None else view.keys.take(x) for x in (k, v))
+        asked = view.queries or view.keys
+        queries = q if asked is None else asked.take(q)
+        mixed = F.scaled_dot_product_attention(
+            queries.transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            is_causal=view.causal,
+            enable_gqa=q.shape[2] != k.shape[2],
+        )
+        found.append(mixed.transpose(1, 2).flatten(0, 1))
+    answers = torch.cat([view.answers.flatten() for view in views.each])
+    return permute(torch.cat(found), views.places.flatten(), answers).view_as(q).transpose(1, 2)

@@ -1,0 +1,25 @@
+"""What a model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What forward and loss take, all int64 [B, S]; and by continuous modality what its n spans are.
+
+    `latents` and `noise` are [n, channels, height, width], `timesteps` [n]. What forward takes for noised latents, loss
+    takes for clean ones.
+    """
+
+    input_ids: Tensor
+    modality_ids: Tensor
+    position_ids: Tensor | None = None
+    document_ids: Tensor | None = None
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
+    timesteps: Mapping[str, Tensor] = field(default_factory=dict)
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
