@@ -1,4 +1,4 @@
-"""One more token of each row through a model that keeps the keys and values of earlier ones."""
+"""More tokens of each row through a model that keeps the keys and values of earlier ones."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class KeyValues(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One token of each row, sorted by tower; if all are of one tower, in the order of the batch."""
+    """S tokens of one modality for each row, rows sorted by tower; if all are of one tower, in the batch's order."""
 
-    members: list[tuple[str, dict[str, list[int]]]]  # towers that have tokens; of each modality, which of them
-    sizes: list[int]  # how many tokens each of these towers has
-    rows: Tensor  # int64 [B]: the row of each token
-    inverse: Tensor  # int64 [B]: the token of each row
-    positions: Tensor  # int64 [B]: the position of each token
-    angles: list[tuple[Tensor, ...]]  # for each tower cosine and sine [n, 1, 1, head_dim / 2], if there is any rotation
-    mask: Tensor | None  # bool [B, 1, 1, length]: what each row's token sees; None: all
+    members: list[tuple[str, dict[str, list[int]]]]  # towers that have rows; of each modality, which of them
+    sizes: list[int]  # how many rows each of these towers has
+    rows: Tensor  # int64 [B]: the rows, sorted
+    inverse: Tensor  # int64 [B]: where each row is sorted to
+    positions: Tensor  # int64 [B, S]: the positions of the sorted rows' tokens
+    angles: list[tuple[Tensor, ...]]  # for each tower cosine and sine [n, S, 1, head_dim / 2], if there is any rotation
+    mask: Tensor | None  # bool [B, 1, S, length]: what each row's tokens see; None: all
     length: int
 
     def to_rows(self, pieces: list[Tensor]) -> Tensor:
-        """What the towers' tokens have, in the order of the batch."""
+        """What the towers' rows have, in the order of the batch."""
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)[self.inverse]
 
     def to_towers(self, x: Tensor) -> list[Tensor]:
@@ -43,10 +43,10 @@ class Step(NamedTuple):
 
 
 def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: KeyValues) -> list[Tensor]:
-    """Queries, keys and values [n, 1, heads, head_dim] of each tower's tokens to what they attend to, [n, 1, ...]."""
+    """Queries, keys and values [n, S, heads, head_dim] of each tower's tokens to what they attend to, [n, S, ...]."""
     queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
     for kept, new in zip(cache, (keys, values), strict=True):
-        kept[step.rows, :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new))[:, 0]
+        kept[step.rows[:, None], :, step.positions] = new[0] if len(new) == 1 else torch.cat(new)
     q = step.to_rows(queries).transpose(1, 2)
     k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
     gqa = q.shape[1] != k.shape[1]
@@ -91,7 +91,7 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
         sizes[-1] += 1
     rows = torch.tensor(order, device=known.device)
     inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
-    at = torch.tensor([positions[row] for row in order], device=known.device)
+    at = torch.tensor([[positions[row]] for row in order], device=known.device)
     length = max(positions) + 1
     mask = None
     sees = model.mask.get("sees")
@@ -102,5 +102,5 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
             seeing = torch.tensor([model.modalities.index(name) for name in modalities], device=known.device)
             mask = mask & allowed[seeing[:, None], known[:, :length]]
         mask = mask[:, None, None]
-    angles = list(zip(*(torch.split(x, sizes) for x in rotate(at[:, None])), strict=True)) or [()] * len(sizes)
+    angles = list(zip(*(torch.split(x, sizes) for x in rotate(at)), strict=True)) or [()] * len(sizes)
     return Step(list(members.items()), sizes, rows, inverse, at, angles, mask, length)

@@ -58,7 +58,7 @@ class Row:
     def check_next(self) -> None:
         """Raise ValueError if what comes next would be seen by tokens before it."""
         index = self.model.modalities.index(self.next)
-        if index in self.model.mask.get("bidirectional", ()):
+        if self.next in self.model.vocabularies and index in self.model.mask.get("bidirectional", ()):
             raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
         if self.in_prefix and index in self.model.mask["prefix"]:
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
@@ -68,14 +68,14 @@ def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
     """The spans, with `within` in each. Raises ValueError for what no model has and what no span can mean."""
     found: dict[str, Span] = {}
     for name, given in spans.items():
-        span = Span(**{"within": model.modalities[0], **given})
-        for modality in (name, span["within"]):
-            check_tokens(model, modality, ())
+        span = Span(**{"within": next(iter(model.vocabularies)), **given})
+        if name not in model.modalities:
+            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
         if unknown := span.keys() - {"begin", "end", "length", "within"}:
             raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
         if name == span["within"] or ("end" not in span and "length" not in span):
             raise ValueError(f"the span of {name} needs an end or a length, within another modality")
-        if "end" in span and model.own_vocabularies:
+        if "end" in span and model.own_vocabularies and name in model.vocabularies:
             raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
         if span.get("length", 1) < 1:
             raise ValueError(f"the span of {name} has length {span['length']}: it must be positive")
@@ -92,20 +92,26 @@ def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
 
 def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
     """Raise ValueError for ids that the modality's vocabulary does not have."""
-    if modality not in model.modalities:
-        raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+    if modality not in model.vocabularies:
+        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
     for token in tokens:
         if not 0 <= token < model.vocabularies[modality]:
             raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
 
 
+def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
+    real = modality_ids >= 0
+    if document_ids is None:
+        return real
+    place = torch.arange(real.shape[1], device=real.device)
+    last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
+    return real & (document_ids == document_ids.gather(1, last))
+
+
 def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
     """Each row's last document without its padding, from the left, and its length. Raises ValueError for none."""
-    real = modality_ids >= 0
-    if document_ids is not None:
-        place = torch.arange(real.shape[1], device=real.device)
-        last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
-        real = real & (document_ids == document_ids.gather(1, last))
+    real = in_last_document(modality_ids, document_ids)
     lengths: list[int] = real.sum(1).tolist()
     if not lengths or not min(lengths):
         raise ValueError("each row of a prompt needs a token that is not padding")
@@ -139,64 +145,94 @@ def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) 
     return drawn
 
 
+class Decoding:
+    """Rows that are continued: where each stands, the tokens it got, and what the caches hold."""
+
+    def __init__(
+        self,
+        model: Any,
+        rows: list[Row],
+        modality_ids: Tensor,
+        max_new_tokens: int,
+        stop: Mapping[str, Iterable[int]],
+        **how: Any,
+    ) -> None:
+        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes. Raises ValueError for choices."""
+        if max_new_tokens < 1 or how["temperature"] < 0 or not 0 < how["top_p"] <= 1:
+            raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
+        self.model, self.rows, self.max_new_tokens, self.how = model, rows, max_new_tokens, how
+        self.stops = {modality: set(tokens) for modality, tokens in stop.items()}
+        for modality, tokens in self.stops.items():
+            check_tokens(model, modality, tokens)
+        self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
+        self.active = list(range(len(rows)))
+        shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
+        like = next(model.parameters())
+        # Zeros: what is not seen counts 0 times, and must be a number.
+        self.caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
+        self.known = modality_ids.new_full((shape[0], shape[2]), -1)
+        self.known[:, : modality_ids.shape[1]] = modality_ids
+
+    def drawn(self, logits: Any, rows: list[int]) -> dict[int, tuple[int, str]]:
+        """A token and its modality for each of these rows. Raises ValueError where none can be generated."""
+        for row in rows:
+            self.rows[row].check_next()
+        tokens = draw(logits, [state.next for state in self.rows], rows, **self.how)
+        return {row: (token, self.rows[row].modality_of(token)) for row, token in tokens.items()}
+
+    def feed(self, given: Mapping[int, tuple[int, str]]) -> Any:
+        """Give each active row its token; the logits of what comes next, or None if no row goes on."""
+        fed: dict[int, tuple[int, str]] = {}
+        for row, (token, modality) in given.items():
+            self.made[row].append((token, self.model.modalities.index(modality)))
+            if token not in self.stops.get(modality, ()) and len(self.made[row]) < self.max_new_tokens:
+                fed[row] = (token, modality)
+        self.active = sorted(fed)
+        if not self.active:
+            return None
+        idle = (0, fed[self.active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
+        tokens, modalities = zip(*(fed.get(row, idle) for row in range(len(self.rows))), strict=True)
+        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(self.rows)]
+        for row, (token, modality) in fed.items():
+            self.rows[row].follow(token, modality)
+        where = self.known.new_tensor([[row, at[row], self.made[row][-1][1]] for row in self.active])
+        self.known[where[:, 0], where[:, 1]] = where[:, 2]
+        step = plan_step(self.model, list(modalities), at, self.known, self.model.angles)
+        wanted = {self.rows[row].next for row in self.active} & self.model.vocabularies.keys()
+        return decode_step(self.model, self.known.new_tensor(tokens), step, self.caches, wanted)
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """The ids that each row got and their modalities, int64 [B, N]; where a row has ended 0 and -1."""
+        longest = max(map(len, self.made))
+        padded = self.known.new_tensor([row + [(0, -1)] * (longest - len(row)) for row in self.made])
+        return padded[:, :, 0], padded[:, :, 1]
+
+
+def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: Tensor, lengths: list[int]) -> list[Row]:
+    """A row for each prompt, where it ends."""
+    rows = [Row(model, spans) for _ in lengths]
+    for row, tokens, of, length in zip(rows, ids.tolist(), modality_ids.tolist(), lengths, strict=True):
+        for token, index in zip(tokens[:length], of[:length], strict=True):
+            row.follow(token, model.modalities[index])
+    return rows
+
+
 @torch.no_grad()
 def generate(
     model: Any,
     input_ids: Tensor,
     modality_ids: Tensor,
     document_ids: Tensor | None,
-    max_new_tokens: int,
     spans: Mapping[str, Span],
-    stop: Mapping[str, Iterable[int]],
-    temperature: float,
-    top_p: float,
-    generator: torch.Generator,
+    **choices: Any,
 ) -> Generated:
-    """See the model's `generate`."""
-    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
+    """See the model's `generate`; `choices` are what `Decoding` takes besides."""
     spans = checked_spans(model, spans)
-    stops = {modality: set(tokens) for modality, tokens in stop.items()}
-    for modality, tokens in stops.items():
-        check_tokens(model, modality, tokens)
     input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
-    layout = model.layout(modality_ids)
-    rows = [Row(model, spans) for _ in lengths]
-    for state, ids, of, length in zip(rows, input_ids.tolist(), modality_ids.tolist(), lengths, strict=True):
-        for token, index in zip(ids[:length], of[:length], strict=True):
-            state.follow(token, model.modalities[index])
-    shape = (len(rows), model.kv_heads, max(lengths) + max_new_tokens, model.head_dim)
-    like = next(model.parameters())
-    # Zeros: what is not seen counts 0 times, and must be a number.
-    caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
-    known = modality_ids.new_full((shape[0], shape[2]), -1)
-    known[:, : modality_ids.shape[1]] = modality_ids
-    logits = model.prefill(input_ids, layout, caches, torch.tensor(lengths, device=known.device) - 1)
-    made: list[list[tuple[int, int]]] = [[] for _ in rows]
-    active = list(range(len(rows)))
-    for left in range(max_new_tokens, 0, -1):
-        for row in active:
-            rows[row].check_next()
-        how = {"temperature": temperature, "top_p": top_p, "generator": generator}
-        drawn = draw(logits, [state.next for state in rows], active, **how)
-        fed: dict[int, tuple[int, str]] = {}
-        for row, token in drawn.items():
-            modality = rows[row].modality_of(token)
-            made[row].append((token, model.modalities.index(modality)))
-            if token not in stops.get(modality, ()):
-                fed[row] = (token, modality)
-        active = [row for row in active if row in fed]
-        if left == 1 or not active:
-            break
-        idle = (0, fed[active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
-        tokens_fed, modalities_fed = zip(*(fed.get(row, idle) for row in range(len(rows))), strict=True)
-        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(rows)]
-        for row, (token, modality) in fed.items():
-            rows[row].follow(token, modality)
-        where = torch.tensor([active, [at[row] for row in active]], device=known.device)
-        known[where[0], where[1]] = known.new_tensor([model.modalities.index(modalities_fed[row]) for row in active])
-        step = plan_step(model, list(modalities_fed), at, known, model.angles)
-        logits = decode_step(model, known.new_tensor(tokens_fed), step, caches, {rows[row].next for row in active})
-    longest = max(map(len, made))
-    padded = known.new_tensor([tokens + [(0, -1)] * (longest - len(tokens)) for tokens in made])
-    return Generated(padded[:, :, 0], padded[:, :, 1])
+    rows = followed(model, spans, input_ids, modality_ids, lengths)
+    decoding = Decoding(model, rows, modality_ids, **choices)
+    last = torch.tensor(lengths, device=modality_ids.device) - 1
+    logits = model.prefill(input_ids, model.layout(modality_ids), decoding.caches, last)
+    while decoding.active:
+        logits = decoding.feed(decoding.drawn(logits, decoding.active))
+    return Generated(*decoding.result())

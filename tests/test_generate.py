@@ -45,6 +45,40 @@ model prefixed {
   untie ffn.up, attention.v as {text, speech} {image}
 }
 """
+MIXED = """
+model mixed {
+  width = 24, layers = 2
+  modality text { vocab = 40 }, image { vocab = 24 }, speech { vocab = 20 }
+  attention { heads = 4 }
+  ffn { hidden = 20, kind = moe, experts = 4, top_k = 2, shared_experts = 2, bias = true }
+  tower pair = text, speech { ffn { experts = 3, top_k = 1, shared_experts = 1, balance = 0 } }
+  untie attention, ffn, norm
+  untie attention as {text, image} {speech}
+}
+"""
+POOLED = """
+model pooled {
+  width = 24, layers = 2, vocab = 40
+  modality text, image, speech
+  attention { heads = 4 }
+  ffn { hidden = 20, kind = moe, experts = 4, expert = gelu, shared_experts = 1 }
+  norm { placement = sublayer_output }
+  untie attention
+  untie ffn as {text, speech} {image} in layer 1
+}
+"""
+HYBRID = """
+model hybrid {
+  width = 24, layers = 2, vocab = 40
+  modality text, image, speech
+  attention { heads = 4, head_dim = 6 }
+  ffn { hidden = 20, kind = geglu }
+  tower text = text { ffn { kind = moe, experts = 3, top_k = 2, shared_experts = 1 } }
+  tower narrow = image { width = 16, ffn { hidden = 12, kind = relu2 } }
+  untie *
+}
+"""
+EXPERTS = {"mixed": MIXED, "pooled": POOLED, "hybrid": HYBRID}
 HARD = {"widths": SEEING, "unlike": UNLIKE, "tied": TIED, "prefixed": PREFIX}
 
 
@@ -128,6 +162,14 @@ def test_a_shipped_spec(path: Path, dense: bool, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", HARD)
 def test_a_hard_spec(name: str, strategy: Strategy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_as_recomputed(load(written(tmp_path, HARD[name]), strategy), monkeypatch)
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "reference"])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_experts_that_are_chosen_by_tokens(
+    name: str, strategy: Strategy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_as_recomputed(load(written(tmp_path, EXPERTS[name]), strategy), monkeypatch)
 
 
 def test_modalities_switch_where_spans_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,13 +303,12 @@ def test_modalities_that_earlier_tokens_would_see_are_refused(tmp_path: Path) ->
     "old, new",
     [
         ("rope = none", "mask = full"),
-        ("hidden = 40", "hidden = 40, experts = 2, expert"),
-        ("image { vocab = 31 }", "image { latent { channels = 2, patch = 1 } }"),
+        ("hidden = 40, kind = gelu", "hidden = 40, kind = moe, experts = 2, expert = gelu, routing = expert_choice"),
     ],
-    ids=["full", "experts", "latents"],
+    ids=["full", "experts"],
 )
 def test_what_cannot_go_on_token_by_token_has_no_generate(tmp_path: Path, old: str, new: str) -> None:
-    text = TIED.replace(old, new).replace("experts = 2, expert, kind = gelu", "kind = moe, experts = 2, expert = gelu")
+    text = TIED.replace(old, new)
     assert hasattr(load(written(tmp_path, TIED)), "generate")
     assert not hasattr(load(written(tmp_path, text)), "generate")
 

@@ -54,6 +54,7 @@ def emit(module: ModulePlan, version: str) -> str:
         "from __future__ import annotations",
         "",
         "import hashlib",
+        *(("import inspect",) if "inspect." in code else ()),
         *_collections(code),
         f"from typing import Any, NamedTuple{', TypedDict, cast' if module.generates else ''}",
         "",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from motc.emit.latents import place_lines, words
 from motc.emit.leaves import names_tuple
+from motc.emit.mixture import tower_mixture
 from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, sublayers
 from motc.ir.model import GATED, FfnKind, Step, base_name
 from motc.plan import LayerPlan, LeafPlan, ModulePlan
@@ -33,9 +35,11 @@ class TowerSteps:
 
     def __init__(self, module: ModulePlan, kind: LayerPlan, steps: tuple[Step, ...]) -> None:
         self.module, self.kind = module, kind
-        self.lines = [
-            f"        {self.variable(step.writes)} = {self._made(step)}" for step in steps if not step.permutes
-        ]
+        self.lines: list[str] = []
+        for step in steps:
+            if not step.permutes:
+                made = self._made(step)
+                self.lines.append(f"        {self.variable(step.writes)} = {made}")
 
     def variable(self, value: str) -> str:
         name = base_name(value).rpartition(".")[2]
@@ -61,6 +65,10 @@ class TowerSteps:
                 return " + ".join(reads)
             case "activation":
                 return self._activation(reads)
+            case "mixture":
+                lines, made = tower_mixture(self.module, self.kind, reads[0])
+                self.lines += lines
+                return made
             case _:
                 raise AssertionError(step.op)
 
@@ -86,7 +94,7 @@ def attention_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
     return [
         "",
         f"    def project(self, x: Tensor, tower: str{angles}) -> tuple[Tensor, Tensor, Tensor]:",
-        '        """Queries, keys and values [n, 1, heads, head_dim] of tokens [n, 1, width] of one tower."""',
+        '        """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""',
         *before.lines,
         f"        return {read}",
         "",
@@ -114,7 +122,7 @@ def ffn_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
 
 LAYER_METHOD = '''
     def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
-        """One more token of each row, [n, 1, width] for each tower that has any."""
+        """More tokens of each row, [n, S, width] for each tower that has rows."""
         towers = [tower for tower, _ in step.members]
         projected = [
             self.attention.project(x, tower, *angles)
@@ -130,8 +138,7 @@ def facts(module: ModulePlan, mask: str) -> list[str]:
     model = module.model
     attention = model.segments[0].layer.attention
     towers = {modality: name for name, group in module.towers for modality in group}
-    items: dict[str, Any] = {modality.name: modality.vocab or model.vocab for modality in model.modalities}
-
+    items: dict[str, Any] = {modality.name: modality.vocab or model.vocab for modality in model.token_modalities()}
     return [
         f"    mask: Mapping[str, Any] = {mask}",
         f"    towers: Mapping[str, str] = {literal({m.name: towers[m.name] for m in model.modalities})}",
@@ -141,17 +148,102 @@ def facts(module: ModulePlan, mask: str) -> list[str]:
     ]
 
 
+GENERATE = '''    def generate(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        max_new_tokens: int,
+        document_ids: Tensor | None = None,
+        spans: Mapping[str, {span}] | None = None,
+        stop: Mapping[str, Iterable[int]] | None = None,{arguments}
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | torch.Generator = 0,
+    ) -> Generated:
+        """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
+
+        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
+        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.{said}
+        Raises ValueError for tokens and modalities that the model does not have{raised}.
+        """
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
+        return generate(
+            self,
+            input_ids,
+            modality_ids,
+            document_ids,
+            spans or {{}},{passed}
+            max_new_tokens=max_new_tokens,
+            stop=stop or {{}},
+            temperature=temperature,
+            top_p=top_p,
+            generator=generator,
+        )'''
+TOKENS = {"span": "Span", "arguments": "", "said": "", "raised": "", "passed": ""}
+LATENTS = {
+    "span": "Span | LatentSpan",
+    "arguments": """
+        latents: Mapping[str, Tensor] | None = None,
+        schedulers: Mapping[str, Any] | None = None,
+        denoising_steps: int = 250,""",
+    "said": """
+
+        `latents` are the prompt's, clean, as for `loss`. A modality in `spans` that has latents is made whole, by its
+        own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as those of diffusers.""",
+    "raised": ", and for latents that do not fit",
+    "passed": """
+            latents or {},
+            schedulers or {},
+            denoising_steps,""",
+}
+
+
+def _prefill(module: ModulePlan) -> str:
+    """The prompt through the model, kept in caches."""
+    model = module.model
+    dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
+    made = "x, _" if module.is_balanced else "x"
+    arguments = {"ids": "Tensor", "layout": "ModalityLayout", "caches": "list[KeyValues]", "last": "Tensor"}
+    place, logits, said = ["        x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)"], "logits", ""
+    if model.latents() is not None:
+        arguments["latents"] = "Mapping[str, Tensor]"
+        logits, said = "logits, _", " and clean latents"
+        place = [
+            f"        ids = torch.where({words(module)} >= 0, ids, 0)",
+            *place,
+            "        patches = self.encode(layout, latents, unnoised(latents))",
+            *place_lines(module),
+        ]
+    signature = ["        self,", *(f"        {name}: {kind}," for name, kind in arguments.items())]
+    after = "{name: of[rows, last] for name, of in logits.items()}" if model.vocab is None else "logits[rows, last]"
+    lines = [
+        "    def prefill(",
+        *signature,
+        "    ) -> Any:",
+        f'        """Fill the caches with the prompt\'s tokens{said}; the logits after the `last` of each row."""',
+        *place,
+        "        angles = self.angles(layout.rows.positions)",
+        f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})",
+        "        for layer, cache in zip(self.layers, caches, strict=True):",
+        f"            {made} = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ",
+        f"        {logits} = self.read(x, layout)",
+        "        rows = torch.arange(last.numel(), device=last.device)",
+        f"        return {after}",
+    ]
+    return "\n".join(lines)
+
+
 def model_methods(module: ModulePlan) -> list[str]:
     """What generating calls of the model, and `generate` itself."""
     model = module.model
     attention = model.segments[0].layer.attention
-    dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
     parts = []
     returned = "()"
     if attention.rope:
         returned = f"rope_angles(positions, {attention.head_dim}, {attention.rope.theta!r}, dtype)"
     head = module.head or module.embedding
-    called = _by_modality(head)
+    called = _by_modality(module, head)
     norm = copy_of(module, module.final_norm)[0] + "(x)" if module.final_norm else "x"
     parts.append(
         f'''    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
@@ -163,60 +255,28 @@ def model_methods(module: ModulePlan) -> list[str]:
         """Nothing: this model does not rotate."""
         return ()'''
     )
-    dtype_line = f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})"
-    logits = "{name: of[rows, last] for name, of in logits.items()}" if model.vocab is None else "logits[rows, last]"
-    parts.append(
-        f'''    def prefill(self, ids: Tensor, layout: ModalityLayout, caches: list[KeyValues], last: Tensor) -> Any:
-        """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
-        x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)
-        angles = self.angles(layout.rows.positions)
-{dtype_line}
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: a length is seldom met again
-        logits, rows = self.read(x, layout), torch.arange(last.numel(), device=last.device)
-        return {logits}'''
-    )
+    parts.append(_prefill(module))
     parts.append(f'''    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
         """Ids [n, 1] of one modality to the stream."""
-        return {_by_modality(module.embedding)}(ids)''')
+        return {_by_modality(module, module.embedding)}(ids)''')
     parts.append(f'''    def norm_token(self, x: Tensor, tower: str) -> Tensor:
-        """The stream [n, 1, width] of one tower after the final norm."""
+        """The stream [n, S, width] of one tower after the final norm."""
         return {norm}''')
     what = "in the modality's vocabulary" if model.vocab is None else "of tokens of the modality"
     made = f"{called}(x)" if module.head else f"F.linear(x, {called}.weight)"
     parts.append(f'''    def read_token(self, x: Tensor, modality: str) -> Tensor:
         """Normed states [n, width] to logits {what}."""
         return {made}''')
-    parts.append('''    def generate(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        max_new_tokens: int,
-        document_ids: Tensor | None = None,
-        spans: Mapping[str, Span] | None = None,
-        stop: Mapping[str, Iterable[int]] | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | torch.Generator = 0,
-    ) -> Generated:
-        """Continue each row of a prompt, all arguments int64 [B, S]; padding (-1) is dropped wherever it stands.
-
-        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
-        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
-        Raises ValueError for tokens and modalities that the model does not have.
-        """
-        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
-        choices = (max_new_tokens, spans or {}, stop or {}, temperature, top_p, generator)
-        return generate(self, input_ids, modality_ids, document_ids, *choices)''')
+    parts.append(GENERATE.format(**(TOKENS if model.latents() is None else LATENTS)))
     return parts
 
 
-def _by_modality(leaf: LeafPlan) -> str:
+def _by_modality(module: ModulePlan, leaf: LeafPlan) -> str:
     """The copy of an end that `modality` uses."""
     if leaf.form in ("single", "shared"):
         return f"self.{leaf.attribute}"
-    named = {name: block.name for block in leaf.leaf.blocks for name in block.modalities}
+    blocks = {modality.name: leaf.leaf.block_of(modality.name) for modality in module.model.token_modalities()}
+    named = {name: block.name for name, block in blocks.items() if block is not None}
     if all(name == block for name, block in named.items()):
         return f"self.{leaf.attribute}[modality]"
     return f"self.{leaf.attribute}[{literal(named)}[modality]]"

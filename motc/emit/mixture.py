@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.emit.leaves import Applied
+from motc.emit.leaves import Applied, names_tuple
 from motc.emit.steps import ACTIVATIONS
 from motc.ir.model import GATED, Moe
 from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
@@ -21,10 +21,7 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
         else:
             text.assign("own", f"[{', '.join(f'{pieces}[{piece}]' for piece in unit.pieces)}]")
             text.assign("tokens", "torch.cat(own)")
-        made = _down(module, kind, unit, text) if unit.moe is None else _routed(module, kind, unit, unit.moe, text)
-        if unit.moe is not None and unit.moe.shared:
-            text.assign("mixed", made)
-            made = f"mixed + {_down(module, kind, unit, text, x='every', prefix='shared.')}"
+        made = _made(module, kind, unit, text)
         text.assign(out, made if len(unit.pieces) == 1 else f"part({made}, own)")
         if unit.moe is not None and unit.moe.balance:
             term = f"{unit.moe.balance!r} * imbalance(routing)"
@@ -34,6 +31,33 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
             results[piece] = out if len(unit.pieces) == 1 else f"{out}[{place}]"
     result = f"[{', '.join(results)}]"
     return result if in_pieces else f"merge({result}, layout, {kind.ffn_counts})"
+
+
+def tower_mixture(module: ModulePlan, kind: LayerPlan, x: str) -> tuple[list[str], str]:
+    """The lines and the result for tokens `x` [n, S, width] that are all of the tower `tower`, balance left out."""
+    units = mixture_units(kind.layer, module.model)
+    lines = []
+    for index, unit in enumerate(units):
+        text = Applied()
+        text.assign("out", _made(module, kind, unit, text))
+        if len(units) == 1:
+            lines += text.lines
+            continue
+        towers = names_tuple(name for name, group in module.towers if group[0] in unit.modalities)
+        condition = "else" if unit is units[-1] else f"{'elif' if index else 'if'} tower in {towers}"
+        lines += [f"        {condition}:", *(f"    {line}" for line in text.lines)]
+    return [f"        tokens = {x}.flatten(0, 1)", *lines], f"out.view_as({x})"
+
+
+def _made(module: ModulePlan, kind: LayerPlan, unit: Unit, text: Applied) -> str:
+    """The lines that send `tokens` through a unit, and the expression of what it makes of them."""
+    if unit.moe is None:
+        return _down(module, kind, unit, text)
+    made = _routed(module, kind, unit, unit.moe, text)
+    if unit.moe.shared:
+        text.assign("mixed", made)
+        made = f"mixed + {_down(module, kind, unit, text, x='every', prefix='shared.')}"
+    return made
 
 
 def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: Applied) -> str:
@@ -62,7 +86,7 @@ def _down(
 ) -> str:
     """The lines up to the activation, and the expression of `down`; `ends` says where each expert's tokens end."""
     names = [modality.name for modality in module.model.modalities]
-    ffn_kind = kind.layer.ffn.kinds[names.index(unit.modality)]
+    ffn_kind = kind.layer.ffn.kinds[names.index(unit.modalities[0])]
     inner = ("gate", "up") if ffn_kind in GATED else ("up",)
     for attribute in inner:
         text.assign(attribute, f"{_group(kind, unit, prefix + attribute)}({x}{ends})")
@@ -72,6 +96,6 @@ def _down(
 
 def _group(kind: LayerPlan, unit: Unit, attribute: str) -> str:
     """A unit's own copy of a group."""
-    block = kind.leaves[f"ffn.{attribute}"].leaf.block_of(unit.modality)
+    block = kind.leaves[f"ffn.{attribute}"].leaf.block_of(unit.modalities[0])
     assert block is not None
     return f'self.{attribute}["{block.name}"]' if block.name else f"self.{attribute}"

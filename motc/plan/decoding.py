@@ -8,10 +8,11 @@ from motc.ir.model import Model
 def can_generate(model: Model) -> bool:
     """Whether a token can be added without changing what those before it see, unless its modality forbids it.
 
-    Experts that choose their tokens would choose others: no mixture is decoded. Neither are latents, which are no
-    tokens.
+    Experts that choose their tokens would choose others.
     """
-    return not model.moe and not model.latents() and model.segments[0].layer.attention.mask.kind in ("causal", "prefix")
+    chosen_by_experts = any(moe.routing == "expert_choice" for moe in model.moe.values())
+    kind = model.segments[0].layer.attention.mask.kind
+    return not chosen_by_experts and kind in ("causal", "prefix")
 
 
 def decode_towers(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:

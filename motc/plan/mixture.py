@@ -11,10 +11,10 @@ from motc.ir.model import Layer, Model, Moe
 class Unit:
     """The pieces `pieces` of the tokens, in the order modalities are sorted in, that go through the same parameters.
 
-    `modality` is one of those they belong to. With `moe`, its experts choose among all of these tokens.
+    `modalities` are those they belong to. With `moe`, its experts choose among all of these tokens.
     """
 
-    modality: str
+    modalities: tuple[str, ...]
     pieces: tuple[int, ...]
     moe: Moe | None
 
@@ -22,13 +22,17 @@ class Unit:
 def mixture_units(layer: Layer, model: Model) -> tuple[Unit, ...]:
     """The units of a layer with experts. Tokens that share a router are one, wherever they stand."""
     counts = mixture_counts(layer, model)
-    firsts = [model.order[sum(counts[:index])] for index in range(len(counts))]
+    members = [model.order[sum(counts[:index]) : sum(counts[: index + 1])] for index in range(len(counts))]
     pools: dict[tuple[str, ...], list[int]] = {}
-    for index, name in enumerate(firsts):
-        block = layer.ffn.router.block_of(name) if layer.ffn.router else None
-        pools.setdefault((name,) if block is None else block.modalities, []).append(index)
+    for index, names in enumerate(members):
+        block = layer.ffn.router.block_of(names[0]) if layer.ffn.router else None
+        pools.setdefault(names if block is None else block.modalities, []).append(index)
     return tuple(
-        Unit(modality=firsts[pieces[0]], pieces=tuple(pieces), moe=model.moe.get(firsts[pieces[0]]))
+        Unit(
+            modalities=tuple(name for piece in pieces for name in members[piece]),
+            pieces=tuple(pieces),
+            moe=model.moe.get(members[pieces[0]][0]),
+        )
         for pieces in pools.values()
     )
 

@@ -16,10 +16,10 @@ from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower Chosen DDPM Experts F Flow Generated GroupNorm Iterable KeyValues LayerNorm LinearEnds
-    LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part Patches Permute RMSNorm ResidualBlock
-    Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict UnetEnds View
-    Views""".split()
+    """Any ByTower Chosen DDPM Decoding Experts F Flow Generated GroupNorm Iterable KeyValues LatentSpan LayerNorm
+    LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part Patches Permute RMSNorm
+    ResidualBlock Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict
+    UnetEnds View Views""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")

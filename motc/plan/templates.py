@@ -105,8 +105,14 @@ def templates(
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
     if can_generate(model):
-        chosen += ["decode", "generate"]
+        chosen += ["decode", *(_generating_latents() if model.latents() else ("generate",))]
     return (*chosen, *_latent_templates(model), "initialise")
+
+
+def _generating_latents() -> list[str]:
+    """What generates latents beside tokens."""
+    rows = ["Span", "Row", "checked_spans", "check_tokens", "in_last_document", "compact"]
+    return [*(f"generate.{name}" for name in (*rows, "sample", "draw", "Decoding", "followed")), "generate_latents"]
 
 
 def _experts(model: Model, kinds: list[Layer]) -> list[str]:

@@ -427,19 +427,19 @@ class KeyValues(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One token of each row, sorted by tower; if all are of one tower, in the order of the batch."""
+    """S tokens of one modality for each row, rows sorted by tower; if all are of one tower, in the batch's order."""
 
-    members: list[tuple[str, dict[str, list[int]]]]  # towers that have tokens; of each modality, which of them
-    sizes: list[int]  # how many tokens each of these towers has
-    rows: Tensor  # int64 [B]: the row of each token
-    inverse: Tensor  # int64 [B]: the token of each row
-    positions: Tensor  # int64 [B]: the position of each token
-    angles: list[tuple[Tensor, ...]]  # for each tower cosine and sine [n, 1, 1, head_dim / 2], if there is any rotation
-    mask: Tensor | None  # bool [B, 1, 1, length]: what each row's token sees; None: all
+    members: list[tuple[str, dict[str, list[int]]]]  # towers that have rows; of each modality, which of them
+    sizes: list[int]  # how many rows each of these towers has
+    rows: Tensor  # int64 [B]: the rows, sorted
+    inverse: Tensor  # int64 [B]: where each row is sorted to
+    positions: Tensor  # int64 [B, S]: the positions of the sorted rows' tokens
+    angles: list[tuple[Tensor, ...]]  # for each tower cosine and sine [n, S, 1, head_dim / 2], if there is any rotation
+    mask: Tensor | None  # bool [B, 1, S, length]: what each row's tokens see; None: all
     length: int
 
     def to_rows(self, pieces: list[Tensor]) -> Tensor:
-        """What the towers' tokens have, in the order of the batch."""
+        """What the towers' rows have, in the order of the batch."""
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)[self.inverse]
 
     def to_towers(self, x: Tensor) -> list[Tensor]:
@@ -448,10 +448,10 @@ class Step(NamedTuple):
 
 
 def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: KeyValues) -> list[Tensor]:
-    """Queries, keys and values [n, 1, heads, head_dim] of each tower's tokens to what they attend to, [n, 1, ...]."""
+    """Queries, keys and values [n, S, heads, head_dim] of each tower's tokens to what they attend to, [n, S, ...]."""
     queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
     for kept, new in zip(cache, (keys, values), strict=True):
-        kept[step.rows, :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new))[:, 0]
+        kept[step.rows[:, None], :, step.positions] = new[0] if len(new) == 1 else torch.cat(new)
     q = step.to_rows(queries).transpose(1, 2)
     k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
     gqa = q.shape[1] != k.shape[1]
@@ -496,7 +496,7 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
         sizes[-1] += 1
     rows = torch.tensor(order, device=known.device)
     inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
-    at = torch.tensor([positions[row] for row in order], device=known.device)
+    at = torch.tensor([[positions[row]] for row in order], device=known.device)
     length = max(positions) + 1
     mask = None
     sees = model.mask.get("sees")
@@ -507,7 +507,7 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
             seeing = torch.tensor([model.modalities.index(name) for name in modalities], device=known.device)
             mask = mask & allowed[seeing[:, None], known[:, :length]]
         mask = mask[:, None, None]
-    angles = list(zip(*(torch.split(x, sizes) for x in rotate(at[:, None])), strict=True)) or [()] * len(sizes)
+    angles = list(zip(*(torch.split(x, sizes) for x in rotate(at)), strict=True)) or [()] * len(sizes)
     return Step(list(members.items()), sizes, rows, inverse, at, angles, mask, length)
 
 
@@ -558,7 +558,7 @@ class Row:
     def check_next(self) -> None:
         """Raise ValueError if what comes next would be seen by tokens before it."""
         index = self.model.modalities.index(self.next)
-        if index in self.model.mask.get("bidirectional", ()):
+        if self.next in self.model.vocabularies and index in self.model.mask.get("bidirectional", ()):
             raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
         if self.in_prefix and index in self.model.mask["prefix"]:
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
@@ -568,14 +568,14 @@ def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
     """The spans, with `within` in each. Raises ValueError for what no model has and what no span can mean."""
     found: dict[str, Span] = {}
     for name, given in spans.items():
-        span = Span(**{"within": model.modalities[0], **given})
-        for modality in (name, span["within"]):
-            check_tokens(model, modality, ())
+        span = Span(**{"within": next(iter(model.vocabularies)), **given})
+        if name not in model.modalities:
+            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
         if unknown := span.keys() - {"begin", "end", "length", "within"}:
             raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
         if name == span["within"] or ("end" not in span and "length" not in span):
             raise ValueError(f"the span of {name} needs an end or a length, within another modality")
-        if "end" in span and model.own_vocabularies:
+        if "end" in span and model.own_vocabularies and name in model.vocabularies:
             raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
         if span.get("length", 1) < 1:
             raise ValueError(f"the span of {name} has length {span['length']}: it must be positive")
@@ -592,20 +592,26 @@ def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
 
 def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
     """Raise ValueError for ids that the modality's vocabulary does not have."""
-    if modality not in model.modalities:
-        raise ValueError(f"{modality!r} is no modality of this model: {', '.join(model.modalities)}")
+    if modality not in model.vocabularies:
+        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
     for token in tokens:
         if not 0 <= token < model.vocabularies[modality]:
             raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
 
 
+def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
+    real = modality_ids >= 0
+    if document_ids is None:
+        return real
+    place = torch.arange(real.shape[1], device=real.device)
+    last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
+    return real & (document_ids == document_ids.gather(1, last))
+
+
 def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
     """Each row's last document without its padding, from the left, and its length. Raises ValueError for none."""
-    real = modality_ids >= 0
-    if document_ids is not None:
-        place = torch.arange(real.shape[1], device=real.device)
-        last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
-        real = real & (document_ids == document_ids.gather(1, last))
+    real = in_last_document(modality_ids, document_ids)
     lengths: list[int] = real.sum(1).tolist()
     if not lengths or not min(lengths):
         raise ValueError("each row of a prompt needs a token that is not padding")
@@ -639,67 +645,97 @@ def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) 
     return drawn
 
 
+class Decoding:
+    """Rows that are continued: where each stands, the tokens it got, and what the caches hold."""
+
+    def __init__(
+        self,
+        model: Any,
+        rows: list[Row],
+        modality_ids: Tensor,
+        max_new_tokens: int,
+        stop: Mapping[str, Iterable[int]],
+        **how: Any,
+    ) -> None:
+        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes. Raises ValueError for choices."""
+        if max_new_tokens < 1 or how["temperature"] < 0 or not 0 < how["top_p"] <= 1:
+            raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
+        self.model, self.rows, self.max_new_tokens, self.how = model, rows, max_new_tokens, how
+        self.stops = {modality: set(tokens) for modality, tokens in stop.items()}
+        for modality, tokens in self.stops.items():
+            check_tokens(model, modality, tokens)
+        self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
+        self.active = list(range(len(rows)))
+        shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
+        like = next(model.parameters())
+        # Zeros: what is not seen counts 0 times, and must be a number.
+        self.caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
+        self.known = modality_ids.new_full((shape[0], shape[2]), -1)
+        self.known[:, : modality_ids.shape[1]] = modality_ids
+
+    def drawn(self, logits: Any, rows: list[int]) -> dict[int, tuple[int, str]]:
+        """A token and its modality for each of these rows. Raises ValueError where none can be generated."""
+        for row in rows:
+            self.rows[row].check_next()
+        tokens = draw(logits, [state.next for state in self.rows], rows, **self.how)
+        return {row: (token, self.rows[row].modality_of(token)) for row, token in tokens.items()}
+
+    def feed(self, given: Mapping[int, tuple[int, str]]) -> Any:
+        """Give each active row its token; the logits of what comes next, or None if no row goes on."""
+        fed: dict[int, tuple[int, str]] = {}
+        for row, (token, modality) in given.items():
+            self.made[row].append((token, self.model.modalities.index(modality)))
+            if token not in self.stops.get(modality, ()) and len(self.made[row]) < self.max_new_tokens:
+                fed[row] = (token, modality)
+        self.active = sorted(fed)
+        if not self.active:
+            return None
+        idle = (0, fed[self.active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
+        tokens, modalities = zip(*(fed.get(row, idle) for row in range(len(self.rows))), strict=True)
+        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(self.rows)]
+        for row, (token, modality) in fed.items():
+            self.rows[row].follow(token, modality)
+        where = self.known.new_tensor([[row, at[row], self.made[row][-1][1]] for row in self.active])
+        self.known[where[:, 0], where[:, 1]] = where[:, 2]
+        step = plan_step(self.model, list(modalities), at, self.known, self.model.angles)
+        wanted = {self.rows[row].next for row in self.active} & self.model.vocabularies.keys()
+        return decode_step(self.model, self.known.new_tensor(tokens), step, self.caches, wanted)
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """The ids that each row got and their modalities, int64 [B, N]; where a row has ended 0 and -1."""
+        longest = max(map(len, self.made))
+        padded = self.known.new_tensor([row + [(0, -1)] * (longest - len(row)) for row in self.made])
+        return padded[:, :, 0], padded[:, :, 1]
+
+
+def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: Tensor, lengths: list[int]) -> list[Row]:
+    """A row for each prompt, where it ends."""
+    rows = [Row(model, spans) for _ in lengths]
+    for row, tokens, of, length in zip(rows, ids.tolist(), modality_ids.tolist(), lengths, strict=True):
+        for token, index in zip(tokens[:length], of[:length], strict=True):
+            row.follow(token, model.modalities[index])
+    return rows
+
+
 @torch.no_grad()
 def generate(
     model: Any,
     input_ids: Tensor,
     modality_ids: Tensor,
     document_ids: Tensor | None,
-    max_new_tokens: int,
     spans: Mapping[str, Span],
-    stop: Mapping[str, Iterable[int]],
-    temperature: float,
-    top_p: float,
-    generator: torch.Generator,
+    **choices: Any,
 ) -> Generated:
-    """See the model's `generate`."""
-    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
+    """See the model's `generate`; `choices` are what `Decoding` takes besides."""
     spans = checked_spans(model, spans)
-    stops = {modality: set(tokens) for modality, tokens in stop.items()}
-    for modality, tokens in stops.items():
-        check_tokens(model, modality, tokens)
     input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
-    layout = model.layout(modality_ids)
-    rows = [Row(model, spans) for _ in lengths]
-    for state, ids, of, length in zip(rows, input_ids.tolist(), modality_ids.tolist(), lengths, strict=True):
-        for token, index in zip(ids[:length], of[:length], strict=True):
-            state.follow(token, model.modalities[index])
-    shape = (len(rows), model.kv_heads, max(lengths) + max_new_tokens, model.head_dim)
-    like = next(model.parameters())
-    # Zeros: what is not seen counts 0 times, and must be a number.
-    caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
-    known = modality_ids.new_full((shape[0], shape[2]), -1)
-    known[:, : modality_ids.shape[1]] = modality_ids
-    logits = model.prefill(input_ids, layout, caches, torch.tensor(lengths, device=known.device) - 1)
-    made: list[list[tuple[int, int]]] = [[] for _ in rows]
-    active = list(range(len(rows)))
-    for left in range(max_new_tokens, 0, -1):
-        for row in active:
-            rows[row].check_next()
-        how = {"temperature": temperature, "top_p": top_p, "generator": generator}
-        drawn = draw(logits, [state.next for state in rows], active, **how)
-        fed: dict[int, tuple[int, str]] = {}
-        for row, token in drawn.items():
-            modality = rows[row].modality_of(token)
-            made[row].append((token, model.modalities.index(modality)))
-            if token not in stops.get(modality, ()):
-                fed[row] = (token, modality)
-        active = [row for row in active if row in fed]
-        if left == 1 or not active:
-            break
-        idle = (0, fed[active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
-        tokens_fed, modalities_fed = zip(*(fed.get(row, idle) for row in range(len(rows))), strict=True)
-        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(rows)]
-        for row, (token, modality) in fed.items():
-            rows[row].follow(token, modality)
-        where = torch.tensor([active, [at[row] for row in active]], device=known.device)
-        known[where[0], where[1]] = known.new_tensor([model.modalities.index(modalities_fed[row]) for row in active])
-        step = plan_step(model, list(modalities_fed), at, known, model.angles)
-        logits = decode_step(model, known.new_tensor(tokens_fed), step, caches, {rows[row].next for row in active})
-    longest = max(map(len, made))
-    padded = known.new_tensor([tokens + [(0, -1)] * (longest - len(tokens)) for tokens in made])
-    return Generated(padded[:, :, 0], padded[:, :, 1])
+    rows = followed(model, spans, input_ids, modality_ids, lengths)
+    decoding = Decoding(model, rows, modality_ids, **choices)
+    last = torch.tensor(lengths, device=modality_ids.device) - 1
+    logits = model.prefill(input_ids, model.layout(modality_ids), decoding.caches, last)
+    while decoding.active:
+        logits = decoding.feed(decoding.drawn(logits, decoding.active))
+    return Generated(*decoding.result())
 
 
 @torch.no_grad()
@@ -769,7 +805,7 @@ class Chameleon37mDenseAttention(nn.Module):
         return x
 
     def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [n, 1, heads, head_dim] of tokens [n, 1, width] of one tower."""
+        """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""
         q = self.q(x).unflatten(-1, (8, 32))
         q = rotate_half(q, cos, sin)
         k = self.k(x).unflatten(-1, (8, 32))
@@ -835,7 +871,7 @@ class Chameleon37mDenseLayer(nn.Module):
         return self.ffn(self.attention(x, layout, mask, cos, sin, cache), layout)
 
     def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
-        """One more token of each row, [n, 1, width] for each tower that has any."""
+        """More tokens of each row, [n, S, width] for each tower that has rows."""
         towers = [tower for tower, _ in step.members]
         projected = [
             self.attention.project(x, tower, *angles)
@@ -970,14 +1006,21 @@ class Chameleon37mDense(nn.Module):
         dtype = next(self.layers.parameters()).dtype
         return rope_angles(positions, 32, 10000.0, dtype)
 
-    def prefill(self, ids: Tensor, layout: ModalityLayout, caches: list[KeyValues], last: Tensor) -> Any:
+    def prefill(
+        self,
+        ids: Tensor,
+        layout: ModalityLayout,
+        caches: list[KeyValues],
+        last: Tensor,
+    ) -> Any:
         """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
         x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)
         angles = self.angles(layout.rows.positions)
         mask = None if layout.rows.mask is None else additive(layout.rows.mask, x.dtype)
         for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: a length is seldom met again
-        logits, rows = self.read(x, layout), torch.arange(last.numel(), device=last.device)
+            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ
+        logits = self.read(x, layout)
+        rows = torch.arange(last.numel(), device=last.device)
         return logits[rows, last]
 
     def embed_token(self, ids: Tensor, modality: str) -> Tensor:
@@ -985,7 +1028,7 @@ class Chameleon37mDense(nn.Module):
         return self.embedding(ids)
 
     def norm_token(self, x: Tensor, tower: str) -> Tensor:
-        """The stream [n, 1, width] of one tower after the final norm."""
+        """The stream [n, S, width] of one tower after the final norm."""
         return self.final_norm(x)
 
     def read_token(self, x: Tensor, modality: str) -> Tensor:
@@ -1005,15 +1048,25 @@ class Chameleon37mDense(nn.Module):
         top_p: float = 1.0,
         seed: int | torch.Generator = 0,
     ) -> Generated:
-        """Continue each row of a prompt, all arguments int64 [B, S]; padding (-1) is dropped wherever it stands.
+        """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
         Raises ValueError for tokens and modalities that the model does not have.
         """
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
-        choices = (max_new_tokens, spans or {}, stop or {}, temperature, top_p, generator)
-        return generate(self, input_ids, modality_ids, document_ids, *choices)
+        return generate(
+            self,
+            input_ids,
+            modality_ids,
+            document_ids,
+            spans or {},
+            max_new_tokens=max_new_tokens,
+            stop=stop or {},
+            temperature=temperature,
+            top_p=top_p,
+            generator=generator,
+        )
 
 
-# motc: sha256 01a1e4615582bb4a4d2ef5ce15d27858ba68b2f0a77591b5651b0387a7d9f8f7
+# motc: sha256 11e8b80a121d7bd4c985fbf992e1f59230890a950d2cd378f4b5fa588aca2d27

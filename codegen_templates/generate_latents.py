@@ -1,0 +1,233 @@
+"""Generating tokens and latents in turn; latents begin as noise and are denoised whole (Transfusion, 2408.11039)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+from codegen_templates.decode import KeyValues, Step
+from codegen_templates.generate import Decoding, Row, Span, checked_spans, compact, followed, in_last_document
+from codegen_templates.latents import rank_of
+from codegen_templates.visibility import visibility
+
+
+class Generated(NamedTuple):
+    """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0; so at latents.
+
+    `latents` holds for each continuous modality in `spans` what was made, [n, channels, height, width] in float32 or
+    wider, in the order spans come in the batch, rows first.
+    """
+
+    input_ids: Tensor
+    modality_ids: Tensor
+    latents: dict[str, Tensor]
+
+
+class LatentSpan(TypedDict, total=False):
+    """Which tokens stand around latents.
+
+    After the token `begin` of modality `within` (if not given, the first with tokens) come the patches of a latent of
+    `size`, height and width; then the token `end`, and it goes on in `within`.
+    """
+
+    begin: int
+    end: int
+    size: tuple[int, int]
+    within: str
+
+
+def checked_sizes(
+    model: Any, spans: Mapping[str, Any], schedulers: Mapping[str, Any], steps: int
+) -> tuple[dict[str, Span], dict[str, tuple[int, int]]]:
+    """All spans with lengths in tokens, and the sizes of latents. Raises ValueError for what no model can make."""
+    for name in schedulers:
+        if name not in model.latents:
+            raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(model.latents)}")
+    if steps < 1:
+        raise ValueError(f"denoising_steps is {steps}: it must be positive")
+    found: dict[str, Span] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, span in spans.items():
+        if name not in model.latents:
+            found[name] = span
+            continue
+        if {"begin", "end", "size"} - span.keys() or "length" in span:
+            raise ValueError(f"the span of {name} needs begin, end and size (height, width), and no length")
+        height, width = sizes[name] = span["size"]
+        patch = model.latents[name].patch
+        if min(height, width) < 1 or height % patch or width % patch:
+            raise ValueError(f"the span of {name} has size {height} x {width}: no multiple of its patch, {patch}")
+        if name not in schedulers:
+            raise ValueError(f"the span of {name} needs a scheduler, as diffusers has: schedulers={{{name!r}: ...}}")
+        rest = {key: value for key, value in span.items() if key != "size"}
+        found[name] = Span(**rest, length=height // patch * (width // patch))  # type: ignore[typeddict-item]
+    return checked_spans(model, found), sizes
+
+
+def unnoised(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The timesteps of clean latents."""
+    return {name: torch.zeros(x.shape[:1], dtype=torch.int64, device=x.device) for name, x in latents.items()}
+
+
+def latents_kept(
+    model: Any, latents: Mapping[str, Tensor], modality_ids: Tensor, document_ids: Tensor | None
+) -> Mapping[str, Tensor]:
+    """The latents of each row's last document. Raises ValueError where they do not fit the batch."""
+    if document_ids is None:
+        return latents
+    patches = model.encode(model.layout(modality_ids, document_ids), latents, unnoised(latents))
+    kept = in_last_document(modality_ids, document_ids).flatten()
+    found = {}
+    for name, x in latents.items():
+        rank = rank_of(modality_ids, model.modalities.index(name))
+        length = (patches[name].vectors.shape[0] - 1) // max(1, x.shape[0])
+        found[name] = x[(rank[kept & (rank >= 0)] // max(1, length)).unique().to(x.device)]
+    return found
+
+
+def ends_after_prompts(
+    model: Any, spans: Mapping[str, Span], rows: list[Row], modality_ids: Tensor, lengths: list[int]
+) -> dict[int, tuple[int, str]]:
+    """The token that must follow, for rows whose prompt ends with latents. Raises ValueError if none is known."""
+    found = {}
+    for row, length in enumerate(lengths):
+        name = model.modalities[modality_ids[row, length - 1]]
+        if name not in model.latents:
+            continue
+        if name not in spans:
+            raise ValueError(f"a prompt ends with latents of {name}, and no token is predicted of them: add their end")
+        found[row] = (spans[name]["end"], spans[name]["within"])
+        rows[row].next = spans[name]["within"]
+        rows[row].check_next()
+    return found
+
+
+def plan_span(model: Any, name: str, starts: list[int], count: int, known: Tensor) -> Step:
+    """The step of `count` tokens of a modality that rows have from these positions on.
+
+    `known` int64 [n, T] are the rows' modalities so far, these tokens included.
+    """
+    rows = torch.arange(len(starts), device=known.device)
+    positions = torch.tensor(starts, device=known.device)[:, None] + torch.arange(count, device=known.device)
+    length = max(starts) + count
+    seen = visibility(known[:, :length], None, **model.mask)[rows[:, None], positions]
+    mask = None if bool(seen.all()) else seen[:, None]
+    members = [(model.towers[name], {name: list(range(len(starts)))})]
+    return Step(members, [len(starts)], rows, rows, positions, [model.angles(positions)], mask, length)
+
+
+def states_of(model: Any, tokens: Tensor, step: Step, caches: list[KeyValues]) -> Tensor:
+    """Patches [n * count, w] through the layers, which keep their keys and values, and the final norm."""
+    pieces = [tokens.view(*step.positions.shape, -1)]
+    for layer, cache in zip(model.layers, caches, strict=True):
+        pieces = layer.decode(pieces, step, cache)
+    states: Tensor = model.norm_token(pieces[0], step.members[0][0])
+    return states.flatten(0, 1)
+
+
+def denoised(
+    model: Any,
+    name: str,
+    noise: Tensor,
+    step: Step,
+    caches: list[KeyValues],
+    scheduler: Any,
+    steps: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Noise [n, channels, height, width] to latents; their keys and values, as clean ones, are left in the caches.
+
+    Raises ValueError for timesteps that the modality's objective does not have, and where numbers are lost.
+    """
+    ends, objective, x = model.latents[name], model.objectives[name], noise
+    dtype = next(ends.parameters()).dtype
+    scheduler.set_timesteps(steps, device=noise.device)
+    times = scheduler.timesteps
+    if (objective.whole and times.is_floating_point()) or times.min() < 0 or times.max() > objective.last:
+        kind = "whole numbers" if objective.whole else "numbers"
+        raise ValueError(f"the scheduler of {name} has timesteps its objective has not: {kind} in 0..{objective.last}")
+    drawing = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    for time in times:
+        tokens, kept = ends.tokens(x.to(dtype), time.expand(x.shape[0]))
+        predicted = ends.prediction(states_of(model, tokens, step, caches), kept)
+        x = scheduler.step(predicted.to(x.dtype), time, x, **drawing).prev_sample
+    if not bool(x.isfinite().all()):
+        raise ValueError(f"denoising {name} gave infinite numbers or NaN: is its scheduler one for its objective?")
+    tokens, _ = ends.tokens(x.to(dtype), torch.zeros(x.shape[0], dtype=torch.int64, device=x.device))
+    states_of(model, tokens, step, caches)
+    return x
+
+
+def make_latents(
+    decoding: Decoding, name: str, rows: list[int], size: tuple[int, int], scheduler: Any, steps: int
+) -> Tensor:
+    """A latent [channels, height, width] for each of these rows, which go on by its patches."""
+    model, generator = decoding.model, decoding.how["generator"]
+    ends, modality = model.latents[name], model.modalities.index(name)
+    count = size[0] // ends.patch * (size[1] // ends.patch)
+    starts = [decoding.rows[row].length for row in rows]
+    for row, start in zip(rows, starts, strict=True):
+        decoding.rows[row].check_next()
+        decoding.known[row, start : start + count] = modality
+    step = plan_span(model, name, starts, count, decoding.known[rows])
+    caches = [KeyValues(*(kept[rows, :, : step.length] for kept in cache)) for cache in decoding.caches]
+    like = next(ends.parameters())
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    noise = torch.randn(len(rows), ends.channels, *size, generator=generator, device=like.device, dtype=dtype)
+    x = denoised(model, name, noise, step, caches, scheduler, steps, generator)
+    for cache, own in zip(decoding.caches, caches, strict=True):
+        for kept, new in zip(cache, own, strict=True):
+            kept[rows, :, : step.length] = new
+    for row in rows:
+        decoding.made[row] += [(0, modality)] * count
+        for _ in range(count):
+            decoding.rows[row].follow(0, name)
+    return x
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    spans: Mapping[str, Any],
+    latents: Mapping[str, Tensor],
+    schedulers: Mapping[str, Any],
+    denoising_steps: int,
+    max_new_tokens: int,
+    **choices: Any,
+) -> Generated:
+    """See the model's `generate`; `choices` are what `Decoding` takes besides."""
+    checked, sizes = checked_sizes(model, spans, schedulers, denoising_steps)
+    latents = latents_kept(model, latents, modality_ids, document_ids)
+    input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
+    rows = followed(model, checked, input_ids, modality_ids, lengths)
+    decoding = Decoding(model, rows, modality_ids, max_new_tokens, **choices)
+    given = ends_after_prompts(model, checked, rows, modality_ids, lengths)
+    last = torch.tensor(lengths, device=modality_ids.device) - 1
+    logits = model.prefill(input_ids, model.layout(modality_ids), decoding.caches, last, latents)
+    made: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
+    while decoding.active:
+        for name, size in sizes.items():
+            span = checked[name]
+            beginning = [row for row in decoding.active if row not in given and rows[row].next == name]
+            fitting = [row for row in beginning if max_new_tokens - len(decoding.made[row]) > span["length"]]
+            decoding.active = [row for row in decoding.active if row not in beginning or row in fitting]
+            if fitting:
+                x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps)
+                made[name] += zip(fitting, x, strict=True)
+                given.update(dict.fromkeys(fitting, (span["end"], span["within"])))
+        others = [row for row in decoding.active if row not in given]
+        logits = decoding.feed({**given, **(decoding.drawn(logits, others) if others else {})})
+        given = {}
+    found = {}
+    for name, size in sizes.items():
+        like = next(model.latents[name].parameters())
+        empty = like.new_zeros(0, model.latents[name].channels, *size)
+        found[name] = torch.stack([x for _, x in sorted(made[name], key=lambda pair: pair[0])]) if made[name] else empty
+    return Generated(*decoding.result(), found)
