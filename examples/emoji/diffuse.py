@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import IMAGE, PADDING, TEXT, EmojiData, encode_caption, load_emoji, shuffle_forever
+from data import END, IMAGE, PADDING, TEXT, EmojiData, encode_caption, load_emoji, shuffle_forever
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 import motc
@@ -95,18 +94,20 @@ def train(models: dict[str, Any], data: EmojiData, *, seconds: float, batch_size
     return {"steps": len(next(iter(history.values()))), **means}
 
 
-@torch.no_grad()
 def draw(model: Any, batch: Samples, *, steps: int, seed: int) -> Tensor:
     """Pixels [B, 3, 16, 16] that the model makes of noise for the captions of a batch."""
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
-    scheduler.set_timesteps(steps)
-    layout = model.layout(batch.modality_ids)
-    x = torch.randn(batch.pixels.shape, generator=torch.Generator().manual_seed(seed))
-    for t in track(scheduler.timesteps, "drawing"):
-        latents, timesteps = {"image": x}, {"image": t.expand(len(x))}
-        output = model(batch.input_ids, batch.modality_ids, latents=latents, timesteps=timesteps, layout=layout)
-        x = scheduler.step(output.predictions["image"], t, x).prev_sample
-    return x
+    captions = (batch.modality_ids == TEXT) & (batch.input_ids != END_OF_IMAGE)
+    made = model.generate(
+        batch.input_ids,
+        torch.where(captions, TEXT, PADDING),
+        max_new_tokens=PATCHES + 1,
+        spans={"image": {"begin": END, "end": END_OF_IMAGE, "size": (SIDE, SIDE)}},
+        schedulers={"image": FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)},
+        denoising_steps=steps,
+        seed=seed,
+    )
+    pixels: Tensor = made.latents["image"]
+    return pixels
 
 
 def save(rows: list[Tensor], path: Path) -> None:
@@ -139,7 +140,8 @@ def main() -> None:
     for name in models:
         console.print(f"  {name:<6}{found[name][0]:.3f}  {found[name][1]:.3f}")
     shown = samples(data, data.held_out[:: len(data.held_out) // 8][:8])
-    drawn = [draw(model.eval(), shown, steps=arguments.steps, seed=arguments.seed) for model in models.values()]
+    with console.status("drawing"):
+        drawn = [draw(model.eval(), shown, steps=arguments.steps, seed=arguments.seed) for model in models.values()]
     arguments.out.mkdir(parents=True, exist_ok=True)
     save([shown.pixels, *drawn], arguments.out / "samples.png")
     console.print(f"wrote {arguments.out / 'samples.png'}")
