@@ -89,7 +89,7 @@ def _models(specs: list[Path]) -> dict[str, Model]:
     if len(specs) == 1:
         model = compile_ir(specs[0])
         if model.name == "dense":
-            message = "one spec alone is held against its dense twin, called dense, and this one has that name: give two"
+            message = "it is held against its dense twin, called dense, and this one has that name: give two specs"
             raise typer.BadParameter(message, param_hint="SPEC...")
         return {"dense": compile_ir(specs[0], dense=True), model.name: model}
     found: dict[str, Model] = {}
