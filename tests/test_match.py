@@ -157,6 +157,9 @@ def change(name: str, **changed: Callable[[torch.Tensor], torch.Tensor]) -> Call
         (change("training", input_ids=lambda x: x + 3), "text has ids 3..8, beyond 0..7"),
         (change("training", modality_ids=lambda x: x - 1), "within 0..1"),
         (change("training", modality_ids=lambda x: x * 0), "no image tokens"),
+        (change("training", input_ids=lambda x: x.to(torch.uint16)), "input_ids is torch.uint16 ["),
+        (change("training", modality_ids=lambda x: x.bool()), "modality_ids is torch.bool"),
+        (change("training", lengths=lambda x: x[None]), "lengths is torch.int64 [1, 20]; it may be a vector"),
         (change("training", lengths=lambda x: x[:-1]), "add up to"),
         (change("training", lengths=lambda x: torch.cat([x, x[:1] * 0 + 1, x[:1] * 0 - 1])), "fewer than two tokens"),
     ],
@@ -190,6 +193,12 @@ def test_a_spec_that_does_not_fit_is_told(
     (folder / "small.mot").write_text(SMALL.replace(old, new))
     assert main(command(folder, "out")) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_lone_spec_with_the_name_of_its_twin_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "small.mot").write_text(SMALL.replace("model small", "model dense"))
+    assert main(command(folder, "out")) == 2
+    assert "this one has that name" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_loss_that_is_no_number_ends_the_run(folder: Path) -> None:

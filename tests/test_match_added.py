@@ -111,6 +111,15 @@ def test_what_was_added_may_be_left_out_again(models: dict[str, Model], data: Da
     assert (tmp_path / "run.json").read_text() == recorded
 
 
+@pytest.mark.parametrize("record", ["", "{}", "[1]", '{"systems": 3}', '{"systems": {}, "added": 1}'])
+def test_a_file_that_is_no_record_of_a_run_is_told(
+    record: str, models: dict[str, Model], data: Data, tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(MatchError, match="is no record of a run"):
+        run(models, "dense mot", data, tmp_path)
+
+
 def test_a_part_of_those_trained_together_and_other_specs_of_the_same_name_are_refused(
     models: dict[str, Model], data: Data, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import motc
+from tests.test_hugging_face import NAMES as DENSE_NAMES
 
 transformers = pytest.importorskip("transformers")
 
@@ -29,20 +30,7 @@ model small {
   untie %s
 }
 """
-NAMES = {
-    "model.embed_tokens": "embedding",
-    "model.norm": "final_norm",
-    "lm_head": "head",
-    "self_attn.q_proj": "attention.q",
-    "self_attn.k_proj": "attention.k",
-    "self_attn.v_proj": "attention.v",
-    "self_attn.o_proj": "attention.out",
-    "input_layernorm": "attention.norm",
-    "post_attention_layernorm": "ffn.norm",
-    "mlp.gate.weight": "ffn.router.weight",
-    "mlp.experts.down_proj": "ffn.down.weight",
-    "model.layers": "layers",
-}
+NAMES = {**DENSE_NAMES, "mlp.gate.weight": "ffn.router.weight", "mlp.experts.down_proj": "ffn.down.weight"}
 
 
 def renamed(theirs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

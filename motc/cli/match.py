@@ -83,11 +83,14 @@ def run(
 
 
 def _models(specs: list[Path]) -> dict[str, Model]:
-    """The systems by name, the base first. Raises SpecError, or BadParameter where two have one name."""
+    """The systems by name, the base first. Raises SpecError, or BadParameter where two would have one name."""
     from motc.driver import compile_ir
 
     if len(specs) == 1:
         model = compile_ir(specs[0])
+        if model.name == "dense":
+            message = "it is held against its dense twin, called dense, and this one has that name: give two specs"
+            raise typer.BadParameter(message, param_hint="SPEC...")
         return {"dense": compile_ir(specs[0], dense=True), model.name: model}
     found: dict[str, Model] = {}
     for spec in specs:

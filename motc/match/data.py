@@ -19,6 +19,7 @@ FORMAT = 1
 KEYS = {"format", "modalities", "vocab"}
 SIZES = {"channels", "height", "width", "tokens"}
 TENSORS = ("input_ids", "modality_ids", "lengths")
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # others have no minimum in torch
 
 Sample = tuple[Tensor, ...]  # input_ids [n], modality_ids [n], and each continuous modality's latents [k, C, H, W]
 
@@ -111,6 +112,7 @@ def read_data(folder: Path) -> Data:
         for path in paths:
             with path.open("rb") as file:
                 hashed.update(hashlib.file_digest(file, "sha256").digest())
+        _check_dtypes(folder, name, shards, described)
         parts[name] = _join(shards, described)
         present = set(torch.bincount(parts[name].modality_ids).nonzero().flatten().tolist())
         absent = [modality for number, modality in enumerate(described.modalities) if number not in present]
@@ -141,7 +143,7 @@ def _described(path: Path, found: Any) -> Description:
 
 
 def _is_count(found: Any) -> bool:
-    return isinstance(found, int) and found > 0
+    return isinstance(found, int) and not isinstance(found, bool) and found > 0
 
 
 def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:
@@ -156,8 +158,12 @@ def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:
     if missing:
         raise MatchError(f"{path} has no {', '.join(missing)}")
     ids, kinds, lengths = (tensors[name] for name in TENSORS)
-    if any(x.ndim != 1 or x.is_floating_point() for x in (ids, kinds, lengths)):
-        raise MatchError(f"{path}: {', '.join(TENSORS)} are vectors of whole numbers")
+    for name in TENSORS:
+        if tensors[name].ndim != 1 or tensors[name].dtype not in INTEGERS:
+            raise MatchError(
+                f"{path}: {name} is {tensors[name].dtype} {[*tensors[name].shape]}; it may be a vector of uint8, int8, "
+                "int16, int32 or int64"
+            )
     total = int(lengths.sum())
     if not len(ids) == len(kinds) == total:
         raise MatchError(f"{path}: lengths add up to {total}, with {len(ids)} input_ids and {len(kinds)} modality_ids")
@@ -186,14 +192,22 @@ def _check_latents(path: Path, name: str, values: Tensor, size: LatentSize, mine
         raise MatchError(f"{path}: {_key(name)} is {[*values.shape]}; data.json says {size} for each image")
     if values.dtype != torch.uint8 and not values.is_floating_point():
         raise MatchError(f"{path}: {_key(name)} is {values.dtype}; it may be uint8 or floating-point")
-    if not bool(values.isfinite().all()):
-        raise MatchError(f"{path}: {_key(name)} has numbers that are infinite or NaN")
+    if values.is_floating_point() and not bool(values.float().isfinite().all()):
+        raise MatchError(f"{path}: {_key(name)} has numbers that are infinite or NaN in float32")
     starts = _starts(mine, _bounds(lengths))
     if int(starts.sum()) != len(values):
         raise MatchError(f"{path} has {int(starts.sum())} spans of {name} tokens, and latents for {len(values)}")
     first = mine.cumsum(0)[starts] - 1  # which of the modality's tokens begins each span
     if int(mine.sum()) != len(values) * size.tokens or not first.equal(torch.arange(len(values)) * size.tokens):
         raise MatchError(f"{path}: a span of {name} has another number of tokens than the {size.tokens} of data.json")
+
+
+def _check_dtypes(folder: Path, part: str, shards: list[dict[str, Tensor]], described: Description) -> None:
+    """Latents of a modality have one dtype: it says whether 0..255 are to become -1..1."""
+    for key in map(_key, described.latents):
+        dtypes = list(dict.fromkeys(str(shard[key].dtype) for shard in shards))
+        if len(dtypes) > 1:
+            raise MatchError(f"{key} is {' and '.join(dtypes)} in {part}-*.safetensors of {folder}; it may be only one")
 
 
 def _starts(mine: Tensor, bounds: Tensor) -> Tensor:

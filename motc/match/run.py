@@ -105,10 +105,10 @@ def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
     systems: dict[str, str] = wanted["systems"]
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
-    except ValueError:
+        groups: list[dict[str, str]] = [found["systems"], *found.get("added", [])]
+        known = {name: digest for group in groups for name, digest in group.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise MatchError(f"{path} is no record of a run; choose another --out") from None
-    groups: list[dict[str, str]] = [found["systems"], *found.get("added", [])]
-    known = {name: digest for group in groups for name, digest in group.items()}
     compared = [(key, found.get(key), value) for key, value in wanted.items() if key != "systems"]
     compared += [(name, known.get(name, digest), digest) for name, digest in systems.items()]
     differing = [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in compared if old != new]

@@ -1,13 +1,11 @@
 """The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
 
 from motc.reference.batch import Batch
+from motc.reference.config import ReferenceConfig, ReferenceLayer, ReferenceNorm
 from motc.reference.experts import ReferenceMoe, Trace
 from motc.reference.latents import ReferenceLatent
 from motc.reference.model import (
-    ReferenceConfig,
-    ReferenceLayer,
     ReferenceLoss,
-    ReferenceNorm,
     reference_forward,
     reference_hidden,
     reference_loss,

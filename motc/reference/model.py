@@ -8,17 +8,18 @@ case of one modality, or of one prefix for all modalities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, assert_never
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from motc.reference.batch import Batch
-from motc.reference.experts import ReferenceMoe, Trace, mixture
-from motc.reference.latents import ReferenceLatent, denoising, latent_prediction, latent_tokens
+from motc.reference.config import Norms, Prefixes, ReferenceConfig, ReferenceLayer
+from motc.reference.experts import Trace, mixture
+from motc.reference.latents import denoising, latent_prediction, latent_tokens
 from motc.reference.operators import (
     Parameters,
     Streams,
@@ -28,63 +29,7 @@ from motc.reference.operators import (
     rotate,
     to_sequence,
 )
-from motc.reference.visibility import ReferenceMask, visibility
-
-Prefixes = Mapping[str, str]
-"""Modality to the prefix of its parameters' names; a modality that lacks the group is missing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceNorm:
-    """What a norm computes; its weight (and bias) are looked up by name."""
-
-    kind: Literal["rms", "layer"]
-    eps: float
-
-
-Norms = Mapping[str, ReferenceNorm]
-"""Modality to its norm."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceLayer:
-    """One layer's settings, the kind of each modality's FFN, and where each group's parameters and norms are found.
-
-    `prefixes` and `norms` are keyed by group: attention.q, .k, .v, .out, .q_norm, .k_norm, .norm, ffn.gate, .up, .down,
-    .router, .shared.gate, .shared.up, .shared.down, .norm.
-    Groups no modality has may be left out. Modalities that have one router choose, or are chosen from,
-    together; `moe` is that of those who have one.
-    """
-
-    placement: Literal["pre", "post", "sublayer_output"]
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mask: ReferenceMask
-    rope_theta: float | None
-    rope_pairing: Literal["half", "interleaved"] = "half"
-    ffn_kinds: Mapping[str, Literal["swiglu", "geglu", "gelu", "relu2"]]
-    prefixes: Mapping[str, Prefixes]
-    norms: Mapping[str, Norms]
-    moe: Mapping[str, ReferenceMoe] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceConfig:
-    """A whole model. `own_vocabularies`: ids are local to each modality, and logits are one tensor per modality.
-
-    `latents` are the continuous modalities: no embedding, no head, and ends of their own. `head` is None where it is
-    tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
-    """
-
-    modalities: tuple[str, ...]
-    own_vocabularies: bool
-    layers: tuple[ReferenceLayer, ...]
-    embedding: Prefixes
-    head: Prefixes | None
-    final_norm_prefixes: Prefixes
-    final_norms: Norms
-    latents: Mapping[str, ReferenceLatent] = field(default_factory=dict)
+from motc.reference.visibility import visibility
 
 
 class ReferenceLoss(NamedTuple):
