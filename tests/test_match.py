@@ -1,4 +1,4 @@
-"""`motc match`: matching of curves, data folders that are wrong, and runs that are stopped and go on."""
+"""`motc match`: data folders that are wrong, and runs that are stopped and go on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from motc.loading import instantiate
 from motc.match import MatchError, Settings, read_data
 from motc.match.batches import indices, make_batch
 from motc.match.fit import check_fit
-from motc.match.matching import match, smooth
 from motc.match.race import System, race, rate_factor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,33 +63,6 @@ def command(folder: Path, out: str, **options: int) -> list[str]:
     words = ["match", str(folder / "small.mot"), "--data", str(folder / "data"), "--out", str(folder / out)]
     settings = {"steps": 6, "batch": 4, "eval-every": 2, **{key.replace("_", "-"): x for key, x in options.items()}}
     return [*words, *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
-
-
-def test_a_curve_that_is_twice_as_fast_needs_half_the_steps() -> None:
-    steps = list(range(1, 101))
-    base = [1 / step for step in steps]
-    found = match(steps, base, [1 / (2 * step) for step in steps])
-    assert found.ratio == pytest.approx(0.5, abs=0.01)
-    assert found.other_steps[:6] == (1, 1, 2, 2, 3, 3)  # the first at which 2 s >= t
-    assert found.unmatched == 0
-
-
-def test_losses_never_reached_are_counted_and_left_out() -> None:
-    steps = list(range(1, 101))
-    found = match(steps, [1 / step for step in steps], [2 / step for step in steps])
-    assert found.ratio == pytest.approx(2.0)
-    assert found.unmatched == 50
-
-
-def test_between_evaluations_the_step_is_found_by_a_line() -> None:
-    found = match([10, 20, 30], [4.0, 3.0, 2.0], [4.0, 2.0, 1.0])
-    assert found.other_steps == (10, 15, 20)
-
-
-def test_smoothing_leaves_out_batches_without_a_target() -> None:
-    found = smooth([1.0, 3.0, math.nan, 5.0], 2)
-    assert math.isnan(found[0])
-    assert found[1:] == [2.0, 3.0, 5.0]
 
 
 def test_every_sample_comes_once_before_any_comes_twice_and_a_step_is_its_own() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,6 +12,7 @@ from motc.bench.compiling import Compilation
 from motc.bench.kernels import LayerKernels
 from motc.bench.settings import Mode
 from motc.bench.timing import Spread, pairwise, spread
+from motc.processor import processor_name
 
 Phase = Literal["inference", "training"]
 
@@ -150,7 +149,7 @@ def kernels_json(found: SideKernels) -> dict[str, Any]:
 
 def machine(device: str) -> Machine:
     """This machine, as it is set now."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name()
     return Machine(device=device, processor=name, threads=torch.get_num_threads(), torch=torch.__version__)
 
 
@@ -173,12 +172,3 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "graphs_meanwhile": cell.graphs_meanwhile,
         "sides": sides,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -135,14 +135,16 @@ def _print(report: Report) -> None:
         table.add_section()
         for modality in report.modalities:
             losses = [spread(report.final(name, modality, held_out=held_out)) for held_out in (False, True)]
-            compared = ["", "", "", ""]
+            compared = [spread(report.ratios(name, modality, kind)) for kind in ("training", "held_out")]
             if name != report.base:
-                kinds = ("training", "held_out", "training_time")
-                compared = [spread(report.ratios(name, modality, kind)) for kind in kinds]
+                compared.append(spread(report.ratios(name, modality, "training_time")))
                 compared.append(spread(report.step_times(name)))
             table.add_row(name, modality, *losses, *compared)
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
     console.print(table)
-    console.print(f"steps and time in those of {report.base}; the mean of all seeds, lowest and highest")
+    console.print(
+        f"steps and time in those of {report.base}; the mean of all seeds, lowest and highest\n"
+        f"{report.base} beside itself is where noise puts a system that learns as fast"
+    )
     if report.apart:
         console.print(f"{', '.join(report.apart)}: trained apart from {report.base}, so times do not compare")

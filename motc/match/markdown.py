@@ -18,14 +18,14 @@ KINDS = (
 def to_markdown(report: Report, command: str) -> str:
     """The page; `command` is what made it."""
     settings, base = report.settings, report.base
-    others = list(report.comparisons)
+    others = [name for name in report.comparisons if name != base]
     lines = [
         f"# {', '.join(others)} beside {base}",
         "",
         f"    {command}",
         "",
-        f"{settings.steps} steps of {settings.batch} samples, {_seeds(settings.seeds)}; {report.processor}, "
-        f"{settings.threads} threads, torch {report.torch}.",
+        f"{settings.steps} steps of {settings.batch} samples, {_count(settings.seeds, 'seed')}; {report.processor}, "
+        f"{_count(settings.threads, 'thread')}, torch {report.torch}.",
         f"Same data, order and optimizer for all; each step was taken by every system in turn. Training losses are "
         f"means of {report.window} steps.",
         *_apart(report),
@@ -35,16 +35,18 @@ def to_markdown(report: Report, command: str) -> str:
         "Fitted slope through the origin; below 1 is better. Time: the same in seconds, by the medians of step times. "
         "Means over seeds, lowest and highest in brackets; † where some losses of the base were never reached: those "
         "are left out.",
+        f"{base} beside itself is where noise puts a system that learns as fast: wherever the curve is not falling, an "
+        "earlier step had a loss as low.",
         "",
         *_table(["system", "", *report.modalities]),
     ]
-    for name in others:
-        for kind, title in KINDS:
+    for name in report.comparisons:
+        for kind, title in KINDS[:2] if name == base else KINDS:
             cells = [
                 spread(report.ratios(name, modality, kind)) + ("†" if _unmatched(report, name, modality, kind) else "")
                 for modality in report.modalities
             ]
-            lines.append(_row([name, title, *cells]))
+            lines.append(_row([f"{name}, itself" if name == base else name, title, *cells]))
     squared = f"; of {', '.join(report.continuous)}, mean squared errors of denoising" if report.continuous else ""
     lines += ["", f"## Losses at the end, in nats a token{squared}", "", *_table(["system", "", *report.modalities])]
     for name in report.parameters:
@@ -78,8 +80,8 @@ def _unmatched(report: Report, name: str, modality: str, kind: str) -> bool:
     return any(matched[modality].unmatched for matched in found)
 
 
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 def _table(titles: list[str]) -> list[str]:

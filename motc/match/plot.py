@@ -54,6 +54,8 @@ def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], 
     end = report.settings.steps * (base_second or 1.0)
     axes.plot([0, end], [0, end], color="#bbbbbb", linewidth=1, label=report.base)
     for name, comparisons in report.comparisons.items():
+        if name == report.base:
+            continue
         second = report.median_seconds(name) if time else 1.0
         if base_second is None or second is None or (time and name in report.apart):
             continue

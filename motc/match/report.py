@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from motc.match.data import Description
 from motc.match.matching import Match, match, smooth
 from motc.match.settings import Settings
+from motc.processor import processor_name
 
 SMOOTHED = 1 / 30  # of the steps, at least one: a mean's window
 
@@ -47,7 +47,7 @@ class Report:
     settings: Settings
     parameters: dict[str, int]
     curves: tuple[Curves, ...]
-    comparisons: dict[str, tuple[Comparison, ...]]  # without the base
+    comparisons: dict[str, tuple[Comparison, ...]]  # the base too, with itself: less than 1 is what noise gives
     apart: tuple[str, ...]  # systems not trained beside the base, whose step times therefore do not compare
     processor: str
     torch: str
@@ -109,8 +109,6 @@ class Report:
             "loss": self._by_modality(lambda modality: self.final(name, modality, held_out=False)),
             "held_out_loss": self._by_modality(lambda modality: self.final(name, modality, held_out=True)),
         }
-        if name == self.base:
-            return found
 
         def unmatched(kind: str) -> dict[str, list[int]]:
             return {
@@ -121,11 +119,12 @@ class Report:
         def ratios(kind: str) -> dict[str, list[float | None]]:
             return self._by_modality(lambda modality: self.ratios(name, modality, kind))
 
+        found |= {"steps_to_match": ratios("training"), "steps_to_match_held_out": ratios("held_out")}
+        if name == self.base:
+            return found
         return {
             **found,
             "step_time_ratio": self.step_times(name),
-            "steps_to_match": ratios("training"),
-            "steps_to_match_held_out": ratios("held_out"),
             "time_to_match": ratios("training_time"),
             "time_to_match_held_out": ratios("held_out_time"),
             "base_steps_never_matched": unmatched("training"),
@@ -143,8 +142,8 @@ def make_report(
     parameters: dict[str, int],
     apart: tuple[str, ...],
 ) -> Report:
-    """Compare every system with the first, by steps alone if it was trained apart from it."""
-    base, *others = parameters
+    """Compare every system with the first, itself included; by steps alone if it was trained apart from it."""
+    base = next(iter(parameters))
     modalities = described.modalities
     return Report(
         modalities=modalities,
@@ -154,10 +153,10 @@ def make_report(
         curves=tuple(curves),
         comparisons={
             name: tuple(_compare(each, base, name, modalities, settings, timed=name not in apart) for each in curves)
-            for name in others
+            for name in parameters
         },
         apart=apart,
-        processor=platform.machine() if settings.device == "cpu" else torch.cuda.get_device_name(settings.device),
+        processor=processor_name() if settings.device == "cpu" else torch.cuda.get_device_name(settings.device),
         torch=torch.__version__,
     )
 
