@@ -49,18 +49,17 @@ def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -
 
 
 def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], *, time: bool) -> None:
-    """The other's steps (or seconds) to the loss the base has after its own; a line under the diagonal is better."""
+    """Each system's steps (or seconds) to the loss the base has after its own: below the base's own line is better."""
     base_second = report.median_seconds(report.base) if time else 1.0
     end = report.settings.steps * (base_second or 1.0)
-    axes.plot([0, end], [0, end], color="#bbbbbb", linewidth=1, label=report.base)
+    axes.plot([0, end], [0, end], color="#bbbbbb", linewidth=1)
     for name, comparisons in report.comparisons.items():
-        if name == report.base:
-            continue
         second = report.median_seconds(name) if time else 1.0
         if base_second is None or second is None or (time and name in report.apart):
             continue
         ratios = report.ratios(name, modality, "training_time" if time else "training")
-        told = f" {sum(ratios) / len(ratios):.3f}" if ratios else ""
+        told = ", itself" if name == report.base else ""
+        told += f" {sum(ratios) / len(ratios):.3f}" if ratios else ""
         for each in comparisons:
             matched = each.training[modality]
             axes.plot(
