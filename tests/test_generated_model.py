@@ -127,6 +127,14 @@ def test_any_mixture_runs_forward_and_backward(model: Any, modality: torch.Tenso
         assert not values[modality == -1].any()
 
 
+@pytest.mark.parametrize("modality", [torch.ones(2, 1, dtype=torch.int64), torch.full((2, 3), -1)])
+def test_a_batch_without_a_target_has_loss_0_and_gradients_of_0(model: Any, modality: torch.Tensor) -> None:
+    losses = model.loss(modality.clamp(min=0), modality)
+    losses.total.backward()
+    assert [losses.total.item(), *(loss.item() for loss in losses.by_modality.values())] == [0, 0, 0]
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
 def test_ids_out_of_range_are_refused(model: Any) -> None:
     ids = torch.zeros(1, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="modality_ids"):
