@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+import codegen_templates.views
 import motc
 from codegen_templates.views import Views, attend_by_views, make_views
+from motc.driver import compile_ir
 from motc.emit.model import mask_arguments
 from motc.ir.mask import Mask
 from motc.plan import factors
+from motc.plan.views import view_gathers
 from motc.reference.visibility import visibility
 from motc.validate.config import reference_mask
 from tests.test_compile import assert_same, fresh, pair
@@ -80,6 +84,24 @@ def test_views_say_what_masks_say() -> None:
             expected = visibility(reference_mask(mask), NAMES, modality_ids, None)
             assert torch.equal(visible(views, modality_ids), expected), str(mask)
     assert made > len(masks)
+
+
+def test_gathers_of_a_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered: list[Tensor] = []
+    permute = codegen_templates.views.permute
+    monkeypatch.setattr("codegen_templates.views.permute", lambda x, *of: (gathered.append(x), permute(x, *of))[1])
+    path = tmp_path / "viewed.mot"
+    path.write_text(SPEC.format(mask=BLIND))
+    model = compile_ir(path)
+    layer = model.segments[0].layer
+    for mask in factored():
+        views = make_views(rows(0, equal=True), mask_arguments(mask, NAMES))
+        if views is not None:
+            gathered.clear()
+            attend_by_views(*torch.zeros(3, 4, 10, 1, 1), views)
+            masked = replace(layer, attention=replace(layer.attention, mask=mask))
+            segment = replace(model.segments[0], layer=masked)
+            assert view_gathers(replace(model, segments=(segment,))) == len(gathered), str(mask)
 
 
 def test_sets_that_would_cost_more_than_a_mask_have_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from motc.ir.model import Experts, Layer, Linear, Model, Step, base_name
+from motc.plan.views import view_gathers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,9 @@ class Permutation:
 
 
 def naive_moves(layer: Layer, model: Model) -> Moves:
-    """By boolean masks around each operation that has copies, as in the paper's Algorithm 1.
+    """By boolean masks around each operation that has copies: every copy gathers its tokens and scatters its results.
 
-    Every copy gathers its tokens and scatters its results.
+    The paper's Algorithm 1 gathers once for q, k and v.
     """
     copies = [len(leaf.blocks) for leaf in layer.leaves() if len(leaf.blocks) > 1]
     gathers, scatters = _routing(layer, model)
@@ -37,12 +38,14 @@ def naive_moves(layer: Layer, model: Model) -> Moves:
 
 
 def planned_moves(layer: Layer, model: Model) -> Moves:
-    """By the layer's steps, after all passes."""
+    """By the layer's steps, after all passes, as the model's strategy runs them."""
+    if model.strategy == "reference":
+        return naive_moves(layer, model)
     gathers, scatters = _routing(layer, model)
     return Moves(
-        gathers=sum(step.permutes for step in layer.steps) + gathers,
+        gathers=sum(step.permutes for step in layer.steps) + view_gathers(model) + gathers,
         scatters=scatters,
-        products=_products(layer, model.order),
+        products=_products(layer, model),
     )
 
 
@@ -69,9 +72,14 @@ def _routing(layer: Layer, model: Model) -> tuple[int, int]:
     return gathers, scatters
 
 
-def _products(layer: Layer, order: tuple[str, ...] | None) -> int:
-    """Matrix products with weights: one for each copy or, in an order, for each run of tokens a copy serves."""
+def _products(layer: Layer, model: Model | None) -> int:
+    """Matrix products with weights: one for each copy, or as a model's strategy makes them.
+
+    `sorted` has one for each run of tokens that a copy serves, `grouped` one for all copies.
+    """
     linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear | Experts)]
-    if order is None:
-        return sum(len(leaf.blocks) for leaf in linear)
-    return sum(sum(block is not None for block, _ in leaf.runs(order)) for leaf in linear)
+    if model is not None and model.strategy == "sorted":
+        return sum(sum(block is not None for block, _ in leaf.runs(model.order)) for leaf in linear)
+    if model is not None and model.strategy == "grouped":
+        return len(linear)
+    return sum(len(leaf.blocks) for leaf in linear)

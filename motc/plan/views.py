@@ -11,6 +11,24 @@ def has_views(model: Model) -> bool:
     return model.strategy == "sorted" and factors(model.segments[0].layer.attention.mask, len(model.modalities))
 
 
+def view_gathers(model: Model) -> int:
+    """How many gathers a layer's calls of attention make: their keys, values and queries where those are not all of a
+    row, and the answers back.
+    """
+    if not has_views(model):
+        return 0
+    mask, names = model.segments[0].layer.attention.mask, {modality.name for modality in model.modalities}
+    if mask.kind == "prefix":  # what follows the prefix is asked among all of the row
+        return 3 + 1
+    if mask.kind == "blocks":
+        sets = [frozenset().union(*mask.blocks[: place + 1]) for place in range(len(mask.blocks))]
+    else:
+        said = dict(mask.sees)
+        sets = [*{frozenset(said.get(name, names)) for name in names}]
+    of_all = 0 if mask.kind == "causal" else 1
+    return sum(of_all if seen == names else 3 for seen in sets) + 1
+
+
 def factors(mask: Mask, modalities: int) -> bool:
     """Whether tokens see one of a few sets of tokens, each set wholly or all of it that came before.
 
