@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 import motc
 from motc.bench import Settings, Subject, mixtures
-from motc.bench.kernels import GraphKernels
+from motc.bench.kernels import PRODUCTS, GraphKernels
 from motc.bench.run import side_kernels
 from motc.driver import check_spec
 
@@ -153,10 +153,16 @@ def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, modalities: in
         assert_same(compiled, eager, batch)
         assert counters["stats"]["unique_graphs"] == kinds + ends
     assert not counters["graph_break"]
-    ids, modality_ids, _ = next(batches(modalities))
     with torch.no_grad():  # without gradients, a graph more for each
-        compiled(ids, modality_ids)
-    assert counters["stats"]["unique_graphs"] <= 2 * (kinds + ends)
+        for ids, modality_ids, documents in batches(modalities):
+            compiled(ids, modality_ids, document_ids=documents)
+            compiled.loss(ids, modality_ids, document_ids=documents)
+            assert counters["stats"]["unique_graphs"] == 2 * (kinds + ends)
+        positions = torch.arange(ids.shape[1]).expand(ids.shape)
+        layout = compiled.layout(modality_ids, documents)
+        compiled(ids, modality_ids, position_ids=positions, document_ids=documents, layout=layout)
+    assert counters["stats"]["unique_graphs"] == 2 * (kinds + ends)
+    assert not counters["graph_break"]
 
 
 @pytest.mark.slow
@@ -177,8 +183,7 @@ def test_many_models_in_one_process(tmp_path: Path) -> None:
     ids, modality_ids, _ = next(batches(2))
     for _ in range(torch._dynamo.config.recompile_limit + 2):
         compiled, _ = pair(TWO.replace("layers = 3", "layers = 1"), tmp_path)
-        with torch.no_grad():
-            compiled(ids, modality_ids)
+        compiled.loss(ids, modality_ids).total.backward()
     assert not counters["graph_break"]
 
 
@@ -207,20 +212,30 @@ def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", ["fused", "fused3"])
-def test_a_layer_has_few_kernels_more_than_its_dense_twin(spec: str) -> None:
-    """The permutations of v and of attention's result (those of q and k are within other kernels), and one for each
-    further piece of the feed-forward."""
+@pytest.mark.parametrize(
+    "spec, dtype, qk_norm", [("fused", "float32", "none"), ("fused3", "float32", "none"), ("fused3", "bfloat16", "rms")]
+)
+def test_a_layer_has_few_kernels_more_than_its_dense_twin(spec: str, dtype: str, qk_norm: str) -> None:
+    """The permutations of v and of attention's result (those of q and k are within other kernels, of qk-norm too), and
+    one for each further piece of the feed-forward."""
     found = {}
+    changes = {"layers": 1, "width": 64, "attention.qk_norm": qk_norm}
     for side in ("mot", "dense"):
-        subject = Subject(checked=check_spec(ROOT / "bench" / f"{spec}.mot", {"layers": 1, "width": 64}))
+        subject = Subject(checked=check_spec(ROOT / "bench" / f"{spec}.mot", changes))
         modalities = [modality.name for modality in subject.ir().modalities]
-        settings = Settings(mixtures=mixtures(modalities, 64, None, None), dtypes=("float32",), modes=("backward",))
-        (found[side],) = side_kernels(subject, settings, "float32", side).layers
+        settings = Settings(mixtures=mixtures(modalities, 64, None, None), dtypes=(dtype,), modes=("backward",))
+        (found[side],) = side_kernels(subject, settings, dtype, side).layers
     mot, dense, further = found["mot"], found["dense"], len(modalities) - 1
     assert 4 <= kernels(dense.forward) <= kernels(mot.forward) <= kernels(dense.forward) + 2 + further
     assert 4 <= kernels(dense.backward) <= kernels(mot.backward) <= kernels(dense.backward) + 2 * further
     assert mot.products == len(modalities) * dense.products
+    assert other_calls(mot.forward) == other_calls(dense.forward)
+    assert other_calls(mot.backward) == other_calls(dense.backward)
+
+
+def other_calls(graphs: tuple[GraphKernels, ...]) -> list[str]:
+    """Library calls that are no matrix products, sorted."""
+    return sorted(name for graph in graphs for name in graph.library_calls if name not in PRODUCTS)
 
 
 def kernels(graphs: tuple[GraphKernels, ...]) -> int:
