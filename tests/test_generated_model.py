@@ -135,6 +135,16 @@ def test_a_batch_without_a_target_has_loss_0_and_gradients_of_0(model: Any, moda
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
+def test_in_the_loss_a_head_sees_only_positions_whose_target_is_of_its_modality(model: Any) -> None:
+    seen = {}
+    for name, head in model.head.items():
+        head.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0].shape[0]}))
+    modality = torch.tensor([[0, 0, 1, 1, 1, -1], [1, 0, 0, 1, 1, 1]])
+    documents = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]])
+    model.loss(torch.zeros_like(modality), modality, document_ids=documents)
+    assert seen == {"text": 3, "image": 5}  # of text 1 and 2, of image 3, 1 and 1
+
+
 def test_ids_out_of_range_are_refused(model: Any) -> None:
     ids = torch.zeros(1, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="modality_ids"):
