@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from motc import __version__
 from motc.cli import bench, build, check, convert, diff, explain, fmt, match, schema, show, validate
 from motc.cli.output import Stop, fail, report
+from motc.cli.streams import standard_streams
 from motc.source import SpecError
 
 app = typer.Typer(
@@ -23,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+UsageError: Any = typer.BadParameter.__base__  # typer has it from click, or from a copy of its own
 
 SPEC = "specs/emoji_mot.mot"
 app.command("check", epilog=f"Example: motc check {SPEC} --set layers=2")(check.run)
@@ -57,34 +60,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 the spec, file or check is wrong, 2 usage (diff: see there)."""
     gc.set_threshold(50_000)  # a short process that keeps what it makes: collecting often would only find it all alive
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an arrow must not stop a terminal that has none
-    try:
-        code = _run(words)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone, as `head` does; Python's own flush at exit must not tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
+    with standard_streams():
+        try:
+            code = _run(words)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # the reader has gone, as `head` does
+            return 1
+        except OSError as error:  # of the streams; the other one may still work
+            with contextlib.suppress(OSError):
+                fail(f"{error.filename}: {error.strerror}")
+            return 1
 
 
 def _run(words: list[str]) -> int:
+    as_json = "--json" in words
     try:
-        app(words, prog_name="motc")
+        code = app(words, prog_name="motc", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except Stop as stop:
+        if stop.message:
+            fail(stop.message, as_json=as_json)
         return stop.code
     except SpecError as error:
-        report(error.diagnostics, as_json="--json" in words)
+        report(error.diagnostics, as_json=as_json)
         return 1
+    except UsageError as error:
+        if as_json:
+            command = error.ctx.command_path if error.ctx else "motc"
+            fail(error.format_message(), as_json=True, way_out=f"see {command} --help")
+        else:
+            error.show()
+        return 1 if words[:1] == ["diff"] else 2
     except BrokenPipeError:
         raise
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), as_json=as_json)
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-        return 1 if code == 2 and words[:1] == ["diff"] else code
-    return 0

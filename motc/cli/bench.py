@@ -19,8 +19,9 @@ from motc.cli.output import (
     SpecPath,
     overrides,
     print_json,
-    write_whole,
+    read_path,
 )
+from motc.files import write_whole
 
 if TYPE_CHECKING:
     from motc.bench import Report, Settings, Subject
@@ -50,7 +51,10 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.", show_default="torch's own")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the data.")] = 0,
     json: JsonOption = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw ratios against shares, .png or .svg.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw ratios against shares, .png or .svg.", parser=read_path),
+    ] = None,
     kernels: Annotated[bool, typer.Option("--kernels", help="Time nothing; list what layers are compiled to.")] = False,
     depths: Annotated[
         str | None, typer.Option(metavar="LIST", help="Time only compiling, at these numbers of layers.")

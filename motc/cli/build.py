@@ -14,10 +14,10 @@ from motc.cli.output import (
     SpecPath,
     Stop,
     StrategyOption,
-    fail,
     overrides,
-    write_whole,
+    read_path,
 )
+from motc.files import other_kind, write_whole
 
 if TYPE_CHECKING:
     from motc.ir.model import Strategy
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def run(
     spec: SpecPath,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where model.py goes.", show_default=False)
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Where model.py goes.", show_default=False, parser=read_path),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if DIR/model.py is out of date.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a model.py that was edited by hand.")] = False,
@@ -52,15 +53,13 @@ def run(
     if check:
         if current != source:
             state = "does not exist" if current is None else f"is not what {spec} gives"
-            fail(f"{path} {state}; run: motc build {spec} -o {out}")
-            raise Stop(1)
+            raise Stop(1, f"{path} {state}; run: motc build {spec} -o {out}")
         typer.echo(f"{path}: up to date")
         return
     from motc.emit.signature import is_untouched
 
     if not (force or current is None or current == source or is_untouched(current)):
-        fail(f"{path} was edited since motc wrote it, or motc never did; --force overwrites it")
-        raise Stop(1)
+        raise Stop(1, f"{path} was edited since motc wrote it, or motc never did; --force overwrites it")
     if current != source:
         write_whole(path, source)
     typer.echo(path)
@@ -105,6 +104,9 @@ def _known(given: list[str], names: list[str], option: str) -> None:
 
 def _read(path: Path) -> str | None:
     """The file's text, or None if there is none. Bytes that are no text are shown as such, so they never match."""
+    kind = other_kind(path)
+    if kind is not None:  # reading a FIFO would wait, perhaps for ever
+        raise Stop(1, f"{path} is {kind}, and a model is a file: remove it, or choose another folder")
     try:
         return path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from motc.cli.output import JsonOption, SetOption, Stop, diagnostic_json, overrides, print_json, report
+from motc.cli.output import JsonOption, SetOption, Stop, diagnostic_json, overrides, print_json, read_path, report
 from motc.source import Diagnostic, SpecError
 
 
 def run(
-    specs: Annotated[list[Path], typer.Argument(metavar="SPEC", help="Specs, .mot or .yaml.", show_default=False)],
+    specs: Annotated[
+        list[Path], typer.Argument(metavar="SPEC", help="Specs, .mot or .yaml.", show_default=False, parser=read_path)
+    ],
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:

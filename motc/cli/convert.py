@@ -7,21 +7,25 @@ from typing import Annotated, Literal
 
 import typer
 
-from motc.cli.output import SpecPath, write_whole
+from motc.cli.output import SpecPath, read_path
+from motc.files import standard_stream, write_whole
 
 
 def run(
     spec: SpecPath,
     to: Annotated[Literal["yaml", "mot"], typer.Option(help="The syntax to write.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write there, not to stdout.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Write there, not to stdout.", show_default=False, parser=read_path
+        ),
     ] = None,
 ) -> None:
     """Print a spec in the other syntax, with the same meaning; `extends` stays as it is."""
     from motc.syntax import read, read_file, write
 
     text = write(read(read_file(spec)), to)
-    if out is None:
+    if out is None or standard_stream(out) == 1:
         typer.echo(text, nl=False)
     else:
         write_whole(out, text)

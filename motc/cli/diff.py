@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from motc.cli.output import JsonOption, SpecPath, Stop, print_json
+from motc.cli.output import JsonOption, SpecPath, Stop, print_json, read_path
 
 COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YELLOW}
 
@@ -16,7 +16,8 @@ COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YEL
 def run(
     spec: SpecPath,
     other: Annotated[
-        Path | None, typer.Argument(metavar="OTHER", help="The spec to compare with.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="OTHER", help="The spec to compare with.", show_default=False, parser=read_path),
     ] = None,
     dense: Annotated[
         bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from motc.cli.output import SpecPath, Stop, fail, write_whole
+from motc.cli.output import SpecPath, Stop
+from motc.files import write_whole
 
 
 def run(
@@ -17,12 +18,13 @@ def run(
     """Print a spec in canonical form."""
     from motc.syntax import format_source, read_file
 
+    if write and check:
+        raise typer.BadParameter("--write and --check exclude each other")
     source = read_file(spec)
     formatted = format_source(source)
     if check:
         if spec.read_bytes() != formatted.encode():
-            fail(f"{spec} is not formatted; run: motc fmt {spec} --write")
-            raise Stop(1)
+            raise Stop(1, f"{spec} is not formatted; run: motc fmt {spec} --write")
     elif write:
         if spec.read_bytes() != formatted.encode():
             write_whole(spec, formatted)

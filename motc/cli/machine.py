@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import typer
 
-from motc.cli.output import Stop, fail
+from motc.cli.output import Stop
 
 
 @contextlib.contextmanager
@@ -37,11 +37,9 @@ def compiler_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        fail(f"the device has too little memory: {str(error).splitlines()[0]}")
-        raise Stop(1) from None
+        raise Stop(1, f"the device has too little memory: {str(error).splitlines()[0]}") from None
     except TorchDynamoException as error:
-        fail(f"torch cannot compile: {str(error).strip().splitlines()[0]}")
-        raise Stop(1) from None
+        raise Stop(1, f"torch cannot compile: {str(error).strip().splitlines()[0]}") from None
 
 
 def read_device(name: str) -> str:
@@ -60,5 +58,4 @@ def need(packages: tuple[str, ...], what: str, extra: str) -> None:
     """End the command where a package of an extra is not installed."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        fail(f"{what} needs {' and '.join(missing)}; run: pip install 'motc[{extra}]'")
-        raise Stop(1)
+        raise Stop(1, f"{what} needs {' and '.join(missing)}; run: pip install 'motc[{extra}]'")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from motc.cli.machine import compiler_errors, need, progress, read_device
-from motc.cli.output import JsonOption, Stop, fail, print_json, write_whole
+from motc.cli.output import JsonOption, Stop, print_json, read_path
+from motc.files import write_whole
 
 if TYPE_CHECKING:
     from motc.ir.model import Model
@@ -27,10 +28,14 @@ def run(
             metavar="SPEC",
             help="The base, which is dense as a rule, then what is held against it. One alone: against its dense twin.",
             show_default=False,
+            parser=read_path,
         ),
     ],
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="The data folder, as docs/match.md describes it.", show_default=False)
+        Path,
+        typer.Option(
+            metavar="DIR", help="The data folder, as docs/match.md describes it.", show_default=False, parser=read_path
+        ),
     ],
     out: Annotated[
         Path,
@@ -38,6 +43,7 @@ def run(
             metavar="DIR",
             help="For checkpoints and reports; goes on with what is there.",
             show_default=False,
+            parser=read_path,
         ),
     ],
     steps: Annotated[int, typer.Option(min=1, help="Of each system, from each seed.")] = 1000,
@@ -70,8 +76,7 @@ def run(
             notify(0.0, f"reading {data}")
             report = match_systems(models, read_data(data), settings, out, notify)
     except MatchError as error:
-        fail(str(error))
-        raise Stop(1) from None
+        raise Stop(1, str(error)) from None
     write_whole(out / "report.md", to_markdown(report, _command(specs, data, out, settings)))
     write_whole(out / "report.json", _json(report))
     write_whole(out / "report.png", plot(report))

@@ -1,11 +1,8 @@
-"""What commands share: options, exit codes, diagnostics, JSON, and files that appear whole or not at all."""
+"""What commands share: options, exit codes, diagnostics and JSON."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +13,17 @@ from motc.source import Diagnostic, SourceFile, Span
 
 Setting = int | float | bool | str | None
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, .mot or .yaml.", show_default=False)]
+
+def read_path(text: str) -> Path:
+    """A path on the command line. What stands there is looked at by whoever reads or writes it, who knows more."""
+    if not text:
+        raise typer.BadParameter("a path is needed, and this one is empty")
+    return Path(text)
+
+
+SpecPath = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="A spec, .mot or .yaml.", show_default=False, parser=read_path)
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec, such as attention.heads=8."),
@@ -30,16 +37,12 @@ DenseOption = Annotated[bool, typer.Option("--dense", help="Take the spec's dens
 
 
 class Stop(Exception):
-    """Ends a command whose output is complete, with an exit code."""
+    """Ends a command with an exit code, and with a line that says why unless its output does."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, message: str = "") -> None:
         self.code = code
-        super().__init__(code)
-
-
-def fail(message: str) -> None:
-    """A line for people, on stderr."""
-    typer.echo(f"motc: {message}", err=True)
+        self.message = message
+        super().__init__(code, message)
 
 
 def overrides(pairs: Iterable[str] | None) -> dict[str, Setting]:
@@ -71,6 +74,15 @@ def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
     }
 
 
+def fail(message: str, *, as_json: bool = False, way_out: str = "") -> None:
+    """Why a command ended, where that is no complaint about a spec: a line on stderr, or as JSON on stdout."""
+    if as_json:
+        failure = {"code": None, "severity": "error", "message": message, "file": None, "line": None, "column": None}
+        print_json({"ok": False, "diagnostics": [{**failure, "help": way_out}]})
+    else:
+        typer.echo(f"motc: {message}", err=True)
+
+
 def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
     """Complaints: for people on stderr, or as JSON on stdout."""
     if as_json:
@@ -82,20 +94,3 @@ def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(data, indent=2, allow_nan=False))
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it appears whole or not at all; folders are made, links followed. Raises OSError."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+from motc.files import other_kind
 from motc.source import Diagnostic, SourceFile, SpecError
 
 LARGEST = 1_000_000
@@ -12,14 +15,20 @@ LARGEST = 1_000_000
 def read_file(path: Path) -> SourceFile:
     """The text of a spec, line ends as \\n. Raises SpecError for what cannot be read or is no text."""
     try:
-        if not path.exists():
-            raise _error("MOT002", f"there is no file {path}", "check the path")
-        if not path.is_file():
-            kind = "a directory" if path.is_dir() else "no regular file"
+        kind = other_kind(path)
+        if kind is not None:
             raise _error("MOT002", f"{path} is {kind}", "name one spec: a .mot, .yaml or .yml file")
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        if path.is_symlink():
+            message = f"{path} is a symbolic link to {os.readlink(path)}, which does not exist"
+            raise _error("MOT002", message, "check where the link leads") from None
+        raise _error("MOT002", f"there is no file {path}", "check the path") from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            message = f"{path} is a symbolic link that leads back to itself"
+            raise _error("MOT002", message, "check where the link leads") from None
         reason = getattr(error, "strerror", None) or str(error)
         raise _error(
             "MOT002", f"cannot read {str(path)[:200]!r}: {reason}", "check the path and its permissions"

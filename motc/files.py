@@ -1,0 +1,171 @@
+"""Files that appear whole or not at all, and what else may stand where a file is looked for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX, SUFFIX = ".motc-", ".tmp"  # of files written aside
+
+KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def other_kind(path: Path) -> str | None:
+    """What stands at `path` if that is no regular file, such as `a directory`; None for a file, and for nothing.
+
+    Links are followed. Raises OSError where that cannot be found out.
+    """
+    found = _status(path)
+    return None if found is None else KINDS.get(stat.S_IFMT(found.st_mode))
+
+
+def standard_stream(path: Path) -> int | None:
+    """1 or 2 where `path` names the file that stdout or stderr goes to, as /dev/stdout does; else None."""
+    found = _status(path)
+    for descriptor in (1, 2) if found else ():
+        with contextlib.suppress(OSError):  # it is closed
+            if found and os.path.samestat(found, os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears whole or not at all; folders are made, links followed.
+
+    A file that is replaced keeps its owner, mode and extended attributes. One that has other names too (hard links),
+    or whose owner cannot be kept, is written in place, so that all its names have the new content: an error puts the
+    old content back, but a kill meanwhile can leave a part of the new. What is no regular file is written into.
+    Raises OSError, which names `path`.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with _named(path):
+        found = _status(path)
+        if found is None:
+            Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as aside:
+                aside.write_bytes(data)
+        elif (stream := standard_stream(path)) is not None:
+            for buffered in (sys.stdout, sys.stderr):
+                buffered.flush()
+            _write_into(os.dup(stream), data)
+        elif stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        elif not stat.S_ISREG(found.st_mode):
+            _write_into(os.open(path, os.O_WRONLY), data)
+        elif not os.access(path, os.W_OK):  # whoever took the right to write away meant it, though a rename would do
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        elif found.st_nlink > 1 or not _replaced(path, data, found):
+            _write_in_place(path, data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """An empty file beside `path`, to be filled, that takes its place at the end: `path` is the old file or the new.
+
+    It is removed where the body raises. Its name cannot be guessed, and whatever has a name already is not touched.
+    `mode` is narrowed by the umask. Raises OSError.
+    """
+    target = Path(os.path.realpath(path))
+    aside = target.with_name(f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}")
+    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed had written aside; for a folder that nobody else writes to now."""
+    for aside in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name `path`, not what was written aside."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+class _OwnerLost(Exception):
+    """The owner of the file to be replaced cannot be given to the new one."""
+
+
+def _replaced(path: Path, data: bytes, found: os.stat_result) -> bool:
+    """Replace the file that `found` describes; False, and nothing done, where its owner would change."""
+    try:
+        with replacing(path, 0o600) as aside:  # nobody reads the new content who may not read the old
+            aside.write_bytes(data)
+            _keep(path, found, aside)
+    except _OwnerLost:
+        return False
+    return True
+
+
+def _keep(path: Path, found: os.stat_result, aside: Path) -> None:
+    new = aside.stat()
+    if (new.st_uid, new.st_gid) != (found.st_uid, found.st_gid):
+        try:
+            os.chown(aside, found.st_uid, found.st_gid)
+        except PermissionError:
+            raise _OwnerLost from None
+    shutil.copystat(path, aside)
+    os.utime(aside)
+
+
+def _write_into(descriptor: int, data: bytes) -> None:
+    with open(descriptor, "wb", buffering=0) as file:
+        _write_all(file, data)
+
+
+def _write_in_place(path: Path, data: bytes) -> None:
+    with path.open("r+b", buffering=0) as file:
+        old = file.readall()
+        try:
+            _overwrite(file, data)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _overwrite(file, old)
+            raise
+
+
+def _overwrite(file: io.FileIO, data: bytes) -> None:
+    file.seek(0)
+    _write_all(file, data)
+    file.truncate()
+    os.fsync(file.fileno())
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
