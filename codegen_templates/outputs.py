@@ -14,19 +14,30 @@ class ModelOutput(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none)."""
+    """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none).
+
+    `weight` is the sum of the targets' weights that `total` is divided by: how many they are, if no weights are given.
+    """
 
     total: Tensor
     by_modality: dict[str, Tensor]
+    weight: Tensor
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy [n] of logits [n, V] in float32 or wider; 0 where the target int64 [n] is -1."""
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """The cross-entropy [n] of logits [n, V] in float32 or wider, times its weight; 0 where the target is -1."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
+    losses = F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
+    return losses if weights is None else losses * weights.to(losses.dtype)
 
 
-def mean_losses(sums: Tensor, counts: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of losses [M] and numbers of targets [M] to means."""
-    by_modality = dict(zip(modalities, (sums / counts.clamp(min=1)).unbind(), strict=True))
-    return LossOutput(sums.sum() / counts.sum().clamp(min=1), by_modality)
+def divided(sums: Tensor, totals: Tensor) -> Tensor:
+    """Sums by the weights that went into them; 0 where that is 0."""
+    return sums / torch.where(totals > 0, totals, 1)
+
+
+def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
+    """Sums of weighted losses [M] and of weights [M] to means."""
+    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
+    weight = totals.sum()
+    return LossOutput(divided(sums.sum(), weight), by_modality, weight)

@@ -14,31 +14,75 @@ class Targets(NamedTuple):
 
     ids: Tensor  # int64, one for each place of the stream
     modality_ids: Tensor  # as `ids`: the target's modality
+    weights: Tensor | None  # as `ids`: how much the target counts; None: each counts 1
     counts: Tensor  # int64 [M]: how many targets each modality has
+    totals: Tensor  # [M]: the sum of their weights
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
-        for x in (self.ids, self.modality_ids):
-            mark_numbers(x)
+        for x in (self.ids, self.modality_ids, self.weights):
+            if x is not None:
+                mark_numbers(x)
+
+
+def check_targets(labels: Tensor, weights: Tensor | None, modality_ids: Tensor, vocabularies: dict[str, int]) -> None:
+    """Raise ValueError for labels and weights that do not fit the batch; where there is no token anything does.
+
+    A label is a token of its modality's vocabulary, or -100; a weight is finite and not negative. `vocabularies` has
+    their sizes, in the order of the modalities' ids. Reads once from the device.
+    """
+    if labels.shape != modality_ids.shape or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 {[*modality_ids.shape]}, not {labels.dtype} {[*labels.shape]}")
+    if weights is not None and (weights.shape != modality_ids.shape or not weights.is_floating_point()):
+        raise ValueError(
+            f"weights must be floating-point {[*modality_ids.shape]}, not {weights.dtype} {[*weights.shape]}"
+        )
+    if torch.compiler.is_compiling():
+        return
+    real = modality_ids >= 0
+    sizes = labels.new_tensor([*vocabularies.values()])[modality_ids]
+    wrong = real & (labels != -100) & ((labels < 0) | (labels >= sizes))
+    refused = wrong if weights is None else wrong | (real & ~(weights.isfinite() & (weights >= 0)))
+    if not bool(refused.any()):
+        return
+    if bool(wrong.any()):
+        label, modality, size = (int(x[wrong][0]) for x in (labels, modality_ids, sizes))
+        name = [*vocabularies][modality]
+        raise ValueError(f"label {label} is no token of {name}, whose ids are 0..{size - 1}; -100: none")
+    assert weights is not None
+    raise ValueError(f"weights must be finite and not negative, not {weights[refused][0].item()}")
 
 
 def find_targets(
-    input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None, tokens: Tensor, count: int
+    labels: Tensor,
+    weights: Tensor | None,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    tokens: Tensor,
+    count: int,
 ) -> Targets:
     """The targets of a stream whose places hold these tokens of the flattened batch (-1: none).
 
-    A token's target is the one after it; it counts if both are real and in one document.
+    A token's target is the label of the one after it. It counts if both are real and in one document, and neither is
+    the label negative nor its weight 0.
     """
-    counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0)
+    counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0) & (labels[:, 1:] >= 0)
     if document_ids is not None:
         counts = counts & (document_ids[:, 1:] == document_ids[:, :-1])
+    if weights is not None:
+        counts = counts & (weights[:, 1:] > 0)
     following = torch.full_like(modality_ids, -1)
     index = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
     following[:, :-1] = torch.where(counts, index[:, 1:], -1)
     following = look_up(following.flatten(), tokens, -1)
     modalities = look_up(modality_ids.flatten(), following, -1)
     each = torch.arange(count, device=modalities.device)[:, None] == modalities.flatten()
-    return Targets(look_up(input_ids.flatten(), following, -1), modalities, each.sum(1))
+    ids, numbers = look_up(labels.flatten(), following, -1), each.sum(1)
+    if weights is None:
+        return Targets(ids, modalities, None, numbers, numbers)
+    wide = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    shares = look_up(wide.flatten(), following, 0)
+    return Targets(ids, modalities, shares, numbers, torch.where(each, shares.flatten(), 0).sum(1))
 
 
 class TargetOrder(NamedTuple):
@@ -50,12 +94,14 @@ class TargetOrder(NamedTuple):
     order: Tensor  # int64: places of the stream
     inverse: Tensor  # int64: where in `order` each place is
     ids: Tensor  # int64: the targets, sorted so
+    weights: Tensor | None  # theirs, sorted so
     pieces: tuple[Tensor, ...]  # one [n] for each modality: as many as it has targets
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
-        for x in (self.order, self.inverse, self.ids):
-            mark_numbers(x)
+        for x in (self.order, self.inverse, self.ids, self.weights):
+            if x is not None:
+                mark_numbers(x)
         for x in self.pieces:
             mark_sizes(x, "piece")
 
@@ -68,4 +114,5 @@ def sort_targets(targets: Targets) -> TargetOrder:
     pieces = tuple(torch.empty_like(piece) for piece in torch.split(order[: sum(sizes)], sizes))
     shape = targets.ids.shape
     ids = targets.ids.flatten()[order].view(shape)
-    return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, pieces)
+    weights = None if targets.weights is None else targets.weights.flatten()[order].view(shape)
+    return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, weights, pieces)

@@ -5,94 +5,125 @@ from __future__ import annotations
 from motc.emit.latents import words
 from motc.plan import ModulePlan
 
+LABELS = {"labels": "Tensor", "weights": "Tensor"}
 LATENTS = {"latents": "Mapping[str, Tensor]", "timesteps": "Mapping[str, Tensor]"}
 DRAWN = {"noise": "Mapping[str, Tensor]", "generator": "torch.Generator"}
 GIVEN = {"position_ids": "Tensor", "document_ids": "Tensor", "layout": "ModalityLayout"}
-NEXT_TOKEN = '''\
-        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""'''
+LOGITS = '''\
+        """Logits, {shape}, zeros at padding; with `labels` no logits, but what `loss` returns.
+
+        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
+        """'''
 DENOISED = '''\
         """Logits, {shape}, zeros at padding and at latents, and predictions for latents.
 
         `latents` holds for each continuous modality the noised latents [n, channels, height, width] of its spans, in
         the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S]; the input ids of latents
-        may be anything.
+        may be anything. With `labels`, this is `loss`: latents are clean, and losses are returned.
+        """'''
+NEXT_TOKEN = '''\
+        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target.
+
+        `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target.
+        `weights` [B, S] say how much each counts as a target: 1 unless given. Raises ValueError for other labels.
         """'''
 DENOISING = '''\
         """Next-token cross-entropy of tokens after tokens, by the modality of the target, and what denoising costs.
 
         `latents` are clean ones, as for `forward`; timesteps and noise are drawn, from `generator`, unless given. The
         total is the mean cross-entropy over all counted targets and the weighted mean squared errors of predictions.
+        `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target,
+        nor is a latent. `weights` [B, S] say how much each counts as a target: 1 unless given.
         """'''
 LAYOUT = "        layout = self.layout(modality_ids, document_ids) if layout is None else layout"
 
 
-def forward_method(module: ModulePlan) -> str:
-    """Ids, and noised latents where there are any, to logits and predictions."""
+def call_methods(module: ModulePlan) -> tuple[str, ...]:
+    """The methods by which a model is called, and what they share."""
+    return (_forward(module), _losses(module), _loss(module))
+
+
+def _optional(module: ModulePlan) -> dict[str, str]:
+    """What `forward` and `loss` take beside the batch, and its type."""
+    return {**LABELS, **({**LATENTS, **DRAWN} if module.model.latents() else {}), **GIVEN}
+
+
+def _forward(module: ModulePlan) -> str:
+    """Ids, and noised latents where there are any, to logits and predictions; or to losses."""
     beside_latents = module.model.latents() is not None
     shape = "a dict modality -> [B, S, V_m]" if module.model.vocab is None else "[B, S, V]"
-    hidden = "hidden, _" if module.is_balanced else "hidden"
+    hidden = "hidden, balance" if module.is_balanced else "hidden"
     read = f'self.compiled.get("read", {module.class_name}.read)(self, hidden, layout)'
+    balance = ", balance" if module.is_balanced else ""
+    lines = [
+        *_signature("forward", "ModelOutput | LossOutput", _optional(module)),
+        (DENOISED if beside_latents else LOGITS).format(shape=shape),
+        LAYOUT,
+        *_refuse_without_labels(module),
+    ]
     if not beside_latents:
-        lines = [
-            *_signature("forward", "ModelOutput", GIVEN),
-            f'        """Logits, {shape}, zeros at padding. All arguments int64 [B, S]."""',
-            LAYOUT,
+        lines += [
             f"        {hidden} = self.hidden(input_ids, layout, position_ids)",
+            "        if labels is not None:",
+            f"            return self.losses(hidden, layout, labels, weights{balance})",
             f"        return ModelOutput({read})",
         ]
     else:
-        lines = [
-            *_signature("forward", "ModelOutput", {**LATENTS, **GIVEN}),
-            DENOISED.format(shape=shape),
-            LAYOUT,
+        lines += [
+            "        aims: dict[str, Tensor] = {}",
+            "        if labels is not None:",
+            "            noised = noise_latents(self.objectives, latents, timesteps, noise, generator)",
+            "            latents, timesteps, aims = noised",
             "        patches = self.encode(layout, latents, timesteps)",
             f"        {hidden} = self.hidden(input_ids, layout, position_ids, patches)",
+            "        if labels is not None:",
+            f"            return self.losses(hidden, layout, labels, weights{balance}, patches, aims)",
             f"        logits, states = {read}",
             "        return ModelOutput(logits, self.predict(states, layout, patches))",
         ]
     return "\n".join(lines)
 
 
-def loss_method(module: ModulePlan) -> str:
+def _refuse_without_labels(module: ModulePlan) -> list[str]:
+    """Lines that check labels and weights; what only the loss reads is refused where there are none."""
+    shared = module.model.vocab or 0
+    sizes = ", ".join(f'"{modality.name}": {modality.vocab or shared}' for modality in module.model.modalities)
+    only = ["weights", *(DRAWN if module.model.latents() else ())]
+    given = " and ".join(f"{name} is None" for name in only)
+    said = f"{', '.join(only[:-1])} and {only[-1]} go" if len(only) > 1 else "weights go"
+    return [
+        "        if labels is None:",
+        f"            if not ({given}):" if len(only) > 1 else "            if weights is not None:",
+        f'                raise ValueError("{said} with labels")',
+        "        elif labels is not input_ids or weights is not None:",
+        f"            check_targets(labels, weights, {words(module)}, {{{sizes}}})",
+    ]
+
+
+def _losses(module: ModulePlan) -> str:
     """Next-token losses, and what denoising and balancing experts cost where there is any."""
     beside_latents = module.model.latents() is not None
-    hidden, balance = ("hidden, balance", ", balance") if module.is_balanced else ("hidden", "")
     by_head = module.model.vocab is None and module.model.strategy == "sorted"
-    means = f"mean_losses(sums, targets.counts, self.modalities{balance})"
-    if not beside_latents:
-        patches, sums = "", "sums"
-        lines = [
-            *_signature("loss", "LossOutput", GIVEN),
-            NEXT_TOKEN,
-            LAYOUT,
-        ]
-        found = [
-            "        documents, tokens = layout.document_ids, layout.tokens",
-            "        targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))",
-        ]
-        end = [f"        return {means}"]
-    else:
-        patches, sums = ", patches", "sums, states"
-        lines = [
-            *_signature("loss", "LossOutput", {**LATENTS, **DRAWN, **GIVEN}),
-            DENOISING,
-            LAYOUT,
-            "        noised, times, aims = noise_latents(self.objectives, latents, timesteps, noise, generator)",
-            "        patches = self.encode(layout, noised, times)",
-        ]
-        found = [
-            f"        words, documents = {words(module)}, layout.document_ids",
-            "        targets = find_targets(input_ids, words, documents, layout.tokens, len(self.modalities))",
-        ]
-        end = [
-            f"        means = {means}",
-            "        denoising = denoising_losses(self.predict(states, layout, patches), aims)",
-            "        weighted = sum(self.weights[name] * loss for name, loss in denoising.items())",
-            f"        return LossOutput(means.total + weighted, {{**means.by_modality, **denoising}}{balance})",
-        ]
-    lines += [
-        f"        {hidden} = self.hidden(input_ids, layout, position_ids{patches})",
-        *found,
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    arguments = {
+        "hidden": stream,
+        "layout": "ModalityLayout",
+        "labels": "Tensor",
+        "weights": "Tensor | None",
+        **({"balance": "Tensor"} if module.is_balanced else {}),
+        **({"patches": "dict[str, Patches]", "aims": "dict[str, Tensor]"} if beside_latents else {}),
+    }
+    balance = ", balance" if module.is_balanced else ""
+    means = f"mean_losses(sums, targets.totals, self.modalities{balance})"
+    sums = "sums, states" if beside_latents else "sums"
+    lines = [
+        "    def losses(",
+        "        self,",
+        *(f"        {name}: {kind}," for name, kind in arguments.items()),
+        "    ) -> LossOutput:",
+        '        """The losses of the stream after the last layer."""',
+        f"        words, documents = {words(module)}, layout.document_ids",
+        "        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))",
         f"        wanted = {'sort_targets(targets)' if by_head else 'targets'}",
         "        if self.compiled and not torch.compiler.is_compiling():",
         "            wanted.mark_sizes()",
@@ -100,7 +131,32 @@ def loss_method(module: ModulePlan) -> str:
     ]
     if module.is_balanced:  # where no token is real, routers have balanced nothing
         lines.append("        balance = torch.where((layout.modality_ids >= 0).any(), balance, 0.0)")
-    return "\n".join([*lines, *end])
+    if not beside_latents:
+        return "\n".join([*lines, f"        return {means}"])
+    lines += [
+        f"        means = {means}",
+        "        denoising = denoising_losses(self.predict(states, layout, patches), aims)",
+        "        weighted = sum(self.weights[name] * loss for name, loss in denoising.items())",
+        "        by_modality = {**means.by_modality, **denoising}",
+        "        return means._replace(total=means.total + weighted, by_modality=by_modality)",
+    ]
+    return "\n".join(lines)
+
+
+def _loss(module: ModulePlan) -> str:
+    """`loss`: `forward` with labels. It goes through `self(...)`, so that FSDP's hooks are run for it too."""
+    lines = [
+        *_signature("loss", "LossOutput", _optional(module)),
+        DENOISING if module.model.latents() else NEXT_TOKEN,
+        "        labels = input_ids if labels is None else labels",
+        "        losses: LossOutput = self(",
+        "            input_ids,",
+        "            modality_ids,",
+        *(f"            {name}={name}," for name in _optional(module)),
+        "        )",
+        "        return losses",
+    ]
+    return "\n".join(lines)
 
 
 def _signature(name: str, returned: str, optional: dict[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.emit.latents import merged_logits, sorted_losses, words
+from motc.emit.latents import merged_logits, sorted_losses, weights_of_pieces, words
 from motc.emit.leaves import Applied
 from motc.plan import LeafPlan, ModulePlan
 
@@ -111,7 +111,8 @@ def score_method(module: ModulePlan) -> str:
         blocks = _blocks_of_head(module) if module.head_pieces else {}
         text.assign("logits", merged_logits(module, text, blocks) if module.head_pieces else _logits(module, text))
         lines += [
-            "        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten())",
+            "        weights = None if wanted.weights is None else wanted.weights.flatten()",
+            "        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)",
             f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
             f"        {answer} torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)",
         ]
@@ -124,12 +125,11 @@ def score_method(module: ModulePlan) -> str:
             "        torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]",
             "        sizes.append(x.shape[0] - sum(sizes))",
             "        states, ids = x.split(sizes), wanted.ids.flatten().split(sizes)",
+            *weights_of_pieces("wanted.weights.flatten().split(sizes)"),
             f"        {answer} torch.stack(",
             "            [",
             *(
-                f"                cross_entropy({_own_head(module, name, f'states[{i}]')}, ids[{i}]).sum(),"
-                if name in tokens
-                else f"                {none},"
+                f"                {_piece_loss(module, name, i)}," if name in tokens else f"                {none},"
                 for i, name in enumerate(modalities)
             ),
             "            ]",
@@ -137,6 +137,7 @@ def score_method(module: ModulePlan) -> str:
         ]
     else:
         lines += [
+            "        weights = None if wanted.weights is None else wanted.weights.flatten()",
             "        sums = []",
             *(
                 line
@@ -147,7 +148,7 @@ def score_method(module: ModulePlan) -> str:
                     else (
                         f"        ids = torch.where(wanted.modality_ids == {i}, wanted.ids, -1)",
                         f"        logits = {_own_head(module, name, 'x')}",
-                        "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten()).sum())",
+                        "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum())",
                     )
                 )
             ),
@@ -162,6 +163,11 @@ def score_method(module: ModulePlan) -> str:
         f'        """The sum of each modality\'s losses [M]{more}."""',
     ]
     return "\n".join([*head, *lines])
+
+
+def _piece_loss(module: ModulePlan, modality: str, i: int) -> str:
+    """The sum of the losses of piece `i`, whose targets are a modality's."""
+    return f"cross_entropy({_own_head(module, modality, f'states[{i}]')}, ids[{i}], weights[{i}]).sum()"
 
 
 def _normed(module: ModulePlan) -> Applied:

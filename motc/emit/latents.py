@@ -86,10 +86,15 @@ def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> No
     """Lines that take the losses of a shared vocabulary's targets, piece by piece, latents left out."""
     head_lines(module, text)
     counts = tuple(count for _, count in module.head_pieces)
-    for name, values in (("ids", "wanted.ids"), ("kinds", "wanted.modality_ids")):
-        text.assign(name, f"split({values}{'.flatten()[layout.order]' if module.sorts_ends else ''}, layout, {counts})")
+
+    def cut(values: str) -> str:
+        return f"split({values}{'.flatten()[layout.order]' if module.sorts_ends else ''}, layout, {counts})"
+
+    text.assign("ids", cut("wanted.ids"))
+    text.assign("kinds", cut("wanted.modality_ids"))
+    text.lines += weights_of_pieces(cut("wanted.weights"))
     present = [(i, block) for i, (block, _) in enumerate(module.head_pieces) if block is not None]
-    losses = [f"cross_entropy({head[block].format(x=f'pieces[{i}]')}, ids[{i}])" for i, block in present]
+    losses = [f"cross_entropy({head[block].format(x=f'pieces[{i}]')}, ids[{i}], weights[{i}])" for i, block in present]
     kinds = [f"kinds[{i}]" for i, _ in present]
     if len(present) == 1:
         text.assign("losses", losses[0])
@@ -97,6 +102,15 @@ def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> No
     else:
         text.assign("losses", f"torch.cat([{', '.join(losses)}])")
         text.assign("following", f"torch.cat([{', '.join(kinds)}])")
+
+
+def weights_of_pieces(cut: str) -> list[str]:
+    """Lines that give each piece of `ids` its `weights`, cut as `cut` says, or None."""
+    return [
+        "        weights: list[Tensor | None] = [None for _ in ids]",
+        "        if wanted.weights is not None:",
+        f"            weights = [*{cut}]",
+    ]
 
 
 def _places(module: ModulePlan) -> list[tuple[str, int]]:
@@ -124,4 +138,6 @@ ENCODE = '''    def encode(
 
 def words(module: ModulePlan) -> str:
     """The modality ids of tokens that have an id, as an expression."""
+    if not module.continuous:
+        return "layout.modality_ids"
     return f"without(layout.modality_ids, {module.continuous!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from motc.emit import latents
-from motc.emit.calls import forward_method, loss_method
+from motc.emit.calls import call_methods
 from motc.emit.ends import embed_method, read_method, score_method
 from motc.emit.generate import facts, model_methods
 from motc.emit.leaves import definition, names_tuple
@@ -28,8 +28,7 @@ def model_class(module: ModulePlan) -> str:
         read_method(module),
         score_method(module),
         *((latents.predict_method(module),) if beside_latents else ()),
-        forward_method(module),
-        loss_method(module),
+        *call_methods(module),
         *(model_methods(module) if module.generates else ()),
     ]
     return "\n\n".join(parts)

@@ -77,16 +77,15 @@ def templates(
         ]
         if "by_tower" in forms or model.moe or (model.latents() and model.vocab is not None):
             chosen.append(f"pieces_{model.strategy}")
-    losses = ["outputs_balanced"] if model.is_balanced else ["outputs.LossOutput", "outputs.mean_losses"]
-    if model.latents() or model.is_balanced:
-        chosen += [
-            "latents.ModelOutput" if model.latents() else "outputs.ModelOutput",
-            *losses,
-            "outputs.cross_entropy",
-        ]
-    else:
-        chosen.append("outputs")
-    chosen += ["targets.Targets", "targets.find_targets"]
+    outputs = "outputs_balanced" if model.is_balanced else "outputs"
+    chosen += [
+        "latents.ModelOutput" if model.latents() else "outputs.ModelOutput",
+        f"{outputs}.LossOutput",
+        "outputs.cross_entropy",
+        "outputs.divided",
+        f"{outputs}.mean_losses",
+    ]
+    chosen += ["targets.Targets", "targets.check_targets", "targets.find_targets"]
     if model.vocab is None and model.strategy == "sorted":
         chosen += ["targets.TargetOrder", "targets.sort_targets"]
     norms = {block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)}

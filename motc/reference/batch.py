@@ -13,13 +13,16 @@ class Batch:
     """What forward and loss take, all int64 [B, S]; and by continuous modality what its n spans are.
 
     `latents` and `noise` are [n, channels, height, width], `timesteps` [n]. What forward takes for noised latents, loss
-    takes for clean ones.
+    takes for clean ones. `labels` and `weights`, floating-point, are loss's: what is predicted of each token, -100
+    being nothing, and how much it counts; `input_ids` and 1 unless given.
     """
 
     input_ids: Tensor
     modality_ids: Tensor
     position_ids: Tensor | None = None
     document_ids: Tensor | None = None
+    labels: Tensor | None = None
+    weights: Tensor | None = None
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
     noise: Mapping[str, Tensor] = field(default_factory=dict)

@@ -33,13 +33,15 @@ from motc.reference.visibility import visibility
 
 
 class ReferenceLoss(NamedTuple):
-    """The mean over all counted targets, and over those of each modality (0 where there are none).
+    """The weighted mean over all counted targets, and over those of each modality (0 where there are none).
 
-    `balance`, the load-balancing loss of experts, is part of the total, a mean over layers; None where there is none.
+    `weight` is the sum of the targets' weights. `balance`, the load-balancing loss of experts, is part of the total, a
+    mean over layers; None where there is none.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
+    weight: Tensor
     balance: Tensor | None = None
 
 
@@ -83,9 +85,12 @@ def predictions_of(config: ReferenceConfig, parameters: Parameters, hidden: Stre
 def reference_loss(config: ReferenceConfig, parameters: Parameters, batch: Batch) -> ReferenceLoss:
     """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising.
 
-    A target counts if it and the token before it are real, of one document, and no latents.
+    A target is the label of a token. It counts if the token and the one before it are real, of one document, and no
+    latents, and unless it is -100 or its weight is 0.
     """
-    input_ids, modality_ids, document_ids = batch.input_ids, batch.modality_ids, batch.document_ids
+    modality_ids, document_ids = batch.modality_ids, batch.document_ids
+    labels = batch.input_ids if batch.labels is None else batch.labels
+    weights = torch.ones(labels.shape) if batch.weights is None else batch.weights
     trace = Trace()
     pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
     noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
@@ -97,17 +102,20 @@ def reference_loss(config: ReferenceConfig, parameters: Parameters, batch: Batch
             counted = counted & (modality_ids[:, :-1] != index) & (modality_ids[:, 1:] != index)
     if document_ids is not None:
         counted = counted & (document_ids[:, :-1] == document_ids[:, 1:])
-    sums, counts = {}, {}
+    counted = counted & (labels[:, 1:] != -100) & (weights[:, 1:] != 0)
+    sums, totals = {}, {}
     for index, modality in enumerate(config.modalities):
         if modality in config.latents:
             continue
         here = counted & (modality_ids[:, 1:] == index)
         predicted = (logits[modality] if isinstance(logits, dict) else logits)[:, :-1][here]
         log_probabilities = F.log_softmax(at_least_float32(predicted), dim=-1)
-        sums[modality] = -log_probabilities.gather(-1, input_ids[:, 1:][here][:, None]).sum()
-        counts[modality] = int(here.sum())
-    by_modality = {modality: total / max(1, counts[modality]) for modality, total in sums.items()}
-    total = sum(sums.values(), torch.zeros(())) / max(1, sum(counts.values()))
+        losses = -log_probabilities.gather(-1, labels[:, 1:][here][:, None]).flatten()
+        sums[modality] = (losses * weights[:, 1:][here]).sum()
+        totals[modality] = weights[:, 1:][here].sum()
+    by_modality = {modality: sums[modality] / (totals[modality] or 1) for modality in sums}
+    weight = sum(totals.values(), torch.zeros(()))
+    total = sum(sums.values(), torch.zeros(())) / (weight or 1)
     predictions = predictions_of(config, parameters, hidden, noised)
     for modality, latent in config.latents.items():
         squares = torch.zeros(1, dtype=total.dtype)
@@ -117,9 +125,9 @@ def reference_loss(config: ReferenceConfig, parameters: Parameters, batch: Batch
         total = total + latent.weight * by_modality[modality]
     by_modality = {modality: by_modality[modality] for modality in config.modalities}
     if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
-        return ReferenceLoss(total, by_modality)
+        return ReferenceLoss(total, by_modality, weight)
     balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
-    return ReferenceLoss(total + balance, by_modality, balance)
+    return ReferenceLoss(total + balance, by_modality, weight, balance)
 
 
 def reference_hidden(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,25 @@ def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...
         others = others + (others >= absent).long()
         others[1, 5:] = -1
         batches.append(with_ids(model, others, generator))
+    uneven = (torch.arange(padded.shape[1]) - 8).clamp(min=0).expand_as(padded)  # too uneven for a row to each document
+    batches.append(with_targets(model, with_ids(model, padded, generator, document_ids=uneven), generator))
     return tuple(batches)
+
+
+def with_targets(model: Model, batch: Batch, generator: torch.Generator) -> Batch:
+    """The batch with labels other than its ids, some of them none, and with weights, some of them 0.
+
+    Where there is no token, they are what no vocabulary has, and no number.
+    """
+    size = min(vocabulary(model, modality.name) for modality in model.token_modalities())
+    names = [modality.name for modality in model.modalities]
+    real = batch.modality_ids >= 0
+    for modality in model.latent_modalities():
+        real &= batch.modality_ids != names.index(modality.name)
+    none, weights = torch.rand((2, *real.shape), generator=generator, dtype=torch.float64)
+    labels = torch.where(none < 0.2, -100, (batch.input_ids + 1) % size)
+    weights = torch.where(weights < 0.2, 0.0, 2 * weights)
+    return replace(batch, labels=torch.where(real, labels, 2**40), weights=torch.where(real, weights, torch.nan))
 
 
 def random_modalities(count: int, rows: int, length: int, generator: torch.Generator) -> Tensor:

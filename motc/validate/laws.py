@@ -230,7 +230,8 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
     noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
     clean = {**noised, "noise": batch.noise} if batch.latents else {}
-    losses = module.loss(batch.input_ids, batch.modality_ids, **given, **clean)  # type: ignore[operator]
+    targets = {"labels": batch.labels, "weights": batch.weights}
+    losses = module.loss(batch.input_ids, batch.modality_ids, **targets, **given, **clean)  # type: ignore[operator]
     told = {TOTAL: losses.total, **losses.by_modality}
     if getattr(losses, "balance", None) is not None:
         told[BALANCE] = losses.balance
@@ -259,7 +260,8 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
             reference_forward(config, parameters, batch, trace)
         if min(trace.margins, default=1.0) > DECIDED:
             return batch
-        batch = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
+        other = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
+        batch = replace(other, labels=batch.labels, weights=batch.weights)
     raise AssertionError(f"in {TRIES} batches experts were chosen by less than {DECIDED}")
 
 

@@ -383,22 +383,33 @@ class ModelOutput(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none)."""
+    """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none).
+
+    `weight` is the sum of the targets' weights that `total` is divided by: how many they are, if no weights are given.
+    """
 
     total: Tensor
     by_modality: dict[str, Tensor]
+    weight: Tensor
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy [n] of logits [n, V] in float32 or wider; 0 where the target int64 [n] is -1."""
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """The cross-entropy [n] of logits [n, V] in float32 or wider, times its weight; 0 where the target is -1."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
+    losses = F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
+    return losses if weights is None else losses * weights.to(losses.dtype)
 
 
-def mean_losses(sums: Tensor, counts: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of losses [M] and numbers of targets [M] to means."""
-    by_modality = dict(zip(modalities, (sums / counts.clamp(min=1)).unbind(), strict=True))
-    return LossOutput(sums.sum() / counts.sum().clamp(min=1), by_modality)
+def divided(sums: Tensor, totals: Tensor) -> Tensor:
+    """Sums by the weights that went into them; 0 where that is 0."""
+    return sums / torch.where(totals > 0, totals, 1)
+
+
+def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
+    """Sums of weighted losses [M] and of weights [M] to means."""
+    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
+    weight = totals.sum()
+    return LossOutput(divided(sums.sum(), weight), by_modality, weight)
 
 
 class Targets(NamedTuple):
@@ -406,31 +417,75 @@ class Targets(NamedTuple):
 
     ids: Tensor  # int64, one for each place of the stream
     modality_ids: Tensor  # as `ids`: the target's modality
+    weights: Tensor | None  # as `ids`: how much the target counts; None: each counts 1
     counts: Tensor  # int64 [M]: how many targets each modality has
+    totals: Tensor  # [M]: the sum of their weights
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
-        for x in (self.ids, self.modality_ids):
-            mark_numbers(x)
+        for x in (self.ids, self.modality_ids, self.weights):
+            if x is not None:
+                mark_numbers(x)
+
+
+def check_targets(labels: Tensor, weights: Tensor | None, modality_ids: Tensor, vocabularies: dict[str, int]) -> None:
+    """Raise ValueError for labels and weights that do not fit the batch; where there is no token anything does.
+
+    A label is a token of its modality's vocabulary, or -100; a weight is finite and not negative. `vocabularies` has
+    their sizes, in the order of the modalities' ids. Reads once from the device.
+    """
+    if labels.shape != modality_ids.shape or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 {[*modality_ids.shape]}, not {labels.dtype} {[*labels.shape]}")
+    if weights is not None and (weights.shape != modality_ids.shape or not weights.is_floating_point()):
+        raise ValueError(
+            f"weights must be floating-point {[*modality_ids.shape]}, not {weights.dtype} {[*weights.shape]}"
+        )
+    if torch.compiler.is_compiling():
+        return
+    real = modality_ids >= 0
+    sizes = labels.new_tensor([*vocabularies.values()])[modality_ids]
+    wrong = real & (labels != -100) & ((labels < 0) | (labels >= sizes))
+    refused = wrong if weights is None else wrong | (real & ~(weights.isfinite() & (weights >= 0)))
+    if not bool(refused.any()):
+        return
+    if bool(wrong.any()):
+        label, modality, size = (int(x[wrong][0]) for x in (labels, modality_ids, sizes))
+        name = [*vocabularies][modality]
+        raise ValueError(f"label {label} is no token of {name}, whose ids are 0..{size - 1}; -100: none")
+    assert weights is not None
+    raise ValueError(f"weights must be finite and not negative, not {weights[refused][0].item()}")
 
 
 def find_targets(
-    input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None, tokens: Tensor, count: int
+    labels: Tensor,
+    weights: Tensor | None,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    tokens: Tensor,
+    count: int,
 ) -> Targets:
     """The targets of a stream whose places hold these tokens of the flattened batch (-1: none).
 
-    A token's target is the one after it; it counts if both are real and in one document.
+    A token's target is the label of the one after it. It counts if both are real and in one document, and neither is
+    the label negative nor its weight 0.
     """
-    counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0)
+    counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0) & (labels[:, 1:] >= 0)
     if document_ids is not None:
         counts = counts & (document_ids[:, 1:] == document_ids[:, :-1])
+    if weights is not None:
+        counts = counts & (weights[:, 1:] > 0)
     following = torch.full_like(modality_ids, -1)
     index = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
     following[:, :-1] = torch.where(counts, index[:, 1:], -1)
     following = look_up(following.flatten(), tokens, -1)
     modalities = look_up(modality_ids.flatten(), following, -1)
     each = torch.arange(count, device=modalities.device)[:, None] == modalities.flatten()
-    return Targets(look_up(input_ids.flatten(), following, -1), modalities, each.sum(1))
+    ids, numbers = look_up(labels.flatten(), following, -1), each.sum(1)
+    if weights is None:
+        return Targets(ids, modalities, None, numbers, numbers)
+    wide = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    shares = look_up(wide.flatten(), following, 0)
+    return Targets(ids, modalities, shares, numbers, torch.where(each, shares.flatten(), 0).sum(1))
 
 
 class TargetOrder(NamedTuple):
@@ -442,12 +497,14 @@ class TargetOrder(NamedTuple):
     order: Tensor  # int64: places of the stream
     inverse: Tensor  # int64: where in `order` each place is
     ids: Tensor  # int64: the targets, sorted so
+    weights: Tensor | None  # theirs, sorted so
     pieces: tuple[Tensor, ...]  # one [n] for each modality: as many as it has targets
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
-        for x in (self.order, self.inverse, self.ids):
-            mark_numbers(x)
+        for x in (self.order, self.inverse, self.ids, self.weights):
+            if x is not None:
+                mark_numbers(x)
         for x in self.pieces:
             mark_sizes(x, "piece")
 
@@ -460,7 +517,8 @@ def sort_targets(targets: Targets) -> TargetOrder:
     pieces = tuple(torch.empty_like(piece) for piece in torch.split(order[: sum(sizes)], sizes))
     shape = targets.ids.shape
     ids = targets.ids.flatten()[order].view(shape)
-    return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, pieces)
+    weights = None if targets.weights is None else targets.weights.flatten()[order].view(shape)
+    return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, weights, pieces)
 
 
 class RMSNorm(nn.Module):
@@ -1150,10 +1208,13 @@ class EmojiMot(nn.Module):
         torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]
         sizes.append(x.shape[0] - sum(sizes))
         states, ids = x.split(sizes), wanted.ids.flatten().split(sizes)
+        weights: list[Tensor | None] = [None for _ in ids]
+        if wanted.weights is not None:
+            weights = [*wanted.weights.flatten().split(sizes)]
         return torch.stack(
             [
-                cross_entropy(self.head["text"](states[0]), ids[0]).sum(),
-                cross_entropy(self.head["image"](states[1]), ids[1]).sum(),
+                cross_entropy(self.head["text"](states[0]), ids[0], weights[0]).sum(),
+                cross_entropy(self.head["image"](states[1]), ids[1], weights[1]).sum(),
             ]
         )
 
@@ -1162,34 +1223,70 @@ class EmojiMot(nn.Module):
         input_ids: Tensor,
         modality_ids: Tensor,
         *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
         layout: ModalityLayout | None = None,
-    ) -> ModelOutput:
-        """Logits, a dict modality -> [B, S, V_m], zeros at padding. All arguments int64 [B, S]."""
+    ) -> ModelOutput | LossOutput:
+        """Logits, a dict modality -> [B, S, V_m], zeros at padding; with `labels` no logits, but what `loss` returns.
+
+        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
+        """
         layout = self.layout(modality_ids, document_ids) if layout is None else layout
+        if labels is None:
+            if weights is not None:
+                raise ValueError("weights go with labels")
+        elif labels is not input_ids or weights is not None:
+            check_targets(labels, weights, layout.modality_ids, {"text": 258, "image": 512})
         hidden = self.hidden(input_ids, layout, position_ids)
+        if labels is not None:
+            return self.losses(hidden, layout, labels, weights)
         return ModelOutput(self.compiled.get("read", EmojiMot.read)(self, hidden, layout))
+
+    def losses(
+        self,
+        hidden: Tensor,
+        layout: ModalityLayout,
+        labels: Tensor,
+        weights: Tensor | None,
+    ) -> LossOutput:
+        """The losses of the stream after the last layer."""
+        words, documents = layout.modality_ids, layout.document_ids
+        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
+        wanted = sort_targets(targets)
+        if self.compiled and not torch.compiler.is_compiling():
+            wanted.mark_sizes()
+        sums = self.compiled.get("score", EmojiMot.score)(self, hidden, layout, wanted)
+        return mean_losses(sums, targets.totals, self.modalities)
 
     def loss(
         self,
         input_ids: Tensor,
         modality_ids: Tensor,
         *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
         layout: ModalityLayout | None = None,
     ) -> LossOutput:
-        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target."""
-        layout = self.layout(modality_ids, document_ids) if layout is None else layout
-        hidden = self.hidden(input_ids, layout, position_ids)
-        documents, tokens = layout.document_ids, layout.tokens
-        targets = find_targets(input_ids, layout.modality_ids, documents, tokens, len(self.modalities))
-        wanted = sort_targets(targets)
-        if self.compiled and not torch.compiler.is_compiling():
-            wanted.mark_sizes()
-        sums = self.compiled.get("score", EmojiMot.score)(self, hidden, layout, wanted)
-        return mean_losses(sums, targets.counts, self.modalities)
+        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target.
+
+        `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target.
+        `weights` [B, S] say how much each counts as a target: 1 unless given. Raises ValueError for other labels.
+        """
+        labels = input_ids if labels is None else labels
+        losses: LossOutput = self(
+            input_ids,
+            modality_ids,
+            labels=labels,
+            weights=weights,
+            position_ids=position_ids,
+            document_ids=document_ids,
+            layout=layout,
+        )
+        return losses
 
     def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
         """Cosine and sine of positions int64 [B, S], if there is any rotation."""
@@ -1259,4 +1356,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 09ae8faee85a734a2498c62b19f30d39bb502956ca42cd2ad89013be29ca47d6
+# motc: sha256 0dd072194cd054281e3109332dd80adca4132945e412c844a72100e76ec387d9
