@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from motc import __version__
 from motc.emit import emit
@@ -15,15 +15,21 @@ from motc.passes import PASSES
 from motc.plan import plan
 from motc.schema import Checked, check
 from motc.schema.resolve import resolve
+from motc.source import SourceFile
 
 
-def check_spec(path: Path, overrides: Mapping[str, Any] | None = None) -> Checked:
+def check_spec(spec: Path | SourceFile, overrides: Mapping[str, Any] | None = None) -> Checked:
     """Read, merge what it extends, override, and type. Raises SpecError."""
-    return check(resolve(path, overrides))
+    return check(resolve(spec, overrides))
 
 
 def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None = None) -> Iterator[tuple[str, Model]]:
-    """The IR after lowering and after each pass, verified, with the name of what made it. Raises SpecError."""
+    """The IR after lowering and after each pass, verified, with the name of what made it.
+
+    Raises SpecError, and ValueError for a strategy that there is not.
+    """
+    if strategy is not None and strategy not in get_args(Strategy):
+        raise ValueError(f"strategy is {strategy!r}; it may be {', '.join(get_args(Strategy))}")
     model = lower(checked, dense=dense, strategy=strategy or "sorted")
     verify(model, "lower")
     yield "lower", model
@@ -34,14 +40,14 @@ def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None =
 
 
 def compile_ir(
-    path: Path,
+    spec: Path | SourceFile,
     overrides: Mapping[str, Any] | None = None,
     *,
     dense: bool = False,
     strategy: Strategy | None = None,
 ) -> Model:
     """The final IR of a spec, or of its dense twin. Raises SpecError."""
-    *_, (_, model) = stages(check_spec(path, overrides), dense=dense, strategy=strategy)
+    *_, (_, model) = stages(check_spec(spec, overrides), dense=dense, strategy=strategy)
     return model
 
 

@@ -7,7 +7,7 @@ import itertools
 import linecache
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from os import PathLike
 from types import ModuleType
 from typing import Any, cast
 
@@ -18,30 +18,36 @@ from motc import __version__
 from motc.driver import compile_ir
 from motc.emit import emit
 from motc.ir.model import Model, Strategy
+from motc.loading.arguments import read_device, read_dtype, read_seed
 from motc.plan import plan
+from motc.syntax.given import spec_source
 
 _COUNTER = itertools.count()
 
 
 def load(
-    spec: str | Path,
+    spec: str | PathLike[str] | Mapping[str, Any],
     *,
     dense: bool = False,
     set: Mapping[str, Any] | None = None,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    device: str | int | torch.device = "cpu",
+    dtype: str | torch.dtype = torch.float32,
     seed: int = 0,
     strategy: Strategy | None = None,
 ) -> nn.Module:
     """The model a spec describes, or its dense twin, in train mode, initialised from `seed`.
 
-    `set` overrides the spec by dotted keys, as `--set` does. On `device="meta"` nothing is allocated or initialised.
-    `strategy` says how modalities are told apart, as docs/generated_model.md explains; None is "sorted".
-    Raises SpecError if the spec is wrong.
+    `spec` is a path, a text in either syntax (a str with a line break or a `{`), or the YAML form as a dict.
+    `set` overrides the spec by dotted keys, as `--set` does. `dtype` may be a name, such as "bfloat16". On
+    `device="meta"` nothing is allocated or initialised. `strategy` says how modalities are told apart, as
+    docs/generated_model.md explains; None is "sorted".
+    Raises SpecError if the spec is wrong, ValueError or TypeError for another argument.
     """
-    return instantiate(
-        compile_ir(Path(spec), set, dense=dense, strategy=strategy), device=device, dtype=dtype, seed=seed
-    )
+    if set is not None and not (isinstance(set, Mapping) and all(isinstance(key, str) for key in set)):
+        raise TypeError(f"set is {set!r}; it may be a dict, such as {{'attention.heads': 8}}")
+    device, dtype, seed = read_device(device), read_dtype(dtype), read_seed(seed)
+    model = compile_ir(spec_source(spec), set, dense=dense, strategy=strategy)
+    return instantiate(model, device=device, dtype=dtype, seed=seed)
 
 
 def instantiate(

@@ -13,19 +13,21 @@ from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 MAX_DEPTH = 20
 
 
-def resolve(path: Path, overrides: MappingType[str, Any] | None = None) -> Mapping:
-    """Read `path`, merge it over what it extends, then set `overrides` (dotted key to value).
+def resolve(spec: Path | SourceFile, overrides: MappingType[str, Any] | None = None) -> Mapping:
+    """Read a spec, merge it over what it extends, then set `overrides` (dotted key to value).
+
+    `extends` is relative to the file that says it, and in a text without a file to the working directory.
 
     Raises SpecError for unreadable files, cycles in `extends`, and overrides that name no place.
     """
-    tree = _with_bases(path, ())
+    tree = _with_bases(spec, ())
     for key, value in (overrides or {}).items():
         tree = _override(tree, key, value)
     return tree
 
 
-def _with_bases(path: Path, chain: tuple[Path, ...]) -> Mapping:
-    tree = _normalise(read(read_file(path)))
+def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...]) -> Mapping:
+    tree = _normalise(read(spec if isinstance(spec, SourceFile) else read_file(spec)))
     base = next((entry for entry in tree.entries if entry.key == "extends"), None)
     if base is None:
         return tree
@@ -37,8 +39,10 @@ def _with_bases(path: Path, chain: tuple[Path, ...]) -> Mapping:
                 code="MOT030", message="`extends` takes the path of one spec", span=span, help='extends "base.mot"'
             )
         )
-    chain = (*chain, path.resolve())
-    target = path.parent / base.value.value
+    folder = Path()
+    if isinstance(spec, Path):
+        chain, folder = (*chain, spec.resolve()), spec.parent
+    target = folder / base.value.value
     if _real(target, span) in chain:
         raise SpecError(
             Diagnostic(

@@ -40,14 +40,19 @@ def read_file(path: Path) -> SourceFile:
     if b"\0" in data:
         raise _error("MOT003", f"{path} is a binary file", "a spec is a text in UTF-8")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _error(
             "MOT003", f"{path} is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8"
         ) from None
     if not text.strip():
         raise _error("MOT004", f"{path} is empty", "start with `model NAME { ... }`, or `model: NAME` in YAML")
-    return SourceFile(str(path), text.replace("\r\n", "\n").replace("\r", "\n"))
+    return text_source(str(path), text)
+
+
+def text_source(name: str, text: str) -> SourceFile:
+    """A text under the name it is shown by, line ends as \\n."""
+    return SourceFile(name, text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _error(code: str, message: str, way_out: str) -> SpecError:

@@ -798,8 +798,11 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
     """Linear and embedding weights ~ N(0, 0.02²), `out` and `down` divided by sqrt(2 · layers); norms 1, biases 0.
 
     Each weight is drawn in float32 on the CPU from a generator seeded by its name, so device and dtype do not matter.
-    In the layers the copies of a group are drawn alike: a model starts equal to its dense twin.
+    In the layers the copies of a group are drawn alike: a model starts equal to its dense twin. Raises TypeError for a
+    seed that is no whole number.
     """
+    if not hasattr(seed, "__index__"):
+        raise TypeError(f"seed is {seed!r}; it may be any whole number")
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if name == "bias":
@@ -811,7 +814,7 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
                 if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
                     path, leaf = parent, parent.rpartition(".")[2]
                 deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
-                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
+                parameter.copy_(normal(parameter, f"{int(seed)}:{path}", deviation))
 
 
 def normal(like: Tensor, key: str, deviation: float) -> Tensor:
@@ -1161,4 +1164,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 5cc93d1d2b50564b04c29cefb298f2685b235fdc8a0e11c8d724266ebbe942ba
+# motc: sha256 4b1a67e9d80aaaaaa84c3e28d426e12283f5c7a52a54871dcbd4396e146eb1af

@@ -936,8 +936,11 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
     """Linear and embedding weights ~ N(0, 0.02²), `out` and `down` divided by sqrt(2 · layers); norms 1, biases 0.
 
     Each weight is drawn in float32 on the CPU from a generator seeded by its name, so device and dtype do not matter.
-    In the layers the copies of a group are drawn alike: a model starts equal to its dense twin.
+    In the layers the copies of a group are drawn alike: a model starts equal to its dense twin. Raises TypeError for a
+    seed that is no whole number.
     """
+    if not hasattr(seed, "__index__"):
+        raise TypeError(f"seed is {seed!r}; it may be any whole number")
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if name == "bias":
@@ -949,7 +952,7 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
                 if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
                     path, leaf = parent, parent.rpartition(".")[2]
                 deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
-                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
+                parameter.copy_(normal(parameter, f"{int(seed)}:{path}", deviation))
 
 
 def normal(like: Tensor, key: str, deviation: float) -> Tensor:
@@ -1356,4 +1359,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 0dd072194cd054281e3109332dd80adca4132945e412c844a72100e76ec387d9
+# motc: sha256 77c38f9d5b0ee454366ad11c31023ea64fbf92250d95708fdbbae2091ab172a2
