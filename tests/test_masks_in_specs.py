@@ -114,10 +114,10 @@ def test_the_name_of_a_modality_is_not_its_tower() -> None:
 
 # A ^ stands before each place that is told.
 WRONG: list[tuple[str, list[tuple[str, str, str]]]] = [
-    ("mask = ^casual", [("MOT023", "should be 'causal', 'full', 'prefix' or 'blocks'", "`causal`")]),
-    ("mask = ^3", [("MOT023", "should be 'causal'", "")]),
+    ("mask = ^casual", [("MOT023", "should be causal, full, prefix, blocks or a section, not `casual`", "`causal`")]),
+    ("mask = ^3", [("MOT023", "should be causal", "")]),
     ("mask { ^knd = full }", [("MOT021", "unknown key", "`kind`")]),
-    ("mask { kind = prefix, prefix = ^3 }", [("MOT023", "valid list", "")]),
+    ("mask { kind = prefix, prefix = ^3 }", [("MOT023", "a name or a list of names", "")]),
     ("mask { kind = prefix, prefix = [^image] }", [("MOT044", "`image`", "text, vit, vae; towers: und, gen")]),
     ("mask { bidirectional = [text, ^va] }", [("MOT044", "`va`", "did you mean `vae`?")]),
     ("mask { kind = blocks, blocks = [und, [^gne]] }", [("MOT044", "`gne`", "did you mean `gen`?")]),

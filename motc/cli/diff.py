@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from motc.cli.output import JsonOption, SpecPath, Stop, print_json, read_path
+from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, overrides, print_json, read_path
 
 COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YELLOW}
 
@@ -22,9 +22,10 @@ def run(
     dense: Annotated[
         bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")
     ] = False,
+    set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what turns SPEC's model into OTHER's, in groups, parameters and FLOPs.
+    """Say what turns SPEC's model into OTHER's, in groups, parameters and FLOPs; --set overrides a key of both.
 
     Exits with 0 if they are the same, 2 if they differ, 1 for any error.
     """
@@ -33,7 +34,8 @@ def run(
     from motc.diff import diff
     from motc.driver import compile_ir
 
-    old, new = compile_ir(spec, dense=dense), compile_ir(other or spec)
+    values = overrides(set_)
+    old, new = compile_ir(spec, values, dense=dense), compile_ir(other or spec, values)
     edits = diff(old, new)
     if json:
         print_json({"same": not edits, "edits": [edit.to_json() for edit in edits]})

@@ -29,7 +29,7 @@ class Attributes:
 
 def attributes(spec: Spec, tower: TowerSpec | None) -> Attributes:
     """The attributes of modalities in `tower` (None: no overrides)."""
-    tower = tower or TowerSpec(modalities=["none"])
+    tower = tower or TowerSpec(modalities=list(spec.modalities))
     width = tower.width or spec.width
     kind, moe = ffn_kind(spec.ffn, tower.ffn), mixture(spec.ffn, tower.ffn)
     hidden = tower.ffn.hidden or spec.ffn.hidden or default_hidden(width, kind)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping as MappingType
 from pathlib import Path
 from typing import Any
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax import read, read_file
+from motc.syntax.mot_statements import duplicates
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
 MAX_DEPTH = 20
+MAX_NESTING = 20
 
 
 def resolve(spec: Path | SourceFile, overrides: MappingType[str, Any] | None = None) -> Mapping:
@@ -27,7 +30,7 @@ def resolve(spec: Path | SourceFile, overrides: MappingType[str, Any] | None = N
 
 
 def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...]) -> Mapping:
-    tree = _normalise(read(spec if isinstance(spec, SourceFile) else read_file(spec)))
+    tree = normalise(read(spec if isinstance(spec, SourceFile) else read_file(spec)))
     base = next((entry for entry in tree.entries if entry.key == "extends"), None)
     if base is None:
         return tree
@@ -73,18 +76,20 @@ def _real(path: Path, span: Span) -> Path:
         ) from None
 
 
-def _normalise(tree: Mapping) -> Mapping:
+def normalise(tree: Mapping) -> Mapping:
     """Lists of modalities become mappings and a lone `untie` a list, so that trees can be merged."""
     entries = []
     for entry in tree.entries:
         value = entry.value
         if entry.key == "modalities" and isinstance(value, Sequence):
             names = [item for item in value.items if isinstance(item, Scalar) and isinstance(item.value, str)]
-            if len({item.value for item in names}) == len(value.items):
+            if len(names) == len(value.items):
                 empty = [
                     Entry(key=str(item.value), key_span=item.span, value=Mapping(entries=(), span=item.span))
                     for item in names
                 ]
+                if twice := duplicates(empty):
+                    raise SpecError(*twice)
                 value = Mapping(entries=tuple(empty), span=value.span)
         if entry.key == "untie" and not isinstance(value, Sequence):
             value = Sequence(items=(value,), span=value.span)
@@ -120,23 +125,37 @@ def _section(entry: Entry) -> Mapping | None:
 
 
 def _override(tree: Mapping, key: str, value: Any) -> Mapping:
+    steps = key.split(".")
+    if not all(steps):
+        raise _cannot_set(f"cannot set {key!r}", "a dotted key of the spec, such as attention.heads")
+    if len(steps) > MAX_NESTING:
+        raise _cannot_set(f"a key of {len(steps):,} parts is deeper than any in a spec", "such as attention.heads")
+    plain = _plain_value(key, value)
     text = f"{key}={value}"
     source = SourceFile("--set", text)
-    steps = key.split(".")
-    if not all(steps) or not isinstance(value, str | int | float | bool | None):
-        raise SpecError(
-            Diagnostic(
-                code="MOT032",
-                message=f"cannot set {text!r}",
-                span=None,
-                help="a dotted key of the spec and a plain value, such as attention.heads=8",
-            )
-        )
     key_span = Span(source, 0, len(key))
-    node: Node = Scalar(value=value, span=Span(source, len(key) + 1, len(text)))
+    node: Node = Scalar(value=plain, span=Span(source, len(key) + 1, len(text)))
     for step in reversed(steps):
         entry = Entry(key=step, key_span=key_span, value=node)
         node = Mapping(entries=(entry,), span=key_span)
     assert isinstance(node, Mapping)
     merged = _merge(tree, node)
     return Mapping(entries=merged.entries, span=tree.span)
+
+
+def _plain_value(key: str, value: Any) -> str | int | float | bool | None:
+    """A number, text, true, false or null; numbers of numpy are Python's. Raises SpecError for anything else."""
+    match value:
+        case str() | bool() | int() | float() | None:
+            return value
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            return float(value)
+        case _:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise _cannot_set(f"cannot set `{key}` to a value of type {kind}", "a number, text, true, false or None")
+
+
+def _cannot_set(message: str, way_out: str) -> SpecError:
+    return SpecError(Diagnostic(code="MOT032", message=message, span=None, help=way_out))

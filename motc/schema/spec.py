@@ -2,90 +2,36 @@
 
 from __future__ import annotations
 
-import keyword
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-MAX_SIZE = 2**24
-MAX_LAYERS = 4096
-
-# Names become attributes of torch modules and dictionaries of them, where these already mean something.
-RESERVED = frozenset(
-    """T_destination add_module apply bfloat16 buffers call_super_init children clear compile copy cpu cuda double
-    dump_patches eval extra_repr float forward fromkeys get get_buffer get_extra_state get_parameter
-    get_submodule half init_weights ipu items keys load_state_dict modules mtia named_buffers named_children
-    named_modules named_parameters padding parameters pop popitem register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ route set_extra_state
-    set_submodule setdefault share_memory state_dict to to_empty total train training type update values xpu
-    zero_grad""".split()
+from motc.schema.values import (
+    MAX_LAYERS,
+    MODALITIES,
+    BalanceWeight,
+    CapacityFactor,
+    Eps,
+    ExpertCount,
+    ExpertKindName,
+    FfnKindName,
+    LayerNumber,
+    LayerRange,
+    MaskKindName,
+    Name,
+    Names,
+    NormKindName,
+    QkNorm,
+    RoutingName,
+    Size,
+    SomeNames,
+    layer_range,
+    mask_word,
+    name_list_to_mapping,
+    none_word,
+    not_null,
+    untie_list,
 )
-
-
-def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or len(name) > 64:
-        raise ValueError(f"{name!r} is not a name: letters, digits and _ only, a letter first, at most 64")
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise ValueError(f"{name!r} is a Python keyword; the name becomes code")
-    if name in RESERVED:
-        raise ValueError(f"{name!r} is taken: torch modules have an attribute of that name")
-    return name
-
-
-def _name_list_to_mapping(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        if len(set(value)) != len(value):
-            raise ValueError("a modality is named twice")
-        return {item: {} for item in value}
-    return value
-
-
-def _none_word(value: Any) -> Any:
-    return None if value == "none" else value
-
-
-def _layer_range(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value)
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*", value)):
-        return (int(match[1]), int(match[2]))
-    raise ValueError("layers are a number or a range, such as 3 or 0..3 (both ends included)")
-
-
-def _one_name(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _mask_word(value: Any) -> Any:
-    """A plain word, `mask = full`, is the section's kind."""
-    return value if isinstance(value, dict | BaseModel) else {"kind": value}
-
-
-def _selector_item(value: Any) -> Any:
-    return {"groups": [value]} if isinstance(value, str) else value
-
-
-def _untie_list(value: Any) -> Any:
-    items = value if isinstance(value, list) else [value]
-    return [_selector_item(item) for item in items]
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
-Eps = Annotated[float, Field(gt=0, lt=1)]
-Names = Annotated[list[str], BeforeValidator(_one_name, json_schema_input_type=str | list[str])]
-MaskKindName = Literal["causal", "full", "prefix", "blocks"]
-ExpertKindName = Literal["swiglu", "geglu", "gelu", "relu2"]
-FfnKindName = Literal["swiglu", "geglu", "gelu", "relu2", "moe"]
-RoutingName = Literal["top_k", "expert_choice"]
-ExpertCount = Annotated[int, Field(ge=1, le=1024)]
-CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
-BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
-NormKindName = Literal["rms", "layer"]
-QkNorm = Annotated[NormKindName | None, BeforeValidator(_none_word)]
 
 
 class Section(BaseModel):
@@ -126,11 +72,11 @@ class MaskSpec(Section):
     """Modalities may be named by their tower; what goes together is checked when the spec is lowered."""
 
     kind: MaskKindName = Field("causal", description="whom a token sees in its document")
-    prefix: Names | None = Field(None, description="for kind = prefix: leading tokens of these see each other")
-    bidirectional: Names | None = Field(
+    prefix: SomeNames = Field(None, description="for kind = prefix: leading tokens of these see each other")
+    bidirectional: SomeNames = Field(
         None, description="with causal and prefix: an unbroken run of one of these sees all of itself"
     )
-    blocks: list[Names] | None = Field(
+    blocks: Annotated[list[Names] | None, BeforeValidator(not_null, json_schema_input_type=list[Names])] = Field(
         None, description="for kind = blocks: disjoint, in order; each sees itself and those before it"
     )
     sees: dict[str, Names] = Field({}, description="whom a modality or tower sees at most; one not named: everyone")
@@ -144,12 +90,12 @@ class AttentionSpec(Section):
     out_bias: bool | None = Field(None, description="bias on the output projection; default: bias")
     qk_norm: QkNorm = Field(None, description="norm of queries and keys over head_dim: none, rms or layer")
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
-    mask: Annotated[MaskSpec, BeforeValidator(_mask_word, json_schema_input_type=MaskKindName | MaskSpec)] = Field(
+    mask: Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKindName | MaskSpec)] = Field(
         MaskSpec(), description="who sees whom: a word, or a section"
     )
-    rope: Annotated[RopeSpec | None, BeforeValidator(_none_word)] = Field(
-        RopeSpec(), description="rotary positions, or none"
-    )
+    rope: Annotated[
+        RopeSpec | None, BeforeValidator(none_word, json_schema_input_type=RopeSpec | Literal["none"] | None)
+    ] = Field(RopeSpec(), description="rotary positions, or none")
 
 
 class FfnSpec(Section):
@@ -228,10 +174,13 @@ class TowerSpec(Section):
 
 class UntieSpec(Section):
     groups: list[str] = Field(..., min_length=1, description="selectors, such as ffn, attention.q or *.norm")
-    as_: list[list[str]] | None = Field(None, alias="as", description="the partition; default: the towers")
-    layers: Annotated[tuple[int, int], BeforeValidator(_layer_range)] | None = Field(
-        None, description="3, or 0..3 with both ends included; default: all layers"
+    as_: Annotated[list[list[str]] | None, BeforeValidator(not_null, json_schema_input_type=list[list[str]])] = Field(
+        None, alias="as", description="the partition; default: the towers"
     )
+    layers: Annotated[
+        tuple[int, int] | None,
+        BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange),
+    ] = Field(None, description="3, or 0..3 with both ends included; default: all layers")
 
 
 class Spec(Section):
@@ -242,14 +191,20 @@ class Spec(Section):
     width: Size = Field(..., description="width of the residual stream")
     layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] = Field(..., description="how many layers")
     vocab: Size | None = Field(None, description="one vocabulary for all modalities")
-    modalities: Annotated[dict[Name, ModalitySpec], BeforeValidator(_name_list_to_mapping)] = Field(
-        ..., min_length=1, max_length=64, description="the modalities, in the order of their ids"
-    )
+    modalities: Annotated[
+        Annotated[dict[Name, ModalitySpec], MODALITIES],
+        BeforeValidator(
+            name_list_to_mapping,
+            json_schema_input_type=Annotated[list[Name], MODALITIES, Field(json_schema_extra={"uniqueItems": True})]
+            | Annotated[dict[Name, ModalitySpec], MODALITIES],
+        ),
+    ] = Field(..., description="the modalities, in the order of their ids")
     attention: AttentionSpec
     ffn: FfnSpec = FfnSpec()
     norm: NormSpec = NormSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
     towers: dict[Name, TowerSpec] = Field({}, description="named blocks of modalities with attributes of their own")
-    untie: Annotated[list[UntieSpec], BeforeValidator(_untie_list)] = Field(
-        [], description="which groups have one copy per block; later statements override earlier ones"
-    )
+    untie: Annotated[
+        list[UntieSpec],
+        BeforeValidator(untie_list, json_schema_input_type=str | UntieSpec | list[str | UntieSpec]),
+    ] = Field([], description="which groups have one copy per block; later statements override earlier ones")

@@ -101,14 +101,16 @@ CODES = _catalogue(
     (
         "MOT023",
         "a value of the wrong kind or size",
-        "Numbers are numbers, words are among those the key knows, and sizes have limits. Text in quotes is no number.",
+        "Numbers are numbers, words are among those the key knows, and sizes have limits. Text in quotes is no number, "
+        "and null is no name.",
         "layers = 0",
     ),
     (
         "MOT024",
         "not usable as a name",
         "Names of models, modalities and towers become Python names and attributes of torch modules: letters, digits "
-        "and _, a letter first, no keyword of Python, nothing torch modules already have.",
+        "and _, a letter first, no keyword of Python, nothing torch modules already have. true, false, null and none "
+        "are values.",
         "modality class",
     ),
     (
@@ -140,7 +142,7 @@ CODES = _catalogue(
     (
         "MOT041",
         "layers outside the model",
-        "Layers count from 0, and a range includes both ends: a model of 4 layers has 0..3.",
+        "Layers count from 0, and a range includes both ends, the first one first: a model of 4 layers has 0..3.",
         "layers = 4\nuntie ffn in layers 0..4",
     ),
     (

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from motc.source.printable import columns, printable
 from motc.source.span import Span
+
+LONGEST_LINE = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +28,31 @@ class Diagnostic:
     def render(self) -> str:
         """`file:line:column: CODE message`, the line, a caret under the span, the related places, the way out.
 
-        A warning says so: `CODE warning: message`.
+        A warning says so: `CODE warning: message`. What does not print is escaped, so that no name or path in a spec
+        can drive the terminal of who reads about it.
         """
         where = f"{self.span}: " if self.span else ""
-        parts = [f"{where}{self.code} {'warning: ' if self.severity == 'warning' else ''}{self.message}"]
+        parts = [printable(f"{where}{self.code} {'warning: ' if self.severity == 'warning' else ''}{self.message}")]
         if self.span:
             parts.append(_excerpt(self.span))
         for label, span in self.related:
-            parts.append(f"{span}: {label}\n{_excerpt(span)}")
+            parts.append(f"{printable(f'{span}: {label}')}\n{_excerpt(span)}")
         if self.help:
-            parts.append(f"  help: {self.help}")
+            parts.append(f"  help: {printable(self.help)}")
         return "\n".join(parts)
 
 
 def _excerpt(span: Span) -> str:
+    """The line, a tab as one space, and carets under the span as far as it is on this line."""
     line, column = span.source.line_and_column(span.start)
-    text = span.source.line(line).expandtabs(1)
-    width = max(1, min(span.end - span.start, len(text) - column + 1))
-    if len(text) > 160:  # keep a monstrous line readable around the caret
-        first = max(0, column - 60)
-        text, column = text[first : first + 160], column - first
-        width = max(1, min(width, len(text) - column + 1))
-    return f"    {text}\n    {' ' * (column - 1)}{'^' * width}"
+    text = span.source.line(line).replace("\t", " ")
+    before, marked, after = text[: column - 1], text[column - 1 :][: span.end - span.start], text[column - 1 :]
+    if len(text) > LONGEST_LINE:  # keep a monstrous line readable around the caret
+        before = before[-60:]
+        after = after[: LONGEST_LINE - len(before)]
+        marked = marked[: len(after)]
+    before, marked, after = printable(before), printable(marked), printable(after)
+    return f"    {before}{after}\n    {' ' * columns(before)}{'^' * max(1, columns(marked))}"
 
 
 class SpecError(Exception):

@@ -6,6 +6,7 @@ import math
 import re
 
 from motc.source import Diagnostic, Span, SpecError
+from motc.source.printable import escape
 
 LONGEST_NUMBER = 40
 
@@ -64,16 +65,7 @@ def is_word(text: str) -> bool:
 
 def quote(text: str) -> str:
     """A double-quoted string of both syntaxes."""
-    return '"' + "".join(_escape(char) for char in text) + '"'
-
-
-def _escape(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if char.isprintable():
-        return char
-    short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char)
-    return short or (f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
+    return '"' + "".join("\\" + char if char in '"\\' else escape(char) for char in text) + '"'
 
 
 def unquote(text: str, span: Span) -> str:

@@ -15,6 +15,7 @@ The tree has the shape of the YAML form; the `.mot` form is read to the same sha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from motc.source import Span
 
@@ -38,14 +39,20 @@ class Entry:
     value: Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Mapping:
     entries: tuple[Entry, ...]
     span: Span = field(compare=False, repr=False)
 
+    @cached_property
+    def by_key(self) -> dict[str, Entry]:
+        """The entries by their keys, each of which stands once in a tree that was read."""
+        return {entry.key: entry for entry in self.entries}
+
     def get(self, key: str) -> Node | None:
         """The value of `key`, or None."""
-        return next((entry.value for entry in self.entries if entry.key == key), None)
+        entry = self.by_key.get(key)
+        return None if entry is None else entry.value
 
 
 Node = Scalar | Sequence | Mapping

@@ -1,0 +1,176 @@
+"""One error of pydantic's as a diagnostic, in the words of a spec: no Python types, no classes of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from motc.schema.keys import STATEMENTS, field_at, homes, keys_of, known_keys, section_at
+from motc.schema.mistake import Mistake
+from motc.schema.tree import find_span, key_span, said_path
+from motc.schema.values import takes_none
+from motc.source import Diagnostic, Span
+from motc.source.nearest import nearest, suggestion
+from motc.syntax.tree import Mapping
+
+NAMES = "a name or a list of names"
+LISTS = {
+    "prefix": NAMES,
+    "bidirectional": NAMES,
+    "sees": NAMES,
+    "modalities": "a list of names",
+    "blocks": "a list of blocks, such as [[a, b], c]",
+    "as": "a list of blocks, such as [[a, b], [c]]",
+    "groups": "a list of selectors",
+}
+BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+YES, NO = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
+
+
+def place(tree: Mapping, details: ErrorDetails) -> Span:
+    """Where a reader looks for an error: at the key, if that is what is wrong."""
+    path = details["loc"]
+    if details["type"] == "extra_forbidden":
+        return key_span(tree, path)
+    return key_span(tree, path[:-1]) if path and path[-1] == "[key]" else find_span(tree, path)
+
+
+def complaint(tree: Mapping, details: ErrorDetails) -> Diagnostic:
+    """What is wrong, where, and a way out."""
+    path, span = details["loc"], place(tree, details)
+    in_mot = span.source.name.lower().endswith(".mot")
+    error = (details.get("ctx") or {}).get("error")
+    if isinstance(error, Mistake):
+        return Diagnostic(code=error.code, message=str(error), span=span, help=error.way_out)
+    if details["type"] == "extra_forbidden":
+        message = f"unknown key `{_short(path[-1])}`"
+        return Diagnostic(code="MOT021", message=message, span=span, help=_known(path, in_mot))
+    if details["type"] == "missing":
+        message = f"`{_dotted(path)}` is missing"
+        return Diagnostic(code="MOT022", message=message, span=span, help=_addition(path, in_mot))
+    path = said_path(tree, path)
+    value = details["input"]
+    message = f"`{_dotted(path)}` should be {_expected(path, details)}, not {_given(value)}"
+    return Diagnostic(code="MOT023", message=message, span=span, help=_way_out(path, details))
+
+
+def _known(path: tuple[str | int, ...], in_mot: bool) -> str:
+    key, known = str(path[-1]), known_keys(path[:-1], in_mot=in_mot)
+    below = homes(key, path[:-1])
+    if below:
+        *others, last = (f"`{each}`" for each in below)
+        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+    said = {statement: key for key, statement in STATEMENTS.items()}.get(key, key)  # `modality`, in YAML
+    return suggestion(said, known, f"known keys here: {', '.join(known)}")
+
+
+def _addition(path: tuple[str | int, ...], in_mot: bool) -> str:
+    key = str(path[-1])
+    if in_mot and key == "modalities":
+        tower = path[1] if len(path) > 1 else ""
+        statement = f"tower {tower} = NAME, …" if tower else f"{STATEMENTS[key]} NAME, …"
+        return f"add `{statement}`, here or in the base spec"
+    return f"add `{key}`, here or in the base spec"
+
+
+def _expected(path: tuple[str | int, ...], details: ErrorDetails) -> str:
+    kind, context = details["type"], details.get("ctx") or {}
+    field = field_at(path)
+    match kind:
+        case "int_type":
+            return "a whole number"
+        case "float_type":
+            return "a number"
+        case "bool_type":
+            return "true or false"
+        case "string_type":
+            return "a selector" if "groups" in path else "a name"
+        case "list_type":
+            in_list = str(next((step for step in reversed(path) if step in LISTS), path[-1]))
+            if path[-1] == in_list:
+                return LISTS.get(in_list, "a list")
+            return "a list of names" if in_list == "as" else NAMES
+        case "dict_type" if path == ("modalities",):
+            return "a list of names, or a section"
+        case "model_type" | "dict_type":
+            return "none or a section" if field is not None and takes_none(field) else "a section"
+        case "literal_error":
+            return _either([*_words(path, details), *(["a section"] if section_at(path) else [])])
+        case "too_short":
+            return "at least one"
+        case "too_long":
+            return f"at most {context['max_length']}"
+        case _ if kind in BOUNDS:
+            words, bound = BOUNDS[kind]
+            return f"{words} {context[bound]:g}" if isinstance(context[bound], float) else f"{words} {context[bound]}"
+        case _:
+            return details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _way_out(path: tuple[str | int, ...], details: ErrorDetails) -> str:
+    kind, value = details["type"], details["input"]
+    if value is None:
+        return "write {} for a section that says nothing" if kind == "model_type" else ""
+    match kind:
+        case "literal_error":
+            return suggestion(str(value), _words(path, details), "")
+        case "bool_type":
+            word = str(value).lower()
+            return "did you mean `true`?" if word in YES else "did you mean `false`?" if word in NO else ""
+        case "int_type" | "float_type" if isinstance(value, str) and value.strip("+-").replace(".", "", 1).isdigit():
+            return "leave out the quotes"
+        case "int_type" if isinstance(value, float) and value.is_integer():
+            return f"write {value:.0f}"
+        case "model_type" | "dict_type":
+            section, field = section_at(path), field_at(path)
+            if isinstance(value, str) and field is not None and takes_none(field) and nearest(value, ["none"]):
+                return "did you mean `none`?"
+            return "" if section is None else f"its keys: {', '.join(sorted(keys_of(section)))}"
+        case _:
+            return ""
+
+
+def _words(path: tuple[str | int, ...], details: ErrorDetails) -> list[str]:
+    """The words a key knows; `none` comes first where it is one of them."""
+    expected = str((details.get("ctx") or {}).get("expected", "")).replace(" or ", ", ")
+    field: FieldInfo | None = field_at(path)
+    none = ["none"] if field is not None and takes_none(field) else []
+    return [*none, *(word.strip(" '") for word in expected.split(","))]
+
+
+def _either(words: list[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    """A place as docs/language.md calls it: places in lists are not counted."""
+    return ".".join(_short(step) for step in path if isinstance(step, str) and step != "[key]")
+
+
+def _given(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"`{_short(value)}`"
+        case dict():
+            return "a section" if value else "an empty section"
+        case list():
+            return "a list" if value else "an empty list"
+        case _:
+            return _short(value)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,103 @@
+"""What the schema knows at a place of a spec: its keys, the field that stands there, and where a key would be right."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from motc.schema.spec import Spec
+
+Path = Seq[str | int]
+
+# The statements that say a key of the tree in `.mot`; `extends` is followed before the schema sees a spec.
+STATEMENTS = {"modalities": "modality", "towers": "tower"}
+
+
+def keys_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by the key a spec says them with."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def section_at(path: Path) -> type[BaseModel] | None:
+    """The section that stands at `path`, or None: a value stands there, a name is expected, or nothing is known."""
+    found: Any = Spec
+    for step in path:
+        found = _below(found, step)
+    return next(sections_in(found), None)
+
+
+def field_at(path: Path) -> FieldInfo | None:
+    """The field that the last key of `path` names, if the schema has it."""
+    section = section_at(path[:-1]) if path else None
+    return None if section is None else keys_of(section).get(str(path[-1]))
+
+
+def known_keys(path: Path, *, in_mot: bool) -> list[str]:
+    """The keys and statements a spec may have at `path`, sorted, in the words of its syntax."""
+    section = section_at(path)
+    found = set() if section is None else set(keys_of(section))
+    if section is Spec:
+        found.add("extends")
+        found = {STATEMENTS.get(key, key) for key in found} | {"untie"} if in_mot else found
+    return sorted(found)
+
+
+def homes(key: str, path: Path) -> list[str]:
+    """The dotted keys below `path` that end in `key`, said from there."""
+    section = section_at(path)
+    return [] if section is None else [where for where in _leaves(section) if where.split(".")[-1] == key]
+
+
+@cache
+def _leaves(section: type[BaseModel]) -> tuple[str, ...]:
+    """The dotted keys of a section that no name of the author's stands in."""
+    found: list[str] = []
+    for key, field in keys_of(section).items():
+        found.append(key)
+        if get_origin(plain_type(field.annotation)) is not dict:
+            for inner in sections_in(field.annotation):
+                found += [f"{key}.{rest}" for rest in _leaves(inner)]
+    return tuple(found)
+
+
+def _below(annotation: Any, step: str | int) -> Any:
+    """The type one step into a type: a section's field, a mapping's or a list's item; None where there is none."""
+    for part in _choices(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            field = keys_of(part).get(str(step))
+            if field is not None:
+                return field.annotation
+        elif get_origin(part) is dict:
+            return get_args(part)[1]
+        elif get_origin(part) is list and isinstance(step, int):
+            return get_args(part)[0]
+    return None
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a type allows; of the items of a list or mapping none."""
+    for part in _choices(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            yield part
+
+
+def _choices(annotation: Any) -> Iterator[Any]:
+    annotation = plain_type(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from _choices(part)
+    else:
+        yield annotation
+
+
+def plain_type(annotation: Any) -> Any:
+    """A type without what Annotated says of it."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation

@@ -1,0 +1,99 @@
+"""The values of a spec: what a number, a name, a list or a word may be, and the shorthands for them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic.fields import FieldInfo
+
+from motc.schema.mistake import Mistake
+from motc.schema.names import PATTERN, REFUSED, check_name
+
+MAX_SIZE = 2**24
+MAX_LAYERS = 4096
+
+
+def name_list_to_mapping(value: Any) -> Any:
+    """`[text, image]` is `{text: {}, image: {}}`."""
+    if not isinstance(value, list):
+        return value
+    for item in value:
+        if not isinstance(item, str):
+            raise Mistake("MOT023", "`modalities` has something in its list that is no name", "name each modality")
+    return {item: {} for item in value}  # none stands twice, which was checked where the places are known
+
+
+def none_word(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+def takes_none(field: FieldInfo) -> bool:
+    """Whether the word `none` is one of the field's values."""
+    return any(isinstance(each, BeforeValidator) and each.func is none_word for each in field.metadata)
+
+
+def layer_range(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, str) and (match := re.fullmatch(LAYERS, value)):
+        first, last = int(match[1]), int(match[2])
+        if first > last:
+            raise Mistake("MOT041", f"the range {first}..{last} is reversed", f"write {last}..{first}")
+        return (first, last)
+    message = "layers are a number or a range, such as 3 or 0..3 (both ends included)"
+    raise Mistake("MOT023", message, "write a statement for each range of layers")
+
+
+def one_name(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def not_null(value: Any) -> Any:
+    """Nothing, where names are meant, is a mistake and not the default: `bidirectional = null`."""
+    if value is None:
+        raise Mistake("MOT023", "null names nothing", "leave the key out, or name something")
+    return value
+
+
+def mask_word(value: Any) -> Any:
+    """A plain word, `mask = full`, is the section's kind."""
+    return value if isinstance(value, dict | BaseModel) else {"kind": value}
+
+
+def selector_item(value: Any) -> Any:
+    return {"groups": [value]} if isinstance(value, str) else value
+
+
+def untie_list(value: Any) -> Any:
+    items = value if isinstance(value, list) else [value]
+    return [selector_item(item) for item in items]
+
+
+LAYERS = r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*"
+NAME = {"type": "string", "allOf": [{"pattern": PATTERN}], "not": {"enum": REFUSED}}
+Name = Annotated[
+    str,
+    AfterValidator(check_name),
+    WithJsonSchema(NAME),
+]
+MODALITIES = Field(min_length=1, max_length=64)
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Eps = Annotated[float, Field(gt=0, lt=1)]
+Names = Annotated[list[str], BeforeValidator(one_name, json_schema_input_type=str | list[str])]
+SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_type=str | list[str])]
+LayerNumber = Annotated[int, Field(ge=0)]
+LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]
+MaskKindName = Literal["causal", "full", "prefix", "blocks"]
+ExpertKindName = Literal["swiglu", "geglu", "gelu", "relu2"]
+FfnKindName = Literal["swiglu", "geglu", "gelu", "relu2", "moe"]
+RoutingName = Literal["top_k", "expert_choice"]
+ExpertCount = Annotated[int, Field(ge=1, le=1024)]
+CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
+BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
+NormKindName = Literal["rms", "layer"]
+QkNorm = Annotated[
+    NormKindName | None,
+    BeforeValidator(none_word, json_schema_input_type=Literal["none", "rms", "layer"] | None),
+]

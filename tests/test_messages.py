@@ -1,0 +1,270 @@
+"""Mistakes as they are printed: in the words of the language, with the caret under what is wrong, and a way out."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motc.cli import main
+from motc.driver import check_spec, stages
+from motc.schema import check
+from motc.schema.resolve import normalise
+from motc.source import Diagnostic, SourceFile, Span, SpecError
+from motc.source.nearest import nearest
+from motc.syntax import read
+
+MOT = ["width = 16", "layers = 2", "vocab = 9", "modality text, image", "attention { heads = 4 }"]
+YAML = ["model: a", "width: 16", "layers: 2", "vocab: 9", "modalities: [text, image]", "attention: {heads: 4}"]
+
+
+def told(name: str, text: str) -> tuple[Diagnostic, ...]:
+    with pytest.raises(SpecError) as caught:
+        list(stages(check(normalise(read(SourceFile(name, text))))))
+    return caught.value.diagnostics
+
+
+def spec_with(line: str, syntax: str) -> str:
+    """A small spec with this line in place of its own that starts with the same word."""
+    own, separator = (MOT, r"\W") if syntax == "mot" else (YAML, ":")
+    word = re.split(separator, line)[0]
+    lines = [line, *(each for each in own if re.split(separator, each)[0] != word)]
+    return "model a {\n" + "\n".join(lines) + "\n}\n" if syntax == "mot" else "\n".join(lines) + "\n"
+
+
+def assert_told(syntax: str, marked: str, message: str, way_out: str) -> None:
+    """`marked` has a ^ before what the caret should point at."""
+    text = spec_with(marked.replace("^", ""), syntax)
+    first, *rest = told(f"a.{syntax}", text)
+    assert not rest, rest
+    assert first.message == message
+    assert first.help == way_out
+    assert first.span is not None
+    line = marked.replace("^", "")
+    assert first.span.start - text.index(line) == marked.index("^")
+
+
+KEYS = "known keys here: "
+ROOT_KEYS = "attention, embedding, extends, ffn, language, layers, {}, model, norm, {}, untie, vocab, width"
+ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope"
+
+
+@pytest.mark.parametrize(
+    "mot, yaml, message, way_out",
+    [
+        # values of the wrong kind
+        ("attention = ^3", "attention: ^3", "`attention` should be a section, not 3", f"its keys: {ATTENTION}"),
+        ("attention { heads = 4, rope = ^3 }", "attention: {heads: 4, rope: ^3}",
+         "`attention.rope` should be none or a section, not 3", "its keys: pairing, theta"),
+        ("attention { heads = 4, rope = ^nnoe }", "attention: {heads: 4, rope: ^nnoe}",
+         "`attention.rope` should be none or a section, not `nnoe`", "did you mean `none`?"),
+        ("attention { heads = 4, qk_norm = ^rsm }", "attention: {heads: 4, qk_norm: ^rsm}",
+         "`attention.qk_norm` should be none, rms or layer, not `rsm`", "did you mean `rms`?"),
+        ("attention { heads = 4, mask = ^3 }", "attention: {heads: 4, mask: ^3}",
+         "`attention.mask` should be causal, full, prefix, blocks or a section, not 3", ""),
+        ("ffn { kind = ^SwiGLU }", "ffn: {kind: ^SwiGLU}",
+         "`ffn.kind` should be swiglu, geglu, gelu, relu2 or moe, not `SwiGLU`", "did you mean `swiglu`?"),
+        ("ffn { bias = ^yes }", "ffn: {bias: ^yes}", "`ffn.bias` should be true or false, not `yes`",
+         "did you mean `true`?"),
+        ("embedding { tied = ^True }", "embedding: {tied: ^True}",
+         "`embedding.tied` should be true or false, not `True`", "did you mean `true`?"),
+        ("embedding { tied = ^No }", "embedding: {tied: ^No}", "`embedding.tied` should be true or false, not `No`",
+         "did you mean `false`?"),
+        ('width = ^"16"', "width: ^'16'", "`width` should be a whole number, not `16`", "leave out the quotes"),
+        ("width = ^16.0", "width: ^16.0", "`width` should be a whole number, not 16.0", "write 16"),
+        ("width = ^0", "width: ^0", "`width` should be at least 1, not 0", ""),
+        ("width = ^[16]", "width: ^[16]", "`width` should be a whole number, not a list", ""),
+        ("layers = ^5000", "layers: ^5000", "`layers` should be at most 4096, not 5000", ""),
+        ("norm { eps = ^2 }", "norm: {eps: ^2}", "`norm.eps` should be less than 1, not 2", ""),
+        ("norm { eps = ^small }", "norm: {eps: ^small}", "`norm.eps` should be a number, not `small`", ""),
+        ("language = ^2", "language: ^2", "`language` should be 1, not 2", ""),
+        ("ffn = ^null", "ffn: ^null", "`ffn` should be a section, not null",
+         "write {} for a section that says nothing"),
+        # nothing, where a name is meant
+        ("attention { heads = 4, mask { bidirectional = ^null } }", "attention: {heads: 4, mask: {bidirectional: ^~}}",
+         "null names nothing", "leave the key out, or name something"),
+        ("attention { heads = 4, mask { kind = prefix, prefix = ^null } }",
+         "attention: {heads: 4, mask: {kind: prefix, prefix: ^}}",
+         "null names nothing", "leave the key out, or name something"),
+        ("attention { heads = 4, mask { sees { image = [^null] } } }",
+         "attention: {heads: 4, mask: {sees: {image: [^null]}}}",
+         "`attention.mask.sees.image` should be a name, not null", ""),
+        ("attention { heads = 4, mask { bidirectional = ^true } }",
+         "attention: {heads: 4, mask: {bidirectional: ^true}}",
+         "`attention.mask.bidirectional` should be a name or a list of names, not true", ""),
+        # unknown keys
+        ("attention { ^haeds = 4, heads = 4 }", "attention: {^haeds: 4, heads: 4}", "unknown key `haeds`",
+         "did you mean `heads`?"),
+        ("attention { ^num_heads = 4, heads = 4 }", "attention: {^num_heads: 4, heads: 4}", "unknown key `num_heads`",
+         "did you mean `heads`?"),
+        ("attention { heads = 4, ^window = 4 }", "attention: {heads: 4, ^window: 4}", "unknown key `window`",
+         KEYS + ATTENTION),
+        ("ffn { ^window = 4 }", "ffn: {^window: 4}", "unknown key `window`",
+         KEYS + "balance, bias, capacity_factor, expert, experts, hidden, kind, routing, shared_experts, top_k"),
+        ("norm { ^bias = false }", "norm: {^bias: false}", "unknown key `bias`", KEYS + "eps, final, kind, placement"),
+        ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),
+        ("^kind = gelu", "^kind: gelu", "unknown key `kind`",
+         "did you mean `attention.mask.kind`, `ffn.kind` or `norm.kind`?"),
+        ("tower gen = image { ^hidden = 3 }", "towers: {gen: {modalities: [image], ^hidden: 3}}",
+         "unknown key `hidden`", "did you mean `ffn.hidden`?"),
+        ("tower ffn = image { ^window = 3 }", "towers: {ffn: {modalities: [image], ^window: 3}}",
+         "unknown key `window`", KEYS + "attention, ffn, modalities, norm, width"),
+        # what is missing
+        ("attention^ { }", "^attention: {}", "`attention.heads` is missing", "add `heads`, here or in the base spec"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: str) -> None:
+    if message == "`attention.heads` is missing":
+        mot = "^attention { }"
+    assert_told("mot", mot, message, way_out)
+    assert_told("yaml", yaml, message, way_out)
+
+
+@pytest.mark.parametrize(
+    "syntax, marked, message, way_out",
+    [
+        ("mot", "^cross_attention { }", "unknown key `cross_attention`",
+         KEYS + ROOT_KEYS.format("modality", "tower")),
+        ("yaml", "^cross_attention: {}", "unknown key `cross_attention`",
+         KEYS + ROOT_KEYS.format("modalities", "towers")),
+        ("yaml", "^modality: text", "unknown key `modality`", "did you mean `modalities`?"),
+        ("yaml", "^tower: {}", "unknown key `tower`", "did you mean `towers`?"),
+        ("mot", "^extend = base", "unknown key `extend`", "did you mean `extends`?"),
+        ("mot", "tower ^gen { width = 8 }", "`towers.gen.modalities` is missing",
+         "add `tower gen = NAME, …`, here or in the base spec"),
+        ("yaml", "towers: {^gen: {width: 8}}", "`towers.gen.modalities` is missing",
+         "add `modalities`, here or in the base spec"),
+        ("yaml", "modalities: ^text", "`modalities` should be a list of names, or a section, not `text`", ""),
+        ("yaml", "modalities: ^[text, null]", "`modalities` has something in its list that is no name",
+         "name each modality"),
+        ("yaml", "modalities: [text, ^text]", "`text` is given twice", "keep one of the two"),
+        ("yaml", "modalities: {text: ^, image: {}}", "`modalities.text` should be a section, not null",
+         "write {} for a section that says nothing"),
+        ("yaml", "towers: {gen: {modalities: ^image}}",
+         "`towers.gen.modalities` should be a list of names, not `image`", ""),
+        ("yaml", "untie: {groups: ^ffn}", "`untie.groups` should be a list of selectors, not `ffn`", ""),
+        ("yaml", "untie: {groups: [ffn], as: ^null}", "null names nothing", "leave the key out, or name something"),
+        ("yaml", "untie: {groups: [ffn], as: [^text]}", "`untie.as` should be a list of names, not `text`", ""),
+        ("yaml", "untie: {groups: [ffn], layers: ^null}",
+         "layers are a number or a range, such as 3 or 0..3 (both ends included)",
+         "write a statement for each range of layers"),
+        ("yaml", "untie: {groups: [ffn], layers: ^[0, 1]}",
+         "layers are a number or a range, such as 3 or 0..3 (both ends included)",
+         "write a statement for each range of layers"),
+        ("yaml", "untie: {groups: [ffn], layers: ^1..0}", "the range 1..0 is reversed", "write 0..1"),
+        ("mot", "untie ffn in layers ^1..0", "the range 1..0 is reversed", "write 0..1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_words_of_its_syntax(syntax: str, marked: str, message: str, way_out: str) -> None:
+    assert_told(syntax, marked, message, way_out)
+
+
+def test_no_message_speaks_of_python() -> None:
+    values = ["3", "word", "[1]", "{a: 1}", "null", "true", "1.5", "''"]
+    keys = ["attention", "ffn", "modalities", "towers", "untie", "width", "attention: {rope", "attention: {mask: {sees"]
+    keys += ["modalities: {text", "towers: {a", "towers: {a: {ffn", "untie: {groups: [a], as", "norm: {eps", "model"]
+    for key in keys:
+        for value in values:
+            text = f"{key}: {value}{'}' * key.count('{')}\n"
+            for diagnostic in told("a.yaml", text):
+                assert not re.search(r"dictionary|instance|Spec\b|string|integer|\bInput\b|None", diagnostic.message)
+
+
+@pytest.mark.parametrize(
+    "word, known, found",
+    [
+        ("haeds", "heads mask", "heads"),
+        ("Heads", "heads mask", "heads"),
+        ("n_layers", "layers width", "layers"),
+        ("head", "heads head_dim", "heads"),
+        ("window", "kind hidden", None),
+        ("cross_attention", "attention ffn", None),
+        ("d_model", "model width", None),
+        ("c", "a b", None),
+        ("txt", "text image", "text"),
+        ("x" * 100_000, "heads", None),
+    ],
+)
+def test_only_a_slip_of_the_hand_is_near(word: str, known: str, found: str | None) -> None:
+    assert nearest(word, known.split()) == found
+
+
+ESCAPES = "\x1b]0;x\x07y"
+
+
+def test_what_does_not_print_is_escaped_and_the_caret_stays_under_its_word(tmp_path: Path) -> None:
+    source = SourceFile("a\x1b[31m.mot", f"幅 = 1, {ESCAPES} = 2, é\u202e = \t3\n")
+    at = source.text.index(ESCAPES)
+    span, last = Span(source, at, at + len(ESCAPES)), source.text.index("3")
+    shown = Diagnostic(
+        code="MOT021", message=f"unknown key `{ESCAPES}`\n", span=span, help=f"not {ESCAPES}",
+        related=((f"as {ESCAPES}", Span(source, last, last + 1)),),
+    ).render()  # fmt: skip
+    assert shown.splitlines() == [
+        "a\\u001b[31m.mot:1:8: MOT021 unknown key `\\u001b]0;x\\u0007y`\\n",
+        "    幅 = 1, \\u001b]0;x\\u0007y = 2, é\\u202e =  3",
+        "            ^^^^^^^^^^^^^^^^^",
+        "a\\u001b[31m.mot:1:27: as \\u001b]0;x\\u0007y",
+        "    幅 = 1, \\u001b]0;x\\u0007y = 2, é\\u202e =  3",
+        "                                              ^",
+        "  help: not \\u001b]0;x\\u0007y",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'model a { "\\u001b]0;x\\u0007y" = 3 }',
+        'model a { extends "\\u001b]0;x\\u0007y.mot" }',
+        'model a { modality "\\u001b]0;x\\u0007y" }',
+    ],
+)
+def test_no_spec_drives_the_terminal(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "a.mot"
+    spec.write_text(text)
+    assert main(["check", str(spec)]) == 1
+    printed = capsys.readouterr().err
+    assert "\\u001b]0;x\\u0007y" in printed
+    assert all(char == "\n" or char.isprintable() for char in printed)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("width", np.float64(8.5), "`width` should be a whole number, not 8.5"),
+        ("width", [8], "cannot set `width` to a value of type list"),
+        ("width", np.zeros(2), "cannot set `width` to a value of type numpy.ndarray"),
+        ("heads", 4, "unknown key `heads`"),
+        ("a..b", 4, "cannot set 'a..b'"),
+        ("a" + ".b" * 5000, 4, "a key of 5,001 parts is deeper than any in a spec"),
+    ],
+)
+def test_overrides_that_cannot_be(key: str, value: Any, message: str, tmp_path: Path) -> None:
+    spec = tmp_path / "a.mot"
+    spec.write_text("model a {\n" + "\n".join(MOT) + "\n}\n")
+    with pytest.raises(SpecError) as caught:
+        check_spec(spec, {key: value})
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.message == message
+    assert diagnostic.help or key == "width"
+
+
+def test_overrides_are_numbers_of_any_library(tmp_path: Path) -> None:
+    spec = tmp_path / "a.mot"
+    spec.write_text("model a {\n" + "\n".join(MOT) + "\n}\n")
+    checked = check_spec(spec, {"width": np.int64(8), "norm.eps": np.float32(0.5), "attention.rope.theta": Fraction(5)})
+    assert (checked.spec.width, checked.spec.norm.eps) == (8, 0.5)
+    assert checked.spec.attention.rope is not None and checked.spec.attention.rope.theta == 5
+
+
+def test_diff_takes_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "a.mot"
+    spec.write_text("model a {\n" + "\n".join([*MOT, "untie ffn"]) + "\n}\n")
+    assert main(["diff", str(spec), "--dense", "--set", "layers=5"]) == 2
+    assert "layers 0..4" in capsys.readouterr().out
+    assert main(["diff", str(spec), str(spec), "--set", "heads=5"]) == 1
+    assert "did you mean `attention.heads`?" in capsys.readouterr().err
