@@ -66,24 +66,37 @@ def router_probabilities(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
 
 
-def expert_choice(logits: Tensor, per_token: tuple[int, int]) -> Routing:
-    """Every expert takes its ceil(n · per_token / E) best tokens; of equal ones the first. `per_token` is a fraction.
+def compared(probabilities: Tensor) -> Tensor:
+    """Probabilities as they are compared: in float32, so that what float64 rounds apart is equal."""
+    return probabilities.detach().to(torch.float32)
 
-    A token may go to several experts, or to none. "Mixture-of-Experts with Expert Choice Routing" (Zhou et al., 2022).
+
+def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) -> Routing:
+    """Every expert takes its ceil(n · per_token / E) best tokens. `per_token` is a fraction.
+
+    Of equal tokens it takes the one that comes first in the batch, as `places` int64 [n] say, however they are ordered
+    here. A token may go to several experts, or to none. "Mixture-of-Experts with Expert Choice Routing" (Zhou et al.,
+    2022).
     """
     tokens, experts = logits.shape
     numerator, denominator = per_token
     each = -(-tokens * numerator // (denominator * experts))
     probabilities = router_probabilities(logits)
-    weights, order = probabilities.t().sort(dim=1, descending=True, stable=True)
-    return Routing(probabilities, order[:, :each].flatten(), None, weights[:, :each].flatten(), None)
+    by_place = places.argsort()
+    best = compared(probabilities)[by_place].t().argsort(dim=1, descending=True, stable=True)
+    order = by_place[best[:, :each]]
+    weights = probabilities.t().gather(1, order)
+    return Routing(probabilities, order.flatten(), None, weights.flatten(), None)
 
 
 def top_k(logits: Tensor, k: int) -> Routing:
-    """Every token goes to its k best experts, whose probabilities are scaled to add up to 1; none is dropped."""
+    """Every token goes to its k best experts, whose probabilities are scaled to add up to 1; none is dropped.
+
+    Of equal experts it takes the one with the lower number, which `torch.topk` does not promise.
+    """
     probabilities = router_probabilities(logits)
-    weights, experts = probabilities.topk(k, dim=-1)
-    expert = experts.flatten()
+    experts = compared(probabilities).argsort(dim=-1, descending=True, stable=True)[:, :k]
+    weights, expert = probabilities.gather(-1, experts), experts.flatten()
     order = expert.argsort(stable=True)
     place = torch.arange(order.shape[0], device=order.device)
     inverse = torch.empty_like(order).scatter_(0, order, place)

@@ -35,7 +35,7 @@ model wide {
   attention { heads = 4, head_dim = 6 }
   ffn { hidden = 20, kind = geglu }
   norm { placement = sublayer_output }
-  tower ends = text, action { ffn { kind = moe, experts = 3, routing = expert_choice } }
+  tower outer = text, action { ffn { kind = moe, experts = 3, routing = expert_choice } }
   tower narrow = image { width = 16, ffn { kind = moe, experts = 3, top_k = 1, expert = relu2, balance = 0 } }
   untie *
 }
@@ -58,6 +58,7 @@ SPECS = {
 }
 MISTAKES = {
     "the largest probabilities of tokens": ("sort(dim=1, descending=True", "sort(dim=1, descending=False"),
+    "the place of tokens": ("order = by_place[best[:, :each]]", "order = best[:, :each]"),
     "the number of tokens": ("each = -(-tokens * numerator", "each = (tokens * numerator"),
     "weights": ("weights / weights.sum(-1, keepdim=True)", "weights"),
     "where experts end": ("(expert[:, None] <= each)", "(expert[:, None] < each)"),
@@ -91,7 +92,7 @@ def test_every_law_holds(name: str, tmp_path: Path) -> None:
 def test_a_mistake_is_found(mistake: str, tmp_path: Path) -> None:
     right, wrong = MISTAKES[mistake]
     try:
-        found = report(WIDE if mistake == "the pool" else MIXED, tmp_path, right, wrong)
+        found = report(WIDE if mistake in ("the pool", "the place of tokens") else MIXED, tmp_path, right, wrong)
     except (RuntimeError, IndexError):
         return
     assert not found.ok
@@ -100,10 +101,11 @@ def test_a_mistake_is_found(mistake: str, tmp_path: Path) -> None:
 def test_expert_choice_takes_the_best_tokens() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
     probabilities = logits.softmax(-1)
-    found = expert_choice(logits, (1, 1))
+    places = torch.arange(4)
+    found = expert_choice(logits, (1, 1), places)
     assert found.order.tolist() == [0, 2, 1, 3]
     torch.testing.assert_close(found.weights, probabilities[[0, 2, 1, 3], [0, 0, 1, 1]])
-    assert expert_choice(logits, (5, 4)).order.tolist() == [0, 2, 3, 1, 3, 2], "three of four each, rounded up"
+    assert expert_choice(logits, (5, 4), places).order.tolist() == [0, 2, 3, 1, 3, 2], "three of four each, rounded up"
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 7])
@@ -113,7 +115,7 @@ def test_few_tokens_and_none(tokens: int) -> None:
     for parameter in experts.parameters():
         torch.nn.init.normal_(parameter)
     x, logits = torch.randn(tokens, 8).double(), torch.randn(tokens, 4).double()
-    chosen = expert_choice(logits, (1, 1))
+    chosen = expert_choice(logits, (1, 1), torch.arange(tokens))
     assert combine(experts(dispatch(x, chosen)), chosen).shape == (tokens, 6)
     assert chosen.order.numel() == 4 * -(-tokens // 4)
     routed = top_k(logits, 2)

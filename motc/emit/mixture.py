@@ -12,6 +12,9 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
     """Writes the lines, and gives the expression of the result: a tensor, or pieces where the stream is in pieces."""
     units = mixture_units(kind.layer, module.model)
     pieces = x if in_pieces else text.pieces(x, kind.ffn_counts)
+    if any(unit.moe is not None and unit.moe.routing == "expert_choice" for unit in units):
+        slots = "layout.rows.slots.flatten()[layout.order]" if module.sorts else "layout.rows.slots"
+        text.assign("places", f"split({slots}, layout, {kind.ffn_counts})")
     results = [""] * len(kind.ffn_counts)
     balanced = False
     for index, unit in enumerate(units):
@@ -69,7 +72,9 @@ def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: App
         text.assign("routing", f"top_k({logits}, {moe.per_token})")
     else:
         fraction = (moe.per_token.numerator, moe.per_token.denominator)
-        text.assign("routing", f"expert_choice({logits}, {fraction})")
+        pieces = ", ".join(f"places[{piece}]" for piece in unit.pieces)
+        places = pieces if len(unit.pieces) == 1 else f"torch.cat([{pieces}])"
+        text.assign("routing", f"expert_choice({logits}, {fraction}, {places})")
     text.assign("tokens", "dispatch(tokens, routing)")
     ends = ", routing.ends" if moe.routing == "top_k" else ""
     return f"combine({_down(module, kind, unit, text, ends)}, routing)"

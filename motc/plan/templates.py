@@ -117,7 +117,7 @@ def _generating_latents() -> list[str]:
 def _experts(model: Model, kinds: list[Layer]) -> list[str]:
     """What mixtures of experts are made of."""
     routings = {moe.routing for moe in model.moe.values()}
-    wanted = ["Experts", "has_grouped_product", "Routing", "router_probabilities", *sorted(routings)]
+    wanted = ["Experts", "has_grouped_product", "Routing", "router_probabilities", "compared", *sorted(routings)]
     wanted += ["dispatch", "combine"]
     if model.is_balanced:
         wanted.append("imbalance")

@@ -82,7 +82,9 @@ def predictions_of(config: ReferenceConfig, parameters: Parameters, hidden: Stre
     }
 
 
-def reference_loss(config: ReferenceConfig, parameters: Parameters, batch: Batch) -> ReferenceLoss:
+def reference_loss(
+    config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
+) -> ReferenceLoss:
     """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising.
 
     A target is the label of a token. It counts if the token and the one before it are real, of one document, and no
@@ -91,7 +93,7 @@ def reference_loss(config: ReferenceConfig, parameters: Parameters, batch: Batch
     modality_ids, document_ids = batch.modality_ids, batch.document_ids
     labels = batch.input_ids if batch.labels is None else batch.labels
     weights = torch.ones(labels.shape) if batch.weights is None else batch.weights
-    trace = Trace()
+    trace = Trace() if trace is None else trace
     pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
     noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
     hidden = reference_hidden(config, parameters, noised, trace)
@@ -150,7 +152,7 @@ def reference_hidden(
             x[m] = weight.new_zeros(0, weight.shape[1])
     for layer in config.layers:
         visible = visibility(layer.mask, config.modalities, modality_ids, batch.document_ids)
-        x = layer_forward(layer, parameters, x, tokens, position_ids, visible, trace or Trace())
+        x = layer_forward(layer, parameters, x, tokens, position_ids, visible, Trace() if trace is None else trace)
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 
 
@@ -169,7 +171,7 @@ def layer_forward(
         return attention(layer, parameters, a, tokens, position_ids, visible)
 
     def feed(a: Streams) -> Streams:
-        return feed_forward(layer, parameters, a, trace)
+        return feed_forward(layer, parameters, a, tokens, trace)
 
     return sublayer(layer, "ffn.norm", parameters, sublayer(layer, "attention.norm", parameters, x, attend), feed)
 
@@ -240,7 +242,9 @@ def project(
     return to_sequence(normed, tokens)
 
 
-def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trace: Trace) -> Streams:
+def feed_forward(
+    layer: ReferenceLayer, parameters: Parameters, x: Streams, tokens: dict[str, Tensor], trace: Trace
+) -> Streams:
     """Each modality's own feed-forward, of its own kind; a mixture of experts for all that share its router."""
     outputs = {}
     for modality in x:
@@ -258,7 +262,8 @@ def feed_forward(layer: ReferenceLayer, parameters: Parameters, x: Streams, trac
                 return feed(layer, modality, experts[expert], token)
 
             joined = torch.cat([x[m] for m in pool])
-            mixed = mixture(layer.moe[modality], router, parameters, joined, apply, trace)
+            places = torch.cat([tokens[m].flatten().nonzero()[:, 0] for m in pool])
+            mixed = mixture(layer.moe[modality], router, parameters, joined, places, apply, trace)
             if layer.moe[modality].shared:
                 mixed = mixed + feed(layer, modality, parameters, joined, group="ffn.shared")
             outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))

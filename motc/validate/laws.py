@@ -26,8 +26,8 @@ Outputs = tuple[Tensors, Tensors, Tensors]
 """Logits, losses by modality with the total under its own name, and predictions of latents by modality."""
 
 TOTAL, BALANCE = ".total", ".balance"
-TRIES, DECIDED = 200, 1e-7
-"""How far apart, in probability, the last token or expert that is taken and the first that is not must be."""
+TRIES = 200
+"""How many batches are drawn until none has an expert chosen by a hair."""
 
 
 def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module: nn.Module, seed: int = 0) -> Report:
@@ -145,7 +145,7 @@ def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> 
     modality_ids = random_modalities(len(model.modalities), len(lengths), max(lengths) + 2, generator)
     for row, length in enumerate(lengths):
         modality_ids[row, length:] = -1
-    batch = with_ids(model, modality_ids, generator)
+    batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
     padded, deviations = logits_of(module, batch), []
     for row, length in enumerate(lengths):
         part = cut(model, batch, row, 0, length)
@@ -162,6 +162,7 @@ def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -
     document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
     modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
     batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
+    batch = settled(model, dict(module.named_parameters()), batch, generator)
     packed, deviations = logits_of(module, batch), []
     for row in range(2):
         for index, length in enumerate(lengths):
@@ -250,7 +251,9 @@ def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], 
 
 
 def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
-    """The batch, with other ids drawn as long as some expert is chosen by a hair: there rounding would decide."""
+    """The batch, with other ids and latents drawn as long as some expert is chosen by a hair: there rounding would
+    decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise.
+    """
     if not model.moe:
         return batch
     config = reference_config(model)
@@ -258,11 +261,13 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
         trace = Trace()
         with torch.no_grad():
             reference_forward(config, parameters, batch, trace)
-        if min(trace.margins, default=1.0) > DECIDED:
+            if batch.latents:
+                reference_loss(config, parameters, batch, trace)
+        if trace.hairs == 0:
             return batch
         other = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
         batch = replace(other, labels=batch.labels, weights=batch.weights)
-    raise AssertionError(f"in {TRIES} batches experts were chosen by less than {DECIDED}")
+    raise AssertionError(f"in {TRIES} batches experts were chosen by a hair")
 
 
 def without_balance(outputs: Outputs) -> Outputs:
