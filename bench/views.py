@@ -24,7 +24,7 @@ from torch import Tensor
 import motc
 from codegen_templates.visibility import visibility
 from motc.driver import compile_ir
-from motc.emit.model import mask_arguments
+from motc.emit.masks import mask_arguments
 
 SPEC = """model viewed {{
   width = 256, layers = 4, vocab = 1024

@@ -36,6 +36,11 @@ def divided(sums: Tensor, totals: Tensor) -> Tensor:
     return sums / torch.where(totals > 0, totals, 1)
 
 
+def weighted_sum(values: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """The sum of values [M], each times its weight."""
+    return torch.stack([weight * value for weight, value in zip(weights, values.unbind(), strict=True)]).sum()
+
+
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
     by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))

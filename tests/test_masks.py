@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.visibility import visibility as template
-from motc.emit.model import mask_arguments
+from motc.emit.masks import mask_arguments
 from motc.ir.mask import Mask
 from motc.reference import ReferenceMask
 from motc.reference.visibility import visibility as reference

@@ -15,7 +15,7 @@ import codegen_templates.views
 import motc
 from codegen_templates.views import Views, attend_by_views, make_views
 from motc.driver import compile_ir
-from motc.emit.model import mask_arguments
+from motc.emit.masks import mask_arguments
 from motc.ir.mask import Mask
 from motc.plan import factors
 from motc.plan.views import view_gathers

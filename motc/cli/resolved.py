@@ -29,6 +29,7 @@ def _filled(spec: Spec) -> dict[str, Any]:
     heads = spec.attention.heads
     return {
         **_filled_experts(found.moe, found.ffn_kind),
+        **_filled_losses(spec),
         "attention.kv_heads": heads,
         "attention.head_dim": spec.width // heads,
         "attention.out_bias": found.out_bias,
@@ -36,6 +37,12 @@ def _filled(spec: Spec) -> dict[str, Any]:
         "ffn.hidden": found.hidden,
         "norm.final": spec.norm.placement != "post",
     }
+
+
+def _filled_losses(spec: Spec) -> dict[str, Any]:
+    tokens = [name for name, modality in spec.modalities.items() if modality.latent is None]
+    weights = {f"modalities.{name}.weight": 1.0 for name in tokens}
+    return {**weights, **{f"modalities.{name}.seen_targets": False for name in tokens}}
 
 
 def _filled_experts(moe: Moe | None, kind: FfnKind) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def _print_model(model: Model, spec: Path) -> None:
 
     from motc.cost import cost, kv_cache_bytes_per_token, leaf_parameters, memory
     from motc.ir.model import LatentModality
+    from motc.ir.print import told_loss
 
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
     tree = Tree(f"{model.name} ({spec})")
@@ -151,6 +152,7 @@ def _print_model(model: Model, spec: Path) -> None:
             )
         else:
             kind = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"
+            kind += told_loss(modality.loss)
         modalities.add(f"{modality.name}: width {modality.width:,}, {kind}")
     tree.add(f"towers {model.towers}")
     layers = tree.add(f"{model.layers} layers")

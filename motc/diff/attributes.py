@@ -34,6 +34,8 @@ SUBJECTS = {
     "latent": "latent",
     "objective": "latent.objective",
     "weight": "latent.weight",
+    "target_weight": "weight",
+    "seen_targets": "seen_targets",
     "tied": "embedding.tied",
     "norm_final": "norm.final",
 }
@@ -80,7 +82,7 @@ def _is_told(name: str, before: Any, after: Any) -> bool:
             return before is None or after is None
         case "latent":  # its width is the modality's, which is told as such
             return _text(name, before) != _text(name, after)
-        case "rope_theta" | "rope_pairing" | "objective" | "weight":
+        case "rope_theta" | "rope_pairing" | "objective" | "weight" | "target_weight" | "seen_targets":
             return before is not None and after is not None
         case "qk_norm_eps":
             return [eps is None for eps in before] == [eps is None for eps in after]

@@ -113,7 +113,7 @@ class LayerAttributes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndAttributes:
     """What the ends are to one modality. `vocab` is its size and whether it is its own, `latent` what a continuous
-    modality has instead; one of the two is None.
+    modality has instead; one of the two is None. `seen_targets` is None where the mask shows no token its target.
     """
 
     width: int
@@ -121,6 +121,8 @@ class EndAttributes:
     latent: LatentEnds | None
     objective: Objective | None
     weight: float | None
+    target_weight: float | None
+    seen_targets: bool | None
     tied: bool
     norm_final: bool
     norm_kind: NormKind
@@ -213,6 +215,8 @@ def end_part(model: Model, renamed: Mapping[str, str]) -> Part:
             latent=None if latent is None else latent.ends,
             objective=None if latent is None else latent.objective,
             weight=None if latent is None else latent.weight,
+            target_weight=None if latent else modality.loss.weight,
+            seen_targets=modality.loss.seen_targets,
             tied=model.head is None,
             norm_final=final_norm is not None,
             norm_kind=norm.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from motc.emit.latents import words
 from motc.plan import ModulePlan
+from motc.plan.seen import Pairs, seen_targets
 
 LABELS = {"labels": "Tensor", "weights": "Tensor"}
 LATENTS = {"latents": "Mapping[str, Tensor]", "timesteps": "Mapping[str, Tensor]"}
@@ -123,6 +124,7 @@ def _losses(module: ModulePlan) -> str:
         "    ) -> LossOutput:",
         '        """The losses of the stream after the last layer."""',
         f"        words, documents = {words(module)}, layout.document_ids",
+        *_leave_out_seen(module),
         "        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))",
         f"        wanted = {'sort_targets(targets)' if by_head else 'targets'}",
         "        if self.compiled and not torch.compiler.is_compiling():",
@@ -131,16 +133,52 @@ def _losses(module: ModulePlan) -> str:
     ]
     if module.is_balanced:  # where no token is real, routers have balanced nothing
         lines.append("        balance = torch.where((layout.modality_ids >= 0).any(), balance, 0.0)")
-    if not beside_latents:
+    weights = [modality.loss.weight for modality in module.model.modalities]
+    if not beside_latents and set(weights) == {1.0}:
         return "\n".join([*lines, f"        return {means}"])
+    lines.append(f"        means = {means}")
+    if set(weights) != {1.0}:
+        lines += [
+            "        weight = weighted_sum(targets.totals, self.target_weights)",
+            f"        total = divided(weighted_sum(sums, self.target_weights), weight){balance.replace(',', ' +')}",
+            "        means = means._replace(total=total, weight=weight)",
+        ]
+    if not beside_latents:
+        return "\n".join([*lines, "        return means"])
     lines += [
-        f"        means = {means}",
         "        denoising = denoising_losses(self.predict(states, layout, patches), aims)",
         "        weighted = sum(self.weights[name] * loss for name, loss in denoising.items())",
         "        by_modality = {**means.by_modality, **denoising}",
         "        return means._replace(total=means.total + weighted, by_modality=by_modality)",
     ]
     return "\n".join(lines)
+
+
+def _leave_out_seen(module: ModulePlan) -> list[str]:
+    """Lines that make no label of a target that the token before it sees, where such are left out."""
+    always, in_prefix = seen_targets(module.model)
+    if not always and not in_prefix:
+        return []
+    lines = _neighbours("seen", always) if always else []
+    if in_prefix:
+        names = [modality.name for modality in module.model.modalities]
+        prefix = tuple(names.index(name) for name in module.model.mask.prefix)
+        lines += [
+            *_neighbours("both" if always else "seen", in_prefix),
+            f"        within = in_prefix(layout.modality_ids, documents, {prefix!r})",
+            f"        seen = {'seen | (both & within)' if always else 'seen & within'}",
+        ]
+    return [*lines, "        labels = labels.masked_fill(seen, -100)"]
+
+
+def _neighbours(name: str, pairs: Pairs) -> list[str]:
+    """Lines that call by a name which tokens are such a pair with the one before them."""
+    line = f"        {name} = neighbours(layout.modality_ids, {pairs!r})"
+    if len(line) <= 120:
+        return [line]
+    rows = [f"                {row!r}," for row in pairs]
+    head = [f"        {name} = neighbours(", "            layout.modality_ids,", "            ("]
+    return [*head, *rows, "            ),", "        )"]
 
 
 def _loss(module: ModulePlan) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from motc.emit import latents
 from motc.emit.calls import call_methods
 from motc.emit.ends import embed_method, read_method, score_method
 from motc.emit.generate import facts, model_methods
 from motc.emit.leaves import definition, names_tuple
-from motc.ir.mask import Mask
-from motc.ir.model import Model
+from motc.emit.masks import mask_literal
 from motc.plan import ModulePlan
 
 
@@ -38,8 +35,11 @@ def _head_of_class(module: ModulePlan) -> str:
     model = module.model
     names = [modality.name for modality in model.modalities]
     count = model.layers
-    said = "".join(f"\n{line}" for line in facts(module, _mask_literal(model))) if module.generates else ""
+    said = "".join(f"\n{line}" for line in facts(module, mask_literal(model))) if module.generates else ""
     said += latents.class_attributes(module) if model.latents() else ""
+    weights = tuple(modality.loss.weight for modality in model.modalities)
+    if set(weights) != {1.0}:
+        said += f"\n    target_weights = {weights!r}  # of each modality's targets in the total's mean"
     return f'''class {module.class_name}(nn.Module):
     """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""
 
@@ -93,32 +93,8 @@ REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the reference strategy is the plain meaning, for checking; build another to compile it")'''
 
 
-def mask_arguments(mask: Mask, names: tuple[str, ...]) -> dict[str, Any]:
-    """A mask as `visibility` takes it, modalities by their ids; what is empty is left out."""
-
-    def ids(group: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(names.index(name) for name in group)
-
-    said = dict(mask.sees)
-    found = {
-        "kind": mask.kind,
-        "prefix": ids(mask.prefix),
-        "bidirectional": ids(mask.bidirectional),
-        "blocks": tuple(ids(block) for block in mask.blocks),
-        "sees": tuple(tuple(seen in said.get(name, names) for seen in names) for name in names) if said else (),
-    }
-    return {key: value for key, value in found.items() if value}
-
-
-def _mask_literal(model: Model) -> str:
-    mask, names = model.segments[0].layer.attention.mask, tuple(modality.name for modality in model.modalities)
-    arguments = mask_arguments(mask, names)
-    kind, rest = arguments.pop("kind"), "".join(f', "{key}": {value!r}' for key, value in arguments.items())
-    return f'{{"kind": "{kind}"{rest}}}'
-
-
 def _layout(module: ModulePlan) -> str:
-    arguments = f"modality_ids, document_ids, modalities={module.order}, mask={_mask_literal(module.model)}"
+    arguments = f"modality_ids, document_ids, modalities={module.order}, mask={mask_literal(module.model)}"
     if len(module.order) == 1:
         arguments = arguments.replace(f"={module.order}", f"=({module.order[0]},)")
     if module.sorts:

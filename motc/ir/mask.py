@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 MaskKind = Literal["causal", "full", "prefix", "blocks"]
+Often = Literal["never", "sometimes", "always"]
 Sees = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -61,6 +62,23 @@ class Mask:
             bidirectional=() if kind == "full" else tuple(name for name in modalities if name in self.bidirectional),
             sees=tuple((name, seen) for name, seen in ordered_sees if seen != modalities),
         )
+
+    def sees_next(self, before: str, after: str) -> Often:
+        """Whether a token of modality `before` sees the one right after it in its document, of modality `after`."""
+        if after not in dict(self.sees).get(before, (after,)):
+            return "never"
+        match self.kind:
+            case "full":
+                return "always"
+            case "blocks":
+                rank = {name: place for place, block in enumerate(self.blocks) for name in block}
+                return "always" if rank[after] <= rank[before] else "never"
+            case "causal" | "prefix":
+                if before == after and before in self.bidirectional:
+                    return "always"
+                return "sometimes" if {before, after} <= set(self.prefix) else "never"
+            case _:
+                assert_never(self.kind)
 
     @property
     def is_plain(self) -> bool:

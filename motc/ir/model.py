@@ -291,12 +291,29 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLoss:
+    """How the targets of a modality of tokens count. `weight` is that of each in the mean over all of them.
+
+    `seen_targets` says whether one counts that the token before it sees; None where the mask shows it none.
+    """
+
+    weight: float = 1.0
+    seen_targets: bool | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each target counts 1."""
+        return self.weight == 1.0 and self.seen_targets is not False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Modality:
     """A token modality. `width` is its residual stream's; `vocab` its own table's size, or None where all share one."""
 
     name: str
     width: int
     vocab: int | None
+    loss: TokenLoss = field(default=TokenLoss(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +350,11 @@ class Model:
     @property
     def layers(self) -> int:
         return self.segments[-1].last + 1
+
+    @property
+    def mask(self) -> Mask:
+        """Who sees whom; it is the same in all layers."""
+        return self.segments[0].layer.attention.mask
 
     @property
     def is_balanced(self) -> bool:

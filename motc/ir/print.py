@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from motc.ir.model import Embedding, Experts, LatentEnds, LatentModality, Layer, Leaf, Linear, Model, Norm, Operator
+from motc.ir.model import (
+    Embedding,
+    Experts,
+    LatentEnds,
+    LatentModality,
+    Layer,
+    Leaf,
+    Linear,
+    Model,
+    Norm,
+    Operator,
+    TokenLoss,
+)
 
 
 def print_ir(model: Model) -> str:
@@ -32,7 +44,7 @@ def _lines(model: Model) -> Iterator[str]:
             continue
         vocab = model.vocab if modality.vocab is None else modality.vocab
         shared = ", shared" if modality.vocab is None else ""
-        yield f"  modality {modality.name}: width {modality.width}, vocab {vocab}{shared}"
+        yield f"  modality {modality.name}: width {modality.width}, vocab {vocab}{shared}{told_loss(modality.loss)}"
     yield f"  towers {model.towers}"
     yield f"  order {' '.join(model.order)}, residual {model.residual}, strategy {model.strategy}"
     for leaf in (model.embedding, model.latents()):
@@ -47,6 +59,18 @@ def _lines(model: Model) -> Iterator[str]:
             yield from _leaf(leaf, "  ")
     if model.tied_embedding:
         yield "  head tied to the embedding"
+
+
+def told_loss(loss: TokenLoss) -> str:
+    """How a modality's targets count, each part after a comma; nothing where each counts 1 and none is seen."""
+    weight = "" if loss.weight == 1 else f", targets weigh {loss.weight:g}"
+    match loss.seen_targets:
+        case None:
+            return weight
+        case True:
+            return f"{weight}, seen targets count"
+        case False:
+            return f"{weight}, seen targets left out"
 
 
 def _layer(layer: Layer) -> Iterator[str]:

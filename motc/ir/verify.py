@@ -28,6 +28,8 @@ def verify(model: Model, stage: str) -> None:
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     width = {modality.name: modality.width for modality in model.modalities}
     continuous = {modality.name for modality in model.latent_modalities()}
+    for modality in model.latent_modalities():
+        require(modality.loss.is_plain, f"{modality.name} has no targets that could count otherwise")
     for leaf in (model.embedding, *((model.head,) if model.head else ())):
         served = {name for block in leaf.blocks for name in block.modalities}
         require(served == set(names) - continuous, f"{leaf.path} serves other than the token modalities")

@@ -18,12 +18,14 @@ from motc.ir.model import (
     Rope,
     Segment,
     Strategy,
+    TokenLoss,
     Unet,
 )
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
 from motc.lower.experts import check_experts, check_sharing
 from motc.lower.leaf import LeafBuilder
+from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_mask
 from motc.lower.selectors import LAYER_PATHS
 from motc.lower.strategy import check_strategy
@@ -41,6 +43,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     spec = checked.spec
     errors: list[Diagnostic] = []
     mask = lower_mask(checked, errors)
+    losses = lower_losses(checked, mask, errors)
     towers, tower_names, tower_specs = _towers(checked, errors)
     heads = _heads(checked, errors)
     own_vocab = _vocabularies(checked, errors)
@@ -64,7 +67,9 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
 
     embedding, final_norm, head = ends
     assert embedding is not None
-    modalities = tuple(_modality(name, attrs[name].width, modality) for name, modality in spec.modalities.items())
+    modalities = tuple(
+        _modality(name, attrs[name].width, modality, losses) for name, modality in spec.modalities.items()
+    )
     model = Model(
         name=spec.model,
         modalities=modalities,
@@ -83,10 +88,10 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     return model
 
 
-def _modality(name: str, width: int, spec: ModalitySpec) -> Modality:
+def _modality(name: str, width: int, spec: ModalitySpec, losses: dict[str, TokenLoss]) -> Modality:
     latent = spec.latent
     if latent is None:
-        return Modality(name=name, width=width, vocab=spec.vocab)
+        return Modality(name=name, width=width, vocab=spec.vocab, loss=losses[name])
     sizes = latent.unet or UnetSpec()
     unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
     ends = LatentEnds(channels=latent.channels, patch=latent.patch, width=width, unet=unet)

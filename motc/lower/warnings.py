@@ -10,12 +10,12 @@ from motc.source import Diagnostic
 
 def warnings(checked: Checked, model: Model) -> tuple[Diagnostic, ...]:
     """Warnings about a spec and the model it lowered to."""
-    return tuple(_leaks(checked, model))
+    return (*_leaks(checked, model), *_seen_targets(checked, model))
 
 
 def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
     """Experts that choose tokens, where a mask hides some tokens from others: what is hidden still plays a part."""
-    mask = model.segments[0].layer.attention.mask
+    mask = model.mask
     choosing = [name for name, moe in model.moe.items() if moe.routing == "expert_choice"]
     if not choosing or mask == Mask(kind="full"):
         return []
@@ -38,3 +38,40 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
             severity="warning",
         )
     ]
+
+
+def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
+    """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
+    mask, spec = model.mask, checked.spec.attention.mask
+    tokens = [modality.name for modality in model.token_modalities()]
+    silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
+    causes: dict[str, list[str]] = {}
+    for name in silent:
+        ways = {before: mask.sees_next(before, name) for before in tokens}
+        if set(ways.values()) == {"never"}:
+            continue
+        own_run = [before for before, often in ways.items() if often != "never"] == [name]
+        causes.setdefault("bidirectional" if own_run and name in mask.bidirectional else spec.kind, []).append(name)
+    return [_seen_target(checked, model, key, names, tokens) for key, names in causes.items()]
+
+
+def _seen_target(checked: Checked, model: Model, cause: str, names: list[str], tokens: list[str]) -> Diagnostic:
+    never = [name for name in names if all(model.mask.sees_next(before, name) == "always" for before in tokens)]
+    effect = f"the loss leaves out {'all' if never == names else 'such'} targets of {', '.join(names)}"
+    effect += ": nothing is trained by cross-entropy" if never == tokens else ""
+    why = {
+        "full": "all tokens of a document see each other",
+        "blocks": "tokens see all of their own block and of those before it",
+        "prefix": "the tokens of a document's prefix see each other",
+        "bidirectional": f"an unbroken run of {' or '.join(names)} sees all of itself",
+    }[cause]
+    key = "kind" if cause == "full" else cause
+    return Diagnostic(
+        code="MOT064",
+        message=f"{why}, so a token can see the one that it is to predict; {effect}",
+        span=checked.span("attention", "mask", key),
+        help=f"`modality {names[0]} {{ seen_targets = false }}` says that this is meant, `true` counts them all the "
+        "same; a causal mask hides them",
+        related=tuple((f"{name} is declared here", checked.span("modalities", name)) for name in names[:1]),
+        severity="warning",
+    )

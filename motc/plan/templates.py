@@ -8,6 +8,7 @@ from motc.ir.model import Layer, Model, Norm
 from motc.plan.decoding import can_generate
 from motc.plan.mixture import mixture_units
 from motc.plan.module_plan import LeafPlan
+from motc.plan.seen import seen_targets
 from motc.plan.views import has_views
 
 PLAIN_LAYOUTS = {
@@ -83,9 +84,12 @@ def templates(
         f"{outputs}.LossOutput",
         "outputs.cross_entropy",
         "outputs.divided",
+        *(("outputs.weighted_sum",) if any(m.loss.weight != 1 for m in model.modalities) else ()),
         f"{outputs}.mean_losses",
     ]
     chosen += ["targets.Targets", "targets.check_targets", "targets.find_targets"]
+    seen = seen_targets(model)
+    chosen += [*(("seen.neighbours",) if any(seen) else ()), *(("seen.in_prefix",) if seen.in_prefix else ())]
     if model.vocab is None and model.strategy == "sorted":
         chosen += ["targets.TargetOrder", "targets.sort_targets"]
     norms = {block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)}

@@ -55,6 +55,9 @@ class ReferenceConfig:
 
     `latents` are the continuous modalities: no embedding, no head, and ends of their own. `head` is None where it is
     tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
+
+    `target_weights` are what each target of a modality weighs in the total, 1 if not named; a target of a modality in
+    `unseen_only` does not count where the token before it sees it.
     """
 
     modalities: tuple[str, ...]
@@ -65,3 +68,5 @@ class ReferenceConfig:
     final_norm_prefixes: Prefixes
     final_norms: Norms
     latents: Mapping[str, ReferenceLatent] = field(default_factory=dict)
+    target_weights: Mapping[str, float] = field(default_factory=dict)
+    unseen_only: tuple[str, ...] = ()

@@ -88,7 +88,7 @@ def reference_loss(
     """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising.
 
     A target is the label of a token. It counts if the token and the one before it are real, of one document, and no
-    latents, and unless it is -100 or its weight is 0.
+    latents, and unless it is -100 or its weight is 0, or the one before sees it and that is to be left out.
     """
     modality_ids, document_ids = batch.modality_ids, batch.document_ids
     labels = batch.input_ids if batch.labels is None else batch.labels
@@ -105,19 +105,24 @@ def reference_loss(
     if document_ids is not None:
         counted = counted & (document_ids[:, :-1] == document_ids[:, 1:])
     counted = counted & (labels[:, 1:] != -100) & (weights[:, 1:] != 0)
+    visible = visibility(config.layers[0].mask, config.modalities, modality_ids, document_ids)
+    seen = visible.diagonal(offset=1, dim1=1, dim2=2)
     sums, totals = {}, {}
     for index, modality in enumerate(config.modalities):
         if modality in config.latents:
             continue
         here = counted & (modality_ids[:, 1:] == index)
+        if modality in config.unseen_only:
+            here = here & ~seen
         predicted = (logits[modality] if isinstance(logits, dict) else logits)[:, :-1][here]
         log_probabilities = F.log_softmax(at_least_float32(predicted), dim=-1)
         losses = -log_probabilities.gather(-1, labels[:, 1:][here][:, None]).flatten()
         sums[modality] = (losses * weights[:, 1:][here]).sum()
         totals[modality] = weights[:, 1:][here].sum()
     by_modality = {modality: sums[modality] / (totals[modality] or 1) for modality in sums}
-    weight = sum(totals.values(), torch.zeros(()))
-    total = sum(sums.values(), torch.zeros(())) / (weight or 1)
+    share = {modality: config.target_weights.get(modality, 1.0) for modality in sums}
+    weight = sum((share[modality] * totals[modality] for modality in sums), torch.zeros(()))
+    total = sum((share[modality] * sums[modality] for modality in sums), torch.zeros(())) / (weight or 1)
     predictions = predictions_of(config, parameters, hidden, noised)
     for modality, latent in config.latents.items():
         squares = torch.zeros(1, dtype=total.dtype)

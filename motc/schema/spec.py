@@ -59,6 +59,12 @@ class LatentSpec(Section):
 class ModalitySpec(Section):
     vocab: Size | None = Field(None, description="rows of the modality's own vocabulary; ids are local to it")
     latent: LatentSpec | None = Field(None, description="makes it a continuous modality, which has no vocabulary")
+    weight: float | None = Field(
+        None, ge=0, le=1e6, description="of each of its targets in the mean cross-entropy; default: 1"
+    )
+    seen_targets: bool | None = Field(
+        None, description="whether a target counts that the token before it sees; default: false"
+    )
 
 
 class RopeSpec(Section):

@@ -288,4 +288,27 @@ CODES = _catalogue(
         "only.",
         "modality image { latent { channels = 8, patch = 3, ends = unet } }",
     ),
+    (
+        "MOT064",
+        "targets that a token can see (a warning)",
+        "Under this mask a token sees the next one, which it is to predict: it would copy it and learn nothing. The "
+        "loss leaves such targets out, which may leave none. `seen_targets` of a modality says that this is meant "
+        "(false), or that they count all the same (true), as where the input hides what the labels say. Latents are "
+        "no tokens: bidirectional images beside causal text are as they should be.",
+        "modality text, image\nattention { heads = 8, mask { bidirectional = image } }",
+    ),
+    (
+        "MOT065",
+        "a continuous modality with a loss of tokens",
+        "`weight` and `seen_targets` of a modality are about tokens that are predicted. What denoising costs is "
+        "weighed within `latent`.",
+        "modality image { weight = 5, latent { channels = 8, patch = 2 } }",
+    ),
+    (
+        "MOT066",
+        "weights of targets that say nothing",
+        "Cross-entropy is a mean in which each target has its modality's weight. So a weight of the only modality of "
+        "tokens says nothing, unless it is 0 beside latents; and where all are 0, nothing would be trained.",
+        "modality text { weight = 2 }     # and no other modality of tokens",
+    ),
 )

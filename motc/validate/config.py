@@ -42,6 +42,8 @@ def reference_config(model: Model) -> ReferenceConfig:
             )
             for modality in model.latent_modalities()
         },
+        target_weights={modality.name: modality.loss.weight for modality in model.token_modalities()},
+        unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )
 
 

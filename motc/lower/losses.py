@@ -1,0 +1,58 @@
+"""How the spec has targets count: by modality, and where a token can see its own."""
+
+from __future__ import annotations
+
+from motc.ir.mask import Mask
+from motc.ir.model import TokenLoss
+from motc.schema import Checked
+from motc.source import Diagnostic
+
+
+def lower_losses(checked: Checked, mask: Mask, errors: list[Diagnostic]) -> dict[str, TokenLoss]:
+    """The loss of each modality of tokens. Appends to `errors`."""
+    modalities = checked.spec.modalities
+    tokens = [name for name, modality in modalities.items() if modality.latent is None]
+    for name, modality in modalities.items():
+        for key in ("weight", "seen_targets") if modality.latent is not None else ():
+            if getattr(modality, key) is not None:
+                errors.append(_not_of_latents(checked, name, key))
+    if tokens:
+        errors += _weights_in_vain(checked, tokens)
+    found = {}
+    for name in tokens:
+        weight, seen_targets = modalities[name].weight, modalities[name].seen_targets
+        shown = any(mask.sees_next(before, name) != "never" for before in tokens)
+        found[name] = TokenLoss(
+            weight=1.0 if weight is None else float(weight), seen_targets=bool(seen_targets) if shown else None
+        )
+    return found
+
+
+def _not_of_latents(checked: Checked, name: str, key: str) -> Diagnostic:
+    way_out = "leave it out"
+    if key == "weight":
+        way_out = "the weight of what denoising costs is said within: latent { weight = 5 }"
+    return Diagnostic(
+        code="MOT065",
+        message=f"`{key}` is about tokens that are predicted, and `{name}` is continuous",
+        span=checked.key_span("modalities", name, key),
+        help=way_out,
+        related=(("what makes it continuous", checked.key_span("modalities", name, "latent")),),
+    )
+
+
+def _weights_in_vain(checked: Checked, tokens: list[str]) -> list[Diagnostic]:
+    """Weights of targets count against one another, so that of the only modality says nothing, unless it is 0."""
+    modalities = checked.spec.modalities
+    weights = [modalities[name].weight for name in tokens]
+    span = checked.span("modalities", tokens[0], "weight")
+    if len(tokens) == len(modalities) and not any(weight is None or weight > 0 for weight in weights):
+        message, way_out = "nothing would be trained: every modality has weight 0", "give one of them a weight"
+    elif len(tokens) == 1 and weights[0] not in (None, 0, 1):
+        message = f"targets are weighed against one another, and all of them are of {tokens[0]}"
+        way_out = "leave it out"
+        if len(tokens) < len(modalities):
+            way_out += "; what denoising counts beside them is said by latent { weight = 5 }"
+    else:
+        return []
+    return [Diagnostic(code="MOT066", message=message, span=span, help=way_out)]

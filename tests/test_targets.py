@@ -1,0 +1,270 @@
+"""Which targets a spec has count, and how much: those that a token can see, and weights of modalities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import motc
+from codegen_templates.seen import in_prefix, neighbours
+from motc.cli.resolved import resolved
+from motc.diff import diff
+from motc.driver import check_spec, generate, stages
+from motc.ir.identity import semantic_hash
+from motc.ir.mask import Mask
+from motc.ir.model import Model
+from motc.loading import instantiate
+from motc.lower import warnings
+from motc.reference.visibility import visibility
+from motc.schema import check
+from motc.source import Diagnostic, SourceFile, SpecError
+from motc.syntax import read
+from motc.validate import validate
+from motc.validate.config import reference_mask
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = """model told {{
+  width = 16, layers = 1, vocab = 9
+  modality {modalities}
+  attention {{ heads = 2, {mask} }}
+  ffn {{ hidden = 12 }}
+  untie ffn
+}}
+"""
+LATENT = "image { latent { channels = 2, patch = 1, weight = 5 } }"
+NAMES = ("text", "image", "act")
+MASKS = [
+    Mask(kind="causal"),
+    Mask(kind="full"),
+    Mask(kind="causal", bidirectional=("image", "act")),
+    Mask(kind="prefix", prefix=("text", "act")),
+    Mask(kind="prefix", prefix=("image",), bidirectional=("text",)),
+    Mask(kind="prefix", prefix=("text", "image"), sees=(("text", ("text", "act")),)),
+    Mask(kind="blocks", blocks=(("text", "act"), ("image",))),
+    Mask(kind="blocks", blocks=(("act",), ("image",), ("text",)), sees=(("image", ("image", "text")),)),
+    Mask(kind="full", sees=(("image", ("image",)), ("act", ("text", "act")))),
+]
+
+
+def source(mask: str = "mask = causal", modalities: str = "text, image, act") -> SourceFile:
+    return SourceFile("told.mot", SPEC.format(mask=mask, modalities=modalities))
+
+
+def lowered(file: SourceFile, dense: bool = False) -> Model:
+    *_, (_, model) = stages(check(read(file)), dense=dense)
+    return model
+
+
+def warned(file: SourceFile) -> tuple[Diagnostic, ...]:
+    checked = check(read(file))
+    *_, (_, model) = stages(checked)
+    return warnings(checked, model)
+
+
+def rows(seed: int) -> tuple[Tensor, Tensor]:
+    """Modality ids with padding, and documents of which some come back."""
+    generator = torch.Generator().manual_seed(seed)
+    modality_ids = torch.randint(-1, 3, (4, 16), generator=generator)
+    modality_ids[0] = modality_ids[0].clamp(min=0)
+    return modality_ids, torch.randint(0, 3, (4, 16), generator=generator).sort(1).values.flip(0).roll(3, 1)
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+def test_two_neighbours_say_what_the_whole_visibility_says(mask: Mask, packed: bool) -> None:
+    mask, shown = mask.simplified(NAMES), 0
+    often = [[mask.sees_next(before, after) for after in NAMES] for before in NAMES]
+    always, sometimes = (
+        tuple(tuple(each == word for each in row) for row in often) for word in ("always", "sometimes")
+    )
+    for seed in range(8):
+        modality_ids, document_ids = rows(seed)
+        documents = document_ids if packed else None
+        seen = neighbours(modality_ids, always)
+        within = in_prefix(modality_ids, documents, tuple(NAMES.index(name) for name in mask.prefix))
+        seen = (seen | (neighbours(modality_ids, sometimes) & within))[:, 1:]
+        visible = visibility(reference_mask(mask), NAMES, modality_ids, documents)
+        pairs = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0)
+        if packed:
+            pairs &= document_ids[:, 1:] == document_ids[:, :-1]
+        expected = visible.diagonal(offset=1, dim1=1, dim2=2) & pairs
+        assert torch.equal(seen & pairs, expected)
+        shown += int(expected.sum())
+    assert (shown > 0) == any(word != "never" for row in often for word in row)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "mask { kind = prefix, prefix = [text, act], bidirectional = act }",
+        "mask { kind = prefix, prefix = [text, act] }",
+        "mask { kind = blocks, blocks = [act, [text, image]], sees { text = text } }",
+        "mask = full",
+    ],
+)
+def test_a_model_that_leaves_out_and_weighs_obeys_the_laws(mask: str) -> None:
+    file = source(mask, "text { weight = 0.25 }, image { weight = 0 }, act { seen_targets = true }")
+    sparse, dense = lowered(file), lowered(file, dense=True)
+    report = validate(sparse, dense, *(instantiate(model, dtype=torch.float64) for model in (sparse, dense)))
+    assert report.ok, report
+
+
+def test_what_is_left_out_token_by_token(tmp_path: Path) -> None:
+    """A prefix, a run that sees itself, and what comes after: counted by hand."""
+    path = tmp_path / "told.mot"
+    path.write_text(source("mask { kind = prefix, prefix = text, bidirectional = image }").text)
+    model: Any = motc.load(path)
+    modality_ids = torch.tensor([[0, 0, 1, 1, 0, 0, 2, -1], [0, 1, 1, 0, 0, 0, 0, 2]])
+    documents = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2]])
+    ids = torch.zeros_like(modality_ids)
+    # of row 0: 0 1 1 0 0 2, the first seen in the prefix, the third in a run; of row 1: 1, and 2 in document 2
+    assert model.loss(ids, modality_ids, document_ids=documents).weight.item() == 4 + 2
+
+
+@pytest.mark.parametrize(
+    ("mask", "modalities", "said", "under"),
+    [
+        ("mask = full", "text, image", "all targets of text, image: nothing is trained by cross-entropy", "full"),
+        ("mask { kind = full }", "text", "all targets of text: nothing is trained by cross-entropy", "full"),
+        ("mask { bidirectional = [act, image] }", "text, image, act", "such targets of image, act", "[act, image]"),
+        ("mask { bidirectional = text }", f"text, {LATENT}", "all targets of text: nothing is trained", "text"),
+        ("mask { kind = prefix, prefix = image }", "text, image", "such targets of image", "image"),
+        ("mask { kind = prefix, prefix = [image, text] }", "image, text", "all targets of image", "[image, text]"),
+        ("mask { kind = blocks, blocks = [[text], image] }", "text, image", "text, image", "[[text], image]"),
+        ("mask { kind = blocks, blocks = [image, text], sees { text = text } }", "text, image", "such targets of text",
+         "[image, text]"),
+    ],
+)  # fmt: skip
+def test_check_warns_of_targets_that_can_be_seen(mask: str, modalities: str, said: str, under: str) -> None:
+    (found,) = warned(source(mask, modalities))
+    assert (found.code, found.severity) == ("MOT064", "warning")
+    assert said in found.message
+    assert found.span is not None
+    assert found.span.source.text[found.span.start : found.span.end] == under
+    assert found.help is not None and "seen_targets = false" in found.help
+
+
+@pytest.mark.parametrize(
+    ("mask", "modalities"),
+    [
+        ("mask = causal", "text, image"),
+        ("mask { bidirectional = image }", f"text, {LATENT}"),
+        ("mask { kind = prefix, prefix = image, bidirectional = image }", f"text, {LATENT}"),
+        ("mask { kind = full, sees { text = text, image = image } }", f"text {{ seen_targets = true }}, {LATENT}"),
+        ("mask { bidirectional = image }", "text, image { seen_targets = false }"),
+        ("mask { bidirectional = image }", "text, image { seen_targets = true }"),
+    ],
+)
+def test_it_is_silent_where_none_can_be_seen_or_the_spec_says_how_it_is_meant(mask: str, modalities: str) -> None:
+    assert warned(source(mask, modalities)) == ()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("specs/**/transfusion*.mot")), ids=lambda path: path.stem)
+def test_the_shipped_specs_of_latents_do_not_warn(path: Path) -> None:
+    checked = check_spec(path)
+    *_, (_, model) = stages(checked)
+    assert warnings(checked, model) == ()
+
+
+def test_seen_targets_that_count_are_what_a_full_mask_always_meant() -> None:
+    counted = "text { seen_targets = true }, image { seen_targets = true }"
+    spec = "model f {{ width = 16, layers = 1, vocab = 9\n modality {}\n attention {{ heads = 2, mask = full }} }}"
+    found = [lowered(SourceFile("f.mot", spec.format(modalities))) for modalities in (counted, "text, image")]
+    assert semantic_hash(found[0]) == "bf44939f6eccbb6d"  # as it was when there was no such key
+    assert semantic_hash(found[1]) != semantic_hash(found[0])
+    assert "neighbours" not in generate(found[0]) and "neighbours" in generate(found[1])
+
+
+def test_what_says_nothing_changes_no_byte() -> None:
+    said = "text { weight = 1, seen_targets = true }, image { weight = 1.0, seen_targets = false }, act"
+    assert generate(lowered(source(modalities=said))) == generate(lowered(source()))
+
+
+def losses(modalities: str, tmp_path: Path, mask: str = "mask = causal") -> Any:
+    path = tmp_path / "told.mot"
+    path.write_text(source(mask, modalities).text)
+    model: Any = motc.load(path, dtype=torch.float64)
+    modality_ids = torch.tensor([[0, 1, 1, 2, 0, 0], [2, 2, 1, 0, 1, -1]])
+    found = model.loss(torch.arange(12).view(2, 6) % 9, modality_ids)
+    found.total.backward()
+    return found, {name: x.grad for name, x in model.named_parameters()}
+
+
+def test_the_total_is_the_weighted_mean_over_all_targets(tmp_path: Path) -> None:
+    found, _ = losses("text { weight = 0.5 }, image { weight = 0 }, act { weight = 3 }", tmp_path)
+    as_ever, _ = losses("text, image, act", tmp_path)
+    counts = {"text": 3, "image": 4, "act": 2}
+    assert found.weight.item() == 0.5 * 3 + 3 * 2
+    expected = (0.5 * 3 * as_ever.by_modality["text"] + 3 * 2 * as_ever.by_modality["act"]) / 7.5
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert all(torch.equal(found.by_modality[name], as_ever.by_modality[name]) for name in counts)
+    mean = sum(counts[name] * as_ever.by_modality[name] for name in counts) / 9
+    assert as_ever.total.item() == pytest.approx(mean.item(), rel=1e-12)
+
+
+def test_a_weight_of_0_is_as_no_label(tmp_path: Path) -> None:
+    found, gradients = losses("text, image { weight = 0 }, act", tmp_path)
+    path = tmp_path / "plain.mot"
+    path.write_text(source().text)
+    model: Any = motc.load(path, dtype=torch.float64)
+    modality_ids = torch.tensor([[0, 1, 1, 2, 0, 0], [2, 2, 1, 0, 1, -1]])
+    ids = torch.arange(12).view(2, 6) % 9
+    expected = model.loss(ids, modality_ids, labels=ids.masked_fill(modality_ids == 1, -100))
+    expected.total.backward()
+    assert found.total.item() == pytest.approx(expected.total.item(), rel=1e-12)
+    for name, x in model.named_parameters():
+        torch.testing.assert_close(gradients[name], x.grad, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "code", "said", "under"),
+    [
+        ("text, image { weight = 2, latent { channels = 1, patch = 1 } }", "MOT065", "`image` is continuous", "weight"),
+        ("text, image { seen_targets = true, latent { channels = 1, patch = 1 } }", "MOT065", "`seen_targets` is about",
+         "seen_targets"),
+        ("text { weight = 2 }", "MOT066", "all of them are of text", "2"),
+        (f"text {{ weight = 0.5 }}, {LATENT}", "MOT066", "all of them are of text", "0.5"),
+        ("text { weight = 0 }, image { weight = 0.0 }", "MOT066", "nothing would be trained", "0"),
+        ("text { weight = -1 }, image", "MOT023", "greater than or equal to 0", "-1"),
+        ("text { seen_targets = 1 }, image", "MOT023", "valid boolean", "1"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_are_told(modalities: str, code: str, said: str, under: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        lowered(source(modalities=modalities))
+    (found,) = caught.value.diagnostics
+    assert (found.code, said in found.message) == (code, True), found
+    assert found.span is not None
+    assert found.span.source.text[found.span.start : found.span.end] == under
+
+
+def test_beside_latents_tokens_may_have_weight_0(tmp_path: Path) -> None:
+    path = tmp_path / "told.mot"
+    path.write_text(source("mask { bidirectional = image }", f"text {{ weight = 0 }}, {LATENT}").text)
+    model: Any = motc.load(path)
+    modality_ids = torch.tensor([[0, 0, 1, 1, 0, 0]])
+    latents = {"image": torch.randn(1, 2, 1, 2)}
+    found = model.loss(torch.ones(1, 6).long(), modality_ids, latents=latents)
+    found.total.backward()
+    assert found.by_modality["text"].item() > 0
+    assert found.total.item() == pytest.approx(5 * found.by_modality["image"].item())
+    assert not model.head.weight.grad.any()
+
+
+def test_diff_and_resolved_name_both(tmp_path: Path) -> None:
+    plain = lowered(source("mask = full"))
+    other = source("mask = full", "text { weight = 2, seen_targets = true }, image, act")
+    edits = [edit.describe() for edit in diff(plain, lowered(other))]
+    assert edits == [
+        "weight of text: 1 → 2, ±0 parameters, ±0 FLOPs a token",
+        "seen_targets of text: false → true, ±0 parameters, ±0 FLOPs a token",
+    ]
+    assert [edit.subject for edit in diff(plain, lowered(source()))] == ["attention.mask"]
+    found = {key: (value, origin) for key, value, origin in resolved(check(read(other)))}
+    assert found["modalities.text.weight"] == (2, "told.mot:3")
+    assert found["modalities.image.weight"] == (1, "default")
+    assert found["modalities.image.seen_targets"] == (False, "default")
