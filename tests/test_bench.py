@@ -83,10 +83,17 @@ def test_json_holds_every_figure_and_a_plot_is_written(
             assert side["ratios"] == [mine / other for mine, other in zip(side["seconds"], dense, strict=False)]
             assert side["ratio"]["low"] <= side["ratio"]["median"] <= side["ratio"]["high"]
             assert side["tokens_per_second"] == pytest.approx(32 / side["median_seconds"])
+        ours, theirs = (cell["sides"][side] for side in ("mot", "dense"))
+        assert "parts" not in cell["sides"]["reference"]
+        for mine, other in zip(ours["parts"], theirs["parts"], strict=True):
+            assert min(*mine.values(), *other.values()) > 0
+            assert ours["products_ratio"]["median"] == mine["products"] / other["products"]
+            rest = (mine["attention"] + mine["other"]) / (other["attention"] + other["other"])
+            assert ours["rest_ratio"]["median"] == pytest.approx(rest)
     compiled = {(c["phase"], c["side"]): c for c in found["compilations"]}
     assert list(compiled) == [("training", "mot"), ("training", "dense")]
     assert all(c["graph_breaks"] == 0 and c["seconds"] >= c["first_seconds"] > 0 for c in compiled.values())
-    assert all(c["graphs"] >= 1 for c in compiled.values())
+    assert all(c["graphs"] >= 1 and c["recompilations"] == 0 for c in compiled.values())
     memory = {m["side"]: m for m in found["memory"]}
     assert memory["mot"]["extra_parameter_bytes"] == memory["reference"]["extra_parameter_bytes"] > 0
     assert memory["dense"]["extra_parameter_bytes"] == 0
@@ -103,7 +110,13 @@ def test_json_holds_every_figure_and_a_plot_is_written(
 def test_tables_are_printed(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", tiny]) == 0
     told = capsys.readouterr().out
-    assert "mot / dense" in told and "12 / 4" in told and "peak of a step" in told and "clock ran" not in told
+    assert (
+        "mot / dense" in told
+        and "12 / 4" in told
+        and "the rest" in told
+        and "peak of a step" in told
+        and "clock ran" not in told
+    )
     assert main(["bench", tiny, "--kernels"]) == 0
     assert re.search(r"forward: \d+ kernels \(\d+ generated\), \d+ matrix products", capsys.readouterr().out)
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from motc.bench import Mixture, Settings, Subject, bench, mixtures
-from motc.bench.batches import Batch, make_batch, rehearsals, runs
-from motc.bench.sides import Side
+from motc.bench.portable.batches import Batch, make_batch, rehearsals, runs
+from motc.bench.portable.sides import Side
+from motc.bench.subject import data_modalities
 from motc.cli import main
 from motc.cli.bench_tables import print_report
 from motc.driver import check_spec, compile_ir
@@ -92,9 +93,9 @@ def test_rows_hold_whole_spans_with_other_tokens_between(sequence: int, tiny: Pa
         cases.append((many, mixtures(names, sequence, None, None, ["image", "video"])))
     for model, found in cases:
         for mixture in (*found, *rehearsals(found)):
-            batch = make_batch(model, mixture, 7, 0, "cpu")
+            batch = make_batch(data_modalities(model), mixture, 7, 0, "cpu")
             check_spans(model, mixture, batch)
-            again = make_batch(model, mixture, 7, 0, "cpu")
+            again = make_batch(data_modalities(model), mixture, 7, 0, "cpu")
             assert torch.equal(again.modality_ids, batch.modality_ids)
             assert all(torch.equal(again.latents[name], x) for name, x in batch.latents.items())
 
@@ -116,7 +117,7 @@ def test_sides_take_the_same_step_on_latents(four: Path) -> None:
     subject = Subject(checked=check_spec(four))
     model, networks = subject.ir(), {}
     (mixture,) = mixtures([m.name for m in model.modalities], 40, None, None, ["image", "video"])
-    batch = make_batch(model, mixture, 2, 0, "cpu")
+    batch = make_batch(data_modalities(model), mixture, 2, 0, "cpu")
     for side in ("mot", "reference"):
         networks[side] = subject.build(side, "float32", "cpu", compiled=False).double()
         networks[side].load_state_dict(networks["mot"].state_dict())

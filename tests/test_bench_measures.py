@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from motc.bench import Mixture, mixtures
-from motc.bench.batches import make_batch, most_even, rehearsals, runs, split
-from motc.bench.compiling import warm_up
 from motc.bench.kernels import read_code
-from motc.bench.memory import highest, peak_bytes
-from motc.bench.timing import Timed, interleave, pairwise, spread
+from motc.bench.portable.batches import make_batch, most_even, rehearsals, runs, split
+from motc.bench.portable.compiling import warm_up
+from motc.bench.portable.memory import highest, peak_bytes
+from motc.bench.portable.timing import Timed, interleave, pairwise, spread, stopwatch
+from motc.bench.subject import data_modalities
 from motc.driver import compile_ir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,9 @@ class Clock:
 def test_sides_take_turns_and_preparing_is_not_timed() -> None:
     clock = Clock()
     given = {"mot": [2.0, 4.0, 3.0, 3.0], "dense": [1.0, 2.0, 2.0, 1.0], "reference": [5.0, 6.0]}
-    seconds = interleave({name: clock.timed(name, iter(times)) for name, times in given.items()}, 4, clock)
+    seconds = interleave(
+        {name: clock.timed(name, iter(times)) for name, times in given.items()}, 4, stopwatch("cpu", clock)
+    )
     assert seconds == given
     assert clock.ran == "mot dense reference dense mot reference mot dense dense mot".split()
     assert pairwise(seconds["mot"], seconds["dense"]) == (2.0, 2.0, 1.5, 3.0)
@@ -52,7 +55,7 @@ def test_sides_take_turns_and_preparing_is_not_timed() -> None:
 
 def test_one_side_takes_every_turn() -> None:
     clock = Clock()
-    assert interleave({"mot": clock.timed("mot", iter([1.0, 2.0]))}, 2, clock) == {"mot": [1.0, 2.0]}
+    assert interleave({"mot": clock.timed("mot", iter([1.0, 2.0]))}, 2, stopwatch("cpu", clock)) == {"mot": [1.0, 2.0]}
 
 
 def test_the_spread_is_median_and_outer_tenths() -> None:
@@ -69,7 +72,7 @@ def test_compile_seconds_are_those_beyond_the_fastest_run() -> None:
     told: list[str] = []
     found = warm_up(steps, lambda: told.append(""), clock)
     assert (found.first_seconds, found.seconds, len(told)) == (10.0, 14.0, 4)
-    assert (found.graphs, found.graph_breaks) == (0, 0)
+    assert (found.graphs, found.recompilations, found.graph_breaks) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.001, 0.37, 0.5, 0.999, 1.0])
@@ -77,12 +80,12 @@ def test_compile_seconds_are_those_beyond_the_fastest_run() -> None:
 def test_every_row_has_exactly_the_asked_share(ratio: float, sequence: int) -> None:
     model = compile_ir(ROOT / "specs" / "emoji_mot.mot")
     (mixture,) = mixtures(["text", "image"], sequence, [ratio], None)
-    batch = make_batch(model, mixture, 3, 0, "cpu")
+    batch = make_batch(data_modalities(model), mixture, 3, 0, "cpu")
     assert batch.input_ids.shape == batch.modality_ids.shape == (3, sequence)
     assert (batch.modality_ids == 1).sum(1).tolist() == [round(ratio * sequence)] * 3
     vocabularies = torch.tensor([258, 512])[batch.modality_ids]
     assert bool(((batch.input_ids >= 0) & (batch.input_ids < vocabularies)).all())
-    again = make_batch(model, mixture, 3, 0, "cpu")
+    again = make_batch(data_modalities(model), mixture, 3, 0, "cpu")
     assert torch.equal(again.input_ids, batch.input_ids) and torch.equal(again.modality_ids, batch.modality_ids)
 
 

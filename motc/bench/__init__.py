@@ -1,11 +1,11 @@
 """A generated model, its dense twin and the reference timed side by side."""
 
-from motc.bench.batches import Mixture, mixtures
 from motc.bench.depths import DepthCompilation, compile_depths
+from motc.bench.portable.batches import Mixture, mixtures
+from motc.bench.portable.settings import DTYPES, MODES, Mode, Settings
 from motc.bench.report import Report, SideKernels, kernels_json
 from motc.bench.run import Notify, bench, list_kernels
-from motc.bench.settings import DTYPES, MODES, Mode, Settings
-from motc.bench.sides import Subject
+from motc.bench.subject import Subject
 
 __all__ = [
     "DTYPES",

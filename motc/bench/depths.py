@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from motc.bench.batches import make_batch, most_even
-from motc.bench.compiling import break_count, empty_caches, graph_count
+from motc.bench.portable.batches import make_batch, most_even
+from motc.bench.portable.compiling import break_count, empty_caches, graph_count
+from motc.bench.portable.settings import Settings
+from motc.bench.portable.sides import Side
+from motc.bench.portable.timing import Run
 from motc.bench.run import Notify
-from motc.bench.settings import Settings
-from motc.bench.sides import COMPILED, Side, Subject
-from motc.bench.timing import Run
+from motc.bench.subject import COMPILED, Subject, data_modalities
 
 TRIES = 2
 
@@ -40,14 +41,14 @@ def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: No
     found = []
     for done, (dtype, side, layers, subject) in enumerate(jobs):
         notify(done / len(jobs), f"{dtype}: compiling {side} with {layers} layers")
-        batch = make_batch(
-            subject.ir(side), most_even(settings.mixtures), settings.batch, settings.seed, settings.device
-        )
+        mixture = most_even(settings.mixtures)
+        modalities = data_modalities(subject.ir(side))
+        batch = make_batch(modalities, mixture, settings.batch, settings.seed, settings.device)
         seconds, graphs, breaks = [], graph_count(), break_count()
         for _ in range(TRIES):
             with empty_caches(settings.device, settings.threads):
                 network = subject.build(side, dtype, settings.device)
-                run = partial(Side(network, settings.device).run, "backward", batch)
+                run = partial(Side(network, settings.device).run_to_end, "backward", batch)
                 seconds.append(_seconds(run) - _seconds(run))
         found.append(
             DepthCompilation(

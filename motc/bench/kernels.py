@@ -15,13 +15,13 @@ from torch._inductor import metrics
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
-from motc.bench.batches import Batch
-from motc.bench.sides import Side
+from motc.bench.portable.batches import Batch
+from motc.bench.portable.parts import PRODUCTS
+from motc.bench.portable.sides import Side
 
 DEFINED = re.compile(r"^(\w+) = async_compile\.", re.M)
 CALLED = re.compile(r"^ +(\w+)(?:\.run)?\(", re.M)
 LIBRARY = re.compile(r"\b(?:extern_kernels|torch\.ops\.\w+)\.(\w+)(?:\.\w+)?\(")
-PRODUCTS = frozenset("mm addmm bmm baddbmm _mkl_linear _linear_pointwise".split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 
-from motc.bench.report import Cell, Report
+from motc.bench.portable.cells import Cell
+from motc.bench.report import Report
 
 COLOURS = {"forward": "#0072b2", "backward": "#d55e00", "step": "#009e73"}
 DASHES = {"float32": "-", "bfloat16": "--"}

@@ -4,47 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from motc.bench.compiling import Compilation
 from motc.bench.kernels import LayerKernels
-from motc.bench.settings import Mode
-from motc.bench.timing import Spread, pairwise, spread
+from motc.bench.portable.cells import Cell
+from motc.bench.portable.compiling import Compilation
+from motc.bench.portable.settings import Phase
 from motc.processor import processor_name
-
-Phase = Literal["inference", "training"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One mode on one mixture in one dtype: each side's seconds, round by round.
-
-    `graphs_meanwhile` should be 0: a graph compiled while the clock ran is in somebody's seconds.
-    """
-
-    dtype: str
-    mode: Mode
-    tokens: Mapping[str, int]
-    share: float | None
-    batch: int
-    seconds: Mapping[str, tuple[float, ...]]
-    graphs_meanwhile: int
-
-    def median(self, side: str) -> float:
-        """Seconds of a step."""
-        return spread(self.seconds[side]).median
-
-    def tokens_per_second(self, side: str) -> float:
-        return self.batch * sum(self.tokens.values()) / self.median(side)
-
-    def ratios(self, side: str) -> tuple[float, ...]:
-        """How many times dense, round by round."""
-        return pairwise(self.seconds[side], self.seconds["dense"])
-
-    def ratio(self, side: str) -> Spread:
-        return spread(self.ratios(side))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +83,7 @@ class Report:
             "pairs": self.pairs,
             **({"spans": dict(self.spans)} if self.spans else {}),
             "machine": asdict(self.machine),
-            "cells": [_cell(cell) for cell in self.cells],
+            "cells": [cell.to_json() for cell in self.cells],
             "compilations": [
                 {"dtype": found.dtype, "phase": found.phase, "side": found.side, **asdict(found.compilation)}
                 for found in self.compilations
@@ -151,24 +119,3 @@ def machine(device: str) -> Machine:
     """This machine, as it is set now."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name()
     return Machine(device=device, processor=name, threads=torch.get_num_threads(), torch=torch.__version__)
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    sides = {
-        side: {
-            "median_seconds": cell.median(side),
-            "tokens_per_second": cell.tokens_per_second(side),
-            "ratio": asdict(cell.ratio(side)),
-            "ratios": list(cell.ratios(side)),
-            "seconds": list(seconds),
-        }
-        for side, seconds in cell.seconds.items()
-    }
-    return {
-        "dtype": cell.dtype,
-        "mode": cell.mode,
-        "tokens": dict(cell.tokens),
-        "share": cell.share,
-        "graphs_meanwhile": cell.graphs_meanwhile,
-        "sides": sides,
-    }

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
-
-from motc.bench.batches import Batch, Mixture, make_batch, most_even, rehearsals
-from motc.bench.compiling import Compilation, empty_caches, graph_count, warm_up
 from motc.bench.kernels import layer_kernels
-from motc.bench.memory import peak_bytes
-from motc.bench.report import Cell, Phase, Report, SideCompilation, SideKernels, SideMemory, machine
-from motc.bench.settings import Mode, Settings
-from motc.bench.sides import COMPILED, SIDES, Side, Subject
-from motc.bench.timing import interleave
+from motc.bench.portable.batches import Batch, Mixture, make_batch, most_even, rehearsals
+from motc.bench.portable.cells import Cell
+from motc.bench.portable.compiling import empty_caches
+from motc.bench.portable.rounds import parameter_bytes, step_peak_bytes, time_sides, warm_up_side
+from motc.bench.portable.settings import Phase, Settings, phase_of
+from motc.bench.portable.sides import Side
+from motc.bench.report import Report, SideCompilation, SideKernels, SideMemory, machine
+from motc.bench.subject import COMPILED, SIDES, Subject, data_modalities
 from motc.ir.identity import semantic_hash
 
 Notify = Callable[[float, str], None]
@@ -63,7 +62,7 @@ def side_kernels(subject: Subject, settings: Settings, dtype: str, side: str) ->
     """What is generated for a side's layers, on a mixture of all modalities in which no two have as many tokens."""
     model = subject.ir(side)
     mixture = [*rehearsals(settings.mixtures), *settings.mixtures][0]
-    batch = make_batch(model, mixture, settings.batch, settings.seed, settings.device)
+    batch = make_batch(data_modalities(model), mixture, settings.batch, settings.seed, settings.device)
     layers = layer_kernels(partial(subject.build, side, dtype, settings.device, compiled=False), batch, settings.device)
     return SideKernels(dtype=dtype, side=side, layers=layers)
 
@@ -75,12 +74,12 @@ class _Work:
         self.subject = subject
         self.settings = settings
         self.notify = notify
-        self.model = subject.ir()
+        self.modalities = data_modalities(subject.ir())
         self.cells: list[Cell] = []
         self.compilations: list[SideCompilation] = []
         self.memory: dict[tuple[str, str], SideMemory] = {}
         self.kernels: list[SideKernels] = []
-        self.phases = dict.fromkeys(_phase(mode) for mode in settings.modes)
+        self.phases = dict.fromkeys(phase_of(mode) for mode in settings.modes)
         self.rehearsals = rehearsals(settings.mixtures)
         warm = 2 * len(COMPILED) * (len(self.rehearsals) + len(settings.mixtures)) * len(self.phases)
         cells = len(settings.modes) * len(settings.mixtures)
@@ -96,64 +95,38 @@ class _Work:
         settings = self.settings
         networks = {side: self.subject.build(side, dtype, settings.device) for side in SIDES}
         sides = {name: Side(network, settings.device) for name, network in networks.items()}
-        modes = [mode for mode in settings.modes if _phase(mode) == phase]
+        modes = [mode for mode in settings.modes if phase_of(mode) == phase]
         for name in COMPILED:
-            found = self._warm_up(sides[name], modes[-1], f"{dtype}: compiling {name} for {phase}")
+            batches = [self._batch(mixture) for mixture in (*self.rehearsals, *settings.mixtures)]
+            notify = partial(self.tell, f"{dtype}: compiling {name} for {phase}")
+            found = warm_up_side(sides[name], modes[-1], batches, notify)
             self.compilations.append(SideCompilation(dtype=dtype, phase=phase, side=name, compilation=found))
         for mode in modes:
             for mixture in settings.mixtures:
                 self.tell(f"{dtype}: {mode} of {_words(mixture)}")
-                self.cells.append(self._cell(sides, dtype, mode, mixture))
+                cell = time_sides(
+                    sides,
+                    mode,
+                    mixture,
+                    self._batch(mixture),
+                    modalities=self.modalities,
+                    dtype=dtype,
+                    rounds=settings.pairs,
+                    profiled=COMPILED,
+                )
+                self.cells.append(cell)
         even = self._batch(most_even(settings.mixtures))
         for name in SIDES:
             before = self.memory.get((dtype, name))
-            peak = _peak(sides[name], even) if phase == "training" else (before.peak if before else None)
-            self.memory[dtype, name] = SideMemory(dtype=dtype, side=name, parameters=_bytes(networks[name]), peak=peak)
-
-    def _warm_up(self, side: Side, mode: Mode, what: str) -> Compilation:
-        batches = [self._batch(mixture) for mixture in (*self.rehearsals, *self.settings.mixtures)]
-
-        def run(batch: Batch) -> None:
-            side.drop_gradients()
-            side.run(mode, batch)
-
-        return warm_up([partial(run, batch) for batch in batches], partial(self.tell, what))
-
-    def _cell(self, sides: dict[str, Side], dtype: str, mode: Mode, mixture: Mixture) -> Cell:
-        batch = self._batch(mixture)
-        timed = {name: side.timed(mode, batch) for name, side in sides.items()}
-        graphs = graph_count()
-        interleave(timed, 1)
-        seconds = interleave(timed, self.settings.pairs)
-        names = (modality.name for modality in self.model.modalities)
-        return Cell(
-            dtype=dtype,
-            mode=mode,
-            tokens=dict(zip(names, mixture.counts, strict=True)),
-            share=mixture.share,
-            batch=self.settings.batch,
-            seconds={name: tuple(found) for name, found in seconds.items()},
-            graphs_meanwhile=graph_count() - graphs,
-        )
+            peak = before.peak if before else None
+            if phase == "training":
+                peak = step_peak_bytes(sides[name], even)
+            parameters = parameter_bytes(networks[name])
+            self.memory[dtype, name] = SideMemory(dtype=dtype, side=name, parameters=parameters, peak=peak)
 
     def _batch(self, mixture: Mixture) -> Batch:
         settings = self.settings
-        return make_batch(self.model, mixture, settings.batch, settings.seed, settings.device)
-
-
-def _peak(side: Side, batch: Batch) -> int:
-    """Gradients and optimizer state are there before and are written in place, so that they do not count."""
-    side.run("step", batch)
-    side.network.zero_grad(set_to_none=False)
-    return peak_bytes(partial(side.run, "step", batch), side.device)
-
-
-def _bytes(network: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-
-
-def _phase(mode: Mode) -> Phase:
-    return "inference" if mode == "forward" else "training"
+        return make_batch(self.modalities, mixture, settings.batch, settings.seed, settings.device)
 
 
 def _words(mixture: Mixture) -> str:

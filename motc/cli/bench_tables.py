@@ -15,8 +15,9 @@ from motc.cli.show import in_bytes
 if TYPE_CHECKING:
     from motc.bench import DepthCompilation, Report, SideKernels
     from motc.bench.kernels import GraphKernels, LayerKernels
+    from motc.bench.portable.timing import Spread
 
-PIPED_WIDTH = 140
+PIPED_WIDTH = 160
 NONE = "–"
 
 
@@ -31,6 +32,7 @@ def print_report(report: Report) -> None:
     for name, span in report.spans.items():
         console.print(f"{name} comes in whole spans of {span} tokens; shares are the nearest{_shares(report)}")
     console.print(_times(report))
+    console.print("products: mot / dense of the matrix products alone, by the profiler; the rest: of all but them")
     console.print(_costs(report))
     late = sum(cell.graphs_meanwhile for cell in report.cells)
     if late:
@@ -47,23 +49,29 @@ def _times(report: Report) -> Table:
     table = Table("dtype", "mode")
     for title in (" / ".join(names), "mot ms", "dense ms", "reference ms", "mot tokens/s"):
         table.add_column(title, justify="right")
-    for side in ("mot", "reference"):
-        table.add_column(f"{side} / dense (10 % .. 90 %)", justify="right")
+    for title in ("mot / dense (10 % .. 90 %)", "products", "the rest", "reference / dense (10 % .. 90 %)"):
+        table.add_column(title, justify="right")
     last = None
     for cell in report.cells:
         if last and last != (cell.dtype, cell.mode):
             table.add_section()
         last = (cell.dtype, cell.mode)
-        ratios = [cell.ratio(side) for side in ("mot", "reference")]
+        parts = (cell.products_ratio("mot"), cell.rest_ratio("mot"))
         table.add_row(
             cell.dtype,
             cell.mode,
             " / ".join(str(count) for count in cell.tokens.values()),
             *(f"{1000 * cell.median(side):.1f}" for side in ("mot", "dense", "reference")),
             f"{cell.tokens_per_second('mot'):,.0f}",
-            *(f"{ratio.median:.3f} ({ratio.low:.3f} .. {ratio.high:.3f})" for ratio in ratios),
+            _spread(cell.ratio("mot")),
+            *(NONE if ratio is None else f"{ratio.median:.3f}" for ratio in parts),
+            _spread(cell.ratio("reference")),
         )
     return table
+
+
+def _spread(ratio: Spread) -> str:
+    return f"{ratio.median:.3f} ({ratio.low:.3f} .. {ratio.high:.3f})"
 
 
 def _costs(report: Report) -> Table:

@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import torch
+
 Run = Callable[[], object]
+
+Stopwatch = Callable[[Run], float]
+"""Runs something and says how many seconds it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +33,29 @@ class Timed:
     run: Run
 
 
-def interleave(
-    sides: Mapping[str, Timed], rounds: int, clock: Callable[[], float] = perf_counter
-) -> dict[str, list[float]]:
+def stopwatch(device: str, clock: Callable[[], float] = perf_counter) -> Stopwatch:
+    """On CUDA from one event on the current stream to another; elsewhere by the clock."""
+    if device.startswith("cuda"):
+        return _cuda_seconds
+
+    def seconds(run: Run) -> float:
+        start = clock()
+        run()
+        return clock() - start
+
+    return seconds
+
+
+def _cuda_seconds(run: Run) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000  # of milliseconds
+
+
+def interleave(sides: Mapping[str, Timed], rounds: int, seconds_of: Stopwatch) -> dict[str, list[float]]:
     """Each side's seconds in each of its rounds, which are the first ones.
 
     Two sides swap places from round to round, so that each follows the other as often as it leads. What else there is
@@ -46,9 +71,7 @@ def interleave(
             pair = names[:2] if number % 2 == 0 else names[1::-1]
             for name in pair + (names[2:] if 3 * number < rounds else []):
                 sides[name].prepare()
-                start = clock()
-                sides[name].run()
-                seconds[name].append(clock() - start)
+                seconds[name].append(seconds_of(sides[name].run))
     finally:
         if collecting:
             gc.enable()

@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 
-from motc.bench.batches import Mixture
+from .batches import Mixture
 
 Mode = Literal["forward", "backward", "step"]
 MODES: tuple[Mode, ...] = ("forward", "backward", "step")
+Phase = Literal["inference", "training"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -34,3 +35,8 @@ class Settings:
     @property
     def tokens(self) -> int:
         return self.batch * self.sequence
+
+
+def phase_of(mode: Mode) -> Phase:
+    """What a network is used for in a mode; those for inference and those for training are compiled apart."""
+    return "inference" if mode == "forward" else "training"

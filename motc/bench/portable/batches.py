@@ -12,8 +12,6 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from motc.ir.model import LatentModality, Model
-
 SPAN = 256
 """About so many tokens pass until every modality has had its turn."""
 
@@ -25,6 +23,16 @@ SPANS = 16
 
 TIMESTEP = 500
 """The noise level of all latents, half of the way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modality:
+    """A modality of a model: tokens with one of `vocab` ids, or latents of so many channels in square patches."""
+
+    name: str
+    vocab: int | None = None
+    channels: int | None = None
+    patch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +128,7 @@ def most_even(found: Sequence[Mixture]) -> Mixture:
     return max(found, key=lambda mixture: min(count for count in mixture.counts if count) * mixture.present**2)
 
 
-def make_batch(model: Model, mixture: Mixture, batch: int, seed: int, device: str) -> Batch:
+def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, seed: int, device: str) -> Batch:
     """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary.
 
     No row begins within a span. Latents are random numbers, each of a span of its own.
@@ -130,10 +138,10 @@ def make_batch(model: Model, mixture: Mixture, batch: int, seed: int, device: st
     turns = sorted(-place % len(row) for place in _beginnings(mixture))
     drawn = torch.randint(0, len(turns), (batch,), generator=generator).tolist()
     modality_ids = torch.stack([row.roll(turns[number]) for number in drawn])
-    vocabularies = torch.tensor([_vocabulary(model, modality.name) for modality in model.modalities])
+    vocabularies = torch.tensor([modality.vocab or 1 for modality in modalities])  # the ids of latents are not read
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
     input_ids = (fractions * vocabularies[modality_ids]).long()
-    latents = _latents(model, mixture, batch, generator)
+    latents = _latents(modalities, mixture, batch, generator)
     return Batch(
         input_ids=input_ids.to(device),
         modality_ids=modality_ids.to(device),
@@ -220,21 +228,13 @@ def _beginnings(mixture: Mixture) -> Iterator[int]:
         place += length
 
 
-def _latents(model: Model, mixture: Mixture, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _latents(
+    modalities: Sequence[Modality], mixture: Mixture, batch: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     found = {}
-    for index, modality in enumerate(model.modalities):
-        if isinstance(modality, LatentModality) and mixture.counts[index]:
-            size = mixture.side * modality.ends.patch
-            shape = (batch * mixture.spans[index], modality.ends.channels, size, size)
+    for index, modality in enumerate(modalities):
+        if modality.channels is not None and modality.patch is not None and mixture.counts[index]:
+            size = mixture.side * modality.patch
+            shape = (batch * mixture.spans[index], modality.channels, size, size)
             found[modality.name] = torch.randn(shape, generator=generator)
-    return found
-
-
-def _vocabulary(model: Model, modality: str) -> int:
-    """How many ids a modality has; the one of latents is not read."""
-    if isinstance(model.modality(modality), LatentModality):
-        return 1
-    own = model.modality(modality).vocab
-    found = model.vocab if own is None else own
-    assert found is not None, f"{modality} has no vocabulary"
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch.autograd.profiler import profile
 
-from motc.bench.timing import Run
+from .timing import Run
 
 
 def peak_bytes(run: Run, device: str) -> int:

@@ -1,4 +1,4 @@
-"""What compiling a model takes: seconds, graphs and graph breaks, from caches that start empty."""
+"""What compiling a network takes: seconds, graphs and graph breaks, from caches that start empty."""
 
 from __future__ import annotations
 
@@ -11,34 +11,43 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.utils import fresh_cache
 
-from motc.bench.timing import Run
+from .timing import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compilation:
-    """`first_seconds`: of the first batch; `seconds`: of all batches, whose sizes ask for further graphs."""
+    """`first_seconds`: of the first batch; `seconds`: of all batches, whose sizes ask for further graphs.
+
+    Of the `graphs`, `recompilations` were made after the first batch.
+    """
 
     first_seconds: float
     seconds: float
     graphs: int
+    recompilations: int
     graph_breaks: int
 
 
 def warm_up(runs: Sequence[Run], notify: Run, clock: Callable[[], float] = perf_counter) -> Compilation:
-    """Run everything twice, from empty caches: what a run takes beyond the fastest is what compiling took."""
-    graphs, breaks = graph_count(), break_count()
+    """Run everything twice, from empty caches: what a run takes beyond the fastest is what compiling took.
+
+    A run must be over, also on the device, when it returns.
+    """
+    graphs, breaks = [graph_count()], break_count()
     seconds = []
     with fresh_cache():  # another model's kernels must not be found there
         for run in (*runs, *runs):
             start = clock()
             run()
             seconds.append(clock() - start)
+            graphs.append(graph_count())
             notify()
     beyond = [taken - min(seconds) for taken in seconds]
     return Compilation(
         first_seconds=beyond[0],
         seconds=sum(beyond),
-        graphs=graph_count() - graphs,
+        graphs=graphs[-1] - graphs[0],
+        recompilations=graphs[-1] - graphs[1],
         graph_breaks=break_count() - breaks,
     )
 

@@ -1,0 +1,49 @@
+"""What a benchmark is of: a spec, and the models that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import nn
+
+from motc.bench.portable.batches import Modality
+from motc.bench.portable.settings import DTYPES
+from motc.driver import stages
+from motc.ir.model import LatentModality, Model, Strategy
+from motc.loading import instantiate
+from motc.schema import Checked
+
+SIDES = ("mot", "dense", "reference")
+COMPILED = ("mot", "dense")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is timed. `dense`: the dense twin stands for the model too, so that every ratio but 1 is noise."""
+
+    checked: Checked
+    dense: bool = False
+
+    def ir(self, side: str = "mot") -> Model:
+        """The IR a side is made from."""
+        strategy: Strategy = "reference" if side == "reference" else "sorted"
+        *_, (_, model) = stages(self.checked, dense=self.dense or side == "dense", strategy=strategy)
+        return model
+
+    def build(self, side: str, dtype: str, device: str, *, compiled: bool = True) -> nn.Module:
+        """A new network of a side, with classes of its own; compiled, unless it is the reference."""
+        network = instantiate(self.ir(side), dtype=DTYPES[dtype], device=device)
+        if compiled and side != "reference":
+            cast(Any, network).compile()
+        return network
+
+
+def data_modalities(model: Model) -> tuple[Modality, ...]:
+    """What of a model's modalities its data must fit."""
+    return tuple(
+        Modality(name=each.name, channels=each.ends.channels, patch=each.ends.patch)
+        if isinstance(each, LatentModality)
+        else Modality(name=each.name, vocab=model.vocab if each.vocab is None else each.vocab)
+        for each in model.modalities
+    )
