@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
+from codegen_templates.checked_layout import no_token
+from codegen_templates.checks import check_modalities, check_tensor, refuse
 from codegen_templates.decode import KeyValues, decode_step, plan_step
 
 
@@ -97,6 +99,14 @@ def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
     for token in tokens:
         if not 0 <= token < model.vocabularies[modality]:
             raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
+
+
+def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
+    """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
+    check_tensor("modality_ids", modality_ids)
+    check_tensor("input_ids", input_ids, modality_ids)
+    check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
+    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
 
 
 def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:

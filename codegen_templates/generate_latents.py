@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from codegen_templates.decode import KeyValues, Step
-from codegen_templates.generate import Decoding, Row, Span, checked_spans, compact, followed, in_last_document
+from codegen_templates.generate import (
+    Decoding,
+    Row,
+    Span,
+    checked_spans,
+    compact,
+    followed,
+    in_last_document,
+)
 from codegen_templates.latents import rank_of
 from codegen_templates.visibility import visibility
 

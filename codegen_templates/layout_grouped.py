@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from codegen_templates.checks import check_modalities
 from codegen_templates.rows import Rows, compact_rows, fill_rows, invert, places_of
 from codegen_templates.sizes import mark_numbers, mark_sizes, moved
 
@@ -49,8 +50,12 @@ def grouped_layout(
     mask: dict[str, Any],
     stream_is_sorted: bool,
 ) -> ModalityLayout:
-    """The layout of a batch whose modalities are sorted in this order; ids are not checked."""
+    """The layout of a batch whose modalities are sorted in this order; on a GPU reads nothing back.
+
+    Raises TypeError or ValueError for ids as `check_modalities` does.
+    """
     count = len(modalities)
+    check_modalities(modality_ids, document_ids, count, reads=False)
     slots = compact_rows(modality_ids)
     rows = fill_rows(slots, modality_ids, document_ids, mask, document_ids is None and mask == {"kind": "causal"})
     places = places_of(rows.modality_ids, modalities)

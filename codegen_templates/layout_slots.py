@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from codegen_templates.checks import check_modalities
 from codegen_templates.permute import permute
 from codegen_templates.rows import (
     Rows,
     batch_rows,
-    check_ids,
     compact_rows,
     fill_rows,
     invert,
@@ -58,11 +58,11 @@ def place_slots(
 def document_layout(
     modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
 ) -> ModalityLayout:
-    """A row for each document, without its padding. Raises ValueError for ids that are no modality's.
+    """A row for each document, without its padding. Raises TypeError or ValueError for ids as `check_modalities` does.
 
     Reads sizes back from the device.
     """
-    check_ids(modality_ids, len(modalities))
+    check_modalities(modality_ids, document_ids, len(modalities), reads=True)
     rows = rows_by_document(modality_ids, document_ids, mask)
     identical = document_ids is None and bool((modality_ids >= 0).all())
     return place_slots(rows, modality_ids, document_ids, modalities, identical)
@@ -71,7 +71,11 @@ def document_layout(
 def compact_layout(
     modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
 ) -> ModalityLayout:
-    """The batch's rows with padding at their ends; reads nothing back from the device, so ids are not checked."""
+    """The batch's rows with padding at their ends; on a GPU reads nothing back.
+
+    Raises TypeError or ValueError for ids as `check_modalities` does.
+    """
+    check_modalities(modality_ids, document_ids, len(modalities), reads=False)
     plain = document_ids is None and mask == {"kind": "causal"}
     rows = fill_rows(compact_rows(modality_ids), modality_ids, document_ids, mask, plain)
     return place_slots(rows, modality_ids, document_ids, modalities)
@@ -80,8 +84,8 @@ def compact_layout(
 def batch_layout(
     modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
 ) -> ModalityLayout:
-    """The batch's rows as they are. Raises ValueError for ids that are no modality's."""
-    check_ids(modality_ids, len(modalities))
+    """The batch's rows as they are. Raises TypeError or ValueError for ids as `check_modalities` does."""
+    check_modalities(modality_ids, document_ids, len(modalities), reads=True)
     whole = document_ids is None and bool((modality_ids >= 0).all())
     plain = whole and mask in ({"kind": "causal"}, {"kind": "full"})
     rows = fill_rows(batch_rows(modality_ids), modality_ids, document_ids, mask, plain)

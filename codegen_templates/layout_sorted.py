@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.rows import Rows, check_ids, invert, places_of, real_tokens, rows_by_document
+from codegen_templates.checks import check_modalities
+from codegen_templates.rows import Rows, invert, places_of, real_tokens, rows_by_document
 from codegen_templates.sizes import mark_numbers, mark_sizes, moved
 
 
@@ -56,10 +57,10 @@ def sorted_layout(
 ) -> ModalityLayout:
     """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
 
-    Raises ValueError for ids that are no modality's. Reads sizes back from the device.
+    Raises TypeError or ValueError for ids as `check_modalities` does. Reads sizes back from the device.
     """
     count = len(modalities)
-    check_ids(modality_ids, count)
+    check_modalities(modality_ids, document_ids, count, reads=True)
     rows = rows_by_document(modality_ids, document_ids, mask)
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.sizes import mark_sizes
-from codegen_templates.visibility import visibility
+from codegen_templates.visibility import token_before, visibility
 
 
 class Rows(NamedTuple):
@@ -56,16 +56,14 @@ def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Te
         return tokens.view(batch, sequence), True
     document = tokens // sequence
     if document_ids is not None:
-        ids = document_ids.flatten() - document_ids.min()
-        document = document * (ids.max() + 1) + ids
-    _, row, lengths = torch.unique(document[real], return_inverse=True, return_counts=True)
+        document = document_starts(modality_ids, document_ids).flatten().cumsum(0)
+    _, row, lengths = torch.unique_consecutive(document[real], return_inverse=True, return_counts=True)
     rows, longest = lengths.numel(), int(lengths.max())
     if rows * longest**2 > batch * sequence**2:
         return torch.where(real, tokens, -1).view(batch, sequence), False
-    by_row = torch.argsort(row, stable=True)
-    column = torch.arange(row.numel(), device=row.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    column = torch.arange(row.numel(), device=row.device) - (lengths.cumsum(0) - lengths)[row]
     slots = tokens.new_full((rows, longest), -1)
-    slots[row[by_row], column] = tokens[real][by_row]
+    slots[row, column] = tokens[real]
     return slots, True
 
 
@@ -103,18 +101,29 @@ def fill_rows(
     if document_ids is None:
         positions = slots.clamp(min=0) % modality_ids.shape[1]
     else:
-        positions = look_up(document_positions(document_ids).flatten(), slots, 0)
+        positions = look_up(document_positions(modality_ids, document_ids).flatten(), slots, 0)
     if plain:
         return Rows(slots, modalities, positions, None)
     documents = None if document_ids is None else look_up(document_ids.flatten(), slots, -1)
     return Rows(slots, modalities, positions, visibility(modalities, documents, **mask)[:, None])
 
 
-def document_positions(document_ids: Tensor) -> Tensor:
-    """Positions int64 [B, S]: from 0 again wherever the id differs from the one before."""
+def document_starts(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
+    """Where each row's documents start, bool [B, S]: the first with the row, others at their first real token.
+
+    Ids are only compared, and those of padding count for nothing.
+    """
+    before = token_before(modality_ids)
+    changes = document_ids != document_ids.gather(1, before.clamp(min=0))
+    starts = (modality_ids >= 0) & (before >= 0) & changes
+    starts[:, 0] = True
+    return starts
+
+
+def document_positions(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
+    """Positions int64 [B, S]: from 0 where a document starts."""
     index = torch.arange(document_ids.shape[1], device=document_ids.device)
-    starts = torch.ones_like(document_ids)
-    starts[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    starts = document_starts(modality_ids, document_ids)
     return index - (index * starts).cummax(dim=1).values
 
 
@@ -130,9 +139,3 @@ def with_a_token(modality_ids: Tensor) -> Tensor:
     stand_in = modality_ids.clone()
     stand_in[0, 0] = 0
     return stand_in
-
-
-def check_ids(modality_ids: Tensor, count: int) -> None:
-    """Raise ValueError for modality ids that are none."""
-    if modality_ids.numel() and not -1 <= int(modality_ids.min()) <= int(modality_ids.max()) < count:
-        raise ValueError(f"modality_ids must be -1 (padding) or 0..{count - 1}")

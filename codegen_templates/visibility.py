@@ -54,12 +54,17 @@ def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
 
     Places without a token (modality -1) break no run, and have a number that means nothing.
     """
-    real = modality_ids >= 0
+    real, before = modality_ids >= 0, token_before(modality_ids)
     place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
-    latest = torch.where(real, place, -1).cummax(dim=1).values
-    before = torch.where(place > 0, latest.roll(1, dims=1), -1)
     before = torch.where(before >= 0, before, place)  # the first token of a row has none before it
     starts = modality_ids != modality_ids.gather(1, before)
     if document_ids is not None:
         starts = starts | (document_ids != document_ids.gather(1, before))
     return (starts & real).cumsum(dim=1)
+
+
+def token_before(modality_ids: Tensor) -> Tensor:
+    """The place of the last real token before each place of a row, int64 [R, L]; -1 where there is none."""
+    place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
+    latest = torch.where(modality_ids >= 0, place, -1).cummax(dim=1).values
+    return torch.where(place > 0, latest.roll(1, dims=1), -1)

@@ -12,19 +12,22 @@ from codegen_templates.layout_sorted import sorted_layout
 from codegen_templates.permute import permute
 from codegen_templates.reorder import to_batch, to_slots, to_sorted
 from codegen_templates.rows import compact_rows, document_rows, invert
+from motc.reference.operators import default_positions
 
 CAUSAL = {"kind": "causal"}
 
 
 @st.composite
 def drawn_batches(draw: st.DrawFn) -> tuple[Tensor, Tensor | None]:
+    """Modality ids, and the ids of documents that follow one another; those of padding are any."""
     rows, length = draw(st.integers(1, 3)), draw(st.integers(1, 8))
-    cells = st.lists(st.integers(-1, 2), min_size=rows * length, max_size=rows * length)
-    modality_ids = torch.tensor(draw(cells)).view(rows, length)
+    size = {"min_size": rows * length, "max_size": rows * length}
+    modality_ids = torch.tensor(draw(st.lists(st.integers(-1, 2), **size))).view(rows, length)
     if draw(st.booleans()):
         return modality_ids, None
-    documents = st.lists(st.integers(0, 2), min_size=rows * length, max_size=rows * length)
-    return modality_ids, torch.tensor(draw(documents)).view(rows, length)
+    starts, anything = torch.tensor(draw(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), **size))).unbind(1)
+    numbers = torch.tensor(draw(st.permutations(range(9))))[starts.view(rows, length).cumsum(1)]
+    return modality_ids, torch.where(modality_ids >= 0, numbers, anything.view(rows, length))
 
 
 @settings(max_examples=150, deadline=None)
@@ -65,11 +68,13 @@ def test_there_and_back(batch: tuple[Tensor, Tensor | None], order: list[int], s
 
 def test_positions_start_again_in_each_document_and_count_padding() -> None:
     modality_ids = torch.tensor([[0, -1, 1, 0, 1, 0]])
-    document_ids = torch.tensor([[4, 4, 4, 7, 7, 4]])
+    document_ids = torch.tensor([[4, 7, 4, 7, 7, 5]])  # of which the second is padding's
     layout = sorted_layout(modality_ids, document_ids, (0, 1), CAUSAL, True)
     slots, positions = layout.rows.slots, layout.rows.positions
     found = {int(t): int(p) for t, p in zip(slots.flatten(), positions.flatten(), strict=True) if t >= 0}
     assert found == {0: 0, 2: 2, 3: 0, 4: 1, 5: 0}
+    plain = default_positions(modality_ids, document_ids).flatten()
+    assert {place: int(plain[place]) for place in found} == found
 
 
 def test_documents_of_like_lengths_have_rows_of_their_own_and_no_mask() -> None:

@@ -46,7 +46,10 @@ MISTAKES = {
         "        out = self.norm(out, layout.sorted_places)\n        x = x + out\n",
         "        x = self.norm(x + out, layout.sorted_places)\n",
     ),
-    "documents that see each other": ("document = document * (ids.max() + 1) + ids", "pass"),
+    "documents that see each other": (
+        "document = document_starts(modality_ids, document_ids).flatten().cumsum(0)",
+        "pass",
+    ),
     "documents in one row that see each other": ("(document_ids[:, :, None] == document_ids[:, None, :])", "True"),
     "positions that go on in the next document": (
         "return index - (index * starts).cummax(dim=1).values",

@@ -36,7 +36,6 @@ DENOISING = '''\
         `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target,
         nor is a latent. `weights` [B, S] say how much each counts as a target: 1 unless given.
         """'''
-LAYOUT = "        layout = self.layout(modality_ids, document_ids) if layout is None else layout"
 
 
 def call_methods(module: ModulePlan) -> tuple[str, ...]:
@@ -59,7 +58,7 @@ def _forward(module: ModulePlan) -> str:
     lines = [
         *_signature("forward", "ModelOutput | LossOutput", _optional(module)),
         (DENOISED if beside_latents else LOGITS).format(shape=shape),
-        LAYOUT,
+        _layout_line(module),
         *_refuse_without_labels(module),
     ]
     if not beside_latents:
@@ -83,6 +82,13 @@ def _forward(module: ModulePlan) -> str:
             "        return ModelOutput(logits, self.predict(states, layout, patches))",
         ]
     return "\n".join(lines)
+
+
+def _layout_line(module: ModulePlan) -> str:
+    """The line that checks a batch and makes its layout, unless one is given."""
+    reads = module.model.strategy in ("sorted", "reference")
+    given = "input_ids, modality_ids, position_ids, document_ids, layout"
+    return f"        layout = checked_layout(self, {given}, reads={reads})"
 
 
 def _refuse_without_labels(module: ModulePlan) -> list[str]:

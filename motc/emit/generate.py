@@ -138,11 +138,9 @@ def facts(module: ModulePlan, mask: str) -> list[str]:
     model = module.model
     attention = model.segments[0].layer.attention
     towers = {modality: name for name, group in module.towers for modality in group}
-    items: dict[str, Any] = {modality.name: modality.vocab or model.vocab for modality in model.token_modalities()}
     return [
         f"    mask: Mapping[str, Any] = {mask}",
         f"    towers: Mapping[str, str] = {literal({m.name: towers[m.name] for m in model.modalities})}",
-        f"    vocabularies: Mapping[str, int] = {literal(items)}",
         f"    own_vocabularies = {model.vocab is None}",
         f"    kv_heads, head_dim = {attention.kv_heads}, {attention.head_dim}",
     ]
@@ -165,8 +163,9 @@ GENERATE = '''    def generate(
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.{said}
-        Raises ValueError for tokens and modalities that the model does not have{raised}.
+        Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have{raised}.
         """
+        check_prompt(self, input_ids, modality_ids, document_ids)
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
             self,

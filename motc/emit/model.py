@@ -5,7 +5,7 @@ from __future__ import annotations
 from motc.emit import latents
 from motc.emit.calls import call_methods
 from motc.emit.ends import embed_method, read_method, score_method
-from motc.emit.generate import facts, model_methods
+from motc.emit.generate import facts, literal, model_methods
 from motc.emit.leaves import definition, names_tuple
 from motc.emit.masks import mask_literal
 from motc.plan import ModulePlan
@@ -35,6 +35,7 @@ def _head_of_class(module: ModulePlan) -> str:
     model = module.model
     names = [modality.name for modality in model.modalities]
     count = model.layers
+    sizes = {modality.name: modality.vocab or model.vocab for modality in model.token_modalities()}
     said = "".join(f"\n{line}" for line in facts(module, mask_literal(model))) if module.generates else ""
     said += latents.class_attributes(module) if model.latents() else ""
     weights = tuple(modality.loss.weight for modality in model.modalities)
@@ -44,6 +45,7 @@ def _head_of_class(module: ModulePlan) -> str:
     """{model.name}: {count} layer{"s" if count > 1 else ""}, modalities {", ".join(names)}."""
 
     modalities = {names_tuple(names)}
+    vocabularies: Mapping[str, int] = {literal(sizes)}
     semantic_hash = "{module.semantic_hash}"{said}'''
 
 

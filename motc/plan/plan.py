@@ -16,9 +16,9 @@ from motc.plan.templates import layout_function, templates
 
 # What the generated file imports or defines before the model's own classes.
 TAKEN = frozenset(
-    """Any ByTower Chosen DDPM Decoding Experts F Flow Generated GroupNorm Iterable KeyValues LatentSpan LayerNorm
-    LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part Patches Permute RMSNorm
-    ResidualBlock Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict
+    """Any ByTower Callable Chosen DDPM Decoding Experts F Flow Generated GroupNorm Iterable KeyValues LatentSpan
+    LayerNorm LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part Patches Permute
+    RMSNorm ResidualBlock Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict
     UnetEnds View Views""".split()
 )
 

@@ -29,7 +29,6 @@ VIEWS_OF_ROWS = (
     "views.rows_by_document",
     "views.attend_by_views",
 )
-CHECKED = ("document_layout", "sorted_layout", "batch_layout")
 
 
 def layout_function(model: Model, sorts: bool) -> str:
@@ -58,15 +57,13 @@ def templates(
         "rows.invert",
         f"rows.{rows}",
     ]
-    chosen += ["rows.fill_rows", "rows.document_positions"]
+    chosen += ["rows.fill_rows", "rows.document_starts", "rows.document_positions"]
     if rows == "document_rows":
         chosen += VIEWS_OF_ROWS if has_views(model) else PLAIN_ROWS
     if layout != "grouped_layout":
         chosen.append("rows.real_tokens")
     if model.latents() and rows != "compact_rows":
         chosen.append("rows.compact_rows")
-    if layout in CHECKED:
-        chosen.append("rows.check_ids")
     if sorts:
         chosen += ["layout_sorted" if model.strategy == "sorted" else "layout_grouped", "reorder"]
     else:
@@ -78,6 +75,7 @@ def templates(
         ]
         if "by_tower" in forms or model.moe or (model.latents() and model.vocab is not None):
             chosen.append(f"pieces_{model.strategy}")
+    chosen += ["checks", "checked_layout"]
     outputs = "outputs_balanced" if model.is_balanced else "outputs"
     chosen += [
         "latents.ModelOutput" if model.latents() else "outputs.ModelOutput",
@@ -114,7 +112,7 @@ def templates(
 
 def _generating_latents() -> list[str]:
     """What generates latents beside tokens."""
-    rows = ["Span", "Row", "checked_spans", "check_tokens", "in_last_document", "compact"]
+    rows = ["Span", "Row", "checked_spans", "check_tokens", "check_prompt", "in_last_document", "compact"]
     return [*(f"generate.{name}" for name in (*rows, "sample", "draw", "Decoding", "followed")), "generate_latents"]
 
 

@@ -46,14 +46,18 @@ def to_sequence(x: Streams, tokens: dict[str, Tensor]) -> Tensor:
 
 
 def default_positions(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    """0, 1, 2 ... along each row, starting again wherever the document changes; padding counts."""
+    """0, 1, 2 ... along each row, padding counted, and again at the first real token of each further document."""
     rows, length = modality_ids.shape
     positions = [[0] * length for _ in range(rows)]
     documents = [[0] * length] * rows if document_ids is None else document_ids.tolist()
-    for row in range(rows):
-        for column in range(1, length):
-            if documents[row][column] == documents[row][column - 1]:
-                positions[row][column] = positions[row][column - 1] + 1
+    for row, modalities in enumerate(modality_ids.tolist()):
+        start, document = 0, None
+        for column in range(length):
+            if modalities[column] >= 0:
+                if document is not None and documents[row][column] != document:
+                    start = column
+                document = documents[row][column]
+            positions[row][column] = column - start
     return torch.tensor(positions, dtype=torch.int64, device=modality_ids.device).reshape(rows, length)
 
 

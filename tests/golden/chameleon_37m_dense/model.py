@@ -10,7 +10,7 @@ Tokens of all modalities share one attention; each goes through its tower's para
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
@@ -138,15 +138,20 @@ def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
 
     Places without a token (modality -1) break no run, and have a number that means nothing.
     """
-    real = modality_ids >= 0
+    real, before = modality_ids >= 0, token_before(modality_ids)
     place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
-    latest = torch.where(real, place, -1).cummax(dim=1).values
-    before = torch.where(place > 0, latest.roll(1, dims=1), -1)
     before = torch.where(before >= 0, before, place)  # the first token of a row has none before it
     starts = modality_ids != modality_ids.gather(1, before)
     if document_ids is not None:
         starts = starts | (document_ids != document_ids.gather(1, before))
     return (starts & real).cumsum(dim=1)
+
+
+def token_before(modality_ids: Tensor) -> Tensor:
+    """The place of the last real token before each place of a row, int64 [R, L]; -1 where there is none."""
+    place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
+    latest = torch.where(modality_ids >= 0, place, -1).cummax(dim=1).values
+    return torch.where(place > 0, latest.roll(1, dims=1), -1)
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -201,16 +206,14 @@ def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Te
         return tokens.view(batch, sequence), True
     document = tokens // sequence
     if document_ids is not None:
-        ids = document_ids.flatten() - document_ids.min()
-        document = document * (ids.max() + 1) + ids
-    _, row, lengths = torch.unique(document[real], return_inverse=True, return_counts=True)
+        document = document_starts(modality_ids, document_ids).flatten().cumsum(0)
+    _, row, lengths = torch.unique_consecutive(document[real], return_inverse=True, return_counts=True)
     rows, longest = lengths.numel(), int(lengths.max())
     if rows * longest**2 > batch * sequence**2:
         return torch.where(real, tokens, -1).view(batch, sequence), False
-    by_row = torch.argsort(row, stable=True)
-    column = torch.arange(row.numel(), device=row.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    column = torch.arange(row.numel(), device=row.device) - (lengths.cumsum(0) - lengths)[row]
     slots = tokens.new_full((rows, longest), -1)
-    slots[row[by_row], column] = tokens[real][by_row]
+    slots[row, column] = tokens[real]
     return slots, True
 
 
@@ -222,18 +225,29 @@ def fill_rows(
     if document_ids is None:
         positions = slots.clamp(min=0) % modality_ids.shape[1]
     else:
-        positions = look_up(document_positions(document_ids).flatten(), slots, 0)
+        positions = look_up(document_positions(modality_ids, document_ids).flatten(), slots, 0)
     if plain:
         return Rows(slots, modalities, positions, None)
     documents = None if document_ids is None else look_up(document_ids.flatten(), slots, -1)
     return Rows(slots, modalities, positions, visibility(modalities, documents, **mask)[:, None])
 
 
-def document_positions(document_ids: Tensor) -> Tensor:
-    """Positions int64 [B, S]: from 0 again wherever the id differs from the one before."""
+def document_starts(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
+    """Where each row's documents start, bool [B, S]: the first with the row, others at their first real token.
+
+    Ids are only compared, and those of padding count for nothing.
+    """
+    before = token_before(modality_ids)
+    changes = document_ids != document_ids.gather(1, before.clamp(min=0))
+    starts = (modality_ids >= 0) & (before >= 0) & changes
+    starts[:, 0] = True
+    return starts
+
+
+def document_positions(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
+    """Positions int64 [B, S]: from 0 where a document starts."""
     index = torch.arange(document_ids.shape[1], device=document_ids.device)
-    starts = torch.ones_like(document_ids)
-    starts[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    starts = document_starts(modality_ids, document_ids)
     return index - (index * starts).cummax(dim=1).values
 
 
@@ -263,12 +277,6 @@ def real_tokens(tokens: Tensor, modality_ids: Tensor) -> Tensor:
     return torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)
 
 
-def check_ids(modality_ids: Tensor, count: int) -> None:
-    """Raise ValueError for modality ids that are none."""
-    if modality_ids.numel() and not -1 <= int(modality_ids.min()) <= int(modality_ids.max()) < count:
-        raise ValueError(f"modality_ids must be -1 (padding) or 0..{count - 1}")
-
-
 class ModalityLayout(NamedTuple):
     """Where a batch's tokens lie in attention's rows of slots. -1 stands for none."""
 
@@ -296,11 +304,11 @@ class ModalityLayout(NamedTuple):
 def document_layout(
     modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
 ) -> ModalityLayout:
-    """A row for each document, without its padding. Raises ValueError for ids that are no modality's.
+    """A row for each document, without its padding. Raises TypeError or ValueError for ids as `check_modalities` does.
 
     Reads sizes back from the device.
     """
-    check_ids(modality_ids, len(modalities))
+    check_modalities(modality_ids, document_ids, len(modalities), reads=True)
     rows = rows_by_document(modality_ids, document_ids, mask)
     identical = document_ids is None and bool((modality_ids >= 0).all())
     return place_slots(rows, modality_ids, document_ids, modalities, identical)
@@ -322,6 +330,159 @@ def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
     batch, sequence = layout.batch.shape
     rows = permute(x.flatten(0, 1), layout.batch.flatten(), layout.tokens.flatten())
     return rows.view(batch, sequence, *x.shape[2:])
+
+
+def check_tensor(name: str, x: Any, modality_ids: Tensor | None = None) -> None:
+    """Raise TypeError or ValueError unless x is int64 [B, S], of the shape and on the device of `modality_ids`."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, int64 [B, S], not {type(x).__name__}")
+    if x.dtype != torch.int64:
+        raise ValueError(f"{name} must be int64, not {x.dtype}: give {name}.long()")
+    if modality_ids is None:
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"{name} must be [B, S], a row and a token at least, not {[*x.shape]}")
+    elif x.shape != modality_ids.shape:
+        raise ValueError(f"{name} must be [B, S] as modality_ids, {[*modality_ids.shape]}, not {[*x.shape]}")
+    elif x.device != modality_ids.device:
+        raise ValueError(f"{name} must be on {modality_ids.device} as modality_ids, not on {x.device}")
+
+
+def refuse(faults: list[tuple[Tensor, Callable[[int, int], str]]], reads: bool) -> None:
+    """Raise ValueError where one of these bool tensors [B, S] is true, with what is said of its first row and column.
+
+    Reads once from the device; on CUDA unless `reads`, never: then the device asserts that none is true.
+    """
+    if not faults:
+        return
+    wrong = torch.stack([places.any() for places, _ in faults])
+    if wrong.device.type == "cuda" and not reads:
+        torch._assert_async(~wrong.any())
+    elif not wrong.is_meta:
+        for is_wrong, (places, said) in zip(wrong.tolist(), faults, strict=True):
+            if is_wrong:
+                raise ValueError(said(*places.nonzero()[0].tolist()))
+
+
+def check_modalities(modality_ids: Tensor, document_ids: Tensor | None, count: int, reads: bool) -> None:
+    """Raise TypeError or ValueError for ids that are no modality's, and for documents in several parts."""
+    if torch.compiler.is_compiling():
+        return
+    check_tensor("modality_ids", modality_ids)
+
+    def no_modality(row: int, column: int) -> str:
+        given = f"{int(modality_ids[row, column])} in row {row}, column {column}"
+        return f"modality_ids must be -1 (padding) or 0..{count - 1}, not {given}"
+
+    faults: list[tuple[Tensor, Callable[[int, int], str]]]
+    faults = [((modality_ids < -1) | (modality_ids >= count), no_modality)]
+    if document_ids is not None:
+        check_tensor("document_ids", document_ids, modality_ids)
+        faults.append(documents_in_parts(modality_ids, document_ids))
+    refuse(faults, reads)
+
+
+def documents_in_parts(modality_ids: Tensor, document_ids: Tensor) -> tuple[Tensor, Callable[[int, int], str]]:
+    """Where, among each row's ids sorted, a document goes on after another one came between; and what to say."""
+    real, before = modality_ids >= 0, token_before(modality_ids)
+    place = torch.arange(real.shape[1], device=real.device).expand_as(real)
+    latest = torch.where(real, place, before)
+    first = real.to(torch.uint8).argmax(dim=1, keepdim=True)
+    ids = document_ids.gather(1, torch.where(latest >= 0, latest, first))  # padding's: of the token before it
+    part = torch.zeros_like(ids)
+    part[:, 1:] = (ids[:, 1:] != ids[:, :-1]).cumsum(dim=1)
+    ids, order = ids.sort(dim=1, stable=True)
+    part = part.gather(1, order)
+    again = (ids[:, 1:] == ids[:, :-1]) & (part[:, 1:] != part[:, :-1])
+
+    def said(row: int, column: int) -> str:
+        return (
+            f"document {int(ids[row, column])} of row {row} comes back after another: "
+            "document_ids must give all tokens of a document in a row, one after the other"
+        )
+
+    return again, said
+
+
+def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
+    """Raise TypeError or ValueError unless positions are int64 [B, S], or [S] or [1, S] for all rows."""
+    if isinstance(position_ids, Tensor) and position_ids.shape in (modality_ids.shape[1:], (1, modality_ids.shape[1])):
+        position_ids = position_ids.expand_as(modality_ids)
+    check_tensor("position_ids", position_ids, modality_ids)
+
+
+def no_token(
+    input_ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
+) -> tuple[Tensor, Callable[[int, int], str]]:
+    """Where an id is none of its modality's, and what to say; of padding and latents they may be anything."""
+    of = [(modality_ids == modalities.index(name), size) for name, size in vocabularies.items()]
+    if len(of) == len(modalities) and len(set(vocabularies.values())) == 1:
+        of = [(modality_ids >= 0, of[0][1])]
+    places = torch.stack([mine & ((input_ids < 0) | (input_ids >= size)) for mine, size in of]).any(dim=0)
+
+    def said(row: int, column: int) -> str:
+        name = modalities[int(modality_ids[row, column])]
+        size = vocabularies[name]
+        given = f"{int(input_ids[row, column])} in row {row}, column {column}"
+        return f"input_ids have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
+
+    return places, said
+
+
+def another_batch(
+    layout: ModalityLayout, modality_ids: Tensor, document_ids: Tensor | None
+) -> list[tuple[Tensor, Callable[[int, int], str]]]:
+    """Where a layout is one of other ids, and what to say. Raises TypeError or ValueError for what its shape tells."""
+    if getattr(layout, "_fields", None) != ModalityLayout._fields:
+        raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
+    if document_ids is not None and layout.document_ids is None:
+        raise ValueError("the layout was made without document_ids: give them to layout() too, or to neither")
+    faults: list[tuple[Tensor, Callable[[int, int], str]]] = []
+    given = {"modality_ids": (layout.modality_ids, modality_ids), "document_ids": (layout.document_ids, document_ids)}
+    for name, (mine, theirs) in given.items():
+        if mine is None or theirs is None or mine is theirs:  # documents may be left out: the layout has them
+            continue
+        if mine.shape != theirs.shape:
+            raise ValueError(f"the layout was made of {name} {[*mine.shape]}, and these are {[*theirs.shape]}")
+        if mine.device != theirs.device:
+            raise ValueError(f"the layout is on {mine.device}, and {name} on {theirs.device}: use layout.to(...)")
+
+        def said(row: int, column: int, name: str = name) -> str:
+            return f"the layout was made of other {name}: they differ in row {row}, column {column}"
+
+        faults.append((mine != theirs, said))
+    return faults
+
+
+def checked_layout(
+    model: Any,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    position_ids: Tensor | None,
+    document_ids: Tensor | None,
+    layout: ModalityLayout | None,
+    reads: bool,
+) -> ModalityLayout:
+    """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
+
+    `reads`: whether making a layout reads from the device, so that these checks may too. One that is given costs no
+    reading, except on a CPU.
+    """
+    if torch.compiler.is_compiling():
+        return model.layout(modality_ids, document_ids) if layout is None else layout
+    check_tensor("modality_ids", modality_ids)
+    check_tensor("input_ids", input_ids, modality_ids)
+    if position_ids is not None:
+        check_positions(position_ids, modality_ids)
+    if document_ids is not None:
+        check_tensor("document_ids", document_ids, modality_ids)
+    faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
+    if layout is None:
+        layout = model.layout(modality_ids, document_ids)
+    else:
+        reads = False
+    faults.append(no_token(input_ids, modality_ids, model.modalities, model.vocabularies))
+    refuse(faults, reads)
+    return layout
 
 
 class ModelOutput(NamedTuple):
@@ -654,6 +815,14 @@ def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
             raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
 
 
+def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
+    """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
+    check_tensor("modality_ids", modality_ids)
+    check_tensor("input_ids", input_ids, modality_ids)
+    check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
+    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
+
+
 def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
     """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
     real = modality_ids >= 0
@@ -944,10 +1113,10 @@ class Chameleon37mDense(nn.Module):
     """chameleon_37m_dense: 4 layers, modalities text, image."""
 
     modalities = ("text", "image")
+    vocabularies: Mapping[str, int] = {"text": 65536, "image": 65536}
     semantic_hash = "15c0ffe65843bef8"
     mask: Mapping[str, Any] = {"kind": "causal"}
     towers: Mapping[str, str] = {"text": "text", "image": "text"}
-    vocabularies: Mapping[str, int] = {"text": 65536, "image": 65536}
     own_vocabularies = False
     kv_heads, head_dim = 8, 32
 
@@ -1041,7 +1210,7 @@ class Chameleon37mDense(nn.Module):
 
         All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
         """
-        layout = self.layout(modality_ids, document_ids) if layout is None else layout
+        layout = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=True)
         if labels is None:
             if weights is not None:
                 raise ValueError("weights go with labels")
@@ -1147,8 +1316,9 @@ class Chameleon37mDense(nn.Module):
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
-        Raises ValueError for tokens and modalities that the model does not have.
+        Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have.
         """
+        check_prompt(self, input_ids, modality_ids, document_ids)
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
             self,
@@ -1164,4 +1334,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 4b1a67e9d80aaaaaa84c3e28d426e12283f5c7a52a54871dcbd4396e146eb1af
+# motc: sha256 067e3e971930928c27f59a8f5407528d8053e09e5f4156b66a4e84ccc5d4ca70

@@ -1,0 +1,94 @@
+"""A batch's layout, made or given, after a look at all that came with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codegen_templates.checks import check_tensor, refuse
+from codegen_templates.layout_sorted import ModalityLayout
+
+
+def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
+    """Raise TypeError or ValueError unless positions are int64 [B, S], or [S] or [1, S] for all rows."""
+    if isinstance(position_ids, Tensor) and position_ids.shape in (modality_ids.shape[1:], (1, modality_ids.shape[1])):
+        position_ids = position_ids.expand_as(modality_ids)
+    check_tensor("position_ids", position_ids, modality_ids)
+
+
+def no_token(
+    input_ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
+) -> tuple[Tensor, Callable[[int, int], str]]:
+    """Where an id is none of its modality's, and what to say; of padding and latents they may be anything."""
+    of = [(modality_ids == modalities.index(name), size) for name, size in vocabularies.items()]
+    if len(of) == len(modalities) and len(set(vocabularies.values())) == 1:
+        of = [(modality_ids >= 0, of[0][1])]
+    places = torch.stack([mine & ((input_ids < 0) | (input_ids >= size)) for mine, size in of]).any(dim=0)
+
+    def said(row: int, column: int) -> str:
+        name = modalities[int(modality_ids[row, column])]
+        size = vocabularies[name]
+        given = f"{int(input_ids[row, column])} in row {row}, column {column}"
+        return f"input_ids have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
+
+    return places, said
+
+
+def another_batch(
+    layout: ModalityLayout, modality_ids: Tensor, document_ids: Tensor | None
+) -> list[tuple[Tensor, Callable[[int, int], str]]]:
+    """Where a layout is one of other ids, and what to say. Raises TypeError or ValueError for what its shape tells."""
+    if getattr(layout, "_fields", None) != ModalityLayout._fields:
+        raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
+    if document_ids is not None and layout.document_ids is None:
+        raise ValueError("the layout was made without document_ids: give them to layout() too, or to neither")
+    faults: list[tuple[Tensor, Callable[[int, int], str]]] = []
+    given = {"modality_ids": (layout.modality_ids, modality_ids), "document_ids": (layout.document_ids, document_ids)}
+    for name, (mine, theirs) in given.items():
+        if mine is None or theirs is None or mine is theirs:  # documents may be left out: the layout has them
+            continue
+        if mine.shape != theirs.shape:
+            raise ValueError(f"the layout was made of {name} {[*mine.shape]}, and these are {[*theirs.shape]}")
+        if mine.device != theirs.device:
+            raise ValueError(f"the layout is on {mine.device}, and {name} on {theirs.device}: use layout.to(...)")
+
+        def said(row: int, column: int, name: str = name) -> str:
+            return f"the layout was made of other {name}: they differ in row {row}, column {column}"
+
+        faults.append((mine != theirs, said))
+    return faults
+
+
+def checked_layout(
+    model: Any,
+    input_ids: Tensor,
+    modality_ids: Tensor,
+    position_ids: Tensor | None,
+    document_ids: Tensor | None,
+    layout: ModalityLayout | None,
+    reads: bool,
+) -> ModalityLayout:
+    """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
+
+    `reads`: whether making a layout reads from the device, so that these checks may too. One that is given costs no
+    reading, except on a CPU.
+    """
+    if torch.compiler.is_compiling():
+        return model.layout(modality_ids, document_ids) if layout is None else layout
+    check_tensor("modality_ids", modality_ids)
+    check_tensor("input_ids", input_ids, modality_ids)
+    if position_ids is not None:
+        check_positions(position_ids, modality_ids)
+    if document_ids is not None:
+        check_tensor("document_ids", document_ids, modality_ids)
+    faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
+    if layout is None:
+        layout = model.layout(modality_ids, document_ids)
+    else:
+        reads = False
+    faults.append(no_token(input_ids, modality_ids, model.modalities, model.vocabularies))
+    refuse(faults, reads)
+    return layout
