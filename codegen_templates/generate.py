@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from codegen_templates.checked_layout import no_token
-from codegen_templates.checks import check_modalities, check_tensor, refuse
 from codegen_templates.decode import KeyValues, decode_step, plan_step
+from codegen_templates.generate_checks import Span, check_drawing, checked_spans, checked_stops, whole
 
 
 class Generated(NamedTuple):
@@ -18,19 +17,6 @@ class Generated(NamedTuple):
 
     input_ids: Tensor
     modality_ids: Tensor
-
-
-class Span(TypedDict, total=False):
-    """Which tokens stand around those of a modality.
-
-    After the token `begin` of modality `within` (if not given, the first) come tokens of this one: `length` of them, or
-    until the token `end`, which is `within`'s again; then it goes on in `within`.
-    """
-
-    begin: int
-    end: int
-    length: int
-    within: str
 
 
 class Row:
@@ -66,49 +52,6 @@ class Row:
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
 
 
-def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
-    """The spans, with `within` in each. Raises ValueError for what no model has and what no span can mean."""
-    found: dict[str, Span] = {}
-    for name, given in spans.items():
-        span = Span(**{"within": next(iter(model.vocabularies)), **given})
-        if name not in model.modalities:
-            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
-        if unknown := span.keys() - {"begin", "end", "length", "within"}:
-            raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
-        if name == span["within"] or ("end" not in span and "length" not in span):
-            raise ValueError(f"the span of {name} needs an end or a length, within another modality")
-        if "end" in span and model.own_vocabularies and name in model.vocabularies:
-            raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
-        if span.get("length", 1) < 1:
-            raise ValueError(f"the span of {name} has length {span['length']}: it must be positive")
-        check_tokens(
-            model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
-        )
-        if any(
-            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
-        ):
-            raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
-        found[name] = span
-    return found
-
-
-def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
-    """Raise ValueError for ids that the modality's vocabulary does not have."""
-    if modality not in model.vocabularies:
-        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
-    for token in tokens:
-        if not 0 <= token < model.vocabularies[modality]:
-            raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
-
-
-def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
-    """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
-    check_tensor("modality_ids", modality_ids)
-    check_tensor("input_ids", input_ids, modality_ids)
-    check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
-    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
-
-
 def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
     """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
     real = modality_ids >= 0
@@ -133,15 +76,21 @@ def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None
 def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:
     """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
 
-    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751).
+    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751). Raises ValueError
+    for logits that are NaN or infinite: they say nothing of what is likely.
     """
-    if temperature == 0:
-        return logits.argmax(-1).tolist()
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    probabilities, ids = torch.softmax(wide / temperature, dim=-1).sort(dim=-1, descending=True)
-    before = probabilities.cumsum(-1) - probabilities
-    drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
-    return ids.gather(1, drawn)[:, 0].tolist()
+    most, tokens = wide.max(dim=-1, keepdim=True)
+    if temperature > 0:
+        scaled = torch.where(wide < most, (wide - most) / temperature, 0.0)
+        probabilities, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True)
+        before = probabilities.cumsum(-1) - probabilities
+        drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
+        tokens = ids.gather(1, drawn)
+    found: list[list[int]] = torch.cat([tokens, most.isfinite().to(tokens.dtype)], dim=1).tolist()
+    if not all(is_number for _, is_number in found):
+        raise ValueError("logits are NaN or infinite: no token can be drawn from them")
+    return [token for token, _ in found]
 
 
 def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) -> dict[int, int]:
@@ -167,13 +116,14 @@ class Decoding:
         stop: Mapping[str, Iterable[int]],
         **how: Any,
     ) -> None:
-        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes. Raises ValueError for choices."""
-        if max_new_tokens < 1 or how["temperature"] < 0 or not 0 < how["top_p"] <= 1:
-            raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
-        self.model, self.rows, self.max_new_tokens, self.how = model, rows, max_new_tokens, how
-        self.stops = {modality: set(tokens) for modality, tokens in stop.items()}
-        for modality, tokens in self.stops.items():
-            check_tokens(model, modality, tokens)
+        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes.
+
+        Raises TypeError or ValueError for choices.
+        """
+        check_drawing(how["temperature"], how["top_p"])
+        self.model, self.rows, self.how = model, rows, how
+        self.max_new_tokens = max_new_tokens = whole("max_new_tokens", max_new_tokens, positive=True)
+        self.stops = checked_stops(model, stop)
         self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
         self.active = list(range(len(rows)))
         shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)

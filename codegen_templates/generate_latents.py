@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from codegen_templates.decode import KeyValues, Step
-from codegen_templates.generate import (
-    Decoding,
-    Row,
-    Span,
-    checked_spans,
-    compact,
-    followed,
-    in_last_document,
-)
+from codegen_templates.generate import Decoding, Row, compact, followed, in_last_document
+from codegen_templates.generate_checks import Span, check_mapping, checked_spans, whole
+from codegen_templates.latent_checks import named, outside
 from codegen_templates.latents import rank_of
 from codegen_templates.visibility import visibility
 
@@ -49,23 +43,23 @@ class LatentSpan(TypedDict, total=False):
 
 
 def checked_sizes(
-    model: Any, spans: Mapping[str, Any], schedulers: Mapping[str, Any], steps: int
+    model: Any, spans: Mapping[str, Any], schedulers: Mapping[str, Any]
 ) -> tuple[dict[str, Span], dict[str, tuple[int, int]]]:
     """All spans with lengths in tokens, and the sizes of latents. Raises ValueError for what no model can make."""
+    check_mapping("schedulers", schedulers)
+    check_mapping("spans", spans)
     for name in schedulers:
         if name not in model.latents:
             raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(model.latents)}")
-    if steps < 1:
-        raise ValueError(f"denoising_steps is {steps}: it must be positive")
     found: dict[str, Span] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for name, span in spans.items():
-        if name not in model.latents:
+        if name not in model.latents or not isinstance(span, Mapping):
             found[name] = span
             continue
         if {"begin", "end", "size"} - span.keys() or "length" in span:
             raise ValueError(f"the span of {name} needs begin, end and size (height, width), and no length")
-        height, width = sizes[name] = span["size"]
+        height, width = sizes[name] = checked_size(name, span["size"])
         patch = model.latents[name].patch
         if min(height, width) < 1 or height % patch or width % patch:
             raise ValueError(f"the span of {name} has size {height} x {width}: no multiple of its patch, {patch}")
@@ -74,6 +68,14 @@ def checked_sizes(
         rest = {key: value for key, value in span.items() if key != "size"}
         found[name] = Span(**rest, length=height // patch * (width // patch))  # type: ignore[typeddict-item]
     return checked_spans(model, found), sizes
+
+
+def checked_size(name: str, size: Any) -> tuple[int, int]:
+    """A latent's height and width. Raises TypeError or ValueError for anything but two whole numbers."""
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise TypeError(f"the span of {name} needs its size as (height, width), not {size!r}")
+    height, width = (whole(f"the size of the span of {name}", number, positive=False) for number in size)
+    return height, width
 
 
 def unnoised(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,7 +157,7 @@ def denoised(
     dtype = next(ends.parameters()).dtype
     scheduler.set_timesteps(steps, device=noise.device)
     times = scheduler.timesteps
-    if (objective.whole and times.is_floating_point()) or times.min() < 0 or times.max() > objective.last:
+    if (objective.whole and times.is_floating_point()) or bool(outside(times, objective).any()):
         kind = "whole numbers" if objective.whole else "numbers"
         raise ValueError(f"the scheduler of {name} has timesteps its objective has not: {kind} in 0..{objective.last}")
     drawing = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
@@ -204,14 +206,17 @@ def generate(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     spans: Mapping[str, Any],
-    latents: Mapping[str, Tensor],
+    latents: Any,
     schedulers: Mapping[str, Any],
     denoising_steps: int,
     max_new_tokens: int,
     **choices: Any,
 ) -> Generated:
     """See the model's `generate`; `choices` are what `Decoding` takes besides."""
-    checked, sizes = checked_sizes(model, spans, schedulers, denoising_steps)
+    checked, sizes = checked_sizes(model, spans, schedulers)
+    denoising_steps = whole("denoising_steps", denoising_steps, positive=True)
+    max_new_tokens = whole("max_new_tokens", max_new_tokens, positive=True)
+    latents = named("latents", latents, model.latents)
     latents = latents_kept(model, latents, modality_ids, document_ids)
     input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
     rows = followed(model, checked, input_ids, modality_ids, lengths)

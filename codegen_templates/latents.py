@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from codegen_templates.latent_checks import check_latents, check_spans, named
 from codegen_templates.permute import permute
-from codegen_templates.rows import compact_rows, invert, look_up
+from codegen_templates.rows import invert, look_up
 
 
 class ModelOutput(NamedTuple):
@@ -48,12 +49,10 @@ def make_patches(
 ) -> dict[str, Patches]:
     """Noised latents [n, channels, height, width] and timesteps [n] of each modality, as patches of the stream.
 
-    Raises ValueError where they do not fit one another or the spans in `modality_ids`. Reads back from the device.
+    Raises TypeError or ValueError where they do not fit one another or the spans in `modality_ids`. Reads back from the
+    device.
     """
-    latents, timesteps = latents or {}, timesteps or {}
-    for name in (*latents, *timesteps):
-        if name not in ends:
-            raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(ends)}")
+    latents, timesteps = named("latents", latents, ends), named("timesteps", timesteps, ends)
     found = {}
     for name, module in ends.items():
         end: Any = module
@@ -77,61 +76,6 @@ def rank_of(modality_ids: Tensor, modality: int) -> Tensor:
     """Which of a modality's tokens each token of the flattened batch is, int64 [B * S]; -1: none of them."""
     mine = modality_ids.flatten() == modality
     return torch.where(mine, mine.cumsum(0) - 1, -1)
-
-
-def check_latents(name: str, latents: Tensor, timesteps: Tensor | None, ends: Any, objective: Any) -> None:
-    """Raise ValueError for latents or timesteps of another shape or kind than a modality's ends take."""
-    if latents.ndim != 4 or latents.shape[1] != ends.channels:
-        raise ValueError(f"latents of {name} must be [spans, {ends.channels}, height, width], not {[*latents.shape]}")
-    if latents.shape[2] % ends.patch or latents.shape[3] % ends.patch:
-        raise ValueError(f"latents of {name} are {latents.shape[2]} x {latents.shape[3]}: no multiple of {ends.patch}")
-    if not latents.is_floating_point():
-        raise ValueError(f"latents of {name} must be floating-point numbers, not {latents.dtype}")
-    if timesteps is None:
-        raise ValueError(f"latents of {name} need timesteps: timesteps={{{name!r}: [{latents.shape[0]}]}}")
-    if timesteps.shape != latents.shape[:1]:
-        raise ValueError(f"timesteps of {name} must be [{latents.shape[0]}], one a span, not {[*timesteps.shape]}")
-    if objective.whole and timesteps.is_floating_point():
-        raise ValueError(f"timesteps of {name} must be whole numbers, not {timesteps.dtype}")
-
-
-def check_spans(
-    name: str, latents: Tensor, timesteps: Tensor | None, ends: Any, objective: Any, layout: Any, modality: int
-) -> None:
-    """Raise ValueError unless each span of a modality has one latent, whose patches are its tokens.
-
-    A span is a longest run of its tokens in one document; padding does not break it. Latents must be finite.
-    """
-    assert timesteps is not None
-    length = latents.shape[2] // ends.patch * (latents.shape[3] // ends.patch)
-    slots = compact_rows(layout.modality_ids)
-    mine = look_up(layout.modality_ids.flatten(), slots, -1) == modality
-    goes_on = mine[:, 1:] & mine[:, :-1]
-    if layout.document_ids is not None:
-        documents = look_up(layout.document_ids.flatten(), slots, -1)
-        goes_on = goes_on & (documents[:, 1:] == documents[:, :-1])
-    starts = mine.clone()
-    starts[:, 1:] &= ~goes_on
-    first = (mine.flatten().cumsum(0) - 1)[starts.flatten()]  # which of the modality's tokens begins each span
-    numbers = torch.stack(
-        [
-            mine.sum(),
-            starts.sum(),
-            (first != torch.arange(first.numel(), device=first.device) * length).sum(),
-            (~latents.isfinite()).sum().to(first.device),
-            ((timesteps < 0) | (timesteps > objective.last)).sum().to(first.device),
-        ]
-    )
-    tokens, spans, uneven, broken, outside = numbers.tolist()
-    if spans != latents.shape[0]:
-        raise ValueError(f"modality_ids have {spans} spans of {name}, and there are latents for {latents.shape[0]}")
-    if uneven or tokens != spans * length:
-        size = f"{latents.shape[2]} x {latents.shape[3]}"
-        raise ValueError(f"a span of {name} has another number of tokens than the {length} patches of {size} latents")
-    if broken:
-        raise ValueError(f"{broken} of the numbers in the latents of {name} are infinite or NaN")
-    if outside:
-        raise ValueError(f"timesteps of {name} must be 0..{objective.last}; {outside} are not")
 
 
 def place_patches(x: Tensor, patches: Patches) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codegen_templates.latent_checks import check_floating, check_timesteps, named, outside
+
 
 class DDPM:
     """The noise, at one of 1,000 steps of a cosine schedule (Ho et al., 2006.11239; Nichol and Dhariwal, 2102.09672).
@@ -33,7 +35,7 @@ class DDPM:
     @staticmethod
     def noised(clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
-        signal = DDPM.signal().to(clean)[timesteps].view(-1, *(1 for _ in clean.shape[1:]))
+        signal = DDPM.signal().to(clean)[timesteps.long()].view(-1, *(1 for _ in clean.shape[1:]))
         return signal.sqrt() * clean + (1 - signal).sqrt() * noise, noise
 
 
@@ -67,28 +69,27 @@ def noise_latents(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """Each modality's latents noised, their timesteps, and what is to be predicted; what is not given is drawn.
 
-    Computed in float32 or wider. Raises ValueError for names of no continuous modality, and for other shapes.
+    Computed in float32 or wider. Raises TypeError or ValueError for what does not fit.
     """
-    for given in (latents or {}, timesteps or {}, noise or {}):
-        for name in given:
-            if name not in objectives:
-                raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(objectives)}")
+    latents, timesteps = named("latents", latents, objectives), named("timesteps", timesteps, objectives)
+    noise = named("noise", noise, objectives)
     noised, times, targets = {}, {}, {}
-    for name, clean in (latents or {}).items():
+    for name, clean in latents.items():
+        check_floating("latents", name, clean)
         clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
         device = clean.device if generator is None else generator.device
-        t, epsilon = (timesteps or {}).get(name), (noise or {}).get(name)
-        drawn = t is None
+        t, epsilon = timesteps.get(name), noise.get(name)
         if t is None:
             t = objectives[name].draw(clean.shape[0], generator, device)
+        else:
+            check_timesteps(name, t, clean.shape[0], objectives[name])
+            if not torch.compiler.is_compiling() and outside(t, objectives[name]).any():
+                raise ValueError(f"timesteps of {name} must be 0..{objectives[name].last}, not {t.tolist()}")
         if epsilon is None:
             epsilon = torch.randn(clean.shape, generator=generator, device=device, dtype=clean.dtype)
-        if epsilon.shape != clean.shape or t.shape != clean.shape[:1]:
-            raise ValueError(f"noise of {name} must be {[*clean.shape]}, and timesteps [{clean.shape[0]}]")
-        if not drawn and not torch.compiler.is_compiling() and ((t < 0) | (t > objectives[name].last)).any():
-            raise ValueError(f"timesteps of {name} must be 0..{objectives[name].last}")
-        if objectives[name].whole and t.is_floating_point():
-            raise ValueError(f"timesteps of {name} must be whole numbers, not {t.dtype}")
+        check_floating("noise", name, epsilon)
+        if epsilon.shape != clean.shape:
+            raise ValueError(f"noise of {name} must be {[*clean.shape]}, as its latents, not {[*epsilon.shape]}")
         times[name] = t.to(clean.device)
         noised[name], targets[name] = objectives[name].noised(clean, times[name], epsilon.to(clean))
     return noised, times, targets

@@ -221,6 +221,57 @@ def test_what_does_not_fit_is_told(change: dict[str, Any], message: str, tmp_pat
         model(ids, modality_ids, **{"latents": latents, "timesteps": times, **change})
 
 
+FLOW = LINEAR.replace("weight = 5", "objective = flow")
+
+
+@pytest.mark.parametrize("name", ["forward", "loss"])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"latents": [torch.zeros(3, 3, 4, 4)]}, TypeError, "latents must be a dict of tensors by modality, not list"),
+        ({"latents": []}, TypeError, "latents must be a dict of tensors by modality, not list"),
+        ({"latents": {"image": [1.0]}}, TypeError, "latents of image must be a tensor, not list"),
+        ({"latents": {"image": torch.zeros(3, 3, 4, 4).int()}}, ValueError, "latents of image must be floating-point"),
+        ({"timesteps": [1, 2, 3]}, TypeError, "timesteps must be a dict of tensors by modality, not list"),
+        ({"timesteps": {"image": [1, 2, 3]}}, TypeError, "timesteps of image must be a tensor, not list"),
+        (
+            {"timesteps": {"image": torch.ones(3).bool()}},
+            ValueError,
+            "must be numbers, not torch.bool",
+        ),
+        (
+            {"timesteps": {"image": torch.tensor([1.0, torch.nan, 2.0])}},
+            ValueError,
+            "timesteps of image must be 0..1000",
+        ),
+        ({"timesteps": {"image": torch.tensor([1.0, -0.5, 2.0])}}, ValueError, "timesteps of image must be 0"),
+    ],
+)
+def test_latents_and_timesteps_are_refused_alike(
+    name: str, change: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    model: Any = motc.load(written(FLOW, tmp_path))
+    ids, modality_ids, latents, times = batch()
+    with pytest.raises(error, match=message):
+        getattr(model, name)(ids, modality_ids, **{"latents": latents, "timesteps": times, **change})
+
+
+def test_whole_timesteps_may_be_of_any_size(tmp_path: Path) -> None:
+    model: Any = motc.load(written(LINEAR, tmp_path))
+    ids, modality_ids, latents, _ = batch()
+    found = [
+        model.loss(
+            ids,
+            modality_ids,
+            latents=latents,
+            timesteps={"image": torch.tensor([3, 100, 7]).to(dtype)},
+            generator=torch.Generator().manual_seed(0),
+        ).total
+        for dtype in (torch.int64, torch.int32, torch.uint8)
+    ]
+    assert found[0] == found[1] == found[2]
+
+
 def test_spans_of_unequal_lengths_are_told(tmp_path: Path) -> None:
     model: Any = motc.load(written(LINEAR, tmp_path))
     ids, modality_ids, latents, times = batch()

@@ -42,6 +42,12 @@ class Losing:
         return SimpleNamespace(prev_sample=sample / 0)
 
 
+class Vague(Losing):
+    """A scheduler whose timesteps are no numbers."""
+
+    timesteps = torch.tensor([torch.nan])
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [
@@ -65,6 +71,28 @@ def test_bad_arguments_are_told(how: dict[str, Any], said: str, tmp_path: Path) 
     model = load(tmp_path, LINEAR)
     right = {**RIGHT, "schedulers": {"image": scheduler_of(model, "image")}}
     with pytest.raises(ValueError, match=said):
+        model.generate(torch.tensor([[5, 6]]), torch.tensor([[0, 0]]), **{**right, **how})
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"latents": [torch.zeros(1, 3, 2, 4)]}, "latents must be a dict of tensors by modality, not list"),
+        ({"latents": {"image": [1.0]}}, "latents of image must be a tensor, not list"),
+        ({"schedulers": [FLOW]}, "schedulers must be a dict by the names of modalities"),
+        ({"denoising_steps": 2.0}, r"denoising_steps must be a whole number, not 2\.0"),
+        (
+            {"spans": {"image": {**SPAN, "size": (2, 4.0)}}},
+            r"must be a whole number, not 4\.0",
+        ),
+        ({"spans": {"image": {**SPAN, "size": 2}}}, r"needs its size as \(height, width\), not 2"),
+        ({"spans": {"image": 2}}, "the span of image must be a dict"),
+    ],
+)
+def test_arguments_of_other_types_are_told(how: dict[str, Any], said: str, tmp_path: Path) -> None:
+    model = load(tmp_path, LINEAR)
+    right = {**RIGHT, "schedulers": {"image": scheduler_of(model, "image")}}
+    with pytest.raises(TypeError, match=said):
         model.generate(torch.tensor([[5, 6]]), torch.tensor([[0, 0]]), **{**right, **how})
 
 

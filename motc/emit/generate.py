@@ -172,9 +172,9 @@ GENERATE = '''    def generate(
             input_ids,
             modality_ids,
             document_ids,
-            spans or {{}},{passed}
+            {{}} if spans is None else spans,{passed}
             max_new_tokens=max_new_tokens,
-            stop=stop or {{}},
+            stop={{}} if stop is None else stop,
             temperature=temperature,
             top_p=top_p,
             generator=generator,
@@ -192,8 +192,8 @@ LATENTS = {
         own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as those of diffusers.""",
     "raised": ", and for latents that do not fit",
     "passed": """
-            latents or {},
-            schedulers or {},
+            latents,
+            {} if schedulers is None else schedulers,
             denoising_steps,""",
 }
 

@@ -106,13 +106,13 @@ def templates(
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
     if can_generate(model):
-        chosen += ["decode", *(_generating_latents() if model.latents() else ("generate",))]
+        chosen += ["decode", "generate_checks", *(_generating_latents() if model.latents() else ("generate",))]
     return (*chosen, *_latent_templates(model), "initialise")
 
 
 def _generating_latents() -> list[str]:
     """What generates latents beside tokens."""
-    rows = ["Span", "Row", "checked_spans", "check_tokens", "check_prompt", "in_last_document", "compact"]
+    rows = ["Row", "in_last_document", "compact"]
     return [*(f"generate.{name}" for name in (*rows, "sample", "draw", "Decoding", "followed")), "generate_latents"]
 
 
@@ -135,13 +135,14 @@ def _latent_templates(model: Model) -> list[str]:
         return []
     shared = model.vocab is not None and model.strategy != "grouped"
     in_pieces = len({modality.width for modality in model.modalities}) > 1
-    chosen = ["Patches", "without", "make_patches", "rank_of", "check_latents", "check_spans"]
+    chosen = ["Patches", "without", "make_patches", "rank_of"]
     chosen.append("patch_piece" if in_pieces else "place_patches")
     chosen += [*(("in_piece",) if in_pieces and model.strategy != "blend" else ()), "patch_states"]
     chosen += ["absent"] if shared else []
     objectives = [name for key, name in (("ddpm", "DDPM"), ("flow", "Flow")) if key in {m.objective for m in latents}]
     ends = sorted({modality.ends.kind for modality in latents})
     return [
+        "latent_checks",
         *(f"latents.{name}" for name in chosen),
         *(f"objectives.{name}" for name in (*objectives, "noise_latents", "denoising_losses")),
         "latent_time",

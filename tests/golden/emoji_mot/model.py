@@ -865,13 +865,6 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
     return Step(list(members.items()), sizes, rows, inverse, at, angles, mask, length)
 
 
-class Generated(NamedTuple):
-    """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0."""
-
-    input_ids: Tensor
-    modality_ids: Tensor
-
-
 class Span(TypedDict, total=False):
     """Which tokens stand around those of a modality.
 
@@ -883,6 +876,104 @@ class Span(TypedDict, total=False):
     end: int
     length: int
     within: str
+
+
+def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
+    """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
+    check_tensor("modality_ids", modality_ids)
+    check_tensor("input_ids", input_ids, modality_ids)
+    check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
+    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
+
+
+def whole(name: str, value: Any, *, positive: bool) -> int:
+    """A whole number of any library, as an int. Raises TypeError for others, ValueError where it must be positive."""
+    try:
+        number = value.__index__()
+    except (AttributeError, TypeError):
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if positive and number < 1:
+        raise ValueError(f"{name} must be positive, not {number}")
+    return int(number)
+
+
+def check_drawing(temperature: Any, top_p: Any) -> None:
+    """Raise TypeError or ValueError for a temperature and a share of probabilities that tokens cannot be drawn by."""
+    for name, value in (("temperature", temperature), ("top_p", top_p)):
+        if isinstance(value, bool) or not hasattr(value, "__float__"):
+            raise TypeError(f"{name} must be a number, not {value!r}")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be a finite number, 0 or more, not {temperature}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+
+
+def check_mapping(name: str, given: Any) -> None:
+    """Raise TypeError unless something is given for modalities by their names."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} must be a dict by the names of modalities, not {given!r}")
+
+
+def checked_stops(model: Any, stop: Any) -> dict[str, set[int]]:
+    """The tokens after which a row ends, by modality. Raises TypeError or ValueError for what none can be."""
+    check_mapping("stop", stop)
+    found = {}
+    for modality, tokens in stop.items():
+        if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
+            raise TypeError(f"stop has for {modality} the tokens after which a row ends, as a list, not {tokens!r}")
+        found[modality] = {whole(f"a token of {modality} in stop", token, positive=False) for token in tokens}
+        check_tokens(model, modality, found[modality])
+    return found
+
+
+def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
+    """The spans, with `within` in each. Raises TypeError or ValueError for what no model has and no span can mean."""
+    check_mapping("spans", spans)
+    found: dict[str, Span] = {}
+    for name, given in spans.items():
+        if name not in model.modalities:
+            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
+        if not isinstance(given, Mapping):
+            raise TypeError(f"the span of {name} must be a dict of begin, end, length and within, not {given!r}")
+        if unknown := given.keys() - {"begin", "end", "length", "within"}:
+            raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
+        numbers = {
+            key: whole(f"{key} of the span of {name}", value, positive=key == "length")
+            for key, value in given.items()
+            if key != "within"
+        }
+        span = Span(**{"within": given.get("within", next(iter(model.vocabularies))), **numbers})  # type: ignore[typeddict-item]
+        if name == span["within"] or ("end" not in span and "length" not in span):
+            raise ValueError(f"the span of {name} needs an end or a length, within another modality")
+        if "end" in span and model.own_vocabularies and name in model.vocabularies:
+            raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
+        check_tokens(
+            model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
+        )
+        if any(
+            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
+        ):
+            raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
+        found[name] = span
+    return found
+
+
+def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
+    """Raise ValueError for ids that the modality's vocabulary does not have."""
+    if modality not in model.vocabularies:
+        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
+    for token in tokens:
+        if not 0 <= token < model.vocabularies[modality]:
+            raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
+
+
+class Generated(NamedTuple):
+    """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0."""
+
+    input_ids: Tensor
+    modality_ids: Tensor
 
 
 class Row:
@@ -918,49 +1009,6 @@ class Row:
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
 
 
-def checked_spans(model: Any, spans: Mapping[str, Span]) -> dict[str, Span]:
-    """The spans, with `within` in each. Raises ValueError for what no model has and what no span can mean."""
-    found: dict[str, Span] = {}
-    for name, given in spans.items():
-        span = Span(**{"within": next(iter(model.vocabularies)), **given})
-        if name not in model.modalities:
-            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
-        if unknown := span.keys() - {"begin", "end", "length", "within"}:
-            raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
-        if name == span["within"] or ("end" not in span and "length" not in span):
-            raise ValueError(f"the span of {name} needs an end or a length, within another modality")
-        if "end" in span and model.own_vocabularies and name in model.vocabularies:
-            raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
-        if span.get("length", 1) < 1:
-            raise ValueError(f"the span of {name} has length {span['length']}: it must be positive")
-        check_tokens(
-            model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
-        )
-        if any(
-            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
-        ):
-            raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
-        found[name] = span
-    return found
-
-
-def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
-    """Raise ValueError for ids that the modality's vocabulary does not have."""
-    if modality not in model.vocabularies:
-        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
-    for token in tokens:
-        if not 0 <= token < model.vocabularies[modality]:
-            raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
-
-
-def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
-    """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
-    check_tensor("modality_ids", modality_ids)
-    check_tensor("input_ids", input_ids, modality_ids)
-    check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
-    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
-
-
 def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
     """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
     real = modality_ids >= 0
@@ -985,15 +1033,21 @@ def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None
 def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:
     """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
 
-    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751).
+    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751). Raises ValueError
+    for logits that are NaN or infinite: they say nothing of what is likely.
     """
-    if temperature == 0:
-        return logits.argmax(-1).tolist()
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    probabilities, ids = torch.softmax(wide / temperature, dim=-1).sort(dim=-1, descending=True)
-    before = probabilities.cumsum(-1) - probabilities
-    drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
-    return ids.gather(1, drawn)[:, 0].tolist()
+    most, tokens = wide.max(dim=-1, keepdim=True)
+    if temperature > 0:
+        scaled = torch.where(wide < most, (wide - most) / temperature, 0.0)
+        probabilities, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True)
+        before = probabilities.cumsum(-1) - probabilities
+        drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
+        tokens = ids.gather(1, drawn)
+    found: list[list[int]] = torch.cat([tokens, most.isfinite().to(tokens.dtype)], dim=1).tolist()
+    if not all(is_number for _, is_number in found):
+        raise ValueError("logits are NaN or infinite: no token can be drawn from them")
+    return [token for token, _ in found]
 
 
 def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) -> dict[int, int]:
@@ -1019,13 +1073,14 @@ class Decoding:
         stop: Mapping[str, Iterable[int]],
         **how: Any,
     ) -> None:
-        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes. Raises ValueError for choices."""
-        if max_new_tokens < 1 or how["temperature"] < 0 or not 0 < how["top_p"] <= 1:
-            raise ValueError("max_new_tokens must be positive, temperature 0 or more, top_p above 0 and at most 1")
-        self.model, self.rows, self.max_new_tokens, self.how = model, rows, max_new_tokens, how
-        self.stops = {modality: set(tokens) for modality, tokens in stop.items()}
-        for modality, tokens in self.stops.items():
-            check_tokens(model, modality, tokens)
+        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes.
+
+        Raises TypeError or ValueError for choices.
+        """
+        check_drawing(how["temperature"], how["top_p"])
+        self.model, self.rows, self.how = model, rows, how
+        self.max_new_tokens = max_new_tokens = whole("max_new_tokens", max_new_tokens, positive=True)
+        self.stops = checked_stops(model, stop)
         self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
         self.active = list(range(len(rows)))
         shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
@@ -1520,13 +1575,13 @@ class EmojiMot(nn.Module):
             input_ids,
             modality_ids,
             document_ids,
-            spans or {},
+            {} if spans is None else spans,
             max_new_tokens=max_new_tokens,
-            stop=stop or {},
+            stop={} if stop is None else stop,
             temperature=temperature,
             top_p=top_p,
             generator=generator,
         )
 
 
-# motc: sha256 383db3f6e1205c73862447de553457d3c7de055dffc893095b127eeb342903bd
+# motc: sha256 dba6f49b53c48f60371db3f22f1c35cc4052f515d6d862c8579f6dca633b451b

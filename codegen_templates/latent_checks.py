@@ -1,0 +1,97 @@
+"""What a model with continuous modalities refuses of latents, timesteps and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codegen_templates.rows import compact_rows, look_up
+
+
+def named(kind: str, given: Any, modalities: Iterable[str]) -> Mapping[str, Tensor]:
+    """What is given for continuous modalities; None is for none. Raises TypeError or ValueError for what is not."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{kind} must be a dict of tensors by modality, not {type(given).__name__}")
+    for name, value in given.items():
+        if name not in modalities:
+            raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(modalities)}")
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{kind} of {name} must be a tensor, not {type(value).__name__}")
+    return given
+
+
+def check_floating(kind: str, name: str, values: Tensor) -> None:
+    """Raise ValueError for latents, or noise, of another kind of number."""
+    if not values.is_floating_point():
+        raise ValueError(f"{kind} of {name} must be floating-point numbers, not {values.dtype}")
+
+
+def check_timesteps(name: str, timesteps: Tensor, spans: int, objective: Any) -> None:
+    """Raise ValueError for timesteps of another shape or kind than an objective takes."""
+    if timesteps.shape != (spans,):
+        raise ValueError(f"timesteps of {name} must be [{spans}], one a span, not {[*timesteps.shape]}")
+    if timesteps.is_complex() or timesteps.dtype == torch.bool or (objective.whole and timesteps.is_floating_point()):
+        kind = "whole numbers" if objective.whole else "numbers"
+        raise ValueError(f"timesteps of {name} must be {kind}, not {timesteps.dtype}")
+
+
+def outside(timesteps: Tensor, objective: Any) -> Tensor:
+    """Which timesteps [n] the objective does not have, NaN among them."""
+    within: Tensor = (timesteps >= 0) & (timesteps <= objective.last)
+    return ~within
+
+
+def check_latents(name: str, latents: Tensor, timesteps: Tensor | None, ends: Any, objective: Any) -> None:
+    """Raise ValueError for latents or timesteps of another shape or kind than a modality's ends take."""
+    if latents.ndim != 4 or latents.shape[1] != ends.channels:
+        raise ValueError(f"latents of {name} must be [spans, {ends.channels}, height, width], not {[*latents.shape]}")
+    if latents.shape[2] % ends.patch or latents.shape[3] % ends.patch:
+        raise ValueError(f"latents of {name} are {latents.shape[2]} x {latents.shape[3]}: no multiple of {ends.patch}")
+    check_floating("latents", name, latents)
+    if timesteps is None:
+        raise ValueError(f"latents of {name} need timesteps: timesteps={{{name!r}: [{latents.shape[0]}]}}")
+    check_timesteps(name, timesteps, latents.shape[0], objective)
+
+
+def check_spans(
+    name: str, latents: Tensor, timesteps: Tensor | None, ends: Any, objective: Any, layout: Any, modality: int
+) -> None:
+    """Raise ValueError unless each span of a modality has one latent, whose patches are its tokens.
+
+    A span is a longest run of its tokens in one document; padding does not break it. Latents must be finite.
+    """
+    assert timesteps is not None
+    length = latents.shape[2] // ends.patch * (latents.shape[3] // ends.patch)
+    slots = compact_rows(layout.modality_ids)
+    mine = look_up(layout.modality_ids.flatten(), slots, -1) == modality
+    goes_on = mine[:, 1:] & mine[:, :-1]
+    if layout.document_ids is not None:
+        documents = look_up(layout.document_ids.flatten(), slots, -1)
+        goes_on = goes_on & (documents[:, 1:] == documents[:, :-1])
+    starts = mine.clone()
+    starts[:, 1:] &= ~goes_on
+    first = (mine.flatten().cumsum(0) - 1)[starts.flatten()]  # which of the modality's tokens begins each span
+    numbers = torch.stack(
+        [
+            mine.sum(),
+            starts.sum(),
+            (first != torch.arange(first.numel(), device=first.device) * length).sum(),
+            (~latents.isfinite()).sum().to(first.device),
+            outside(timesteps, objective).sum().to(first.device),
+        ]
+    )
+    tokens, spans, uneven, broken, beyond = numbers.tolist()
+    if spans != latents.shape[0]:
+        raise ValueError(f"modality_ids have {spans} spans of {name}, and there are latents for {latents.shape[0]}")
+    if uneven or tokens != spans * length:
+        size = f"{latents.shape[2]} x {latents.shape[3]}"
+        raise ValueError(f"a span of {name} has another number of tokens than the {length} patches of {size} latents")
+    if broken:
+        raise ValueError(f"{broken} of the numbers in the latents of {name} are infinite or NaN")
+    if beyond:
+        raise ValueError(f"timesteps of {name} must be 0..{objective.last}; {beyond} are not")

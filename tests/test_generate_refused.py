@@ -1,0 +1,83 @@
+"""What generating refuses: choices, spans and stops that mean nothing, and logits that are no numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc
+
+ROOT = Path(__file__).resolve().parent.parent
+SPAN = {"begin": 4, "length": 3}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return motc.load(ROOT / "specs" / "emoji_mot.mot", set={"width": 16, "attention.heads": 2, "layers": 1})
+
+
+def generate(model: Any, **how: Any) -> Any:
+    ids = torch.tensor([[5, 6], [7, 8]])
+    return model.generate(ids, ids * 0, **{"max_new_tokens": 2, **how})
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ({"temperature": float("nan")}, ValueError, "temperature must be a finite number, 0 or more, not nan"),
+        ({"temperature": float("inf")}, ValueError, "temperature must be a finite number, 0 or more, not inf"),
+        ({"temperature": -0.5}, ValueError, r"0 or more, not -0\.5"),
+        ({"temperature": "hot"}, TypeError, "temperature must be a number, not 'hot'"),
+        ({"top_p": float("nan")}, ValueError, "top_p must be above 0 and at most 1, not nan"),
+        ({"top_p": 1.5}, ValueError, r"at most 1, not 1\.5"),
+        ({"top_p": True}, TypeError, "top_p must be a number, not True"),
+        ({"max_new_tokens": 2.5}, TypeError, r"max_new_tokens must be a whole number, not 2\.5"),
+        ({"max_new_tokens": True}, TypeError, "max_new_tokens must be a whole number, not True"),
+        ({"max_new_tokens": -1}, ValueError, "max_new_tokens must be positive, not -1"),
+        ({"stop": [1]}, TypeError, r"stop must be a dict by the names of modalities, not \[1\]"),
+        ({"stop": []}, TypeError, "stop must be a dict"),
+        ({"stop": {"text": 1}}, TypeError, "stop has for text the tokens after which a row ends, as a list, not 1"),
+        ({"stop": {"text": [1.5]}}, TypeError, r"a token of text in stop must be a whole number, not 1\.5"),
+        ({"spans": [SPAN]}, TypeError, "spans must be a dict by the names of modalities"),
+        ({"spans": {"image": 3}}, TypeError, "the span of image must be a dict of begin, end, length and within"),
+        ({"spans": {"image": {**SPAN, "length": 1.5}}}, TypeError, r"length of the span of image .* not 1\.5"),
+        ({"spans": {"image": {**SPAN, "length": -2}}}, ValueError, "length of the span of image must be positive"),
+        ({"spans": {"image": {**SPAN, "begin": 4.0}}}, TypeError, "begin of the span of image must be a whole number"),
+        ({"spans": {"image": {**SPAN, "within": 0}}}, ValueError, "0 is no modality of this model's tokens"),
+        ({"document_ids": torch.tensor([[0, 0, 0], [0, 0, 0]])}, ValueError, "document_ids must be"),
+    ],
+)
+def test_choices_that_mean_nothing(how: dict[str, Any], error: type[Exception], said: str, model: Any) -> None:
+    with pytest.raises(error, match=said):
+        generate(model, **how)
+
+
+def test_whole_numbers_may_be_a_tensor_s(model: Any) -> None:
+    """A set of tensors would hold what no token equals, and no row would ever stop."""
+    plain = generate(model, temperature=0)
+    first = plain.input_ids[:, 0]
+    made = generate(model, temperature=0, stop={"text": first}, max_new_tokens=torch.tensor(2))
+    assert made.input_ids.equal(plain.input_ids[:, :1])
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_give_no_token(temperature: float, value: float, model: Any) -> None:
+    head = model.head["text"] if isinstance(model.head, torch.nn.ModuleDict) else model.head
+    kept = head.weight.detach().clone()
+    try:
+        torch.nn.init.constant_(head.weight, value)
+        with pytest.raises(ValueError, match="logits are NaN or infinite: no token can be drawn"):
+            generate(model, temperature=temperature)
+    finally:
+        head.weight.data.copy_(kept)
+
+
+def test_any_finite_temperature_draws(model: Any) -> None:
+    """Logits over a temperature too small for float32 would be infinite, and their softmax NaN."""
+    greedy = generate(model, temperature=0).input_ids
+    for temperature in (1e-40, 1e-320):
+        assert generate(model, temperature=temperature).input_ids.equal(greedy)
