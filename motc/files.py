@@ -6,14 +6,14 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-PREFIX, SUFFIX = ".motc-", ".tmp"  # of files written aside
+PREFIX, SUFFIX = ".motc-", ".tmp"  # of folders for what is written aside
 
 KINDS = {
     stat.S_IFDIR: "a directory",
@@ -73,31 +73,29 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """An empty file beside `path`, to be filled, that takes its place at the end: `path` is the old file or the new.
+def replacing(path: Path) -> Iterator[Path]:
+    """An empty file to be filled, that takes the place of `path` at the end: `path` is the old file or the new.
 
-    It is removed where the body raises. Its name cannot be guessed, and whatever has a name already is not touched.
-    `mode` is narrowed by the umask. Raises OSError.
+    It lies beside `path` in a folder of its own, which only this user can read, whose name cannot be guessed, and which
+    is gone at the end, also where the body raises. Raises OSError, the body's too, which names `path`.
     """
     target = Path(os.path.realpath(path))
-    aside = target.with_name(f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}")
-    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-    try:
+    with (
+        _named(path),
+        TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=target.parent, ignore_cleanup_errors=True) as folder,
+    ):
+        aside = Path(folder) / target.name
+        aside.touch()
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
         aside.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed had written aside; for a folder that nobody else writes to now."""
     for aside in folder.glob(f"{PREFIX}*{SUFFIX}"):
-        with contextlib.suppress(OSError):
-            aside.unlink()
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -123,7 +121,7 @@ class _OwnerLost(Exception):
 def _replaced(path: Path, data: bytes, found: os.stat_result) -> bool:
     """Replace the file that `found` describes; False, and nothing done, where its owner would change."""
     try:
-        with replacing(path, 0o600) as aside:  # nobody reads the new content who may not read the old
+        with replacing(path) as aside:
             aside.write_bytes(data)
             _keep(path, found, aside)
     except _OwnerLost:

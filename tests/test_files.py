@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,9 @@ def test_an_owner_that_can_be_given_stays(tmp_path: Path, monkeypatch: pytest.Mo
     status = os.stat_result((*found[:4], found.st_uid + 1, found.st_gid + 1, *found[6:]))
     monkeypatch.setattr(files, "_status", lambda _: status)
     given: list[Any] = []
-    monkeypatch.setattr(os, "chown", lambda path, *owner: given.append((path.parent, *owner)))
+    monkeypatch.setattr(os, "chown", lambda path, *owner: given.append((path.name, *owner)))
     write_whole(path, "new")
-    assert given == [(tmp_path, found.st_uid + 1, found.st_gid + 1)]
+    assert given == [("file", found.st_uid + 1, found.st_gid + 1)]
     assert path.stat().st_ino != found.st_ino
 
 
@@ -143,32 +144,39 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
     assert stat.S_ISCHR(null.stat().st_mode)
 
 
-def test_the_name_aside_is_new_each_time_and_nothing_there_is_opened(tmp_path: Path) -> None:
-    path, victim = tmp_path / "file", tmp_path / "victim"
-    victim.write_text("untouched")
+def test_what_is_written_aside_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
     with replacing(path) as first, replacing(path) as second:
         assert first != second
-        assert first.parent == second.parent == tmp_path
+        assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700
+        assert first.parent.parent == second.parent.parent == tmp_path
         first.write_text("1")
         second.write_text("2")
     assert path.read_text() == "1"
+    with pytest.raises(KeyboardInterrupt), replacing(path):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [path]
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(files.secrets, "token_hex", lambda _: "guessed")
-        (tmp_path / ".motc-guessed.tmp").symlink_to(victim)
-        with pytest.raises(FileExistsError), replacing(path):
-            pass
-    assert victim.read_text() == "untouched"
+
+def test_what_is_planted_at_a_name_aside_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    names = iter(["planted", "free"])
+    monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: names)
+    (tmp_path / ".motc-planted.tmp").symlink_to("elsewhere")
+    with replacing(tmp_path / "file") as aside:
+        assert aside.parent.name == ".motc-free.tmp"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    with replacing(tmp_path / "file") as aside:
-        aside.write_text("of a process that was killed")
-        left = aside.with_name(aside.name.replace("motc-", "motc-0"))
-        aside.rename(left)
-        aside.write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("not ours")
+    (tmp_path / ".motc-link.tmp").symlink_to("elsewhere")
+    (tmp_path / ".motc-killed.tmp").mkdir()
+    (tmp_path / ".motc-killed.tmp" / "seed0.safetensors").write_text("half")
     remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".motc-link.tmp", "elsewhere"]
+    assert (tmp_path / "elsewhere" / "file").read_text() == "not ours"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,6 +119,23 @@ def change(name: str, **changed: Callable[[torch.Tensor], torch.Tensor]) -> Call
     return break_it
 
 
+def describe(**changed: object) -> Callable[[Path], None]:
+    def break_it(data: Path) -> None:
+        path = data / "data.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+    return break_it
+
+
+def in_place(name: str, put: Callable[[Path], object]) -> Callable[[Path], None]:
+    def break_it(data: Path) -> None:
+        path = data / f"{name}-00000.safetensors"
+        path.unlink()
+        put(path)
+
+    return break_it
+
+
 @pytest.mark.parametrize(
     "break_it, said",
     [
@@ -134,6 +152,17 @@ def change(name: str, **changed: Callable[[torch.Tensor], torch.Tensor]) -> Call
         (change("training", lengths=lambda x: x[None]), "lengths is torch.int64 [1, 20]; it may be a vector"),
         (change("training", lengths=lambda x: x[:-1]), "add up to"),
         (change("training", lengths=lambda x: torch.cat([x, x[:1] * 0 + 1, x[:1] * 0 - 1])), "fewer than two tokens"),
+        (
+            change("training", lengths=lambda x: torch.cat([x, (x[:1] * 0 + 2**62).repeat(4)])),
+            "a sample has 46116860184",
+        ),
+        (lambda data: (data / "data.json").write_text("[" * 100_000), "is no JSON: maximum recursion depth"),
+        (lambda data: (data / "data.json").write_text(" " * 1_000_001), "larger than 1,000,000 bytes"),
+        (describe(modalities=["text", "text"]), "modalities has a name twice"),
+        (describe(vocab=2**31), "vocab is a number"),
+        (in_place("training", Path.mkdir), "training-00000.safetensors is a directory; shards are files"),
+        (in_place("held_out", os.mkfifo), "held_out-00000.safetensors is a FIFO; shards are files"),
+        (in_place("held_out", lambda path: path.symlink_to("nowhere")), "held_out-00000.safetensors: No such file"),
     ],
 )
 def test_a_folder_that_is_wrong_is_told_in_a_line(
@@ -165,6 +194,27 @@ def test_a_spec_that_does_not_fit_is_told(
     (folder / "small.mot").write_text(SMALL.replace(old, new))
     assert main(command(folder, "out")) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_shard_that_may_not_be_read_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Path.open
+
+    def forbid(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", forbid)
+    assert main(command(folder, "out")) == 1
+    assert "training-00000.safetensors: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-1"])
+def test_a_learning_rate_is_a_number(rate: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command(folder, "out"), "--learning-rate", rate]) == 2
+    assert "--learning-rate" in capsys.readouterr().err
 
 
 def test_a_lone_spec_with_the_name_of_its_twin_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

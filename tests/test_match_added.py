@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from motc.driver import compile_ir
 from motc.ir.model import Model
-from motc.loading import instantiate
 from motc.match import Data, MatchError, Report, Settings, match_systems, read_data, to_markdown
 from motc.match.plot import plot
-
-SETTINGS = Settings(steps=8, seeds=1, batch=4, eval_every=4, learning_rate=1e-2, device="cpu", threads=1)
-SPEC = """model NAME {
-  width = 16
-  layers = 1
-  modality text { vocab = 8 }
-  modality image { vocab = 8 }
-  attention { heads = 2 }
-  ffn { hidden = 16 }
-  untie ffn, norm
-}
-"""
+from tests.small_run import SETTINGS, do_not_compile, models_in, write_data
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Data:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    described = {"format": 1, "modalities": ["text", "image"], "vocab": {"text": 8, "image": 8}}
-    (folder / "data.json").write_text(json.dumps(described))
-    for name in ("training", "held_out"):
-        ids = torch.arange(48) % 7
-        tensors = {"input_ids": ids, "modality_ids": ids % 2, "lengths": torch.full((8,), 6)}
-        save_file(tensors, folder / f"{name}-00000.safetensors")
-    return read_data(folder)
+    write_data(tmp_path / "data")
+    return read_data(tmp_path / "data")
 
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     """Three systems, none of them compiled."""
-
-    def uncompiled(*args: object, **kwargs: object) -> torch.nn.Module:
-        network = instantiate(*args, **kwargs)  # type: ignore[arg-type]
-        network.compile = lambda: None  # type: ignore[method-assign]
-        return network
-
-    monkeypatch.setattr("motc.match.race.instantiate", uncompiled)
-    found = {}
-    for name, untied in (("dense", ""), ("mot", "untie ffn, norm"), ("ffn_untied", "untie ffn")):
-        path = tmp_path / f"{name}.mot"
-        path.write_text(SPEC.replace("NAME", name).replace("untie ffn, norm", untied))
-        found[name] = compile_ir(path)
-    return found
+    do_not_compile(monkeypatch)
+    return models_in(tmp_path)
 
 
 def run(models: dict[str, Model], names: str, data: Data, out: Path, settings: Settings = SETTINGS) -> Report:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import typer
 
 from motc.cli.output import Stop
+
+CACHE = "; its files go to TMPDIR and TORCHINDUCTOR_CACHE_DIR, which may name another disk"
 
 
 @contextlib.contextmanager
@@ -30,7 +33,7 @@ def progress() -> Iterator[Callable[[float, str], None]]:
 
 @contextlib.contextmanager
 def compiler_errors() -> Iterator[None]:
-    """Too little memory, or no compiler on this machine, in a line."""
+    """Too little memory, no compiler on this machine, or no place for what it makes, in a line."""
     import torch
     from torch._dynamo.exc import TorchDynamoException
 
@@ -38,8 +41,27 @@ def compiler_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise Stop(1, f"the device has too little memory: {str(error).splitlines()[0]}") from None
+    except MemoryError:
+        raise Stop(1, "this machine has too little memory") from None
     except TorchDynamoException as error:
-        raise Stop(1, f"torch cannot compile: {str(error).strip().splitlines()[0]}") from None
+        raise Stop(1, f"torch cannot compile: {_cause(error)}") from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch has no class of its own for it on a CPU
+            raise
+        raise Stop(1, f"this machine has too little memory: {str(error).rpartition(': ')[2]}") from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise Stop(1, f"torch cannot write: {error.strerror or error}{CACHE}") from None
+
+
+def _cause(error: Exception) -> str:
+    """What torch says first, and of all that a C++ compiler says the first line that speaks of an error."""
+    inner = getattr(error, "inner_exception", None)
+    text = f"{type(inner).__name__}: {inner}" if inner else str(error) or type(error).__name__
+    first, *others = text.strip().splitlines()
+    said = next((f": {line.strip()}" for line in others if re.search(r"\berror\b", line)), "")
+    return first + said + (CACHE if isinstance(inner, OSError) else "")
 
 
 def read_device(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -55,6 +56,8 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Train systems side by side; say in how many of the base's steps, and of its seconds, each is where it is."""
+    if not math.isfinite(learning_rate):
+        raise typer.BadParameter(f"{learning_rate} is no finite number", param_hint="--learning-rate")
     models = _models(specs)
     need(PACKAGES, "motc match", "match")
     import torch
@@ -71,15 +74,18 @@ def run(
         device=read_device(device),
         threads=torch.get_num_threads(),
     )
+
+    def write(report: Report) -> None:
+        write_whole(out / "report.md", to_markdown(report, _command(specs, data, out, settings)))
+        write_whole(out / "report.json", _json(report))
+        write_whole(out / "report.png", plot(report))
+
     try:
         with compiler_errors(), progress() as notify:
             notify(0.0, f"reading {data}")
-            report = match_systems(models, read_data(data), settings, out, notify)
+            report = match_systems(models, read_data(data), settings, out, notify, write)
     except MatchError as error:
         raise Stop(1, str(error)) from None
-    write_whole(out / "report.md", to_markdown(report, _command(specs, data, out, settings)))
-    write_whole(out / "report.json", _json(report))
-    write_whole(out / "report.png", plot(report))
     if json:
         print_json(report.to_json())
     else:

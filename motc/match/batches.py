@@ -49,7 +49,7 @@ def training_batches(
     data: Data, layouts: Mapping[str, MakeLayout], *, batch: int, seed: int, first: int, steps: int
 ) -> Iterator[Batch]:
     """The batches of the steps from `first` on."""
-    chosen = list(indices(len(data.training), batch, seed, first, steps))
+    chosen = indices(len(data.training), batch, seed, first, steps)
     return iter(_loader(data, data.training, layouts, chosen))
 
 
@@ -61,7 +61,7 @@ def held_out_batches(data: Data, layouts: Mapping[str, MakeLayout], *, batch: in
 
 
 def _loader(
-    data: Data, samples: Samples, layouts: Mapping[str, MakeLayout], chosen: list[list[int]]
+    data: Data, samples: Samples, layouts: Mapping[str, MakeLayout], chosen: Iterable[list[int]]
 ) -> Iterable[Batch]:
     def collate(rows: list[Sample]) -> Batch:
         return make_batch(rows, layouts, data.modalities, tuple(data.described.latents))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from motc.files import replacing
 from motc.match.settings import MatchError
+
+Shapes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""What tensors a checkpoint must have: by name, their dtypes and shapes."""
+
+REMEDY = "remove it to begin this seed anew"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], step: int) -> None:
@@ -22,15 +26,13 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], step: int) -> No
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    aside = path.with_name(f"{path.name}.partial")
+    tensors = {name: x.detach().contiguous() for name, x in tensors.items()}
     try:
-        save_file({name: x.detach().contiguous() for name, x in tensors.items()}, aside, {"step": json.dumps(step)})
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
+        with replacing(path) as aside:
+            mode = aside.stat().st_mode
+            save_file(tensors, aside, {"step": str(step), "sha256": digest(tensors)})
+            aside.chmod(mode)  # safetensors gives it to this user alone
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         kept = f"the checkpoint of step {saved_step(path)} is kept" if path.is_file() else "there is none before it"
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise MatchError(f"cannot write the checkpoint of step {step} to {path}: {reason}; {kept}") from None
@@ -42,15 +44,44 @@ def saved_step(path: Path) -> int:
 
 
 def read_checkpoint(path: Path, *, only_step: bool = False) -> tuple[int, dict[str, Tensor]]:
-    """The number of steps done, and the tensors, on the CPU. Raises MatchError where it is no checkpoint."""
+    """The number of steps done, and the tensors, on the CPU. Raises MatchError for no checkpoint, and a damaged one."""
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # what may not be read is no reason to remove it, and safetensors does not tell
         with safe_open(path, framework="pt") as file:
-            step = int(json.loads(file.metadata()["step"]))
-            return step, {} if only_step else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        raise MatchError(f"{path} is no checkpoint of motc match; remove it to begin this seed anew") from None
+            metadata = file.metadata() or {}
+            tensors = {} if only_step else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise MatchError(f"{path} cannot be read: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise MatchError(f"{path} is no whole checkpoint ({error}); {REMEDY}") from None
+    step, written = metadata.get("step", ""), metadata.get("sha256")
+    if not (step.isdecimal() and len(step) < 20 and written):
+        raise MatchError(f"{path} is no checkpoint of this motc match; {REMEDY}")
+    if not only_step and digest(tensors) != written:
+        raise MatchError(f"{path} is damaged: it does not hold what was written; {REMEDY}")
+    return int(step), tensors
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, dtypes, shapes and numbers."""
+    hashed = hashlib.sha256()
+    for name in sorted(tensors):
+        x = tensors[name].cpu()
+        hashed.update(f"{name} {x.dtype} {[*x.shape]}\n".encode())
+        hashed.update(x.reshape(-1).view(torch.uint8).numpy().data)
+    return hashed.hexdigest()
+
+
+def check_shapes(path: Path, saved: Mapping[str, Tensor], wanted: Shapes) -> None:
+    """Raises MatchError unless the tensors are those wanted, no more and no fewer."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        x = saved.get(name)
+        mine = "absent" if x is None else f"{x.dtype} {[*x.shape]}"
+        right = f"{wanted[name][0]} {[*wanted[name][1]]}" if name in wanted else "absent"
+        if mine != right:
+            raise MatchError(f"{path} does not fit: {name} is {mine}, and should be {right}; {REMEDY}")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

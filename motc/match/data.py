@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from motc.files import other_kind
 from motc.match.settings import MatchError
 
 FORMAT = 1
 KEYS = {"format", "modalities", "vocab"}
 SIZES = {"channels", "height", "width", "tokens"}
 TENSORS = ("input_ids", "modality_ids", "lengths")
+LARGEST = 1_000_000  # bytes of data.json
+LARGEST_COUNT = 2**31 - 1  # of its numbers
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # others have no minimum in torch
 
 Sample = tuple[Tensor, ...]  # input_ids [n], modality_ids [n], and each continuous modality's latents [k, C, H, W]
@@ -97,21 +100,22 @@ def read_data(folder: Path) -> Data:
     path = folder / "data.json"
     if not path.is_file():
         raise MatchError(f"{folder} is no data folder: it has no data.json (docs/match.md says what one holds)")
+    written = _read_description(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(written.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise MatchError(f"{path} is no JSON: {error}") from None
     described = _described(path, found)
-    hashed = hashlib.sha256(path.read_bytes())
+    hashed = hashlib.sha256(written)
     parts = {}
     for name in ("training", "held_out"):
         paths = sorted(folder.glob(f"{name}-*.safetensors"))
         if not paths:
             raise MatchError(f"{folder} has no {name}-*.safetensors")
-        shards = [_read_shard(path, described) for path in paths]
+        shards = []
         for path in paths:
-            with path.open("rb") as file:
-                hashed.update(hashlib.file_digest(file, "sha256").digest())
+            hashed.update(_sha256(path))
+            shards.append(_read_shard(path, described))
         _check_dtypes(folder, name, shards, described)
         parts[name] = _join(shards, described)
         present = set(torch.bincount(parts[name].modality_ids).nonzero().flatten().tolist())
@@ -119,6 +123,23 @@ def read_data(folder: Path) -> Data:
         if absent:
             raise MatchError(f"the {name} samples of {folder} have no {' and no '.join(absent)} tokens")
     return Data(described=described, sha256=hashed.hexdigest(), **parts)
+
+
+def _read_description(path: Path) -> bytes:
+    with path.open("rb") as file:
+        written = file.read(LARGEST + 1)
+    if len(written) > LARGEST:
+        raise MatchError(f"{path} is larger than {LARGEST:,} bytes; a description is short")
+    return written
+
+
+def _sha256(path: Path) -> bytes:
+    """Of a shard. It is read here first, since a FIFO would wait for ever, and safetensors says little of the rest."""
+    kind = other_kind(path)
+    if kind is not None:
+        raise MatchError(f"{path} is {kind}; shards are files")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _described(path: Path, found: Any) -> Description:
@@ -129,6 +150,8 @@ def _described(path: Path, found: Any) -> Description:
     names, vocab, sizes = found["modalities"], found["vocab"], found.get("latents", {})
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise MatchError(f"{path}: modalities is a list of names")
+    if len(set(names)) < len(names):
+        raise MatchError(f"{path}: modalities has a name twice")
     if not isinstance(sizes, dict) or not sizes.keys() <= set(names):
         raise MatchError(f"{path}: latents has sizes for some of {', '.join(names)}")
     for name, size in sizes.items():
@@ -143,7 +166,7 @@ def _described(path: Path, found: Any) -> Description:
 
 
 def _is_count(found: Any) -> bool:
-    return isinstance(found, int) and not isinstance(found, bool) and found > 0
+    return isinstance(found, int) and not isinstance(found, bool) and 0 < found <= LARGEST_COUNT
 
 
 def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:
@@ -152,7 +175,7 @@ def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:
 
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise MatchError(f"{path} is no whole safetensors file: {error}") from None
     missing = [name for name in (*TENSORS, *map(_key, described.latents)) if name not in tensors]
     if missing:
@@ -164,11 +187,13 @@ def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:
                 f"{path}: {name} is {tensors[name].dtype} {[*tensors[name].shape]}; it may be a vector of uint8, int8, "
                 "int16, int32 or int64"
             )
+    if len(lengths) == 0 or int(lengths.min()) < 2:
+        raise MatchError(f"{path}: a sample of fewer than two tokens has nothing to predict")
+    if int(lengths.max()) > len(ids):  # else their sum could overflow
+        raise MatchError(f"{path}: a sample has {int(lengths.max())} tokens, with {len(ids)} input_ids")
     total = int(lengths.sum())
     if not len(ids) == len(kinds) == total:
         raise MatchError(f"{path}: lengths add up to {total}, with {len(ids)} input_ids and {len(kinds)} modality_ids")
-    if len(lengths) == 0 or int(lengths.min()) < 2:
-        raise MatchError(f"{path}: a sample of fewer than two tokens has nothing to predict")
     modalities = described.modalities
     if int(kinds.min()) < 0 or int(kinds.max()) >= len(modalities):
         raise MatchError(f"{path}: modality_ids are within 0..{len(modalities) - 1}; padding has no place in a sample")

@@ -15,8 +15,17 @@ from torch import Tensor
 from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.match.batches import Batch, held_out_batches, training_batches
-from motc.match.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
+from motc.match.checkpoint import (
+    REMEDY,
+    Shapes,
+    check_shapes,
+    optimizer_tensors,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
 from motc.match.data import Data
+from motc.match.report import eval_steps
 from motc.match.settings import BETAS, CLIP, FINAL_RATE, WARM_UP, WEIGHT_DECAY, MatchError, Settings
 
 UNTIMED = 3  # first steps of a process, in which torch compiles
@@ -97,15 +106,35 @@ class System:
             f"{self.name}/held_out": torch.stack(self.held_out),
         }
 
+    def shapes(self, done: int) -> Shapes:
+        """Of the tensors of a checkpoint after `done` steps."""
+        model = {f"{self.name}/model/{name}": x for name, x in self.network.state_dict().items()}
+        found = {name: (x.dtype, tuple(x.shape)) for name, x in model.items()}
+        for x, name in self.names.items():
+            path = f"{self.name}/optimizer/{name}"
+            found |= {f"{path}/{key}": (x.dtype, tuple(x.shape)) for key in ("exp_avg", "exp_avg_sq")}
+            found[f"{path}/step"] = (torch.float32, ())
+        return {**found, **curve_shapes(self.name, len(self.modalities), done, self.settings)}
+
     def restore(self, saved: Mapping[str, Tensor], done: int) -> None:
-        """Stand where a checkpoint was written."""
-        mine = {key.removeprefix(f"{self.name}/"): x for key, x in saved.items() if key.startswith(f"{self.name}/")}
+        """Stand where a checkpoint was written, whose tensors are of the right shapes."""
+        mine = _below(f"{self.name}/", saved)
         self.losses = list(mine["losses"].unbind())
         self.seconds = mine["seconds"].tolist()
         self.held_out = list(mine["held_out"].unbind())
         self.network.load_state_dict(_below("model/", mine))
         restore_optimizer(self.optimizer, self.names, _below("optimizer/", mine))
         self.start(done)
+
+
+def curve_shapes(name: str, modalities: int, done: int, settings: Settings) -> Shapes:
+    """Of a system's losses, seconds and held-out losses after `done` steps."""
+    evaluations = sum(step <= done for step in eval_steps(settings))
+    return {
+        f"{name}/losses": (torch.float64, (done, modalities)),
+        f"{name}/seconds": (torch.float64, (done,)),
+        f"{name}/held_out": (torch.float64, (evaluations, modalities)),
+    }
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,11 +158,11 @@ def race(
     first = 0
     if path.is_file():
         first, saved = read_checkpoint(path)
+        if first not in eval_steps(settings):
+            raise MatchError(f"{path} says it is of step {first}, after which none is written; {REMEDY}")
+        check_shapes(path, saved, {name: x for system in systems for name, x in system.shapes(first).items()})
         for system in systems:
-            try:
-                system.restore(saved, first)
-            except (KeyError, RuntimeError):
-                raise MatchError(f"{path} is of other models; remove it to begin this seed anew") from None
+            system.restore(saved, first)
     if first == settings.steps:
         return systems
     layouts = {system.name: system.network.layout for system in systems}

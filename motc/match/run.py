@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,35 +11,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motc.files import other_kind, remove_leftovers, replacing
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
-from motc.match.checkpoint import read_checkpoint
+from motc.match.checkpoint import check_shapes, read_checkpoint
 from motc.match.data import Data
 from motc.match.fit import check_fit, check_objectives
-from motc.match.race import Notify, race
+from motc.match.lock import locked
+from motc.match.race import Notify, curve_shapes, race
 from motc.match.report import Curves, Report, make_report
 from motc.match.settings import MatchError, Settings
 
 RUN = "run.json"
+REPORTS = ("report.md", "report.json", "report.png")  # which the command line writes
 
 
-def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, out: Path, notify: Notify) -> Report:
-    """Train every system from every seed, the first being the base, and compare. Raises MatchError.
+def match_systems(
+    models: Mapping[str, Model],
+    data: Data,
+    settings: Settings,
+    out: Path,
+    notify: Notify,
+    finish: Callable[[Report], None] = lambda _: None,
+) -> Report:
+    """Train every system from every seed, the first being the base, and compare. Raises MatchError and OSError.
 
     `out` keeps a checkpoint of each seed and of each group of systems trained together; what is there already is not
-    done again, and systems that are not there yet are added, as a group of their own.
+    done again, and systems that are not there yet are added, as a group of their own. No other process may work in
+    `out` meanwhile, until `finish` has taken the report.
     """
     for name, model in models.items():
         check_fit(data, model, name)
     check_objectives(models)
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        remove_leftovers(out)
+        report = _match(models, data, settings, out, notify)
+        finish(report)
+    return report
+
+
+def _match(models: Mapping[str, Model], data: Data, settings: Settings, out: Path, notify: Notify) -> Report:
+    _check_places(out, [RUN, *REPORTS])
     groups = _enter(out / RUN, _recorded(models, data, settings))
     torch.set_num_threads(settings.threads)
+
+    def checkpoint(seed: int, number: int) -> Path:
+        return out / (f"seed{seed}-added{number}.safetensors" if number else f"seed{seed}.safetensors")
+
+    _check_places(out, [checkpoint(seed, number).name for seed in range(settings.seeds) for number in groups])
     curves: list[Curves] = []
     for seed in range(settings.seeds):
         saved: dict[str, Tensor] = {}
         for place, (number, group) in enumerate(groups.items()):
-            path = out / (f"seed{seed}-added{number}.safetensors" if number else f"seed{seed}.safetensors")
+            path = checkpoint(seed, number)
 
             def tell(done: float, what: str, before: float = seed + place / len(groups)) -> None:
                 notify((before + done / len(groups)) / settings.seeds, what)
@@ -48,7 +73,7 @@ def match_systems(models: Mapping[str, Model], data: Data, settings: Settings, o
                 tell(0.0, f"seed {seed}: compiling")
                 with _reproducible():
                     race({name: models[name] for name in group}, data, settings, seed, path, tell)
-            saved |= read_checkpoint(path)[1]
+            saved |= _curve_tensors(path, group, len(data.modalities), settings)
         curves.append(_curves(saved, models, seed))
     base, *_ = models
     apart = tuple(name for group in groups.values() if base not in group for name in group)
@@ -73,6 +98,22 @@ def _reproducible() -> Iterator[None]:
 
 def _is_done(path: Path, steps: int) -> bool:
     return path.is_file() and read_checkpoint(path, only_step=True)[0] == steps
+
+
+def _check_places(out: Path, names: list[str]) -> None:
+    """Raises MatchError where a folder, say, is in the place of a file, which else would be found after training."""
+    for path in (out / name for name in names):
+        kind = other_kind(path)
+        if kind is not None:
+            raise MatchError(f"{path} is {kind}, in the place of a file: remove it, or choose another --out")
+
+
+def _curve_tensors(path: Path, group: list[str], modalities: int, settings: Settings) -> dict[str, Tensor]:
+    saved = read_checkpoint(path)[1]
+    shapes = {key: x for name in group for key, x in curve_shapes(name, modalities, settings.steps, settings).items()}
+    curves = {name: x for name, x in saved.items() if name in shapes}
+    check_shapes(path, curves, shapes)
+    return curves
 
 
 def _curves(saved: Mapping[str, Tensor], models: Mapping[str, Model], seed: int) -> Curves:
@@ -107,7 +148,9 @@ def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
         groups: list[dict[str, str]] = [found["systems"], *found.get("added", [])]
         known = {name: digest for group in groups for name, digest in group.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+        if not all(groups):
+            raise ValueError("a group without systems")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise MatchError(f"{path} is no record of a run; choose another --out") from None
     compared = [(key, found.get(key), value) for key, value in wanted.items() if key != "systems"]
     compared += [(name, known.get(name, digest), digest) for name, digest in systems.items()]
@@ -125,10 +168,10 @@ def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
     if added:
         groups.append(added)
     if added or not path.is_file():
-        aside = path.with_name(f"{path.name}.partial")
         later = {"added": groups[1:]} if groups[1:] else {}
-        aside.write_text(json.dumps({**wanted, "systems": groups[0], **later}, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        record = json.dumps({**wanted, "systems": groups[0], **later}, indent=2) + "\n"
+        with replacing(path) as aside:
+            aside.write_text(record, encoding="utf-8")
     return {number: list(group) for number, group in enumerate(groups) if group.keys() <= systems.keys()}
 
 

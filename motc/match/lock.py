@@ -1,0 +1,40 @@
+"""One process at a time in a run's folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from motc.match.settings import MatchError
+
+LOCK = "run.lock"
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder. The system lets go of it however this process ends, so no lock is ever left behind.
+
+    Raises MatchError where another process holds it, or where the file system has no locks.
+    """
+    import fcntl  # where there is none, the other commands still work
+
+    path = out / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = os.read(descriptor, 20).decode(errors="replace").strip()
+                told = f"process {holder}" if holder.isdecimal() else "another process"
+                raise MatchError(f"{told} is at work in {out}: wait for it, or choose another --out") from None
+            raise MatchError(f"{path} cannot be locked ({error.strerror}); choose an --out on another disk") from None
+        with suppress(OSError):  # a full disk is told by whoever has more to write
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
