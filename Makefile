@@ -6,7 +6,9 @@ SPEC := specs/emoji_mot.mot
 
 MATCH := examples/emoji/specs
 
-.PHONY: demo match-demo test lint check fix golden
+SECONDS ?= 600
+
+.PHONY: demo match-demo test fuzz lint check fix golden
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,6 +32,10 @@ match-demo: .venv/.installed
 # Two workers with one thread each: more threads only take turns.
 test: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Random specs and texts against every property, from a random SEED unless given; any number may run at once.
+fuzz: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -1,76 +1,71 @@
-"""Random specs through the whole pipeline: each gives a model that obeys every law, or a SpecError."""
+"""Random specs, always the same ones here, against every property of `tests/fuzz`; `make fuzz` looks for new ones."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections import Counter
 
-import torch
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from motc.driver import stages
-from motc.loading import instantiate
-from motc.schema import check
-from motc.source import SourceFile, SpecError
-from motc.syntax import read, write
-from motc.validate import validate
+from motc.syntax import Syntax
+from tests.fuzz.properties import (
+    accepted,
+    differ_alike_both_ways,
+    is_a_spec_or_an_error,
+    is_written_and_read_back,
+    obeys_every_law,
+)
+from tests.fuzz.specs import Drawn, drawn_specs
+from tests.fuzz.texts import random_texts
 
-MODALITIES = ("text", "image", "speech")
-CELLS = ("", " as {text} {image, speech}", " as {image} {text, speech}", " as {text, image, speech}")
-SELECTORS = ("attention", "ffn", "norm", "attention.*", "*.norm", "ffn.up", "attention.q", "final_norm", "*")
-
-
-@st.composite
-def specs(draw: st.DrawFn) -> str:
-    """A `.mot` text, most of the time a right one."""
-
-    def pick(*choices: str) -> str:
-        return draw(st.sampled_from(choices))
-
-    own = draw(st.booleans())
-    lines = ["width = 16", "layers = 2", "" if own else "vocab = 9"]
-    for name in MODALITIES:
-        latent = name != "text" and draw(st.integers(0, 2)) == 0
-        attributes = f"channels = {pick('1', '3')}, patch = {pick('1', '2')}, objective = {pick('ddpm', 'flow')}"
-        ends = pick("", ", weight = 5", ", ends = unet, unet { channels = 4, blocks = 1 }")
-        token = " { vocab = 7 }" if own else ""
-        lines.append(f"modality {name}{f' {{ latent {{ {attributes}{ends} }} }}' if latent else token}")
-    lines.append(
-        f"attention {{ heads = 4, kv_heads = {pick('1', '2', '4')}, qk_norm = {pick('none', 'rms', 'layer')}, "
-        f"bias = {pick('true', 'false')}, mask = {pick('causal', 'full')}, "
-        f"rope = {pick('none', '{ pairing = half }', '{ pairing = interleaved }')} }}"
-    )
-    lines.append(f"ffn {{ kind = {pick('swiglu', 'geglu', 'gelu', 'relu2')}, hidden = 12 }}")
-    lines.append(f"norm {{ kind = {pick('rms', 'layer')}, placement = {pick('pre', 'post', 'sublayer_output')} }}")
-    lines.append(f"embedding {{ tied = {pick('true', 'false')} }}")
-    lines.append(
-        pick(
-            "",
-            "tower front = text, image",
-            "tower back = speech { ffn { hidden = 20 } }\nuntie ffn",
-            "tower back = speech { attention { qk_norm = rms }, norm { kind = layer } }\nuntie *",
-            "tower back = speech { width = 24, ffn { kind = gelu } }\nuntie *",
-            "tower back = speech { ffn { kind = moe, experts = 3 } }\nuntie *",
-            "tower front = text, image { ffn { kind = moe, experts = 3, routing = expert_choice } }\nuntie ffn",
-        )
-    )
-    for _ in range(draw(st.integers(0, 3))):
-        lines.append(f"untie {pick(*SELECTORS)}{pick(*CELLS)}{pick('', '', ' in layer 0', ' in layers 0..1')}")
-    return "model random_spec {\n" + "\n".join(lines) + "\n}\n"
+COVERED = """
+full prefix blocks bidirectional sees linear unet ddpm flow weight top_k expert_choice capacity_factor balance
+shared_experts kv_heads head_dim qk_norm qk_norm_eps interleaved theta out_bias bias tied post sublayer_output final
+layer swiglu geglu gelu relu2 width tower experts untie layers as
+""".split()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(specs())
-def test_a_random_spec_gives_a_right_model_or_a_diagnostic(text: str) -> None:
-    tree = read(SourceFile("random.mot", text))
-    try:
-        checked = check(tree)
-        *_, (_, sparse) = stages(checked)
-    except SpecError:  # the property is that nothing else is raised
-        return
-    again = check(read(SourceFile("random.yaml", write(tree, "yaml"))))
-    assert [model for _, model in stages(again)][-1] == sparse
-    *_, (_, dense) = stages(checked, dense=True)
-    modules: list[Any] = [instantiate(model, dtype=torch.float64) for model in (sparse, dense)]
-    report = validate(sparse, dense, *modules)
-    assert report.ok, (text, report)
+def examples(count: int) -> settings:
+    """Settings for so many examples, however long each takes."""
+    return settings(max_examples=count, suppress_health_check=list(HealthCheck))
+
+
+@examples(16)
+@given(drawn_specs())
+def test_a_random_spec_gives_a_right_model_or_a_diagnostic(drawn: Drawn) -> None:
+    models = accepted(drawn)
+    if models is not None:
+        is_written_and_read_back(drawn.text)
+        obeys_every_law(*models, drawn.seed)
+
+
+@examples(40)
+@given(drawn_specs(), drawn_specs())
+def test_two_specs_differ_alike_both_ways(a: Drawn, b: Drawn) -> None:
+    one, other = accepted(a), accepted(b)
+    if one is not None and other is not None:
+        for left, right in (one, other, (one[0], other[0])):
+            differ_alike_both_ways(left, right)
+
+
+@examples(120)
+@given(random_texts())
+def test_a_random_text_is_a_spec_or_an_error(drawn: tuple[str, Syntax]) -> None:
+    is_a_spec_or_an_error(*drawn)
+
+
+def test_random_specs_cover_the_language_and_nearly_all_are_right() -> None:
+    found: Counter[str] = Counter()
+
+    @examples(400)
+    @given(drawn_specs())
+    def draw(drawn: Drawn) -> None:
+        if found["tried"] < 120:
+            found["tried"] += 1
+            found["accepted"] += accepted(drawn) is not None
+        found.update({drawn.strategy, *re.findall(r"\w+", drawn.text)})
+
+    draw()
+    assert found["accepted"] >= 0.85 * found["tried"] == 0.85 * 120, found
+    for word in ("sorted", "reference", "grouped", "blend", *COVERED):
+        assert found[word], f"nothing drawn has `{word}`"

@@ -78,7 +78,7 @@ def _changes(pairs: list[tuple[tuple[int, int], Part, Part]], end_of_a: Part, en
         merge_ranges(edit for where, one, other in differing for edit in partition_edits(one, other, where)),
         partition_edits(end_of_a, end_of_b, None),
         layers,
-        has_final_norm="final_norm" in end_of_b.blocks,
+        have_final_norm=all("final_norm" in end.blocks for end in (end_of_a, end_of_b)),
     )
     return partitions + attributes
 

@@ -33,9 +33,9 @@ def name_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
 
 
 def removed(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
-    """One edit for each modality of `names` that goes, one after the other, until `kept` is left of `parts`."""
-    for index, name in enumerate(names):
-        present = (*kept, *names[index:])
+    """One edit for each modality of `names` that goes, the last first, until `kept` is left: `added`, undone."""
+    for index, name in reversed(list(enumerate(names))):
+        present = (*kept, *names[: index + 1])
         yield _modality_edit("-", name, [(layers, part.only(present)) for layers, part in parts])
 
 

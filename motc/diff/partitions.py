@@ -59,14 +59,16 @@ def partition_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> 
     ]
 
 
-def take_in_final_norm(in_layers: list[Edit], in_ends: list[Edit], layers: int, has_final_norm: bool) -> list[Edit]:
-    """`*.norm` of all layers and `final_norm`, where they change alike, are `norm`."""
+def take_in_final_norm(in_layers: list[Edit], in_ends: list[Edit], layers: int, have_final_norm: bool) -> list[Edit]:
+    """`*.norm` of all layers and `final_norm`, where they change alike, are `norm`; and `*.norm` alone is, unless both
+    models have a final norm.
+    """
     norms = next((edit for edit in in_layers if edit.subject == "*.norm" and edit.layers == (0, layers - 1)), None)
     if norms is None:
         return in_layers + in_ends
     final = next((edit for edit in in_ends if edit.subject == "final_norm"), None)
     if final is None:
-        merged = norms if has_final_norm else replace(norms, subject="norm")
+        merged = norms if have_final_norm else replace(norms, subject="norm")
     elif (final.before, final.after) == (norms.before, norms.after):
         merged = replace(add(norms, final, norms.layers), subject="norm")
     else:

@@ -1,0 +1,162 @@
+"""`make fuzz`: random specs and texts against every property, for as long as asked. Exits with 1 if any fails.
+
+What fails is made as small as it can be, and printed with the seed that draws it again. Nothing is kept on disk, so any
+number of these may run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase, Verbosity
+
+from motc.syntax import Syntax
+from tests.fuzz.properties import (
+    accepted,
+    differ_alike_both_ways,
+    is_a_spec_or_an_error,
+    is_written_and_read_back,
+    obeys_every_law,
+)
+from tests.fuzz.specs import Drawn, drawn_specs
+from tests.fuzz.texts import random_texts
+
+Check = Callable[["Tally", list[str]], Any]
+EXAMPLES = {"spec": 8, "pair": 30, "text": 60}
+"""How many of each are drawn from one seed: about as long for each."""
+
+
+@dataclass
+class Tally:
+    """What was tried so far, and which failures were found: each told once, by where it was raised."""
+
+    start: float = field(default_factory=time.monotonic)
+    shown: float = 0.0
+    specs: int = 0
+    accepted: int = 0
+    pairs: int = 0
+    texts: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def show(self, *, now: bool = False) -> None:
+        """A line of progress, every ten seconds."""
+        if now or self.seconds() - self.shown >= 10:
+            self.shown = self.seconds()
+            tried = f"{self.specs} specs ({self.accepted} accepted), {self.pairs} pairs, {self.texts} texts"
+            print(f"{self.shown:6.0f} s: {tried}, {len(self.failures)} failures", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make fuzz", description="Random specs and texts against every property.")
+    parser.add_argument("--seconds", type=float, default=600, help="how long to go on")
+    parser.add_argument("--seed", type=int, help="of the first round, which the next adds 1 to; default: a random one")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    seed, tally = given.seed, Tally()
+    if seed is None:
+        seed = random.SystemRandom().randrange(2**31)
+    print(f"from seed {seed}", flush=True)
+    while tally.seconds() < given.seconds:
+        for name, check in (("spec", spec_check), ("pair", pair_check), ("text", text_check)):
+            attempt(name, seed, check, tally)
+        seed += 1
+    tally.show(now=True)
+    return 1 if tally.failures else 0
+
+
+def attempt(name: str, seed: int, check: Check, tally: Tally) -> None:
+    """One round of one kind. What fails is printed as it was drawn, and then as small as it can be made."""
+    tried: list[str] = []
+    try:
+        drawn_from(name, seed, check(tally, tried))
+    except Exception as error:
+        where = place(error)
+        if where in tally.failures:
+            return
+        tally.failures[where] = tried[-1]
+        print(f"\n--- {where}, make fuzz SEED={seed}\n{tried[-1]}\n{error}\n--- made smaller:", flush=True)
+        try:
+            drawn_from(name, seed, check(Tally(), tried), Phase.shrink)
+        except Exception as smaller:
+            print(tried[-1])
+            traceback.print_exception(smaller, limit=-4, chain=False, file=sys.stdout)
+        print("---\n", flush=True)
+
+
+def drawn_from(name: str, seed: int, check: Any, *more: Phase) -> None:
+    """Draws examples from a seed until one fails, and raises what it raised."""
+    settings = hypothesis.settings(
+        max_examples=EXAMPLES[name],
+        phases=(Phase.generate, *more),
+        database=None,
+        deadline=None,
+        derandomize=False,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )
+    hypothesis.seed(seed)(settings(check))()
+
+
+def place(error: Exception) -> str:
+    """What was raised, and by which line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {frame.filename.rpartition('/')[2]}:{frame.lineno}"
+
+
+def spec_check(tally: Tally, tried: list[str]) -> Any:
+    @hypothesis.given(drawn_specs())
+    def check(drawn: Drawn) -> None:
+        tried.append(str(drawn))
+        tally.specs += 1
+        models = accepted(drawn)
+        if models is not None:
+            tally.accepted += 1
+            is_written_and_read_back(drawn.text)
+            obeys_every_law(*models, drawn.seed)
+        tally.show()
+
+    return check
+
+
+def pair_check(tally: Tally, tried: list[str]) -> Any:
+    @hypothesis.given(drawn_specs(), drawn_specs())
+    def check(a: Drawn, b: Drawn) -> None:
+        tried.append(f"{a}\n{b}")
+        one, other = accepted(a), accepted(b)
+        if one is not None and other is not None:
+            tally.pairs += 1
+            for left, right in (one, other, (one[0], other[0])):
+                differ_alike_both_ways(left, right)
+        tally.show()
+
+    return check
+
+
+def text_check(tally: Tally, tried: list[str]) -> Any:
+    @hypothesis.given(random_texts())
+    def check(drawn: tuple[str, Syntax]) -> None:
+        text, syntax = drawn
+        tried.append(f"as {syntax}:\n{text}")
+        tally.texts += 1
+        is_a_spec_or_an_error(text, syntax)
+        tally.show()
+
+    return check
+
+
+if __name__ == "__main__":
+    sys.exit(main())

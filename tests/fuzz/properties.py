@@ -1,0 +1,142 @@
+"""What holds of every spec, and of every text: each a function that raises AssertionError where it does not."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+
+import torch
+from torch import Tensor
+
+from motc.cost import flops_per_token, total_parameters
+from motc.diff import Edit, diff
+from motc.diff.modalities import renames
+from motc.driver import stages
+from motc.ir.model import Model, Strategy
+from motc.loading import instantiate
+from motc.schema import Checked, check
+from motc.source import SourceFile, SpecError
+from motc.syntax import Syntax, format_source, read, write
+from motc.validate import reference_config, validate
+from motc.validate.batches import random_batches
+from motc.validate.laws import gradients_of, random_like, randomise, run, run_reference
+from motc.validate.report import deviation
+from tests.fuzz.specs import Drawn
+
+
+def checked(text: str, syntax: Syntax = "mot") -> Checked:
+    """A text's Spec. Raises SpecError."""
+    return check(read(SourceFile(f"random.{syntax}", text)))
+
+
+def final(spec: Checked, *, dense: bool = False, strategy: Strategy = "sorted") -> Model:
+    """The IR after all passes."""
+    *_, (_, model) = stages(spec, dense=dense, strategy=strategy)
+    return model
+
+
+def accepted(drawn: Drawn) -> tuple[Model, Model] | None:
+    """What the compiler makes of a spec, and the dense twin, which it has then too; None if it refuses the spec.
+
+    Whatever is raised beside SpecError comes out.
+    """
+    try:
+        spec = checked(drawn.text)
+        model = final(spec, strategy=drawn.strategy)
+    except SpecError:
+        return None
+    return model, final(spec, dense=True)
+
+
+def obeys_every_law(sparse: Model, dense: Model, seed: int) -> None:
+    """The generated module does what the hand-written reference does, and obeys the laws of `motc.validate`."""
+    if sparse.strategy == "grouped":
+        agrees_in_float32(sparse, seed)
+    else:
+        modules = [instantiate(model, dtype=torch.float64) for model in (sparse, dense)]
+        for model, module in zip((sparse, dense), modules, strict=True):
+            assert sum(parameter.numel() for parameter in module.parameters()) == total_parameters(model)
+        report = validate(sparse, dense, *modules, seed=seed)
+        broken = [f"{law.name}: {law.max_deviation:.1e}" for law in report.laws if not law.ok]
+        assert not broken, broken
+    forget_generated()
+
+
+def agrees_in_float32(model: Model, seed: int) -> None:
+    """Outputs and gradients of a module in float32, which is all that grouped products have, are the reference's."""
+    generator = torch.Generator().manual_seed(seed)
+    config, module = reference_config(model), instantiate(model, dtype=torch.float64)
+    randomise(module, generator)
+    wide = {name: parameter.detach().clone().requires_grad_() for name, parameter in module.named_parameters()}
+    module = module.float()
+    for batch in random_batches(model, generator):
+        found, expected = run(module, batch), run_reference(config, wide, batch)  # type: ignore[arg-type]
+        for mine, theirs in zip(found, expected, strict=True):
+            assert (off := deviation(mine, theirs)) <= 1e-3, f"outputs: {off:.1e}"
+        weights = random_like(expected, generator)
+        narrow: dict[str, Tensor] = {key: value.float() for key, value in weights.items()}
+        mine = gradients_of(found, narrow, dict(module.named_parameters()))
+        off = deviation(mine, gradients_of(expected, weights, wide))
+        assert off <= 1e-2, f"gradients: {off:.1e}"
+
+
+def is_written_and_read_back(text: str) -> None:
+    """Formatting changes nothing but the text, and once; the other syntax says the same, there and back."""
+    tree = read(SourceFile("random.mot", text))
+    model = final(checked(text))
+    assert diff(model, model) == ()
+    for syntax in ("mot", "yaml"):
+        source = SourceFile(f"random.{syntax}", write(tree, syntax))
+        assert final(check(read(source))) == model, f"written as {syntax}"
+        once = SourceFile(source.name, format_source(source))
+        assert read(once) == read(source), f"formatted {syntax}"
+        assert format_source(once) == once.text, f"{syntax} formatted twice"
+        back = write(read(source), "mot")
+        assert final(checked(back)) == model, f"{syntax} and back"
+
+
+def differ_alike_both_ways(one: Model, other: Model) -> None:
+    """`diff B A` is `diff A B` reversed, and both add up to the whole difference."""
+    there, back = diff(one, other), diff(other, one)
+    assert_adds_up(one, other, there)
+    assert_adds_up(other, one, back)
+    told, mirrored = sorted(map(facts, there)), sorted(facts(edit, backwards=True) for edit in back)
+    assert told == mirrored, f"there: {[e.describe() for e in there]}\nback: {[e.describe() for e in back]}"
+
+
+def facts(edit: Edit, *, backwards: bool = False) -> tuple[str, ...]:
+    """What an edit says, but for its numbers, which depend on what was changed before it."""
+    kind = {"+": "-", "-": "+", "~": "~"}[edit.kind] if backwards else edit.kind
+    before, after = (edit.after, edit.before) if backwards else (edit.before, edit.after)
+    return kind, edit.subject, before, after, str(edit.layers), str(sorted(edit.modalities))
+
+
+def assert_adds_up(a: Model, b: Model, edits: tuple[Edit, ...]) -> None:
+    """Edits have all of the difference in parameters and in each modality's FLOPs."""
+    assert sum(edit.parameters for edit in edits) == total_parameters(b) - total_parameters(a)
+    renamed = {now: was for was, now in renames(a, b).items()}
+    old = {modality.name for modality in a.modalities}
+    new = {modality.name for modality in b.modalities}
+    for name in new | (old - set(renamed.values())):
+        was = renamed.get(name, name)
+        before = flops_per_token(a, was) if was in old else 0
+        after = flops_per_token(b, name) if name in new else 0
+        assert sum(edit.flops.get(name, 0) for edit in edits) == after - before, name
+
+
+def is_a_spec_or_an_error(text: str, syntax: Syntax) -> None:
+    """A text compiles, or its author is told why not: nothing but SpecError is raised."""
+    try:
+        spec = checked(text, syntax)
+        for dense in (False, True):
+            final(spec, dense=dense)
+    except SpecError as error:
+        str(error)  # which renders all of it
+
+
+def forget_generated() -> None:
+    """Let go of generated modules, of which a long run makes many."""
+    names = [name for name in sys.modules if name.startswith("motc_generated_")]
+    for name in names:
+        del sys.modules[name]
+        linecache.cache.pop(f"<{name}>", None)

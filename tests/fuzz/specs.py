@@ -1,0 +1,267 @@
+"""Random specs that visit the whole language, nearly all of them right ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from hypothesis import strategies as st
+
+from motc.ir.model import Strategy
+from motc.lower.selectors import FFN, LAYER_PATHS
+
+NAMES = ("text", "image", "speech", "state")
+QKV = ("attention.q", "attention.k", "attention.v")
+HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
+NORMS = ("attention.norm", "ffn.norm", "final_norm")
+ENDS = ("embedding", "head", "final_norm")
+SELECTORS = (
+    *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
+    *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
+    *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm"),
+)
+BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": FFN, "norm": NORMS}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A spec's `.mot` text, how it is to be executed, and what its parameters and batches are drawn from."""
+
+    text: str
+    strategy: Strategy
+    seed: int
+
+    def __str__(self) -> str:
+        return f"# strategy {self.strategy}, seed {self.seed}\n{self.text}"
+
+
+@st.composite
+def drawn_specs(draw: st.DrawFn) -> Drawn:
+    """A random spec with a strategy that is meant to run it."""
+    strategy: Strategy = draw(st.sampled_from(("sorted", "sorted", "sorted", "reference", "blend", "grouped")))
+    text = _Writer(draw, strategy).text()
+    return Drawn(text=text, strategy=strategy, seed=draw(st.integers(0, 999)))
+
+
+@dataclass
+class _Writer:
+    """Writes one spec, keeping in mind what its parts ask of each other."""
+
+    draw: st.DrawFn
+    strategy: Strategy
+    lines: list[str] = field(default_factory=list)
+    apart: dict[str, list[list[str]]] = field(default_factory=dict)
+    """Groups whose copies must not be shared between these blocks of modalities."""
+    absent: set[str] = field(default_factory=set)
+    """Groups that no modality has."""
+
+    def pick(self, *choices: str) -> str:
+        return self.draw(st.sampled_from(choices))
+
+    def chance(self, of: int) -> bool:
+        """True once in `of` times; shrinks to false."""
+        return self.draw(st.integers(0, of - 1)) == of - 1
+
+    def some(self, names: list[str], least: int = 1) -> list[str]:
+        """Some of the names, in their order."""
+        chosen = self.draw(st.sets(st.sampled_from(names), min_size=least))
+        return [name for name in names if name in chosen]
+
+    def cells(self, names: list[str]) -> list[list[str]]:
+        """A random partition."""
+        numbers = [self.draw(st.integers(0, len(names) - 1)) for _ in names]
+        return [[n for n, at in zip(names, numbers, strict=True) if at == cell] for cell in dict.fromkeys(numbers)]
+
+    def text(self) -> str:
+        odd = self.strategy != "grouped"  # whose products want multiples of eight
+        self.names = list(NAMES[: self.draw(st.integers(1, len(NAMES)))])
+        self.layers = self.draw(st.integers(1, 3))
+        self.towers = self.cells(self.names) if self.chance(2) else [[name] for name in self.names]
+        self.tower_names = [f"t{index}" for index in range(len(self.towers))] if self.chance(2) else []
+        self.own = self.chance(2)
+        self.widths = odd and not self.own and bool(self.tower_names) and len(self.towers) > 1 and self.chance(4)
+        self.lines += ["width = 16", f"layers = {self.layers}"]
+        if not self.own:
+            self.lines.append(f"vocab = {self.pick('16', '9', '2', '1') if odd else '16'}")
+        self.modalities()
+        self.attention(odd)
+        self.feed_forward(odd)
+        self.norms()
+        self.tied = self.chance(4)
+        if self.tied:
+            self.lines.append("embedding { tied = true }")
+            self.absent.add("head")
+        if self.tower_names:
+            self.declare_towers(odd)
+        for _ in range(self.draw(st.integers(0, 3))):
+            self.untie()
+        return "model random_spec {\n" + "".join(f"  {line}\n" for line in self.lines) + "}\n"
+
+    def modalities(self) -> None:
+        self.continuous = []
+        for name in self.names:
+            if name != self.names[0] and self.chance(3):
+                self.continuous.append(name)
+                ends = self.pick("patch = 1", "patch = 2", "patch = 3, ends = linear", "unet", "unet")
+                if ends == "unet":
+                    blocks = self.pick("1", "2")
+                    ends = f"patch = {self.pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
+                rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
+                self.lines.append(f"modality {name} {{ latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }} }}")
+            else:
+                vocab = f" {{ vocab = {self.pick('7', '8', '2', '1')} }}" if self.own else ""
+                self.lines.append(f"modality {name}{vocab}")
+
+    def attention(self, odd: bool) -> None:
+        heads = self.pick("4", "2")
+        said = [f"heads = {heads}", f"kv_heads = {self.pick(*('1', '2', '4')[: 3 if heads == '4' else 2])}"]
+        rope = self.pick("", "rope = none", "rope { theta = 100 }", "rope { pairing = interleaved }")
+        sizes = ["4", "8", *(["6", *(["3"] if rope == "rope = none" else [])] if odd else [])]
+        if self.widths or self.chance(3):
+            said.append(f"head_dim = {self.pick(*sizes)}")
+        said += [rope] * bool(rope)
+        norm = self.pick("none", "rms", "layer")
+        if norm == "none":
+            self.absent |= set(HEAD_NORMS)
+        else:
+            said.append(f"qk_norm = {norm}")
+            said += ["qk_norm_eps = 1e-3"] * self.chance(3)
+        said += [f"bias = {self.pick('true', 'false')}"] * self.chance(2)
+        said += [f"out_bias = {self.pick('true', 'false')}"] * self.chance(3)
+        said += self.mask()
+        self.lines.append(f"attention {{ {', '.join(said)} }}")
+
+    def mask(self) -> list[str]:
+        names = [*self.names, *self.tower_names]
+        kind = self.pick("", "causal", "full", "prefix", "blocks")
+        said = [f"kind = {kind}"] * bool(kind)
+        if kind == "prefix":
+            said.append(f"prefix = {listed(self.some(names))}")
+        if kind == "blocks":
+            said.append(f"blocks = [{', '.join(listed(cell) for cell in self.cells(self.names))}]")
+        if kind in ("", "causal", "prefix") and self.chance(2):
+            said.append(f"bidirectional = {listed(self.some(names))}")
+        if self.chance(3):
+            seen = {name: self.some(self.names, 0) for name in self.some(self.names)}
+            lists = (f"{name} = {listed([n for n in self.names if n in (name, *seen[name])])}" for name in seen)
+            said.append(f"sees {{ {', '.join(lists)} }}")
+        if said == [f"kind = {kind}"] and kind in ("causal", "full"):
+            return [f"mask = {kind}"]
+        return [f"mask {{ {', '.join(said)} }}"] if said else []
+
+    def experts(self) -> list[str]:
+        """Keys of a mixture of experts."""
+        said = ["kind = moe", f"experts = {self.pick('2', '3', '5')}"]
+        said += [f"expert = {self.pick('swiglu', 'geglu', 'gelu', 'relu2')}"] * self.chance(2)
+        said += [f"shared_experts = {self.pick('1', '2')}"] * self.chance(3)
+        if self.chance(2):
+            said.append("routing = expert_choice")
+            said += [f"capacity_factor = {self.pick('1', '1.5', '0.7', '2')}"] * self.chance(2)
+        else:
+            said += [f"top_k = {self.pick('1', '2')}"] * self.chance(2)
+            said += [f"balance = {self.pick('0', '0.5')}"] * self.chance(2)
+        return said
+
+    def feed_forward(self, odd: bool) -> None:
+        self.mixed = self.strategy in ("sorted", "reference") and self.chance(3)
+        kind = self.pick("swiglu", "geglu", "gelu", "relu2")
+        said = self.experts() if self.mixed else [f"kind = {kind}"]
+        said.append(f"hidden = {self.pick('12', '8', '5') if odd else self.pick('16', '8')}")
+        said += ["bias = true"] * self.chance(3)
+        if not self.mixed and kind in ("gelu", "relu2"):
+            self.absent.add("ffn.gate")
+        self.lines.append(f"ffn {{ {', '.join(said)} }}")
+
+    def norms(self) -> None:
+        placement = self.pick("pre", "post", "sublayer_output")
+        final = self.pick("", "true", "false")
+        said = [f"kind = {self.pick('rms', 'layer')}", f"placement = {placement}"]
+        said += [f"eps = {self.pick('1e-3', '1e-6')}"] * self.chance(3)
+        said += [f"final = {final}"] * bool(final)
+        if final == "false" or (placement == "post" and not final):
+            self.absent.add("final_norm")
+        self.lines.append(f"norm {{ {', '.join(said)} }}")
+
+    def declare_towers(self, odd: bool) -> None:
+        """Towers, some with attributes of their own, and the statements that these need."""
+        bound: set[str] = set()
+        for index, (name, members) in enumerate(zip(self.tower_names, self.towers, strict=True)):
+            said = ", ".join(self.tower(bound)) if odd and index > 0 else ""
+            self.lines.append(f"tower {name} = {', '.join(members)}{f' {{ {said} }}' if said else ''}")
+        if not bound:
+            return
+        self.apart = dict.fromkeys(bound, self.towers)
+        self.lines.append(f"untie {', '.join(self.selectors_of(bound))}")
+
+    def tower(self, bound: set[str]) -> list[str]:
+        """What a tower has otherwise; adds to `bound` the groups that must then be untied."""
+        said = []
+        if self.widths:
+            said.append(f"width = {self.pick('8', '24')}")
+            bound |= set(LAYER_PATHS) - set(HEAD_NORMS) | set(ENDS)
+        if self.chance(3):
+            said.append(f"attention {{ {self.pick('bias = true', 'out_bias = true', 'bias = false')} }}")
+            bound |= {*QKV, "attention.out"}
+        elif self.chance(3):
+            said.append(f"attention {{ qk_norm = {self.pick('none', 'rms', 'layer')} }}")
+            self.absent |= set(HEAD_NORMS)  # perhaps there are some: they are untied below, and not named again
+            bound |= set(HEAD_NORMS)
+        if self.chance(3):
+            choices = ["hidden = 20", "kind = gelu", "kind = swiglu", "bias = true"]
+            moe = self.strategy in ("sorted", "reference") and self.chance(2)
+            said.append(f"ffn {{ {', '.join(self.experts()) if moe else self.pick(*choices)} }}")
+            self.mixed = self.mixed or moe
+            self.absent.add("ffn.gate")
+            bound |= set(FFN)
+        if self.chance(4):
+            said.append(f"norm {{ {self.pick('kind = layer', 'kind = rms', 'eps = 0.01')} }}")
+            bound |= set(NORMS)
+        return said
+
+    def selectors_of(self, bound: set[str]) -> list[str]:
+        """Selectors for all of these groups."""
+        if self.widths:
+            # All groups, or all but the norms of heads, which have a size of their own.
+            most = [*QKV, "attention.out", "ffn", "norm", "embedding", *(["head"] if not self.tied else [])]
+            return ["*"] if bound & set(HEAD_NORMS) or self.chance(2) else most
+        found = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
+        return found + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
+
+    def untie(self) -> None:
+        """One more statement, which leaves apart what must be."""
+        selectors = [s for s in SELECTORS if self.may_name(s)]
+        chosen = self.draw(st.lists(st.sampled_from(selectors), min_size=1, max_size=2, unique=True))
+        paths = {path for selector in chosen for path in meant(selector)}
+        cells = None
+        if self.chance(2):
+            cells = self.cells(self.names)
+            if any(path in self.apart for path in paths):
+                cells = [[n for n in cell if n in block] for cell in cells for block in self.towers]
+                cells = [cell for cell in cells if cell]
+        elif not self.tower_names:
+            self.towers = [[name] for name in self.names]
+        line = f"untie {', '.join(chosen)}"
+        if cells:
+            blocks = [f"{{{', '.join(cell)}}}" for cell in cells]
+            line += f" as {' '.join(blocks)}"
+        if not paths & set(ENDS) and self.chance(2):
+            first = self.draw(st.integers(0, self.layers - 1))
+            last = self.draw(st.integers(first, self.layers - 1))
+            line += f" in layer {first}" if first == last else f" in layers {first}..{last}"
+        self.lines.append(line)
+
+    def may_name(self, selector: str) -> bool:
+        """Whether a statement about a selector is surely right."""
+        paths = meant(selector)
+        if set(paths) <= self.absent or (self.own and set(paths) & {"embedding", "head"}):
+            return False
+        return not self.mixed or selector in ("ffn", "*", "ffn.*") or not set(paths) & set(FFN)
+
+
+def meant(selector: str) -> tuple[str, ...]:
+    """The groups that a selector names, if there are any."""
+    return BARE.get(selector) or tuple(p for p in (*LAYER_PATHS, *ENDS) if fnmatchcase(p, selector))
+
+
+def listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"[{', '.join(names)}]"
