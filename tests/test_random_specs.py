@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from motc.syntax import Syntax
 from tests.fuzz.properties import (
@@ -55,17 +54,16 @@ def test_a_random_text_is_a_spec_or_an_error(drawn: tuple[str, Syntax]) -> None:
 
 
 def test_random_specs_cover_the_language_and_nearly_all_are_right() -> None:
-    found: Counter[str] = Counter()
+    found: list[Drawn] = []
 
-    @examples(400)
+    @examples(40)
     @given(drawn_specs())
     def draw(drawn: Drawn) -> None:
-        if found["tried"] < 120:
-            found["tried"] += 1
-            found["accepted"] += accepted(drawn) is not None
-        found.update({drawn.strategy, *re.findall(r"\w+", drawn.text)})
+        found.append(drawn)
 
-    draw()
-    assert found["accepted"] >= 0.85 * found["tried"] == 0.85 * 120, found
-    for word in ("sorted", "reference", "grouped", "blend", *COVERED):
-        assert found[word], f"nothing drawn has `{word}`"
+    for start in range(10):  # examples of one start resemble each other
+        seed(start)(draw)()
+    seen = {word for drawn in found for word in (drawn.strategy, *re.findall(r"\w+", drawn.text))}
+    assert seen >= {"sorted", "reference", "grouped", "blend", *COVERED}
+    tried = found[::4]
+    assert sum(accepted(drawn) is not None for drawn in tried) >= 0.85 * len(tried) >= 85

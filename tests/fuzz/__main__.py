@@ -31,7 +31,7 @@ from tests.fuzz.specs import Drawn, drawn_specs
 from tests.fuzz.texts import random_texts
 
 Check = Callable[["Tally", list[str]], Any]
-EXAMPLES = {"spec": 8, "pair": 30, "text": 60}
+EXAMPLES = {"spec": 16, "pair": 40, "text": 100}
 """How many of each are drawn from one seed: about as long for each."""
 
 
