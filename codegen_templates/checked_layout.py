@@ -20,19 +20,19 @@ def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
 
 
 def no_token(
-    input_ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
+    called: str, ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
 ) -> tuple[Tensor, Callable[[int, int], str]]:
     """Where an id is none of its modality's, and what to say; of padding and latents they may be anything."""
     of = [(modality_ids == modalities.index(name), size) for name, size in vocabularies.items()]
     if len(of) == len(modalities) and len(set(vocabularies.values())) == 1:
         of = [(modality_ids >= 0, of[0][1])]
-    places = torch.stack([mine & ((input_ids < 0) | (input_ids >= size)) for mine, size in of]).any(dim=0)
+    places = torch.stack([mine & ((ids < 0) | (ids >= size)) for mine, size in of]).any(dim=0)
 
     def said(row: int, column: int) -> str:
         name = modalities[int(modality_ids[row, column])]
         size = vocabularies[name]
-        given = f"{int(input_ids[row, column])} in row {row}, column {column}"
-        return f"input_ids have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
+        given = f"{int(ids[row, column])} in row {row}, column {column}"
+        return f"{called} have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
 
     return places, said
 
@@ -89,6 +89,6 @@ def checked_layout(
         layout = model.layout(modality_ids, document_ids)
     else:
         reads = False
-    faults.append(no_token(input_ids, modality_ids, model.modalities, model.vocabularies))
+    faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
     refuse(faults, reads)
     return layout

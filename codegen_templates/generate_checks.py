@@ -29,7 +29,7 @@ def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_i
     check_tensor("modality_ids", modality_ids)
     check_tensor("input_ids", input_ids, modality_ids)
     check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
-    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
+    refuse([no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
 
 
 def whole(name: str, value: Any, *, positive: bool) -> int:

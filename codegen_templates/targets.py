@@ -25,34 +25,6 @@ class Targets(NamedTuple):
                 mark_numbers(x)
 
 
-def check_targets(labels: Tensor, weights: Tensor | None, modality_ids: Tensor, vocabularies: dict[str, int]) -> None:
-    """Raise ValueError for labels and weights that do not fit the batch; where there is no token anything does.
-
-    A label is a token of its modality's vocabulary, or -100; a weight is finite and not negative. `vocabularies` has
-    their sizes, in the order of the modalities' ids. Reads once from the device.
-    """
-    if labels.shape != modality_ids.shape or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64 {[*modality_ids.shape]}, not {labels.dtype} {[*labels.shape]}")
-    if weights is not None and (weights.shape != modality_ids.shape or not weights.is_floating_point()):
-        raise ValueError(
-            f"weights must be floating-point {[*modality_ids.shape]}, not {weights.dtype} {[*weights.shape]}"
-        )
-    if torch.compiler.is_compiling():
-        return
-    real = modality_ids >= 0
-    sizes = labels.new_tensor([*vocabularies.values()])[modality_ids]
-    wrong = real & (labels != -100) & ((labels < 0) | (labels >= sizes))
-    refused = wrong if weights is None else wrong | (real & ~(weights.isfinite() & (weights >= 0)))
-    if not bool(refused.any()):
-        return
-    if bool(wrong.any()):
-        label, modality, size = (int(x[wrong][0]) for x in (labels, modality_ids, sizes))
-        name = [*vocabularies][modality]
-        raise ValueError(f"label {label} is no token of {name}, whose ids are 0..{size - 1}; -100: none")
-    assert weights is not None
-    raise ValueError(f"weights must be finite and not negative, not {weights[refused][0].item()}")
-
-
 def find_targets(
     labels: Tensor,
     weights: Tensor | None,

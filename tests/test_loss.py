@@ -125,22 +125,32 @@ def test_forward_with_labels_noises_clean_latents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"labels": IDS.where(MODALITIES != 0, 11)}, "label 11 is no token of text, whose ids are 0..10; -100: none"),
-        ({"labels": IDS - 2}, "label -1 is no token of text"),
-        ({"labels": IDS.where(MODALITIES != 1, 7)}, "label 7 is no token of image, whose ids are 0..6"),
-        ({"labels": IDS[:, 1:]}, r"labels must be int64 \[2, 6\], not torch.int64 \[2, 5\]"),
-        ({"labels": IDS.int()}, r"labels must be int64 \[2, 6\], not torch.int32 \[2, 6\]"),
-        ({"labels": IDS.double()}, "labels must be int64"),
-        ({"weights": torch.ones(2)}, r"weights must be floating-point \[2, 6\], not torch.float32 \[2\]"),
-        ({"weights": IDS}, r"weights must be floating-point \[2, 6\], not torch.int64 \[2, 6\]"),
-        ({"weights": -torch.ones(2, 6)}, "weights must be finite and not negative, not -1.0"),
+        (
+            {"labels": IDS.where(MODALITIES != 0, 11)},
+            "labels have 11 in row 0, column 0, and text has a vocabulary of 11",
+        ),
+        ({"labels": IDS - 2}, "labels have -1 in row 0, column 0, and text has"),
+        (
+            {"labels": IDS.where(MODALITIES != 1, 7)},
+            "labels have 7 in row 0, column 2, and image has a vocabulary of 7",
+        ),
+        ({"labels": IDS[:, 1:]}, r"labels must be \[B, S\] as modality_ids, \[2, 6\], not \[2, 5\]"),
+        ({"labels": IDS.int()}, "labels must be int64, not torch.int32"),
+        ({"labels": [1, 2]}, "labels must be a tensor, int64"),
+        ({"weights": torch.ones(2)}, r"as modality_ids, \[2, 6\], not torch.float32 \[2\]"),
+        (
+            {"weights": IDS},
+            r"weights must be floating-point \[B, S\] as modality_ids, \[2, 6\], not torch.int64 \[2, 6\]",
+        ),
+        ({"weights": 0.5}, "weights must be a tensor, floating-point"),
+        ({"weights": -torch.ones(2, 6)}, "weights must be finite and not negative, not -1.0 in row 0, column 0"),
         ({"weights": torch.full((2, 6), torch.nan)}, "not nan"),
         ({"weights": torch.full((2, 6), torch.inf)}, "not inf"),
     ],
 )
-def test_labels_and_weights_that_do_not_fit_are_told(how: dict[str, Tensor], said: str, tmp_path: Path) -> None:
+def test_labels_and_weights_that_do_not_fit_are_told(how: dict[str, Any], said: str, tmp_path: Path) -> None:
     model = load(tmp_path, OWN)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises((ValueError, TypeError), match=said):
         model.loss(IDS, MODALITIES, **how)
 
 

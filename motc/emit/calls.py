@@ -84,17 +84,19 @@ def _forward(module: ModulePlan) -> str:
     return "\n".join(lines)
 
 
+def _reads(module: ModulePlan) -> bool:
+    """Whether making a layout reads from the device, so that checks may too."""
+    return module.model.strategy in ("sorted", "reference")
+
+
 def _layout_line(module: ModulePlan) -> str:
     """The line that checks a batch and makes its layout, unless one is given."""
-    reads = module.model.strategy in ("sorted", "reference")
     given = "input_ids, modality_ids, position_ids, document_ids, layout"
-    return f"        layout = checked_layout(self, {given}, reads={reads})"
+    return f"        layout = checked_layout(self, {given}, reads={_reads(module)})"
 
 
 def _refuse_without_labels(module: ModulePlan) -> list[str]:
     """Lines that check labels and weights; what only the loss reads is refused where there are none."""
-    shared = module.model.vocab or 0
-    sizes = ", ".join(f'"{modality.name}": {modality.vocab or shared}' for modality in module.model.modalities)
     only = ["weights", *(DRAWN if module.model.latents() else ())]
     given = " and ".join(f"{name} is None" for name in only)
     said = f"{', '.join(only[:-1])} and {only[-1]} go" if len(only) > 1 else "weights go"
@@ -103,7 +105,7 @@ def _refuse_without_labels(module: ModulePlan) -> list[str]:
         f"            if not ({given}):" if len(only) > 1 else "            if weights is not None:",
         f'                raise ValueError("{said} with labels")',
         "        elif labels is not input_ids or weights is not None:",
-        f"            check_targets(labels, weights, {words(module)}, {{{sizes}}})",
+        f"            check_targets(self, labels, weights, input_ids, modality_ids, reads={_reads(module)})",
     ]
 
 

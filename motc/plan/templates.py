@@ -85,7 +85,7 @@ def templates(
         *(("outputs.weighted_sum",) if any(m.loss.weight != 1 for m in model.modalities) else ()),
         f"{outputs}.mean_losses",
     ]
-    chosen += ["targets.Targets", "targets.check_targets", "targets.find_targets"]
+    chosen += ["target_checks", "targets.Targets", "targets.find_targets"]
     seen = seen_targets(model)
     chosen += [*(("seen.neighbours",) if any(seen) else ()), *(("seen.in_prefix",) if seen.in_prefix else ())]
     if model.vocab is None and model.strategy == "sorted":

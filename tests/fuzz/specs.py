@@ -109,8 +109,12 @@ class _Writer:
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
                 self.lines.append(f"modality {name} {{ latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }} }}")
             else:
-                vocab = f" {{ vocab = {self.pick('7', '8', '2', '1')} }}" if self.own else ""
-                self.lines.append(f"modality {name}{vocab}")
+                said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []
+                if name != self.names[0]:
+                    said += [self.pick(*[""] * 3, "weight = 0", "weight = 2.5")]
+                said += [self.pick(*[""] * 3, "seen_targets = true", "seen_targets = false")]
+                told = ", ".join(key for key in said if key)
+                self.lines.append(f"modality {name}{f' {{ {told} }}' if told else ''}")
 
     def attention(self, odd: bool) -> None:
         heads = self.pick("4", "2")

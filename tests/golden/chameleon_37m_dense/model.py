@@ -411,19 +411,19 @@ def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
 
 
 def no_token(
-    input_ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
+    called: str, ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
 ) -> tuple[Tensor, Callable[[int, int], str]]:
     """Where an id is none of its modality's, and what to say; of padding and latents they may be anything."""
     of = [(modality_ids == modalities.index(name), size) for name, size in vocabularies.items()]
     if len(of) == len(modalities) and len(set(vocabularies.values())) == 1:
         of = [(modality_ids >= 0, of[0][1])]
-    places = torch.stack([mine & ((input_ids < 0) | (input_ids >= size)) for mine, size in of]).any(dim=0)
+    places = torch.stack([mine & ((ids < 0) | (ids >= size)) for mine, size in of]).any(dim=0)
 
     def said(row: int, column: int) -> str:
         name = modalities[int(modality_ids[row, column])]
         size = vocabularies[name]
-        given = f"{int(input_ids[row, column])} in row {row}, column {column}"
-        return f"input_ids have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
+        given = f"{int(ids[row, column])} in row {row}, column {column}"
+        return f"{called} have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
 
     return places, said
 
@@ -480,7 +480,7 @@ def checked_layout(
         layout = model.layout(modality_ids, document_ids)
     else:
         reads = False
-    faults.append(no_token(input_ids, modality_ids, model.modalities, model.vocabularies))
+    faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
     refuse(faults, reads)
     return layout
 
@@ -521,6 +521,46 @@ def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> Lo
     return LossOutput(divided(sums.sum(), weight), by_modality, weight)
 
 
+def check_targets(
+    model: Any, labels: Tensor, weights: Tensor | None, input_ids: Tensor, modality_ids: Tensor, reads: bool
+) -> None:
+    """Raise TypeError or ValueError for labels and weights that do not fit the batch.
+
+    A label is a token of its modality's vocabulary, or -100; a weight is finite and not negative. Where there is no
+    token they may be anything. `reads`: whether values may be read from any device; on a CPU they always are.
+    """
+    if torch.compiler.is_compiling():
+        return
+    faults = []
+    if labels is not input_ids:  # which are checked already
+        check_tensor("labels", labels, modality_ids)
+        tokens = labels.masked_fill(labels == -100, 0)
+        faults.append(no_token("labels", tokens, modality_ids, model.modalities, model.vocabularies))
+    if weights is not None:
+        if not isinstance(weights, Tensor):
+            raise TypeError(f"weights must be a tensor, floating-point [B, S], not {type(weights).__name__}")
+        if weights.shape != modality_ids.shape or not weights.is_floating_point():
+            asked, given = [*modality_ids.shape], f"{weights.dtype} {[*weights.shape]}"
+            raise ValueError(f"weights must be floating-point [B, S] as modality_ids, {asked}, not {given}")
+        if weights.device != modality_ids.device:
+            raise ValueError(f"weights must be on {modality_ids.device} as modality_ids, not on {weights.device}")
+        faults.append(no_weight(weights, modality_ids, model.modalities, model.vocabularies))
+    refuse(faults, reads)
+
+
+def no_weight(
+    weights: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
+) -> tuple[Tensor, Callable[[int, int], str]]:
+    """Where a token's weight is none, and what to say."""
+    tokens = torch.stack([modality_ids == modalities.index(name) for name in vocabularies]).any(dim=0)
+
+    def said(row: int, column: int) -> str:
+        given = f"{weights[row, column].item()} in row {row}, column {column}"
+        return f"weights must be finite and not negative, not {given}"
+
+    return tokens & ~(weights.isfinite() & (weights >= 0)), said
+
+
 class Targets(NamedTuple):
     """What each place of the stream is to predict; -1 where nothing counts."""
 
@@ -535,34 +575,6 @@ class Targets(NamedTuple):
         for x in (self.ids, self.modality_ids, self.weights):
             if x is not None:
                 mark_numbers(x)
-
-
-def check_targets(labels: Tensor, weights: Tensor | None, modality_ids: Tensor, vocabularies: dict[str, int]) -> None:
-    """Raise ValueError for labels and weights that do not fit the batch; where there is no token anything does.
-
-    A label is a token of its modality's vocabulary, or -100; a weight is finite and not negative. `vocabularies` has
-    their sizes, in the order of the modalities' ids. Reads once from the device.
-    """
-    if labels.shape != modality_ids.shape or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64 {[*modality_ids.shape]}, not {labels.dtype} {[*labels.shape]}")
-    if weights is not None and (weights.shape != modality_ids.shape or not weights.is_floating_point()):
-        raise ValueError(
-            f"weights must be floating-point {[*modality_ids.shape]}, not {weights.dtype} {[*weights.shape]}"
-        )
-    if torch.compiler.is_compiling():
-        return
-    real = modality_ids >= 0
-    sizes = labels.new_tensor([*vocabularies.values()])[modality_ids]
-    wrong = real & (labels != -100) & ((labels < 0) | (labels >= sizes))
-    refused = wrong if weights is None else wrong | (real & ~(weights.isfinite() & (weights >= 0)))
-    if not bool(refused.any()):
-        return
-    if bool(wrong.any()):
-        label, modality, size = (int(x[wrong][0]) for x in (labels, modality_ids, sizes))
-        name = [*vocabularies][modality]
-        raise ValueError(f"label {label} is no token of {name}, whose ids are 0..{size - 1}; -100: none")
-    assert weights is not None
-    raise ValueError(f"weights must be finite and not negative, not {weights[refused][0].item()}")
 
 
 def find_targets(
@@ -745,7 +757,7 @@ def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_i
     check_tensor("modality_ids", modality_ids)
     check_tensor("input_ids", input_ids, modality_ids)
     check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
-    refuse([no_token(input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
+    refuse([no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
 
 
 def whole(name: str, value: Any, *, positive: bool) -> int:
@@ -1270,7 +1282,7 @@ class Chameleon37mDense(nn.Module):
             if weights is not None:
                 raise ValueError("weights go with labels")
         elif labels is not input_ids or weights is not None:
-            check_targets(labels, weights, layout.modality_ids, {"text": 65536, "image": 65536})
+            check_targets(self, labels, weights, input_ids, modality_ids, reads=True)
         hidden = self.hidden(input_ids, layout, position_ids)
         if labels is not None:
             return self.losses(hidden, layout, labels, weights)
@@ -1389,4 +1401,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 234a55b5e81edeb80a321fca04a3fb0db504b303196e051827030f401f6566f1
+# motc: sha256 dbf814c0a3815fe82fd3a8422d2b9c4cf30f82453517b60bf19cc9db313d1915
