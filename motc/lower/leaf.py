@@ -5,6 +5,7 @@ from __future__ import annotations
 from motc.ir.model import Block, Experts, Leaf, Linear, Norm, Operator
 from motc.ir.partition import Partition
 from motc.schema import Checked
+from motc.schema.names import is_attribute
 from motc.source import Diagnostic, Span
 
 DIFFERENCES = {
@@ -52,13 +53,30 @@ class LeafBuilder:
         seen: dict[str, Block] = {}
         for block in blocks:
             twin = seen.setdefault(block.name, block)
-            if twin is not block and ("clash", (block.name,)) not in self._told:
-                self._told.add(("clash", (block.name,)))
+            if twin is not block:
                 message = f"two blocks of {path} would both be called `{block.name}`"
-                way_out = "rename a modality or a tower"
-                self.errors.append(
-                    Diagnostic(code="MOT047", message=message, span=self.checked.span("modalities"), help=way_out)
-                )
+                self._refuse_name("MOT047", block, message)
+            elif is_attribute(block.name):
+                members = ", ".join(block.modalities)
+                message = f"the block {{{members}}} of {path} cannot be called `{block.name}`"
+                reason = "torch modules have an attribute of that name"
+                self._refuse_name("MOT024", block, f"{message}: {reason}")
+
+    def _refuse_name(self, code: str, block: Block, message: str) -> None:
+        """Tell, once, that a block cannot be called as it would be."""
+        if ("name", (block.name,)) in self._told:
+            return
+        self._told.add(("name", (block.name,)))
+        span, way_out = self._block_span(block.modalities), "rename a modality, or give the block a tower with a name"
+        self.errors.append(Diagnostic(code=code, message=message, span=span, help=way_out))
+
+    def _block_span(self, names: tuple[str, ...]) -> Span:
+        """Where a statement says a block of these modalities, or else where they are declared."""
+        for index, statement in enumerate(self.checked.spec.untie):
+            for row, block in enumerate(statement.as_ or ()):
+                if set(block) == set(names):
+                    return self.checked.span("untie", index, "as", row)
+        return self.checked.span("modalities")
 
     def disagree(self, path: str, a: str, b: str, difference: str) -> None:
         """Tell, once a section, that `a` and `b` share what they need differently."""

@@ -14,12 +14,12 @@ from motc.plan.mixture import mixture_counts
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
 from motc.plan.templates import layout_function, templates
 
-# What the generated file imports or defines before the model's own classes.
+# What generated files import or define before the model's own classes, as far as a class could be called so.
 TAKEN = frozenset(
-    """Any ByTower Callable Chosen DDPM Decoding Experts F Flow Generated GroupNorm Iterable KeyValues LatentSpan
-    LayerNorm LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part Patches Permute
-    RMSNorm ResidualBlock Routing Row Rows Sequence Span Step TargetOrder Targets Tensor TimestepEmbedding TypedDict
-    UnetEnds View Views""".split()
+    """Any ByTower Callable Chosen DDPM Decoding Experts F Flow Generated GroupNorm Iterable KeyValues LIKELY
+    LatentSpan LayerNorm LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part
+    Patches Permute RMSNorm ResidualBlock Routing Row Rows Sequence Span Step TargetOrder Targets Tensor
+    TimestepEmbedding TypedDict UnetEnds View Views""".split()
 )
 
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")
@@ -29,7 +29,7 @@ IN_FFN = ("ffn.gate", "ffn.up", "ffn.activation")
 def plan(model: Model) -> ModulePlan:
     """Decide everything about the generated file, for an IR that has gone through all passes."""
     names = [modality.name for modality in model.modalities]
-    class_name = _class_name(model.name)
+    class_name = name_of_class(model.name)
     kinds: list[Layer] = []
     for segment in model.segments:
         if segment.layer not in kinds:
@@ -93,7 +93,7 @@ def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int],
     return tuple((None if block is None else block.name, count) for block, count in leaf.runs(model.order))
 
 
-def _class_name(name: str) -> str:
+def name_of_class(name: str) -> str:
     """CamelCase, with `Model` after it where the generated file or Python already uses the name."""
     camel = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
     return f"{camel}Model" if camel in TAKEN or hasattr(builtins, camel) else camel
