@@ -13,6 +13,7 @@ from codegen_templates.experts import Experts, combine, dispatch, expert_choice,
 from motc.cli import main
 from motc.cost import cost
 from motc.driver import compile_ir, generate
+from motc.ir.model import Strategy
 from motc.loading import import_source, instantiate
 from motc.source import SpecError
 from motc.validate import validate
@@ -56,6 +57,29 @@ SPECS = {
     "expert_choice": SHARED % ("routing = expert_choice", ""),
     "shared_experts": SHARED % ("shared_experts = 2, top_k = 1, bias = true, expert = gelu", "untie ffn, norm"),
 }
+# Shared experts take every token, so they may be shared by other modalities than the routed ones: ERNIE-4.5-VL's are
+# all modalities', or each its own beside experts of all; or they cross.
+ERNIE = """
+model ernie {
+  width = 24, layers = 2, vocab = 40
+  modality text, image, speech
+  attention { heads = 4 }
+  ffn { hidden = 20, kind = moe, experts = 4, top_k = 2, shared_experts = 1, bias = true }
+  untie ffn, norm as %s
+  untie ffn.shared.* as %s
+}
+"""
+SHARED_APART = {
+    "tied": ERNIE % ("{text} {image} {speech}", "{text, image, speech}"),
+    "untied": ERNIE % ("{text, image, speech}", "{text} {image} {speech}"),
+    "crossing": ERNIE % ("{text, image} {speech}", "{text} {image, speech}"),
+    "up and down apart": ERNIE.replace("untie ffn.shared.*", "untie ffn.shared.down")
+    % ("{text} {image, speech}", "{text, image} {speech}"),
+    "of one expert kind each": ERNIE.replace(
+        "bias = true }", "bias = true }; tower image = image { ffn { hidden = 8 } }"
+    )
+    % ("{text} {image} {speech}", "{text, speech} {image}"),
+}
 MISTAKES = {
     "the largest probabilities of tokens": ("sort(dim=1, descending=True", "sort(dim=1, descending=False"),
     "the place of tokens": ("order = by_place[best[:, :each]]", "order = best[:, :each]"),
@@ -68,10 +92,10 @@ MISTAKES = {
 }
 
 
-def report(text: str, folder: Path, right: str = "", wrong: str = "") -> Any:
+def report(text: str, folder: Path, right: str = "", wrong: str = "", strategy: Strategy = "sorted") -> Any:
     path = folder / "experts.mot"
     path.write_text(text)
-    sparse, dense = compile_ir(path), compile_ir(path, dense=True)
+    sparse, dense = compile_ir(path, strategy=strategy), compile_ir(path, dense=True)
     source = generate(sparse)
     assert right in source
     module = import_source(source.replace(right, wrong) if right else source)
@@ -86,6 +110,28 @@ def test_every_law_holds(name: str, tmp_path: Path) -> None:
     told = {law.name for law in found.laws}
     assert {"reference gradients", "single modality", "padding", "documents"} <= told
     assert ("twin gradients" in told) == (name not in ("mixed", "wide"))
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "reference"])
+@pytest.mark.parametrize("name", SHARED_APART)
+def test_shared_experts_may_be_those_of_other_modalities(name: str, strategy: Strategy, tmp_path: Path) -> None:
+    found = report(SHARED_APART[name], tmp_path, strategy=strategy)
+    assert found.ok, found
+    told = {law.name for law in found.laws}
+    assert {"reference outputs", "reference gradients"} <= told
+
+
+@pytest.mark.parametrize("name", SHARED_APART)
+def test_shared_experts_of_other_modalities_generate_what_a_whole_pass_predicts(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "ernie.mot"
+    path.write_text(SHARED_APART[name])
+    model: Any = instantiate(compile_ir(path), dtype=torch.float64)
+    ids = torch.tensor([[3, 5, 7, 9]])
+    mods = torch.tensor([[0, 1, 2, 0]])
+    with torch.no_grad():
+        made = model.generate(ids, mods, max_new_tokens=5, temperature=0.0)
+        logits = model(made.input_ids, made.modality_ids).logits
+    assert made.input_ids[0, 4:].tolist() == logits[0, 3:-1].argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -169,10 +215,10 @@ WRONG = {
     "ffn { kind = moe, experts = 4, top_k = 5 }": ("MOT058", "5 of 4 experts"),
     "ffn { kind = moe, experts = 1 }": ("MOT058", "2 of 1 experts"),
     "ffn { kind = moe, experts = 2, routing = expert_choice, capacity_factor = 2.5 }": ("MOT058", "2.5 of 2"),
-    "ffn { kind = moe, experts = 4, shared_experts = 1 }, untie ffn as {text, image}, untie ffn.shared.up": (
-        "MOT059",
-        "ffn.shared.up serves text",
-    ),
+    "ffn { kind = moe, experts = 4, shared_experts = 1 }, tower a = text { ffn { expert = gelu } }, untie ffn, "
+    "untie ffn.shared.* as {text, image}": ("MOT046", "ffn.shared.gate is shared by text and image"),
+    "ffn { kind = moe, experts = 4, shared_experts = 1, expert = relu2 }, tower a = text { ffn { expert = gelu } }, "
+    "untie ffn, untie ffn.shared.* as {text, image}": ("MOT046", "relu2"),
     "ffn { kind = moe, experts = 4 }, untie ffn.up": ("MOT059", "ffn.router serves text, image"),
     "ffn { kind = moe, experts = 4, expret = gelu }": ("MOT021", "unknown key `expret`"),
     "tower a = text { ffn { kind = moe, experts = 4 } }": ("MOT046", "shared by text and image"),

@@ -38,36 +38,43 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
 
 def tower_mixture(module: ModulePlan, kind: LayerPlan, x: str) -> tuple[list[str], str]:
     """The lines and the result for tokens `x` [n, S, width] that are all of the tower `tower`, balance left out."""
-    units = mixture_units(kind.layer, module.model)
-    lines = []
-    for index, unit in enumerate(units):
+    ways: dict[tuple[str, ...], list[str]] = {}
+    for tower, group in module.towers:
         text = Applied()
+        unit = Unit(members=(group,), pieces=(0,), moe=module.model.moe.get(group[0]))
         text.assign("out", _made(module, kind, unit, text))
-        if len(units) == 1:
-            lines += text.lines
+        ways.setdefault(tuple(text.lines), []).append(tower)
+    lines: list[str] = []
+    for index, (way, towers) in enumerate(ways.items()):
+        if len(ways) == 1:
+            lines += way
             continue
-        towers = names_tuple(name for name, group in module.towers if group[0] in unit.modalities)
-        condition = "else" if unit is units[-1] else f"{'elif' if index else 'if'} tower in {towers}"
-        lines += [f"        {condition}:", *(f"    {line}" for line in text.lines)]
+        condition = "else" if index == len(ways) - 1 else f"{'elif' if index else 'if'} tower in {names_tuple(towers)}"
+        lines += [f"        {condition}:", *(f"    {line}" for line in way)]
     return [f"        tokens = {x}.flatten(0, 1)", *lines], f"out.view_as({x})"
 
 
 def _made(module: ModulePlan, kind: LayerPlan, unit: Unit, text: Applied) -> str:
     """The lines that send `tokens` through a unit, and the expression of what it makes of them."""
     if unit.moe is None:
-        return _down(module, kind, unit, text)
+        return _down(module, kind, unit.modalities[0], text)
     made = _routed(module, kind, unit, unit.moe, text)
-    if unit.moe.shared:
-        text.assign("mixed", made)
-        made = f"mixed + {_down(module, kind, unit, text, x='every', prefix='shared.')}"
-    return made
+    if not unit.moe.shared:
+        return made
+    text.assign("mixed", made)
+    own = [tuple(_group(kind, names[0], f"shared.{each}") for each in ("gate", "up", "down")) for names in unit.members]
+    if len(set(own)) == 1:
+        return f"mixed + {_down(module, kind, unit.modalities[0], text, x='every', prefix='shared.')}"
+    for index, names in enumerate(unit.members):
+        text.assign(f"shared_{index}", _down(module, kind, names[0], text, x=f"own[{index}]", prefix="shared."))
+    return f"mixed + torch.cat([{', '.join(f'shared_{index}' for index in range(len(own)))}])"
 
 
 def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: Applied) -> str:
     """The lines that route a unit's tokens, and the expression of what its experts make of them."""
     if moe.shared:
         text.assign("every", "tokens")
-    logits = f"{_group(kind, unit, 'router')}(tokens)"
+    logits = f"{_group(kind, unit.modalities[0], 'router')}(tokens)"
     if moe.routing == "top_k":
         text.assign("routing", f"top_k({logits}, {moe.per_token})")
     else:
@@ -77,30 +84,32 @@ def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: App
         text.assign("routing", f"expert_choice({logits}, {fraction}, {places})")
     text.assign("tokens", "dispatch(tokens, routing)")
     ends = ", routing.ends" if moe.routing == "top_k" else ""
-    return f"combine({_down(module, kind, unit, text, ends)}, routing)"
+    return f"combine({_down(module, kind, unit.modalities[0], text, ends)}, routing)"
 
 
 def _down(
     module: ModulePlan,
     kind: LayerPlan,
-    unit: Unit,
+    modality: str,
     text: Applied,
     ends: str = "",
     x: str = "tokens",
     prefix: str = "",
 ) -> str:
     """The lines up to the activation, and the expression of `down`; `ends` says where each expert's tokens end."""
-    names = [modality.name for modality in module.model.modalities]
-    ffn_kind = kind.layer.ffn.kinds[names.index(unit.modalities[0])]
+    names = [each.name for each in module.model.modalities]
+    ffn_kind = kind.layer.ffn.kinds[names.index(modality)]
     inner = ("gate", "up") if ffn_kind in GATED else ("up",)
     for attribute in inner:
-        text.assign(attribute, f"{_group(kind, unit, prefix + attribute)}({x}{ends})")
+        text.assign(attribute, f"{_group(kind, modality, prefix + attribute)}({x}{ends})")
     text.assign("hidden", ACTIVATIONS[ffn_kind].format(gate="gate", up="up"))
-    return f"{_group(kind, unit, prefix + 'down')}(hidden{ends})"
+    return f"{_group(kind, modality, prefix + 'down')}(hidden{ends})"
 
 
-def _group(kind: LayerPlan, unit: Unit, attribute: str) -> str:
-    """A unit's own copy of a group."""
-    block = kind.leaves[f"ffn.{attribute}"].leaf.block_of(unit.modalities[0])
-    assert block is not None
+def _group(kind: LayerPlan, modality: str, attribute: str) -> str:
+    """A modality's own copy of a group; empty where it has none."""
+    leaf = kind.leaves.get(f"ffn.{attribute}")
+    block = None if leaf is None else leaf.leaf.block_of(modality)
+    if block is None:
+        return ""
     return f'self.{attribute}["{block.name}"]' if block.name else f"self.{attribute}"

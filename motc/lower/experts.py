@@ -6,7 +6,6 @@ from motc.ir.model import Moe, Operator
 from motc.ir.partition import Partition
 from motc.lower.attributes import mixture
 from motc.lower.leaf import LeafBuilder
-from motc.lower.selectors import FFN
 from motc.schema import Checked
 from motc.schema.spec import TowerFfn, TowerSpec
 from motc.source import Diagnostic, Span
@@ -88,10 +87,10 @@ def check_sharing(
     moe: dict[str, Moe | None],
     builder: LeafBuilder,
 ) -> None:
-    """Those who share experts share how they are routed, and a mixture is untied as a whole: router and all experts,
-    shared ones included.
+    """Those who share experts share how they are routed, and what is routed is untied as a whole: router and experts.
 
-    Experts choose among the tokens of their router's block, so these tokens must also meet the same experts.
+    Experts choose among the tokens of their router's block, so these tokens must also meet the same experts. Shared
+    experts take every token, so whose they are is a matter of their own.
     """
     router = partitions["ffn.router"]
     for name, mine in moe.items():
@@ -99,7 +98,7 @@ def check_sharing(
         differing = next((other for other in block if moe[other] != mine), None)
         if mine is not None and differing is not None:
             builder.disagree("ffn.router", name, differing, f"{mine} and {moe[differing] or 'none'}")
-        for path in (path for path in FFN if path != "ffn.router"):
+        for path in ("ffn.gate", "ffn.up", "ffn.down"):
             found = partitions[path].block_of(name)
             if mine is not None and operators[path][name] is not None and found != block:
                 builder.disagree_on_experts(path, found, block)

@@ -296,7 +296,7 @@ def _layer(
         for path, partition in zip(LAYER_PATHS, partitions, strict=True)
     }
     by_path = dict(zip(LAYER_PATHS, partitions, strict=True))
-    _check_activations(by_path["ffn.up"], kinds, builder)
+    _check_activations(by_path, operators, kinds, builder)
     check_sharing(by_path, operators, dict(zip(by_path["ffn.up"].universe, moe, strict=True)), builder)
     rope = spec.attention.rope
     q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
@@ -333,13 +333,22 @@ def _layer(
     return Layer(placement=spec.norm.placement, attention=attention, ffn=ffn)
 
 
-def _check_activations(up: Partition, kinds: tuple[FfnKind, ...], builder: LeafBuilder) -> None:
+def _check_activations(
+    partitions: dict[str, Partition],
+    operators: dict[str, dict[str, Operator | None]],
+    kinds: tuple[FfnKind, ...],
+    builder: LeafBuilder,
+) -> None:
     """The activation goes with the hidden vector that `up` makes: those who share it share the kind of FFN."""
-    kind_of = dict(zip(up.universe, kinds, strict=True))
-    for block in up.blocks:
-        differing = next((name for name in block if kind_of[name] != kind_of[block[0]]), None)
-        if differing is not None:
-            builder.disagree("ffn.up", block[0], differing, f"{kind_of[block[0]]} and {kind_of[differing]}")
+    for path in ("ffn.up", "ffn.shared.up"):
+        partition = partitions[path]
+        kind_of = dict(zip(partition.universe, kinds, strict=True))
+        for block in partition.blocks:
+            if operators[path][block[0]] is None:
+                continue
+            differing = next((name for name in block if kind_of[name] != kind_of[block[0]]), None)
+            if differing is not None:
+                builder.disagree(path, block[0], differing, f"{kind_of[block[0]]} and {kind_of[differing]}")
 
 
 def _ends(

@@ -11,12 +11,18 @@ from motc.ir.model import Layer, Model, Moe
 class Unit:
     """The pieces `pieces` of the tokens, in the order modalities are sorted in, that go through the same parameters.
 
-    `modalities` are those they belong to. With `moe`, its experts choose among all of these tokens.
+    `members` are the modalities of each piece. With `moe`, its experts choose among all of these tokens; shared
+    experts may be each piece's own.
     """
 
-    modalities: tuple[str, ...]
+    members: tuple[tuple[str, ...], ...]
     pieces: tuple[int, ...]
     moe: Moe | None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those of all pieces."""
+        return tuple(name for names in self.members for name in names)
 
 
 def mixture_units(layer: Layer, model: Model) -> tuple[Unit, ...]:
@@ -29,7 +35,7 @@ def mixture_units(layer: Layer, model: Model) -> tuple[Unit, ...]:
         pools.setdefault(names if block is None else block.modalities, []).append(index)
     return tuple(
         Unit(
-            modalities=tuple(name for piece in pieces for name in members[piece]),
+            members=tuple(members[piece] for piece in pieces),
             pieces=tuple(pieces),
             moe=model.moe.get(members[pieces[0]][0]),
         )
