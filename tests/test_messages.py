@@ -163,6 +163,61 @@ def test_a_mistake_in_the_words_of_its_syntax(syntax: str, marked: str, message:
     assert_told(syntax, marked, message, way_out)
 
 
+IS_NONE = "selector `{0}` matches nothing: this model has no {0}"
+NO_START = "`{}` starts no statement, nor is it followed by `=` or a block"
+
+
+@pytest.mark.parametrize(
+    "marked, message, way_out",
+    [
+        ("^modalty video", NO_START.format("modalty"), "did you mean `modality`?"),
+        ("^modalities video, sound", NO_START.format("modalities"), "did you mean `modality`?"),
+        ('^extend "a.mot"', NO_START.format("extend"), "did you mean `extends`?"),
+        ("^unite ffn", NO_START.format("unite"), "did you mean `untie`?"),
+        ("^towers gen = image", NO_START.format("towers"), "did you mean `tower`?"),
+        ('"a b" = 3; ^unite ffn', NO_START.format("unite"), "did you mean `untie`?"),
+        ("^ffn in layer 0 { }", "`ffn` is the same in all layers: only `untie` says in which",
+         "did you mean `untie ffn in …`?"),
+        ("untie ffn in layers 0, ^2", "`in layers` takes one layer or one range, not a list",
+         "write a range such as 0..2, or another statement for 2"),
+        ("untie ffn in layers 0..1, ^3, 4", "`in layers` takes one layer or one range, not a list",
+         "write a range such as 0..2, or another statement for 3"),
+        ("width ^256", "unexpected `256`: expected `=` or `{`", "write `width = 256`"),
+        ("modality ^= text", "unexpected `=`: expected a name or a number", "write `modality` without `=`"),
+        ("vocab^: 3", "unexpected `:`: expected `=`, `{`, `}`, `,`, a new line, `as` or `in`",
+         "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"),
+        ("untie ffn ^layers 0", "unexpected `layers`: expected `}`, `,`, a new line, `as` or `in`", ""),
+        # what statements name
+        ("untie ffn as {text} {^imgae}", "no modality `imgae`", "did you mean `image`?"),
+        ("untie ffn as {text} {^sound}", "no modality `sound`", "modalities: text, image"),
+        ("untie ffn as ^{text}", "the partition does not cover image", "add {image} or put it in a block"),
+        ("tower gen = ^imgae", "no modality `imgae`", "did you mean `image`?"),
+        ("tower gen = image, ^image", "`image` is in tower gen twice", "keep it in one"),
+        ("embedding { tied = true }; untie ^head",
+         IS_NONE.format("head") + "; it is tied, and the embedding is its table",
+         "untie the embedding, or use embedding.tied = false"),
+        ("norm { final = false }; untie ^final_norm",
+         IS_NONE.format("final_norm") + "; there is no norm before the head",
+         "leave it out, or use norm.final = true"),
+        ("untie ^attention.q_norm", IS_NONE.format("attention.q_norm") + "; qk_norm is none",
+         "leave it out, or use attention.qk_norm = rms"),
+        ("ffn { kind = gelu }; untie ^ffn.gate", IS_NONE.format("ffn.gate") + "; its feed-forward is of kind gelu",
+         "leave it out, or use geglu or swiglu"),
+        ("untie ^ffn.router", IS_NONE.format("ffn.router") + "; it has no mixture of experts",
+         "leave it out, or use ffn.kind = moe"),
+        ("untie ^ffn.shared.up", IS_NONE.format("ffn.shared.up") + "; it has no shared experts",
+         "leave it out, or use ffn.shared_experts"),
+        ("untie ^fnn", "selector `fnn` matches no parameter group", "did you mean `ffn`?"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_statement_is_told_as_what_it_was_meant_to_be(marked: str, message: str, way_out: str) -> None:
+    assert_told("mot", marked, message, way_out)
+
+
+def test_a_long_line_before_a_mistake_is_not_searched(tmp_path: Path) -> None:
+    assert told("a.mot", f"model a {{ {'a' * 400_000}(")[0].code == "MOT006"
+
+
 def test_no_message_speaks_of_python() -> None:
     values = ["3", "word", "[1]", "{a: 1}", "null", "true", "1.5", "''"]
     keys = ["attention", "ffn", "modalities", "towers", "untie", "width", "attention: {rope", "attention: {mask: {sees"]

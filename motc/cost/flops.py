@@ -36,11 +36,11 @@ def flops_per_token(model: Model, modality: str) -> int:
     sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `span_flops`.
     """
     flops = 0
-    for segment in model.segments:
-        for leaf in segment.layer.leaves():
+    for layer, count in model.kinds():
+        for leaf in layer.leaves():
             block = leaf.block_of(modality)
             if block is not None:
-                flops += operator_flops(block.operator) * segment.count
+                flops += operator_flops(block.operator) * count
     latents = model.latents()
     ends = None if latents is None else latents.block_of(modality)
     return flops + (head_flops(model, modality) if ends is None else operator_flops(ends.operator))

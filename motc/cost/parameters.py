@@ -72,13 +72,13 @@ def leaf_parameters(leaf: Leaf) -> int:
 
 
 def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
-    """Every leaf, once a segment, and the number of layers that have it so; in the order of the forward."""
+    """Every leaf, once for each kind of layer, and how many layers have it so; in the order of the forward."""
     yield model.embedding, 1
     if (latents := model.latents()) is not None:
         yield latents, 1
-    for segment in model.segments:
-        for leaf in segment.layer.leaves():
-            yield leaf, segment.count
+    for layer, count in model.kinds():
+        for leaf in layer.leaves():
+            yield leaf, count
     if model.final_norm is not None:
         yield model.final_norm, 1
     if model.head is not None:
@@ -91,7 +91,7 @@ def total_parameters(model: Model) -> int:
 
 
 def cost(model: Model) -> Cost:
-    """Count everything; the time depends on the number of segments, not of layers."""
+    """Count everything; the time depends on the number of kinds of layers, not of layers."""
     active = {modality.name: 0 for modality in model.modalities}
     groups: dict[str, int] = {}
     blocks: dict[str, int] = {}

@@ -58,12 +58,14 @@ def _made(module: ModulePlan, kind: LayerPlan, unit: Unit, text: Applied) -> str
     """The lines that send `tokens` through a unit, and the expression of what it makes of them."""
     if unit.moe is None:
         return _down(module, kind, unit.modalities[0], text)
-    made = _routed(module, kind, unit, unit.moe, text)
     if not unit.moe.shared:
-        return made
-    text.assign("mixed", made)
+        return _routed(module, kind, unit, unit.moe, text)
     own = [tuple(_group(kind, names[0], f"shared.{each}") for each in ("gate", "up", "down")) for names in unit.members]
-    if len(set(own)) == 1:
+    alike = len(set(own)) == 1
+    if alike:
+        text.assign("every", "tokens")
+    text.assign("mixed", _routed(module, kind, unit, unit.moe, text))
+    if alike:
         return f"mixed + {_down(module, kind, unit.modalities[0], text, x='every', prefix='shared.')}"
     for index, names in enumerate(unit.members):
         text.assign(f"shared_{index}", _down(module, kind, names[0], text, x=f"own[{index}]", prefix="shared."))
@@ -72,8 +74,6 @@ def _made(module: ModulePlan, kind: LayerPlan, unit: Unit, text: Applied) -> str
 
 def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: Applied) -> str:
     """The lines that route a unit's tokens, and the expression of what its experts make of them."""
-    if moe.shared:
-        text.assign("every", "tokens")
     logits = f"{_group(kind, unit.modalities[0], 'router')}(tokens)"
     if moe.routing == "top_k":
         text.assign("routing", f"top_k({logits}, {moe.per_token})")

@@ -359,7 +359,7 @@ class Model:
     @property
     def is_balanced(self) -> bool:
         """Whether a load-balancing loss is part of the model's."""
-        return any(segment.layer.ffn.is_balanced for segment in self.segments)
+        return any(layer.ffn.is_balanced for layer, _ in self.kinds())
 
     @property
     def moe(self) -> dict[str, Moe]:
@@ -367,11 +367,22 @@ class Model:
         found = self.segments[0].layer.ffn.moe
         return {modality.name: moe for modality, moe in zip(self.modalities, found, strict=False) if moe is not None}
 
+    def kinds(self) -> tuple[tuple[Layer, int], ...]:
+        """Every kind of layer there is, in the order of their first, with how many there are of it.
+
+        Layers that are equal are one object from lowering on, so that thousands of layers cost what their kinds do.
+        """
+        counts: dict[int, int] = {}
+        layers: dict[int, Layer] = {}
+        for segment in self.segments:
+            layers.setdefault(id(segment.layer), segment.layer)
+            counts[id(segment.layer)] = counts.get(id(segment.layer), 0) + segment.count
+        return tuple((layer, counts[key]) for key, layer in layers.items())
+
     def with_steps(self, steps: Callable[[Layer], tuple[Step, ...]]) -> Model:
         """The same model, each layer having the steps that a function of it gives."""
-        segments = (
-            replace(segment, layer=replace(segment.layer, steps=steps(segment.layer))) for segment in self.segments
-        )
+        made = {id(layer): replace(layer, steps=steps(layer)) for layer, _ in self.kinds()}
+        segments = (replace(segment, layer=made[id(segment.layer)]) for segment in self.segments)
         return replace(self, segments=tuple(segments))
 
     def ends(self) -> tuple[Leaf, ...]:

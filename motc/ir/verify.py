@@ -5,6 +5,8 @@ from __future__ import annotations
 from motc.ir.model import Embedding, Experts, Ffn, LatentEnds, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
 from motc.source import CompilerBug
 
+OVER_HEADS = ("attention.q_norm", "attention.k_norm")  # norms of heads, whose size is the same whatever the width
+
 
 def verify(model: Model, stage: str) -> None:
     """Raise CompilerBug if the IR is inconsistent; `stage` says what made it."""
@@ -21,11 +23,13 @@ def verify(model: Model, stage: str) -> None:
     for segment in model.segments:
         require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
         expected = segment.last + 1
-        _verify_experts(segment.layer.ffn, names, require)
-        if segment.layer.steps:
-            _verify_steps(segment.layer, model.residual, require)
-        mask = segment.layer.attention.mask
+    for layer, _ in model.kinds():
+        _verify_experts(layer.ffn, names, require)
+        if layer.steps:
+            _verify_steps(layer, model.residual, require)
+        mask = layer.attention.mask
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
+    head_dim = model.segments[0].layer.attention.head_dim
     width = {modality.name: modality.width for modality in model.modalities}
     continuous = {modality.name for modality in model.latent_modalities()}
     for modality in model.latent_modalities():
@@ -33,11 +37,12 @@ def verify(model: Model, stage: str) -> None:
     for leaf in (model.embedding, *((model.head,) if model.head else ())):
         served = {name for block in leaf.blocks for name in block.modalities}
         require(served == set(names) - continuous, f"{leaf.path} serves other than the token modalities")
-    for leaf in set(model.leaves()):
+    for leaf in dict.fromkeys((*(leaf for layer, _ in model.kinds() for leaf in layer.leaves()), *model.ends())):
         _verify_leaf(leaf, names, require)
         for block in leaf.blocks:
             widths = {width[name] for name in block.modalities}
-            require(len(widths) == 1, f"{leaf.path} block {block.modalities} spans widths")
+            if leaf.path not in OVER_HEADS:
+                require(len(widths) == 1, f"{leaf.path} block {block.modalities} spans widths")
             match leaf.path, block.operator:
                 case ("attention.q" | "attention.k" | "attention.v" | "ffn.router" | "head", Linear() as op):
                     require({op.in_features} == widths, f"{leaf.path} reads the wrong width")
@@ -55,8 +60,8 @@ def verify(model: Model, stage: str) -> None:
                     require({table.width} == widths, "embedding has the wrong width")
                 case ("latents", LatentEnds() as ends):
                     require({ends.width} == widths, "the ends of a latent have the wrong width")
-                case ("attention.q_norm" | "attention.k_norm", Norm()):
-                    pass
+                case ("attention.q_norm" | "attention.k_norm", Norm(shape=shape)):
+                    require(shape[-1] == head_dim, f"{leaf.path} has the wrong size")
                 case _:
                     raise CompilerBug(f"after {stage}: {leaf.path} holds {block.operator}")
 

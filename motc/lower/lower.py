@@ -33,6 +33,7 @@ from motc.lower.untie import Untied, resolve_untie
 from motc.schema import Checked, Spec
 from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 from motc.source import Diagnostic, Span, SpecError
+from motc.source.nearest import suggestion
 
 
 def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted") -> Model:
@@ -113,12 +114,13 @@ def _towers(
         for index, modality in enumerate(tower.modalities):
             span = checked.span("towers", tower_name, "modalities", index)
             if modality not in names:
-                way_out = f"modalities: {', '.join(names)}"
+                way_out = suggestion(modality, names, f"modalities: {', '.join(names)}")
                 errors.append(Diagnostic(code="MOT044", message=f"no modality `{modality}`", span=span, help=way_out))
             elif modality in owner:
-                message = f"`{modality}` is in two towers: {owner[modality]} and {tower_name}"
+                message = f"`{modality}` is in tower {tower_name} twice"
                 related: tuple[tuple[str, Span], ...] = ()
                 if owner[modality] != tower_name:
+                    message = f"`{modality}` is in two towers: {owner[modality]} and {tower_name}"
                     related = (("the other one", checked.span("towers", owner[modality])),)
                 errors.append(
                     Diagnostic(code="MOT045", message=message, span=span, help="keep it in one", related=related)
@@ -270,12 +272,15 @@ def _segments(
     operators = {path: {name: operator(path, a, heads) for name, a in attrs.items()} for path in LAYER_PATHS}
     kinds = tuple(a.ffn_kind for a in attrs.values())
     moe = tuple(a.moe for a in attrs.values())
-    built: dict[tuple[Partition, ...], Layer | None] = {}
+    built: dict[tuple[int, ...], Layer | None] = {}  # by the identity of partitions, of which there is one of each
+    alike: dict[Layer, Layer] = {}
     segments = []
     for first, last, partitions in untied.runs:
-        if partitions not in built:
-            built[partitions] = _layer(spec, partitions, operators, kinds, moe, heads, mask, builder)
-        layer = built[partitions]
+        key = tuple(map(id, partitions))
+        if key not in built:
+            made = _layer(spec, partitions, operators, kinds, moe, heads, mask, builder)
+            built[key] = made and alike.setdefault(made, made)
+        layer = built[key]
         if layer is not None:
             segments.append(Segment(first=first, last=last, layer=layer))
     return tuple(segments)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from motc.ir.mask import Mask
 from motc.schema import Checked
 from motc.source import Diagnostic, Span
+from motc.source.nearest import suggestion
 
 
 def lower_mask(checked: Checked, errors: list[Diagnostic]) -> Mask:
@@ -79,11 +78,10 @@ class _MaskLowering:
     def meant(self, name: str, span: Span) -> tuple[str, ...]:
         if name in self.meaning:
             return self.meaning[name]
-        close = difflib.get_close_matches(name, self.meaning, n=1)
         known = f"modalities: {', '.join(self.modalities)}"
         towers = [tower for tower in self.meaning if tower not in self.modalities]
         known += f"; towers: {', '.join(towers)}" if towers else ""
-        way_out = f"did you mean `{close[0]}`?" if close else known
+        way_out = suggestion(name, self.meaning, known)
         self.error("MOT044", f"no modality or tower `{name}`", span, way_out)
         return ()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from fnmatch import fnmatchcase
 
+from motc.ir.model import GATED
+from motc.schema import Spec
 from motc.source import Diagnostic, Span
+from motc.source.nearest import suggestion
 
 ATTENTION = tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm", "k_norm"))
 FFN = tuple(f"ffn.{name}" for name in ("gate", "up", "down", "router", "shared.gate", "shared.up", "shared.down"))
@@ -15,7 +17,7 @@ END_PATHS = ("embedding", "final_norm", "head")
 SECTIONS = {"attention": ATTENTION, "ffn": FFN, "norm": (*LAYER_NORMS, "final_norm")}
 
 
-def select(selector: str, present: frozenset[str], span: Span) -> tuple[str, ...] | Diagnostic:
+def select(selector: str, present: frozenset[str], span: Span, spec: Spec) -> tuple[str, ...] | Diagnostic:
     """The paths of `present` groups a selector names, or what is wrong with it.
 
     A bare `attention`, `ffn` or `norm` names what that section of the spec configures; anything else is a path, where
@@ -28,9 +30,29 @@ def select(selector: str, present: frozenset[str], span: Span) -> tuple[str, ...
         return chosen
     words = [*SECTIONS, *sorted(present)]
     if known:
-        reason = f"selector `{selector}` matches nothing: this model has no {known[0]}"
-    else:
-        reason = f"selector `{selector}` matches no parameter group"
-    close = difflib.get_close_matches(selector, words, n=1)
-    way_out = f"did you mean `{close[0]}`?" if close else f"groups: {', '.join(words)}"
-    return Diagnostic(code="MOT040", message=reason, span=span, help=way_out)
+        message = f"selector `{selector}` matches nothing: this model has no {known[0]}"
+        reason, way_out = _absence(known[0], spec)
+        return Diagnostic(code="MOT040", message=f"{message}{reason}", span=span, help=way_out)
+    message = f"selector `{selector}` matches no parameter group"
+    way_out = suggestion(selector, words, f"groups: {', '.join(words)}")
+    return Diagnostic(code="MOT040", message=message, span=span, help=way_out)
+
+
+def _absence(path: str, spec: Spec) -> tuple[str, str]:
+    """Why a model lacks a group, and what to do about it."""
+    match path:
+        case "head":
+            return "; it is tied, and the embedding is its table", "untie the embedding, or use embedding.tied = false"
+        case "final_norm":
+            return "; there is no norm before the head", "leave it out, or use norm.final = true"
+        case "attention.q_norm" | "attention.k_norm":
+            return "; qk_norm is none", "leave it out, or use attention.qk_norm = rms"
+        case "ffn.gate" | "ffn.shared.gate" if spec.ffn.kind not in GATED:
+            return (
+                f"; its feed-forward is of kind {spec.ffn.kind}",
+                f"leave it out, or use {' or '.join(sorted(GATED))}",
+            )
+        case "ffn.router":
+            return "; it has no mixture of experts", "leave it out, or use ffn.kind = moe"
+        case _:
+            return "; it has no shared experts", "leave it out, or use ffn.shared_experts"

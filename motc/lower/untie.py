@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from motc.ir.partition import Partition
@@ -10,6 +10,7 @@ from motc.lower.selectors import END_PATHS, LAYER_PATHS, select
 from motc.schema import Checked
 from motc.schema.spec import UntieSpec
 from motc.source import Diagnostic
+from motc.source.nearest import suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,14 @@ def resolve_untie(
     With `dense`, statements are checked, but only those about embedding and head hold. Appends to `errors`.
     """
     spec = checked.spec
-    one = Partition.one(towers.universe)
+    partitions = _Partitions(checked, towers, errors)
+    one = partitions.one
     ends = dict.fromkeys(END_PATHS, one)
     painted = {path: [one] * spec.layers for path in LAYER_PATHS}
+    selectors = _Selectors(checked, present, errors)
     for index, statement in enumerate(spec.untie):
-        partition = towers if statement.as_ is None else _partition(checked, index, towers, errors)
-        paths = list(_paths(checked, index, statement, present, errors))
+        partition = towers if statement.as_ is None else partitions.of(index, statement.as_)
+        paths = selectors.paths(index, statement)
         first, last = statement.layers or (0, spec.layers - 1)
         if not first <= last < spec.layers:
             message = f"layers {first}..{last} are not within the model's 0..{spec.layers - 1}"
@@ -63,39 +66,67 @@ def _runs(layers: list[tuple[Partition, ...]]) -> Iterator[tuple[int, int, tuple
             first = index
 
 
-def _paths(
-    checked: Checked, index: int, statement: UntieSpec, present: frozenset[str], errors: list[Diagnostic]
-) -> Iterable[str]:
-    for position, selector in enumerate(statement.groups):
-        chosen = select(selector, present, checked.span("untie", index, "groups", position))
-        if isinstance(chosen, Diagnostic):
-            errors.append(chosen)
-        else:
-            yield from chosen
+class _Selectors:
+    """The groups that selectors mean, each selector looked up once."""
+
+    def __init__(self, checked: Checked, present: frozenset[str], errors: list[Diagnostic]) -> None:
+        self.checked = checked
+        self.present = present
+        self.errors = errors
+        self.chosen: dict[str, tuple[str, ...]] = {}
+
+    def paths(self, index: int, statement: UntieSpec) -> list[str]:
+        """The paths of a statement's groups; what matches nothing is told."""
+        found: list[str] = []
+        for position, selector in enumerate(statement.groups):
+            if selector not in self.chosen:
+                span = self.checked.span("untie", index, "groups", position)
+                chosen = select(selector, self.present, span, self.checked.spec)
+                if isinstance(chosen, Diagnostic):
+                    self.errors.append(chosen)
+                    continue
+                self.chosen[selector] = chosen
+            found += self.chosen[selector]
+        return found
 
 
-def _partition(checked: Checked, index: int, towers: Partition, errors: list[Diagnostic]) -> Partition | None:
-    blocks = checked.spec.untie[index].as_ or []
-    seen: set[str] = set()
-    before = len(errors)
-    for row, block in enumerate(blocks):
-        if not block:
-            span = checked.span("untie", index, "as", row)
-            errors.append(Diagnostic(code="MOT043", message="a block is empty", span=span, help="name its modalities"))
-        for column, name in enumerate(block):
-            span = checked.span("untie", index, "as", row, column)
-            if name not in towers.universe:
-                way_out = f"modalities: {', '.join(towers.universe)}"
-                errors.append(Diagnostic(code="MOT044", message=f"no modality `{name}`", span=span, help=way_out))
-            elif name in seen:
-                message = f"`{name}` is in two blocks; blocks may not overlap"
-                errors.append(Diagnostic(code="MOT043", message=message, span=span, help="keep it in one"))
-            seen.add(name)
-    missing = [name for name in towers.universe if name not in seen]
-    if missing:
-        message = f"the partition does not cover {', '.join(missing)}"
-        span = checked.span("untie", index, "as")
-        errors.append(
-            Diagnostic(code="MOT043", message=message, span=span, help=f"add {{{missing[0]}}} or put it in a block")
-        )
-    return Partition.of(towers.universe, blocks) if len(errors) == before else None
+class _Partitions:
+    """The partitions that statements say, one object for each."""
+
+    def __init__(self, checked: Checked, towers: Partition, errors: list[Diagnostic]) -> None:
+        self.checked = checked
+        self.errors = errors
+        self.universe = frozenset(towers.universe)
+        self.one = Partition.one(towers.universe)
+        self.towers = self.one if towers == self.one else towers
+        self.made = {partition: partition for partition in (self.one, self.towers)}
+
+    def of(self, index: int, blocks: list[list[str]] | None) -> Partition | None:
+        """The partition of a statement, the towers' where it says none; None where it is told what is wrong."""
+        if blocks is None:
+            return self.towers
+        before = len(self.errors)
+        seen: set[str] = set()
+        for row, block in enumerate(blocks):
+            if not block:
+                self.tell("MOT043", "a block is empty", "name its modalities", index, row)
+            for column, name in enumerate(block):
+                if name not in self.universe:
+                    way_out = suggestion(name, self.towers.universe, f"modalities: {', '.join(self.towers.universe)}")
+                    self.tell("MOT044", f"no modality `{name}`", way_out, index, row, column)
+                elif name in seen:
+                    message = f"`{name}` is in two blocks; blocks may not overlap"
+                    self.tell("MOT043", message, "keep it in one", index, row, column)
+                seen.add(name)
+        missing = [name for name in self.towers.universe if name not in seen]
+        if missing and seen <= self.universe:  # else the one that is missing is most likely the one mistyped
+            message = f"the partition does not cover {', '.join(missing)}"
+            self.tell("MOT043", message, f"add {{{missing[0]}}} or put it in a block", index)
+        if len(self.errors) > before:
+            return None
+        partition = Partition.of(self.towers.universe, blocks)
+        return self.made.setdefault(partition, partition)
+
+    def tell(self, code: str, message: str, way_out: str, index: int, *place: int) -> None:
+        span = self.checked.span("untie", index, "as", *place)
+        self.errors.append(Diagnostic(code=code, message=message, span=span, help=way_out))

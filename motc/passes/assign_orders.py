@@ -35,9 +35,9 @@ def assign_orders(model: Model) -> Model:
 def _permuted(model: Model, residual: Order) -> int:
     """How many numbers a token has permuted in all layers."""
     total = 0
-    for segment in model.segments:
-        steps = cancel(place(_assigned(segment.layer, residual), residual))
-        total += sum(step.numbers for step in steps if step.permutes) * segment.count
+    for layer, count in model.kinds():
+        steps = cancel(place(_assigned(layer, residual), residual))
+        total += sum(step.numbers for step in steps if step.permutes) * count
     return total
 
 

@@ -22,8 +22,9 @@ FEW = 6  # modalities whose orders are all tried
 
 def order_modalities(model: Model) -> Model:
     """The same model with `order` set."""
-    leaves = Counter({leaf: segment.count for segment in model.segments for leaf in segment.layer.leaves()})
-    leaves.update(model.ends())
+    leaves = Counter[Leaf](model.ends())
+    for layer, count in model.kinds():
+        leaves.update(dict.fromkeys(layer.leaves(), count))
     untied = {leaf: count for leaf, count in leaves.items() if len(leaf.blocks) > 1}
 
     def runs(order: tuple[str, ...]) -> int:

@@ -20,7 +20,7 @@ def decode_towers(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
     The name is that of their copies where all have the same, else that of the first modality.
     """
-    leaves = [leaf for segment in model.segments for leaf in segment.layer.leaves()]
+    leaves = [leaf for layer, _ in model.kinds() for leaf in layer.leaves()]
     leaves += [model.final_norm] if model.final_norm else []
     groups: dict[tuple[str | None, ...], list[str]] = {}
     names: dict[tuple[str | None, ...], set[str]] = {}

@@ -30,10 +30,7 @@ def plan(model: Model) -> ModulePlan:
     """Decide everything about the generated file, for an IR that has gone through all passes."""
     names = [modality.name for modality in model.modalities]
     class_name = name_of_class(model.name)
-    kinds: list[Layer] = []
-    for segment in model.segments:
-        if segment.layer not in kinds:
-            kinds.append(segment.layer)
+    kinds = [layer for layer, _ in model.kinds()]
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     layer_plans = tuple(_layer_plan(model, layer, kinds, class_name, in_pieces) for layer in kinds)
     each = (1,) * len(names)

@@ -269,8 +269,8 @@ def feed_forward(
             joined = torch.cat([x[m] for m in pool])
             places = torch.cat([tokens[m].flatten().nonzero()[:, 0] for m in pool])
             mixed = mixture(layer.moe[modality], router, parameters, joined, places, apply, trace)
-            if layer.moe[modality].shared:
-                mixed = mixed + feed(layer, modality, parameters, joined, group="ffn.shared")
+            if layer.moe[modality].shared:  # each modality's own, or shared by others than the router
+                mixed = mixed + torch.cat([feed(layer, m, parameters, x[m], group="ffn.shared") for m in pool])
             outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
     return {modality: outputs[modality] for modality in x}
 

@@ -257,7 +257,8 @@ CODES = _catalogue(
         "MOT059",
         "a router and experts of different modalities",
         "A router sends its block's tokens to its experts, so router, gate, up and down have the same block: untie "
-        "`ffn` as a whole where there is a mixture of experts.",
+        "`ffn` as a whole where there is a mixture of experts. Shared experts take every token, so `ffn.shared.*` may "
+        "be untied otherwise.",
         "ffn { kind = moe, experts = 4 }\nuntie ffn.up",
     ),
     (

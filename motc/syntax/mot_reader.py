@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
+from motc.syntax.mot_mistakes import mistake
 from motc.syntax.mot_statements import (
     Block,
     List,
@@ -24,7 +25,7 @@ from motc.syntax.scalar import read_word, unquote
 from motc.syntax.tree import Mapping, Scalar
 
 if TYPE_CHECKING:
-    from lark import Lark, Token, Tree, UnexpectedInput
+    from lark import Lark, Token, Tree
 
     Parsed = Tree[Token]
 
@@ -70,20 +71,6 @@ _NL: /\n[ \t\r\n]*/
 
 _SCAN = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]]')
 
-_SHOWN = {
-    "WORD": "a name or a number",
-    "STRING": "a quoted string",
-    "EQUAL": "`=`",
-    "LBRACE": "`{`",
-    "RBRACE": "`}`",
-    "LSQB": "`[`",
-    "RSQB": "`]`",
-    "COMMA": "`,`",
-    "_NL": "a new line",
-    "$END": "the end of the file",
-    **{word.upper(): f"`{word}`" for word in "model extends modality tower untie as in layers layer".split()},
-}
-
 
 def read_mot(source: SourceFile) -> Mapping:
     """The tree of a `.mot` text. Raises SpecError."""
@@ -103,7 +90,7 @@ def parse(source: SourceFile) -> Model:
     try:
         tree = _parser().parse(source.text)
     except UnexpectedInput as error:
-        _refuse(source, error, unclosed)
+        raise mistake(source, error, unclosed) from None
     return _Builder(source).model(tree)
 
 
@@ -129,46 +116,6 @@ def _open_brackets(source: SourceFile) -> list[int]:
         elif found[0] in ("}", "]") and unclosed:
             unclosed.pop()
     return unclosed
-
-
-def _refuse(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> NoReturn:
-    from lark import UnexpectedCharacters, UnexpectedToken
-
-    at = min(max(0, error.pos_in_stream or 0), len(source.text))
-    end, expected, found = at + 1, set[str](), ""
-    if isinstance(error, UnexpectedToken):
-        expected = set(error.accepts or error.expected)
-        if error.token.type == "$END":
-            at = len(source.text.rstrip())
-            end, found = at + 1, "the text ends too early"
-        else:
-            end = at + max(1, len(error.token.rstrip()))
-    elif isinstance(error, UnexpectedCharacters):
-        expected = set(error.allowed or ())
-    if not found:
-        shown = source.text[at:end]
-        found = "unexpected end of the line" if shown.startswith("\n") else f"unexpected `{shown[:40]}`"
-        if shown == '"':
-            found = "the string is not closed on its line"
-    related = tuple(("this is not closed", Span(source, start, start + 1)) for start in unclosed[-1:])
-    message = found if found.startswith("the string") else f"{found}: expected {_human(expected)}"
-    span = Span(source, at, end)
-    way_out = "" if not related else "close it with `}`" if source.text[unclosed[-1]] == "{" else "close it with `]`"
-    raise SpecError(Diagnostic(code="MOT006", message=message, span=span, help=way_out, related=related))
-
-
-def _human(expected: set[str]) -> str:
-    if "WORD" in expected and "UNTIE" in expected:
-        rest = ["a statement", *(["`}`"] if "RBRACE" in expected else [])]
-    else:
-        if "WORD" in expected:
-            expected = expected - {"STRING"}
-        if expected & {"MODEL", "$END"}:
-            expected = expected - {"_NL"}
-        rest = [shown for terminal, shown in _SHOWN.items() if terminal in expected]
-    if not rest:
-        return "something else"
-    return rest[0] if len(rest) == 1 else f"{', '.join(rest[:-1])} or {rest[-1]}"
 
 
 class _Builder:

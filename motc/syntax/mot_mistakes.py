@@ -1,0 +1,116 @@
+"""What is wrong with a `.mot` text that does not follow the grammar, and what it was probably meant to be."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from motc.source import Diagnostic, SourceFile, Span, SpecError
+from motc.source.nearest import nearest
+
+if TYPE_CHECKING:
+    from lark import UnexpectedInput
+
+_SHOWN = {
+    "WORD": "a name or a number",
+    "STRING": "a quoted string",
+    "EQUAL": "`=`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "COMMA": "`,`",
+    "_NL": "a new line",
+    "$END": "the end of the file",
+    **{word.upper(): f"`{word}`" for word in "model extends modality tower untie as in layers layer".split()},
+}
+
+STATEMENTS = ("modality", "tower", "untie", "extends")
+_PLURALS = {"modalities": "modality", "towers": "tower"}
+_WORD_BEFORE = re.compile(r'([\w.*+-]+|"(?:[^"\\\n]|\\.)*")[ \t\r]*\Z')
+_LAYERS_BEFORE = re.compile(r"\bin[ \t]+layers?[ \t]+[0-9. \t]+,[ \t]*\Z")
+
+
+def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> SpecError:
+    """The diagnostic for where reading stopped; `unclosed` are offsets of brackets without an end."""
+    from lark import UnexpectedCharacters, UnexpectedToken
+
+    at = min(max(0, error.pos_in_stream or 0), len(source.text))
+    end, expected, found = at + 1, set[str](), ""
+    if isinstance(error, UnexpectedToken):
+        expected = set(error.accepts or error.expected)
+        if error.token.type == "$END":
+            at = len(source.text.rstrip())
+            end, found = at + 1, "the text ends too early"
+        else:
+            end = at + max(1, len(error.token.rstrip()))
+    elif isinstance(error, UnexpectedCharacters):
+        expected = set(error.allowed or ())
+    shown = source.text[at:end]
+    if not found and expected == {"EQUAL", "LBRACE"} and (meant := _statement(source, at, shown)):
+        return SpecError(meant)
+    if not found:
+        found = "unexpected end of the line" if shown.startswith("\n") else f"unexpected `{shown[:40]}`"
+        if shown == '"':
+            found = "the string is not closed on its line"
+    related = tuple(("this is not closed", Span(source, start, start + 1)) for start in unclosed[-1:])
+    message = found if found.startswith("the string") else f"{found}: expected {_human(expected)}"
+    way_out = _way_out(source, at, end, expected)
+    if related:
+        way_out = "close it with `}`" if source.text[unclosed[-1]] == "{" else "close it with `]`"
+    return SpecError(
+        Diagnostic(code="MOT006", message=message, span=Span(source, at, end), help=way_out, related=related)
+    )
+
+
+def _statement(source: SourceFile, at: int, following: str) -> Diagnostic | None:
+    """What is wrong with the word before `at`, which starts a statement and is followed by neither `=` nor a block."""
+    before = _WORD_BEFORE.search(source.text, _line_start(source, at), at)
+    if before is None:
+        return None
+    word, span = before[1], Span(source, before.start(1), before.end(1))
+    if re.fullmatch(r"[0-9.]+", word) and _LAYERS_BEFORE.search(source.text, _line_start(source, at), before.start()):
+        message = "`in layers` takes one layer or one range, not a list"
+        way_out = f"write a range such as 0..2, or another statement for {word}"
+        return Diagnostic(code="MOT006", message=message, span=span, help=way_out)
+    meant = _PLURALS.get(word) or nearest(word, STATEMENTS)
+    if meant is not None:
+        message = f"`{word}` starts no statement, nor is it followed by `=` or a block"
+        return Diagnostic(code="MOT006", message=message, span=span, help=f"did you mean `{meant}`?")
+    if following == "in":
+        message = f"`{word}` is the same in all layers: only `untie` says in which"
+        return Diagnostic(code="MOT006", message=message, span=span, help=f"did you mean `untie {word} in …`?")
+    return None
+
+
+def _way_out(source: SourceFile, at: int, end: int, expected: set[str]) -> str:
+    """What probably was to be written, where that is plain."""
+    shown = source.text[at:end]
+    before = _WORD_BEFORE.search(source.text, _line_start(source, at), at)
+    word = before[1] if before else ""
+    if shown == ":":
+        return "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"
+    if shown == "=" and word in STATEMENTS:
+        return f"write `{word}` without `=`"
+    if expected == {"EQUAL", "LBRACE"} and re.match(r"[ \t]*(?:$|[,;}#\n])", source.text[end:]) and shown.strip():
+        return f"write `{word} = {shown}`"
+    return ""
+
+
+def _line_start(source: SourceFile, at: int) -> int:
+    """Where the line begins, or as far back as is worth looking."""
+    return max(source.text.rfind("\n", 0, at) + 1, at - 200)
+
+
+def _human(expected: set[str]) -> str:
+    if "WORD" in expected and "UNTIE" in expected:
+        rest = ["a statement", *(["`}`"] if "RBRACE" in expected else [])]
+    else:
+        if "WORD" in expected:
+            expected = expected - {"STRING"}
+        if expected & {"MODEL", "$END"}:
+            expected = expected - {"_NL"}
+        rest = [shown for terminal, shown in _SHOWN.items() if terminal in expected]
+    if not rest:
+        return "something else"
+    return rest[0] if len(rest) == 1 else f"{', '.join(rest[:-1])} or {rest[-1]}"
