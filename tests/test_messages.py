@@ -240,6 +240,7 @@ def test_no_message_speaks_of_python() -> None:
         ("cross_attention", "attention ffn", None),
         ("d_model", "model width", None),
         ("c", "a b", None),
+        ("va", "vae vit", "vae"),
         ("txt", "text image", "text"),
         ("x" * 100_000, "heads", None),
     ],

@@ -77,7 +77,7 @@ def test_odd_input_costs_what_it_is_long(text: Callable[[int], str]) -> None:
 
 
 def test_layers_of_few_kinds_cost_what_their_kinds_do() -> None:
-    """Where 64 modalities go through two kinds of layers, one more layer is read, and takes part in the model's hash."""
+    """Where 64 modalities go through two kinds of layers, a layer is read, and part of the model's hash."""
     work(many_layers(10), generating=True)
     few, many = work(many_layers(100), generating=True), work(many_layers(1100), generating=True)
     assert (many - few) / 1000 < 2000

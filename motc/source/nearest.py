@@ -16,11 +16,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     in one of eight, and so on. `window` is not near `kind`, nor `cross_attention` near `attention`.
     """
     plain = _plain(word)
-    limit = 0 if len(plain) < 3 else max(1, len(plain) // 4)
+    limit = max(1, len(plain) // 4)
     best: tuple[int, str] | None = None
     for each in known:
-        bound = limit if best is None else best[0] - 1
-        found = _distance(plain, _plain(each), bound) if bound >= 0 else None
+        other = _plain(each)
+        bound = limit if max(len(plain), len(other)) > 2 else 0  # one letter of two says nothing
+        if best is not None:
+            bound = min(bound, best[0] - 1)
+        found = _distance(plain, other, bound) if bound >= 0 else None
         if found is not None:
             best = (found, each)
     return None if best is None else best[1]
