@@ -8,7 +8,7 @@ MATCH := examples/emoji/specs
 
 SECONDS ?= 600
 
-.PHONY: demo match-demo test fuzz lint check fix golden
+.PHONY: demo match-demo test fuzz lint check fix golden gpu-pack
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -48,6 +48,10 @@ check: lint test
 fix: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Writes bench/gpu/, which is copied to a machine with a GPU and torch and run there: python bench/gpu/run.py
+gpu-pack: .venv/.installed
+	$(BIN)/python bench/gpu_pack.py
 
 # Writes tests/golden/NAME/model.py anew from specs/**/NAME.mot; read what changed before committing it.
 golden: .venv/.installed

@@ -15,6 +15,7 @@ SOURCES = sorted(
     path
     for folder in ("motc", "codegen_templates", "examples", "bench", "tests")
     for path in (ROOT / folder).rglob("*.py")
+    if ROOT / "bench" / "gpu" not in path.parents  # written by `make gpu-pack`
 )
 
 

@@ -1,6 +1,7 @@
 """A generated model, its dense twin and the reference timed side by side."""
 
 from motc.bench.depths import DepthCompilation, compile_depths
+from motc.bench.packing import Packing, pack_of
 from motc.bench.portable.batches import Mixture, mixtures
 from motc.bench.portable.settings import DTYPES, MODES, Mode, Settings
 from motc.bench.report import Report, SideKernels, kernels_json
@@ -14,6 +15,7 @@ __all__ = [
     "Mixture",
     "Mode",
     "Notify",
+    "Packing",
     "Report",
     "Settings",
     "SideKernels",
@@ -23,4 +25,5 @@ __all__ = [
     "kernels_json",
     "list_kernels",
     "mixtures",
+    "pack_of",
 ]

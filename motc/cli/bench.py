@@ -24,7 +24,7 @@ from motc.cli.output import (
 from motc.files import write_whole
 
 if TYPE_CHECKING:
-    from motc.bench import Report, Settings, Subject
+    from motc.bench import Packing, Report, Settings, Subject
     from motc.schema import Checked
 
 Item = TypeVar("Item")
@@ -59,14 +59,24 @@ def run(
     depths: Annotated[
         str | None, typer.Option(metavar="LIST", help="Time only compiling, at these numbers of layers.")
     ] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Time nothing; write a folder whose run.py checks and times the model where there is torch alone.",
+            parser=read_path,
+        ),
+    ] = None,
     dense: DenseOption = False,
     set_: SetOption = None,
 ) -> None:
     """Time the model, its dense twin and boolean masks side by side, and count what compiling makes of them."""
     from motc.driver import check_spec, stages
 
-    if sum((kernels, depths is not None, plot is not None)) > 1:
-        raise typer.BadParameter("--kernels, --depths and --plot exclude each other")
+    if sum((kernels, depths is not None, plot is not None, pack is not None)) > 1:
+        raise typer.BadParameter("--kernels, --depths, --plot and --pack exclude each other")
+    if pack is not None and dense:
+        raise typer.BadParameter("--pack and --dense exclude each other: a pack has the dense twin in it")
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"{plot} ends in neither .png nor .svg", param_hint="--plot")
     shares = None if ratios is None else _items(ratios, _share, "--ratios")
@@ -77,7 +87,7 @@ def run(
     deep = {depth: _at_depth(spec, values, depth) for depth in layers}
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler tells stderr of its start and stop
-    from motc.bench import DTYPES, MODES, Settings, Subject, mixtures
+    from motc.bench import DTYPES, MODES, Packing, Settings, Subject, mixtures
 
     if plot is not None:
         need(("matplotlib",), "--plot", "bench")
@@ -97,6 +107,12 @@ def run(
         threads=threads,
         seed=seed,
     )
+    if pack is not None:
+        packing = Packing(
+            name=model.name, checked=checked, batch=batch, sequence=sequence, modalities=names, ratios=shares
+        )
+        _pack(packing, settings, pack)
+        return
     with compiler_errors():
         if deep:
             subjects = {depth: Subject(checked=at_depth, dense=dense) for depth, at_depth in deep.items()}
@@ -126,6 +142,14 @@ def _draw(report: Report, path: Path) -> None:
 
     write_whole(path, plot(report, PLOTS[path.suffix.lower()]))
     typer.echo(path, err=True)
+
+
+def _pack(packing: Packing, settings: Settings, folder: Path) -> None:
+    from motc.bench import pack_of
+
+    for name, text in pack_of(packing, settings).items():
+        write_whole(folder / name, text)
+    typer.echo(folder / "run.py")
 
 
 def _kernels(subject: Subject, settings: Settings, json: bool) -> None:

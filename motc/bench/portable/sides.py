@@ -33,7 +33,6 @@ class Side:
 
     def run(self, mode: Mode, batch: Batch) -> None:
         """A run of a mode, its layout made inside. On CUDA it may return before the device is done."""
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with torch.no_grad() if mode == "forward" else contextlib.nullcontext():
             output = self.outputs(batch)
         if mode != "forward":
@@ -47,7 +46,11 @@ class Side:
         self.wait()
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """The logits, of each vocabulary by its modality's name, and what is predicted of latents."""
+        """The logits, of each vocabulary by its modality's name, and what is predicted of latents.
+
+        In CUDA graphs they are there until the next call.
+        """
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         given = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
         return dict(_tensors(self.network(batch.input_ids, batch.modality_ids, **given), list(batch.latents)))
 

@@ -1,0 +1,88 @@
+"""How far a network's outputs and gradients are from those of the boolean-mask reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batches import Batch
+from .sides import Side, mean_squares
+
+Tensors = Mapping[str, Tensor]
+
+TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (3e-2, 1e-1)}
+"""The largest error of outputs and of gradients: the norm of the difference, in norms of the truth.
+
+The truth is the reference in float32 with the same parameters, so that in bfloat16 all of its rounding is in the error.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What the reference says of a batch, in float32."""
+
+    outputs: Tensors
+    gradients: Tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The largest errors in outputs and in gradients, and whose they are."""
+
+    output_error: float
+    gradient_error: float
+    output: str
+    parameter: str
+    ok: bool
+
+
+def find_truth(reference: Side, batch: Batch) -> Truth:
+    """Outputs, and the gradients of the mean of their squares; the reference becomes float32."""
+    reference.network.float()
+    return Truth(**dict(zip(("outputs", "gradients"), _found(reference, batch), strict=True)))
+
+
+def check(side: Side, batch: Batch, truth: Truth, dtype: str) -> Check:
+    """A network that has the reference's parameters, in a dtype."""
+    outputs, gradients = _found(side, batch)
+    output, output_error = _worst(outputs, truth.outputs)
+    parameter, gradient_error = _worst(gradients, truth.gradients)
+    most_output, most_gradient = TOLERANCES[dtype]
+    return Check(
+        output_error=output_error,
+        gradient_error=gradient_error,
+        output=output,
+        parameter=parameter,
+        ok=output_error <= most_output and gradient_error <= most_gradient,  # never if one is NaN
+    )
+
+
+def _found(side: Side, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    side.drop_gradients()
+    outputs = side.outputs(batch)
+    mean_squares(outputs).backward()  # type: ignore[no-untyped-call]
+    gradients = {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in side.network.named_parameters()
+    }
+    side.drop_gradients()  # which leaves the tensors to us
+    return {name: tensor.detach().clone() for name, tensor in outputs.items()}, gradients
+
+
+def _worst(found: Tensors, truth: Tensors) -> tuple[str, float]:
+    """The name of the tensor that is off most, and by how much; one that is missing is infinitely off."""
+    if found.keys() != truth.keys():
+        return ", ".join(sorted(found.keys() ^ truth.keys())), float("inf")
+    errors = {name: _error(found[name], truth[name]) for name in truth}
+    name = max(errors, key=lambda name: float("inf") if errors[name] != errors[name] else errors[name])
+    return name, errors[name]
+
+
+def _error(found: Tensor, truth: Tensor) -> float:
+    if found.shape != truth.shape:
+        return float("inf")
+    difference, size = float((found.float() - truth.float()).norm()), float(truth.float().norm())
+    return difference / size if size else (0.0 if difference == 0 else float("inf"))

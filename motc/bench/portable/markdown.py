@@ -1,0 +1,147 @@
+"""What a pack's run found, as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .cells import BASE
+from .checking import TOLERANCES
+
+NONE = "–"
+Result = dict[str, Any]
+
+
+def markdown(result: Result) -> str:
+    """The whole report; tables without a row are left out."""
+    machine, spent = result["machine"], result["seconds"]
+    driver = f", driver {machine['driver']}, CUDA {machine['cuda']}" if machine["driver"] else ""
+    lines = [
+        "# Checked and timed",
+        "",
+        f"{machine['device_name']} ({machine['device']}){driver}; {machine['processor']}, "
+        f"{machine['threads']} threads; torch {machine['torch']}, Python {machine['python']}; motc {result['motc']}. "
+        f"{spent['spent']:.0f} of {spent['allowed']:.0f} s.",
+        *(["", "With `--quick`: the times say nothing."] if result["quick"] else []),
+    ]
+    limits = "; ".join(f"{dtype}: outputs {a:g}, gradients {b:g}" for dtype, (a, b) in TOLERANCES.items())
+    checks = ("model", "strategy", "dtype", "compiled", "tokens", "outputs off by", "gradients off by", "")
+    ratios = ("side / dense (10 % .. 90 %)", "products", "the rest")
+    cells = ("model", "side", "dtype", "mode", "tokens", "ms", "dense ms", *ratios, "tokens/s", "waits")
+    compiled = ("model", "side", "dtype", "for", "compile, s (first)", "graphs", "recompilations", "breaks")
+    decoding = ("model", "dtype", "rows", "mot tokens/s", "dense", "mot / dense (10 % .. 90 %)", "limit")
+    others = ("job", "state", "why")
+    lines += _table(
+        "Checks", f"Largest relative errors against the reference in float32. {limits}.", checks, _checks(result)
+    )
+    lines += _table("Times", _TIMES, cells, _cells(result))
+    lines += _table("Compiling", "", (*compiled, "CUDA graphs skipped"), _compilations(result))
+    lines += _table("Memory", "", ("model", "side", "dtype", "parameters, MB", "peak of a step, MB"), _memory(result))
+    lines += _table("Decoding", "Uncompiled.", decoding, _decoding(result))
+    lines += _table("Not done", "", others, _others(result))
+    return "\n".join(lines) + "\n"
+
+
+_TIMES = (
+    "products and the rest: side / dense of the matrix products alone and of everything else, by the profiler. "
+    "waits: synchronisations of the host with the device in a run, with those of making the layout."
+)
+
+
+def _table(title: str, said: str, names: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
+    found = list(rows)
+    if not found:
+        return []
+    lines = [f"| {' | '.join(row)} |" for row in found]
+    return [
+        "",
+        f"## {title}",
+        "",
+        *([said, ""] if said else []),
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
+        *lines,
+    ]
+
+
+def _found(result: Result, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for entry in result["jobs"]:
+        for found in entry.get(what, ()):
+            yield entry["job"]["model"], found
+
+
+def _checks(result: Result) -> Iterator[Sequence[str]]:
+    for model, found in _found(result, "checks"):
+        tokens = " / ".join(map(str, found["tokens"]))
+        start = (model, found["strategy"], found["dtype"], "yes" if found["compiled"] else "no", tokens)
+        if "error" in found:
+            yield *start, NONE, NONE, _cell(found["error"])
+        else:
+            said = "ok" if found["ok"] else f"**wrong**: {found['output']}, {found['parameter']}"
+            yield *start, f"{found['output_error']:.1e}", f"{found['gradient_error']:.1e}", said
+
+
+def _cells(result: Result) -> Iterator[Sequence[str]]:
+    for model, found in _found(result, "cells"):
+        name, side = next((name, side) for name, side in found["sides"].items() if name != BASE)
+        parts = (side.get("products_ratio"), side.get("rest_ratio"))
+        waits = found["synchronisations"][name]
+        yield (
+            model,
+            name,
+            found["dtype"],
+            found["mode"] + (" (compiled meanwhile)" if found["graphs_meanwhile"] else ""),
+            " / ".join(map(str, found["tokens"].values())),
+            f"{1000 * side['median_seconds']:.2f}",
+            f"{1000 * found['sides'][BASE]['median_seconds']:.2f}",
+            _spread(side["ratio"]),
+            *(NONE if ratio is None else f"{ratio['median']:.3f}" for ratio in parts),
+            f"{side['tokens_per_second']:,.0f}",
+            NONE if waits is None else str(waits),
+        )
+
+
+def _compilations(result: Result) -> Iterator[Sequence[str]]:
+    for model, found in _found(result, "compilations"):
+        yield (
+            model,
+            found["side"],
+            found["dtype"],
+            found["phase"],
+            f"{found['seconds']:.1f} ({found['first_seconds']:.1f})",
+            *(str(found[key]) for key in ("graphs", "recompilations", "graph_breaks")),
+            str(found.get("cuda_graphs_skipped", NONE)),
+        )
+
+
+def _memory(result: Result) -> Iterator[Sequence[str]]:
+    for model, found in _found(result, "memory"):
+        sizes = (found["parameter_bytes"], found["peak_step_bytes"])
+        yield model, found["side"], found["dtype"], *(f"{size / 1e6:,.1f}" for size in sizes)
+
+
+def _decoding(result: Result) -> Iterator[Sequence[str]]:
+    for model, found in _found(result, "decoding"):
+        yield (
+            model,
+            found["dtype"],
+            f"{found['batch']}, {'mixed' if found['mixed'] else 'of one modality'}",
+            *(f"{found['median_tokens_per_second'][side]:,.1f}" for side in ("mot", BASE)),
+            _spread(found["ratio"]),
+            f"{found['limit']:.2f}",
+        )
+
+
+def _others(result: Result) -> Iterator[Sequence[str]]:
+    for entry in result["jobs"]:
+        if entry["state"] != "done":
+            yield entry["title"], entry["state"], _cell(entry.get("reason", ""))
+
+
+def _spread(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.3f} ({ratio['low']:.3f} .. {ratio['high']:.3f})"
+
+
+def _cell(text: str) -> str:
+    """Text that keeps to its cell."""
+    return " ".join(text.split()).replace("|", "\\|")
