@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codegen_templates.autocast import product_dtype
+
 
 class ByTower(nn.ModuleDict):
     """Copies of a linear map, or of an embedding; group i of the tokens goes through the one that `route[i]` names.
 
-    Without a route, group i goes through the i-th copy.
+    Without a route, group i goes through the i-th copy. A copy that is more than its weight and bias, such as one that
+    an adapter wraps, is called: then every copy works on every token.
     """
 
     def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str, ...] | None = None) -> None:
@@ -25,11 +28,29 @@ class ByTower(nn.ModuleDict):
         x, ends = pieces
         token = torch.arange(x.shape[0], dtype=torch.int32, device=x.device)
         group = torch.bucketize(token, ends, right=True)
+        if not all(is_plain(self[name]) for name in self.route):
+            return [self.one_by_one(x, group)]
         weights = self.of("weight")
         if not x.is_floating_point():  # ids of the tables, which stand one behind the other
             sizes = torch.tensor([0, *(table.shape[0] for table in weights[:-1])], device=x.device)
             return [F.embedding(x + sizes.cumsum(0)[group], torch.cat(weights))]
-        y = F.grouped_mm(x, torch.stack([weight.t() for weight in weights]), offs=ends)
+        dtype = product_dtype(x)
+        y = F.grouped_mm(x.to(dtype), torch.stack([weight.t().to(dtype) for weight in weights]), offs=ends)
         if getattr(self[self.route[0]], "bias", None) is not None:
-            y = y + torch.stack(self.of("bias"))[group]
+            y = y + torch.stack(self.of("bias")).to(dtype)[group]
         return [y]
+
+    def one_by_one(self, x: Tensor, group: Tensor) -> Tensor:
+        """What each token's copy makes of it; `group` int64 [N]."""
+        y: Tensor | None = None
+        for index, name in enumerate(self.route):
+            mine = group == index
+            made: Tensor = self[name](x if x.is_floating_point() else torch.where(mine, x, 0))
+            y = made if y is None else torch.where(mine[:, None], made, y)
+        assert y is not None
+        return y
+
+
+def is_plain(copy: nn.Module) -> bool:
+    """Whether a copy's weight and bias are all there is to it."""
+    return type(copy) in (nn.Linear, nn.Embedding) and not copy._forward_pre_hooks and not copy._forward_hooks

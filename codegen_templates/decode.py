@@ -46,7 +46,7 @@ def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: Ke
     """Queries, keys and values [n, S, heads, head_dim] of each tower's tokens to what they attend to, [n, S, ...]."""
     queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
     for kept, new in zip(cache, (keys, values), strict=True):
-        kept[step.rows[:, None], :, step.positions] = new[0] if len(new) == 1 else torch.cat(new)
+        kept[step.rows[:, None], :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new)).to(kept.dtype)
     q = step.to_rows(queries).transpose(1, 2)
     k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
     gqa = q.shape[1] != k.shape[1]

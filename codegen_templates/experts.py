@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codegen_templates.autocast import product_dtype
 from codegen_templates.permute import permute
 
 
@@ -21,22 +22,24 @@ class Experts(nn.Linear):
     def forward(self, x: Tensor, ends: Tensor | None = None) -> Tensor:
         """Tokens [n, in] in the order of their experts, where those of each end int32 [E]; None: as many for each."""
         token, experts = torch.arange(x.shape[0], dtype=torch.int32, device=x.device), self.weight.shape[0]
-        if has_grouped_product(x, self.weight):
+        x, weights = x.to(product_dtype(x)), self.weight.to(product_dtype(self.weight))
+        if has_grouped_product(x, weights):
             until = ends
             if until is None:
                 each = x.shape[0] // experts
                 until = each * torch.arange(1, experts + 1, dtype=torch.int32, device=x.device)
-            y = F.grouped_mm(x, self.weight.transpose(1, 2), offs=until)
+            y = F.grouped_mm(x, weights.transpose(1, 2), offs=until)
         elif ends is None:
-            pieces = zip(x.view(experts, -1, x.shape[1]).unbind(), self.weight.unbind(), strict=True)
+            pieces = zip(x.view(experts, -1, x.shape[1]).unbind(), weights.unbind(), strict=True)
             y = torch.cat([F.linear(piece, weight) for piece, weight in pieces])
         else:  # every expert on every token: no size depends on data
-            y = F.linear(x, self.weight[0])
-            for before, weight in zip(ends.unbind(), self.weight[1:].unbind(), strict=False):
+            y = F.linear(x, weights[0])
+            for before, weight in zip(ends.unbind(), weights[1:].unbind(), strict=False):
                 y = torch.where((token >= before)[:, None], F.linear(x, weight), y)
         bias: Tensor | None = self.bias
         if bias is None:
             return y
+        bias = bias.to(y.dtype)
         if ends is None:
             return y + bias.repeat_interleave(x.shape[0] // experts, dim=0)
         return y + bias[torch.bucketize(token, ends, right=True)]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from codegen_templates.autocast import product_dtype
 from codegen_templates.decode import KeyValues, decode_step, plan_step
 from codegen_templates.generate_checks import Span, check_drawing, checked_spans, checked_stops, whole
 
@@ -129,7 +130,8 @@ class Decoding:
         shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
         like = next(model.parameters())
         # Zeros: what is not seen counts 0 times, and must be a number.
-        self.caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
+        empty = like.new_zeros(shape, dtype=product_dtype(like))
+        self.caches = [KeyValues(empty.clone(), empty.clone()) for _ in model.layers]
         self.known = modality_ids.new_full((shape[0], shape[2]), -1)
         self.known[:, : modality_ids.shape[1]] = modality_ids
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from codegen_templates.autocast import product_dtype
 from codegen_templates.latent_checks import check_latents, check_spans, named
 from codegen_templates.permute import permute
 from codegen_templates.rows import invert, look_up
@@ -107,4 +108,4 @@ def patch_states(x: Tensor, patches: Patches) -> Tensor:
 
 def absent(x: Tensor, size: int) -> Tensor:
     """Zeros [..., size] where states x [..., w] make no logits."""
-    return x.new_zeros(*x.shape[:-1], size)
+    return x.new_zeros(*x.shape[:-1], size, dtype=product_dtype(x))

@@ -1,5 +1,6 @@
 """Pieces by boolean masks: the plain meaning of modality-specific parameters."""
 
+import torch
 from torch import Tensor
 
 from codegen_templates.layout_slots import ModalityLayout
@@ -21,7 +22,10 @@ def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Te
 
 def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
     """The pieces back in their slots [R, L, ...], zeros where there is no token."""
-    whole = pieces[0].new_zeros(*layout.places.shape, *pieces[0].shape[1:])
+    dtype = pieces[0].dtype
+    for piece in pieces[1:]:  # autocast may have lowered some
+        dtype = torch.promote_types(dtype, piece.dtype)
+    whole = pieces[0].new_zeros(*layout.places.shape, *pieces[0].shape[1:], dtype=dtype)
     for piece, mask in zip(pieces, piece_masks(layout, counts), strict=True):
-        whole = whole.masked_scatter(mask.view(*mask.shape, *(1 for _ in piece.shape[1:])), piece)
+        whole = whole.masked_scatter(mask.view(*mask.shape, *(1 for _ in piece.shape[1:])), piece.to(dtype))
     return whole

@@ -99,6 +99,8 @@ def templates(
         chosen += ["rope.rope_angles", "rope.rotate_half" if rope.pairing == "half" else "rope.rotate_interleaved"]
     if resorts:
         chosen.append("recompute")
+    if model.strategy == "grouped" or model.moe or model.latents() or can_generate(model):
+        chosen.append("autocast")
     if "by_tower" in forms:
         chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
     if model.moe:
