@@ -40,9 +40,9 @@ def refuse(faults: list[tuple[Tensor, Callable[[int, int], str]]], reads: bool) 
     wrong = torch.stack([places.any() for places, _ in faults])
     if wrong.device.type == "cuda" and not reads:
         torch._assert_async(~wrong.any())
-    elif not wrong.is_meta:
-        for is_wrong, (places, said) in zip(wrong.tolist(), faults, strict=True):
-            if is_wrong:
+    elif not wrong.is_meta and bool(wrong.any()):
+        for places, said in faults:
+            if bool(places.any()):
                 raise ValueError(said(*places.nonzero()[0].tolist()))
 
 

@@ -13,6 +13,8 @@ class Permute(torch.autograd.Function):
     Left to autograd it would be an accumulating scatter.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         rows = x.index_select(0, order.clamp(min=0))

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import motc
 from motc.driver import check_spec, compile_ir, stages
 from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
@@ -147,3 +150,58 @@ def test_the_reference_strategy_does_not_compile() -> None:
     _, module = models(ROOT / "specs" / "emoji_mot.mot", "reference")
     with pytest.raises(RuntimeError, match="reference strategy"):
         module.compile()
+
+
+PLAIN = """
+model plain {
+  width = 32, layers = 2, vocab = 16
+  modality text, image
+  attention { heads = 4 }
+  ffn { hidden = 24 }
+  untie attention, ffn, norm
+}
+"""
+STRATEGIES: list[Strategy] = ["sorted", "grouped", "blend", "reference"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_nan_stays_in_its_row_and_in_sorted_in_its_document(strategy: Strategy) -> None:
+    model: Any = motc.load(PLAIN, strategy=strategy)
+    model.embedding.weight.data[7] = torch.nan
+    ids = torch.tensor([[1, 7, 3, 4, 5, 6], [1, 2, 3, 4, 7, 7]])
+    kinds = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 1, 0, 0, -1, -1]])
+    documents = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
+    logits = model(ids, kinds, document_ids=documents).logits
+    assert logits[0, 1].isnan().all() and logits[1].isfinite().all()
+    assert strategy != "sorted" or logits[0, 3:].isfinite().all()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_vmap_over_parameters(strategy: Strategy) -> None:
+    """An ensemble's losses and gradients are those of its members, one by one."""
+    model: Any = motc.load(PLAIN, strategy=strategy)
+    ids, kinds = torch.arange(12).view(2, 6), torch.tensor([[0, 1, 0, 1, 0, -1], [1, 1, 0, 0, 0, 1]])
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        total: Tensor = functional_call(model, parameters, (ids, kinds), {"labels": ids}).total
+        return total
+
+    members = [{name: p.detach() * scale for name, p in model.named_parameters()} for scale in (1, 2)]
+    stacked = {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    gradients, losses = vmap(grad_and_value(loss))(stacked)
+    for index, member in enumerate(members):
+        gradient, value = grad_and_value(loss)(member)
+        torch.testing.assert_close(losses[index], value, rtol=1e-5, atol=1e-6)
+        for name, found in gradient.items():
+            torch.testing.assert_close(gradients[name][index], found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_double_backward_by_the_plain_kernel(strategy: Strategy) -> None:
+    model: Any = motc.load(PLAIN, strategy=strategy)
+    ids, kinds = torch.arange(12).view(2, 6), torch.tensor([[0, 1, 0, 1, 0, -1], [1, 1, 0, 0, 0, 1]])
+    with sdpa_kernel(SDPBackend.MATH):
+        total = model.loss(ids, kinds).total
+        gradients = torch.autograd.grad(total, list(model.parameters()), create_graph=True)
+        torch.stack([gradient.square().sum() for gradient in gradients]).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

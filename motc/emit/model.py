@@ -88,7 +88,11 @@ COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         for layer in self.layers:
             layer.compile(*args, **kwargs)
         for name in ("embed", "read", "score"):
-            self.compiled[name] = torch.compile(getattr({cls}, name), *args, **kwargs)'''
+            self.compiled[name] = torch.compile(getattr({cls}, name), *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: all but compiled code, so that a copy is to be compiled anew."""
+        return {{**super().__getstate__(), "compiled": {{}}}}  # type: ignore[no-untyped-call]'''
 
 REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: this model routes tokens by boolean masks, which no one graph can hold. Raises RuntimeError."""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import linecache
-import sys
 from collections.abc import Mapping
 from os import PathLike
-from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -19,10 +14,11 @@ from motc.driver import compile_ir
 from motc.emit import emit
 from motc.ir.model import Model, Strategy
 from motc.loading.arguments import read_device, read_dtype, read_seed
+from motc.loading.source import import_source
 from motc.plan import plan
 from motc.syntax.given import spec_source
 
-_COUNTER = itertools.count()
+__all__ = ["import_source", "instantiate", "load"]
 
 
 def load(
@@ -63,16 +59,3 @@ def instantiate(
     network = network.to_empty(device=device)
     cast(Any, network).init_weights(seed)
     return network
-
-
-def import_source(source: str) -> ModuleType:
-    """A module made of generated text, with new classes at each call: compiled models share no recompile limit."""
-    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
-    name = f"motc_generated_{digest}_{next(_COUNTER)}"
-    filename = f"<{name}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    module = ModuleType(name)
-    module.__file__ = filename
-    sys.modules[name] = module
-    exec(compile(source, filename, "exec"), module.__dict__)
-    return module

@@ -66,6 +66,8 @@ class Permute(torch.autograd.Function):
     Left to autograd it would be an accumulating scatter.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         rows = x.index_select(0, order.clamp(min=0))
@@ -357,9 +359,9 @@ def refuse(faults: list[tuple[Tensor, Callable[[int, int], str]]], reads: bool) 
     wrong = torch.stack([places.any() for places, _ in faults])
     if wrong.device.type == "cuda" and not reads:
         torch._assert_async(~wrong.any())
-    elif not wrong.is_meta:
-        for is_wrong, (places, said) in zip(wrong.tolist(), faults, strict=True):
-            if is_wrong:
+    elif not wrong.is_meta and bool(wrong.any()):
+        for places, said in faults:
+            if bool(places.any()):
                 raise ValueError(said(*places.nonzero()[0].tolist()))
 
 
@@ -642,6 +644,14 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a matrix product of x is made in: x's own, or under autocast the lower one, as in `nn.Linear`."""
+    device = x.device.type
+    if x.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
 class KeyValues(NamedTuple):
     """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p."""
 
@@ -679,7 +689,7 @@ def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: Ke
     """Queries, keys and values [n, S, heads, head_dim] of each tower's tokens to what they attend to, [n, S, ...]."""
     queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
     for kept, new in zip(cache, (keys, values), strict=True):
-        kept[step.rows[:, None], :, step.positions] = new[0] if len(new) == 1 else torch.cat(new)
+        kept[step.rows[:, None], :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new)).to(kept.dtype)
     q = step.to_rows(queries).transpose(1, 2)
     k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
     gqa = q.shape[1] != k.shape[1]
@@ -960,7 +970,8 @@ class Decoding:
         shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
         like = next(model.parameters())
         # Zeros: what is not seen counts 0 times, and must be a number.
-        self.caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
+        empty = like.new_zeros(shape, dtype=product_dtype(like))
+        self.caches = [KeyValues(empty.clone(), empty.clone()) for _ in model.layers]
         self.known = modality_ids.new_full((shape[0], shape[2]), -1)
         self.known[:, : modality_ids.shape[1]] = modality_ids
 
@@ -1212,6 +1223,10 @@ class Chameleon37mDense(nn.Module):
         for name in ("embed", "read", "score"):
             self.compiled[name] = torch.compile(getattr(Chameleon37mDense, name), *args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: all but compiled code, so that a copy is to be compiled anew."""
+        return {**super().__getstate__(), "compiled": {}}  # type: ignore[no-untyped-call]
+
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> ModalityLayout:
         """Where each token lies; optional, once a batch.
 
@@ -1401,4 +1416,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 dbf814c0a3815fe82fd3a8422d2b9c4cf30f82453517b60bf19cc9db313d1915
+# motc: sha256 d1f59392fd8a95bf25b84cfe1f83e01f6a96080cb1783bf5b859a7efe27faf7d

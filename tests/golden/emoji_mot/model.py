@@ -68,6 +68,8 @@ class Permute(torch.autograd.Function):
     Left to autograd it would be an accumulating scatter.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         rows = x.index_select(0, order.clamp(min=0))
@@ -409,9 +411,9 @@ def refuse(faults: list[tuple[Tensor, Callable[[int, int], str]]], reads: bool) 
     wrong = torch.stack([places.any() for places, _ in faults])
     if wrong.device.type == "cuda" and not reads:
         torch._assert_async(~wrong.any())
-    elif not wrong.is_meta:
-        for is_wrong, (places, said) in zip(wrong.tolist(), faults, strict=True):
-            if is_wrong:
+    elif not wrong.is_meta and bool(wrong.any()):
+        for places, said in faults:
+            if bool(places.any()):
                 raise ValueError(said(*places.nonzero()[0].tolist()))
 
 
@@ -765,6 +767,14 @@ def recomputed(
     return function(x, layout)
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a matrix product of x is made in: x's own, or under autocast the lower one, as in `nn.Linear`."""
+    device = x.device.type
+    if x.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
 class ByTower(nn.ModuleDict):
     """Copies of one module; piece i goes through the copy that `route[i]` names, or past them if None.
 
@@ -817,7 +827,7 @@ def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: Ke
     """Queries, keys and values [n, S, heads, head_dim] of each tower's tokens to what they attend to, [n, S, ...]."""
     queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
     for kept, new in zip(cache, (keys, values), strict=True):
-        kept[step.rows[:, None], :, step.positions] = new[0] if len(new) == 1 else torch.cat(new)
+        kept[step.rows[:, None], :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new)).to(kept.dtype)
     q = step.to_rows(queries).transpose(1, 2)
     k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
     gqa = q.shape[1] != k.shape[1]
@@ -1098,7 +1108,8 @@ class Decoding:
         shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
         like = next(model.parameters())
         # Zeros: what is not seen counts 0 times, and must be a number.
-        self.caches = [KeyValues(like.new_zeros(shape), like.new_zeros(shape)) for _ in model.layers]
+        empty = like.new_zeros(shape, dtype=product_dtype(like))
+        self.caches = [KeyValues(empty.clone(), empty.clone()) for _ in model.layers]
         self.known = modality_ids.new_full((shape[0], shape[2]), -1)
         self.known[:, : modality_ids.shape[1]] = modality_ids
 
@@ -1395,6 +1406,10 @@ class EmojiMot(nn.Module):
         for name in ("embed", "read", "score"):
             self.compiled[name] = torch.compile(getattr(EmojiMot, name), *args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: all but compiled code, so that a copy is to be compiled anew."""
+        return {**super().__getstate__(), "compiled": {}}  # type: ignore[no-untyped-call]
+
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> ModalityLayout:
         """Where each token lies; optional, once a batch.
 
@@ -1596,4 +1611,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 0df2ebe780fcffe3b1edea0ab226ef70f8e45cc6d58003e8722eb4816ea211f0
+# motc: sha256 51bb9580c4fbe2dc03fff32d61d334f2ae33a62fe30cf5603627aa048f98d5bb

@@ -1,0 +1,100 @@
+"""Whole models pickled and copied: compiled ones, in other programs, and for a data loader's workers."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc
+from motc.driver import compile_ir, generate
+
+SPEC = """
+model kept {
+  width = 16, layers = 1
+  modality text { vocab = 11 }, image { vocab = 7 }
+  attention { heads = 2, qk_norm = rms }
+  ffn { hidden = 24 }
+  untie attention, ffn, norm
+}
+"""
+IDS, KINDS = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[0, 0, 1, -1]])
+
+
+@pytest.fixture
+def model() -> Any:
+    return motc.load(SPEC)
+
+
+def total(model: Any, **how: Any) -> float:
+    found: float = model.loss(IDS, KINDS, **how).total.item()
+    return found
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "grouped", "blend", "reference"])
+def test_copies_and_pickles(strategy: Any, model: Any) -> None:
+    model = motc.load(SPEC, strategy=strategy)
+    for found in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(found) is type(model)
+        assert total(found) == total(model)
+        found.embedding["text"].weight.data.zero_()
+    assert model.embedding["text"].weight.any()
+
+
+def test_a_compiled_model_s_copy_is_not_compiled(model: Any) -> None:
+    model.compile()
+    for found in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert found.compiled == {} and model.compiled
+        assert found.layers[0]._compiled_call_impl is None
+        assert total(found) > 0
+
+
+IN_ANOTHER_PROGRAM = """
+import pickle, sys, torch
+given = torch.load(sys.argv[1], weights_only=False)
+model, ids, kinds = given["model"], given["ids"], given["kinds"]
+given["collate"], layout = (pickle.loads(part) for part in given["parts"])
+made = given["collate"](kinds)  # as a worker would, that was started by spawn
+total = model.loss(ids, kinds, layout=layout).total.item()
+with open(sys.argv[2], "wb") as file:
+    pickle.dump((total, made, type(model).__module__), file)
+"""
+
+
+def test_a_whole_model_goes_to_another_program_and_a_layout_comes_back(model: Any, tmp_path: Path) -> None:
+    parts = [pickle.dumps(model.layout), pickle.dumps(model.layout(KINDS))]
+    torch.save({"model": model, "ids": IDS, "kinds": KINDS, "parts": parts}, tmp_path / "model.pt")
+    arguments = [str(tmp_path / "model.pt"), str(tmp_path / "made.pickle")]
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROGRAM, *arguments], check=True)
+    found, layout, module = pickle.loads((tmp_path / "made.pickle").read_bytes())
+    assert found == total(model) == total(model, layout=layout)
+    assert type(layout) is type(model.layout(KINDS))
+    assert module == type(model).__module__
+
+
+def test_what_is_loaded_after_an_unpickled_model_has_classes_of_its_own(model: Any) -> None:
+    name = type(model).__module__
+    kept = pickle.dumps(model)
+    del sys.modules[name]  # as in a program that has not loaded it
+    found = pickle.loads(kept)
+    assert type(found).__module__ == name and type(found) is not type(model)
+    assert type(motc.load(SPEC)) is not type(found)
+
+
+def test_a_model_of_a_file_is_pickled_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept.mot").write_text(SPEC)
+    (tmp_path / "kept_model.py").write_text(generate(compile_ir(tmp_path / "kept.mot")))
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("kept_model")
+    model = module.Kept()
+    model.init_weights()
+    model.compile()
+    text = pickle.dumps(model)
+    assert b"kept_model" in text and b"rebuilt" not in text
+    assert total(pickle.loads(text)) == total(copy.deepcopy(model))
