@@ -176,6 +176,7 @@ def test_a_nan_stays_in_its_row_and_in_sorted_in_its_document(strategy: Strategy
     assert strategy != "sorted" or logits[0, 3:].isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_vmap_over_parameters(strategy: Strategy) -> None:
     """An ensemble's losses and gradients are those of its members, one by one."""
