@@ -119,6 +119,11 @@ def test_what_is_in_the_place_of_a_file_is_found_before_training(
         run(models, data, tmp_path / "out", replace(SETTINGS, seeds=2))
 
 
+def test_a_file_for_a_folder_is_told(models: dict[str, Model], data: Data, tmp_path: Path) -> None:
+    with pytest.raises(MatchError, match=r"data\.json is no folder"):
+        run(models, data, tmp_path / "data" / "data.json")
+
+
 def test_leftovers_of_a_killed_process_are_removed(models: dict[str, Model], data: Data, tmp_path: Path) -> None:
     left = tmp_path / "out" / ".motc-killed.tmp"
     left.mkdir(parents=True)

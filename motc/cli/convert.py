@@ -10,6 +10,8 @@ import typer
 from motc.cli.output import SpecPath, read_path
 from motc.files import standard_stream, write_whole
 
+OTHERS = {"mot": (".yaml", ".yml"), "yaml": (".mot",)}  # endings of the other syntax
+
 
 def run(
     spec: SpecPath,
@@ -24,6 +26,8 @@ def run(
     """Print a spec in the other syntax, with the same meaning; `extends` stays as it is."""
     from motc.syntax import read, read_file, write
 
+    if out is not None and out.suffix.lower() in OTHERS[to]:
+        raise typer.BadParameter(f"{out} would not be read as {to}; its ending says otherwise", param_hint="-o")
     text = write(read(read_file(spec)), to)
     if out is None or standard_stream(out) == 1:
         typer.echo(text, nl=False)

@@ -69,7 +69,7 @@ def read_device(name: str) -> str:
     import torch
 
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    if kind not in ("cpu", "cuda") or (index and not (index.isascii() and index.isdecimal())):
         raise typer.BadParameter(f"{name!r} is neither cpu nor cuda", param_hint="--device")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise typer.BadParameter(f"torch finds no {name} here", param_hint="--device")

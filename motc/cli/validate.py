@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from motc.cli.machine import compiler_errors
 from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, StrategyOption, overrides, print_json
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(
 
 
 def _validate(checked: Checked, full: bool, seed: int, strategy: Strategy | None) -> Report:
-    with _console(stderr=True).status("validating"):
+    with compiler_errors(), _console(stderr=True).status("validating"):
         import torch
 
         from motc.driver import stages

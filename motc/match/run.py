@@ -43,6 +43,8 @@ def match_systems(
     for name, model in models.items():
         check_fit(data, model, name)
     check_objectives(models)
+    if out.exists() and not out.is_dir():
+        raise MatchError(f"{out} is no folder; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         remove_leftovers(out)
