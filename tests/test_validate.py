@@ -126,16 +126,12 @@ class Module(nn.Module):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> Any:
         return modality_ids, document_ids
 
-    def inputs(
-        self, input_ids: Tensor, modality_ids: Tensor, *, position_ids: Any, document_ids: Any, layout: Any
-    ) -> tuple[Any, ...]:
-        batch = Batch(
-            input_ids=input_ids, modality_ids=modality_ids, position_ids=position_ids, document_ids=document_ids
-        )
-        given = (self.config, dict(self.named_parameters()), batch)
+    def inputs(self, input_ids: Tensor, modality_ids: Tensor, *, layout: Any, **given: Any) -> tuple[Any, ...]:
+        batch = Batch(input_ids=input_ids, modality_ids=modality_ids, **given)
+        right = (self.config, dict(self.named_parameters()), batch)
         if self.mistake is breaks_with_layout:
-            return self.mistake(*given) if layout else given
-        return self.mistake(*given) if self.mistake else given
+            return self.mistake(*right) if layout else right
+        return self.mistake(*right) if self.mistake else right
 
     def forward(self, input_ids: Tensor, modality_ids: Tensor, **given: Any) -> Any:
         return SimpleNamespace(logits=reference_forward(*self.inputs(input_ids, modality_ids, **given)))
@@ -209,7 +205,13 @@ def forgets_documents(config: Any, parameters: Any, batch: Batch) -> Any:
 
 
 def sees_padding(config: Any, parameters: Any, batch: Batch) -> Any:
-    return (config, parameters, replace(batch, modality_ids=batch.modality_ids.clamp(min=0)))
+    padding = batch.modality_ids < 0
+    told = {name: x if x is None else x.masked_fill(padding, 1) for name, x in targets(batch).items()}
+    return (config, parameters, replace(batch, modality_ids=batch.modality_ids.clamp(min=0), **told))
+
+
+def targets(batch: Batch) -> dict[str, Tensor | None]:
+    return {"labels": batch.labels, "weights": batch.weights}
 
 
 def forgets_gradient(config: Any, parameters: Any, batch: Batch) -> Any:
