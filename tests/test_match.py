@@ -81,11 +81,10 @@ def test_the_rate_rises_then_falls_to_a_tenth() -> None:
     assert factors[5:] == sorted(factors[5:], reverse=True)
 
 
-def test_rows_are_padded_and_targets_counted() -> None:
+def test_rows_are_padded() -> None:
     rows = [(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])), (torch.tensor([4, 5]), torch.tensor([1, 0]))]
     batch = make_batch(rows, {}, ("text", "image"), ())
     assert batch.modality_ids.tolist() == [[0, 1, 1], [1, 0, -1]]
-    assert batch.counts.tolist() == [1, 2]
 
 
 def test_held_out_names_are_never_trained_on() -> None:
