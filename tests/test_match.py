@@ -159,6 +159,8 @@ def in_place(name: str, put: Callable[[Path], object]) -> Callable[[Path], None]
         (lambda data: (data / "data.json").write_text(" " * 1_000_001), "larger than 1,000,000 bytes"),
         (describe(modalities=["text", "text"]), "modalities has a name twice"),
         (describe(vocab=2**31), "vocab is a number"),
+        (describe(format="\x1b]0;x\x07"), r"is of format '\x1b]0;x\x07'"),
+        (describe(modalities=["\x1b[31m"]), r"for each of \u001b[31m"),
         (in_place("training", Path.mkdir), "training-00000.safetensors is a directory; shards are files"),
         (in_place("held_out", os.mkfifo), "held_out-00000.safetensors is a FIFO; shards are files"),
         (in_place("held_out", lambda path: path.symlink_to("nowhere")), "held_out-00000.safetensors: No such file"),
