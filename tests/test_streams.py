@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from motc.cli import main
 
@@ -49,6 +51,23 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     for words in (f"show {SPEC}", "check missing.mot", "nope"):
         done = run(words, "2>&1 | (exec <&-; sleep 0)")
         assert (done.stdout.strip(), done.stderr) in ((f"code {code}", "") for code in (0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "raised, code",
+    [(KeyboardInterrupt(), 130), (typer.Abort(), 130), (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1)],
+)
+def test_what_stops_a_command_is_an_exit_code(
+    raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("motc.driver.check_spec", stop)
+    before = sys.stdout, sys.stderr
+    assert main(["show", str(ROOT / SPEC)]) == code
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

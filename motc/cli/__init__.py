@@ -92,6 +92,10 @@ def _run(words: list[str]) -> int:
         else:
             error.show()
         return 1 if words[:1] == ["diff"] else 2
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except SystemExit as left:  # typer's own, where the reader of a pipe has gone
+        return left.code if isinstance(left.code, int) else 1
     except BrokenPipeError:
         raise
     except OSError as error:
