@@ -24,7 +24,7 @@ from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate import validate
 from motc.validate.batches import random_batches
-from motc.validate.laws import gradients_of, latents_of, random_like, run
+from motc.validate.outputs import gradients_of, latents_of, random_like, run
 from motc.validate.report import deviation
 
 PAPER = Path(__file__).resolve().parent.parent / "specs" / "paper"

@@ -16,8 +16,9 @@ from motc.driver import check_spec, compile_ir, stages
 from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
 from motc.source import SpecError
-from motc.validate.batches import random_batches
-from motc.validate.laws import gradients_of, random_like, randomise, run, settled
+from motc.validate.batches import random_batches, settled
+from motc.validate.laws import randomise
+from motc.validate.outputs import gradients_of, random_like, run
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
 from tests.texts import UNLIKE, WIDTHS

@@ -19,8 +19,9 @@ from motc.reference import Batch, ReferenceMoe, Trace, reference_forward
 from motc.reference.experts import expert_choice as reference_expert_choice
 from motc.reference.experts import top_k as reference_top_k
 from motc.validate import reference_config, validate
-from motc.validate.batches import random_batches
+from motc.validate.batches import random_batches, settled
 from motc.validate.laws import randomise
+from motc.validate.outputs import run
 from motc.validate.report import deviation
 
 SPEC = """
@@ -144,3 +145,49 @@ model random_spec {
     for seed in range(6):
         report = validate(sparse, dense, *modules, seed=seed)
         assert report.ok, report
+
+
+def test_a_batch_that_is_drawn_again_has_labels_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans are drawn again too: what was a latent, whose label may be anything, became a token with that label."""
+    path = tmp_path / "drawn.mot"
+    path.write_text("""
+model random_spec {
+  width = 16, layers = 1, vocab = 16
+  modality text
+  modality image { latent { channels = 3, patch = 1, objective = ddpm } }
+  attention { heads = 2, rope { theta = 100 }, qk_norm = layer }
+  ffn { kind = moe, experts = 5, expert = gelu, hidden = 5, bias = true }
+}
+""")
+    model = compile_ir(path)
+    module, told = instantiate(model, dtype=torch.float64), list[int]()
+
+    def forward(config: object, parameters: object, batch: object, trace: Trace) -> None:
+        """Says of every other batch that an expert was chosen by a hair."""
+        told.append(len(told))
+        trace.hairs += told[-1] % 2 == 0
+
+    monkeypatch.setattr("motc.validate.batches.reference_forward", forward)
+    monkeypatch.setattr("motc.validate.batches.reference_loss", lambda *_: None)
+    generator = torch.Generator().manual_seed(0)
+    for batch in random_batches(model, generator) * 4:
+        run(module, settled(model, dict(module.named_parameters()), batch, generator))  # which checks the labels
+    assert len(told) > 8
+
+
+def test_a_vocabulary_of_one_token_leaves_every_decision_to_ties(tmp_path: Path) -> None:
+    """States are equal by mathematics, and drawing other ids changes none of them."""
+    path = tmp_path / "one.mot"
+    path.write_text("""
+model random_spec {
+  width = 16, layers = 3, vocab = 1
+  modality text, image, speech
+  attention { heads = 4, head_dim = 6, rope = none, qk_norm = rms, qk_norm_eps = 1e-3 }
+  ffn { kind = moe, experts = 5, routing = expert_choice, hidden = 5 }
+  norm { kind = layer, final = false }
+  untie attention, attention.* as {text} {image} {speech} in layer 1
+}
+""")
+    sparse, dense = compile_ir(path), compile_ir(path, dense=True)
+    report = validate(sparse, dense, *(instantiate(model, dtype=torch.float64) for model in (sparse, dense)), seed=341)
+    assert report.ok, report

@@ -113,7 +113,6 @@ class _Work:
                     dtype=dtype,
                     rounds=settings.pairs,
                     profiled=COMPILED,
-                    profiled_rounds=-(-settings.pairs // 3),
                 )
                 self.cells.append(cell)
         even = self._batch(most_even(settings.mixtures))

@@ -154,13 +154,10 @@ def _losses(module: ModulePlan) -> str:
     if not beside_latents:
         return "\n".join([*lines, "        return means"])
     lines += [
-        "        denoising, numbers = denoising_losses(self.predict(states, layout, patches), aims)",
+        "        denoising = denoising_losses(self.predict(states, layout, patches), aims)",
         "        weighted = sum(self.weights[name] * loss for name, loss in denoising.items())",
-        "        return means._replace(",
-        "            total=means.total + weighted,",
-        "            by_modality={**means.by_modality, **denoising},",
-        "            weights={**means.weights, **numbers},",
-        "        )",
+        "        by_modality = {**means.by_modality, **denoising}",
+        "        return means._replace(total=means.total + weighted, by_modality=by_modality)",
     ]
     return "\n".join(lines)
 

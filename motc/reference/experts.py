@@ -12,7 +12,7 @@ from torch import Tensor
 
 from motc.reference.operators import Parameters, at_least_float32, linear
 
-HAIR = 1e-10
+HAIR = 1e-12
 """A relative change of a probability that may come of rounding in float64."""
 
 

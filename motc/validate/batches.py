@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from motc.ir.model import Model
-from motc.reference import Batch
+from motc.reference import Batch, Trace, reference_forward, reference_loss
+from motc.validate.config import reference_config
 from motc.validate.spans import random_latents, with_spans
+
+TRIES = 200
+"""How many batches are drawn until none has an expert chosen by a hair."""
 
 
 def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...]:
@@ -97,3 +102,23 @@ def vocabulary(model: Model, modality: str) -> int:
     found = model.vocab if own is None else own
     assert found is not None, f"{modality} has no vocabulary"
     return found
+
+
+def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
+    """The batch, with other ids and latents drawn as long as some expert is chosen by a hair: there rounding would
+    decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise.
+    """
+    if not model.moe:
+        return batch
+    config = reference_config(model)
+    for _ in range(TRIES):
+        trace = Trace()
+        with torch.no_grad():
+            reference_forward(config, parameters, batch, trace)
+            if batch.latents:
+                reference_loss(config, parameters, batch, trace)
+        if trace.hairs == 0:
+            return batch
+        other = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
+        batch = other if batch.labels is None else with_targets(model, other, generator)
+    raise AssertionError(f"in {TRIES} batches experts were chosen by a hair")

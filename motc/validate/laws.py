@@ -8,27 +8,28 @@ and padding, packing and a layout made beforehand change nothing.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from motc.ir.model import LatentModality, Model
-from motc.reference import Batch, ReferenceConfig, Trace, reference_forward, reference_loss, reference_predictions
-from motc.validate.batches import random_batches, random_modalities, with_ids
+from motc.reference import Batch
+from motc.validate.batches import random_batches, random_modalities, settled, with_ids
 from motc.validate.config import parameter_shapes, reference_config, tower_config
+from motc.validate.outputs import (
+    compare,
+    gradients_of,
+    latents_of,
+    random_like,
+    run,
+    run_forward,
+    run_reference,
+    without_balance,
+)
 from motc.validate.report import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Law, Report, Tensors, deviation, law
 from motc.validate.spans import span_places
 from motc.validate.twin import twin_mismatch, twin_prefixes
-
-Outputs = tuple[Tensors, Tensors, Tensors]
-"""Logits, losses by modality with the total under its own name, and predictions of latents by modality."""
-
-TOTAL, BALANCE, WEIGHT = ".total", ".balance", ".weight"
-TRIES = 200
-"""How many batches are drawn until none has an expert chosen by a hair."""
 
 
 def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module: nn.Module, seed: int = 0) -> Report:
@@ -51,14 +52,16 @@ def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module
         *names,
         *reference_laws(sparse, sparse_module, generator),
         *reference_laws(dense, dense_module, generator, prefix="dense twin "),
-        single_modality_law(sparse, sparse_module, generator),
-        *(
-            (padded_batch_law(sparse, sparse_module, generator), packed_batch_law(sparse, sparse_module, generator))
-            if chooses_tokens(sparse)
-            else (padding_law(sparse, sparse_module, generator), documents_law(sparse, sparse_module, generator))
-        ),
-        layout_law(sparse, sparse_module, generator),
     ]
+    with torch.no_grad():
+        laws.append(single_modality_law(sparse, sparse_module, generator))
+        if chooses_tokens(sparse):
+            laws.append(padded_batch_law(sparse, sparse_module, generator))
+            laws.append(packed_batch_law(sparse, sparse_module, generator))
+        else:
+            laws.append(padding_law(sparse, sparse_module, generator))
+            laws.append(documents_law(sparse, sparse_module, generator))
+        laws.append(layout_law(sparse, sparse_module, generator))
     skipped: tuple[str, ...] = ()
     if reason := twin_mismatch(sparse, dense):
         skipped = (f"twin outputs: {reason}", f"twin gradients: {reason}")
@@ -147,13 +150,11 @@ def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> 
     for row, length in enumerate(lengths):
         modality_ids[row, length:] = -1
     batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
-    padded, deviations = logits_of(module, batch), []
+    whole, deviations = run_forward(module, batch), []
     for row, length in enumerate(lengths):
-        part = cut(model, batch, row, 0, length)
-        alone = logits_of(module, part)
-        deviations += [deviation(padded[key][row : row + 1, :length], alone[key]) for key in alone]
-        deviations += [deviation(rest, torch.zeros_like(rest)) for key in alone for rest in [padded[key][row, length:]]]
-        deviations += predictions_alone(model, module, batch, part, row, 0, length)
+        deviations += part_alone(model, module, batch, whole, row, 0, length)
+        rests = [x[row, length:] for x in by_name(whole[0]).values()]
+        deviations += [deviation(rest, torch.zeros_like(rest)) for rest in rests]
     return law("padding", deviations, OUTPUT_TOLERANCE)
 
 
@@ -164,14 +165,11 @@ def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -
     modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
     batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
     batch = settled(model, dict(module.named_parameters()), batch, generator)
-    packed, deviations = logits_of(module, batch), []
+    whole, deviations = run_forward(module, batch), []
     for row in range(2):
         for index, length in enumerate(lengths):
             first = sum(lengths[:index])
-            part = cut(model, batch, row, first, first + length)
-            alone = logits_of(module, part)
-            deviations += [deviation(packed[key][row : row + 1, first : first + length], alone[key]) for key in alone]
-            deviations += predictions_alone(model, module, batch, part, row, first, first + length)
+            deviations += part_alone(model, module, batch, whole, row, first, first + length)
     return law("documents", deviations, OUTPUT_TOLERANCE)
 
 
@@ -227,66 +225,13 @@ def layout_law(model: Model, module: nn.Module, generator: torch.Generator) -> L
     return law("given layout", deviations, OUTPUT_TOLERANCE)
 
 
-def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
-    """A generated module's logits and losses."""
-    given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
-    clean = {**noised, "noise": batch.noise} if batch.latents else {}
-    targets = {"labels": batch.labels, "weights": batch.weights}
-    losses = module.loss(batch.input_ids, batch.modality_ids, **targets, **given, **clean)  # type: ignore[operator]
-    told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
-    if getattr(losses, "balance", None) is not None:
-        told[BALANCE] = losses.balance
-    output = module(batch.input_ids, batch.modality_ids, **given, **noised)
-    predictions = {name: output.predictions[name] for name in batch.latents}
-    return output.logits, told, predictions
-
-
-def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
-    """The reference's logits and losses."""
-    losses = reference_loss(config, parameters, batch)
-    told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
-    if losses.balance is not None:
-        told[BALANCE] = losses.balance
-    return reference_forward(config, parameters, batch), told, reference_predictions(config, parameters, batch)
-
-
-def weights_of(losses: Any) -> dict[str, Tensor]:
-    """What the means of a module's losses, or of the reference's, are divided by."""
-    return {WEIGHT: losses.weight, **{f"{name}{WEIGHT}": weight for name, weight in losses.weights.items()}}
-
-
-def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
-    """The batch, with other ids and latents drawn as long as some expert is chosen by a hair: there rounding would
-    decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise.
-    """
-    if not model.moe:
-        return batch
-    config = reference_config(model)
-    for _ in range(TRIES):
-        trace = Trace()
-        with torch.no_grad():
-            reference_forward(config, parameters, batch, trace)
-            if batch.latents:
-                reference_loss(config, parameters, batch, trace)
-        if trace.hairs == 0:
-            return batch
-        other = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
-        batch = replace(other, labels=batch.labels, weights=batch.weights)
-    raise AssertionError(f"in {TRIES} batches experts were chosen by a hair")
-
-
-def without_balance(outputs: Outputs) -> Outputs:
-    """The outputs without the load-balancing loss, which is by router, and so another where a twin shares them."""
-    logits, losses, predictions = outputs
-    assert not isinstance(losses, Tensor)
-    kept = {name: value for name, value in losses.items() if name != BALANCE}
-    return logits, {**kept, TOTAL: losses[TOTAL] - losses.get(BALANCE, torch.zeros(()))}, predictions
-
-
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits by modality, or under one name where a vocabulary is shared."""
-    logits, _, _ = run(module, batch)
+    return by_name(run_forward(module, batch)[0])
+
+
+def by_name(logits: Tensors) -> dict[str, Tensor]:
+    """Logits by modality; of a shared vocabulary under one name."""
     return {"": logits} if isinstance(logits, Tensor) else dict(logits)
 
 
@@ -309,50 +254,23 @@ def spans_in(model: Model, batch: Batch, name: str, row: int, first: int, end: i
     return [number for number, (at, column) in enumerate(places) if at == row and first <= column < end]
 
 
-def predictions_alone(
-    model: Model, module: nn.Module, batch: Batch, part: Batch, row: int, first: int, end: int
+def part_alone(
+    model: Model,
+    module: nn.Module,
+    batch: Batch,
+    whole: tuple[Tensors, dict[str, Tensor]],
+    row: int,
+    first: int,
+    end: int,
 ) -> list[float]:
-    """How the predictions of a part by itself deviate from those of the whole batch."""
-    _, _, whole = run(module, batch)
-    _, _, alone = run(module, part)
-    assert not isinstance(whole, Tensor)
-    assert not isinstance(alone, Tensor)
-    return [deviation(whole[name][spans_in(model, batch, name, row, first, end)], alone[name]) for name in alone]
-
-
-def latents_of(batch: Batch) -> dict[str, Tensor]:
-    """The latents a batch holds, which have gradients too."""
-    return {f"{name}.latents": latents for name, latents in batch.latents.items()}
-
-
-def compare(found: Outputs, expected: Outputs) -> list[float]:
-    """The deviations of logits and losses."""
-    return [deviation(mine, theirs) for mine, theirs in zip(found, expected, strict=True)]
-
-
-def flat(outputs: Outputs) -> dict[str, Tensor]:
-    logits, losses, predictions = outputs
-    named = {"": logits} if isinstance(logits, Tensor) else {f"{key}.logits": value for key, value in logits.items()}
-    assert not isinstance(losses, Tensor)
-    assert not isinstance(predictions, Tensor)
-    return {**named, **losses, **{f"{key}.predictions": value for key, value in predictions.items()}}
-
-
-def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tensor]:
-    """A random tensor for each output: the gradient sent back into it, so that nothing cancels."""
-    return {
-        key: torch.randn(value.shape, generator=generator, dtype=torch.float64) for key, value in flat(outputs).items()
-    }
-
-
-def gradients_of(outputs: Outputs, weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
-    objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
-    found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
-    return {
-        name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
-    }
+    """How the logits and predictions of a part by itself deviate from those of the whole batch."""
+    (logits, predictions), (alone, predicted) = whole, run_forward(module, cut(model, batch, row, first, end))
+    found, expected = by_name(alone), by_name(logits)
+    spans = {name: spans_in(model, batch, name, row, first, end) for name in predicted}
+    return [
+        *(deviation(expected[key][row : row + 1, first:end], found[key]) for key in found),
+        *(deviation(predictions[name][spans[name]], predicted[name]) for name in predicted),
+    ]
 
 
 def randomise(module: nn.Module, generator: torch.Generator) -> None:

@@ -227,9 +227,7 @@ class _Writer:
         if self.widths:
             # All groups, or all but the norms of heads, which have a size of their own.
             most = [*QKV, "attention.out", "ffn", "norm", "embedding", *(["head"] if not self.tied else [])]
-            return (
-                ["*"] if bound & set(HEAD_NORMS) or not self.absent.issuperset(HEAD_NORMS) or self.chance(2) else most
-            )
+            return ["*"] if bound & set(HEAD_NORMS) or self.chance(2) else most
         found = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
         return found + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
 

@@ -1,0 +1,89 @@
+"""What a module and the reference make of a batch, and how two such results are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from motc.reference import Batch, ReferenceConfig, reference_forward, reference_loss, reference_predictions
+from motc.validate.report import Tensors, deviation
+
+Outputs = tuple[Tensors, Tensors, Tensors]
+"""Logits, losses by modality with the total under its own name, and predictions of latents by modality."""
+
+TOTAL, BALANCE = ".total", ".balance"
+
+
+def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
+    """A generated module's logits, losses and predictions."""
+    given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
+    clean = {"latents": batch.latents, "timesteps": batch.timesteps, "noise": batch.noise} if batch.latents else {}
+    targets = {"labels": batch.labels, "weights": batch.weights}
+    losses = module.loss(batch.input_ids, batch.modality_ids, **targets, **given, **clean)  # type: ignore[operator]
+    told = {TOTAL: losses.total, **losses.by_modality}
+    if getattr(losses, "balance", None) is not None:
+        told[BALANCE] = losses.balance
+    logits, predictions = run_forward(module, batch, layout)
+    return logits, told, predictions
+
+
+def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple[Tensors, dict[str, Tensor]]:
+    """A generated module's logits, and predictions of latents by modality."""
+    given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
+    noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
+    output = module(batch.input_ids, batch.modality_ids, **given, **noised)
+    return output.logits, {name: output.predictions[name] for name in batch.latents}
+
+
+def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
+    """The reference's logits and losses."""
+    losses = reference_loss(config, parameters, batch)
+    told = {TOTAL: losses.total, **losses.by_modality}
+    if losses.balance is not None:
+        told[BALANCE] = losses.balance
+    return reference_forward(config, parameters, batch), told, reference_predictions(config, parameters, batch)
+
+
+def without_balance(outputs: Outputs) -> Outputs:
+    """The outputs without the load-balancing loss, which is by router, and so another where a twin shares them."""
+    logits, losses, predictions = outputs
+    assert not isinstance(losses, Tensor)
+    kept = {name: value for name, value in losses.items() if name != BALANCE}
+    return logits, {**kept, TOTAL: losses[TOTAL] - losses.get(BALANCE, torch.zeros(()))}, predictions
+
+
+def latents_of(batch: Batch) -> dict[str, Tensor]:
+    """The latents a batch holds, which have gradients too."""
+    return {f"{name}.latents": latents for name, latents in batch.latents.items()}
+
+
+def compare(found: Outputs, expected: Outputs) -> list[float]:
+    """The deviations of logits and losses."""
+    return [deviation(mine, theirs) for mine, theirs in zip(found, expected, strict=True)]
+
+
+def flat(outputs: Outputs) -> dict[str, Tensor]:
+    logits, losses, predictions = outputs
+    named = {"": logits} if isinstance(logits, Tensor) else {f"{key}.logits": value for key, value in logits.items()}
+    assert not isinstance(losses, Tensor)
+    assert not isinstance(predictions, Tensor)
+    return {**named, **losses, **{f"{key}.predictions": value for key, value in predictions.items()}}
+
+
+def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tensor]:
+    """A random tensor for each output: the gradient sent back into it, so that nothing cancels."""
+    return {
+        key: torch.randn(value.shape, generator=generator, dtype=torch.float64) for key, value in flat(outputs).items()
+    }
+
+
+def gradients_of(outputs: Outputs, weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
+    objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
+    found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
+    }

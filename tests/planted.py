@@ -1,0 +1,60 @@
+"""Generated models, also with a mistake in their text, and what validation says of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from motc import __version__
+from motc.driver import stages
+from motc.emit import emit
+from motc.ir.model import Model, Strategy
+from motc.loading import import_source, instantiate
+from motc.plan import plan
+from motc.schema import check
+from motc.source import SourceFile
+from motc.syntax import read
+from motc.validate import Report, validate
+
+
+class Compiled(NamedTuple):
+    """A spec's final IR and that of its dense twin, the generated text and its class, and the twin's module."""
+
+    sparse: Model
+    dense: Model
+    source: str
+    class_name: str
+    twin: nn.Module
+
+
+@cache
+def compiled(text: str, strategy: Strategy = "sorted") -> Compiled:
+    """What becomes of a spec, once for all tests that want it."""
+    spec = check(read(SourceFile("planted.mot", text)))
+    *_, (_, sparse) = stages(spec, strategy=strategy)
+    *_, (_, dense) = stages(spec, dense=True)
+    planned = plan(sparse)
+    source = emit(planned, __version__)
+    return Compiled(sparse, dense, source, planned.class_name, instantiate(dense, dtype=torch.float64))
+
+
+def module_of(found: Compiled, right: str = "", wrong: str = "") -> nn.Module:
+    """The generated module in float64, `wrong` standing in its text where it has `right`."""
+    assert right in found.source, f"the generated text has no {right!r}"
+    module = import_source(found.source.replace(right, wrong) if right else found.source)
+    made: nn.Module = getattr(module, found.class_name)().double()
+    return made
+
+
+def report(text: str, right: str = "", wrong: str = "", strategy: Strategy = "sorted") -> Report:
+    """What validation says of a spec's module, or of one with a mistake."""
+    found = compiled(text, strategy)
+    return validate(found.sparse, found.dense, module_of(found, right, wrong), found.twin)
+
+
+def broken(text: str, right: str, wrong: str) -> set[str]:
+    """The laws that a mistake breaks. What torch itself refuses, no law has found: that comes out as it is raised."""
+    return {law.name for law in report(text, right, wrong).laws if not law.ok}
