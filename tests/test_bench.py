@@ -181,6 +181,15 @@ def test_a_wrong_spec_is_told_as_by_other_commands(tiny: str, capsys: pytest.Cap
     assert told.out == "" and re.search(r"MOT0\d\d ", told.err)
 
 
+def test_a_directory_in_a_plots_place_is_found_before_anything_runs(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("motc.bench.bench", lambda *_: pytest.fail("it runs"))
+    (tmp_path / "plot.png").mkdir()
+    assert main(["bench", tiny, "--plot", str(tmp_path / "plot.png")]) == 1
+    assert "plot.png is a directory" in capsys.readouterr().err
+
+
 def test_a_plot_without_matplotlib_is_refused_before_anything_runs(
     tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,11 +17,12 @@ from motc.cli.output import (
     SetOption,
     Setting,
     SpecPath,
+    Stop,
     overrides,
     print_json,
     read_path,
 )
-from motc.files import write_whole
+from motc.files import other_kind, write_whole
 
 if TYPE_CHECKING:
     from motc.bench import Packing, Report, Settings, Subject
@@ -79,6 +80,8 @@ def run(
         raise typer.BadParameter("--pack and --dense exclude each other: a pack has the dense twin in it")
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"{plot} ends in neither .png nor .svg", param_hint="--plot")
+    if plot is not None and other_kind(plot) == "a directory":  # said now, not after minutes of timing
+        raise Stop(1, f"{plot} is a directory")
     shares = None if ratios is None else _items(ratios, _share, "--ratios")
     layers = () if depths is None else _items(depths, _depth, "--depths")
     values = overrides(set_)
