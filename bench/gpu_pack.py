@@ -46,7 +46,7 @@ def jobs() -> tuple[Job, ...]:
     return (
         *(Job(kind="check", model=name, seconds=5) for name in (*two, *three)),
         *(Job(kind="time", model=name, modes=ALL, seconds=45) for name in two),
-        Job(kind="decode", model=two[0], batches=(1, 64), seconds=10),
+        Job(kind="decode", model=two[0], batches=(1, 64), seconds=12),
         Job(kind="time", model=two[0], strategy="reference", modes=("backward",), seconds=4),
         Job(kind="time", model=two[0], strategy="grouped", modes=("backward",), seconds=16),
         *(Job(kind="time", model=name, modes=("backward", "step"), seconds=30) for name in three),
@@ -55,7 +55,7 @@ def jobs() -> tuple[Job, ...]:
         Job(kind="graphs", model=two[2], strategy="blend", modes=("backward",), seconds=16),
         Job(kind="time", model=two[2], strategy="blend", modes=("backward",), seconds=16),
         *(Job(kind="time", model=name, strategy="reference", modes=("backward",), seconds=4) for name in two[1:]),
-        *(Job(kind="decode", model=name, batches=(1, 64), seconds=10) for name in two[1:]),
+        *(Job(kind="decode", model=name, batches=(1, 64), seconds=12) for name in two[1:]),
         Job(kind="time", model=three[0], strategy="grouped", modes=("backward",), seconds=16),
         Job(kind="time", model=two[1], strategy="grouped", modes=("backward",), seconds=20),
         Job(kind="time", model=two[0], strategy="blend", modes=("backward",), seconds=16),

@@ -95,14 +95,17 @@ def noise_latents(
     return noised, times, targets
 
 
-def denoising_losses(predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each modality's mean squared error over all numbers of its latents, in float32 or wider; 0 where there are none.
+def denoising_losses(
+    predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Each modality's mean squared error over all numbers of its latents, in float32 or wider, and how many they are.
 
-    All latents of a modality have one size, so this is the mean over them too.
+    0 where there are none. All latents of a modality have one size, so this is the mean over them too.
     """
-    found = {}
+    found, numbers = {}, {}
     for name, predicted in predictions.items():
         wide = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
         target = targets[name].to(wide.dtype) if name in targets else wide.detach()
         found[name] = (wide - target).square().sum() / max(1, wide.numel())
-    return found
+        numbers[name] = torch.full((), wide.numel(), device=wide.device)
+    return found, numbers

@@ -16,12 +16,14 @@ class ModelOutput(NamedTuple):
 class LossOutput(NamedTuple):
     """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none).
 
-    `weight` is the sum of the targets' weights that `total` is divided by: how many they are, if no weights are given.
+    `weights` are what each of `by_modality` is divided by: the sum of its targets' weights, their number where none are
+    given; of latents, how many numbers they have. `weight` is what the cross-entropy in `total` is divided by.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
     weight: Tensor
+    weights: dict[str, Tensor]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -44,5 +46,6 @@ def weighted_sum(values: Tensor, weights: tuple[float, ...]) -> Tensor:
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
     by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
+    weights = dict(zip(modalities, totals.unbind(), strict=True))
     weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight), by_modality, weight)
+    return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)

@@ -10,18 +10,21 @@ from codegen_templates.outputs import divided
 class LossOutput(NamedTuple):
     """`total`, the mean over all counted targets and `balance`; `by_modality`, the mean over each one's (0 if none).
 
-    `balance` is the load-balancing loss of the experts: the mean over layers, times its weight. `weight` is the sum of
-    the targets' weights that the mean is divided by: how many they are, if no weights are given.
+    `balance` is the load-balancing loss of the experts: the mean over layers, times its weight. `weights` are what each
+    of `by_modality` is divided by: the sum of its targets' weights, their number where none are given; of latents, how
+    many numbers they have. `weight` is what the cross-entropy in `total` is divided by.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
     balance: Tensor
     weight: Tensor
+    weights: dict[str, Tensor]
 
 
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balance: Tensor) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
     by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
+    weights = dict(zip(modalities, totals.unbind(), strict=True))
     weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight) + balance, by_modality, balance, weight)
+    return LossOutput(divided(sums.sum(), weight) + balance, by_modality, balance, weight, weights)

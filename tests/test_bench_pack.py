@@ -18,7 +18,9 @@ from bench.gpu_pack import jobs as gpu_jobs
 from bench.gpu_pack import packings as gpu_packings
 from motc.bench import portable
 from motc.bench.packing import SECONDS, Packing, jobs_for, pack_files, packed_models
+from motc.bench.portable import jobs as doing
 from motc.bench.portable import main as running
+from motc.bench.portable.batches import make_batch
 from motc.bench.portable.jobs import LeftOut, Workshop
 from motc.bench.portable.pack import Job, Pack, build, read_pack
 from motc.cli import main
@@ -233,7 +235,7 @@ def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path: Path, monkeypatch: p
         found["checks"] = [
             {"strategy": "sorted", "dtype": "float32", "compiled": False, "tokens": [1, 2], "error": "RuntimeError"},
             {"strategy": "blend", "dtype": "float32", "compiled": False, "tokens": [1, 2], "ok": False,
-             "output_error": float("nan"), "gradient_error": 0.5, "output": "logits", "parameter": "head.weight"},
+             "output_error": None, "gradient_error": 0.5, "output": "logits", "parameter": "head.weight"},
         ]  # fmt: skip
         self.save()
         raise KeyboardInterrupt
@@ -245,7 +247,7 @@ def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path: Path, monkeypatch: p
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["jobs"][0]["state"] == "cut off" and len(result["jobs"][0]["checks"]) == 2
     table = (tmp_path / "result.md").read_text()
-    assert "**wrong**: logits, head.weight" in table and "| cut off |" in table
+    assert "| no number | 5.0e-01 |" in table and "**wrong**: logits, head.weight" in table and "| cut off |" in table
     assert run.is_wrong()
 
 
@@ -277,3 +279,54 @@ def test_the_gpu_pack_has_what_its_jobs_need_and_fits_into_its_time() -> None:
     (model,), _ = packed_models([packings["w256m3"]])
     assert {job.strategy for job in jobs} | {"dense"} == set(model.classes)
     assert [mixture.counts for mixture in model.mixtures()] == [(341, 341, 342)]
+
+
+@pytest.mark.slow
+def test_cuda_graphs_are_asked_for_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job on a stand-in for a GPU: the same calls, and kernels of the CPU."""
+    asked: list[dict[str, Any]] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None: ...
+
+        def record(self) -> None: ...
+
+        def synchronize(self) -> None: ...
+
+        def elapsed_time(self, end: Any) -> float:
+            return 2.0
+
+    def on_cpu(folder: Path, model: Any, side: str, dtype: str, device: str, seed: int) -> Any:
+        assert device == "cuda:0"
+        network: Any = build(folder, model, side, dtype, "cpu", seed)
+        compiled = network.compile
+
+        def compile_(**how: Any) -> None:
+            asked.append({"side": side, **how})
+            compiled(backend="eager")
+
+        network.compile = compile_
+        return network
+
+    monkeypatch.setattr(doing, "build", on_cpu)
+    monkeypatch.setattr(doing, "make_batch", lambda *found: make_batch(*found[:-1], "cpu"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    job = Job(kind="graphs", model="tiny", strategy="blend", modes=("backward",), seconds=1)
+    pack = write(tmp_path, packed(tmp_path), job)
+    found: dict[str, Any] = {}
+    shop = Workshop(
+        folder=tmp_path, pack=pack, device="cuda:0", quick=False, save=lambda: None, seconds_left=lambda: 9.0
+    )
+    shop.do(job, found)
+    assert asked == [{"side": "dense"}, {"side": "blend", "mode": "reduce-overhead"}]
+    assert [(each["side"], each.get("cuda_graphs_skipped")) for each in found["compilations"]] == [
+        ("dense", None),
+        ("blend, CUDA graphs", 0),
+    ]
+    (check,), (cell,) = found["checks"], found["cells"]
+    assert check["strategy"] == "blend, CUDA graphs" and check["compiled"] and check["ok"]
+    assert cell["sides"]["blend, CUDA graphs"]["seconds"] == [0.002] * pack.rounds
+    assert cell["synchronisations"] == {"blend, CUDA graphs": 0, "dense": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import motc
-from motc.source import SpecError
+from motc.schema import to_python
+from motc.source import SourceFile, SpecError
+from motc.syntax import read
+from motc.syntax.given import spec_source
 
 MOT = """model small {
   width = 16
@@ -105,8 +111,8 @@ def test_errors_have_a_place_in_what_was_given() -> None:
         ("small", SpecError, "there is no file small"),
         ("\n", SpecError, "holds no spec"),
         ({}, SpecError, "`model` is missing"),
-        ({**DICT, "width": math.nan}, SpecError, "not 'nan'"),
-        ({**DICT, "width": 10**30}, SpecError, "less than or equal to"),
+        ({**DICT, "width": math.nan}, SpecError, "<dict>.yaml:2:8: MOT023 `width`"),
+        ({**DICT, "width": 10**30}, SpecError, "`width` should be at most"),
         ({**DICT, "width": 10**5000}, ValueError, "`width` is beyond all sizes"),
         ({**DICT, "untie": {"ffn"}}, TypeError, "`untie` is a set"),
         ({**DICT, "ffn": {"hidden": torch.tensor(3)}}, TypeError, "`ffn.hidden` is a Tensor"),
@@ -120,6 +126,20 @@ def test_what_is_no_spec_is_told(spec: Any, error: type[Exception], said: str) -
     with pytest.raises(error) as caught:
         load(spec)
     assert said in str(caught.value)
+
+
+WORDS = st.text(max_size=8) | st.sampled_from(["no", "1e5", "0..3", "~", "---", "*a", "a: b", "#", "{", "\n", "\u2028"])
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORDS
+TREES = st.recursive(VALUES, lambda s: st.lists(s, max_size=3) | st.dictionaries(WORDS, s, max_size=3), max_leaves=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(WORDS, TREES, max_size=3))
+def test_a_dict_is_read_as_what_it_is(tree: dict[str, Any]) -> None:
+    with contextlib.suppress(SpecError, ValueError):  # such as a number beyond all sizes, or half a surrogate pair
+        source = spec_source(tree)
+        assert isinstance(source, SourceFile)
+        assert to_python(read(source)) == tree
 
 
 def test_a_dict_that_holds_itself_is_told() -> None:

@@ -81,11 +81,10 @@ def test_the_rate_rises_then_falls_to_a_tenth() -> None:
     assert factors[5:] == sorted(factors[5:], reverse=True)
 
 
-def test_rows_are_padded_and_targets_counted() -> None:
+def test_rows_are_padded() -> None:
     rows = [(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])), (torch.tensor([4, 5]), torch.tensor([1, 0]))]
     batch = make_batch(rows, {}, ("text", "image"), ())
     assert batch.modality_ids.tolist() == [[0, 1, 1], [1, 0, -1]]
-    assert batch.counts.tolist() == [1, 2]
 
 
 def test_held_out_names_are_never_trained_on() -> None:
@@ -160,6 +159,8 @@ def in_place(name: str, put: Callable[[Path], object]) -> Callable[[Path], None]
         (lambda data: (data / "data.json").write_text(" " * 1_000_001), "larger than 1,000,000 bytes"),
         (describe(modalities=["text", "text"]), "modalities has a name twice"),
         (describe(vocab=2**31), "vocab is a number"),
+        (describe(format="\x1b]0;x\x07"), r"is of format '\x1b]0;x\x07'"),
+        (describe(modalities=["\x1b[31m"]), r"for each of \u001b[31m"),
         (in_place("training", Path.mkdir), "training-00000.safetensors is a directory; shards are files"),
         (in_place("held_out", os.mkfifo), "held_out-00000.safetensors is a FIFO; shards are files"),
         (in_place("held_out", lambda path: path.symlink_to("nowhere")), "held_out-00000.safetensors: No such file"),

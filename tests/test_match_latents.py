@@ -101,15 +101,18 @@ def double(x: torch.Tensor) -> torch.Tensor:
     return x.double() / 127.5 - 1
 
 
-def test_bytes_become_numbers_and_counts_are_of_what_has_a_loss(folder: Path) -> None:
+@pytest.mark.usefixtures("uncompiled")
+def test_bytes_become_numbers_and_what_has_a_loss_is_counted(folder: Path) -> None:
     data = read_data(folder / "data")
     rows = [data.training[0], data.training[2], data.training[1]]
-    batch = make_batch(rows, {}, data.modalities, ("image",))
+    system = System("small", compile_ir(folder / "small.mot"), SETTINGS, 0)
+    batch = make_batch(rows, {"small": system.network.layout}, data.modalities, ("image",))
     images = torch.cat([rows[0][2], rows[1][2]])
     assert batch.latents["image"].dtype == torch.float32
     torch.testing.assert_close(batch.latents["image"].double(), double(images), rtol=0, atol=1e-6)
     # Text: a row's first token is no target, and neither is what comes after an image: 2 + 0 + 1.
-    assert batch.counts.tolist() == [3, 3]
+    weights = system._losses(batch, "").weights
+    assert [weights["text"].item(), weights["image"].item()] == [3, images.numel()]
 
 
 def test_latents_that_are_numbers_already_stay_what_they_are(folder: Path) -> None:
@@ -209,6 +212,13 @@ def test_objectives_that_do_not_compare_are_told(folder: Path) -> None:
         check_objectives(models)
 
 
+def test_systems_with_other_targets_are_told(folder: Path) -> None:
+    (folder / "other.mot").write_text(SMALL.replace("bidirectional = image", "bidirectional = [image, text]"))
+    models = {name: compile_ir(folder / f"{name}.mot") for name in ("small", "other")}
+    with pytest.raises(MatchError, match="small and other leave out other targets that can be seen"):
+        check_objectives(models)
+
+
 def drawn(system: System, data: Data, monkeypatch: pytest.MonkeyPatch, *, evaluate: bool) -> list[torch.Tensor]:
     """The noise and timesteps of one step, or of all held-out batches."""
     seen: list[torch.Tensor] = []
@@ -258,7 +268,10 @@ def test_held_out_losses_weigh_every_image_and_every_target_once(folder: Path, m
     system = System("small", compile_ir(folder / "small.mot"), SETTINGS, 0)
     generator_type = type(system.network)
     batches = list(held_out_batches(data, {"small": system.network.layout}, batch=4))
-    assert [batch.counts.tolist() for batch in batches] == [[5, 4], [1, 0]]
+    weights = [system._losses(batch, "").weights for batch in batches]
+    size = data.described.latents["image"]
+    numbers = size.channels * size.height * size.width
+    assert [[each["text"].item(), each["image"].item()] for each in weights] == [[5, 4 * numbers], [1, 0]]
     system.evaluate(batches)
     alone: list[torch.Tensor] = []
     aims: list[torch.Tensor] = []

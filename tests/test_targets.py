@@ -17,7 +17,7 @@ from motc.driver import check_spec, generate, stages
 from motc.ir.identity import semantic_hash
 from motc.ir.mask import Mask
 from motc.ir.model import Model
-from motc.loading import instantiate
+from motc.loading import import_source, instantiate
 from motc.lower import warnings
 from motc.reference.visibility import visibility
 from motc.schema import check
@@ -113,6 +113,18 @@ def test_a_model_that_leaves_out_and_weighs_obeys_the_laws(mask: str) -> None:
     assert report.ok, report
 
 
+@pytest.mark.parametrize("planted", ["pass", "labels = labels.masked_fill(seen.roll(1, 1), -100)"])
+def test_the_laws_find_seen_targets_that_count(planted: str) -> None:
+    sparse, dense = (lowered(source("mask { bidirectional = image }"), dense=dense) for dense in (False, True))
+    right = "labels = labels.masked_fill(seen, -100)"
+    text = generate(sparse)
+    assert right in text
+    broken = import_source(text.replace(right, planted)).Told().double()
+    report = validate(sparse, dense, broken, instantiate(dense, dtype=torch.float64))
+    failed = {law.name for law in report.laws if not law.ok}
+    assert {"reference outputs", "reference gradients"} <= failed
+
+
 def test_what_is_left_out_token_by_token(tmp_path: Path) -> None:
     """A prefix, a run that sees itself, and what comes after: counted by hand."""
     path = tmp_path / "told.mot"
@@ -122,7 +134,9 @@ def test_what_is_left_out_token_by_token(tmp_path: Path) -> None:
     documents = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2]])
     ids = torch.zeros_like(modality_ids)
     # of row 0: 0 1 1 0 0 2, the first seen in the prefix, the third in a run; of row 1: 1, and 2 in document 2
-    assert model.loss(ids, modality_ids, document_ids=documents).weight.item() == 4 + 2
+    found = model.loss(ids, modality_ids, document_ids=documents)
+    assert found.weight.item() == 4 + 2
+    assert {name: weight.item() for name, weight in found.weights.items()} == {"text": 2, "image": 2, "act": 2}
 
 
 @pytest.mark.parametrize(
@@ -229,8 +243,8 @@ def test_a_weight_of_0_is_as_no_label(tmp_path: Path) -> None:
         ("text { weight = 2 }", "MOT066", "all of them are of text", "2"),
         (f"text {{ weight = 0.5 }}, {LATENT}", "MOT066", "all of them are of text", "0.5"),
         ("text { weight = 0 }, image { weight = 0.0 }", "MOT066", "nothing would be trained", "0"),
-        ("text { weight = -1 }, image", "MOT023", "greater than or equal to 0", "-1"),
-        ("text { seen_targets = 1 }, image", "MOT023", "valid boolean", "1"),
+        ("text { weight = -1 }, image", "MOT023", "`modalities.text.weight` should be", "-1"),
+        ("text { seen_targets = 1 }, image", "MOT023", "`modalities.text.seen_targets` should be", "1"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_told(modalities: str, code: str, said: str, under: str) -> None:

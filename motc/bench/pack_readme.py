@@ -66,10 +66,10 @@ About {total} s in all.
   What is timed is checked so again, as it is compiled. `reference` in bfloat16 says how much of it is bfloat16's.
 - **time**: `forward` under `no_grad`; `backward` is forward and backward; `step` is both and fused AdamW. {rounds}
   rounds in which the side and dense take turns, each of which gives one ratio; on CUDA from event to event. A third as
-  many go under the profiler, for the ratio of the matrix products alone and of everything else, attention included.
-  Beside these: graphs, recompilations after the first batch, breaks, and seconds of compiling from empty caches; peak
-  memory of a step beyond parameters, gradients and optimizer state; and synchronisations of the host with the device in
-  a run (`torch.cuda.set_sync_debug_mode`), the layout's among them, which is made in each run.
+  many (on CUDA one) go under the profiler, for the ratio of the matrix products alone and of everything else, attention
+  included. Beside these: graphs, recompilations after the first batch, breaks, and seconds of compiling from empty
+  caches; peak memory of a step beyond parameters, gradients and optimizer state; and synchronisations of the host with
+  the device in a run (`torch.cuda.set_sync_debug_mode`), the layout's among them, which is made in each run.
 - **graphs**: `mode="reduce-overhead"`, for strategies whose layers read nothing back from the device, beside dense as
   it is compiled otherwise.
 - **decode**: tokens a second by decode steps alone, uncompiled; `mixed` has rows at all modalities in turn.

@@ -38,14 +38,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from time import perf_counter
 
+BEGUN = perf_counter()
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler tells stderr of its start and stop
 
 from portable.main import main
 from processor import processor_name
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).resolve().parent, processor_name()))
+    sys.exit(main(Path(__file__).resolve().parent, processor_name(), BEGUN))
 '''
 
 

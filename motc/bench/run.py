@@ -113,6 +113,7 @@ class _Work:
                     dtype=dtype,
                     rounds=settings.pairs,
                     profiled=COMPILED,
+                    profiled_rounds=-(-settings.pairs // 3),
                 )
                 self.cells.append(cell)
         even = self._batch(most_even(settings.mixtures))

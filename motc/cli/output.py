@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from motc.source import Diagnostic, SourceFile, Span
+from motc.source.printable import printable
 
 Setting = int | float | bool | str | None
 
@@ -80,7 +81,7 @@ def fail(message: str, *, as_json: bool = False, way_out: str = "") -> None:
         failure = {"code": None, "severity": "error", "message": message, "file": None, "line": None, "column": None}
         print_json({"ok": False, "diagnostics": [{**failure, "help": way_out}]})
     else:
-        typer.echo(f"motc: {message}", err=True)
+        typer.echo(f"motc: {printable(message)}", err=True)
 
 
 def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:

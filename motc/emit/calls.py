@@ -154,10 +154,13 @@ def _losses(module: ModulePlan) -> str:
     if not beside_latents:
         return "\n".join([*lines, "        return means"])
     lines += [
-        "        denoising = denoising_losses(self.predict(states, layout, patches), aims)",
+        "        denoising, numbers = denoising_losses(self.predict(states, layout, patches), aims)",
         "        weighted = sum(self.weights[name] * loss for name, loss in denoising.items())",
-        "        by_modality = {**means.by_modality, **denoising}",
-        "        return means._replace(total=means.total + weighted, by_modality=by_modality)",
+        "        return means._replace(",
+        "            total=means.total + weighted,",
+        "            by_modality={**means.by_modality, **denoising},",
+        "            weights={**means.weights, **numbers},",
+        "        )",
     ]
     return "\n".join(lines)
 

@@ -25,7 +25,6 @@ class Batch:
     latents: Mapping[str, Tensor]  # float32 [n, C, H, W] of each continuous modality
     layouts: Mapping[str, Any]
     layout_seconds: Mapping[str, float]
-    counts: Tensor  # int64 [M]: targets of each modality, images of a continuous one
 
 
 def indices(count: int, batch: int, seed: int, first: int, steps: int) -> Iterator[list[int]]:
@@ -97,22 +96,9 @@ def make_batch(
         latents=latents,
         layouts=made,
         layout_seconds=seconds,
-        counts=_counts(modality_ids, latents, modalities),
     )
 
 
 def _as_numbers(latents: Tensor) -> Tensor:
     """float32; bytes 0..255 become -1..1."""
     return latents / 127.5 - 1 if latents.dtype == torch.uint8 else latents.float()
-
-
-def _counts(modality_ids: Tensor, latents: Mapping[str, Tensor], modalities: tuple[str, ...]) -> Tensor:
-    """Images of continuous modalities; of the others, tokens but a row's first and those after a latent."""
-    continuous = torch.tensor([modalities.index(name) for name in latents], dtype=torch.int64)
-    targets = modality_ids[:, 1:].masked_fill(torch.isin(modality_ids[:, :-1], continuous), -1)
-    return torch.tensor(
-        [
-            len(latents[name]) if name in latents else int((targets == number).sum())
-            for number, name in enumerate(modalities)
-        ]
-    )

@@ -70,20 +70,26 @@ class System:
         self.schedule.step()
         each = torch.stack([losses.by_modality[name] for name in self.modalities]).detach().double().cpu()
         seconds = perf_counter() - start + batch.layout_seconds[self.name]
+        counted = torch.stack([losses.weights[name] for name in self.modalities]).cpu() > 0
         if not bool(each.isfinite().all()):
             told = ", ".join(f"{name} {loss:.3g}" for name, loss in zip(self.modalities, each.tolist(), strict=True))
             raise MatchError(f"{self.name}: the loss of step {len(self.losses) + 1} is no finite number ({told})")
-        self.losses.append(each.where(batch.counts > 0, math.nan))
+        self.losses.append(each.where(counted, math.nan))
         self.seconds.append(seconds if timed else math.nan)
 
     @torch.no_grad()
     def evaluate(self, batches: list[Batch]) -> None:
         """Record the mean held-out loss of each modality, every target and image counted once."""
-        sums = torch.zeros(len(self.modalities), dtype=torch.float64)
+        sums, weights = torch.zeros(2, len(self.modalities), dtype=torch.float64)
         for number, batch in enumerate(batches):
-            by_modality = self._losses(batch, f"held-out batch {number}").by_modality
-            sums += torch.stack([by_modality[name] for name in self.modalities]).double().cpu() * batch.counts
-        self.held_out.append(sums / sum(batch.counts for batch in batches))
+            losses = self._losses(batch, f"held-out batch {number}")
+            means, numbers = (
+                torch.stack([of[name] for name in self.modalities]).double().cpu()
+                for of in (losses.by_modality, losses.weights)
+            )
+            sums += means * numbers
+            weights += numbers
+        self.held_out.append(sums / weights)
 
     def _losses(self, batch: Batch, noise: str) -> Any:
         """`noise` says what is drawn for latents: timesteps and noise are the same in every system, and each time."""

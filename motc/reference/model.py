@@ -35,13 +35,15 @@ from motc.reference.visibility import visibility
 class ReferenceLoss(NamedTuple):
     """The weighted mean over all counted targets, and over those of each modality (0 where there are none).
 
-    `weight` is the sum of the targets' weights. `balance`, the load-balancing loss of experts, is part of the total, a
+    `weights` are the sums of their targets' weights, or how many numbers their latents have; `weight` is what the
+    cross-entropy in the total is divided by. `balance`, the load-balancing loss of experts, is part of the total, a
     mean over layers; None where there is none.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
     weight: Tensor
+    weights: dict[str, Tensor]
     balance: Tensor | None = None
 
 
@@ -131,12 +133,13 @@ def reference_loss(
         if modality in pairs:
             squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
         by_modality[modality] = squares.sum() / max(1, squares.numel())
+        totals[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
         total = total + latent.weight * by_modality[modality]
     by_modality = {modality: by_modality[modality] for modality in config.modalities}
     if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
-        return ReferenceLoss(total, by_modality, weight)
+        return ReferenceLoss(total, by_modality, weight, totals)
     balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
-    return ReferenceLoss(total + balance, by_modality, weight, balance)
+    return ReferenceLoss(total + balance, by_modality, weight, totals, balance)
 
 
 def reference_hidden(

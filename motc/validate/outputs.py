@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from motc.validate.report import Tensors, deviation
 Outputs = tuple[Tensors, Tensors, Tensors]
 """Logits, losses by modality with the total under its own name, and predictions of latents by modality."""
 
-TOTAL, BALANCE = ".total", ".balance"
+TOTAL, BALANCE, WEIGHT = ".total", ".balance", ".weight"
 
 
 def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
@@ -22,7 +23,7 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     clean = {"latents": batch.latents, "timesteps": batch.timesteps, "noise": batch.noise} if batch.latents else {}
     targets = {"labels": batch.labels, "weights": batch.weights}
     losses = module.loss(batch.input_ids, batch.modality_ids, **targets, **given, **clean)  # type: ignore[operator]
-    told = {TOTAL: losses.total, **losses.by_modality}
+    told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
     if getattr(losses, "balance", None) is not None:
         told[BALANCE] = losses.balance
     logits, predictions = run_forward(module, batch, layout)
@@ -40,10 +41,15 @@ def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple
 def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
     """The reference's logits and losses."""
     losses = reference_loss(config, parameters, batch)
-    told = {TOTAL: losses.total, **losses.by_modality}
+    told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
     if losses.balance is not None:
         told[BALANCE] = losses.balance
     return reference_forward(config, parameters, batch), told, reference_predictions(config, parameters, batch)
+
+
+def weights_of(losses: Any) -> dict[str, Tensor]:
+    """What the means of a module's losses, or of the reference's, are divided by."""
+    return {WEIGHT: losses.weight, **{f"{name}{WEIGHT}": weight for name, weight in losses.weights.items()}}
 
 
 def without_balance(outputs: Outputs) -> Outputs:

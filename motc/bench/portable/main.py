@@ -30,15 +30,17 @@ QUICK_PARAMETERS = 50_000_000
 JSON, TABLE = "result.json", "result.md"
 
 
-def main(folder: Path, processor: str, words: Sequence[str] | None = None) -> int:
-    """Returns 1 where a strategy is further from the reference than it may be, else 0."""
-    start = perf_counter()
+def main(folder: Path, processor: str, begun: float, words: Sequence[str] | None = None) -> int:
+    """Returns 1 where a strategy is further from the reference than it may be, else 0.
+
+    `begun`: when the program was, by `perf_counter`, for what it imports takes some of its time.
+    """
     pack = read_pack(folder)
     options = _options(folder, pack).parse_args(words)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    run = Run(pack, folder, options.out, device, options, lambda: perf_counter() - start)
+    run = Run(pack, folder, options.out, device, options, lambda: perf_counter() - begun)
     run.result["machine"] = machine(device, processor)
     with contextlib.nullcontext() if options.quick else empty_caches(device, options.threads):
         run.do()
@@ -99,7 +101,10 @@ class Run:
         """Both files, whole or as they were."""
         self.result["seconds"] = {"allowed": self.seconds, "spent": self.clock()}
         self.json.parent.mkdir(parents=True, exist_ok=True)
-        for path, text in ((self.json, json.dumps(self.result, indent=1) + "\n"), (self.table, markdown(self.result))):
+        for path, text in (
+            (self.json, json.dumps(self.result, indent=1, allow_nan=False) + "\n"),
+            (self.table, markdown(self.result)),
+        ):
             new = path.with_name(f"{path.name}.new")
             new.write_text(text, encoding="utf-8")
             os.replace(new, path)

@@ -78,7 +78,8 @@ def _checks(result: Result) -> Iterator[Sequence[str]]:
             yield *start, NONE, NONE, _cell(found["error"])
         else:
             said = "ok" if found["ok"] else f"**wrong**: {found['output']}, {found['parameter']}"
-            yield *start, f"{found['output_error']:.1e}", f"{found['gradient_error']:.1e}", said
+            errors = (found["output_error"], found["gradient_error"])
+            yield *start, *("no number" if error is None else f"{error:.1e}" for error in errors), said
 
 
 def _cells(result: Result) -> Iterator[Sequence[str]]:

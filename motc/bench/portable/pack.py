@@ -88,7 +88,7 @@ class Pack:
     models: tuple[PackedModel, ...]
     jobs: tuple[Job, ...]
     seed: int = 0
-    decode: Mapping[str, int] = field(default_factory=lambda: {"prompt": 32, "steps": 32, "rounds": 6})
+    decode: Mapping[str, int] = field(default_factory=lambda: {"prompt": 32, "steps": 32, "rounds": 4})
 
     def model(self, name: str) -> PackedModel:
         return next(model for model in self.models if model.name == name)

@@ -16,9 +16,6 @@ from .settings import Mode
 from .sides import Side
 from .timing import Run, interleave, stopwatch
 
-PROFILED = 3
-"""There are so many times fewer rounds under the profiler, which come last."""
-
 
 def warm_up_side(side: Side, mode: Mode, batches: Sequence[Batch], notify: Run) -> Compilation:
     """What compiling a side for these batches takes."""
@@ -40,6 +37,7 @@ def time_sides(
     dtype: str,
     rounds: int,
     profiled: Sequence[str],
+    profiled_rounds: int,
 ) -> Cell:
     """The sides timed in turns, after one run of each; then those named in `profiled`, profiled in turns."""
     device = next(iter(sides.values())).device
@@ -56,7 +54,7 @@ def time_sides(
         batch=len(batch.modality_ids),
         seconds={name: tuple(found) for name, found in seconds.items()},
         graphs_meanwhile=graph_count() - graphs,
-        parts=_parts({name: sides[name] for name in profiled}, mode, batch, -(-rounds // PROFILED)),
+        parts=_parts({name: sides[name] for name in profiled}, mode, batch, profiled_rounds),
     )
 
 

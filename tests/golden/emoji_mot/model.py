@@ -548,12 +548,14 @@ class ModelOutput(NamedTuple):
 class LossOutput(NamedTuple):
     """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none).
 
-    `weight` is the sum of the targets' weights that `total` is divided by: how many they are, if no weights are given.
+    `weights` are what each of `by_modality` is divided by: the sum of its targets' weights, their number where none are
+    given; of latents, how many numbers they have. `weight` is what the cross-entropy in `total` is divided by.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
     weight: Tensor
+    weights: dict[str, Tensor]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -571,8 +573,9 @@ def divided(sums: Tensor, totals: Tensor) -> Tensor:
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
     by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
+    weights = dict(zip(modalities, totals.unbind(), strict=True))
     weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight), by_modality, weight)
+    return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)
 
 
 def check_targets(
@@ -1611,4 +1614,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 51bb9580c4fbe2dc03fff32d61d334f2ae33a62fe30cf5603627aa048f98d5bb
+# motc: sha256 13b824c8bfdb280f6624900ac4ef4148fb87d099e7aa6a0ecbfb210f6a8b292e
