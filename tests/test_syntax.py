@@ -328,6 +328,49 @@ def test_any_text_is_a_tree_or_a_spec_error(suffix: str, text: str, wrapped: boo
     assert format_source(once) == once.text
 
 
+GAPS = st.sampled_from(["", " ", "\n    ", " # c\n    ", "\n    # c\n    ", "\n\n    # c\n\n    "])
+
+
+@st.composite
+def commented(draw: st.DrawFn, syntax: str, depth: int = 3) -> str:
+    """A value with comments and line ends wherever they may stand in it."""
+    kind = draw(st.integers(0, 2 if depth else 0))
+    if kind == 0:
+        return draw(st.sampled_from(["a", '"q # r"', "3", "0..3", "1e-5"]))
+    inner = [draw(commented(syntax, depth - 1)) for _ in range(draw(st.integers(0, 3)))]
+    gaps = [draw(GAPS) for _ in range(2 * len(inner) + 1)]
+    if kind == 1 and syntax == "mot":  # a comma follows its item on the line
+        return f"[{','.join(gap + item for gap, item in zip(gaps, inner, strict=False))}{gaps[-1]}]"
+    if kind == 1:
+        items = [f"{gaps[2 * index]}{item}{gaps[2 * index + 1]}" for index, item in enumerate(inner)]
+        return f"[{','.join(items)}{gaps[-1]}]"
+    colon = ": " if syntax == "yaml" else " = "
+    items = [f"k{index}{colon}{gaps[2 * index]}{item}{gaps[2 * index + 1]}" for index, item in enumerate(inner)]
+    if syntax == "mot":  # a value follows its key on the line
+        items = [f"{gaps[2 * index]}k{index} = {item}{gaps[2 * index + 1]}" for index, item in enumerate(inner)]
+    return f"{{{gaps[-1]}{', '.join(items)}{draw(GAPS)}}}"
+
+
+@pytest.mark.parametrize("syntax", ["mot", "yaml"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_formatting_twice_changes_nothing_more_wherever_comments_stand(syntax: str, data: st.DataObject) -> None:
+    values = data.draw(st.lists(commented(syntax), min_size=1, max_size=3))
+    ends = [data.draw(st.sampled_from(["\n", " # c\n", "\n# c\n", "\n\n"])) for _ in values]
+    colon = ": " if syntax == "yaml" else " = "
+    lines = "".join(f"m{index}{colon}{value}{end}" for index, (value, end) in enumerate(zip(values, ends, strict=True)))
+    text = lines if syntax == "yaml" else f"model a {{\n{lines}}}\n"
+    once = SourceFile(f"a.{syntax}", format_source(SourceFile(f"a.{syntax}", text)))
+    assert format_source(once) == once.text
+    assert read(once) == read(SourceFile(f"a.{syntax}", text))
+    assert once.text.count("# c") == text.count("# c")
+
+
+def test_a_comment_in_braces_leaves_them_at_once() -> None:
+    assert format_source(yaml("ffn: {kind: # c\n  swiglu}\n")) == "ffn: {kind: swiglu}  # c\n"
+    assert format_source(yaml("ffn: {kind: swiglu\n  # c\n  }\n")) == "ffn: {kind: swiglu}\n# c\n"
+
+
 SPAN = Span(yaml(""), 0, 0)
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False),

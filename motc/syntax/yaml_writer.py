@@ -17,9 +17,18 @@ def write_yaml(tree: Mapping) -> str:
 
 
 def format_yaml(source: SourceFile) -> str:
-    """The canonical text of a YAML text, comments kept. Raises SpecError."""
+    """The canonical text of a YAML text, comments kept. Raises SpecError.
+
+    A comment that stood before the end of a collection in braces comes to stand behind it, and what it kept from being
+    on one line then is: so the text is written again until nothing moves, which is at most once.
+    """
     tree, comments = parse_yaml(source)
-    return _write(tree, Comments(source, comments))
+    text = _write(tree, Comments(source, comments))
+    if not comments:
+        return text
+    again = SourceFile(source.name, text)
+    tree, comments = parse_yaml(again)
+    return _write(tree, Comments(again, comments))
 
 
 def _write(tree: Mapping, comments: Comments) -> str:
