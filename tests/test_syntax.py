@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
-from motc.syntax import Syntax, format_source, read, read_file, write
+from motc.syntax import Syntax, convert, format_source, read, read_file, write
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 from tests.calls import calls
 
@@ -328,6 +328,7 @@ def test_any_text_is_a_tree_or_a_spec_error(suffix: str, text: str, wrapped: boo
     assert format_source(once) == once.text
 
 
+ENDS = ["\n", " # c\n", "\n# c\n", "\n\n"]
 GAPS = st.sampled_from(["", " ", "\n    ", " # c\n    ", "\n    # c\n    ", "\n\n    # c\n\n    "])
 
 
@@ -351,23 +352,94 @@ def commented(draw: st.DrawFn, syntax: str, depth: int = 3) -> str:
     return f"{{{gaps[-1]}{', '.join(items)}{draw(GAPS)}}}"
 
 
+STATEMENTS = {
+    "mot": ["modality a", "modality b { k = 1 }", "tower t = a { k = 2 }", "untie ffn as {a} {b}", "untie *.norm"],
+    "yaml": ["modalities: {a: {}, b: {k: 1}}", "towers:\n  t:\n    modalities: [a]", 'untie: [ffn, "*.norm"]'],
+}
+
+
+@st.composite
+def commented_specs(draw: st.DrawFn, syntax: str) -> SourceFile:
+    """Values and statements, and comments wherever they may stand."""
+    colon = ": " if syntax == "yaml" else " = "
+    values = draw(st.lists(commented(syntax), min_size=1, max_size=3))
+    lines = [f"m{index}{colon}{value}" for index, value in enumerate(values)]
+    unique = None if syntax == "mot" else str
+    statements = draw(st.lists(st.sampled_from(STATEMENTS[syntax]), max_size=3, unique_by=unique))
+    if syntax == "mot":  # modalities and towers may be said once each
+        statements = [
+            each for index, each in enumerate(statements) if "untie" in each or each not in statements[:index]
+        ]
+    lines = draw(st.permutations([*lines, *statements]))
+    text = "".join(f"{line}{draw(st.sampled_from(ENDS))}" for line in lines)
+    return SourceFile(f"a.{syntax}", text if syntax == "yaml" else f"model a {{\n{text}}}\n")
+
+
 @pytest.mark.parametrize("syntax", ["mot", "yaml"])
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_formatting_twice_changes_nothing_more_wherever_comments_stand(syntax: str, data: st.DataObject) -> None:
-    values = data.draw(st.lists(commented(syntax), min_size=1, max_size=3))
-    ends = [data.draw(st.sampled_from(["\n", " # c\n", "\n# c\n", "\n\n"])) for _ in values]
-    colon = ": " if syntax == "yaml" else " = "
-    lines = "".join(f"m{index}{colon}{value}{end}" for index, (value, end) in enumerate(zip(values, ends, strict=True)))
-    text = lines if syntax == "yaml" else f"model a {{\n{lines}}}\n"
-    once = SourceFile(f"a.{syntax}", format_source(SourceFile(f"a.{syntax}", text)))
+    source = data.draw(commented_specs(syntax))
+    once = SourceFile(source.name, format_source(source))
     assert format_source(once) == once.text
-    assert read(once) == read(SourceFile(f"a.{syntax}", text))
-    assert once.text.count("# c") == text.count("# c")
+    assert read(once) == read(source)
+    assert once.text.count("# c") == source.text.count("# c")
 
 
-def test_a_comment_in_braces_leaves_them_at_once() -> None:
+CONVERTED_MOT = """\
+# a spec
+model tiny {  # its name
+  width = 256
+
+  layers = 4
+  # one tower
+  tower gen = vae, "a # b" {  # kept
+    width = 512
+  }
+  # every layer
+  untie ffn in layers 0..3
+  untie attention  # all of it
+}
+# foot
+"""
+
+
+def test_comments_go_along_into_the_other_syntax() -> None:
+    assert convert(yaml(YAML), "mot") == CONVERTED_MOT
+    there = convert(mot(MOT), "yaml")
+    assert [line for line in there.splitlines() if "#" in line] == [
+        "# a spec",
+        "width: 256  # the width",
+        "# how deep",
+        "  kind: swiglu  # gated",
+        "# last",
+        "# inner",
+        "  - {groups: [ffn], layers: 3}  # tail",
+        "# the end of the body",
+        "# foot",
+    ]
+    gathered = "model a {\n  modality b  # 1\n  # 2\n  width = 3\n  modality c  # 3\n  # 4\n  tower d = b  # 5\n}\n"
+    assert convert(mot(gathered), "yaml") == (
+        "model: a\nmodalities:\n  b: {}  # 1\n  c: {}  # 3\n# 2\nwidth: 3\n# 4\ntowers: {d: {modalities: [b]}}  # 5\n"
+    )
+
+
+@pytest.mark.parametrize("syntax, to", [("mot", "yaml"), ("yaml", "mot"), ("mot", "mot"), ("yaml", "yaml")])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_no_comment_is_lost_in_the_other_syntax(syntax: str, to: Syntax, data: st.DataObject) -> None:
+    source = data.draw(commented_specs(syntax))
+    there = SourceFile(f"a.{to}", convert(source, to))
+    assert format_source(there) == there.text
+    assert same(plain(read(there))) == same(plain(read(source)))
+    assert there.text.count("# c") == source.text.count("# c")
+
+
+def test_comments_in_braces_stay_where_they_are_or_leave_at_once() -> None:
     assert format_source(yaml("ffn: {kind: # c\n  swiglu}\n")) == "ffn: {kind: swiglu}  # c\n"
+    assert (
+        format_source(yaml("ffn: {kind: swiglu, bias: # c\n  true}\n")) == "ffn:\n  kind: swiglu\n  bias: true  # c\n"
+    )
     assert format_source(yaml("ffn: {kind: swiglu\n  # c\n  }\n")) == "ffn: {kind: swiglu}\n# c\n"
 
 

@@ -23,12 +23,12 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Print a spec in the other syntax, with the same meaning; `extends` stays as it is."""
-    from motc.syntax import read, read_file, write
+    """Print a spec in the other syntax, with the same meaning and its comments; `extends` stays as it is."""
+    from motc.syntax import convert, read_file
 
     if out is not None and out.suffix.lower() in OTHERS[to]:
         raise typer.BadParameter(f"{out} would not be read as {to}; its ending says otherwise", param_hint="-o")
-    text = write(read(read_file(spec)), to)
+    text = convert(read_file(spec), to)
     if out is None or standard_stream(out) == 1:
         typer.echo(text, nl=False)
     else:

@@ -89,7 +89,8 @@ CODES = _catalogue(
     (
         "MOT021",
         "unknown key",
-        "The schema has no such key at this place. `motc schema` and docs/language.md list all keys.",
+        "The schema has no such key at this place. `motc schema` and docs/language.md list all keys; docs/limits.md "
+        "says what cannot be said yet.",
         "attention { haeds = 8 }",
     ),
     (

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax.files import read_file
 from motc.syntax.tree import Mapping
 
+if TYPE_CHECKING:
+    from motc.syntax.comments import Comments
+
 Syntax = Literal["mot", "yaml"]
 
-__all__ = ["Syntax", "format_source", "read", "read_file", "syntax_of", "write"]
+__all__ = ["Syntax", "convert", "format_source", "read", "read_file", "syntax_of", "write"]
 
 
 def syntax_of(source: SourceFile) -> Syntax:
@@ -50,19 +53,43 @@ def read(source: SourceFile) -> Mapping:
             assert_never(syntax)
 
 
-def write(tree: Mapping, syntax: Syntax) -> str:
-    """The canonical text of a tree."""
+def write(tree: Mapping, syntax: Syntax, comments: Comments | None = None) -> str:
+    """The canonical text of a tree, with the comments of the text it was read from if they are given."""
     match syntax:
         case "mot":
             from motc.syntax.mot_writer import write_mot
 
-            return write_mot(tree)
+            return write_mot(tree, comments)
         case "yaml":
             from motc.syntax.yaml_writer import write_yaml
 
-            return write_yaml(tree)
+            return write_yaml(tree, comments)
         case _:
             assert_never(syntax)
+
+
+def convert(source: SourceFile, to: Syntax) -> str:
+    """A spec's text in canonical form in the other syntax, or the same: the same tree, with its comments.
+
+    A comment stays with the line it stands at or before; in YAML the statements of a kind stand together, and so do
+    their comments. Raises SpecError.
+    """
+    from motc.syntax.comments import Comments
+
+    syntax = _checked(source)
+    match syntax:
+        case "mot":
+            from motc.syntax.mot_reader import read_mot, scan_comments
+
+            tree, comments = read_mot(source), scan_comments(source)
+        case "yaml":
+            from motc.syntax.yaml_reader import parse_yaml
+
+            tree, comments = parse_yaml(source)
+        case _:
+            assert_never(syntax)
+    text = write(tree, to, Comments(source, comments))
+    return format_source(SourceFile(f"{source.name}.{to}", text)) if comments else text
 
 
 def format_source(source: SourceFile) -> str:

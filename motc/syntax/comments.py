@@ -1,7 +1,8 @@
 """Lines of canonical text, merged with the comments of the text they were read from.
 
 A line knows which part of the source it comes from. A comment on a line of its own goes before the next line; one at
-the end of a line stays with what stands before it.
+the end of a line stays with what stands before it. In the other syntax, where statements that add up stand together,
+lines may have another order than their parts of the source.
 """
 
 from __future__ import annotations
@@ -33,23 +34,33 @@ class Comments:
         self.source = source
         self.found = tuple(found)
         self.starts = [start for start, _ in self.found]
+        self.source_text = "" if source is None else source.text
 
     def within(self, start: int, end: int) -> bool:
         """Whether a comment starts in the range: what holds one is not put on one line."""
         at = bisect.bisect_left(self.starts, start)
         return at < len(self.starts) and self.starts[at] < end
 
+    def follows(self, end: int) -> bool:
+        """Whether a comment is what comes next on the line."""
+        at = bisect.bisect_left(self.starts, end)
+        return at < len(self.starts) and not self.source_text[end : self.starts[at]].strip(" \t")
+
     def merge(self, lines: list[Line]) -> str:
         """The final text."""
         lines = list(lines)
         before: dict[int, list[tuple[int, str]]] = {}
-        starts, ends = [line.start for line in lines], [line.end for line in lines]
+        order = sorted(range(len(lines)), key=lambda index: (lines[index].start, not lines[index].closes))
+        starts, ends = [lines[index].start for index in order], [lines[index].end for index in order]
         for start, text in self.found:
             at = bisect.bisect_left(starts, start) - 1
             if at < 0 or self._begins_line(start):
-                before.setdefault(bisect.bisect_right(ends, start), []).append((start, text.strip()))
+                following = bisect.bisect_right(ends, start)
+                place = order[following] if following < len(order) else len(lines)
+                before.setdefault(place, []).append((start, text.strip()))
             else:
-                lines[at] = replace(lines[at], text=f"{lines[at].text}  {text.strip()}")
+                line = lines[order[at]]
+                lines[order[at]] = replace(line, text=f"{line.text}  {text.strip()}")
         output: list[tuple[int, str]] = []
         for index, line in enumerate(lines):
             for start, text in before.get(index, ()):

@@ -28,9 +28,9 @@ KEYWORDS = frozenset("model extends modality tower untie as in layers layer".spl
 STATEMENTS = frozenset("extends modality tower untie".split())
 
 
-def write_mot(tree: Mapping) -> str:
-    """The canonical text of a tree."""
-    return _write(from_tree(tree), Comments())
+def write_mot(tree: Mapping, comments: Comments | None = None) -> str:
+    """The canonical text of a tree, with the comments of the text it was read from if they are given."""
+    return _write(from_tree(tree), comments or Comments())
 
 
 def format_mot(source: SourceFile) -> str:
@@ -67,7 +67,8 @@ def _modalities(entry: Entry) -> list[Modality]:
     plain = tuple(item for item in items if item[1] is None)
     if len(plain) == len(items) and items:
         return [Modality(items=plain, span=entry.value.span)]
-    return [Modality(items=(item,), span=item[0].span) for item in items]
+    ends = [block.span if block else name.span for name, block in items]
+    return [Modality(items=(item,), span=_joined(item[0].span, end)) for item, end in zip(items, ends, strict=True)]
 
 
 def _towers(entry: Entry) -> list[Tower]:
@@ -81,7 +82,8 @@ def _towers(entry: Entry) -> list[Tower]:
         names = _names(listed) if isinstance(listed, Sequence) else ()
         rest = tuple(each for each in inner.value.entries if each.key != "modalities" or not names)
         block = _optional_block(Mapping(entries=rest, span=inner.value.span))
-        towers.append(Tower(name=_key(inner), modalities=names, block=block, span=inner.value.span))
+        span = _joined(inner.key_span, inner.value.span)
+        towers.append(Tower(name=_key(inner), modalities=names, block=block, span=span))
     return towers
 
 
@@ -121,7 +123,12 @@ def _untie(item: Node) -> Untie | None:
 
 
 def _setting(entry: Entry) -> Setting:
-    return Setting(key=_key(entry), value=_from_node(entry.value), span=entry.value.span)
+    return Setting(key=_key(entry), value=_from_node(entry.value), span=_joined(entry.key_span, entry.value.span))
+
+
+def _joined(one: Span, other: Span) -> Span:
+    """From the start of the first to the end of the last."""
+    return Span(one.source, min(one.start, other.start), max(one.end, other.end))
 
 
 def _key(entry: Entry) -> Name:
@@ -165,7 +172,10 @@ def _block_lines(start: int, head: str, block: Block, indent: int, comments: Com
     lines = [Line(indent=indent, text=head, start=start, end=block.span.start)]
     for statement in block.statements:
         lines.extend(_lines(statement, indent + 1, comments))
-    lines.append(Line(indent=indent, text="}", start=block.span.end - 1, end=block.span.end, closes=True))
+    # YAML may have no brace here: then what stands behind the block belongs to its last statement.
+    has_brace = block.span.source.text[block.span.end - 1 : block.span.end] == "}"
+    end = block.span.end - 1 if has_brace else lines[-1].start
+    lines.append(Line(indent=indent, text="}", start=end, end=block.span.end, closes=True))
     return lines
 
 

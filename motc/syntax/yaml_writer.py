@@ -11,9 +11,9 @@ from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 from motc.syntax.yaml_reader import parse_yaml
 
 
-def write_yaml(tree: Mapping) -> str:
-    """The canonical text of a tree."""
-    return _write(tree, Comments())
+def write_yaml(tree: Mapping, comments: Comments | None = None) -> str:
+    """The canonical text of a tree, with the comments of the text it was read from if they are given."""
+    return _write(tree, comments or Comments())
 
 
 def format_yaml(source: SourceFile) -> str:
@@ -40,7 +40,7 @@ def _entry_lines(entry: Entry, indent: int, comments: Comments) -> list[Line]:
     start, end = entry.key_span.start, entry.value.span.end
     key = f"{write_text(entry.key)}:"
     text = f"{key} {_inline(entry.value)}"
-    commented = comments.within(start, end)
+    commented = comments.within(start, end) or _has_commented(entry.value, comments)
     if _stays_inline(entry.value, len(text) + 2 * indent, commented):
         return [Line(indent=indent, text=text, start=start, end=end)]
     return [
@@ -57,7 +57,8 @@ def _block_lines(node: Node, indent: int, comments: Comments) -> list[Line]:
         case Sequence(items=items):
             for item in items:
                 span, text = item.span, f"- {_inline(item)}"
-                if _stays_inline(item, len(text) + 2 * indent, comments.within(span.start, span.end)):
+                commented = comments.within(span.start, span.end) or _has_commented(item, comments)
+                if _stays_inline(item, len(text) + 2 * indent, commented):
                     lines.append(Line(indent=indent, text=text, start=span.start, end=span.end))
                     continue
                 first, *rest = _block_lines(item, indent + 1, comments)
@@ -68,6 +69,12 @@ def _block_lines(node: Node, indent: int, comments: Comments) -> list[Line]:
         case _:
             assert_never(node)
     return lines
+
+
+def _has_commented(node: Node, comments: Comments) -> bool:
+    """Whether one of several entries ends where a comment stands, which is then about it and not about the whole."""
+    entries = node.entries if isinstance(node, Mapping) else ()
+    return len(entries) > 1 and any(comments.follows(entry.value.span.end) for entry in entries)
 
 
 def _stays_inline(node: Node, width: int, commented: bool) -> bool:
