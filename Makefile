@@ -8,7 +8,7 @@ MATCH := examples/emoji/specs
 
 SECONDS ?= 600
 
-.PHONY: demo match-demo test fuzz lint check fix golden gpu-pack
+.PHONY: demo match-demo test test-compile test-torch fuzz lint check fix golden gpu-pack
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,6 +32,25 @@ match-demo: .venv/.installed
 # Two workers with one thread each: more threads only take turns.
 test: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Small models in which every two choices of a spec meet, compiled: some half an hour.
+test-compile: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m compile_pairs tests/test_compile_pairs.py
+
+# What depends on torch, on another release of it, in an environment of its own; TORCH=2.11.0, say.
+TORCH_ENV := build/torch-$(TORCH)/venv
+TORCH_TESTS := $(addprefix tests/test_, compile.py compile_pairs.py old_torch.py strategies.py generated_model.py \
+	experts.py views.py ties.py checks.py loss.py targets.py bench.py bench_latents.py bench_measures.py)
+
+$(TORCH_ENV)/.installed: pyproject.toml constraints.txt
+	test -n "$(TORCH)" || { echo "make test-torch TORCH=2.11.0"; exit 1; }
+	test -x $(TORCH_ENV)/bin/python || $(PYTHON) -m venv $(TORCH_ENV)
+	grep -v '^torch==' constraints.txt > build/torch-$(TORCH)/constraints.txt
+	$(TORCH_ENV)/bin/python -m pip install --quiet torch==$(TORCH) -e '.[test,bench]' -c build/torch-$(TORCH)/constraints.txt
+	touch $@
+
+test-torch: $(TORCH_ENV)/.installed
+	OMP_NUM_THREADS=1 $(TORCH_ENV)/bin/python -m pytest -q -n 2 -rs $(TORCH_TESTS)
 
 # Random specs and texts against every property, from a random SEED unless given; any number may run at once.
 fuzz: .venv/.installed

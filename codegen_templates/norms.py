@@ -39,7 +39,8 @@ class LayerNorm(nn.Module):
     def normalise(self, x: Tensor) -> Tensor:
         """x without scale and bias."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return nn.functional.layer_norm(wide, wide.shape[-1:], eps=self.eps).to(x.dtype)
+        rows = wide.flatten(0, -2)  # of more dimensions its backward asks which are 1, and cannot be compiled
+        return nn.functional.layer_norm(rows, rows.shape[-1:], eps=self.eps).view_as(wide).to(x.dtype)
 
     def scale(self, y: Tensor) -> Tensor:
         return self.weight * y + self.bias

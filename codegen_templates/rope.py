@@ -13,11 +13,14 @@ def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.
 
 def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (i, i + head_dim / 2) of x [B, S, heads, head_dim]."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    rows, cos, sin = (y.flatten(0, 1) for y in (x, cos, sin))  # torch 2.11 joins no more than three dimensions
+    a, b = rows.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).view_as(x)
 
 
 def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (2i, 2i + 1) of x [B, S, heads, head_dim]."""
-    a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+    rows, cos, sin = (y.flatten(0, 1) for y in (x, cos, sin))
+    a, b = rows[..., 0::2], rows[..., 1::2]
+    rotated = (a * cos - b * sin, b * cos + a * sin)
+    return torch.stack([y.flatten(1) for y in rotated], dim=-1).view_as(x)

@@ -1,5 +1,6 @@
 """What is done with a layout's tensors: their sizes told to the compiler, and moved to another device."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -7,6 +8,14 @@ from torch import Tensor
 
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
 """What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
+
+
+def check_compiler() -> None:
+    """Raise RuntimeError where torch cannot be told which sizes vary and which are equal."""
+    from torch._dynamo.decorators import mark_unbacked
+
+    if "shape_id" not in inspect.signature(mark_unbacked).parameters:
+        raise RuntimeError(f"compile() needs torch 2.11 or later, and this is {torch.__version__}; uncompiled it works")
 
 
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
@@ -22,8 +31,14 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
         if name == "one":
             continue
         shape_id = None if name == "piece" else name
-        least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
+        mark_unbacked(x, dimension, shape_id=shape_id, hint_override=LIKELY.get(name, LIKELY["length"]))
+    return x
+
+
+def not_empty(x: Tensor) -> Tensor:
+    """x [R, L, ...], the compiler told that neither R nor L is 0, which attention asks."""
+    torch._check(x.shape[0] > 0)  # type: ignore[no-untyped-call]
+    torch._check(x.shape[1] > 0)  # type: ignore[no-untyped-call]
     return x
 
 

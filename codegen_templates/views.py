@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from codegen_templates.permute import permute
 from codegen_templates.rows import document_rows, fill_rows, look_up, with_a_token
-from codegen_templates.sizes import mark_sizes
+from codegen_templates.sizes import mark_sizes, not_empty
 
 
 class Chosen(NamedTuple):
@@ -154,8 +154,8 @@ def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
         asked = view.queries or view.keys
         queries = q if asked is None else asked.take(q)
         mixed = F.scaled_dot_product_attention(
-            queries.transpose(1, 2),
-            keys.transpose(1, 2),
+            not_empty(queries).transpose(1, 2),
+            not_empty(keys).transpose(1, 2),
             values.transpose(1, 2),
             is_causal=view.causal,
             enable_gqa=q.shape[2] != k.shape[2],

@@ -88,6 +88,7 @@ class Sublayer:
         q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
         if self.module.generates:
             self.text.lines += ["        if cache is not None:", f"            cache.fill({reads[1]}, {reads[2]})"]
+        self.text.assign(reads[0], f"not_empty({reads[0]})")
         lines = [
             "        mixed = F.scaled_dot_product_attention(",
             f"            {q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa}",

@@ -81,7 +81,9 @@ COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.
 
         One graph serves all batches, whatever their sizes and their shares of each modality.
+        Raises RuntimeError where torch is older than 2.11.
         """
+        check_compiler()
         kwargs.setdefault("fullgraph", True)
         if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {{"mode", "options"}} and not args:
             kwargs["options"] = FUSE_MORE
@@ -123,7 +125,8 @@ def _hidden(module: ModulePlan) -> str:
     returned = f"tuple[{stream}, Tensor]" if balanced else stream
     sizes = '"stream"' if module.model.residual == "sorted" else '"rows", "length"'
     if module.stream_in_pieces:
-        dtype, marked = "x[0].dtype", '[mark_sizes(piece, "piece") for piece in x]'
+        in_piece = '"piece"' if module.model.residual == "sorted" else sizes  # else each piece has all slots
+        dtype, marked = "x[0].dtype", f"[mark_sizes(piece, {in_piece}) for piece in x]"
     else:
         dtype, marked = "x.dtype", f"mark_sizes(x, {sizes})"
     beside_latents = module.model.latents() is not None

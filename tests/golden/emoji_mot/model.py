@@ -11,6 +11,7 @@ Tokens are sorted by modality, so that a tower works on a slice; attention has t
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -28,6 +29,14 @@ LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 409
 """What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
 
+def check_compiler() -> None:
+    """Raise RuntimeError where torch cannot be told which sizes vary and which are equal."""
+    from torch._dynamo.decorators import mark_unbacked
+
+    if "shape_id" not in inspect.signature(mark_unbacked).parameters:
+        raise RuntimeError(f"compile() needs torch 2.11 or later, and this is {torch.__version__}; uncompiled it works")
+
+
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
     """x, its first sizes told to vary: one graph then serves all, 0 and 1 included.
 
@@ -41,8 +50,14 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
         if name == "one":
             continue
         shape_id = None if name == "piece" else name
-        least = None if name in ("stream", "piece") else 1
-        mark_unbacked(x, dimension, shape_id=shape_id, min=least, hint_override=LIKELY.get(name, LIKELY["length"]))
+        mark_unbacked(x, dimension, shape_id=shape_id, hint_override=LIKELY.get(name, LIKELY["length"]))
+    return x
+
+
+def not_empty(x: Tensor) -> Tensor:
+    """x [R, L, ...], the compiler told that neither R nor L is 0, which attention asks."""
+    torch._check(x.shape[0] > 0)  # type: ignore[no-untyped-call]
+    torch._check(x.shape[1] > 0)  # type: ignore[no-untyped-call]
     return x
 
 
@@ -753,8 +768,9 @@ def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.
 
 def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (i, i + head_dim / 2) of x [B, S, heads, head_dim]."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    rows, cos, sin = (y.flatten(0, 1) for y in (x, cos, sin))  # torch 2.11 joins no more than three dimensions
+    a, b = rows.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).view_as(x)
 
 
 def recomputed(
@@ -1262,6 +1278,7 @@ class EmojiMotAttention(nn.Module):
         v_slots = to_slots(v, layout)
         if cache is not None:
             cache.fill(k, v_slots)
+        q = not_empty(q)
         mixed = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v_slots.transpose(1, 2), attn_mask=mask, is_causal=mask is None
         )
@@ -1400,7 +1417,9 @@ class EmojiMot(nn.Module):
         """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.
 
         One graph serves all batches, whatever their sizes and their shares of each modality.
+        Raises RuntimeError where torch is older than 2.11.
         """
+        check_compiler()
         kwargs.setdefault("fullgraph", True)
         if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {"mode", "options"} and not args:
             kwargs["options"] = FUSE_MORE
@@ -1614,4 +1633,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 13b824c8bfdb280f6624900ac4ef4148fb87d099e7aa6a0ecbfb210f6a8b292e
+# motc: sha256 4896c4166ea0dd96e7724f3f598598d1ab63c2f46a2d2dc6ab10331916146b6d

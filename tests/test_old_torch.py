@@ -1,0 +1,27 @@
+"""What a generated model says where torch is too old to compile it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo import decorators
+
+import motc
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_torch_that_cannot_compile_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch 2.10 has it: sizes may be marked, but not as equal."""
+
+    def mark_unbacked(t: object, index: int, hint_override: int | None = None, strict: bool = False) -> None: ...
+
+    monkeypatch.setattr(decorators, "mark_unbacked", mark_unbacked)
+    monkeypatch.setattr(torch, "__version__", "2.10.0")
+    model = motc.load(ROOT / "specs" / "emoji_mot.mot", set={"layers": 1, "width": 32})
+    with pytest.raises(RuntimeError, match=r"^compile\(\) needs torch 2\.11 or later, and this is 2\.10\.0"):
+        model.compile()  # type: ignore[no-untyped-call]
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    assert model.loss(ids, ids).total.isfinite()  # type: ignore[operator]
