@@ -140,6 +140,12 @@ def test_the_command_writes_a_pack_with_the_files_that_measure(
     (model,) = pack.models
     assert (model.batch, [mixture.counts for mixture in model.mixtures()]) == (3, [(24, 8)])
     assert pack.jobs == jobs_for(model, ("float32", "bfloat16"), ("step",))
+
+    assert main(["bench", str(tmp_path / "tiny.mot"), "--pack", str(folder), *words]) == 0, "a pack may be made anew"
+    capsys.readouterr()
+    assert main(["bench", str(tmp_path / "tiny.mot"), "--pack", str(tmp_path), *words]) == 1
+    assert f"{tmp_path} holds other files" in capsys.readouterr().err
+    assert not (tmp_path / "run.py").exists()
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "| `tiny` | text, image |" in readme and "python run.py" in readme
 

@@ -150,6 +150,8 @@ def _draw(report: Report, path: Path) -> None:
 def _pack(packing: Packing, settings: Settings, folder: Path) -> None:
     from motc.bench import pack_of
 
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pack.json").is_file():
+        raise Stop(1, f"{folder} holds other files, and a pack could overwrite them; choose a folder of its own")
     for name, text in pack_of(packing, settings).items():
         write_whole(folder / name, text)
     typer.echo(folder / "run.py")
