@@ -23,6 +23,7 @@ from motc.bench.portable import main as running
 from motc.bench.portable.batches import make_batch
 from motc.bench.portable.jobs import LeftOut, Workshop
 from motc.bench.portable.pack import Job, Pack, build, read_pack
+from motc.bench.portable.products import WAYS, piece_sizes, time_products
 from motc.cli import main
 from motc.driver import check_spec
 
@@ -36,6 +37,7 @@ TINY = """model tiny {
 }
 """
 LATENTS = TINY.replace("image { vocab = 7 }", "image { latent { channels = 3, patch = 2, objective = flow } }")
+ROUTED = TINY.replace("hidden = 24", "kind = moe, experts = 2, hidden = 24")
 NEEDS_TORCH_ALONE = """
 import runpy, sys
 
@@ -77,6 +79,7 @@ def test_a_pack_runs_with_torch_alone(tmp_path: Path) -> None:
         Job(kind="time", model="tiny", modes=("backward",), seconds=1),
         Job(kind="graphs", model="tiny", strategy="blend", modes=("backward",), seconds=1),
         Job(kind="decode", model="tiny", batches=(1, 64), seconds=1),
+        Job(kind="products", model="tiny", seconds=1),
     )
     words = [str(folder), "--quick", "--device", "cpu", "--seconds", "100000", "--out", str(out)]
     command = [sys.executable, "-I", "-c", NEEDS_TORCH_ALONE, *words]
@@ -86,15 +89,15 @@ def test_a_pack_runs_with_torch_alone(tmp_path: Path) -> None:
     assert "tiny: sorted beside dense, bfloat16" in done.stderr
     assert done.stdout.strip() == (out / "result.md").read_text(encoding="utf-8").strip()
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    check, timed, graphs, decoded = result["jobs"]
-    assert [job["state"] for job in result["jobs"]] == ["done", "done", "left out", "done"]
+    check, timed, graphs, decoded, products = result["jobs"]
+    assert [job["state"] for job in result["jobs"]] == ["done", "done", "left out", "done", "done"]
     assert graphs["reason"] == "CUDA graphs need CUDA"
     assert [(found["strategy"], found["dtype"]) for found in check["checks"]] == [
         *((strategy, "float32") for strategy in ("sorted", "grouped", "blend")),
         *((strategy, "bfloat16") for strategy in ("sorted", "grouped", "blend", "reference")),
     ]
     assert [(found["strategy"], found["compiled"]) for found in timed["checks"]] == [("sorted", True)]
-    assert all(found["ok"] for job in (check, timed) for found in job["checks"])
+    assert all(found["ok"] and found["judged"] for job in (check, timed) for found in job["checks"])
     compiled = {found["side"]: found for found in timed["compilations"]}
     assert list(compiled) == ["dense", "sorted"]
     for found in compiled.values():
@@ -105,6 +108,8 @@ def test_a_pack_runs_with_torch_alone(tmp_path: Path) -> None:
     assert [len(side["seconds"]) for side in cell["sides"].values()] == [2, 2]
     assert [found["side"] for found in timed["memory"]] == ["sorted", "dense"]
     assert [(found["batch"], found["mixed"]) for found in decoded["decoding"]] == [(1, False), (2, False), (2, True)]
+    ways = {(found["dtype"], found["pieces"], found["mode"], found["way"]) for found in products["products"]}
+    assert {("float32", 2, "forward", "cut"), ("bfloat16", 3, "backward", "joined")} < ways
     assert result["machine"]["torch"] == torch.__version__ and result["machine"]["driver"] is None
 
 
@@ -164,7 +169,9 @@ def test_only_strategies_that_can_run_a_spec_are_packed(tmp_path: Path) -> None:
     assert list(model.classes) == ["dense", "sorted", "blend", "reference"]
     (model,), _ = packed_models([packed(tmp_path, LATENTS, sequence=128)])
     assert model.modalities[1].channels == 3
-    assert {job.kind for job in jobs_for(model, ("bfloat16",), ("forward",))} == {"check", "time", "graphs"}
+    assert {job.kind for job in jobs_for(model, ("bfloat16",), ("forward",))} == {"check", "time", "graphs", "products"}
+    (model,), _ = packed_models([packed(tmp_path, ROUTED)])
+    assert model.routed and list(model.classes) == ["dense", "sorted", "reference"]
     with pytest.raises(ValueError, match="too short"):
         packed_models([packed(tmp_path, LATENTS, sequence=4)])
 
@@ -190,9 +197,9 @@ class Clock:
         return self.now
 
 
-def run_of(tmp_path: Path, clock: Clock, *jobs: Job, seconds: float = 100.0) -> running.Run:
-    """A run on a machine that is never asked to do anything."""
-    models, _ = packed_models([packed(tmp_path)])
+def run_of(tmp_path: Path, clock: Clock, *jobs: Job, seconds: float = 100.0, text: str = TINY) -> running.Run:
+    """A run of some jobs, in a time that the clock tells."""
+    models, _ = packed_models([packed(tmp_path, text)])
     pack = Pack(motc="0", seconds=seconds, rounds=3, models=models, jobs=jobs)
     options = running._options(tmp_path, pack).parse_args([])
     run = running.Run(pack, tmp_path, tmp_path, "cpu", options, clock)
@@ -239,8 +246,9 @@ def test_what_fails_is_recorded_and_what_does_not_fit_is_left_out(
 def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def do(self: Workshop, job: Job, found: dict[str, Any]) -> None:
         found["checks"] = [
-            {"strategy": "sorted", "dtype": "float32", "compiled": False, "tokens": [1, 2], "error": "RuntimeError"},
-            {"strategy": "blend", "dtype": "float32", "compiled": False, "tokens": [1, 2], "ok": False,
+            {"strategy": "sorted", "dtype": "float32", "compiled": False, "tokens": [1, 2], "judged": True,
+             "error": "RuntimeError"},
+            {"strategy": "blend", "dtype": "float32", "compiled": False, "tokens": [1, 2], "judged": True, "ok": False,
              "output_error": None, "gradient_error": 0.5, "output": "logits", "parameter": "head.weight"},
         ]  # fmt: skip
         self.save()
@@ -285,6 +293,36 @@ def test_the_gpu_pack_has_what_its_jobs_need_and_fits_into_its_time() -> None:
     (model,), _ = packed_models([packings["w256m3"]])
     assert {job.strategy for job in jobs} | {"dense"} == set(model.classes)
     assert [mixture.counts for mixture in model.mixtures()] == [(341, 341, 342)]
+
+
+def test_experts_in_bfloat16_are_not_judged(tmp_path: Path) -> None:
+    """Rounding may send a token to another expert; what is found is told, and the run is not called wrong."""
+    write(tmp_path, packed(tmp_path, ROUTED))
+    run = run_of(tmp_path, Clock(), Job(kind="check", model="tiny", seconds=1), text=ROUTED)
+    run.do()
+    (entry,) = run.result["jobs"]
+    assert entry["state"] == "done"
+    assert {(check["dtype"], check["judged"]) for check in entry["checks"]} == {("float32", True), ("bfloat16", False)}
+    assert all(check["ok"] for check in entry["checks"] if check["judged"])
+    assert not run.is_wrong()
+    entry["checks"].append({**entry["checks"][-1], "ok": False})
+    assert not run.is_wrong()
+    run.save()
+    assert "rounding moves routers" in run.table.read_text(encoding="utf-8")
+    entry["checks"].append({**entry["checks"][0], "ok": False})
+    assert run.is_wrong()
+
+
+@pytest.mark.parametrize("pieces", [2, 3])
+def test_ways_of_making_products(pieces: int) -> None:
+    assert sum(piece_sizes(1000, pieces, "cut")) == sum(piece_sizes(1000, pieces, "uneven")) == 1000
+    assert piece_sizes(960, 2, "uneven") == [360, 600]
+    assert all(size % 64 == 0 for size in piece_sizes(1000, pieces, "padded"))
+    sizes = {"tokens": 8, "width": 4, "hidden": 8, "rounds": 1}
+    found = list(time_products(pieces=pieces, dtype="bfloat16", mode="backward", **sizes))
+    assert [each.way for each in found] == [way for way in WAYS if way != "packed"]
+    found = list(time_products(pieces=pieces, dtype="bfloat16", mode="forward", **sizes))
+    assert "joined" in {each.way for each in found} <= set(WAYS)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ def readme(pack: Pack) -> str:
         seconds=f"{pack.seconds:.0f}",
         total=f"{sum(job.seconds for job in pack.jobs):.0f}",
         rounds=pack.rounds,
+        products="{tokens} tokens, width {width}, hidden {hidden}".format(**pack.products),
         models="\n".join(models),
         jobs="\n".join(jobs),
         limits="\n".join(limits),
@@ -30,7 +31,7 @@ README = """# A benchmark that needs torch alone
 
     python run.py                      # on the GPU if there is one, within {seconds} s; result.json and result.md here
     python run.py --out DIR            # there
-    python run.py --only check,decode  # of check, time, graphs and decode
+    python run.py --only check,decode  # of check, time, graphs, decode and products
     python run.py --device cpu --quick # small batches, graphs captured but no kernels compiled: only to try it
 
 Python 3.11 and torch 2.11 or later; no other package, no network. Written by motc {motc}, which is not needed.
@@ -63,7 +64,8 @@ About {total} s in all.
   |---|---|---|
 {limits}
 
-  What is timed is checked so again, as it is compiled. `reference` in bfloat16 says how much of it is bfloat16's.
+  What is timed is checked so again, as it is compiled. With experts, bfloat16 is not judged: rounding may send a token
+  to another expert. `reference` in bfloat16 says how much of it is bfloat16's.
 - **time**: `forward` under `no_grad`; `backward` is forward and backward; `step` is both and fused AdamW. {rounds}
   rounds in which the side and dense take turns, each of which gives one ratio; on CUDA from event to event. A third as
   many (on CUDA one) go under the profiler, for the ratio of the matrix products alone and of everything else, attention
@@ -73,4 +75,6 @@ About {total} s in all.
 - **graphs**: `mode="reduce-overhead"`, for strategies whose layers read nothing back from the device, beside dense as
   it is compiled otherwise.
 - **decode**: tokens a second by decode steps alone, uncompiled; `mixed` has rows at all modalities in turn.
+- **products**: the matrix products of one layer, {products}, on the processor: cut into as many
+  pieces as there are towers beside one weight for all, in the ways that `portable/products.py` names.
 """

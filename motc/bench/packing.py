@@ -76,6 +76,7 @@ def packed_models(packings: Sequence[Packing]) -> tuple[tuple[PackedModel, ...],
             semantic_hash=semantic_hash(found["sorted"]),
             modalities=data_modalities(found["sorted"]),
             classes={side: planned.class_name for side, planned in plans.items()},
+            routed=bool(found["sorted"].moe),
             parameters=cost(found["sorted"]).parameters,
             batch=packing.batch,
             sequence=packing.sequence,
@@ -118,6 +119,7 @@ def jobs_for(model: PackedModel, dtypes: Sequence[str], modes: Sequence[Mode]) -
             jobs.append(Job(kind="graphs", model=model.name, strategy=strategy, modes=graphs, seconds=both + 5))
     if all(modality.channels is None for modality in model.modalities):
         jobs.append(Job(kind="decode", model=model.name, batches=(1, 64), dtype=dtypes[-1], seconds=15))
+    jobs.append(Job(kind="products", model=model.name, seconds=12))
     return tuple(jobs)
 
 

@@ -17,13 +17,13 @@ from .cells import BASE
 from .checking import Truth, check, find_truth
 from .decoding import decode
 from .pack import Job, Pack, PackedModel, build
+from .products import time_products
 from .rounds import parameter_bytes, step_peak_bytes, time_sides, warm_up_side
-from .settings import Phase, phase_of
+from .settings import DTYPES, Phase, phase_of
 from .sides import Side
 from .synchronisations import count_synchronisations
 
 REFERENCE = "reference"
-CHECKED = ("float32", "bfloat16")
 Found = dict[str, list[dict[str, Any]]]
 
 
@@ -59,17 +59,19 @@ class Workshop:
                 self._graphs(model, job, found)
             case "decode":
                 self._decode(model, job, found)
+            case "products":
+                self._products(found)
 
     def _check(self, model: PackedModel, found: Found) -> None:
         """Not compiled, on the most even mixture and on the first; what is timed is checked again when compiled."""
-        for dtype in CHECKED:
+        for dtype in DTYPES:
             for mixture in dict.fromkeys((most_even(model.mixtures()), model.mixtures()[0])):
                 batch = self._batch(model, mixture)
                 truth = self._truth(model, dtype, batch)
                 for strategy in model.classes:
                     if strategy != BASE and not (strategy == REFERENCE and dtype == "float32"):
                         make = partial(self._side, model, strategy, dtype)
-                        self._compare(make, batch, truth, _check_entry(strategy, dtype, False, mixture), found)
+                        self._compare(make, batch, truth, _check_entry(model, strategy, dtype, False, mixture), found)
 
     def _truth(self, model: PackedModel, dtype: str, batch: Batch) -> Truth:
         return find_truth(self._side(model, REFERENCE, dtype), batch)
@@ -116,6 +118,15 @@ class Workshop:
                 found.setdefault("decoding", []).append({"dtype": job.dtype, **timed.to_json()})
                 self.save()
 
+    def _products(self, found: Found) -> None:
+        for dtype in DTYPES:
+            for pieces in (2, 3):
+                for mode in ("forward", "backward"):
+                    self._need_time()
+                    times = time_products(pieces=pieces, dtype=dtype, mode=mode, **dict(self.pack.products))
+                    found.setdefault("products", []).extend(each.to_json() for each in times)
+                    self.save()
+
     def _dense_side(self, model: PackedModel, job: Job, phase: Phase, found: Found) -> Side:
         """The twin, compiled when it is needed first; it serves all strategies."""
         key = (model.name, job.dtype, phase)
@@ -149,7 +160,7 @@ class Workshop:
     def _check_compiled(self, model: PackedModel, job: Job, side: Side, name: str, found: Found) -> None:
         mixture = most_even(model.mixtures())
         batch = self._batch(model, mixture)
-        entry = _check_entry(name, job.dtype, True, mixture)
+        entry = _check_entry(model, name, job.dtype, True, mixture)
         try:
             truth = self._truth(model, job.dtype, batch)
         except RuntimeError as error:  # too little memory for it, which need not keep anything from being timed
@@ -239,8 +250,11 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
-def _check_entry(strategy: str, dtype: str, compiled: bool, mixture: Mixture) -> dict[str, Any]:
-    return {"strategy": strategy, "dtype": dtype, "compiled": compiled, "tokens": list(mixture.counts)}
+def _check_entry(model: PackedModel, strategy: str, dtype: str, compiled: bool, mixture: Mixture) -> dict[str, Any]:
+    """What is checked. It is not `judged` where rounding may send a token to another expert than the reference's."""
+    judged = not (model.routed and dtype == "bfloat16")
+    tokens = list(mixture.counts)
+    return {"strategy": strategy, "dtype": dtype, "compiled": compiled, "tokens": tokens, "judged": judged}
 
 
 def _modes(job: Job, phase: Phase) -> tuple[Any, ...]:

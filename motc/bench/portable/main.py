@@ -21,7 +21,7 @@ import torch
 from .compiling import empty_caches
 from .jobs import LeftOut, Workshop, first_line, forget
 from .markdown import markdown
-from .pack import Job, Pack, read_pack
+from .pack import KINDS, Job, Pack, read_pack
 from .timing import spread
 
 QUICK_PARAMETERS = 50_000_000
@@ -111,7 +111,8 @@ class Run:
 
     def is_wrong(self) -> bool:
         """Whether a check was made and failed."""
-        return any(not check.get("ok", True) for entry in self.result["jobs"] for check in entry.get("checks", ()))
+        checks = (check for entry in self.result["jobs"] for check in entry.get("checks", ()))
+        return any(check["judged"] and not check.get("ok", True) for check in checks)
 
     def _tell(self, job: Job) -> None:
         about = f"about {self._estimate(job):.0f} s"
@@ -138,6 +139,7 @@ def quick(pack: Pack) -> Pack:
         models=tuple(replace(m, batch=min(m.batch, 2), sequence=min(m.sequence, 64)) for m in pack.models),
         jobs=tuple(replace(job, batches=tuple(dict.fromkeys(min(b, 2) for b in job.batches))) for job in pack.jobs),
         decode={"prompt": 8, "steps": 4, "rounds": 1},
+        products={"tokens": 64, "width": 32, "hidden": 64, "rounds": 2},
     )
 
 
@@ -172,7 +174,7 @@ def _options(folder: Path, pack: Pack) -> argparse.ArgumentParser:
     parser.add_argument("--device", help="cpu, cuda or cuda:1; default: cuda where there is one")
     parser.add_argument("--seconds", type=float, default=pack.seconds, help="time for all of it (%(default)s)")
     parser.add_argument("--out", type=Path, default=folder, help=f"where {JSON} and {TABLE} go; default: this folder")
-    parser.add_argument("--only", type=_kinds, metavar="KINDS", help="of check, time, graphs, decode, by commas")
+    parser.add_argument("--only", type=_kinds, metavar="KINDS", help=f"of {', '.join(KINDS)}, by commas")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--quick", action="store_true", help="small batches and no kernels compiled: only to try it")
     return parser
@@ -181,6 +183,6 @@ def _options(folder: Path, pack: Pack) -> argparse.ArgumentParser:
 def _kinds(text: str) -> list[str]:
     kinds = text.split(",")
     for kind in kinds:
-        if kind not in ("check", "time", "graphs", "decode"):
-            raise argparse.ArgumentTypeError(f"{kind!r} is none of check, time, graphs, decode")
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"{kind!r} is none of {', '.join(KINDS)}")
     return kinds

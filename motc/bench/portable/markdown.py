@@ -30,6 +30,7 @@ def markdown(result: Result) -> str:
     cells = ("model", "side", "dtype", "mode", "tokens", "ms", "dense ms", *ratios, "tokens/s", "waits")
     compiled = ("model", "side", "dtype", "for", "compile, s (first)", "graphs", "recompilations", "breaks")
     decoding = ("model", "dtype", "rows", "mot tokens/s", "dense", "mot / dense (10 % .. 90 %)", "limit")
+    products = ("dtype", "pieces", "mode", "way", "way / whole (10 % .. 90 %)", "whole, ms")
     others = ("job", "state", "why")
     lines += _table(
         "Checks", f"Largest relative errors against the reference in float32. {limits}.", checks, _checks(result)
@@ -38,6 +39,7 @@ def markdown(result: Result) -> str:
     lines += _table("Compiling", "", (*compiled, "CUDA graphs skipped"), _compilations(result))
     lines += _table("Memory", "", ("model", "side", "dtype", "parameters, MB", "peak of a step, MB"), _memory(result))
     lines += _table("Decoding", "Uncompiled.", decoding, _decoding(result))
+    lines += _table("Products of one layer alone, on the processor", "", products, _products(result))
     lines += _table("Not done", "", others, _others(result))
     return "\n".join(lines) + "\n"
 
@@ -77,7 +79,8 @@ def _checks(result: Result) -> Iterator[Sequence[str]]:
         if "error" in found:
             yield *start, NONE, NONE, _cell(found["error"])
         else:
-            said = "ok" if found["ok"] else f"**wrong**: {found['output']}, {found['parameter']}"
+            off = f"{found['output']}, {found['parameter']}"
+            said = "ok" if found["ok"] else f"**wrong**: {off}" if found["judged"] else f"{off}: rounding moves routers"
             errors = (found["output_error"], found["gradient_error"])
             yield *start, *("no number" if error is None else f"{error:.1e}" for error in errors), said
 
@@ -131,6 +134,12 @@ def _decoding(result: Result) -> Iterator[Sequence[str]]:
             _spread(found["ratio"]),
             f"{found['limit']:.2f}",
         )
+
+
+def _products(result: Result) -> Iterator[Sequence[str]]:
+    for _, found in _found(result, "products"):
+        start = (found["dtype"], str(found["pieces"]), found["mode"], found["way"])
+        yield *start, _spread(found["ratio"]), f"{1000 * found['whole_seconds']:.2f}"
 
 
 def _others(result: Result) -> Iterator[Sequence[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -20,7 +20,8 @@ from .settings import DTYPES, Mode
 
 MANIFEST = "pack.json"
 MODELS = "models"
-Kind = Literal["check", "time", "graphs", "decode"]
+Kind = Literal["check", "time", "graphs", "decode", "products"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _COUNTER = itertools.count()
 
@@ -30,13 +31,15 @@ class PackedModel:
     """A model, its twin and its strategies, and the data it is tried on.
 
     `classes` has the class in `models/NAME_SIDE.py` for each side: "dense", and each strategy that applies.
-    `modalities_used` and `ratios` are as `--modalities` and `--ratios` of `motc bench`; None: its defaults.
+    `routed`: it has experts, and rounding may send a token to another one. `modalities_used` and `ratios` are as
+    `--modalities` and `--ratios` of `motc bench`; None: its defaults.
     """
 
     name: str
     semantic_hash: str
     modalities: tuple[Modality, ...]
     classes: Mapping[str, str]
+    routed: bool
     parameters: int
     batch: int
     sequence: int
@@ -55,7 +58,7 @@ class Job:
     """One part of a run, about so many seconds on the device it is meant for.
 
     `check` compares all strategies with the reference; `time` times one beside dense, `graphs` in CUDA graphs;
-    `decode` generates.
+    `decode` generates; `products` times the products of one layer alone, on the processor.
     """
 
     kind: Kind
@@ -76,6 +79,8 @@ class Job:
                 return f"{self.model}: {self.strategy} in CUDA graphs beside dense, {self.dtype}"
             case "decode":
                 return f"{self.model}: decoding, {self.dtype}"
+            case "products":
+                return "products of one layer alone, on the processor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,9 @@ class Pack:
     jobs: tuple[Job, ...]
     seed: int = 0
     decode: Mapping[str, int] = field(default_factory=lambda: {"prompt": 32, "steps": 32, "rounds": 4})
+    products: Mapping[str, int] = field(
+        default_factory=lambda: {"tokens": 2048, "width": 256, "hidden": 704, "rounds": 50}
+    )
 
     def model(self, name: str) -> PackedModel:
         return next(model for model in self.models if model.name == name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -63,19 +64,27 @@ def interleave(sides: Mapping[str, Timed], rounds: int, seconds_of: Stopwatch) -
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()  # a collection would be charged to whoever happens to run
-    try:
+    with no_collection():
         for number in range(rounds):
             pair = names[:2] if number % 2 == 0 else names[1::-1]
             for name in pair + (names[2:] if 3 * number < rounds else []):
                 sides[name].prepare()
                 seconds[name].append(seconds_of(sides[name].run))
-    finally:
-        if collecting:
-            gc.enable()
     return seconds
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Python collects its garbage before, and not meanwhile: it would be charged to whoever happens to run."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def pairwise(seconds: Sequence[float], base: Sequence[float]) -> tuple[float, ...]:
