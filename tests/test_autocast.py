@@ -157,3 +157,16 @@ def test_hooks_of_copies_are_called_when_grouped() -> None:
     model.layers[0].ffn.up["text"].register_forward_hook(lambda *given: seen.append(1))
     model(torch.tensor([[1, 2]]), torch.tensor([[0, 1]]))
     assert seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "text"), [("grouped", TWO), ("sorted", MIXED)])
+def test_compiled_layers_are_lowered_alike(strategy: Any, text: str) -> None:
+    """Products that torch's autocast does not know are in one graph with those that it does."""
+    compiled, eager = (motc.load(text, strategy=strategy, set={"layers": 1}) for _ in range(2))
+    compiled.compile(backend="eager")  # type: ignore[no-untyped-call]
+    kinds = torch.arange(12).view(2, 6) % len(eager.modalities)  # type: ignore[arg-type]
+    with lowered():
+        found, expected = (model.loss(kinds + 3, kinds).total for model in (compiled, eager))  # type: ignore[operator]
+    found.backward()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
