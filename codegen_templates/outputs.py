@@ -45,7 +45,7 @@ def weighted_sum(values: Tensor, weights: tuple[float, ...]) -> Tensor:
 
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
-    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
     weights = dict(zip(modalities, totals.unbind(), strict=True))
+    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
     return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)

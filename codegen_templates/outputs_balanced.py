@@ -24,7 +24,7 @@ class LossOutput(NamedTuple):
 
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balance: Tensor) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
-    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
     weights = dict(zip(modalities, totals.unbind(), strict=True))
+    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
     return LossOutput(divided(sums.sum(), weight) + balance, by_modality, balance, weight, weights)

@@ -535,8 +535,8 @@ def divided(sums: Tensor, totals: Tensor) -> Tensor:
 
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
-    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
     weights = dict(zip(modalities, totals.unbind(), strict=True))
+    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
     return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)
 
@@ -1438,4 +1438,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 56e4f3536168a948fdc2dbc65fcf2acce80dfb27569a6e50a6cb3b0686575d27
+# motc: sha256 67815c627d55bd7ffd312a841192f6c34a855229bd59ffdb2ad39404c601c734

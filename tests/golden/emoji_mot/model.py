@@ -587,8 +587,8 @@ def divided(sums: Tensor, totals: Tensor) -> Tensor:
 
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
-    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
     weights = dict(zip(modalities, totals.unbind(), strict=True))
+    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
     return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)
 
@@ -1633,4 +1633,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 4896c4166ea0dd96e7724f3f598598d1ab63c2f46a2d2dc6ab10331916146b6d
+# motc: sha256 9f9e0c62255952f9a09cc966704284f8f4f5e2231386e5441825bf0a911edc01
