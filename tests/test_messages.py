@@ -214,6 +214,22 @@ def test_a_mistyped_statement_is_told_as_what_it_was_meant_to_be(marked: str, me
     assert_told("mot", marked, message, way_out)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ", ".join(f"key_{index} = 1" for index in range(200)),
+        f"untie {', '.join(f's{index}' for index in range(200))}",
+        f"untie ffn as {'{text} ' * 200}",
+        f"tower t = {', '.join(['text'] * 200)}",
+        f"norm {{ {', '.join(['eps = 1e-5'] * 200)} }}",
+    ],
+)
+def test_of_many_mistakes_the_first_are_told(line: str) -> None:
+    found = told("a.mot", "model a {\n" + "\n".join([*MOT, line]) + "\n}\n")
+    places = [diagnostic.span.start for diagnostic in found if diagnostic.span]
+    assert len(places) == 50 and places == sorted(places)
+
+
 def test_a_long_line_before_a_mistake_is_not_searched(tmp_path: Path) -> None:
     assert told("a.mot", f"model a {{ {'a' * 400_000}(")[0].code == "MOT006"
 

@@ -10,6 +10,7 @@ from motc.lower.selectors import END_PATHS, LAYER_PATHS, select
 from motc.schema import Checked
 from motc.schema.spec import UntieSpec
 from motc.source import Diagnostic
+from motc.source.diagnostic import MOST_TOLD
 from motc.source.nearest import suggestion
 
 
@@ -80,6 +81,8 @@ class _Selectors:
         found: list[str] = []
         for position, selector in enumerate(statement.groups):
             if selector not in self.chosen:
+                if len(self.errors) >= MOST_TOLD:
+                    continue
                 span = self.checked.span("untie", index, "groups", position)
                 chosen = select(selector, self.present, span, self.checked.spec)
                 if isinstance(chosen, Diagnostic):

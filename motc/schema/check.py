@@ -11,9 +11,8 @@ from motc.schema.complaint import complaint, place
 from motc.schema.spec import Spec
 from motc.schema.tree import find_span, key_span, to_python
 from motc.source import Span, SpecError
+from motc.source.diagnostic import MOST_TOLD
 from motc.syntax.tree import Mapping
-
-MOST_TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Checked:
 
 
 def check(tree: Mapping) -> Checked:
-    """Type a tree. Raises SpecError with the first 50 diagnostics, in the order of the text."""
+    """Type a tree. Raises SpecError."""
     try:
         return Checked(Spec.model_validate(to_python(tree)), tree)
     except ValidationError as error:

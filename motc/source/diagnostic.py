@@ -9,6 +9,7 @@ from motc.source.printable import columns, printable
 from motc.source.span import Span
 
 LONGEST_LINE = 160
+MOST_TOLD = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +57,11 @@ def _excerpt(span: Span) -> str:
 
 
 class SpecError(Exception):
-    """The user's spec is wrong: one or more diagnostics, in the order of the text."""
+    """The user's spec is wrong: diagnostics in the order of the text, the first 50 of them."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        self.diagnostics = diagnostics
-        super().__init__("\n".join(diagnostic.render() for diagnostic in diagnostics))
+        self.diagnostics = diagnostics[:MOST_TOLD]
+        super().__init__("\n".join(diagnostic.render() for diagnostic in self.diagnostics))
 
 
 class CompilerBug(AssertionError):
