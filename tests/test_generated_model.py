@@ -15,6 +15,7 @@ import torch
 import motc
 from motc.driver import compile_ir, generate
 from motc.source import SpecError
+from tests.exact import OUTPUTS, WIDEST
 
 SPEC = """
 model tiny {
@@ -152,11 +153,11 @@ def test_ids_out_of_range_are_refused(model: Any) -> None:
 
 
 def test_compiled_layers_agree(spec: Path, model: Any) -> None:
-    compiled: Any = motc.load(spec, dtype=torch.float64)
+    compiled: Any = motc.load(spec, dtype=WIDEST)
     compiled.compile()
     ids, modality = torch.randint(0, 7, (2, 9)), torch.randint(0, 2, (2, 9))
-    for name, expected in model(ids, modality).logits.items():
-        torch.testing.assert_close(compiled(ids, modality).logits[name], expected, rtol=1e-10, atol=1e-10)
+    for name, expected in model.to(WIDEST)(ids, modality).logits.items():
+        torch.testing.assert_close(compiled(ids, modality).logits[name], expected, rtol=OUTPUTS, atol=OUTPUTS)
 
 
 @pytest.mark.parametrize("name", ["tensor", "by_tower", "none", "value_error", "f", "permute", "layer_norm", "x"])

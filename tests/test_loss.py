@@ -12,6 +12,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import motc
+from tests.exact import GRADIENTS, WIDEST
 
 SHARED = """
 model shared {
@@ -158,7 +159,7 @@ def test_labels_and_weights_that_do_not_fit_are_told(how: dict[str, Any], said: 
 def test_weights_take_one_more_graph_whatever_the_ratio(tmp_path: Path) -> None:
     torch._dynamo.reset()
     counters.clear()
-    compiled, eager = load(tmp_path, OWN), load(tmp_path, OWN)
+    compiled, eager = (load(tmp_path, OWN, dtype=WIDEST) for _ in range(2))
     compiled.compile()
     for modalities in (MODALITIES, torch.zeros(3, 9).long(), torch.ones(2, 5).long(), torch.tensor([[0, 1, -1]])):
         ids, weights = torch.arange(modalities.numel()).view_as(modalities) % 7, torch.rand(modalities.shape)
@@ -166,7 +167,7 @@ def test_weights_take_one_more_graph_whatever_the_ratio(tmp_path: Path) -> None:
             model.zero_grad()
             model.loss(ids, modalities, weights=weights).total.backward()
         for mine, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
-            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=GRADIENTS / 10, atol=GRADIENTS / 1e4)
         assert counters["stats"]["unique_graphs"] == 3  # a layer, what embeds, what scores
     compiled.loss(ids, modalities)
     assert counters["stats"]["unique_graphs"] == 4
