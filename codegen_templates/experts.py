@@ -47,6 +47,8 @@ class Experts(nn.Linear):
 
 def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
     """Whether torch has a grouped product for these: in bfloat16, or on CPU and not compiled in float32 too."""
+    if not hasattr(F, "grouped_mm"):  # as in torch 2.5
+        return False
     fits = weight.shape[1] % 8 == 0 and weight.shape[2] % 8 == 0 and x.dtype == weight.dtype
     plain_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
     return fits and (x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and plain_cpu))
@@ -86,7 +88,8 @@ def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) ->
     each = -(-tokens * numerator // (denominator * experts))
     probabilities = router_probabilities(logits)
     by_place = places.argsort()
-    best = compared(probabilities)[by_place].t().argsort(dim=1, descending=True, stable=True)
+    by_expert = compared(probabilities)[by_place].t().contiguous()  # whose strides a compiler knows when it is sorted
+    best = by_expert.argsort(dim=1, descending=True, stable=True)
     order = by_place[best[:, :each]]
     weights = probabilities.t().gather(1, order)
     return Routing(probabilities, order.flatten(), None, weights.flatten(), None)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.experts import Routing, expert_choice, top_k
+from codegen_templates.sizes import mark_sizes
 from motc.driver import check_spec, compile_ir, stages
 from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
@@ -71,6 +72,16 @@ def test_the_building_block_and_the_reference_choose_alike(dtype: torch.dtype, s
         found = pairs(expert_choice(logits, (per_token, 1), places), experts)
         assert found == {(token, expert) for token, expert, _ in by_experts}
         assert pairs(top_k(logits, per_token), experts) == {(token, expert) for token, expert, _ in by_tokens}
+
+
+def test_expert_choice_traced_for_any_number_of_tokens_is_what_it_is_eager() -> None:
+    torch._dynamo.reset()
+    traced = torch.compile(expert_choice, fullgraph=True, backend="aot_eager")
+    for tokens in (7, 12):
+        logits, places = torch.rand(tokens, 3), torch.randperm(tokens)
+        given = mark_sizes(logits.clone(), "stream"), (1, 1), mark_sizes(places.clone(), "stream")
+        assert torch.equal(traced(*given).order, expert_choice(logits, (1, 1), places).order)
+    torch._dynamo.reset()
 
 
 def test_of_equal_tokens_the_first_in_the_batch_and_of_equal_experts_the_first() -> None:
