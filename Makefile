@@ -29,9 +29,10 @@ match-demo: .venv/.installed
 	$(BIN)/motc match $(MATCH)/dense.mot $(MATCH)/mot.mot --data examples/emoji/match_data --out build/match-demo \
 		--steps 200 --batch 16 --eval-every 25
 
-# Two workers with one thread each: more threads only take turns.
+# Two workers with one thread each: more threads only take turns. Each starts with half of the files, and whoever is done
+# first takes from the other's end, so that what a file makes once is made once.
 test: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 # Small models in which every two choices of a spec meet, compiled: some half an hour.
 test-compile: .venv/.installed

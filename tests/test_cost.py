@@ -20,6 +20,7 @@ from motc.validate.batches import with_ids
 from motc.validate.reduce import reduce
 from tests.calls import calls
 from tests.handmade import LAYER, Recipe, Tower, untied
+from tests.shipped import DIFFERENT
 
 WIDTH, HIDDEN, VOCAB, LAYERS = 64, 96, 512, 4
 QUERY, KEY = 4 * 16, 2 * 16
@@ -29,7 +30,6 @@ A_LAYER = ATTENTION + FFN + 2 * WIDTH
 ENDS = 2 * VOCAB * WIDTH + WIDTH
 EACH = (("text",), ("image",))
 
-SPECS = sorted((Path(__file__).resolve().parent.parent / "specs").rglob("*.mot"))
 
 DENSE = Recipe()
 MOT = replace(DENSE, runs=((LAYERS, untied(LAYER, *EACH)),), ends={"final_norm": EACH})
@@ -109,7 +109,7 @@ def test_flops_are_what_torch_counts() -> None:
     assert counter.get_total_flops() == length * flops_per_token(model, "text") + attention_flops(model, length)
 
 
-@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DIFFERENT, ids=lambda path: path.stem)
 def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
     *_, (_, model) = stages(reduce(check_spec(path)))
     rows, length, last = 2, 48, len(model.modalities) - 1

@@ -16,11 +16,11 @@ from motc.ir.model import Strategy
 from motc.loading import instantiate
 from motc.validate.laws import randomise
 from motc.validate.reduce import reduce
+from tests.shipped import DIFFERENT
 from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = sorted((ROOT / "specs").rglob("*.mot"))
-DECODED = [path for path in SHIPPED if not any(name in path.stem for name in ("moe", "hybrid", "transfusion"))]
+DECODED = [path for path in DIFFERENT if not any(name in path.stem for name in ("moe", "hybrid", "transfusion"))]
 NEW = 9
 
 SEEING = WIDTHS.replace("head_dim = 8 }", "head_dim = 8, mask { sees { text = [text, image] } } }")

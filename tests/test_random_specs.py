@@ -29,7 +29,7 @@ def examples(count: int) -> settings:
     return settings(max_examples=count, suppress_health_check=list(HealthCheck))
 
 
-@examples(16)
+@examples(10)
 @given(drawn_specs())
 def test_a_random_spec_gives_a_right_model_or_a_diagnostic(drawn: Drawn) -> None:
     models = accepted(drawn)

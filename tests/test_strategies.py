@@ -21,10 +21,10 @@ from motc.validate.laws import randomise
 from motc.validate.outputs import gradients_of, random_like, run
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
+from tests.shipped import DIFFERENT, SHIPPED
 from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = sorted((ROOT / "specs").rglob("*.mot"))
 WITH_EXPERTS = [path for path in SHIPPED if compile_ir(path).moe]
 
 FFN_ONLY = """
@@ -96,7 +96,7 @@ def hard(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DIFFERENT, ids=lambda path: path.stem)
 def test_a_shipped_spec_in_float64(path: Path, strategy: Strategy) -> None:
     if path in WITH_EXPERTS and strategy == "blend":
         pytest.skip("refused, as tested below")
@@ -117,7 +117,7 @@ def test_grouped_refuses_sizes_that_torch_does(tmp_path: Path) -> None:
         list(stages(check_spec(path), strategy="grouped"))
 
 
-@pytest.mark.parametrize("path", [path for path in SHIPPED if path not in WITH_EXPERTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in DIFFERENT if path not in WITH_EXPERTS], ids=lambda path: path.stem)
 def test_a_shipped_spec_grouped(path: Path) -> None:
     """grouped_mm has no float64: float32 against float64."""
     assert_agree(path, "grouped", 2e-4, 2e-3)

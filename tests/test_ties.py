@@ -153,7 +153,7 @@ model random_spec {
 """)
     sparse, dense = compile_ir(path), compile_ir(path, dense=True)
     modules = [instantiate(model, dtype=torch.float64) for model in (sparse, dense)]
-    for seed in range(6):
+    for seed in (1, 4):  # of which each once drew such a tie
         report = validate(sparse, dense, *modules, seed=seed)
         assert report.ok, report
 
