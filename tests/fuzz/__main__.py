@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, Verbosity
 
 from motc.syntax import Syntax
 from tests.fuzz.properties import (
+    BrokenLaws,
     accepted,
     differ_alike_both_ways,
     is_a_spec_or_an_error,
@@ -112,9 +113,10 @@ def drawn_from(name: str, seed: int, check: Any, *more: Phase) -> None:
 
 
 def place(error: Exception) -> str:
-    """What was raised, and by which line."""
+    """What was raised, and by which line; of laws, which ones are broken."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {frame.filename.rpartition('/')[2]}:{frame.lineno}"
+    laws = error.laws if isinstance(error, BrokenLaws) else ""
+    return f"{type(error).__name__} at {frame.filename.rpartition('/')[2]}:{frame.lineno} {laws}".rstrip()
 
 
 def spec_check(tally: Tally, tried: list[str]) -> Any:

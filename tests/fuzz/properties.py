@@ -17,12 +17,21 @@ from motc.loading import instantiate
 from motc.schema import Checked, check
 from motc.source import SourceFile, SpecError
 from motc.syntax import Syntax, format_source, read, write
-from motc.validate import reference_config, validate
+from motc.validate import Report, reference_config, validate
 from motc.validate.batches import random_batches
 from motc.validate.laws import randomise
 from motc.validate.outputs import gradients_of, random_like, run, run_reference
 from motc.validate.report import deviation
 from tests.fuzz.specs import Drawn
+
+
+class BrokenLaws(AssertionError):
+    """Laws that a generated module does not obey."""
+
+    def __init__(self, report: Report) -> None:
+        broken = [law for law in report.laws if not law.ok]
+        self.laws = ", ".join(law.name for law in broken)
+        super().__init__(", ".join(f"{law.name}: {law.max_deviation:.1e}" for law in broken))
 
 
 def checked(text: str, syntax: Syntax = "mot") -> Checked:
@@ -58,8 +67,8 @@ def obeys_every_law(sparse: Model, dense: Model, seed: int) -> None:
         for model, module in zip((sparse, dense), modules, strict=True):
             assert sum(parameter.numel() for parameter in module.parameters()) == total_parameters(model)
         report = validate(sparse, dense, *modules, seed=seed)
-        broken = [f"{law.name}: {law.max_deviation:.1e}" for law in report.laws if not law.ok]
-        assert not broken, broken
+        if not report.ok:
+            raise BrokenLaws(report)
     forget_generated()
 
 

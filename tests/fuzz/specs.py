@@ -242,8 +242,6 @@ class _Writer:
             if any(path in self.apart for path in paths):
                 cells = [[n for n in cell if n in block] for cell in cells for block in self.towers]
                 cells = [cell for cell in cells if cell]
-        elif not self.tower_names:
-            self.towers = [[name] for name in self.names]
         line = f"untie {', '.join(chosen)}"
         if cells:
             blocks = [f"{{{', '.join(cell)}}}" for cell in cells]
