@@ -27,7 +27,7 @@ def verify(model: Model, stage: str) -> None:
         _verify_experts(layer.ffn, names, require)
         if layer.steps:
             _verify_steps(layer, model.residual, require)
-        mask = layer.attention.mask
+    for mask in dict.fromkeys(layer.attention.mask for layer, _ in model.kinds()):
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     head_dim = model.segments[0].layer.attention.head_dim
     width = {modality.name: modality.width for modality in model.modalities}
@@ -70,7 +70,11 @@ def _verify_experts(ffn: Ffn, names: list[str], require: object) -> None:
     """A modality with a mixture has a router, and as many experts in each of its leaves, all of one block."""
     assert callable(require)
     require(len(ffn.moe) in (0, len(names)), "mixtures of experts of other modalities")
-    for name, moe in zip(names, ffn.moe or [None] * len(names), strict=True):
+    if not ffn.moe:
+        found = {type(block.operator) for leaf in ffn.inner() for block in leaf.blocks}
+        require(found == {Linear} and ffn.router is None and ffn.shared_up is None, "experts without a mixture")
+        return
+    for name, moe in zip(names, ffn.moe, strict=True):
         router = None if ffn.router is None else ffn.router.block_of(name)
         require((router is None) == (moe is None), f"the router of {name}")
         for leaf in (ffn.shared_up, ffn.shared_down):

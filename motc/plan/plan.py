@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Layer, Leaf, Model, Segment, Step, base_name
@@ -22,6 +23,8 @@ TAKEN = frozenset(
     TimestepEmbedding TypedDict UnetEnds View Views""".split()
 )
 
+Kind = TypeVar("Kind")
+
 IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")
 IN_FFN = ("ffn.gate", "ffn.up", "ffn.activation")
 
@@ -32,7 +35,10 @@ def plan(model: Model) -> ModulePlan:
     class_name = name_of_class(model.name)
     kinds = [layer for layer, _ in model.kinds()]
     in_pieces = len({modality.width for modality in model.modalities}) > 1
-    layer_plans = tuple(_layer_plan(model, layer, kinds, class_name, in_pieces) for layer in kinds)
+    suffixes = _Suffixes(kinds)
+    where = _places(model)
+    layer_plans = tuple(_layer_plan(model, layer, suffixes, where[id(layer)], class_name, in_pieces) for layer in kinds)
+    index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
     ends = {
         leaf.path: leaf_plan(_everywhere(leaf, model), model, each if in_pieces else None)
@@ -50,7 +56,7 @@ def plan(model: Model) -> ModulePlan:
         semantic_hash=semantic_hash(model),
         order=tuple(names.index(name) for name in model.order),
         layer_plans=layer_plans,
-        runs=tuple((kinds.index(segment.layer), segment.count) for segment in model.segments),
+        runs=tuple((index[id(segment.layer)], segment.count) for segment in model.segments),
         embedding=ends["embedding"],
         final_norm=ends.get("final_norm"),
         head=ends.get("head"),
@@ -96,10 +102,9 @@ def name_of_class(name: str) -> str:
     return f"{camel}Model" if camel in TAKEN or hasattr(builtins, camel) else camel
 
 
-def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str, in_pieces: bool) -> LayerPlan:
-    attentions = list(dict.fromkeys(kind.attention for kind in kinds))
-    ffns = list(dict.fromkeys(kind.ffn for kind in kinds))
-    where = ", ".join(_range(segment) for segment in model.segments if segment.layer == layer)
+def _layer_plan(
+    model: Model, layer: Layer, suffixes: _Suffixes, where: str, class_name: str, in_pieces: bool
+) -> LayerPlan:
     pieces = _pieces(layer, model, in_pieces)
     each = (1,) * len(model.order)
     within = _ffn_counts(layer, model, in_pieces)
@@ -110,9 +115,9 @@ def _layer_plan(model: Model, layer: Layer, kinds: list[Layer], class_name: str,
         for leaf in layer.leaves()
     }
     return LayerPlan(
-        attention_class=f"{class_name}Attention{_suffix(attentions, layer.attention)}",
-        ffn_class=f"{class_name}FeedForward{_suffix(ffns, layer.ffn)}",
-        layer_class=f"{class_name}Layer{_suffix(kinds, layer)}",
+        attention_class=f"{class_name}Attention{suffixes.attention[layer.attention]}",
+        ffn_class=f"{class_name}FeedForward{suffixes.ffn[layer.ffn]}",
+        layer_class=f"{class_name}Layer{suffixes.layer[layer]}",
         where=where,
         layer=layer,
         leaves=leaves,
@@ -169,11 +174,29 @@ def _read_by(layer: Layer, leaf: Leaf) -> set[str]:
     return {base_name(value) for step in layer.steps if step.op == leaf.path for value in step.reads}
 
 
-def _suffix(kinds: Sequence[object], kind: object) -> str:
-    """A letter for each kind of a class, or nothing if there is only one."""
-    if len(kinds) == 1:
-        return ""
-    return chr(ord("A") + kinds.index(kind)) if len(kinds) <= 26 else str(kinds.index(kind))
+class _Suffixes:
+    """What tells the classes of different kinds apart: a letter or number each, nothing where there is one kind."""
+
+    def __init__(self, kinds: Sequence[Layer]) -> None:
+        self.attention = _suffixes(kind.attention for kind in kinds)
+        self.ffn = _suffixes(kind.ffn for kind in kinds)
+        self.layer = _suffixes(kinds)
+
+
+def _suffixes(kinds: Iterable[Kind]) -> dict[Kind, str]:
+    different = list(dict.fromkeys(kinds))
+    if len(different) == 1:
+        return {different[0]: ""}
+    few = len(different) <= 26
+    return {kind: chr(ord("A") + index) if few else str(index) for index, kind in enumerate(different)}
+
+
+def _places(model: Model) -> dict[int, str]:
+    """In which layers each kind stands, by its identity: `0..3, 5`."""
+    found: dict[int, list[str]] = {}
+    for segment in model.segments:
+        found.setdefault(id(segment.layer), []).append(_range(segment))
+    return {key: ", ".join(ranges) for key, ranges in found.items()}
 
 
 def _range(segment: Segment) -> str:
