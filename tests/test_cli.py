@@ -236,6 +236,12 @@ def test_validate_reduces_a_spec_of_towers_and_holds(tmp_path: Path, capsys: pyt
     assert found["skipped"], "the twin of towers of other widths has other shapes"
 
 
+def test_validate_refuses_the_strategy_without_float64(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = run_json(capsys, "validate", SPEC, "--strategy", "grouped")
+    assert code == 2
+    assert "float64" in found["diagnostics"][0]["message"]
+
+
 def test_every_code_is_in_the_catalogue_and_on_the_page() -> None:
     used = {code for path in (ROOT / "motc").rglob("*.py") for code in re.findall(r"MOT\d{3}", path.read_text("utf-8"))}
     assert used == set(CODES)

@@ -29,6 +29,9 @@ def run(
     """Check the generated model, in float64, against references, its dense twin and the laws of padding and packing."""
     from motc.driver import check_spec, stages
 
+    if strategy == "grouped":
+        reason = "grouped products have no float64, in which laws are checked: take another, or `motc bench --pack`"
+        raise typer.BadParameter(reason, param_hint="--strategy")
     checked = check_spec(spec, overrides(set_))
     list(stages(checked, strategy=strategy))  # mistakes are told of the spec as it is written
     report = _validate(checked, full, seed, strategy)
