@@ -73,8 +73,8 @@ def checked_layout(
 ) -> ModalityLayout:
     """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
 
-    `reads`: whether making a layout reads from the device, so that these checks may too. One that is given costs no
-    reading, except on a CPU.
+    `reads`: whether a layout is made here, in a way that reads from the device, so that these checks may too. On a CPU
+    they always do.
     """
     if torch.compiler.is_compiling():
         return model.layout(modality_ids, document_ids) if layout is None else layout
@@ -87,8 +87,6 @@ def checked_layout(
     faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
     if layout is None:
         layout = model.layout(modality_ids, document_ids)
-    else:
-        reads = False
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
     refuse(faults, reads)
     return layout

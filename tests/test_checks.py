@@ -214,6 +214,19 @@ def test_a_layout_of_the_batch_is_taken_whoever_made_it(strategy: str, load: Cal
         model(IDS + 5, KINDS, layout=layout)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_beside_a_layout_no_check_reads_from_a_gpu(
+    strategy: str, load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, asked = load(strategy), list[bool]()
+    layout = model.layout(KINDS, DOCUMENTS)
+    monkeypatch.setitem(type(model).forward.__globals__, "refuse", lambda faults, reads: asked.append(reads))
+    model.loss(IDS, KINDS, labels=IDS.clone(), weights=torch.ones(2, 6), layout=layout)
+    assert asked == [False, False]
+    model.loss(IDS, KINDS, labels=IDS.clone(), document_ids=DOCUMENTS)
+    assert asked[2:] == [strategy in ("sorted", "reference")] * 3
+
+
 def test_on_a_gpu_nothing_is_read_where_nothing_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """There the device asserts it."""
     right, wrong = torch.zeros(2, 2, dtype=torch.bool), torch.eye(2, dtype=torch.bool)

@@ -58,7 +58,7 @@ def _forward(module: ModulePlan) -> str:
     lines = [
         *_signature("forward", "ModelOutput | LossOutput", _optional(module)),
         (DENOISED if beside_latents else LOGITS).format(shape=shape),
-        _layout_line(module),
+        *_layout_lines(module),
         *_refuse_without_labels(module),
     ]
     if not beside_latents:
@@ -84,15 +84,17 @@ def _forward(module: ModulePlan) -> str:
     return "\n".join(lines)
 
 
-def _reads(module: ModulePlan) -> bool:
-    """Whether making a layout reads from the device, so that checks may too."""
-    return module.model.strategy in ("sorted", "reference")
+def _reads(module: ModulePlan) -> str:
+    """Whether checks may read from the device: where a layout is made in a way that reads too."""
+    return "reads" if module.model.strategy in ("sorted", "reference") else "False"
 
 
-def _layout_line(module: ModulePlan) -> str:
-    """The line that checks a batch and makes its layout, unless one is given."""
+def _layout_lines(module: ModulePlan) -> list[str]:
+    """Lines that check a batch and make its layout, unless one is given."""
+    reads = _reads(module)
     given = "input_ids, modality_ids, position_ids, document_ids, layout"
-    return f"        layout = checked_layout(self, {given}, reads={_reads(module)})"
+    line = f"        layout = checked_layout(self, {given}, reads={reads})"
+    return [*(["        reads = layout is None"] if reads == "reads" else []), line]
 
 
 def _refuse_without_labels(module: ModulePlan) -> list[str]:

@@ -481,8 +481,8 @@ def checked_layout(
 ) -> ModalityLayout:
     """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
 
-    `reads`: whether making a layout reads from the device, so that these checks may too. One that is given costs no
-    reading, except on a CPU.
+    `reads`: whether a layout is made here, in a way that reads from the device, so that these checks may too. On a CPU
+    they always do.
     """
     if torch.compiler.is_compiling():
         return model.layout(modality_ids, document_ids) if layout is None else layout
@@ -495,8 +495,6 @@ def checked_layout(
     faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
     if layout is None:
         layout = model.layout(modality_ids, document_ids)
-    else:
-        reads = False
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
     refuse(faults, reads)
     return layout
@@ -1314,12 +1312,13 @@ class Chameleon37mDense(nn.Module):
 
         All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
         """
-        layout = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=True)
+        reads = layout is None
+        layout = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=reads)
         if labels is None:
             if weights is not None:
                 raise ValueError("weights go with labels")
         elif labels is not input_ids or weights is not None:
-            check_targets(self, labels, weights, input_ids, modality_ids, reads=True)
+            check_targets(self, labels, weights, input_ids, modality_ids, reads=reads)
         hidden = self.hidden(input_ids, layout, position_ids)
         if labels is not None:
             return self.losses(hidden, layout, labels, weights)
@@ -1438,4 +1437,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 e0be82ad8671ce50d294fed10b847faeed4bd0af1be0f180af2eb33222dd0a57
+# motc: sha256 bba9f42d16488d95cf964c28b6753202ec9ef6faa88ba49503954edaabd18599

@@ -533,8 +533,8 @@ def checked_layout(
 ) -> ModalityLayout:
     """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
 
-    `reads`: whether making a layout reads from the device, so that these checks may too. One that is given costs no
-    reading, except on a CPU.
+    `reads`: whether a layout is made here, in a way that reads from the device, so that these checks may too. On a CPU
+    they always do.
     """
     if torch.compiler.is_compiling():
         return model.layout(modality_ids, document_ids) if layout is None else layout
@@ -547,8 +547,6 @@ def checked_layout(
     faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
     if layout is None:
         layout = model.layout(modality_ids, document_ids)
-    else:
-        reads = False
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
     refuse(faults, reads)
     return layout
@@ -1509,12 +1507,13 @@ class EmojiMot(nn.Module):
 
         All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
         """
-        layout = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=True)
+        reads = layout is None
+        layout = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=reads)
         if labels is None:
             if weights is not None:
                 raise ValueError("weights go with labels")
         elif labels is not input_ids or weights is not None:
-            check_targets(self, labels, weights, input_ids, modality_ids, reads=True)
+            check_targets(self, labels, weights, input_ids, modality_ids, reads=reads)
         hidden = self.hidden(input_ids, layout, position_ids)
         if labels is not None:
             return self.losses(hidden, layout, labels, weights)
@@ -1633,4 +1632,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 65222e4d95f965d5b016531b0b4907351243e5cf132184ebed6108d2e0d23e8b
+# motc: sha256 11cb10b5e192f1460ba56c1b6881bbe5fc167c0089a1fa2c35345adaa5fae3bc
