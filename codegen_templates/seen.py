@@ -1,7 +1,14 @@
 """Targets that the token before them sees: to predict them is nothing to learn from."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Values on a device, without waiting for it: the layers, which are queued there, come before the loss."""
+    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
 
 
 def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Tensor:
@@ -9,13 +16,13 @@ def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Ten
 
     pairs[i][j]: whether j after i is one. The first place has none before it; padding means nothing here.
     """
-    table = torch.tensor(pairs, device=modality_ids.device)
+    table = constant(pairs, modality_ids.device)
     return torch.nn.functional.pad(table[modality_ids[:, :-1], modality_ids[:, 1:]], (1, 0))
 
 
 def in_prefix(modality_ids: Tensor, document_ids: Tensor | None, prefix: tuple[int, ...]) -> Tensor:
     """Whether no real token of another modality stands before a place or at it in its document, bool [B, S]."""
-    others = ((modality_ids >= 0) & ~torch.isin(modality_ids, modality_ids.new_tensor(prefix))).long()
+    others = ((modality_ids >= 0) & ~torch.isin(modality_ids, constant(prefix, modality_ids.device))).long()
     if document_ids is None:
         return others.cumsum(1) == 0
     documents, order = torch.sort(document_ids, dim=1, stable=True)  # the places of each document in one run
