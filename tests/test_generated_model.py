@@ -160,7 +160,7 @@ def test_compiled_layers_agree(spec: Path, model: Any) -> None:
         torch.testing.assert_close(compiled(ids, modality).logits[name], expected, rtol=OUTPUTS, atol=OUTPUTS)
 
 
-@pytest.mark.parametrize("name", ["tensor", "by_tower", "none", "value_error", "f", "permute", "layer_norm", "x"])
+@pytest.mark.parametrize("name", ["tensor", "by_tower", "ellipsis", "value_error", "f", "permute", "layer_norm", "x"])
 def test_a_model_of_any_name_runs(name: str, tmp_path: Path) -> None:
     path = tmp_path / "named.mot"
     path.write_text(SPEC.replace("model tiny", f"model {name}"))

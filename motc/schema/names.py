@@ -13,7 +13,8 @@ LONGEST = 64
 VALUES = frozenset(("true", "false", "null", "none"))
 
 # The copies of a group are the entries of an nn.ModuleDict, or of a building block made of one: ByTower, NormByTower.
-# A test holds this list against these classes as torch has them, and as they are in codegen_templates/.
+# A test holds this list against these classes as torch has them, and as they are in codegen_templates/. One name,
+# smart_apply, Hugging Face's transformers gives to torch's modules where it is imported.
 ATTRIBUTES = frozenset(
     """T_destination add_module apply bfloat16 buffers call_super_init children choose clear compile copy cpu cuda
     double
@@ -23,7 +24,7 @@ ATTRIBUTES = frozenset(
     register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
     register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ route set_extra_state
-    set_submodule setdefault share_memory state_dict to to_empty train training type update values xpu
+    set_submodule setdefault share_memory smart_apply state_dict to to_empty train training type update values xpu
     zero_grad""".split()
 )
 
