@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.sizes import mark_sizes
-from codegen_templates.visibility import token_before, visibility
+from codegen_templates.visibility import constant, token_before, visibility
 
 
 class Rows(NamedTuple):
@@ -32,7 +32,8 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
     """The place of each modality in the order they are sorted in; their number where there is none."""
-    places = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    order = [modalities.index(modality) for modality in range(len(modalities))]
+    places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 
 

@@ -1,14 +1,9 @@
 """Targets that the token before them sees: to predict them is nothing to learn from."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-
-def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
-    """Values on a device, without waiting for it: the layers, which are queued there, come before the loss."""
-    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+from codegen_templates.visibility import constant
 
 
 def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Tensor:

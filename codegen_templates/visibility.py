@@ -1,7 +1,14 @@
 """Who sees whom, for masks in which modality plays a part."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def constant(values: Any, device: torch.device) -> Tensor:
+    """Nested lists or tuples of numbers on a device, without waiting for what is queued there."""
+    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
 
 
 def visibility(
@@ -29,22 +36,22 @@ def visibility(
         visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
     if kind == "blocks":
         rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        rank = modality_ids.new_tensor([rank_of[modality] for modality in sorted(rank_of)])[modality_ids]
+        rank = constant([rank_of[modality] for modality in sorted(rank_of)], modality_ids.device)[modality_ids]
         visible = visible & (rank[:, None, :] <= rank[:, :, None])
     elif kind != "full":
         allowed = (place <= place[:, None])[None]
         if kind == "prefix":
-            others = real & ~torch.isin(modality_ids, modality_ids.new_tensor(prefix))
+            others = real & ~torch.isin(modality_ids, constant(prefix, modality_ids.device))
             after_another = (visible & allowed & others[:, None, :]).any(dim=2)
             in_prefix = real & ~after_another
             allowed = allowed | (in_prefix[:, :, None] & in_prefix[:, None, :])
         if bidirectional:
             run = unbroken_runs(modality_ids, document_ids)
-            both_ways = torch.isin(modality_ids, modality_ids.new_tensor(bidirectional))
+            both_ways = torch.isin(modality_ids, constant(bidirectional, modality_ids.device))
             allowed = allowed | (both_ways[:, :, None] & (run[:, :, None] == run[:, None, :]))
         visible = visible & allowed
     if sees:
-        may = torch.tensor(sees, device=modality_ids.device)
+        may = constant(sees, modality_ids.device)
         visible = visible & may[modality_ids[:, :, None], modality_ids[:, None, :]]
     return visible | (torch.eye(length, dtype=torch.bool, device=modality_ids.device) & ~real[:, :, None])
 

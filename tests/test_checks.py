@@ -227,6 +227,26 @@ def test_beside_a_layout_no_check_reads_from_a_gpu(
     assert asked[2:] == [strategy in ("sorted", "reference")] * 3
 
 
+@pytest.mark.parametrize("strategy", ["grouped", "blend"])
+def test_what_masks_say_is_copied_to_a_gpu_without_a_wait(
+    strategy: str, load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`new_tensor` and `torch.tensor(..., device=)` wait for all that a GPU has queued; `constant` does not."""
+    masked = SHARED.replace(
+        "heads = 4", "heads = 4, mask { kind = prefix, prefix = text, bidirectional = image, sees { text = text } }"
+    )
+    model, tensor, devices = load(strategy, masked), torch.tensor, list[Any]()
+
+    def recorded(values: Any, device: Any = None) -> Tensor:
+        devices.append(device)
+        return tensor(values, device=device)
+
+    monkeypatch.setattr(torch, "tensor", recorded)
+    monkeypatch.setattr(Tensor, "new_tensor", None)
+    model.loss(IDS, KINDS)
+    assert devices and set(devices) == {"cpu"}
+
+
 def test_on_a_gpu_nothing_is_read_where_nothing_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """There the device asserts it."""
     right, wrong = torch.zeros(2, 2, dtype=torch.bool), torch.eye(2, dtype=torch.bool)

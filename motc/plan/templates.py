@@ -87,10 +87,7 @@ def templates(
     ]
     chosen += ["target_checks", "targets.Targets", "targets.find_targets"]
     seen = seen_targets(model)
-    chosen += [
-        *(("seen.constant", "seen.neighbours") if any(seen) else ()),
-        *(("seen.in_prefix",) if seen.in_prefix else ()),
-    ]
+    chosen += [*(("seen.neighbours",) if any(seen) else ()), *(("seen.in_prefix",) if seen.in_prefix else ())]
     if model.vocab is None and model.strategy == "sorted":
         chosen += ["targets.TargetOrder", "targets.sort_targets"]
     norms = {block.operator.kind for leaf in found for block in leaf.leaf.blocks if isinstance(block.operator, Norm)}

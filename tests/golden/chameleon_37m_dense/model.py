@@ -105,6 +105,11 @@ def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     return permuted
 
 
+def constant(values: Any, device: torch.device) -> Tensor:
+    """Nested lists or tuples of numbers on a device, without waiting for what is queued there."""
+    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+
+
 def visibility(
     modality_ids: Tensor,
     document_ids: Tensor | None,
@@ -130,22 +135,22 @@ def visibility(
         visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
     if kind == "blocks":
         rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        rank = modality_ids.new_tensor([rank_of[modality] for modality in sorted(rank_of)])[modality_ids]
+        rank = constant([rank_of[modality] for modality in sorted(rank_of)], modality_ids.device)[modality_ids]
         visible = visible & (rank[:, None, :] <= rank[:, :, None])
     elif kind != "full":
         allowed = (place <= place[:, None])[None]
         if kind == "prefix":
-            others = real & ~torch.isin(modality_ids, modality_ids.new_tensor(prefix))
+            others = real & ~torch.isin(modality_ids, constant(prefix, modality_ids.device))
             after_another = (visible & allowed & others[:, None, :]).any(dim=2)
             in_prefix = real & ~after_another
             allowed = allowed | (in_prefix[:, :, None] & in_prefix[:, None, :])
         if bidirectional:
             run = unbroken_runs(modality_ids, document_ids)
-            both_ways = torch.isin(modality_ids, modality_ids.new_tensor(bidirectional))
+            both_ways = torch.isin(modality_ids, constant(bidirectional, modality_ids.device))
             allowed = allowed | (both_ways[:, :, None] & (run[:, :, None] == run[:, None, :]))
         visible = visible & allowed
     if sees:
-        may = torch.tensor(sees, device=modality_ids.device)
+        may = constant(sees, modality_ids.device)
         visible = visible & may[modality_ids[:, :, None], modality_ids[:, None, :]]
     return visible | (torch.eye(length, dtype=torch.bool, device=modality_ids.device) & ~real[:, :, None])
 
@@ -199,7 +204,8 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
     """The place of each modality in the order they are sorted in; their number where there is none."""
-    places = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    order = [modalities.index(modality) for modality in range(len(modalities))]
+    places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 
 
@@ -1437,4 +1443,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 bba9f42d16488d95cf964c28b6753202ec9ef6faa88ba49503954edaabd18599
+# motc: sha256 d45b68357ba30e87efcc1c9b021b8ec1da13bed91ad0504940c6053de97da41f

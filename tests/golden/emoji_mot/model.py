@@ -107,6 +107,11 @@ def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     return permuted
 
 
+def constant(values: Any, device: torch.device) -> Tensor:
+    """Nested lists or tuples of numbers on a device, without waiting for what is queued there."""
+    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+
+
 def visibility(
     modality_ids: Tensor,
     document_ids: Tensor | None,
@@ -132,22 +137,22 @@ def visibility(
         visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
     if kind == "blocks":
         rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        rank = modality_ids.new_tensor([rank_of[modality] for modality in sorted(rank_of)])[modality_ids]
+        rank = constant([rank_of[modality] for modality in sorted(rank_of)], modality_ids.device)[modality_ids]
         visible = visible & (rank[:, None, :] <= rank[:, :, None])
     elif kind != "full":
         allowed = (place <= place[:, None])[None]
         if kind == "prefix":
-            others = real & ~torch.isin(modality_ids, modality_ids.new_tensor(prefix))
+            others = real & ~torch.isin(modality_ids, constant(prefix, modality_ids.device))
             after_another = (visible & allowed & others[:, None, :]).any(dim=2)
             in_prefix = real & ~after_another
             allowed = allowed | (in_prefix[:, :, None] & in_prefix[:, None, :])
         if bidirectional:
             run = unbroken_runs(modality_ids, document_ids)
-            both_ways = torch.isin(modality_ids, modality_ids.new_tensor(bidirectional))
+            both_ways = torch.isin(modality_ids, constant(bidirectional, modality_ids.device))
             allowed = allowed | (both_ways[:, :, None] & (run[:, :, None] == run[:, None, :]))
         visible = visible & allowed
     if sees:
-        may = torch.tensor(sees, device=modality_ids.device)
+        may = constant(sees, modality_ids.device)
         visible = visible & may[modality_ids[:, :, None], modality_ids[:, None, :]]
     return visible | (torch.eye(length, dtype=torch.bool, device=modality_ids.device) & ~real[:, :, None])
 
@@ -201,7 +206,8 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
     """The place of each modality in the order they are sorted in; their number where there is none."""
-    places = modality_ids.new_tensor([modalities.index(modality) for modality in range(len(modalities))])
+    order = [modalities.index(modality) for modality in range(len(modalities))]
+    places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 
 
@@ -1632,4 +1638,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 11cb10b5e192f1460ba56c1b6881bbe5fc167c0089a1fa2c35345adaa5fae3bc
+# motc: sha256 3b872578c2b217208bd91e64ac3239c88d7920feb600d7ec7a311e316c8ac49d
