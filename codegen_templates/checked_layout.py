@@ -38,17 +38,24 @@ def no_token(
 
 
 def another_batch(
-    layout: ModalityLayout, modality_ids: Tensor, document_ids: Tensor | None
+    layout: ModalityLayout, key: str, modality_ids: Tensor, document_ids: Tensor | None
 ) -> list[tuple[Tensor, Callable[[int, int], str]]]:
-    """Where a layout is one of other ids, and what to say. Raises TypeError or ValueError for what its shape tells."""
+    """Where a layout is one of other ids, and what to say.
+
+    Raises TypeError or ValueError for what its shape and its key tell.
+    """
     if getattr(layout, "_fields", None) != ModalityLayout._fields:
         raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
+    if layout.key != key:
+        raise ValueError(
+            "the layout is of a model with another mask or order of modalities: make it with one of this spec"
+        )
     if document_ids is not None and layout.document_ids is None:
         raise ValueError("the layout was made without document_ids: give them to layout() too, or to neither")
     faults: list[tuple[Tensor, Callable[[int, int], str]]] = []
     given = {"modality_ids": (layout.modality_ids, modality_ids), "document_ids": (layout.document_ids, document_ids)}
     for name, (mine, theirs) in given.items():
-        if mine is None or theirs is None or mine is theirs:  # documents may be left out: the layout has them
+        if mine is None or theirs is None:  # documents may be left out: the layout has them
             continue
         if mine.shape != theirs.shape:
             raise ValueError(f"the layout was made of {name} {[*mine.shape]}, and these are {[*theirs.shape]}")
@@ -84,7 +91,7 @@ def checked_layout(
         check_positions(position_ids, modality_ids)
     if document_ids is not None:
         check_tensor("document_ids", document_ids, modality_ids)
-    faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
+    faults = [] if layout is None else another_batch(layout, model.layout_key, modality_ids, document_ids)
     if layout is None:
         layout = model.layout(modality_ids, document_ids)
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))

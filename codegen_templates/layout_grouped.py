@@ -25,6 +25,7 @@ class ModalityLayout(NamedTuple):
     ends: Tensor  # int32 [M]: where each modality's sorted tokens end; padding goes with the last
     tokens: Tensor  # int64 [B * S] or, if the stream is kept in slots, [B, S]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+    key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
         """The layout on another device, as for a batch that a data loader made."""
@@ -49,6 +50,7 @@ def grouped_layout(
     modalities: tuple[int, ...],
     mask: dict[str, Any],
     stream_is_sorted: bool,
+    key: str = "",
 ) -> ModalityLayout:
     """The layout of a batch whose modalities are sorted in this order; on a GPU reads nothing back.
 
@@ -65,8 +67,8 @@ def grouped_layout(
     ends = torch.where(each.flatten() == count - 1, order.numel(), ends)
     tokens = slots.flatten()[order] if stream_is_sorted else slots
     return ModalityLayout(
-        modality_ids=modality_ids,
-        document_ids=document_ids,
+        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
+        document_ids=None if document_ids is None else document_ids.clone(),
         rows=rows,
         places=places,
         order=order,
@@ -75,6 +77,7 @@ def grouped_layout(
         ends=ends.to(torch.int32),
         tokens=tokens,
         batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
+        key=key,
     )
 
 

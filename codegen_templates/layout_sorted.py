@@ -28,6 +28,7 @@ class ModalityLayout(NamedTuple):
     pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
     tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+    key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
         """The layout on another device, as for a batch that a data loader made."""
@@ -54,6 +55,7 @@ def sorted_layout(
     modalities: tuple[int, ...],
     mask: dict[str, Any],
     stream_is_sorted: bool,
+    key: str = "",
 ) -> ModalityLayout:
     """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
 
@@ -68,8 +70,8 @@ def sorted_layout(
     order = order[: sum(sizes)]
     tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
     return ModalityLayout(
-        modality_ids=modality_ids,
-        document_ids=document_ids,
+        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
+        document_ids=None if document_ids is None else document_ids.clone(),
         rows=rows,
         places=places,
         order=order,
@@ -78,6 +80,7 @@ def sorted_layout(
         pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
         tokens=tokens,
         batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
+        key=key,
     )
 
 

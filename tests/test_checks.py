@@ -204,6 +204,37 @@ def test_a_layout_of_another_batch(name: str, strategy: str, load: Callable[...,
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("mask = causal", "mask = full"),
+        ("mask { prefix = text, kind = prefix }", "mask = causal"),
+        ("mask { bidirectional = image }", "mask { bidirectional = text }"),
+        ("mask { kind = blocks, blocks = [text, image] }", "mask { kind = blocks, blocks = [image, text] }"),
+    ],
+)
+def test_a_layout_of_another_mask(strategy: str, here: str, there: str, load: Callable[..., Any]) -> None:
+    """It would decide who sees whom."""
+    model, other = (load(strategy, SHARED.replace("heads = 4", f"heads = 4, {mask}")) for mask in (here, there))
+    for name in ("forward", "loss"):
+        with pytest.raises(ValueError, match="the layout is of a model with another mask"):
+            call(model, name, IDS, KINDS, layout=other.layout(KINDS, DOCUMENTS))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_layout_keeps_the_ids_it_was_made_of(strategy: str, load: Callable[..., Any]) -> None:
+    """A loader that fills the same tensors again would make it one of another batch."""
+    model, kinds, documents = load(strategy), KINDS.clone(), DOCUMENTS.clone()
+    layout = model.layout(kinds, documents)
+    documents[0] = 0
+    with pytest.raises(ValueError, match="made of other document_ids"):
+        model(IDS, kinds, document_ids=documents, layout=layout)
+    kinds.fill_(1)
+    with pytest.raises(ValueError, match="made of other modality_ids"):
+        model(IDS, kinds, layout=layout)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_layout_of_the_batch_is_taken_whoever_made_it(strategy: str, load: Callable[..., Any]) -> None:
     model, other = load(strategy), load(strategy, SHARED + "\n")
     expected = model(IDS, KINDS, document_ids=DOCUMENTS).logits

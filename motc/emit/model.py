@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from motc.emit import latents
 from motc.emit.calls import call_methods
 from motc.emit.ends import embed_method, read_method, score_method
@@ -46,7 +48,8 @@ def _head_of_class(module: ModulePlan) -> str:
 
     modalities = {names_tuple(names)}
     vocabularies: Mapping[str, int] = {literal(sizes)}
-    semantic_hash = "{module.semantic_hash}"{said}'''
+    semantic_hash = "{module.semantic_hash}"
+    layout_key = "{_layout_key(module)}"{said}'''
 
 
 def _init(module: ModulePlan) -> str:
@@ -101,12 +104,20 @@ REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the reference strategy is the plain meaning, for checking; build another to compile it")'''
 
 
+def _layout_arguments(module: ModulePlan) -> str:
+    """What a model's layouts depend on but the batch."""
+    order = f"({module.order[0]},)" if len(module.order) == 1 else str(module.order)
+    arguments = f"modalities={order}, mask={mask_literal(module.model)}"
+    return arguments + (f", stream_is_sorted={module.model.residual == 'sorted'}" if module.sorts else "")
+
+
+def _layout_key(module: ModulePlan) -> str:
+    """Equal for models whose layouts of a batch are equal."""
+    return hashlib.sha256(f"{module.layout} {_layout_arguments(module)}".encode()).hexdigest()[:12]
+
+
 def _layout(module: ModulePlan) -> str:
-    arguments = f"modality_ids, document_ids, modalities={module.order}, mask={mask_literal(module.model)}"
-    if len(module.order) == 1:
-        arguments = arguments.replace(f"={module.order}", f"=({module.order[0]},)")
-    if module.sorts:
-        arguments += f", stream_is_sorted={module.model.residual == 'sorted'}"
+    arguments = f"modality_ids, document_ids, {_layout_arguments(module)}, key=self.layout_key"
     call = f"        return {module.layout}({arguments})"
     if len(call) > 120:
         call = f"        return {module.layout}(\n            {arguments}\n        )"

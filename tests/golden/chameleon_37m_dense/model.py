@@ -309,6 +309,7 @@ class ModalityLayout(NamedTuple):
     places: Tensor  # int64 [R, L]: as `rows.modality_ids`, their number where there is no token
     tokens: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     batch: Tensor | None  # int64 [B, S]: the slot of each token of the batch; None: the slots are the batch
+    key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
         """The layout on another device, as for a batch that a data loader made."""
@@ -325,7 +326,11 @@ class ModalityLayout(NamedTuple):
 
 
 def document_layout(
-    modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: dict[str, Any]
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    modalities: tuple[int, ...],
+    mask: dict[str, Any],
+    key: str = "",
 ) -> ModalityLayout:
     """A row for each document, without its padding. Raises TypeError or ValueError for ids as `check_modalities` does.
 
@@ -334,16 +339,29 @@ def document_layout(
     check_modalities(modality_ids, document_ids, len(modalities), reads=True)
     rows = rows_by_document(modality_ids, document_ids, mask)
     identical = document_ids is None and bool((modality_ids >= 0).all())
-    return place_slots(rows, modality_ids, document_ids, modalities, identical)
+    return place_slots(rows, modality_ids, document_ids, modalities, key, identical)
 
 
 def place_slots(
-    rows: Rows, modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], identical: bool = False
+    rows: Rows,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    modalities: tuple[int, ...],
+    key: str,
+    identical: bool = False,
 ) -> ModalityLayout:
     """The layout of rows; `identical` if their slots are known to be the batch."""
     tokens = real_tokens(rows.slots, modality_ids)
     batch = None if identical else invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids)
-    return ModalityLayout(modality_ids, document_ids, rows, places_of(rows.modality_ids, modalities), tokens, batch)
+    return ModalityLayout(
+        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
+        document_ids=None if document_ids is None else document_ids.clone(),
+        rows=rows,
+        places=places_of(rows.modality_ids, modalities),
+        tokens=tokens,
+        batch=batch,
+        key=key,
+    )
 
 
 def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
@@ -452,17 +470,24 @@ def no_token(
 
 
 def another_batch(
-    layout: ModalityLayout, modality_ids: Tensor, document_ids: Tensor | None
+    layout: ModalityLayout, key: str, modality_ids: Tensor, document_ids: Tensor | None
 ) -> list[tuple[Tensor, Callable[[int, int], str]]]:
-    """Where a layout is one of other ids, and what to say. Raises TypeError or ValueError for what its shape tells."""
+    """Where a layout is one of other ids, and what to say.
+
+    Raises TypeError or ValueError for what its shape and its key tell.
+    """
     if getattr(layout, "_fields", None) != ModalityLayout._fields:
         raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
+    if layout.key != key:
+        raise ValueError(
+            "the layout is of a model with another mask or order of modalities: make it with one of this spec"
+        )
     if document_ids is not None and layout.document_ids is None:
         raise ValueError("the layout was made without document_ids: give them to layout() too, or to neither")
     faults: list[tuple[Tensor, Callable[[int, int], str]]] = []
     given = {"modality_ids": (layout.modality_ids, modality_ids), "document_ids": (layout.document_ids, document_ids)}
     for name, (mine, theirs) in given.items():
-        if mine is None or theirs is None or mine is theirs:  # documents may be left out: the layout has them
+        if mine is None or theirs is None:  # documents may be left out: the layout has them
             continue
         if mine.shape != theirs.shape:
             raise ValueError(f"the layout was made of {name} {[*mine.shape]}, and these are {[*theirs.shape]}")
@@ -498,7 +523,7 @@ def checked_layout(
         check_positions(position_ids, modality_ids)
     if document_ids is not None:
         check_tensor("document_ids", document_ids, modality_ids)
-    faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
+    faults = [] if layout is None else another_batch(layout, model.layout_key, modality_ids, document_ids)
     if layout is None:
         layout = model.layout(modality_ids, document_ids)
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
@@ -1217,6 +1242,7 @@ class Chameleon37mDense(nn.Module):
     modalities = ("text", "image")
     vocabularies: Mapping[str, int] = {"text": 65536, "image": 65536}
     semantic_hash = "15c0ffe65843bef8"
+    layout_key = "6b4d13937354"
     mask: Mapping[str, Any] = {"kind": "causal"}
     towers: Mapping[str, str] = {"text": "text", "image": "text"}
     own_vocabularies = False
@@ -1258,7 +1284,9 @@ class Chameleon37mDense(nn.Module):
 
         modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.
         """
-        return document_layout(modality_ids, document_ids, modalities=(0, 1), mask={"kind": "causal"})
+        return document_layout(
+            modality_ids, document_ids, modalities=(0, 1), mask={"kind": "causal"}, key=self.layout_key
+        )
 
     def embed(self, ids: Tensor, layout: ModalityLayout) -> Tensor:
         """Token ids to the stream."""
@@ -1443,4 +1471,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 d45b68357ba30e87efcc1c9b021b8ec1da13bed91ad0504940c6053de97da41f
+# motc: sha256 225aab919b4181ed51ca0e77079ae52f29052a95bc9558eea0749b1c64dd464b

@@ -318,6 +318,7 @@ class ModalityLayout(NamedTuple):
     pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
     tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
+    key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
         """The layout on another device, as for a batch that a data loader made."""
@@ -344,6 +345,7 @@ def sorted_layout(
     modalities: tuple[int, ...],
     mask: dict[str, Any],
     stream_is_sorted: bool,
+    key: str = "",
 ) -> ModalityLayout:
     """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
 
@@ -358,8 +360,8 @@ def sorted_layout(
     order = order[: sum(sizes)]
     tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
     return ModalityLayout(
-        modality_ids=modality_ids,
-        document_ids=document_ids,
+        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
+        document_ids=None if document_ids is None else document_ids.clone(),
         rows=rows,
         places=places,
         order=order,
@@ -368,6 +370,7 @@ def sorted_layout(
         pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
         tokens=tokens,
         batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
+        key=key,
     )
 
 
@@ -504,17 +507,24 @@ def no_token(
 
 
 def another_batch(
-    layout: ModalityLayout, modality_ids: Tensor, document_ids: Tensor | None
+    layout: ModalityLayout, key: str, modality_ids: Tensor, document_ids: Tensor | None
 ) -> list[tuple[Tensor, Callable[[int, int], str]]]:
-    """Where a layout is one of other ids, and what to say. Raises TypeError or ValueError for what its shape tells."""
+    """Where a layout is one of other ids, and what to say.
+
+    Raises TypeError or ValueError for what its shape and its key tell.
+    """
     if getattr(layout, "_fields", None) != ModalityLayout._fields:
         raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
+    if layout.key != key:
+        raise ValueError(
+            "the layout is of a model with another mask or order of modalities: make it with one of this spec"
+        )
     if document_ids is not None and layout.document_ids is None:
         raise ValueError("the layout was made without document_ids: give them to layout() too, or to neither")
     faults: list[tuple[Tensor, Callable[[int, int], str]]] = []
     given = {"modality_ids": (layout.modality_ids, modality_ids), "document_ids": (layout.document_ids, document_ids)}
     for name, (mine, theirs) in given.items():
-        if mine is None or theirs is None or mine is theirs:  # documents may be left out: the layout has them
+        if mine is None or theirs is None:  # documents may be left out: the layout has them
             continue
         if mine.shape != theirs.shape:
             raise ValueError(f"the layout was made of {name} {[*mine.shape]}, and these are {[*theirs.shape]}")
@@ -550,7 +560,7 @@ def checked_layout(
         check_positions(position_ids, modality_ids)
     if document_ids is not None:
         check_tensor("document_ids", document_ids, modality_ids)
-    faults = [] if layout is None else another_batch(layout, modality_ids, document_ids)
+    faults = [] if layout is None else another_batch(layout, model.layout_key, modality_ids, document_ids)
     if layout is None:
         layout = model.layout(modality_ids, document_ids)
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
@@ -1386,6 +1396,7 @@ class EmojiMot(nn.Module):
     modalities = ("text", "image")
     vocabularies: Mapping[str, int] = {"text": 258, "image": 512}
     semantic_hash = "be92b622554e9cf5"
+    layout_key = "9cb1db7cba1c"
     mask: Mapping[str, Any] = {"kind": "causal"}
     towers: Mapping[str, str] = {"text": "text", "image": "image"}
     own_vocabularies = True
@@ -1442,7 +1453,7 @@ class EmojiMot(nn.Module):
         modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.
         """
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1), mask={"kind": "causal"}, stream_is_sorted=True
+            modality_ids, document_ids, modalities=(0, 1), mask={"kind": "causal"}, stream_is_sorted=True, key=self.layout_key
         )
 
     def embed(self, ids: Tensor, layout: ModalityLayout) -> Tensor:
@@ -1638,4 +1649,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 3b872578c2b217208bd91e64ac3239c88d7920feb600d7ec7a311e316c8ac49d
+# motc: sha256 0243ddcf7d9cc3c7009b50ca7e162e2ff4212f80fb2d6ad082272b2ba3a8098c
