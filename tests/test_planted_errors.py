@@ -98,8 +98,9 @@ MISTAKES = {
     ),
     "no mask": Mistake("is_causal=mask is None", "is_causal=False", EVERY),
     "a given layout that is not taken as it is": Mistake(
-        "        reads = False\n",
-        "        reads, layout = False, layout._replace(sorted_places=layout.sorted_places.flip(0))\n",
+        "        reads = layout is None\n",
+        "        reads = layout is None\n"
+        "        layout = layout and layout._replace(sorted_places=layout.sorted_places.flip(0))\n",
         {"given layout"},
     ),
     "no number": Mistake("return self.weight * y", "return self.weight * y * float('nan')", {*EVERY, "given layout"}),

@@ -1453,7 +1453,12 @@ class EmojiMot(nn.Module):
         modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.
         """
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1), mask={"kind": "causal"}, stream_is_sorted=True, key=self.layout_key
+            modality_ids,
+            document_ids,
+            modalities=(0, 1),
+            mask={"kind": "causal"},
+            stream_is_sorted=True,
+            key=self.layout_key,
         )
 
     def embed(self, ids: Tensor, layout: ModalityLayout) -> Tensor:
