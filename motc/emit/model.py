@@ -104,23 +104,27 @@ REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the reference strategy is the plain meaning, for checking; build another to compile it")'''
 
 
-def _layout_arguments(module: ModulePlan) -> str:
+def _layout_arguments(module: ModulePlan) -> list[str]:
     """What a model's layouts depend on but the batch."""
     order = f"({module.order[0]},)" if len(module.order) == 1 else str(module.order)
-    arguments = f"modalities={order}, mask={mask_literal(module.model)}"
-    return arguments + (f", stream_is_sorted={module.model.residual == 'sorted'}" if module.sorts else "")
+    arguments = [f"modalities={order}", f"mask={mask_literal(module.model)}"]
+    return arguments + [f"stream_is_sorted={module.model.residual == 'sorted'}"] * module.sorts
 
 
 def _layout_key(module: ModulePlan) -> str:
     """Equal for models whose layouts of a batch are equal."""
-    return hashlib.sha256(f"{module.layout} {_layout_arguments(module)}".encode()).hexdigest()[:12]
+    said = f"{module.layout} {', '.join(_layout_arguments(module))}"
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
 def _layout(module: ModulePlan) -> str:
-    arguments = f"modality_ids, document_ids, {_layout_arguments(module)}, key=self.layout_key"
-    call = f"        return {module.layout}({arguments})"
+    arguments = ["modality_ids", "document_ids", *_layout_arguments(module), "key=self.layout_key"]
+    call = f"        return {module.layout}({', '.join(arguments)})"
     if len(call) > 120:
-        call = f"        return {module.layout}(\n            {arguments}\n        )"
+        inside = [f"            {', '.join(arguments)}"]
+        if len(inside[0]) > 120:
+            inside = [f"            {argument}," for argument in arguments]
+        call = "\n".join([f"        return {module.layout}(", *inside, "        )"])
     return f'''    def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> ModalityLayout:
         """Where each token lies; optional, once a batch.
 

@@ -1654,4 +1654,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 0243ddcf7d9cc3c7009b50ca7e162e2ff4212f80fb2d6ad082272b2ba3a8098c
+# motc: sha256 0cb710bb20b36baf30a2f4f2a0f3152e3cc442fa3873087ac422c4943802ae34
