@@ -148,9 +148,10 @@ def _losses(module: ModulePlan) -> str:
         return "\n".join([*lines, f"        return {means}"])
     lines.append(f"        means = {means}")
     if set(weights) != {1.0}:
+        plus_balance = " + balance" if module.is_balanced else ""
         lines += [
             "        weight = weighted_sum(targets.totals, self.target_weights)",
-            f"        total = divided(weighted_sum(sums, self.target_weights), weight){balance.replace(',', ' +')}",
+            f"        total = divided(weighted_sum(sums, self.target_weights), weight){plus_balance}",
             "        means = means._replace(total=total, weight=weight)",
         ]
     if not beside_latents:

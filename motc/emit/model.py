@@ -108,7 +108,9 @@ def _layout_arguments(module: ModulePlan) -> list[str]:
     """What a model's layouts depend on but the batch."""
     order = f"({module.order[0]},)" if len(module.order) == 1 else str(module.order)
     arguments = [f"modalities={order}", f"mask={mask_literal(module.model)}"]
-    return arguments + [f"stream_is_sorted={module.model.residual == 'sorted'}"] * module.sorts
+    if module.sorts:
+        arguments.append(f"stream_is_sorted={module.model.residual == 'sorted'}")
+    return arguments
 
 
 def _layout_key(module: ModulePlan) -> str:

@@ -36,7 +36,7 @@ def load(
     `spec` is a path, a text in either syntax (a str with a line break or a `{`), or the YAML form as a dict.
     `set` overrides the spec by dotted keys, as `--set` does. `dtype` may be a name, such as "bfloat16". On
     `device="meta"` nothing is allocated or initialised. `strategy` says how modalities are told apart, as
-    docs/generated_model.md explains; None is "sorted".
+    docs/execution.md explains; None is "sorted".
     Raises SpecError if the spec is wrong, ValueError or TypeError for another argument.
     """
     if set is not None and not (isinstance(set, Mapping) and all(isinstance(key, str) for key in set)):
