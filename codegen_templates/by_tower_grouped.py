@@ -52,5 +52,6 @@ class ByTower(nn.ModuleDict):
 
 
 def is_plain(copy: nn.Module) -> bool:
-    """Whether a copy's weight and bias are all there is to it."""
-    return type(copy) in (nn.Linear, nn.Embedding) and not copy._forward_pre_hooks and not copy._forward_hooks
+    """Whether a copy's weight and bias are all there is to it: no hook is to be called, no other `forward`."""
+    hooks = copy._forward_pre_hooks, copy._forward_hooks, copy._backward_pre_hooks, copy._backward_hooks
+    return type(copy) in (nn.Linear, nn.Embedding) and not any(hooks) and "forward" not in vars(copy)

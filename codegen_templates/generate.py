@@ -74,7 +74,7 @@ def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None
     return torch.where(kept >= 0, input_ids.gather(1, order), 0), kept, lengths
 
 
-def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:
+def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> list[int]:
     """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
 
     `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751). Raises ValueError

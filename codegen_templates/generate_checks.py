@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
+import torch
 from torch import Tensor
 
 from codegen_templates.checked_layout import no_token
@@ -43,6 +44,23 @@ def whole(name: str, value: Any, *, positive: bool) -> int:
     if positive and number < 1:
         raise ValueError(f"{name} must be positive, not {number}")
     return int(number)
+
+
+def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
+    """What draws: a generator of a seed's own; the generator that is given; of None, torch's own, as `None` means it.
+
+    Raises TypeError or ValueError for what torch has no generator of.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, torch.Generator):
+        if torch.empty(0, device=seed.device).device != device:
+            raise ValueError(f"seed is a generator on {seed.device}, and must be on {device} as input_ids")
+        return seed
+    number = whole("seed, unless None or a torch.Generator,", seed, positive=False)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {number}")
+    return torch.Generator(device).manual_seed(number)
 
 
 def check_drawing(temperature: Any, top_p: Any) -> None:

@@ -147,7 +147,7 @@ def denoised(
     caches: list[KeyValues],
     scheduler: Any,
     steps: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Noise [n, channels, height, width] to latents; their keys and values, as clean ones, are left in the caches.
 

@@ -14,8 +14,10 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
     In the layers the copies of a group are drawn alike: a model starts equal to its dense twin. Raises TypeError for a
     seed that is no whole number.
     """
-    if not hasattr(seed, "__index__"):
-        raise TypeError(f"seed is {seed!r}; it may be any whole number")
+    try:
+        seed = seed.__index__()
+    except (AttributeError, TypeError):
+        raise TypeError(f"seed is {seed!r}; it may be any whole number") from None
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if name == "bias":
@@ -27,7 +29,7 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
                 if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
                     path, leaf = parent, parent.rpartition(".")[2]
                 deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
-                parameter.copy_(normal(parameter, f"{int(seed)}:{path}", deviation))
+                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
 
 
 def normal(like: Tensor, key: str, deviation: float) -> Tensor:

@@ -109,4 +109,4 @@ def initialise_convolutions(model: nn.Module, seed: int) -> None:
     for path, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             deviation = module.weight[0].numel() ** -0.5
-            module.weight.copy_(normal(module.weight, f"{seed}:{path}", deviation))
+            module.weight.copy_(normal(module.weight, f"{int(seed)}:{path}", deviation))

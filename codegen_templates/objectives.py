@@ -73,6 +73,8 @@ def noise_latents(
     """
     latents, timesteps = named("latents", latents, objectives), named("timesteps", timesteps, objectives)
     noise = named("noise", noise, objectives)
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(f"generator must be a torch.Generator or None, not {generator!r}")
     noised, times, targets = {}, {}, {}
     for name, clean in latents.items():
         check_floating("latents", name, clean)

@@ -152,9 +152,33 @@ def test_adapters_are_called_in_every_strategy() -> None:
     assert all(parameter.grad.abs().max() > 0 for parameter in adapters[0].parameters())
 
 
-def test_hooks_of_copies_are_called_when_grouped() -> None:
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_pre_hook",
+        "register_forward_hook",
+        "register_full_backward_pre_hook",
+        "register_full_backward_hook",
+    ],
+)
+def test_hooks_of_copies_are_called_when_grouped(register: str) -> None:
     model, seen = load(TWO, "grouped"), []
-    model.layers[0].ffn.up["text"].register_forward_hook(lambda *given: seen.append(1))
+    ids, kinds = torch.tensor([[1, 2, 3]]), torch.tensor([[0, 1, 0]])
+    model.loss(ids, kinds).total.backward()
+    copy = model.layers[0].ffn.up["text"]
+    expected, copy.weight.grad = copy.weight.grad, None
+    getattr(copy, register)(lambda *given: seen.append(1))
+    model.loss(ids, kinds).total.backward()
+    assert seen
+    torch.testing.assert_close(copy.weight.grad, expected)
+
+
+def test_another_forward_of_a_copy_is_called_when_grouped() -> None:
+    """As a library puts one in its place that moves weights to a device first."""
+    model, seen = load(TWO, "grouped"), []
+    copy = model.layers[0].ffn.up["text"]
+    forward = copy.forward
+    copy.forward = lambda x: seen.append(1) or forward(x)
     model(torch.tensor([[1, 2]]), torch.tensor([[0, 1]]))
     assert seen
 

@@ -37,6 +37,16 @@ def generate(model: Any, **how: Any) -> Any:
         ({"max_new_tokens": 2.5}, TypeError, r"max_new_tokens must be a whole number, not 2\.5"),
         ({"max_new_tokens": True}, TypeError, "max_new_tokens must be a whole number, not True"),
         ({"max_new_tokens": -1}, ValueError, "max_new_tokens must be positive, not -1"),
+        ({"seed": 1.5}, TypeError, r"seed, unless None or a torch\.Generator, must be a whole number, not 1\.5"),
+        ({"seed": "x"}, TypeError, "must be a whole number, not 'x'"),
+        ({"seed": True}, TypeError, "must be a whole number, not True"),
+        ({"seed": torch.tensor([1, 2])}, TypeError, r"must be a whole number, not tensor\(\[1, 2\]\)"),
+        (
+            {"seed": 2**64},
+            ValueError,
+            r"seed must be in -2\*\*63\.\.2\*\*64 - 1, as torch has it, not 18446744073709551616",
+        ),
+        ({"seed": -(2**63) - 1}, ValueError, "seed must be in"),
         ({"stop": [1]}, TypeError, r"stop must be a dict by the names of modalities, not \[1\]"),
         ({"stop": []}, TypeError, "stop must be a dict"),
         ({"stop": {"text": 1}}, TypeError, "stop has for text the tokens after which a row ends, as a list, not 1"),
@@ -53,6 +63,35 @@ def generate(model: Any, **how: Any) -> Any:
 def test_choices_that_mean_nothing(how: dict[str, Any], error: type[Exception], said: str, model: Any) -> None:
     with pytest.raises(error, match=said):
         generate(model, **how)
+
+
+class Elsewhere(torch.Generator):
+    """A generator that says it is on another device, as one of a GPU does."""
+
+    device = torch.device("meta")
+
+
+def test_a_generator_on_another_device_is_told(model: Any) -> None:
+    with pytest.raises(ValueError, match="seed is a generator on meta, and must be on cpu as input_ids"):
+        generate(model, seed=Elsewhere())
+
+
+def test_what_seeds_mean(model: Any) -> None:
+    """A number has a generator of its own; None is torch's, as users of `torch.manual_seed` expect."""
+
+    def drawn(seed: Any) -> torch.Tensor:
+        return torch.cat([made.input_ids for made in (generate(model, seed=seed, max_new_tokens=8) for _ in range(2))])
+
+    torch.manual_seed(3)
+    followed = drawn(None)
+    assert not followed[:2].equal(followed[2:])
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    once = drawn(3)
+    assert torch.get_rng_state().equal(state)
+    assert once[:2].equal(once[2:]) and once.equal(drawn(torch.tensor(3)))
+    assert drawn(None).equal(followed) and drawn(torch.Generator().manual_seed(3)).equal(followed)
+    assert not drawn(-(2**63)).equal(drawn(2**64 - 1))
 
 
 def test_whole_numbers_may_be_a_tensor_s(model: Any) -> None:

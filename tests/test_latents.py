@@ -257,6 +257,14 @@ def test_latents_and_timesteps_are_refused_alike(
         getattr(model, name)(ids, modality_ids, **{"latents": latents, "timesteps": times, **change})
 
 
+@pytest.mark.parametrize("given", [5, True, "x", torch.tensor(3)])
+def test_what_draws_is_a_generator(given: Any, tmp_path: Path) -> None:
+    model: Any = motc.load(written(LINEAR, tmp_path))
+    ids, modality_ids, latents, _ = batch()
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator or None, not "):
+        model.loss(ids, modality_ids, latents=latents, generator=given)
+
+
 def test_whole_timesteps_may_be_of_any_size(tmp_path: Path) -> None:
     model: Any = motc.load(written(LINEAR, tmp_path))
     ids, modality_ids, latents, _ = batch()

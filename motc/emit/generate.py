@@ -157,7 +157,7 @@ GENERATE = '''    def generate(
         stop: Mapping[str, Iterable[int]] | None = None,{arguments}
         temperature: float = 1.0,
         top_p: float = 1.0,
-        seed: int | torch.Generator = 0,
+        seed: int | torch.Generator | None = 0,
     ) -> Generated:
         """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
 
@@ -166,7 +166,6 @@ GENERATE = '''    def generate(
         Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have{raised}.
         """
         check_prompt(self, input_ids, modality_ids, document_ids)
-        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
             self,
             input_ids,
@@ -177,7 +176,7 @@ GENERATE = '''    def generate(
             stop={{}} if stop is None else stop,
             temperature=temperature,
             top_p=top_p,
-            generator=generator,
+            generator=generator_of(seed, input_ids.device),
         )'''
 TOKENS = {"span": "Span", "arguments": "", "said": "", "raised": "", "passed": ""}
 LATENTS = {

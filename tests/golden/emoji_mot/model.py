@@ -954,6 +954,23 @@ def whole(name: str, value: Any, *, positive: bool) -> int:
     return int(number)
 
 
+def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
+    """What draws: a generator of a seed's own; the generator that is given; of None, torch's own, as `None` means it.
+
+    Raises TypeError or ValueError for what torch has no generator of.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, torch.Generator):
+        if torch.empty(0, device=seed.device).device != device:
+            raise ValueError(f"seed is a generator on {seed.device}, and must be on {device} as input_ids")
+        return seed
+    number = whole("seed, unless None or a torch.Generator,", seed, positive=False)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {number}")
+    return torch.Generator(device).manual_seed(number)
+
+
 def check_drawing(temperature: Any, top_p: Any) -> None:
     """Raise TypeError or ValueError for a temperature and a share of probabilities that tokens cannot be drawn by."""
     for name, value in (("temperature", temperature), ("top_p", top_p)):
@@ -1085,7 +1102,7 @@ def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None
     return torch.where(kept >= 0, input_ids.gather(1, order), 0), kept, lengths
 
 
-def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:
+def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> list[int]:
     """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
 
     `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751). Raises ValueError
@@ -1219,8 +1236,10 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
     In the layers the copies of a group are drawn alike: a model starts equal to its dense twin. Raises TypeError for a
     seed that is no whole number.
     """
-    if not hasattr(seed, "__index__"):
-        raise TypeError(f"seed is {seed!r}; it may be any whole number")
+    try:
+        seed = seed.__index__()
+    except (AttributeError, TypeError):
+        raise TypeError(f"seed is {seed!r}; it may be any whole number") from None
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if name == "bias":
@@ -1232,7 +1251,7 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
                 if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
                     path, leaf = parent, parent.rpartition(".")[2]
                 deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
-                parameter.copy_(normal(parameter, f"{int(seed)}:{path}", deviation))
+                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
 
 
 def normal(like: Tensor, key: str, deviation: float) -> Tensor:
@@ -1630,7 +1649,7 @@ class EmojiMot(nn.Module):
         stop: Mapping[str, Iterable[int]] | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
-        seed: int | torch.Generator = 0,
+        seed: int | torch.Generator | None = 0,
     ) -> Generated:
         """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
 
@@ -1639,7 +1658,6 @@ class EmojiMot(nn.Module):
         Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have.
         """
         check_prompt(self, input_ids, modality_ids, document_ids)
-        generator = seed if isinstance(seed, torch.Generator) else torch.Generator(input_ids.device).manual_seed(seed)
         return generate(
             self,
             input_ids,
@@ -1650,8 +1668,8 @@ class EmojiMot(nn.Module):
             stop={} if stop is None else stop,
             temperature=temperature,
             top_p=top_p,
-            generator=generator,
+            generator=generator_of(seed, input_ids.device),
         )
 
 
-# motc: sha256 0cb710bb20b36baf30a2f4f2a0f3152e3cc442fa3873087ac422c4943802ae34
+# motc: sha256 66f0f9b598401a9d4b0d8ab4171b7da20fa0fb103af13cfe33d1a090554011f8
