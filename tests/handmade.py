@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from motc.ir.layer import GATED, Attention, Ffn, FfnKind, Layer, Placement, Rope
+from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
-from motc.ir.model import (
-    GATED,
-    Attention,
-    Block,
-    Embedding,
-    Ffn,
-    FfnKind,
-    Layer,
-    Leaf,
-    Linear,
-    Modality,
-    Model,
-    Norm,
-    NormKind,
-    Operator,
-    Placement,
-    Rope,
-    Segment,
-)
+from motc.ir.model import Modality, Model, Segment
+from motc.ir.operators import Embedding, Linear, Norm, NormKind, Operator
 from motc.ir.partition import Partition
 
 Blocks = tuple[tuple[str, ...], ...]

@@ -15,8 +15,8 @@ from motc.diff import diff
 from motc.diff.attributes import SUBJECTS
 from motc.diff.facts import EndAttributes, LayerAttributes, end_part, layer_part
 from motc.driver import stages
+from motc.ir.layer import Rope
 from motc.ir.mask import Mask
-from motc.ir.model import Rope
 from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read

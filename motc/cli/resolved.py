@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from motc.ir.model import FfnKind, Moe
+from motc.ir.layer import FfnKind, Moe
 from motc.lower.attributes import attributes
 from motc.schema import Checked
 from motc.schema.spec import Spec

@@ -13,7 +13,8 @@ import typer
 from motc.cli.output import DenseOption, JsonOption, SetOption, SpecPath, StrategyOption, overrides, print_json
 
 if TYPE_CHECKING:
-    from motc.ir.model import Leaf, Model
+    from motc.ir.leaf import Leaf
+    from motc.ir.model import Model
 
 PIPED_WIDTH = 120
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import ceil
 
 from motc.ir.latent import end_layers
-from motc.ir.model import Embedding, Experts, LatentEnds, Linear, Model, Operator
+from motc.ir.model import Model
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Operator
 
 
 def operator_flops(operator: Operator) -> int:

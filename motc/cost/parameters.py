@@ -9,7 +9,9 @@ from typing import assert_never
 
 from motc.cost.flops import flops_per_token
 from motc.ir.latent import end_layers
-from motc.ir.model import Embedding, Experts, LatentEnds, Leaf, Linear, Model, Norm, Operator
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

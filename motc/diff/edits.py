@@ -14,7 +14,8 @@ from motc.diff.facts import Part, end_part, layer_part
 from motc.diff.merge import add_flops, merge_ranges, with_ends
 from motc.diff.modalities import Ranged, added, name_edits, removed, renames
 from motc.diff.partitions import partition_edits, repartition, take_in_final_norm
-from motc.ir.model import Layer, Model
+from motc.ir.layer import Layer
+from motc.ir.model import Model
 
 
 def diff(a: Model, b: Model) -> tuple[Edit, ...]:

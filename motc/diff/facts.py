@@ -11,23 +11,10 @@ from dataclasses import dataclass, replace
 
 from motc.cost.flops import operator_flops
 from motc.cost.parameters import operator_parameters
-from motc.ir.model import (
-    GATED,
-    Embedding,
-    Experts,
-    FfnKind,
-    LatentEnds,
-    LatentModality,
-    Layer,
-    Leaf,
-    Linear,
-    Model,
-    Moe,
-    Norm,
-    NormKind,
-    Objective,
-    Operator,
-)
+from motc.ir.layer import GATED, FfnKind, Layer, Moe
+from motc.ir.leaf import Leaf
+from motc.ir.model import LatentModality, Model, Objective
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, NormKind, Operator
 
 Blocks = tuple[tuple[str, ...], ...]
 

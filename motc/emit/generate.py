@@ -8,7 +8,8 @@ from motc.emit.latents import place_lines, words
 from motc.emit.leaves import names_tuple
 from motc.emit.mixture import tower_mixture
 from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, sublayers
-from motc.ir.model import GATED, FfnKind, Step, base_name
+from motc.ir.layer import GATED, FfnKind
+from motc.ir.steps import Step, base_name
 from motc.plan import LayerPlan, LeafPlan, ModulePlan
 
 

@@ -6,7 +6,8 @@ from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
 from motc.emit.leaves import Applied, definition
 from motc.emit.mixture import mixture
 from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, sublayers
-from motc.ir.model import GATED, FfnKind, Order, Step, base_name, is_sorted
+from motc.ir.layer import GATED, FfnKind
+from motc.ir.steps import Order, Step, base_name, is_sorted
 from motc.plan import LayerPlan, ModulePlan, has_views
 
 

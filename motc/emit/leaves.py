@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from motc.ir.model import Embedding, Experts, LatentEnds, Linear, Norm, Operator
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
 from motc.plan import LeafPlan
 
 

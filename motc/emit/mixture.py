@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motc.emit.leaves import Applied, names_tuple
 from motc.emit.steps import ACTIVATIONS
-from motc.ir.model import GATED, Moe
+from motc.ir.layer import GATED, Moe
 from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
 
 

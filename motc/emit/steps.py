@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from motc.ir.model import FfnKind, Step
+from motc.ir.layer import FfnKind
+from motc.ir.steps import Step
 from motc.plan import LayerPlan
 
 ACTIVATIONS: dict[FfnKind, str] = {

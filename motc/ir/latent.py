@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import assert_never
 
-from motc.ir.model import LatentEnds, Unet
+from motc.ir.operators import LatentEnds, Unet
 
 TIME_FREQUENCIES = 256
 """Numbers of a timestep's sinusoidal embedding, as in DiT (Peebles and Xie, arXiv 2212.09748)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Block, Leaf
+from motc.ir.leaf import Block, Leaf
 
 
 def parameter_prefix(leaf: Leaf, block: Block, layer: int | None) -> str:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from motc.ir.model import (
-    Embedding,
-    Experts,
-    LatentEnds,
-    LatentModality,
-    Layer,
-    Leaf,
-    Linear,
-    Model,
-    Norm,
-    Operator,
-    TokenLoss,
-)
+from motc.ir.layer import Layer
+from motc.ir.leaf import Leaf
+from motc.ir.model import LatentModality, Model, TokenLoss
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
 
 
 def print_ir(model: Model) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Embedding, Experts, Ffn, LatentEnds, Layer, Leaf, Linear, Model, Norm, Order, is_sorted
+from motc.ir.layer import Ffn, Layer
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm
+from motc.ir.steps import Order, is_sorted
 from motc.source import CompilerBug
 
 OVER_HEADS = ("attention.q_norm", "attention.k_norm")  # norms of heads, whose size is the same whatever the width

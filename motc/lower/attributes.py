@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from motc.ir.model import GATED, Embedding, Experts, FfnKind, Linear, Moe, Norm, NormKind, Operator
+from motc.ir.layer import GATED, FfnKind, Moe
+from motc.ir.operators import Embedding, Experts, Linear, Norm, NormKind, Operator
 from motc.schema import Spec
 from motc.schema.spec import FfnSpec, TowerFfn, TowerSpec
 

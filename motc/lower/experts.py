@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Moe, Operator
+from motc.ir.layer import Moe
+from motc.ir.operators import Operator
 from motc.ir.partition import Partition
 from motc.lower.attributes import mixture
 from motc.lower.leaf import LeafBuilder

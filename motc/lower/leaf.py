@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Block, Experts, Leaf, Linear, Norm, Operator
+from motc.ir.leaf import Block, Leaf
+from motc.ir.operators import Experts, Linear, Norm, Operator
 from motc.ir.partition import Partition
 from motc.schema import Checked
 from motc.schema.names import is_attribute

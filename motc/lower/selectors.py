@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from motc.ir.model import GATED
+from motc.ir.layer import GATED
 from motc.schema import Spec
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from motc.ir.model import Leaf, Linear, Model, Norm
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
+from motc.ir.operators import Linear, Norm
 from motc.source import Diagnostic, SpecError
 
 MULTIPLE = 8  # torch's grouped products want strides of 16 bytes, in bfloat16 too

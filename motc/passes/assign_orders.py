@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from motc.ir.model import Layer, Model, Order, Step
+from motc.ir.layer import Layer
+from motc.ir.model import Model
+from motc.ir.steps import Order, Step
 from motc.passes.permutations import cancel, place
 
 ORDERS: tuple[Order, ...] = ("slots", "sorted")

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
 
-from motc.ir.model import Leaf, Model
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
 
 FEW = 6  # modalities whose orders are all tried
 

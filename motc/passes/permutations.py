@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from motc.ir.model import Order, Step, sorted_name
+from motc.ir.steps import Order, Step, sorted_name
 
 
 def place(steps: tuple[Step, ...], residual: Order) -> tuple[Step, ...]:

@@ -16,7 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from motc.ir.model import Block, Embedding, Experts, LatentEnds, Layer, Leaf, Linear, Model, Norm, Order, Step
+from motc.ir.layer import Layer
+from motc.ir.leaf import Block, Leaf
+from motc.ir.model import Model
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm
+from motc.ir.steps import Order, Step
 
 
 def schedule_steps(model: Model) -> Model:

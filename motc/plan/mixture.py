@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.model import Layer, Model, Moe
+from motc.ir.layer import Layer, Moe
+from motc.ir.model import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from motc.ir.model import Layer, Leaf, Model
+from motc.ir.layer import Layer
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
 

@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from motc.ir.identity import semantic_hash
-from motc.ir.model import Layer, Leaf, Model, Segment, Step, base_name
+from motc.ir.layer import Layer
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model, Segment
+from motc.ir.steps import Step, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.decoding import can_generate, decode_towers
 from motc.plan.mixture import mixture_counts

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.model import Experts, Layer, Linear, Model, Step, base_name
+from motc.ir.layer import Layer
+from motc.ir.model import Model
+from motc.ir.operators import Experts, Linear
+from motc.ir.steps import Step, base_name
 from motc.plan.views import view_gathers
 
 

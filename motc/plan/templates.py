@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from motc.ir.model import Layer, Model, Norm
+from motc.ir.layer import Layer
+from motc.ir.model import Model
+from motc.ir.operators import Norm
 from motc.plan.decoding import can_generate
 from motc.plan.mixture import mixture_units
 from motc.plan.module_plan import LeafPlan

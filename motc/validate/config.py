@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from motc.ir.latent import latent_shapes
+from motc.ir.layer import Layer
+from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
-from motc.ir.model import Embedding, Experts, LatentEnds, Layer, Leaf, Linear, Model, Norm
+from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm
 from motc.reference import ReferenceConfig, ReferenceLatent, ReferenceLayer, ReferenceMask, ReferenceMoe, ReferenceNorm
 
 Value = TypeVar("Value")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from motc.ir.latent import latent_shapes
-from motc.ir.model import Block, LatentEnds, Layer, Leaf, Model
+from motc.ir.layer import Layer
+from motc.ir.leaf import Block, Leaf
+from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
+from motc.ir.operators import LatentEnds
 
 
 def twin_mismatch(sparse: Model, dense: Model) -> str | None:

@@ -1,0 +1,50 @@
+"""Parameter groups.
+
+Every parameter group is a `Leaf`: a path and one `Block` per block of its partition. A modality may be missing from a
+leaf (an FFN without a gate, a tower without qk-norm); every modality of a leaf is in exactly one of its blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from motc.ir.operators import Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One copy of a leaf's parameters and the modalities that use it.
+
+    `name` is its part of the parameter names: a tower's, or the modalities joined by `_`; empty if one serves all.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    operator: Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A parameter group, such as `attention.q`, `ffn.norm` or `embedding`."""
+
+    path: str
+    blocks: tuple[Block, ...]
+
+    def block_of(self, modality: str) -> Block | None:
+        """The block a modality uses, or None where this leaf does not concern it."""
+        return next((block for block in self.blocks if modality in block.modalities), None)
+
+    def runs(self, order: tuple[str, ...]) -> tuple[tuple[Block | None, int], ...]:
+        """The blocks met by modalities in this order, each with how many follow one another; None: not concerned."""
+        found: list[tuple[Block | None, int]] = []
+        for name in order:
+            block = self.block_of(name)
+            if found and found[-1][0] == block:
+                found[-1] = (block, found[-1][1] + 1)
+            else:
+                found.append((block, 1))
+        return tuple(found)
+
+    def partition(self) -> tuple[tuple[str, ...], ...]:
+        """The modalities of each block."""
+        return tuple(block.modalities for block in self.blocks)
