@@ -197,6 +197,9 @@ def test_a_layout_of_another_batch(name: str, strategy: str, load: Callable[...,
     later = DOCUMENTS.clone()
     later[0, 2] = 1
     refused(packed, "made of other document_ids: they differ in row 0, column 2", document_ids=later)
+    padding = torch.where(KINDS < 0, 9, DOCUMENTS)
+    assert (KINDS < 0).any()
+    call(model, name, IDS, KINDS, layout=packed, document_ids=padding)
     refused(plain.to("meta"), r"the layout is on meta, and modality_ids on cpu: use layout.to\(...\)")
     refused(tuple(plain), r"layout must be what this model's layout\(\) gives, not tuple", TypeError)
     if strategy != "sorted":

@@ -242,6 +242,25 @@ def test_validate_refuses_the_strategy_without_float64(capsys: pytest.CaptureFix
     assert "float64" in found["diagnostics"][0]["message"]
 
 
+def test_validate_says_that_no_batch_can_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motc.reference.experts.HAIR", 1.0)
+    monkeypatch.setattr("motc.validate.batches.TRIES", 2)
+    spec = tmp_path / "experts.mot"
+    ffn = "ffn { kind = moe, experts = 4, hidden = 8 }"
+    spec.write_text(
+        f"model a {{ width = 8, layers = 1, vocab = 9, modality text, image; attention {{ heads = 2 }}; {ffn} }}"
+    )
+    code, found = run_json(capsys, "validate", str(spec))
+    (failure,) = found["diagnostics"]
+    assert (code, found["ok"]) == (1, False)
+    assert failure["message"].startswith(
+        "in each of 2 batches an expert is chosen by so little that rounding may decide"
+    )
+    assert failure["message"].endswith("try fewer layers or experts (--set), or another --seed")
+
+
 def test_every_code_is_in_the_catalogue_and_on_the_page() -> None:
     used = {code for path in (ROOT / "motc").rglob("*.py") for code in re.findall(r"MOT\d{3}", path.read_text("utf-8"))}
     assert used == set(CODES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -65,7 +66,15 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         ("attention { heads = 4, qk_norm = ^rsm }", "attention: {heads: 4, qk_norm: ^rsm}",
          "`attention.qk_norm` should be none, rms or layer, not `rsm`", "did you mean `rms`?"),
         ("attention { heads = 4, mask = ^3 }", "attention: {heads: 4, mask: ^3}",
-         "`attention.mask` should be causal, full, prefix, blocks or a section, not 3", ""),
+         "`attention.mask` should be causal, full, prefix, blocks or a section, not 3",
+         "its keys: bidirectional, blocks, kind, prefix, sees"),
+        ("attention { heads = ^True }", "attention: {heads: ^True}",
+         "`attention.heads` should be a whole number, not `True`", "heads: query heads"),
+        ("tower t = text { attention { heads = ^many } }",
+         "towers: {t: {modalities: [text], attention: {heads: ^many}}}",
+         "`towers.t.attention.heads` should be a whole number, not `many`", "heads: query heads"),
+        ("norm { final = ^maybe }", "norm: {final: ^maybe}", "`norm.final` should be true or false, not `maybe`",
+         "final: a norm before the head; default: unless placement is post"),
         ("ffn { kind = ^SwiGLU }", "ffn: {kind: ^SwiGLU}",
          "`ffn.kind` should be swiglu, geglu, gelu, relu2 or moe, not `SwiGLU`", "did you mean `swiglu`?"),
         ("ffn { bias = ^yes }", "ffn: {bias: ^yes}", "`ffn.bias` should be true or false, not `yes`",
@@ -77,10 +86,12 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         ('width = ^"16"', "width: ^'16'", "`width` should be a whole number, not `16`", "leave out the quotes"),
         ("width = ^16.0", "width: ^16.0", "`width` should be a whole number, not 16.0", "write 16"),
         ("width = ^0", "width: ^0", "`width` should be at least 1, not 0", ""),
-        ("width = ^[16]", "width: ^[16]", "`width` should be a whole number, not a list", ""),
+        ("width = ^[16]", "width: ^[16]", "`width` should be a whole number, not a list",
+         "width: width of the residual stream"),
         ("layers = ^5000", "layers: ^5000", "`layers` should be at most 4096, not 5000", ""),
         ("norm { eps = ^2 }", "norm: {eps: ^2}", "`norm.eps` should be less than 1, not 2", ""),
-        ("norm { eps = ^small }", "norm: {eps: ^small}", "`norm.eps` should be a number, not `small`", ""),
+        ("norm { eps = ^small }", "norm: {eps: ^small}", "`norm.eps` should be a number, not `small`",
+         "eps: added to the variance"),
         ("language = ^2", "language: ^2", "`language` should be 1, not 2", ""),
         ("ffn = ^null", "ffn: ^null", "`ffn` should be a section, not null",
          "write {} for a section that says nothing"),
@@ -127,6 +138,24 @@ def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: 
 @pytest.mark.parametrize(
     "syntax, marked, message, way_out",
     [
+        # a word where its section is meant, and a key of a section beside it
+        ("mot", "norm = ^layer", "`norm` should be a section, not `layer`", "did you mean `norm { kind = layer }`?"),
+        ("yaml", "norm: ^layre", "`norm` should be a section, not `layre`", "did you mean `norm: {kind: layer}`?"),
+        ("mot", "ffn = ^moe", "`ffn` should be a section, not `moe`", "did you mean `ffn { kind = moe }`?"),
+        ("mot", "attention { heads = 4, rope = ^half }", "`attention.rope` should be none or a section, not `half`",
+         "did you mean `rope { pairing = half }`?"),
+        ("mot", "embedding = ^tied", "`embedding` should be a section, not `tied`",
+         "did you mean `embedding { tied = true }`?"),
+        ("mot", "tower t = text { ffn = ^gelu }", "`towers.t.ffn` should be a section, not `gelu`",
+         "did you mean `ffn { kind = gelu }`?"),
+        ("mot", "^ffn.kind = gelu", "unknown key `ffn.kind`", "did you mean `ffn { kind = gelu }`?"),
+        ("yaml", "^ffn.kinds: gelu", "unknown key `ffn.kinds`", "did you mean `ffn: {kind: gelu}`?"),
+        ("mot", "tower t = text { ^attention.qk_norm = rms }", "unknown key `attention.qk_norm`",
+         "did you mean `attention { qk_norm = rms }`?"),
+        ("mot", "^ffn.hidden = [3]", "unknown key `ffn.hidden`", "did you mean `ffn { hidden = … }`?"),
+        ("mot", "tower t = text { ^ffn.bias = true }", "unknown key `ffn.bias`", "did you mean `ffn { bias = true }`?"),
+        ("mot", f"^modality {', '.join(f'm{index}' for index in range(65))}",
+         "`modalities` should be at most 64, not 65", ""),
         ("mot", "^cross_attention { }", "unknown key `cross_attention`",
          KEYS + ROOT_KEYS.format("modality", "tower")),
         ("yaml", "^cross_attention: {}", "unknown key `cross_attention`",
@@ -139,7 +168,7 @@ def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: 
         ("yaml", "towers: {^gen: {width: 8}}", "`towers.gen.modalities` is missing",
          "add `modalities`, here or in the base spec"),
         ("yaml", "modalities: ^text", "`modalities` should be a list of names, or a section, not `text`", ""),
-        ("yaml", "modalities: ^[text, null]", "`modalities` has something in its list that is no name",
+        ("yaml", "modalities: [text, ^null]", "`modalities` has something in its list that is no name",
          "name each modality"),
         ("yaml", "modalities: [text, ^text]", "`text` is given twice", "keep one of the two"),
         ("yaml", "modalities: {text: ^, image: {}}", "`modalities.text` should be a section, not null",
@@ -186,7 +215,16 @@ NO_START = "`{}` starts no statement, nor is it followed by `=` or a block"
         ("modality ^= text", "unexpected `=`: expected a name or a number", "write `modality` without `=`"),
         ("vocab^: 3", "unexpected `:`: expected `=`, `{`, `}`, `,`, a new line, `as` or `in`",
          "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"),
-        ("untie ffn ^layers 0", "unexpected `layers`: expected `}`, `,`, a new line, `as` or `in`", ""),
+        ("untie ffn ^layers 0", "unexpected `layers`: expected `}`, `,`, a new line, `as` or `in`",
+         "write `in layers`"),
+        ("tower g ^text", "unexpected `text`: expected `=`, `{`, `}`, `,` or a new line",
+         "put `=` between: `tower g = text`"),
+        ("untie ffn as {text ^image}", "unexpected `image`: expected `}`, `,` or a new line",
+         "put a comma between: `text, image`"),
+        ("untie ffn ^norm", "unexpected `norm`: expected `}`, `,`, a new line, `as` or `in`",
+         "put a comma between: `ffn, norm`"),
+        ("ffn { hidden = 24 ^bias = true }", "unexpected `bias`: expected `}`, `,` or a new line",
+         "put a comma between: `24, bias`"),
         # what statements name
         ("untie ffn as {text} {^imgae}", "no modality `imgae`", "did you mean `image`?"),
         ("untie ffn as {text} {^sound}", "no modality `sound`", "modalities: text, image"),
@@ -225,9 +263,51 @@ def test_a_mistyped_statement_is_told_as_what_it_was_meant_to_be(marked: str, me
     ],
 )
 def test_of_many_mistakes_the_first_are_told(line: str) -> None:
-    found = told("a.mot", "model a {\n" + "\n".join([*MOT, line]) + "\n}\n")
-    places = [diagnostic.span.start for diagnostic in found if diagnostic.span]
+    text = "model a {\n" + "\n".join([*MOT, line]) + "\n}\n"
+    with pytest.raises(SpecError) as caught:
+        list(stages(check(normalise(read(SourceFile("a.mot", text))))))
+    places = [diagnostic.span.start for diagnostic in caught.value.diagnostics if diagnostic.span]
     assert len(places) == 50 and places == sorted(places)
+    assert caught.value.more in (149, 150)  # the first of what is given twice is right
+    assert str(caught.value).splitlines()[-1] == f"and {caught.value.more} more mistakes, not told here"
+
+
+def test_how_many_more_mistakes_there_are_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "a.mot"
+    spec.write_text("model a {\n" + "\n".join([*MOT, *(f"key_{index} = 1" for index in range(51))]) + "\n}\n")
+    for command in ("check", "show"):
+        assert main([command, str(spec)]) == 1
+        assert capsys.readouterr().err.endswith("\n\nand 1 more mistake, not told here\n")
+        assert main([command, "--json", str(spec)]) == 1
+        assert json.loads(capsys.readouterr().out)["more"] == 1
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    "syntax, line",
+    [
+        ("mot", f"{LONG} = 3"),
+        ("mot", f"{LONG} 3"),
+        ("mot", f"width = {LONG}"),
+        ("mot", f"tower t {LONG}"),
+        ("mot", f"untie ffn as {{text {LONG}}}"),
+        ("mot", f"untie {LONG}"),
+        ("mot", f"untie ffn as {{{LONG}}}"),
+        ("mot", f"tower t = {LONG}"),
+        ("mot", f"modality {LONG}"),
+        ("mot", f'modality "{"! " * 5000}"'),
+        ("mot", f"ffn.{LONG} = 3"),
+        ("mot", f"width = 1{'0' * 400}"),
+        ("yaml", f"width: !{LONG} 3"),
+        ("yaml", f"width: *{LONG}"),
+        ("yaml", f"{LONG}: 1\n{LONG}: 1"),
+    ],
+)
+def test_what_a_message_quotes_is_short(syntax: str, line: str) -> None:
+    for each in told(f"a.{syntax}", spec_with(line, syntax)):
+        assert len(each.message) < 200 and len(each.help) < 200, each.code
 
 
 def test_a_long_line_before_a_mistake_is_not_searched(tmp_path: Path) -> None:
@@ -311,7 +391,11 @@ def test_no_spec_drives_the_terminal(text: str, tmp_path: Path, capsys: pytest.C
         ("width", [8], "cannot set `width` to a value of type list"),
         ("width", np.zeros(2), "cannot set `width` to a value of type numpy.ndarray"),
         ("heads", 4, "unknown key `heads`"),
-        ("a..b", 4, "cannot set 'a..b'"),
+        ("norm", "layer", "`norm` should be a section, not `layer`"),
+        ("a..b", 4, "cannot set `a..b`"),
+        ("." * 5000, 4, f"cannot set `{'.' * 57}…`"),
+        ("a" * 5000, 4, f"unknown key `{'a' * 57}…`"),
+        ("width", "a" * 5000, f"`width` should be a whole number, not `{'a' * 57}…`"),
         ("a" + ".b" * 5000, 4, "a key of 5,001 parts is deeper than any in a spec"),
     ],
 )

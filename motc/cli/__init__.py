@@ -83,7 +83,7 @@ def _run(words: list[str]) -> int:
             fail(stop.message, as_json=as_json)
         return stop.code
     except SpecError as error:
-        report(error.diagnostics, as_json=as_json)
+        report(error.diagnostics, more=error.more, as_json=as_json)
         return 1
     except UsageError as error:
         if as_json:

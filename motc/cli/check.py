@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from motc.cli.output import JsonOption, SetOption, Stop, diagnostic_json, overrides, print_json, read_path, report
+from motc.cli.output import JsonOption, SetOption, Stop, overrides, read_path, report
 from motc.source import Diagnostic, SpecError
 
 
@@ -25,19 +25,19 @@ def run(
     values = overrides(set_)
     found: list[Diagnostic] = []
     warned: list[Diagnostic] = []
+    more = 0
     for spec in specs:
         try:
             checked = check_spec(spec, values)
             *_, (_, model) = stages(checked)
         except SpecError as error:
             found += error.diagnostics
+            more += error.more
         else:
             warned += warnings(checked, model)
             if not json:
                 typer.echo(f"{spec}: ok")
-    if json:
-        print_json({"ok": not found, "diagnostics": [diagnostic_json(each) for each in (*warned, *found)]})
-    elif found or warned:
-        report([*warned, *found])
+    if json or found or warned:
+        report([*warned, *found], more=more, ok=not found, as_json=json)
     if found:
         raise Stop(1)

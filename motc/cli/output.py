@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from motc.source import Diagnostic, SourceFile, Span
-from motc.source.printable import printable
+from motc.source.diagnostic import untold
+from motc.source.printable import cut, printable
 
 Setting = int | float | bool | str | None
 
@@ -54,7 +55,7 @@ def overrides(pairs: Iterable[str] | None) -> dict[str, Setting]:
     for pair in pairs or ():
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{cut(pair)!r} is not KEY=VALUE", param_hint="--set")
         span = Span(SourceFile("--set", pair), len(key) + 1, len(pair))
         found[key.strip()] = read_word(text.strip(), span)
     return found
@@ -84,12 +85,14 @@ def fail(message: str, *, as_json: bool = False, way_out: str = "") -> None:
         typer.echo(f"motc: {printable(message)}", err=True)
 
 
-def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
-    """Complaints: for people on stderr, or as JSON on stdout."""
+def report(diagnostics: Iterable[Diagnostic], *, more: int = 0, ok: bool = False, as_json: bool = False) -> None:
+    """Complaints, and how many more there are: for people on stderr, or as JSON on stdout."""
     if as_json:
-        print_json({"ok": False, "diagnostics": [diagnostic_json(diagnostic) for diagnostic in diagnostics]})
+        told = [diagnostic_json(diagnostic) for diagnostic in diagnostics]
+        print_json({"ok": ok, "diagnostics": told, **({"more": more} if more else {})})
     else:
-        typer.echo("\n\n".join(diagnostic.render() for diagnostic in diagnostics), err=True)
+        told_here = [diagnostic.render() for diagnostic in diagnostics]
+        typer.echo("\n\n".join([*told_here, untold(more)] if more else told_here), err=True)
 
 
 def print_json(data: Any) -> None:

@@ -58,14 +58,18 @@ def _validate(checked: Checked, full: bool, seed: int, strategy: Strategy | None
 
         from motc.driver import stages
         from motc.loading import instantiate
-        from motc.validate import validate
+        from motc.validate import Unsettled, validate
         from motc.validate.reduce import reduce
 
         sized = checked if full else reduce(checked)
         *_, (_, sparse) = stages(sized, strategy=strategy)
         *_, (_, dense) = stages(sized, dense=True)
         ours, theirs = (instantiate(model, dtype=torch.float64, seed=seed) for model in (sparse, dense))
-        return validate(sparse, dense, ours, theirs, seed=seed)
+        try:
+            return validate(sparse, dense, ours, theirs, seed=seed)
+        except Unsettled as error:
+            way_out = "validate without --full" if full else "try fewer layers or experts (--set), or another --seed"
+            raise Stop(1, f"{error} (docs/numerics.md, Ties); {way_out}") from None
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 
 from motc.ir.layer import GATED
@@ -14,17 +15,22 @@ FFN = tuple(f"ffn.{name}" for name in ("gate", "up", "down", "router", "shared.g
 LAYER_NORMS = ("attention.norm", "ffn.norm")
 LAYER_PATHS = ("attention.norm", *ATTENTION, "ffn.norm", *FFN)
 END_PATHS = ("embedding", "final_norm", "head")
+WILD = re.compile(r"[*?[]")
 SECTIONS = {"attention": ATTENTION, "ffn": FFN, "norm": (*LAYER_NORMS, "final_norm")}
 
 
-def select(selector: str, present: frozenset[str], span: Span, spec: Spec) -> tuple[str, ...] | Diagnostic:
+def select(
+    selector: str, present: frozenset[str], span: Span, spec: Spec, brief: bool = False
+) -> tuple[str, ...] | Diagnostic:
     """The paths of `present` groups a selector names, or what is wrong with it.
 
     A bare `attention`, `ffn` or `norm` names what that section of the spec configures; anything else is a path, where
-    `*` stands for any characters.
+    `*` stands for any characters. `brief`: what is wrong is counted only, and needs no way out.
     """
     every = LAYER_PATHS + END_PATHS
-    known = SECTIONS.get(selector) or tuple(path for path in every if fnmatchcase(path, selector))
+    known = SECTIONS.get(selector) or ((selector,) if selector in every else ())
+    if not known and WILD.search(selector):
+        known = tuple(path for path in every if fnmatchcase(path, selector))
     chosen = tuple(path for path in known if path in present)
     if chosen:
         return chosen
@@ -34,7 +40,7 @@ def select(selector: str, present: frozenset[str], span: Span, spec: Spec) -> tu
         reason, way_out = _absence(known[0], spec)
         return Diagnostic(code="MOT040", message=f"{message}{reason}", span=span, help=way_out)
     message = f"selector `{selector}` matches no parameter group"
-    way_out = suggestion(selector, words, f"groups: {', '.join(words)}")
+    way_out = "" if brief else suggestion(selector, words, f"groups: {', '.join(words)}")
     return Diagnostic(code="MOT040", message=message, span=span, help=way_out)
 
 

@@ -81,10 +81,9 @@ class _Selectors:
         found: list[str] = []
         for position, selector in enumerate(statement.groups):
             if selector not in self.chosen:
-                if len(self.errors) >= MOST_TOLD:
-                    continue
                 span = self.checked.span("untie", index, "groups", position)
-                chosen = select(selector, self.present, span, self.checked.spec)
+                brief = len(self.errors) >= MOST_TOLD  # counted, and not told
+                chosen = select(selector, self.present, span, self.checked.spec, brief)
                 if isinstance(chosen, Diagnostic):
                     self.errors.append(chosen)
                     continue

@@ -39,4 +39,4 @@ def check(tree: Mapping) -> Checked:
         details = error.errors(include_url=False)
         first = heapq.nsmallest(MOST_TOLD, details, key=lambda each: place(tree, each).start)
         told = dict.fromkeys(complaint(tree, each) for each in first)
-        raise SpecError(*told) from None
+        raise SpecError(*told, more=len(details) - len(first)) from None

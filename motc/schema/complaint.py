@@ -7,12 +7,13 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from motc.schema.keys import STATEMENTS, field_at, homes, keys_of, known_keys, section_at
+from motc.schema.keys import STATEMENTS, dotted_keys, field_at, homes, keys_of, known_keys, section_at, words_of
 from motc.schema.mistake import Mistake
 from motc.schema.tree import find_span, key_span, said_path
 from motc.schema.values import takes_none
 from motc.source import Diagnostic, Span
 from motc.source.nearest import nearest, suggestion
+from motc.source.printable import cut
 from motc.syntax.tree import Mapping
 
 NAMES = "a name or a list of names"
@@ -37,6 +38,8 @@ YES, NO = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0")
 def place(tree: Mapping, details: ErrorDetails) -> Span:
     """Where a reader looks for an error: at the key, if that is what is wrong."""
     path = details["loc"]
+    if isinstance(error := _error(details), Mistake):
+        return find_span(tree, (*path, *error.at))
     if details["type"] == "extra_forbidden":
         return key_span(tree, path)
     return key_span(tree, path[:-1]) if path and path[-1] == "[key]" else find_span(tree, path)
@@ -45,24 +48,32 @@ def place(tree: Mapping, details: ErrorDetails) -> Span:
 def complaint(tree: Mapping, details: ErrorDetails) -> Diagnostic:
     """What is wrong, where, and a way out."""
     path, span = details["loc"], place(tree, details)
-    in_mot = span.source.name.lower().endswith(".mot")
-    error = (details.get("ctx") or {}).get("error")
-    if isinstance(error, Mistake):
+    if isinstance(error := _error(details), Mistake):
         return Diagnostic(code=error.code, message=str(error), span=span, help=error.way_out)
     if details["type"] == "extra_forbidden":
-        message = f"unknown key `{_short(path[-1])}`"
-        return Diagnostic(code="MOT021", message=message, span=span, help=_known(path, in_mot))
+        message, way_out = f"unknown key `{cut(str(path[-1]))}`", _known(path, details["input"], span)
+        return Diagnostic(code="MOT021", message=message, span=span, help=way_out)
     if details["type"] == "missing":
         message = f"`{_dotted(path)}` is missing"
-        return Diagnostic(code="MOT022", message=message, span=span, help=_addition(path, in_mot))
+        return Diagnostic(code="MOT022", message=message, span=span, help=_addition(path, span))
     path = said_path(tree, path)
-    value = details["input"]
-    message = f"`{_dotted(path)}` should be {_expected(path, details)}, not {_given(value)}"
-    return Diagnostic(code="MOT023", message=message, span=span, help=_way_out(path, details))
+    message = f"`{_dotted(path)}` should be {_expected(path, details)}, not {_given(details)}"
+    return Diagnostic(code="MOT023", message=message, span=span, help=_way_out(path, details, span))
 
 
-def _known(path: tuple[str | int, ...], in_mot: bool) -> str:
-    key, known = str(path[-1]), known_keys(path[:-1], in_mot=in_mot)
+def _error(details: ErrorDetails) -> object:
+    """What one of our validators raised, if one did."""
+    return (details.get("ctx") or {}).get("error")
+
+
+def _in_mot(span: Span) -> bool:
+    return span.source.name.lower().endswith(".mot")
+
+
+def _known(path: tuple[str | int, ...], value: Any, span: Span) -> str:
+    key, known = str(path[-1]), known_keys(path[:-1], in_mot=_in_mot(span))
+    if "." in key and (meant := nearest(key, dotted_keys(path[:-1]))):
+        return f"did you mean `{_setting(path[:-1], meant, value, span)}`?"
     below = homes(key, path[:-1])
     if below:
         *others, last = (f"`{each}`" for each in below)
@@ -71,9 +82,21 @@ def _known(path: tuple[str | int, ...], in_mot: bool) -> str:
     return suggestion(said, known, f"known keys here: {', '.join(known)}")
 
 
-def _addition(path: tuple[str | int, ...], in_mot: bool) -> str:
+def _setting(path: tuple[str | int, ...], dotted: str, value: Any, span: Span) -> str:
+    """A key in a section below `path` set to a value, in the words of where that is read."""
+    *sections, key = dotted.split(".")
+    said = "…" if isinstance(value, dict | list) else _plain(value)
+    if span.source.name == "--set":
+        return f"{'.'.join([*map(str, path), dotted])}={said}"
+    text = f"{key} = {said}" if _in_mot(span) else f"{key}: {said}"
+    for section in reversed(sections):
+        text = f"{section} {{ {text} }}" if _in_mot(span) else f"{section}: {{{text}}}"
+    return text
+
+
+def _addition(path: tuple[str | int, ...], span: Span) -> str:
     key = str(path[-1])
-    if in_mot and key == "modalities":
+    if _in_mot(span) and key == "modalities":
         tower = path[1] if len(path) > 1 else ""
         statement = f"tower {tower} = NAME, …" if tower else f"{STATEMENTS[key]} NAME, …"
         return f"add `{statement}`, here or in the base spec"
@@ -114,25 +137,33 @@ def _expected(path: tuple[str | int, ...], details: ErrorDetails) -> str:
             return details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def _way_out(path: tuple[str | int, ...], details: ErrorDetails) -> str:
-    kind, value = details["type"], details["input"]
+def _way_out(path: tuple[str | int, ...], details: ErrorDetails, span: Span) -> str:
+    kind, value, section = details["type"], details["input"], section_at(path)
     if value is None:
         return "write {} for a section that says nothing" if kind == "model_type" else ""
+    keys = "" if section is None else f"its keys: {', '.join(sorted(keys_of(section)))}"
     match kind:
         case "literal_error":
-            return suggestion(str(value), _words(path, details), "")
-        case "bool_type":
-            word = str(value).lower()
-            return "did you mean `true`?" if word in YES else "did you mean `false`?" if word in NO else ""
+            return suggestion(str(value), _words(path, details), keys)
+        case "bool_type" if str(value).lower() in YES + NO:
+            return f"did you mean `{'true' if str(value).lower() in YES else 'false'}`?"
         case "int_type" | "float_type" if isinstance(value, str) and value.strip("+-").replace(".", "", 1).isdigit():
             return "leave out the quotes"
         case "int_type" if isinstance(value, float) and value.is_integer():
             return f"write {value:.0f}"
+        case "int_type" | "float_type" | "bool_type":
+            fields = field_at(path), field_at(path[2:])  # a tower's own key means what the model's does
+            said = next((field.description for field in fields if field is not None and field.description), "")
+            return f"{path[-1]}: {said}" if said else ""
         case "model_type" | "dict_type":
-            section, field = section_at(path), field_at(path)
+            field = field_at(path)
             if isinstance(value, str) and field is not None and takes_none(field) and nearest(value, ["none"]):
                 return "did you mean `none`?"
-            return "" if section is None else f"its keys: {', '.join(sorted(keys_of(section)))}"
+            words = {} if section is None else words_of(section)
+            if isinstance(value, str) and (word := nearest(value, words)):
+                key, meant = words[word]
+                return f"did you mean `{_setting(path[:-1], f'{path[-1]}.{key}', meant, span)}`?"
+            return keys
         case _:
             return ""
 
@@ -152,25 +183,24 @@ def _either(words: list[str]) -> str:
 
 def _dotted(path: tuple[str | int, ...]) -> str:
     """A place as docs/language.md calls it: places in lists are not counted."""
-    return ".".join(_short(step) for step in path if isinstance(step, str) and step != "[key]")
+    return ".".join(cut(step) for step in path if isinstance(step, str) and step != "[key]")
 
 
-def _given(value: Any) -> str:
+def _given(details: ErrorDetails) -> str:
+    value = details["input"]
     match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return f"`{_short(value)}`"
+        case dict() | list() if details["type"] == "too_long":
+            return str(len(value))
         case dict():
             return "a section" if value else "an empty section"
         case list():
             return "a list" if value else "an empty list"
+        case str():
+            return f"`{cut(value)}`"
         case _:
-            return _short(value)
+            return _plain(value)
 
 
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _plain(value: object) -> str:
+    """What is no section and no list, as a spec has it."""
+    return cut("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))

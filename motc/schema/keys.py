@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -50,8 +50,28 @@ def known_keys(path: Path, *, in_mot: bool) -> list[str]:
 
 def homes(key: str, path: Path) -> list[str]:
     """The dotted keys below `path` that end in `key`, said from there."""
+    return [where for where in dotted_keys(path) if where.split(".")[-1] == key]
+
+
+def dotted_keys(path: Path) -> tuple[str, ...]:
+    """The dotted keys below `path`, said from there."""
     section = section_at(path)
-    return [] if section is None else [where for where in _leaves(section) if where.split(".")[-1] == key]
+    return () if section is None else _leaves(section)
+
+
+@cache
+def words_of(section: type[BaseModel]) -> dict[str, tuple[str, str | bool]]:
+    """The words that keys of a section know, each with its key, and the keys that are true or false."""
+    found: dict[str, tuple[str, str | bool]] = {}
+    for key, field in keys_of(section).items():
+        for part in _choices(field.annotation):
+            words = get_args(part) if get_origin(part) is Literal else ()
+            for word in words:
+                if isinstance(word, str):
+                    found.setdefault(word, (key, word))
+            if part is bool:
+                found.setdefault(key, (key, True))
+    return found
 
 
 @cache

@@ -127,7 +127,7 @@ def _section(entry: Entry) -> Mapping | None:
 def _override(tree: Mapping, key: str, value: Any) -> Mapping:
     steps = key.split(".")
     if not all(steps):
-        raise _cannot_set(f"cannot set {key!r}", "a dotted key of the spec, such as attention.heads")
+        raise _cannot_set(f"cannot set `{key}`", "a dotted key of the spec, such as attention.heads")
     if len(steps) > MAX_NESTING:
         raise _cannot_set(f"a key of {len(steps):,} parts is deeper than any in a spec", "such as attention.heads")
     plain = _plain_value(key, value)

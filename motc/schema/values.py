@@ -19,9 +19,10 @@ def name_list_to_mapping(value: Any) -> Any:
     """`[text, image]` is `{text: {}, image: {}}`."""
     if not isinstance(value, list):
         return value
-    for item in value:
+    for index, item in enumerate(value):
         if not isinstance(item, str):
-            raise Mistake("MOT023", "`modalities` has something in its list that is no name", "name each modality")
+            message = "`modalities` has something in its list that is no name"
+            raise Mistake("MOT023", message, "name each modality", at=(index,))
     return {item: {} for item in value}  # none stands twice, which was checked where the places are known
 
 

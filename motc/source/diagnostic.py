@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from motc.source.printable import columns, printable
+from motc.source.printable import columns, printable, shortened
 from motc.source.span import Span
 
 LONGEST_LINE = 160
@@ -16,7 +16,8 @@ MOST_TOLD = 50
 class Diagnostic:
     """One complaint: a stable code, where, what is wrong, a way out, and other places that take part.
 
-    A warning is about a spec that is right and may not be meant so; it stops nothing.
+    A warning is about a spec that is right and may not be meant so; it stops nothing. What message and help quote is
+    shortened where nobody would read it all.
     """
 
     code: str
@@ -25,6 +26,10 @@ class Diagnostic:
     help: str = ""
     related: tuple[tuple[str, Span], ...] = ()
     severity: Literal["error", "warning"] = "error"
+
+    def __post_init__(self) -> None:
+        for name in ("message", "help"):
+            object.__setattr__(self, name, shortened(getattr(self, name)))
 
     def render(self) -> str:
         """`file:line:column: CODE message`, the line, a caret under the span, the related places, the way out.
@@ -57,11 +62,18 @@ def _excerpt(span: Span) -> str:
 
 
 class SpecError(Exception):
-    """The user's spec is wrong: diagnostics in the order of the text, the first 50 of them."""
+    """The user's spec is wrong: diagnostics in the order of the text, the first 50 of them, and how many `more`."""
 
-    def __init__(self, *diagnostics: Diagnostic) -> None:
+    def __init__(self, *diagnostics: Diagnostic, more: int = 0) -> None:
         self.diagnostics = diagnostics[:MOST_TOLD]
-        super().__init__("\n".join(diagnostic.render() for diagnostic in self.diagnostics))
+        self.more = more + len(diagnostics) - len(self.diagnostics)
+        told = [diagnostic.render() for diagnostic in self.diagnostics]
+        super().__init__("\n".join([*told, untold(self.more)] if self.more else told))
+
+
+def untold(more: int) -> str:
+    """What stands behind the mistakes that are told."""
+    return f"and {more:,} more {'mistakes' if more > 1 else 'mistake'}, not told here"
 
 
 class CompilerBug(AssertionError):

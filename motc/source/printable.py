@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+LONGEST_QUOTED, LONGEST_WORD, KEPT = 100, 300, 60
+_LONG = re.compile(rf"`[^`]{{{LONGEST_QUOTED + 1},}}`|\S{{{LONGEST_WORD + 1},}}")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -17,6 +20,16 @@ def escape(char: str) -> str:
 def printable(text: str) -> str:
     """The text with every character that does not print escaped."""
     return text if text.isprintable() else "".join(map(escape, text))
+
+
+def shortened(text: str) -> str:
+    """A message whose quotations and words are of a length to be read: the start of each that is not, and `…`."""
+    return _LONG.sub(lambda found: f"`{cut(found[0][1:-1])}`" if found[0].startswith("`") else cut(found[0]), text)
+
+
+def cut(text: str) -> str:
+    """The text, or its start and `…`: 60 characters at most."""
+    return text if len(text) <= KEPT else f"{text[: KEPT - 3]}…"
 
 
 def columns(text: str) -> int:

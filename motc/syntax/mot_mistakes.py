@@ -28,6 +28,7 @@ _SHOWN = {
 STATEMENTS = ("modality", "tower", "untie", "extends")
 _PLURALS = {"modalities": "modality", "towers": "tower"}
 _WORD_BEFORE = re.compile(r'([\w.*+-]+|"(?:[^"\\\n]|\\.)*")[ \t\r]*\Z')
+_TOWER_BEFORE = re.compile(r"\btower[ \t]+[\w.*+-]+[ \t]*\Z")
 _LAYERS_BEFORE = re.compile(r"\bin[ \t]+layers?[ \t]+[0-9. \t]+,[ \t]*\Z")
 
 
@@ -92,6 +93,13 @@ def _way_out(source: SourceFile, at: int, end: int, expected: set[str]) -> str:
         return "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"
     if shown == "=" and word in STATEMENTS:
         return f"write `{word}` without `=`"
+    if shown in ("layer", "layers") and "IN" in expected:
+        return f"write `in {shown}`"
+    is_word = re.fullmatch(r'[\w.*+-]+|".*"', shown) is not None
+    if is_word and "EQUAL" in expected and _TOWER_BEFORE.search(source.text, _line_start(source, at), at):
+        return f"put `=` between: `tower {word} = {shown}`"
+    if is_word and word and "COMMA" in expected:
+        return f"put a comma between: `{word}, {shown}`"
     if expected == {"EQUAL", "LBRACE"} and re.match(r"[ \t]*(?:$|[,;}#\n])", source.text[end:]) and shown.strip():
         return f"write `{word} = {shown}`"
     return ""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from motc.source import Diagnostic, Span, SpecError
-from motc.source.diagnostic import MOST_TOLD
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
 
@@ -91,11 +90,11 @@ def to_tree(model: Model) -> Mapping:
 
 
 def duplicates(entries: list[Entry]) -> list[Diagnostic]:
-    """A diagnostic for each of the first entries whose key stands before it already."""
+    """A diagnostic for each entry whose key stands before it already."""
     first: dict[str, Span] = {}
     errors: list[Diagnostic] = []
     for entry in entries:
-        if entry.key in first and len(errors) < MOST_TOLD:
+        if entry.key in first:
             errors.append(
                 Diagnostic(
                     code="MOT007",

@@ -104,9 +104,14 @@ def vocabulary(model: Model, modality: str) -> int:
     return found
 
 
+class Unsettled(Exception):
+    """No batch was drawn in which rounding leaves all experts' choices alone, so that nothing can be compared."""
+
+
 def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
     """The batch, with other ids and latents drawn as long as some expert is chosen by a hair: there rounding would
-    decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise.
+    decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise. Raises Unsettled
+    where that does not end.
     """
     if not model.moe:
         return batch
@@ -121,4 +126,6 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
             return batch
         other = with_ids(model, batch.modality_ids, generator, batch.position_ids, batch.document_ids)
         batch = other if batch.labels is None else with_targets(model, other, generator)
-    raise AssertionError(f"in {TRIES} batches experts were chosen by a hair")
+    raise Unsettled(
+        f"in each of {TRIES} batches an expert is chosen by so little that rounding may decide: nothing can be compared"
+    )

@@ -36,7 +36,7 @@ def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module
     """Check a model's module, and that of its dense twin, against every law that applies.
 
     The modules are left as they are: copies get random parameters, as initial norms and biases would hide mistakes.
-    Raises ValueError if a module's parameters are not all float64.
+    Raises ValueError if a module's parameters are not all float64, and Unsettled where no batch can be compared.
     """
     for module in (sparse_module, dense_module):
         if any(parameter.dtype != torch.float64 for parameter in module.parameters()):
