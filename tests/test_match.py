@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from motc.cli import main
 from motc.driver import compile_ir
-from motc.loading import instantiate
-from motc.match import MatchError, Settings, read_data
+from motc.match import MatchError, Settings, match_systems, read_data
 from motc.match.batches import indices, make_batch
 from motc.match.fit import check_fit
-from motc.match.race import System, race, rate_factor
+from motc.match.race import System, rate_factor
+from tests.small_run import do_not_compile
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "examples" / "emoji" / "specs"
@@ -224,7 +223,8 @@ def test_a_lone_spec_with_the_name_of_its_twin_is_told(folder: Path, capsys: pyt
     assert "this one has that name" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_loss_that_is_no_number_ends_the_run(folder: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    do_not_compile(monkeypatch)
     settings = Settings(steps=2, seeds=1, batch=2, eval_every=1, learning_rate=1.0, device="cpu", threads=1)
     system = System("small", compile_ir(folder / "small.mot"), settings, 0)
     system.network.final_norm.weight.data.fill_(math.nan)
@@ -243,68 +243,87 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+KILLED_IN_ITS_SECOND_CHECKPOINT = """
+import os, signal, sys
+import safetensors.torch
+from motc.cli import main
+
+save_file = safetensors.torch.save_file
+written = []
+
+def save_and_die(tensors, path, *more):
+    save_file(tensors, path, *more)
+    written.append(path)
+    if len(written) == 2:  # it is written aside, and the first one is still in its place
+        os.kill(os.getpid(), signal.SIGKILL)
+
+safetensors.torch.save_file = save_and_die
+main(sys.argv[1:])
+"""
+
+
+def different(whole: Path, parts: Path) -> list[str]:
+    """What two checkpoints disagree on, but for the seconds that steps took."""
+    first, second = load_file(whole), load_file(parts)
+    assert first.keys() == second.keys()
+    return [name for name, x in first.items() if not name.endswith("/seconds") and not x.equal(second[name])]
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
-    folder: Path, capsys: pytest.CaptureFixture[str], two_threads: None
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main([*command(folder, "whole", steps=30), "--json"]) == 0
+    do_not_compile(monkeypatch)
+    assert main([*command(folder, "whole"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report["systems"]) == {"dense", "small"}
     assert (folder / "whole" / "report.png").read_bytes().startswith(b"\x89PNG")
 
-    words = [sys.executable, "-m", "motc", *command(folder, "parts", steps=30)]
+    words = [sys.executable, "-c", KILLED_IN_ITS_SECOND_CHECKPOINT, *command(folder, "parts")]
+    not_compiled = {**os.environ, "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    assert subprocess.run(words, cwd=ROOT, env=not_compiled).returncode == -signal.SIGKILL
     path = folder / "parts" / "seed0.safetensors"
-    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
-    while not path.is_file() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    killed_at = len(load_file(path)["small/losses"])
-    assert killed_at < 30
+    assert len(load_file(path)["small/losses"]) == 2
 
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-        assert main(command(folder, "parts", steps=30)) == 1
+        assert main(command(folder, "parts")) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"the checkpoint of step {killed_at} is kept" in capsys.readouterr().err
+    assert "the checkpoint of step 2 is kept" in capsys.readouterr().err
     assert path.read_bytes() == before
 
-    assert main(command(folder, "parts", steps=30, batch=5)) == 1
+    assert main(command(folder, "parts", batch=5)) == 1
     assert "batch was 4, is 5" in capsys.readouterr().err
 
-    assert main(command(folder, "parts", steps=30)) == 0
-    whole, parts = load_file(folder / "whole" / "seed0.safetensors"), load_file(path)
-    assert whole.keys() == parts.keys()
-    different = [name for name, x in whole.items() if not name.endswith("/seconds") and not x.equal(parts[name])]
-    assert different == []
+    assert main(command(folder, "parts")) == 0
+    assert different(folder / "whole" / "seed0.safetensors", path) == []
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit_without_the_compiler(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(
+    compiled: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    def uncompiled(*args: object, **kwargs: object) -> torch.nn.Module:
-        network = instantiate(*args, **kwargs)  # type: ignore[arg-type]
-        network.compile = lambda: None  # type: ignore[method-assign]
-        return network
-
-    monkeypatch.setattr("motc.match.race.instantiate", uncompiled)
-    settings = Settings(steps=7, seeds=1, batch=4, eval_every=2, learning_rate=1e-2, device="cpu", threads=1)
-    models = {"dense": compile_ir(folder / "small.mot", dense=True), "small": compile_ir(folder / "small.mot")}
+    models = {"small": compile_ir(folder / "small.mot")}
+    if compiled:
+        request.getfixturevalue("two_threads")
+    else:
+        do_not_compile(monkeypatch)
+        models["dense"] = compile_ir(folder / "small.mot", dense=True)
+    threads = torch.get_num_threads()
+    settings = Settings(steps=7, seeds=1, batch=4, eval_every=2, learning_rate=1e-2, device="cpu", threads=threads)
     data = read_data(folder / "data")
-    race(models, data, settings, 0, folder / "whole", lambda *_: None)
 
-    def stop(done: float, _: str) -> None:
-        if done > 4.5 / 7:
-            raise KeyboardInterrupt
+    def keep(done: float, _: str) -> None:
+        """What a kill just before step 5 leaves."""
+        if done == 4 / 7:
+            shutil.copytree(folder / "whole", folder / "parts")
 
-    with pytest.raises(KeyboardInterrupt):
-        race(models, data, settings, 0, folder / "parts", stop)
-    assert len(load_file(folder / "parts")["small/losses"]) == 4
-    race(models, data, settings, 0, folder / "parts", lambda *_: None)
-    whole, parts = load_file(folder / "whole"), load_file(folder / "parts")
-    assert len(whole["small/losses"]) == 7
-    different = [name for name, x in whole.items() if not name.endswith("/seconds") and not x.equal(parts[name])]
-    assert different == []
+    match_systems(models, data, settings, folder / "whole", keep)
+    whole, parts = (folder / name / "seed0.safetensors" for name in ("whole", "parts"))
+    assert len(load_file(parts)["small/losses"]) == 4
+    match_systems(models, data, settings, folder / "parts", lambda *_: None)
+    assert len(load_file(parts)["small/losses"]) == 7
+    assert different(whole, parts) == []
