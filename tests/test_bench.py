@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 
 import motc.bench
 import motc.cli.bench
-from motc.bench import Report, Settings, Subject, bench, mixtures
+from motc.bench import Report, Settings, Subject, bench, list_kernels, mixtures
 from motc.cli import main
 from motc.driver import check_spec
+from tests.tracing import make_no_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = """model tiny {
@@ -38,17 +40,22 @@ def tiny(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """What a run found; compiling makes it the slow part, so there is one."""
+    """What a run found, and the kernels of its layers, which are the only ones made; compiling is the slow part."""
     spec = tmp_path_factory.mktemp("bench") / "tiny.mot"
     spec.write_text(TINY, encoding="utf-8")
     found = mixtures(["text", "image"], 16, [0.5, 0.25], None)
     settings = Settings(mixtures=found, pairs=2, dtypes=("float32",), modes=("step",), threads=1)
     threads, told = torch.get_num_threads(), []
-    report = bench(Subject(checked=check_spec(spec)), settings, lambda done, what: told.append((done, what)))
+    subject = Subject(checked=check_spec(spec))
+    with pytest.MonkeyPatch.context() as patch:
+        make_no_kernels(patch)
+        report = bench(subject, settings, lambda done, what: told.append((done, what)))
     assert torch.get_num_threads() == threads
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert 0 <= told[0][0] < told[-1][0] < 1
-    return report
+    kernels = list_kernels(subject, settings, lambda *_: None)
+    assert [(k.dtype, k.side) for k in kernels] == [(k.dtype, k.side) for k in report.kernels]
+    return replace(report, kernels=kernels)
 
 
 @pytest.fixture
@@ -126,6 +133,7 @@ def test_deeper_models_compile_no_more_graphs(
     tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("motc.bench.depths.TRIES", 1)
+    make_no_kernels(monkeypatch)
     assert main(["bench", tiny, *FEW, "--ratios", "0", "--depths", "1,3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(depth["side"], depth["layers"], depth["graph_breaks"]) for depth in found["depths"]] == [

@@ -16,6 +16,7 @@ from motc.cli.bench_tables import print_report
 from motc.driver import check_spec, compile_ir
 from motc.ir.model import Model
 from motc.validate.spans import span_places
+from tests.tracing import make_no_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = """model tiny {
@@ -135,7 +136,10 @@ def test_sides_take_the_same_step_on_latents(four: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_shares_used_are_reported(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shares_used_are_reported(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_no_kernels(monkeypatch)
     mixed = mixtures(["text", "image"], 64, [0.0, 0.37], None, ["image"])
     settings = Settings(mixtures=mixed, pairs=1, dtypes=("float32",), modes=("step",), threads=1)
     report = bench(Subject(checked=check_spec(tiny)), settings, lambda *_: None)
