@@ -1,29 +1,83 @@
-"""A model's identity: a hash of what it means, not of how its spec is written."""
+"""A model's identity: a hash of what it means, not of how its spec is written.
+
+Hashes stand in checkpoints, so the text that is hashed is a contract: a new field of the IR, with a default, changes no
+hash of a model that does not use it. Names of classes and fields are part of the text, and so is which fields have
+defaults: whoever changes one of these has the old text written here, or counts FORMAT up.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import MISSING, Field, fields, is_dataclass
+from fractions import Fraction
+from itertools import groupby
+from typing import Any
 
 from motc.ir.model import Model
-from motc.ir.partition import Partition
+
+FORMAT = 1
+"""Which text is hashed. Hashes of two formats cannot be compared."""
+
+NAMES_ALONE = ("name", "towers")
+"""Fields of a model that change nothing it does: where something is untied by towers, the blocks say so."""
 
 
 def semantic_hash(model: Model) -> str:
-    """16 hexadecimal digits; equal for equal models whatever their name, formatting, or order of statements.
+    """The format, a dash and 16 hexadecimal digits, such as `1-0f5e2a97c3d4b681`.
 
-    Towers that nothing is untied by mean nothing, so they do not take part; where they do, the blocks say so.
-    Mixtures of experts are added where there are some, and how targets count where it is not 1 each: models without
-    have the hash they always had.
+    Equal for models that mean the same, whatever their name, the formatting or the order of statements of their specs,
+    the pass the IR has come to, and the strategy.
     """
-    text = repr(replace(model, name="", towers=Partition.one(model.towers.universe)))
-    ffns = [segment.layer.ffn for segment in model.segments]
-    text += "".join(
-        repr((ffn.moe, ffn.router, ffn.shared_gate, ffn.shared_up, ffn.shared_down)) for ffn in ffns if ffn.moe
-    )
-    text += "".join(
-        repr((modality.name, modality.loss.weight, modality.loss.seen_targets is False))
-        for modality in model.modalities
-        if not modality.loss.is_plain
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{FORMAT}-{hashlib.sha256(canonical(model).encode()).hexdigest()[:16]}"
+
+
+def canonical(model: Model) -> str:
+    """What is hashed: JSON in one line, its keys sorted, with each kind of layer once and `[count, kind]` for each run.
+
+    Raises TypeError if the IR holds a value that has no form here.
+    """
+    kinds = [layer for layer, _ in model.kinds()]
+    places = {id(layer): place for place, layer in enumerate(kinds)}
+    runs = groupby(model.segments, key=lambda segment: places[id(segment.layer)])
+    form = _fields(model, leave_out=(*NAMES_ALONE, "segments"))
+    form["kinds"] = [to_json(layer) for layer in kinds]
+    form["layers"] = [[sum(segment.count for segment in run), place] for place, run in runs]
+    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def to_json(value: object) -> Any:
+    """A value of the IR as JSON; equal values are written alike, others are not.
+
+        Norm(kind="rms", shape=(8,), eps=1e-05)    {"is": "Norm", "kind": "rms", "shape": [8], "eps": 1e-05}
+
+    A field that has its default is left out, and so is one that takes no part in comparisons. Raises TypeError for
+    what is no value of the IR.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return int(value) if value.is_integer() else value
+        case Fraction():
+            return str(value)
+        case tuple():
+            return [to_json(item) for item in value]
+        case _ if is_dataclass(value):
+            return _fields(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} has no form that could be hashed")
+
+
+def _fields(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    form: dict[str, Any] = {"is": type(value).__name__}
+    for field in fields(value):
+        content = getattr(value, field.name)
+        if field.compare and field.name not in leave_out and content != _default(field):
+            form[field.name] = to_json(content)
+    return form
+
+
+def _default(field: Field[Any]) -> Any:
+    """A field's default, or what equals nothing that a field can hold."""
+    return field.default if field.default_factory is MISSING else field.default_factory()

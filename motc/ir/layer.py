@@ -85,11 +85,11 @@ class Ffn:
     up: Leaf
     down: Leaf
     norm: Leaf
-    moe: tuple[Moe | None, ...] = field(default=(), repr=False)
-    router: Leaf | None = field(default=None, repr=False)
-    shared_gate: Leaf | None = field(default=None, repr=False)
-    shared_up: Leaf | None = field(default=None, repr=False)
-    shared_down: Leaf | None = field(default=None, repr=False)
+    moe: tuple[Moe | None, ...] = ()
+    router: Leaf | None = None
+    shared_gate: Leaf | None = None
+    shared_up: Leaf | None = None
+    shared_down: Leaf | None = None
 
     def leaves(self) -> tuple[Leaf, ...]:
         return (self.norm, *self.inner())
@@ -113,7 +113,7 @@ class Layer:
     placement: Placement
     attention: Attention
     ffn: Ffn
-    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
     def leaves(self) -> tuple[Leaf, ...]:
         return self.attention.leaves() + self.ffn.leaves()

@@ -57,7 +57,7 @@ class Modality:
     name: str
     width: int
     vocab: int | None
-    loss: TokenLoss = field(default=TokenLoss(), repr=False)
+    loss: TokenLoss = TokenLoss()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,10 @@ class Model:
     segments: tuple[Segment, ...]
     final_norm: Leaf | None
     head: Leaf | None
-    order: tuple[str, ...] = field(compare=False, repr=False)
-    strategy: Strategy = field(default="sorted", compare=False, repr=False)
-    residual: Order = field(default="slots", compare=False, repr=False)
-    span: Span | None = field(default=None, compare=False, repr=False)
+    order: tuple[str, ...] = field(compare=False)
+    strategy: Strategy = field(default="sorted", compare=False)
+    residual: Order = field(default="slots", compare=False)
+    span: Span | None = field(default=None, compare=False)
 
     @property
     def layers(self) -> int:
@@ -114,7 +114,7 @@ class Model:
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Every kind of layer there is, in the order of their first, with how many there are of it.
 
-        Layers that are equal are one object from lowering on, so that thousands of layers cost what their kinds do.
+        Equal layers are one object, as `verify` checks, so that thousands of layers cost what their kinds do.
         """
         counts: dict[int, int] = {}
         layers: dict[int, Layer] = {}

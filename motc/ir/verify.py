@@ -27,11 +27,13 @@ def verify(model: Model, stage: str) -> None:
     for segment in model.segments:
         require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
         expected = segment.last + 1
-    for layer, _ in model.kinds():
+    kinds = [layer for layer, _ in model.kinds()]
+    require(len(set(kinds)) == len(kinds), "equal layers are not one object")
+    for layer in kinds:
         _verify_experts(layer.ffn, names, require)
         if layer.steps:
             _verify_steps(layer, model.residual, require)
-    for mask in dict.fromkeys(layer.attention.mask for layer, _ in model.kinds()):
+    for mask in dict.fromkeys(layer.attention.mask for layer in kinds):
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     head_dim = model.segments[0].layer.attention.head_dim
     width = {modality.name: modality.width for modality in model.modalities}
@@ -41,7 +43,7 @@ def verify(model: Model, stage: str) -> None:
     for leaf in (model.embedding, *((model.head,) if model.head else ())):
         served = {name for block in leaf.blocks for name in block.modalities}
         require(served == set(names) - continuous, f"{leaf.path} serves other than the token modalities")
-    for leaf in dict.fromkeys((*(leaf for layer, _ in model.kinds() for leaf in layer.leaves()), *model.ends())):
+    for leaf in dict.fromkeys((*(leaf for layer in kinds for leaf in layer.leaves()), *model.ends())):
         _verify_leaf(leaf, names, require)
         for block in leaf.blocks:
             widths = {width[name] for name in block.modalities}

@@ -6,7 +6,7 @@ Tokens of all modalities share one attention; each goes through its tower's para
 Tokens are sorted by modality, so that a tower works on a slice; attention has them in rows.
 """
 
-# motc: spec emoji_mot, semantic hash be92b622554e9cf5
+# motc: spec emoji_mot, semantic hash 1-cfd30a61b1aea11c
 
 from __future__ import annotations
 
@@ -1415,7 +1415,7 @@ class EmojiMot(nn.Module):
 
     modalities = ("text", "image")
     vocabularies: Mapping[str, int] = {"text": 258, "image": 512}
-    semantic_hash = "be92b622554e9cf5"
+    semantic_hash = "1-cfd30a61b1aea11c"
     layout_key = "9cb1db7cba1c"
     mask: Mapping[str, Any] = {"kind": "causal"}
     towers: Mapping[str, str] = {"text": "text", "image": "image"}
@@ -1673,4 +1673,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 383137f91d7e8bd6464871b7a69dfd6cd8685ce020702b48f66b234534ba894f
+# motc: sha256 7b410ea42a786c3a931d20731a31602b087f9d0f7273080ff7450a0ba6c8f261
