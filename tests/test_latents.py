@@ -19,7 +19,6 @@ from motc.cost import cost, flops_per_token, span_flops
 from motc.diff import diff
 from motc.driver import check_spec, compile_ir, stages
 from motc.ir.identity import semantic_hash
-from motc.ir.latent import latent_shapes
 from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate import validate
@@ -398,7 +397,7 @@ def test_names_and_shapes_of_the_ends(tmp_path: Path) -> None:
     network = motc.load(path, device="meta")
     found = {name: tuple(p.shape) for name, p in network.named_parameters() if name.startswith("latents.image.")}
     assert found == {f"latents.image.{name}": shape for name, shape in expected.items()}
-    assert latent_shapes(compile_ir(path).latent_modalities()[0].ends) == expected
+    assert compile_ir(path).latent_modalities()[0].ends.shapes() == expected
 
 
 def test_ddpm_is_diffusers_cosine_schedule() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motc.cost.bytes import Memory, kv_cache_bytes_per_token, memory
 from motc.cost.flops import attention_flops, flops_per_token, span_flops
-from motc.cost.parameters import Cost, cost, leaf_parameters, operator_parameters, total_parameters
+from motc.cost.parameters import Cost, cost, leaf_parameters, total_parameters
 
 __all__ = [
     "Cost",
@@ -15,7 +15,6 @@ __all__ = [
     "kv_cache_bytes_per_token",
     "leaf_parameters",
     "memory",
-    "operator_parameters",
     "span_flops",
     "total_parameters",
 ]

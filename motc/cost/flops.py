@@ -6,28 +6,8 @@ rotary positions, sorting and the softmax are not counted, nor are they by torch
 
 from __future__ import annotations
 
-from math import ceil
-
-from motc.ir.latent import end_layers
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Operator
-
-
-def operator_flops(operator: Operator) -> int:
-    """What one token pays for an operator: 2 * in * out for a linear map, nothing for a norm or a look-up.
-
-    Of experts, for as many as a token goes to on average.
-    The ends of a latent are such maps too; a convolution is one for each pixel it makes.
-    """
-    match operator:
-        case Linear(in_features=in_features, out_features=out_features):
-            return 2 * in_features * out_features
-        case Experts(active=active, in_features=in_features, out_features=out_features):
-            return ceil(2 * in_features * out_features * active)
-        case LatentEnds():
-            return sum(layer.flops for layer in end_layers(operator) if not layer.per_span)
-        case _:
-            return 0
+from motc.ir.operators import Embedding
 
 
 def flops_per_token(model: Model, modality: str) -> int:
@@ -41,33 +21,25 @@ def flops_per_token(model: Model, modality: str) -> int:
         for leaf in layer.leaves():
             block = leaf.block_of(modality)
             if block is not None:
-                flops += operator_flops(block.operator) * count
+                flops += block.operator.flops * count
     latents = model.latents()
     ends = None if latents is None else latents.block_of(modality)
-    return flops + (head_flops(model, modality) if ends is None else operator_flops(ends.operator))
+    return flops + (head_flops(model, modality) if ends is None else ends.operator.flops)
 
 
 def span_flops(model: Model, modality: str) -> int:
     """What a span of a continuous modality pays once: the products of its timestep. 0 for tokens."""
     latents = model.latents()
     ends = None if latents is None else latents.block_of(modality)
-    match ends.operator if ends is not None else None:
-        case LatentEnds() as operator:
-            return sum(layer.flops for layer in end_layers(operator) if layer.per_span)
-        case _:
-            return 0
+    return 0 if ends is None else ends.operator.span_flops
 
 
 def head_flops(model: Model, modality: str) -> int:
     """What one token of `modality` pays for its logits: 2 * width * vocab."""
     block = (model.embedding if model.head is None else model.head).block_of(modality)
-    match block.operator if block is not None else None:
-        case Embedding(vocab=vocab, width=width):
-            return 2 * vocab * width
-        case Linear(in_features=in_features, out_features=out_features):
-            return 2 * in_features * out_features
-        case _:
-            return 0
+    if block is None:
+        return 0
+    return block.operator.head_flops if isinstance(block.operator, Embedding) else block.operator.flops
 
 
 def attention_flops(model: Model, sequence_length: int) -> int:

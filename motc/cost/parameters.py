@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, prod
-from typing import assert_never
 
 from motc.cost.flops import flops_per_token
-from motc.ir.latent import end_layers
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +40,9 @@ class Cost:
         }
 
 
-def operator_parameters(operator: Operator) -> int:
-    """The parameters of one block: weights, and the biases of a linear map or a layer norm."""
-    match operator:
-        case Linear(in_features=in_features, out_features=out_features, bias=bias):
-            return in_features * out_features + out_features * bias
-        case Experts(count=count, in_features=in_features, out_features=out_features, bias=bias):
-            return count * (in_features * out_features + out_features * bias)
-        case Norm(kind=kind, shape=shape):
-            return prod(shape) * (2 if kind == "layer" else 1)
-        case Embedding(vocab=vocab, width=width):
-            return vocab * width
-        case LatentEnds():
-            return sum(layer.parameters for layer in end_layers(operator))
-        case _:
-            assert_never(operator)
-
-
-def active_parameters(operator: Operator) -> int:
-    """The parameters of one block that a token passes through: of experts those it goes to, on average, rounded up."""
-    if isinstance(operator, Experts):
-        return ceil(operator_parameters(operator) * operator.active / operator.count)
-    return operator_parameters(operator)
-
-
 def leaf_parameters(leaf: Leaf) -> int:
     """The parameters of all blocks of one leaf, in one layer."""
-    return sum(operator_parameters(block.operator) for block in leaf.blocks)
+    return sum(block.operator.parameters for block in leaf.blocks)
 
 
 def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
@@ -99,11 +71,11 @@ def cost(model: Model) -> Cost:
     blocks: dict[str, int] = {}
     for leaf, count in leaves_with_counts(model):
         for block in leaf.blocks:
-            parameters = operator_parameters(block.operator) * count
+            parameters = block.operator.parameters * count
             groups[leaf.path] = groups.get(leaf.path, 0) + parameters
             blocks[block.name] = blocks.get(block.name, 0) + parameters
             for modality in block.modalities:
-                active[modality] += active_parameters(block.operator) * count
+                active[modality] += block.operator.active_parameters * count
     return Cost(
         parameters=sum(groups.values()),
         active=active,

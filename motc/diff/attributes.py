@@ -8,7 +8,7 @@ from typing import Any
 
 from motc.diff.edit import Edit
 from motc.diff.facts import Attributes, Part
-from motc.ir.operators import LatentEnds
+from motc.ir.latent import LatentEnds
 
 SUBJECTS = {
     "width": "width",

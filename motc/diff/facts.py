@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from motc.cost.flops import operator_flops
-from motc.cost.parameters import operator_parameters
 from motc.ir.layer import GATED, FfnKind, Layer, Moe
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Model, Objective
@@ -94,7 +92,7 @@ class LayerAttributes:
 
     def flops(self) -> int:
         """The matrix products of one token."""
-        return sum(operator_flops(operator) for operator in self.operators().values())
+        return sum(operator.flops for operator in self.operators().values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +128,7 @@ class EndAttributes:
 
     def flops(self) -> int:
         """The head's product for one token, tied or not; or those of the ends of a latent."""
-        found = 0 if self.latent is None else operator_flops(replace(self.latent, width=self.width))
+        found = 0 if self.latent is None else replace(self.latent, width=self.width).flops
         return found if self.vocab is None else found + 2 * self.width * self.vocab[0]
 
 
@@ -152,7 +150,7 @@ class Part:
         A block's size is the largest one its modalities ask for; in a valid model they all ask for the same.
         """
         asked = {
-            modality: {path: operator_parameters(operator) for path, operator in attributes.operators().items()}
+            modality: {path: operator.parameters for path, operator in attributes.operators().items()}
             for modality, attributes in self.attributes.items()
         }
         return {

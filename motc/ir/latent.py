@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import assert_never
+from typing import Literal
 
-from motc.ir.operators import LatentEnds, Unet
+from motc.ir.parameters import Parameterised
+
+EndsKind = Literal["linear", "unet"]
 
 TIME_FREQUENCIES = 256
 """Numbers of a timestep's sinusoidal embedding, as in DiT (Peebles and Xie, arXiv 2212.09748)."""
@@ -30,38 +32,62 @@ class EndLayer:
     is_norm: bool = False
 
     @property
-    def parameters(self) -> int:
-        """Weights and biases."""
-        return prod(self.shape) + self.shape[0]
-
-    @property
     def flops(self) -> int:
         """Of its products, for one token or one span."""
         return 0 if self.is_norm else 2 * prod(self.shape) * self.times
 
 
-def end_layers(ends: LatentEnds) -> tuple[EndLayer, ...]:
-    """All layers of the ends, in the order of the forward."""
-    match ends.unet:
-        case None:
-            numbers = ends.channels * ends.patch**2
-            return (
-                EndLayer(name="encode", shape=(ends.width, numbers)),
-                *_time(ends.width),
-                EndLayer(name="decode", shape=(numbers, ends.width)),
-            )
-        case Unet():
-            return tuple(_unet_layers(ends, ends.unet))
-        case _:
-            assert_never(ends.unet)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unet:
+    """A U-Net's channels at the first level, and its residual blocks a level on each side."""
+
+    channels: int
+    blocks: int
 
 
-def latent_shapes(ends: LatentEnds) -> dict[str, tuple[int, ...]]:
-    """Each parameter's name after `latents.MODALITY.`, and its shape."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in end_layers(ends):
-        shapes |= {f"{layer.name}.weight": layer.shape, f"{layer.name}.bias": layer.shape[:1]}
-    return shapes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentEnds(Parameterised):
+    """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
+
+    Linear maps, unless there is a U-Net.
+    """
+
+    channels: int
+    patch: int
+    width: int
+    unet: Unet | None
+
+    @property
+    def kind(self) -> EndsKind:
+        return "linear" if self.unet is None else "unet"
+
+    def layers(self) -> tuple[EndLayer, ...]:
+        """All layers of the ends, in the order of the forward."""
+        if self.unet is not None:
+            return tuple(_unet_layers(self, self.unet))
+        numbers = self.channels * self.patch**2
+        return (
+            EndLayer(name="encode", shape=(self.width, numbers)),
+            *_time(self.width),
+            EndLayer(name="decode", shape=(numbers, self.width)),
+        )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Each parameter's name after `latents.MODALITY.`, and its shape."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in self.layers():
+            shapes |= {f"{layer.name}.weight": layer.shape, f"{layer.name}.bias": layer.shape[:1]}
+        return shapes
+
+    @property
+    def flops(self) -> int:
+        """Of a token's patch, in and out; a convolution is a linear map for each pixel that it makes."""
+        return sum(layer.flops for layer in self.layers() if not layer.per_span)
+
+    @property
+    def span_flops(self) -> int:
+        """Of the timestep."""
+        return sum(layer.flops for layer in self.layers() if layer.per_span)
 
 
 def _time(width: int) -> tuple[EndLayer, ...]:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer, Moe
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
-from motc.ir.operators import LatentEnds
 from motc.ir.partition import Partition
 from motc.ir.steps import Order, Step
 from motc.source import Span

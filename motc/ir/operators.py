@@ -1,43 +1,93 @@
-"""What a parameter group holds for some modalities: one operator of these kinds, with its sizes."""
+"""What a parameter group holds for some modalities: one operator of these kinds, with its sizes.
+
+An operator knows its parameters' names and shapes, how many they are, and what one token pays for it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from math import ceil
+from typing import Literal, assert_never
+
+from motc.ir.latent import LatentEnds as LatentEnds
+from motc.ir.parameters import Parameterised
 
 NormKind = Literal["rms", "layer"]
-EndsKind = Literal["linear", "unet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
+class Linear(Parameterised):
     """A matrix product of a token's vector: `in_features` to `out_features`, with or without a bias."""
 
     in_features: int
     out_features: int
     bias: bool
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        bias = {"bias": (self.out_features,)} if self.bias else {}
+        return {"weight": (self.out_features, self.in_features), **bias}
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.in_features * self.out_features
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Norm:
+class Norm(Parameterised):
     """A norm over the last dimension of `shape`; weights (and for `layer` biases) of the whole shape."""
 
     kind: NormKind
     shape: tuple[int, ...]
     eps: float
 
+    @classmethod
+    def of_heads(cls, kind: NormKind, *, heads: int, head_dim: int, eps: float) -> Norm:
+        """The norm of each head's vector: all heads share the weights of an RMS norm, and have their own otherwise."""
+        match kind:
+            case "rms":
+                return cls(kind=kind, shape=(head_dim,), eps=eps)
+            case "layer":
+                return cls(kind=kind, shape=(heads, head_dim), eps=eps)
+            case _:
+                assert_never(kind)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        match self.kind:
+            case "rms":
+                return {"weight": self.shape}
+            case "layer":
+                return {"weight": self.shape, "bias": self.shape}
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def flops(self) -> int:
+        return 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embedding:
+class Embedding(Parameterised):
     """A table of `vocab` rows of `width`."""
 
     vocab: int
     width: int
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.vocab, self.width)}
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+    @property
+    def head_flops(self) -> int:
+        """What a token pays where the table is the head too."""
+        return 2 * self.width * self.vocab
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
+class Experts(Parameterised):
     """A linear map for each of `count` experts, their weights stacked; a token passes `active` of them on average."""
 
     count: int
@@ -46,30 +96,18 @@ class Experts:
     out_features: int
     bias: bool
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unet:
-    """A U-Net's channels at the first level, and its residual blocks a level on each side."""
-
-    channels: int
-    blocks: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentEnds:
-    """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
-
-    Linear maps, unless there is a U-Net.
-    """
-
-    channels: int
-    patch: int
-    width: int
-    unet: Unet | None
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        bias = {"bias": (self.count, self.out_features)} if self.bias else {}
+        return {"weight": (self.count, self.out_features, self.in_features), **bias}
 
     @property
-    def kind(self) -> EndsKind:
-        return "linear" if self.unet is None else "unet"
+    def flops(self) -> int:
+        return ceil(2 * self.in_features * self.out_features * self.active)
+
+    @property
+    def active_parameters(self) -> int:
+        """Those of as many experts as a token goes to on average, rounded up."""
+        return ceil(self.parameters * self.active / self.count)
 
 
 Operator = Linear | Norm | Embedding | Experts | LatentEnds

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import Attention, Ffn, FfnKind, Layer, Moe, Rope
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import LatentModality, Modality, Model, Segment, Strategy, TokenLoss
-from motc.ir.operators import LatentEnds, Operator, Unet
+from motc.ir.operators import Operator
 from motc.ir.partition import Partition
 from motc.lower.attributes import Attributes, Heads, attributes, end_operator, operator
 from motc.lower.experts import check_experts, check_sharing

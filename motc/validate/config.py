@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
-from motc.ir.latent import latent_shapes
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm
+from motc.ir.operators import Norm
 from motc.reference import ReferenceConfig, ReferenceLatent, ReferenceLayer, ReferenceMask, ReferenceMoe, ReferenceNorm
 
 Value = TypeVar("Value")
@@ -87,25 +86,7 @@ def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
     for leaf, layer in leaves:
         for block in leaf.blocks:
             prefix = parameter_prefix(leaf, block, layer)
-            match block.operator:
-                case Linear(in_features=columns, out_features=rows, bias=bias):
-                    shapes[f"{prefix}.weight"] = (rows, columns)
-                    if bias:
-                        shapes[f"{prefix}.bias"] = (rows,)
-                case Experts(count=count, in_features=columns, out_features=rows, bias=bias):
-                    shapes[f"{prefix}.weight"] = (count, rows, columns)
-                    if bias:
-                        shapes[f"{prefix}.bias"] = (count, rows)
-                case Norm(kind=kind, shape=shape):
-                    shapes[f"{prefix}.weight"] = shape
-                    if kind == "layer":
-                        shapes[f"{prefix}.bias"] = shape
-                case Embedding(vocab=rows, width=columns):
-                    shapes[f"{prefix}.weight"] = (rows, columns)
-                case LatentEnds():
-                    shapes |= {f"{prefix}.{name}": shape for name, shape in latent_shapes(block.operator).items()}
-                case _:
-                    assert_never(block.operator)
+            shapes |= {f"{prefix}.{name}": shape for name, shape in block.operator.shapes().items()}
     return shapes
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from motc.ir.latent import latent_shapes
+from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import LatentEnds
 
 
 def twin_mismatch(sparse: Model, dense: Model) -> str | None:
@@ -44,8 +43,8 @@ def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
                 prefix, other = parameter_prefix(ours, block, layer), parameter_prefix(theirs, twin, layer)
                 prefixes[prefix] = other
                 if isinstance(block.operator, LatentEnds):
-                    stems = {name.rpartition(".")[0] for name in latent_shapes(block.operator)}
-                    prefixes |= {f"{prefix}.{stem}": f"{other}.{stem}" for stem in stems}
+                    inner = [layer.name for layer in block.operator.layers()]
+                    prefixes |= {f"{prefix}.{name}": f"{other}.{name}" for name in inner}
     return prefixes
 
 
