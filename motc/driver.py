@@ -39,6 +39,12 @@ def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None =
         yield rewrite.__name__, model
 
 
+def final_ir(checked: Checked, *, dense: bool = False, strategy: Strategy | None = None) -> Model:
+    """The IR after the last pass. Raises as `stages` does."""
+    *_, (_, model) = stages(checked, dense=dense, strategy=strategy)
+    return model
+
+
 def compile_ir(
     spec: Path | SourceFile,
     overrides: Mapping[str, Any] | None = None,
@@ -47,8 +53,7 @@ def compile_ir(
     strategy: Strategy | None = None,
 ) -> Model:
     """The final IR of a spec, or of its dense twin. Raises SpecError."""
-    *_, (_, model) = stages(check_spec(spec, overrides), dense=dense, strategy=strategy)
-    return model
+    return final_ir(check_spec(spec, overrides), dense=dense, strategy=strategy)
 
 
 def generate(model: Model) -> str:

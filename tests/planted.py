@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from motc import __version__
-from motc.driver import stages
+from motc.driver import final_ir
 from motc.emit import emit
 from motc.ir.model import Model, Strategy
 from motc.loading import import_source, instantiate
@@ -34,8 +34,8 @@ class Compiled(NamedTuple):
 def compiled(text: str, strategy: Strategy = "sorted") -> Compiled:
     """What becomes of a spec, once for all tests that want it."""
     spec = check(read(SourceFile("planted.mot", text)))
-    *_, (_, sparse) = stages(spec, strategy=strategy)
-    *_, (_, dense) = stages(spec, dense=True)
+    sparse = final_ir(spec, strategy=strategy)
+    dense = final_ir(spec, dense=True)
     planned = plan(sparse)
     source = emit(planned, __version__)
     return Compiled(sparse, dense, source, planned.class_name, instantiate(dense, dtype=torch.float64))

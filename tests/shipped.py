@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from motc.driver import check_spec, stages
+from motc.driver import check_spec, final_ir
 from motc.ir.identity import semantic_hash
 from motc.validate.reduce import reduce
 
@@ -12,7 +12,7 @@ SHIPPED = sorted((Path(__file__).resolve().parent.parent / "specs").rglob("*.mot
 
 
 def _small(path: Path) -> str:
-    *_, (_, model) = stages(reduce(check_spec(path)))
+    model = final_ir(reduce(check_spec(path)))
     return semantic_hash(model)
 
 

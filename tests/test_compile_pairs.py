@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from motc.driver import stages
+from motc.driver import final_ir
 from motc.ir.model import Strategy
 from motc.loading import instantiate
 from motc.schema import check
@@ -148,7 +148,7 @@ def test_every_pair_that_is_allowed_is_in_a_case() -> None:
 def test_compiled_as_eager(case: Case) -> None:
     """Outputs and gradients, padded and packed, with any share of each modality."""
     strategy: Strategy = "blend" if case["strategy"] == "blend" else "sorted"
-    *_, (_, model) = stages(check(read(SourceFile("pairs.mot", spec(case)))), strategy=strategy)
+    model = final_ir(check(read(SourceFile("pairs.mot", spec(case)))), strategy=strategy)
     eager, compiled = (instantiate(model, dtype=WIDEST) for _ in range(2))
     generator = torch.Generator().manual_seed(1)
     randomise(eager, generator)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motc.cost import attention_flops, cost, flops_per_token, kv_cache_bytes_per_token, memory, total_parameters
 from motc.cost.flops import head_flops, span_flops
-from motc.driver import check_spec, stages
+from motc.driver import check_spec, final_ir
 from motc.loading import instantiate
 from motc.validate.batches import with_ids
 from motc.validate.reduce import reduce
@@ -111,7 +111,7 @@ def test_flops_are_what_torch_counts() -> None:
 
 @pytest.mark.parametrize("path", DIFFERENT, ids=lambda path: path.stem)
 def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
-    *_, (_, model) = stages(reduce(check_spec(path)))
+    model = final_ir(reduce(check_spec(path)))
     rows, length, last = 2, 48, len(model.modalities) - 1
     # More of the last than of others, and of each so many that experts share them out without a rest.
     modality_ids = (torch.arange(rows * length) % 8).clamp(max=last).view(rows, length)

@@ -14,7 +14,7 @@ from motc.cost import total_parameters
 from motc.diff import diff
 from motc.diff.attributes import SUBJECTS
 from motc.diff.facts import EndAttributes, LayerAttributes, end_part, layer_part
-from motc.driver import stages
+from motc.driver import final_ir
 from motc.ir.layer import Rope
 from motc.ir.mask import Mask
 from motc.schema import check
@@ -287,7 +287,7 @@ model g {
 }
 """
     before, after = (
-        [model for _, model in stages(check(read(SourceFile("g.mot", text % statement))))][-1]
+        final_ir(check(read(SourceFile("g.mot", text % statement))))
         for statement in ("", "untie ffn.gate as {text} {image} {speech} in layer 0")
     )
     edits = diff(before, after)

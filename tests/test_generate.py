@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from motc.driver import check_spec, stages
+from motc.driver import check_spec, final_ir
 from motc.ir.model import Strategy
 from motc.loading import instantiate
 from motc.validate.laws import randomise
@@ -83,7 +83,7 @@ HARD = {"widths": SEEING, "unlike": UNLIKE, "tied": TIED, "prefixed": PREFIX}
 
 
 def load(path: Path, strategy: Strategy = "sorted", *, dense: bool = False) -> Any:
-    *_, (_, model) = stages(reduce(check_spec(path)), strategy=strategy, dense=dense)
+    model = final_ir(reduce(check_spec(path)), strategy=strategy, dense=dense)
     module = instantiate(model, dtype=torch.float64)
     randomise(module, torch.Generator().manual_seed(1))
     return module.eval()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from motc.driver import check_spec, stages
+from motc.driver import check_spec, compile_ir, final_ir
 from motc.ir.model import Strategy
 from motc.loading import instantiate
 from motc.validate.laws import randomise
@@ -41,7 +41,7 @@ HARD = {**SPECS, "hybrid": HYBRID}
 def load(folder: Path, text: str, strategy: Strategy = "sorted", *, dense: bool = False) -> Any:
     path = folder / "latents.mot"
     path.write_text(text)
-    *_, (_, model) = stages(check_spec(path), strategy=strategy, dense=dense)
+    model = compile_ir(path, strategy=strategy, dense=dense)
     module = instantiate(model, dtype=torch.float64)
     randomise(module, torch.Generator().manual_seed(1))
     return module.eval()
@@ -207,7 +207,7 @@ def test_each_of_two_continuous_modalities(name: str, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", ["transfusion_163m_mot", "transfusion_7b_mot"])
 def test_a_shipped_spec(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    *_, (_, model) = stages(reduce(check_spec(PAPER / f"{name}.mot")))
+    model = final_ir(reduce(check_spec(PAPER / f"{name}.mot")))
     module = instantiate(model, dtype=torch.float64)
     randomise(module, torch.Generator().manual_seed(1))
     check(module.eval(), monkeypatch)

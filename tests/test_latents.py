@@ -17,7 +17,7 @@ import motc
 from codegen_templates.objectives import DDPM, Flow
 from motc.cost import cost, flops_per_token, span_flops
 from motc.diff import diff
-from motc.driver import check_spec, compile_ir, stages
+from motc.driver import check_spec, compile_ir, final_ir
 from motc.ir.identity import semantic_hash
 from motc.loading import instantiate
 from motc.source import SpecError
@@ -105,8 +105,8 @@ def batch(images: int = 3) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str,
 @pytest.mark.parametrize("spec", SPECS, indirect=True)
 def test_every_law_holds(spec: Path) -> None:
     checked = check_spec(spec)
-    *_, (_, sparse) = stages(checked)
-    *_, (_, dense) = stages(checked, dense=True)
+    sparse = final_ir(checked)
+    dense = final_ir(checked, dense=True)
     modules: list[Any] = [instantiate(model, dtype=torch.float64) for model in (sparse, dense)]
     report = validate(sparse, dense, *modules)
     assert report.ok, report

@@ -10,7 +10,7 @@ import pytest
 
 from motc.cli.resolved import resolved
 from motc.diff import diff
-from motc.driver import stages
+from motc.driver import final_ir
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.print import print_ir
@@ -36,8 +36,7 @@ SPEC = """model masked {{
 
 
 def compiled(source: SourceFile, dense: bool = False) -> Model:
-    *_, (_, model) = stages(check(read(source)), dense=dense)
-    return model
+    return final_ir(check(read(source)), dense=dense)
 
 
 def mask_of(model: Model) -> Mask:
@@ -191,7 +190,7 @@ def test_a_word_replaces_a_mask_and_a_section_is_merged_with_it(
 ) -> None:
     written(tmp_path, "base.mot", SPEC.format(mask=base))
     path = written(tmp_path, "over.mot", f'model over {{ extends "base.mot"; attention {{ {over} }} }}')
-    *_, (_, model) = stages(check(resolve(path, overrides)))
+    model = final_ir(check(resolve(path, overrides)))
     assert str(mask_of(model)) == meant
 
 
@@ -207,11 +206,11 @@ def test_resolved_says_where_a_word_stands() -> None:
 
 def test_the_reference_is_told_and_a_smaller_spec_keeps_the_mask() -> None:
     checked = check(read(mot("mask { bidirectional = gen, sees { und = und } }")))
-    *_, (_, model) = stages(checked)
+    model = final_ir(checked)
     layer = reference_config(model).layers[0]
     seen = ("text", "vit")
     assert layer.mask == ReferenceMask(kind="causal", bidirectional=("vae",), sees={"text": seen, "vit": seen})
-    *_, (_, small) = stages(reduce(checked))
+    small = final_ir(reduce(checked))
     assert mask_of(small) == mask_of(model)
 
 

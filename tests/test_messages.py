@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from motc.cli import main
-from motc.driver import check_spec, stages
+from motc.driver import check_spec, final_ir
 from motc.schema import check
 from motc.schema.resolve import normalise
 from motc.source import Diagnostic, SourceFile, Span, SpecError
@@ -25,7 +25,7 @@ YAML = ["model: a", "width: 16", "layers: 2", "vocab: 9", "modalities: [text, im
 
 def told(name: str, text: str) -> tuple[Diagnostic, ...]:
     with pytest.raises(SpecError) as caught:
-        list(stages(check(normalise(read(SourceFile(name, text))))))
+        final_ir(check(normalise(read(SourceFile(name, text)))))
     return caught.value.diagnostics
 
 
@@ -265,7 +265,7 @@ def test_a_mistyped_statement_is_told_as_what_it_was_meant_to_be(marked: str, me
 def test_of_many_mistakes_the_first_are_told(line: str) -> None:
     text = "model a {\n" + "\n".join([*MOT, line]) + "\n}\n"
     with pytest.raises(SpecError) as caught:
-        list(stages(check(normalise(read(SourceFile("a.mot", text))))))
+        final_ir(check(normalise(read(SourceFile("a.mot", text)))))
     places = [diagnostic.span.start for diagnostic in caught.value.diagnostics if diagnostic.span]
     assert len(places) == 50 and places == sorted(places)
     assert caught.value.more in (149, 150)  # the first of what is given twice is right

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from motc.driver import compile_ir, generate, stages
+from motc.driver import compile_ir, final_ir, generate
 from motc.loading import import_source
 from motc.plan.plan import TAKEN, name_of_class
 from motc.schema import check
@@ -91,11 +91,11 @@ def test_a_block_of_modalities_has_no_name_of_torch(parts: list[str], tower: str
     )
     checked = check(read(SourceFile("a.mot", text)))
     if tower:
-        *_, (_, model) = stages(checked)
+        model = final_ir(checked)
         assert "both" in generate(model)
         return
     with pytest.raises(SpecError) as caught:
-        list(stages(checked))
+        final_ir(checked)
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "MOT024" and f"`{'_'.join(parts)}`" in diagnostic.message
     assert diagnostic.span is not None and text[diagnostic.span.start : diagnostic.span.end] == f"{{{names}}}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from motc.cost import total_parameters
-from motc.driver import check_spec, stages
+from motc.driver import check_spec, final_ir
 from motc.ir.model import Model
 from motc.schema import Checked
 from motc.validate.reduce import reduce
@@ -17,8 +17,7 @@ SPECS = sorted((ROOT / "specs").rglob("*.mot"))
 
 
 def lowered(checked: Checked, *, dense: bool = False) -> Model:
-    *_, (_, model) = stages(checked, dense=dense)
-    return model
+    return final_ir(checked, dense=dense)
 
 
 def structure(model: Model) -> object:

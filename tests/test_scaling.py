@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from motc.driver import compile_ir, generate, stages
+from motc.driver import compile_ir, final_ir, generate
 from motc.schema import check
 from motc.schema.resolve import normalise
 from motc.source import SourceFile, SpecError
@@ -41,7 +41,7 @@ def work(text: str, *, generating: bool = False) -> int:
 
     def run() -> None:
         try:
-            *_, (_, model) = stages(check(normalise(read(source))))
+            model = final_ir(check(normalise(read(source))))
         except SpecError:
             return
         if generating:

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import motc
-from motc.driver import check_spec, compile_ir, stages
+from motc.driver import check_spec, compile_ir, final_ir
 from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
 from motc.source import SpecError
@@ -62,7 +62,7 @@ GROUPED_CANNOT = {"widths": "its copies differ", "unlike": "its copies differ"}
 
 
 def models(path: Path, strategy: Strategy) -> tuple[Model, Any]:
-    *_, (_, model) = stages(reduce(check_spec(path)), strategy=strategy)
+    model = final_ir(reduce(check_spec(path)), strategy=strategy)
     return model, instantiate(model, dtype=torch.float32 if strategy == "grouped" else torch.float64)
 
 
@@ -114,7 +114,7 @@ def test_grouped_refuses_sizes_that_torch_does(tmp_path: Path) -> None:
     path = tmp_path / "odd.mot"
     path.write_text(DIRECTED.replace("vocab = 56", "vocab = 57"))
     with pytest.raises(SpecError, match="57 is no multiple of 8"):
-        list(stages(check_spec(path), strategy="grouped"))
+        compile_ir(path, strategy="grouped")
 
 
 @pytest.mark.parametrize("path", [path for path in DIFFERENT if path not in WITH_EXPERTS], ids=lambda path: path.stem)

@@ -13,7 +13,7 @@ import motc
 from codegen_templates.seen import in_prefix, neighbours
 from motc.cli.resolved import resolved
 from motc.diff import diff
-from motc.driver import check_spec, generate, stages
+from motc.driver import check_spec, final_ir, generate
 from motc.ir.identity import semantic_hash
 from motc.ir.mask import Mask
 from motc.ir.model import Model
@@ -55,13 +55,12 @@ def source(mask: str = "mask = causal", modalities: str = "text, image, act") ->
 
 
 def lowered(file: SourceFile, dense: bool = False) -> Model:
-    *_, (_, model) = stages(check(read(file)), dense=dense)
-    return model
+    return final_ir(check(read(file)), dense=dense)
 
 
 def warned(file: SourceFile) -> tuple[Diagnostic, ...]:
     checked = check(read(file))
-    *_, (_, model) = stages(checked)
+    model = final_ir(checked)
     return warnings(checked, model)
 
 
@@ -180,7 +179,7 @@ def test_it_is_silent_where_none_can_be_seen_or_the_spec_says_how_it_is_meant(ma
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("specs/**/transfusion*.mot")), ids=lambda path: path.stem)
 def test_the_shipped_specs_of_latents_do_not_warn(path: Path) -> None:
     checked = check_spec(path)
-    *_, (_, model) = stages(checked)
+    model = final_ir(checked)
     assert warnings(checked, model) == ()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from codegen_templates.experts import Routing, expert_choice, top_k
 from codegen_templates.sizes import mark_sizes
-from motc.driver import check_spec, compile_ir, stages
+from motc.driver import compile_ir
 from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
 from motc.reference import Batch, ReferenceMoe, Trace, reference_forward
@@ -94,7 +94,7 @@ def undecided(pool: str, folder: Path, strategy: Strategy, dtype: torch.dtype) -
     """A model whose routers find all experts equal for all tokens."""
     path = folder / "tied.mot"
     path.write_text(SPEC % POOLS[pool])
-    *_, (_, model) = stages(check_spec(path), strategy=strategy)
+    model = compile_ir(path, strategy=strategy)
     module: Any = instantiate(model, dtype=torch.float64)
     randomise(module, torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -13,7 +13,7 @@ from motc.bench.portable.pack import MANIFEST, MODELS, Job, Pack, PackedModel
 from motc.bench.portable.settings import Mode, Settings
 from motc.bench.subject import data_modalities
 from motc.cost import cost
-from motc.driver import stages
+from motc.driver import final_ir
 from motc.emit import emit
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model, Strategy
@@ -125,11 +125,11 @@ def jobs_for(model: PackedModel, dtypes: Sequence[str], modes: Sequence[Mode]) -
 
 def _sides(checked: Checked) -> Iterator[tuple[str, Model]]:
     """The dense twin, and the model in each strategy that can run it."""
-    *_, (_, twin) = stages(checked, dense=True)
+    twin = final_ir(checked, dense=True)
     yield "dense", twin
     for strategy in STRATEGIES:
         try:
-            *_, (_, model) = stages(checked, strategy=strategy)
+            model = final_ir(checked, strategy=strategy)
         except SpecError:
             if strategy in STATIC:  # it does not run every model
                 continue

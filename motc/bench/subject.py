@@ -9,7 +9,7 @@ from torch import nn
 
 from motc.bench.portable.batches import Modality
 from motc.bench.portable.settings import DTYPES
-from motc.driver import stages
+from motc.driver import final_ir
 from motc.ir.model import LatentModality, Model, Strategy
 from motc.loading import instantiate
 from motc.schema import Checked
@@ -28,8 +28,7 @@ class Subject:
     def ir(self, side: str = "mot") -> Model:
         """The IR a side is made from."""
         strategy: Strategy = "reference" if side == "reference" else "sorted"
-        *_, (_, model) = stages(self.checked, dense=self.dense or side == "dense", strategy=strategy)
-        return model
+        return final_ir(self.checked, dense=self.dense or side == "dense", strategy=strategy)
 
     def build(self, side: str, dtype: str, device: str, *, compiled: bool = True) -> nn.Module:
         """A new network of a side, with classes of its own; compiled, unless it is the reference."""

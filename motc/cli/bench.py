@@ -72,7 +72,7 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Time the model, its dense twin and boolean masks side by side, and count what compiling makes of them."""
-    from motc.driver import check_spec, stages
+    from motc.driver import check_spec, final_ir
 
     if sum((kernels, depths is not None, plot is not None, pack is not None)) > 1:
         raise typer.BadParameter("--kernels, --depths, --plot and --pack exclude each other")
@@ -86,7 +86,7 @@ def run(
     layers = () if depths is None else _items(depths, _depth, "--depths")
     values = overrides(set_)
     checked = check_spec(spec, values)
-    *_, (_, model) = stages(checked, dense=dense)
+    model = final_ir(checked, dense=dense)
     deep = {depth: _at_depth(spec, values, depth) for depth in layers}
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler tells stderr of its start and stop
@@ -184,10 +184,10 @@ def _depths(subjects: dict[int, Subject], settings: Settings, json: bool) -> Non
 
 
 def _at_depth(spec: Path, values: dict[str, Setting], depth: int) -> Checked:
-    from motc.driver import check_spec, stages
+    from motc.driver import check_spec, final_ir
 
     checked = check_spec(spec, {**values, "layers": depth})
-    list(stages(checked))
+    final_ir(checked)
     return checked
 
 

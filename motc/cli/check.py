@@ -19,7 +19,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Say whether specs are right, and if not, where and why. A warning leaves a spec right, and the exit code 0."""
-    from motc.driver import check_spec, stages
+    from motc.driver import check_spec, final_ir
     from motc.lower import warnings
 
     values = overrides(set_)
@@ -29,7 +29,7 @@ def run(
     for spec in specs:
         try:
             checked = check_spec(spec, values)
-            *_, (_, model) = stages(checked)
+            model = final_ir(checked)
         except SpecError as error:
             found += error.diagnostics
             more += error.more

@@ -45,10 +45,10 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Show a model's parameter groups, their partitions, parameters, FLOPs and bytes."""
-    from motc.driver import check_spec, stages
+    from motc.driver import check_spec, final_ir
 
     checked = check_spec(spec, overrides(set_))
-    *_, (_, model) = stages(checked, dense=dense, strategy=strategy)
+    model = final_ir(checked, dense=dense, strategy=strategy)
     if plan:
         from motc.cli import plan as execution
 

@@ -27,13 +27,13 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Check the generated model, in float64, against references, its dense twin and the laws of padding and packing."""
-    from motc.driver import check_spec, stages
+    from motc.driver import check_spec, final_ir
 
     if strategy == "grouped":
         reason = "grouped products have no float64, in which laws are checked: take another, or `motc bench --pack`"
         raise typer.BadParameter(reason, param_hint="--strategy")
     checked = check_spec(spec, overrides(set_))
-    list(stages(checked, strategy=strategy))  # mistakes are told of the spec as it is written
+    final_ir(checked, strategy=strategy)  # mistakes are told of the spec as it is written
     report = _validate(checked, full, seed, strategy)
     if json:
         laws = [
@@ -56,14 +56,14 @@ def _validate(checked: Checked, full: bool, seed: int, strategy: Strategy | None
     with compiler_errors(), _console(stderr=True).status("validating"):
         import torch
 
-        from motc.driver import stages
+        from motc.driver import final_ir
         from motc.loading import instantiate
         from motc.validate import Unsettled, validate
         from motc.validate.reduce import reduce
 
         sized = checked if full else reduce(checked)
-        *_, (_, sparse) = stages(sized, strategy=strategy)
-        *_, (_, dense) = stages(sized, dense=True)
+        sparse = final_ir(sized, strategy=strategy)
+        dense = final_ir(sized, dense=True)
         ours, theirs = (instantiate(model, dtype=torch.float64, seed=seed) for model in (sparse, dense))
         try:
             return validate(sparse, dense, ours, theirs, seed=seed)

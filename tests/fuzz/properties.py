@@ -11,8 +11,8 @@ from torch import Tensor
 from motc.cost import flops_per_token, total_parameters
 from motc.diff import Edit, diff
 from motc.diff.modalities import renames
-from motc.driver import stages
-from motc.ir.model import Model, Strategy
+from motc.driver import final_ir
+from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.schema import Checked, check
 from motc.source import SourceFile, SpecError
@@ -39,12 +39,6 @@ def checked(text: str, syntax: Syntax = "mot") -> Checked:
     return check(read(SourceFile(f"random.{syntax}", text)))
 
 
-def final(spec: Checked, *, dense: bool = False, strategy: Strategy = "sorted") -> Model:
-    """The IR after all passes."""
-    *_, (_, model) = stages(spec, dense=dense, strategy=strategy)
-    return model
-
-
 def accepted(drawn: Drawn) -> tuple[Model, Model] | None:
     """What the compiler makes of a spec, and the dense twin, which it has then too; None if it refuses the spec.
 
@@ -52,10 +46,10 @@ def accepted(drawn: Drawn) -> tuple[Model, Model] | None:
     """
     try:
         spec = checked(drawn.text)
-        model = final(spec, strategy=drawn.strategy)
+        model = final_ir(spec, strategy=drawn.strategy)
     except SpecError:
         return None
-    return model, final(spec, dense=True)
+    return model, final_ir(spec, dense=True)
 
 
 def obeys_every_law(sparse: Model, dense: Model, seed: int) -> None:
@@ -93,16 +87,16 @@ def agrees_in_float32(model: Model, seed: int) -> None:
 def is_written_and_read_back(text: str) -> None:
     """Formatting changes nothing but the text, and once; the other syntax says the same, there and back."""
     tree = read(SourceFile("random.mot", text))
-    model = final(checked(text))
+    model = final_ir(checked(text))
     assert diff(model, model) == ()
     for syntax in ("mot", "yaml"):
         source = SourceFile(f"random.{syntax}", write(tree, syntax))
-        assert final(check(read(source))) == model, f"written as {syntax}"
+        assert final_ir(check(read(source))) == model, f"written as {syntax}"
         once = SourceFile(source.name, format_source(source))
         assert read(once) == read(source), f"formatted {syntax}"
         assert format_source(once) == once.text, f"{syntax} formatted twice"
         back = write(read(source), "mot")
-        assert final(checked(back)) == model, f"{syntax} and back"
+        assert final_ir(checked(back)) == model, f"{syntax} and back"
 
 
 def differ_alike_both_ways(one: Model, other: Model) -> None:
@@ -139,7 +133,7 @@ def is_a_spec_or_an_error(text: str, syntax: Syntax) -> None:
     try:
         spec = checked(text, syntax)
         for dense in (False, True):
-            final(spec, dense=dense)
+            final_ir(spec, dense=dense)
     except SpecError as error:
         str(error)  # which renders all of it
 
