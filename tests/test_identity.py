@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from motc.driver import stages
 from motc.ir.identity import canonical, semantic_hash, to_json
+from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import Layer, Moe
 from motc.ir.mask import Mask
 from motc.ir.model import Modality, Model, Segment, TokenLoss
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Unet
+from motc.ir.operators import Embedding, Experts, Linear, Norm
 from motc.ir.partition import Partition
 from motc.ir.verify import verify
 from motc.schema import check
