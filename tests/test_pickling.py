@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import copyreg
+import gc
+import linecache
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +102,34 @@ def test_a_model_of_a_file_is_pickled_by_its_name(tmp_path: Path, monkeypatch: p
     text = pickle.dumps(model)
     assert b"kept_model" in text and b"rebuilt" not in text
     assert total(pickle.loads(text)) == total(copy.deepcopy(model))
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "grouped", "blend", "reference"])
+def test_a_module_goes_with_its_last_model(strategy: Any) -> None:
+    """Else a program that loads many, such as a sweep, would keep the text and the classes of all."""
+    model: Any = motc.load(SPEC, strategy=strategy)
+    cls, name = weakref.ref(type(model)), type(model).__module__
+    model.loss(IDS, KINDS).total.backward()
+    twin, kept = copy.deepcopy(model), pickle.dumps(model)
+    del model
+    gc.collect()
+    assert name in sys.modules and f"<{name}>" in linecache.cache
+    assert type(pickle.loads(kept)) is type(twin)
+    layer, layout = twin.layers[0], twin.layout(KINDS)
+    del twin
+    gc.collect()
+    assert name in sys.modules and type(layer).__module__ == name
+    del layer
+    gc.collect()
+    assert name not in sys.modules and f"<{name}>" not in linecache.cache
+    assert cls() is not None and torch.equal(copy.deepcopy(layout).modality_ids, KINDS)
+    del layout
+    sys.modules.pop(name)  # which copying made anew
+    gc.collect()
+    assert cls() is None
+    assert total(pickle.loads(kept)) > 0
+
+
+def test_a_class_made_from_a_model_s_is_pickled_as_any(model: Any) -> None:
+    child = type("Child", (type(model),), {"__module__": __name__})
+    assert child().__reduce_ex__(2)[0] is copyreg.__newobj__  # type: ignore[attr-defined]

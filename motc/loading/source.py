@@ -2,47 +2,95 @@
 
 from __future__ import annotations
 
-import copyreg
 import hashlib
 import itertools
 import linecache
 import sys
+import weakref
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 _COUNTER = itertools.count()
-_SOURCES: dict[str, str] = {}
 
 
 def import_source(source: str) -> ModuleType:
-    """A module made of generated text, with new classes at each call: compiled models share no recompile limit."""
+    """A module made of generated text, with new classes at each call: compiled models share no recompile limit.
+
+    It can be imported by its name as long as a model of it, or a part of one, lives, and until the first is made.
+    """
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     names = (f"motc_generated_{digest}_{number}" for number in _COUNTER)
     return _execute(next(name for name in names if name not in sys.modules), source)
 
 
 def _execute(name: str, source: str) -> ModuleType:
-    filename = f"<{name}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     module = ModuleType(name)
-    module.__file__ = filename
-    sys.modules[name] = module
-    exec(compile(source, filename, "exec"), module.__dict__)
-    _SOURCES[name] = source
+    module.__file__ = f"<{name}>"
+    entries = _Entries(module, source)
+    entries.make()
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
     for made in list(vars(module).values()):
         if isinstance(made, type) and made.__module__ == name:
-            copyreg.pickle(made, _reduced)
+            made.__reduce_ex__ = _reduction(name, source)  # type: ignore[method-assign]
+            if issubclass(made, nn.Module):
+                made.__new__ = _counted(entries)  # type: ignore[method-assign]
     return module
 
 
-def _reduced(made: Any) -> tuple[Any, ...]:
+class _Entries:
+    """What the program knows a module by: its name, and its text for tracebacks. They are gone with its last model."""
+
+    def __init__(self, module: ModuleType, source: str) -> None:
+        self.module, self.lines = module, source.splitlines(keepends=True)
+        self.living: set[int] = set()
+
+    def make(self) -> None:
+        sys.modules[self.module.__name__] = self.module
+        filename = str(self.module.__file__)
+        linecache.cache[filename] = (sum(map(len, self.lines)), None, self.lines, filename)
+
+    def add(self, part: nn.Module) -> None:
+        """Keep the entries as long as this model, or part of one, lives."""
+        if not self.living:
+            self.make()
+        self.living.add(id(part))
+        weakref.finalize(part, self.remove, id(part)).atexit = False
+
+    def remove(self, part: int) -> None:
+        self.living.discard(part)
+        if not self.living:
+            sys.modules.pop(self.module.__name__, None)
+            linecache.cache.pop(str(self.module.__file__), None)
+
+
+def _counted(entries: _Entries) -> Any:
+    """The `__new__` of a module's classes of nn.Module."""
+
+    def new(cls: type[nn.Module], *_: Any, **__: Any) -> nn.Module:
+        made = object.__new__(cls)
+        entries.add(made)
+        return made
+
+    return new
+
+
+def _reduction(name: str, source: str) -> Any:
     """How an object of a generated class is pickled: with the text that the class is made of.
 
     No other program has its module, and none can import it by name.
     """
-    cls = type(made)
-    _, (_, *arguments), *rest = made.__reduce_ex__(2)
-    return (rebuilt, (cls.__module__, _SOURCES[cls.__module__], cls.__qualname__, *arguments), *rest)
+
+    def reduced(made: Any, protocol: Any) -> Any:
+        cls = type(made)
+        if cls.__module__ != name:  # a class that was made from a generated one
+            return object.__reduce_ex__(made, protocol)
+        plain: Any = object.__reduce_ex__(made, 2)
+        _, (_, *arguments), *rest = plain
+        return (rebuilt, (name, source, cls.__qualname__, *arguments), *rest)
+
+    return reduced
 
 
 def rebuilt(name: str, source: str, cls: str, *arguments: Any) -> Any:
