@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +103,45 @@ def test_masks_of_equal_meaning_are_equal_and_of_other_meaning_are_not() -> None
         assert mask_of.setdefault(meaning, simple) == simple, f"{mask_of[meaning]} and {simple} mean the same"
         assert simple.simplified(names) == simple
     assert len(mask_of) > 1000
+
+
+def by_views(mask: Mask, ids: Tensor) -> Tensor:
+    """Who sees whom by a mask's views, bool [B, S, S], in rows of one document each; a token asks in one view."""
+    leading = torch.isin(ids, torch.tensor([NAMES.index(name) for name in mask.prefix])).cumprod(1).bool()
+    before = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+    visible, times = torch.zeros(*ids.shape, ids.shape[1], dtype=torch.bool), torch.zeros_like(ids)
+    for view in mask.views(NAMES):
+        asking, seen = (
+            torch.isin(ids, torch.tensor(list(map(NAMES.index, group)))) for group in (view.asking, view.seen)
+        )
+        match view.place:
+            case "leading":
+                asking, seen = asking & leading, seen & leading
+            case "following":
+                asking &= ~leading
+        times += asking
+        visible |= asking[:, :, None] & seen[:, None, :] & (before if view.causal else True)
+    assert bool((times == 1).all()), str(mask)
+    return visible
+
+
+def test_views_say_together_what_a_mask_says_and_plain_masks_have_one() -> None:
+    ids = torch.tensor(list(itertools.product((0, 1, 2), repeat=4)))
+    kernels: dict[str, set[Mask]] = {}
+    for mask in {mask.simplified(NAMES) for mask in every_mask(NAMES)}:
+        kernels.setdefault(mask.kernel(NAMES), set()).add(mask)
+        if mask.kernel(NAMES) != "matrix":
+            assert torch.equal(by_views(mask, ids), run_template(mask, NAMES, ids, None)), str(mask)
+    assert kernels["causal"] == {Mask(kind="causal")} and kernels["full"] == {Mask(kind="full")}
+    assert len(kernels["views"]) > 50 and all(mask.bidirectional for mask in kernels["matrix"] if not mask.sees)
+
+
+def test_a_mask_is_decodable_if_nothing_is_seen_before_it_is_there_but_in_runs_and_prefixes() -> None:
+    ids = torch.tensor(list(itertools.product((0, 1, 2), repeat=4)))
+    for mask in {mask.simplified(NAMES) for mask in every_mask(NAMES)}:
+        kind = "causal" if mask.kind == "prefix" else mask.kind
+        visible = run_template(replace(mask, kind=kind, prefix=(), bidirectional=()), NAMES, ids, None)
+        assert mask.is_decodable == (not bool(visible.triu(1).any())), str(mask)
 
 
 def rows_of(visible: Tensor) -> list[str]:

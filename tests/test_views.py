@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from codegen_templates.views import Views, attend_by_views, make_views
 from motc.driver import compile_ir
 from motc.emit.masks import mask_arguments
 from motc.ir.mask import Mask
-from motc.plan import factors
 from motc.plan.views import view_gathers
 from motc.reference.visibility import visibility
 from motc.validate.config import reference_mask
@@ -43,7 +41,7 @@ fresh = fresh  # for every test of this file too
 
 def factored() -> list[Mask]:
     masks = {mask.simplified(NAMES) for mask in every_mask(NAMES)}
-    return sorted((mask for mask in masks if factors(mask, len(NAMES))), key=str)
+    return sorted((mask for mask in masks if mask.kernel(NAMES) == "views"), key=str)
 
 
 def rows(seed: int, equal: bool) -> Tensor:
@@ -93,24 +91,21 @@ def test_gathers_of_a_layer_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "viewed.mot"
     path.write_text(SPEC.format(mask=BLIND))
     model = compile_ir(path)
-    layer = model.segments[0].layer
     for mask in factored():
         views = make_views(rows(0, equal=True), mask_arguments(mask, NAMES))
         if views is not None:
             gathered.clear()
             attend_by_views(*torch.zeros(3, 4, 10, 1, 1), views)
-            masked = replace(layer, attention=replace(layer.attention, mask=mask))
-            segment = replace(model.segments[0], layer=masked)
-            assert view_gathers(replace(model, segments=(segment,))) == len(gathered), str(mask)
+            assert view_gathers(mask, model) == len(gathered), str(mask)
 
 
 def test_sets_that_would_cost_more_than_a_mask_have_none() -> None:
     two, three = (("text", ("text",)),), (("text", ("text",)), ("image", ("text", "image")))
-    assert factors(Mask(kind="causal", sees=two), 3) and not factors(Mask(kind="causal", sees=three), 3)
-    assert factors(Mask(kind="full", sees=three), 3)
-    assert not factors(Mask(kind="causal"), 3) and not factors(Mask(kind="full"), 3)
-    assert not factors(Mask(kind="causal", bidirectional=("image",)), 3)
-    assert not factors(Mask(kind="prefix", prefix=("image",), sees=two), 3)
+    assert Mask(kind="causal", sees=two).kernel(NAMES) == Mask(kind="full", sees=three).kernel(NAMES) == "views"
+    assert Mask(kind="causal", sees=three).kernel(NAMES) == "matrix"
+    assert Mask(kind="causal").kernel(NAMES) == "causal" and Mask(kind="full").kernel(NAMES) == "full"
+    assert Mask(kind="causal", bidirectional=("image",)).kernel(NAMES) == "matrix"
+    assert Mask(kind="prefix", prefix=("image",), sees=two).kernel(NAMES) == "matrix"
 
 
 def batch_of(modality_ids: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -8,7 +8,7 @@ from motc.emit.mixture import mixture
 from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, sublayers
 from motc.ir.layer import GATED, FfnKind
 from motc.ir.steps import Order, Step, base_name, is_sorted
-from motc.plan import LayerPlan, ModulePlan, has_views
+from motc.plan import LayerPlan, ModulePlan, has_views, kernel
 
 
 class Sublayer:
@@ -84,7 +84,7 @@ class Sublayer:
 
     def _mix(self, reads: list[str]) -> str:
         a = self.kind.layer.attention
-        causal = "mask is None" if a.mask.kind == "causal" and a.mask.is_plain else "False"
+        causal = "mask is None" if kernel(a.mask, self.module.model) == "causal" else "False"
         gqa = ", enable_gqa=True" if a.kv_heads != a.heads else ""
         q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
         if self.module.generates:

@@ -8,7 +8,25 @@ from typing import Literal, assert_never
 
 MaskKind = Literal["causal", "full", "prefix", "blocks"]
 Often = Literal["never", "sometimes", "always"]
-Sees = tuple[tuple[str, tuple[str, ...]], ...]
+Kernel = Literal["causal", "full", "views", "matrix"]
+Place = Literal["anywhere", "leading", "following"]
+Names = tuple[str, ...]
+Sees = tuple[tuple[str, Names], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One call of attention that needs no matrix: tokens of a document that see the same modalities.
+
+    Those who ask are the tokens of modalities `asking` at `place`: anywhere, among the leading tokens of a `prefix`, or
+    after these. They see the tokens of modalities `seen`, of the leading ones if they lead themselves: all of them, or
+    if the call is `causal` those that do not come after the one who asks.
+    """
+
+    asking: Names
+    seen: Names
+    causal: bool
+    place: Place = "anywhere"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +39,17 @@ class Mask:
     `sees` restricts all of it: a modality named there sees the listed ones only, itself among them.
 
     Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
-    makes masks of equal meaning equal.
+    makes masks of equal meaning equal. What is asked of a mask below takes it to be simplified, and `modalities` to be
+    all of the model's, in the order of their declaration.
     """
 
     kind: MaskKind
-    prefix: tuple[str, ...] = ()
-    bidirectional: tuple[str, ...] = ()
-    blocks: tuple[tuple[str, ...], ...] = ()
+    prefix: Names = ()
+    bidirectional: Names = ()
+    blocks: tuple[Names, ...] = ()
     sees: Sees = ()
 
-    def simplified(self, modalities: tuple[str, ...]) -> Mask:
+    def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
 
         before   prefix {}                             after    causal
@@ -38,30 +57,88 @@ class Mask:
                  full, text sees {text}                         blocks {text} {image}
                  causal, text sees {every modality}             causal
         """
-        kind, said = self.kind, dict(self.sees)
-        visible = {name: frozenset(said.get(name, modalities)) for name in modalities}
+        kind, visible = self.kind, self.visible(modalities)
         if kind == "prefix" and not self.prefix:
             kind = "causal"
         if kind == "prefix" and set(self.prefix) == set(modalities):
             kind = "full"
-        if kind == "blocks":
-            rank = {name: place for place, block in enumerate(self.blocks) for name in block}
-            earlier = {name: frozenset(n for n in modalities if rank[n] <= rank[name]) for name in modalities}
-            visible = {name: visible[name] & earlier[name] for name in modalities}
         if kind in ("full", "blocks"):
             # Both say no more than which modality sees which.
             levels = sorted(set(visible.values()), key=len)
             ordered = tuple(tuple(name for name in modalities if visible[name] == level) for level in levels)
-            if all(level == frozenset().union(*ordered[: place + 1]) for place, level in enumerate(levels)):
+            if all(set(level) == set().union(*ordered[: place + 1]) for place, level in enumerate(levels)):
                 return Mask(kind="full") if len(levels) == 1 else Mask(kind="blocks", blocks=ordered)
             kind = "full"
-        ordered_sees = tuple((name, tuple(n for n in modalities if n in visible[name])) for name in modalities)
         return Mask(
             kind=kind,
             prefix=tuple(name for name in modalities if name in self.prefix) if kind == "prefix" else (),
             bidirectional=() if kind == "full" else tuple(name for name in modalities if name in self.bidirectional),
-            sees=tuple((name, seen) for name, seen in ordered_sees if seen != modalities),
+            sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
         )
+
+    def visible(self, modalities: Names) -> dict[str, Names]:
+        """The modalities that each sees at all, wherever their tokens stand."""
+        said, rank = dict(self.sees), self._rank()
+        return {
+            name: tuple(
+                other
+                for other in modalities
+                if other in said.get(name, modalities) and (not rank or rank[other] <= rank[name])
+            )
+            for name in modalities
+        }
+
+    def kernel(self, modalities: Names) -> Kernel:
+        """What attention needs if a row is one document: a plain call, calls by views, or a matrix of who sees whom."""
+        match self.views(modalities):
+            case ():
+                return "matrix"
+            case (View(asking=asking, seen=seen, causal=causal),) if asking == seen == modalities:
+                return "causal" if causal else "full"
+            case _:
+                return "views"
+
+    def views(self, modalities: Names) -> tuple[View, ...]:
+        """The calls of attention that together say what the mask says; none if only a matrix can, or costs less.
+
+        causal, full                   one call
+        prefix                         the prefix sees itself, the others what came before
+        blocks, full with `sees`       a call for each set of modalities that is seen
+        causal with `sees`             the same, but a causal call has the keys of others for queries too: with more
+                                       than two sets it may cost more than a matrix, and is not done
+        """
+        if self.bidirectional:
+            return ()
+        askers: dict[Names, list[str]] = {}
+        for name, seen in self.visible(modalities).items():
+            askers.setdefault(seen, []).append(name)
+        causal = self.kind == "causal"
+        by_sets = tuple(View(asking=tuple(asking), seen=seen, causal=causal) for seen, asking in askers.items())
+        match self.kind:
+            case "full" | "blocks":
+                return by_sets
+            case "causal":
+                return by_sets if len(by_sets) <= 2 else ()
+            case "prefix":
+                leading = View(asking=self.prefix, seen=self.prefix, causal=False, place="leading")
+                following = View(asking=modalities, seen=modalities, causal=True, place="following")
+                return () if self.sees else (leading, following)
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def is_decodable(self) -> bool:
+        """Whether a document can be generated token by token, what was computed of a token staying as it is.
+
+        Runs that see all of themselves and prefixes are generated at once, or given.
+        """
+        match self.kind:
+            case "causal" | "prefix":
+                return True
+            case "full" | "blocks":
+                return False
+            case _:
+                assert_never(self.kind)
 
     def sees_next(self, before: str, after: str) -> Often:
         """Whether a token of modality `before` sees the one right after it in its document, of modality `after`."""
@@ -71,7 +148,7 @@ class Mask:
             case "full":
                 return "always"
             case "blocks":
-                rank = {name: place for place, block in enumerate(self.blocks) for name in block}
+                rank = self._rank()
                 return "always" if rank[after] <= rank[before] else "never"
             case "causal" | "prefix":
                 if before == after and before in self.bidirectional:
@@ -80,18 +157,13 @@ class Mask:
             case _:
                 assert_never(self.kind)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether this is `causal` or `full` and nothing more: modality plays no part."""
-        return self in (Mask(kind="causal"), Mask(kind="full"))
-
     def renamed(self, names: Mapping[str, str]) -> Mask:
         """The mask with modalities called as `names` has it; others keep their name.
 
         Names are in alphabetical order, so that models that declare theirs in another order can be compared.
         """
 
-        def called(group: tuple[str, ...]) -> tuple[str, ...]:
+        def called(group: Names) -> Names:
             return tuple(sorted(names.get(name, name) for name in group))
 
         return Mask(
@@ -102,15 +174,19 @@ class Mask:
             sees=tuple(sorted((names.get(name, name), called(seen)) for name, seen in self.sees)),
         )
 
+    def _rank(self) -> dict[str, int]:
+        """The place of each modality's block; empty without blocks."""
+        return {name: place for place, block in enumerate(self.blocks) for name in block}
+
     def __str__(self) -> str:
         """`causal`, `prefix {image}`, `causal, bidirectional {image}`, `blocks {text} {image}`, `full, a sees {a}`."""
-        groups = self.blocks if self.kind == "blocks" else (self.prefix,) if self.kind == "prefix" else ()
-        parts = [" ".join((self.kind, *(_braces(group) for group in groups)))]
+        groups = (*self.blocks, *((self.prefix,) if self.kind == "prefix" else ()))
+        parts = [" ".join((self.kind, *map(_braces, groups)))]
         if self.bidirectional:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         return ", ".join(parts)
 
 
-def _braces(names: tuple[str, ...]) -> str:
+def _braces(names: Names) -> str:
     return "{" + " ".join(names) + "}"

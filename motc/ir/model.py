@@ -97,7 +97,7 @@ class Model:
 
     @property
     def mask(self) -> Mask:
-        """Who sees whom; it is the same in all layers."""
+        """Who sees whom. A layer has a mask of its own in the IR; all have the same, as `verify` checks."""
         return self.segments[0].layer.attention.mask
 
     @property

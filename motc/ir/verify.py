@@ -33,7 +33,9 @@ def verify(model: Model, stage: str) -> None:
         _verify_experts(layer.ffn, names, require)
         if layer.steps:
             _verify_steps(layer, model.residual, require)
-    for mask in dict.fromkeys(layer.attention.mask for layer in kinds):
+    masks = {layer.attention.mask for layer in kinds}
+    require(len(masks) == 1, "layers differ in their masks")
+    for mask in masks:
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     head_dim = model.segments[0].layer.attention.head_dim
     width = {modality.name: modality.width for modality in model.modalities}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from motc.ir.mask import Mask
+from typing import assert_never
+
 from motc.ir.model import Model
 from motc.schema import Checked
 from motc.source import Diagnostic
@@ -17,7 +18,7 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
     """Experts that choose tokens, where a mask hides some tokens from others: what is hidden still plays a part."""
     mask = model.mask
     choosing = [name for name, moe in model.moe.items() if moe.routing == "expert_choice"]
-    if not choosing or mask == Mask(kind="full"):
+    if not choosing or mask.kernel(tuple(modality.name for modality in model.modalities)) == "full":
         return []
     spec = checked.spec
     place: tuple[str, ...] = ("ffn", "routing")
@@ -25,7 +26,13 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
         if tower.ffn.routing == "expert_choice" and set(tower.modalities) & set(choosing):
             place = ("towers", name, "ffn", "routing")
             break
-    hidden = "that come after it" if mask.kind in ("causal", "prefix") else "that it does not see"
+    match mask.kind:
+        case "causal" | "prefix":
+            hidden = "that come after it"
+        case "full" | "blocks":
+            hidden = "that it does not see"
+        case _:
+            assert_never(mask.kind)
     said = "mask" in spec.attention.model_fields_set
     return [
         Diagnostic(

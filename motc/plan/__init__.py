@@ -3,6 +3,6 @@
 from motc.plan.mixture import Unit, mixture_units
 from motc.plan.module_plan import LayerPlan, LeafPlan, ModulePlan
 from motc.plan.plan import plan
-from motc.plan.views import factors, has_views
+from motc.plan.views import has_views, kernel
 
-__all__ = ["LayerPlan", "LeafPlan", "ModulePlan", "Unit", "factors", "has_views", "mixture_units", "plan"]
+__all__ = ["LayerPlan", "LeafPlan", "ModulePlan", "Unit", "has_views", "kernel", "mixture_units", "plan"]

@@ -11,8 +11,7 @@ def can_generate(model: Model) -> bool:
     Experts that choose their tokens would choose others.
     """
     chosen_by_experts = any(moe.routing == "expert_choice" for moe in model.moe.values())
-    kind = model.segments[0].layer.attention.mask.kind
-    return not chosen_by_experts and kind in ("causal", "prefix")
+    return not chosen_by_experts and model.mask.is_decodable
 
 
 def decode_towers(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:

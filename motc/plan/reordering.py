@@ -46,7 +46,7 @@ def planned_moves(layer: Layer, model: Model) -> Moves:
         return naive_moves(layer, model)
     gathers, scatters = _routing(layer, model)
     return Moves(
-        gathers=sum(step.permutes for step in layer.steps) + view_gathers(model) + gathers,
+        gathers=sum(step.permutes for step in layer.steps) + view_gathers(layer.attention.mask, model) + gathers,
         scatters=scatters,
         products=_products(layer, model),
     )
