@@ -4,13 +4,8 @@ from motc.reference.batch import Batch
 from motc.reference.config import ReferenceConfig, ReferenceLayer, ReferenceNorm
 from motc.reference.experts import ReferenceMoe, Trace
 from motc.reference.latents import ReferenceLatent
-from motc.reference.model import (
-    ReferenceLoss,
-    reference_forward,
-    reference_hidden,
-    reference_loss,
-    reference_predictions,
-)
+from motc.reference.loss import ReferenceLoss, reference_loss
+from motc.reference.model import reference_forward, reference_hidden, reference_predictions
 from motc.reference.visibility import ReferenceMask
 
 __all__ = [

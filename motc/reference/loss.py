@@ -1,0 +1,103 @@
+"""What training makes smaller: cross-entropy of the next token, denoising of latents, and the balance of experts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motc.reference.batch import Batch
+from motc.reference.config import ReferenceConfig
+from motc.reference.experts import Trace
+from motc.reference.latents import denoising
+from motc.reference.model import logits_of, predictions_of, reference_hidden, token_masks
+from motc.reference.operators import Parameters, at_least_float32
+from motc.reference.visibility import visibility
+
+
+class ReferenceLoss(NamedTuple):
+    """The weighted mean over all counted targets, and over those of each modality (0 where there are none).
+
+    `weights` are the sums of their targets' weights, or how many numbers their latents have; `weight` is what the
+    cross-entropy in the total is divided by. `balance`, the load-balancing loss of experts, is part of the total, a
+    mean over layers; None where there is none.
+    """
+
+    total: Tensor
+    by_modality: dict[str, Tensor]
+    weight: Tensor
+    weights: dict[str, Tensor]
+    balance: Tensor | None = None
+
+
+def reference_loss(
+    config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
+) -> ReferenceLoss:
+    """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising."""
+    trace = Trace() if trace is None else trace
+    pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
+    noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
+    hidden = reference_hidden(config, parameters, noised, trace)
+    logits = logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
+    sums, weights = cross_entropies(config, logits, batch)
+    by_modality = {modality: sums[modality] / (weights[modality] or 1) for modality in sums}
+    share = {modality: config.target_weights.get(modality, 1.0) for modality in sums}
+    weight = sum((share[modality] * weights[modality] for modality in sums), torch.zeros(()))
+    total = sum((share[modality] * sums[modality] for modality in sums), torch.zeros(())) / (weight or 1)
+    predictions = predictions_of(config, parameters, hidden, noised)
+    for modality, latent in config.latents.items():
+        squares = torch.zeros(1, dtype=total.dtype)
+        if modality in pairs:
+            squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
+        by_modality[modality] = squares.sum() / max(1, squares.numel())
+        weights[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
+        total = total + latent.weight * by_modality[modality]
+    by_modality = {modality: by_modality[modality] for modality in config.modalities}
+    if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
+        return ReferenceLoss(total, by_modality, weight, weights)
+    balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
+    return ReferenceLoss(total + balance, by_modality, weight, weights, balance)
+
+
+def cross_entropies(
+    config: ReferenceConfig, logits: Tensor | dict[str, Tensor], batch: Batch
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """For each modality of tokens, the weighted sum over its targets, and the sum of their weights."""
+    labels = batch.input_ids if batch.labels is None else batch.labels
+    weights = torch.ones(labels.shape) if batch.weights is None else batch.weights
+    counted = counted_targets(config, batch, labels, weights)
+    sums, totals = {}, {}
+    for index, modality in enumerate(config.modalities):
+        if modality in config.latents:
+            continue
+        here = counted & (batch.modality_ids[:, 1:] == index)
+        predicted = (logits[modality] if isinstance(logits, dict) else logits)[:, :-1][here]
+        log_probabilities = F.log_softmax(at_least_float32(predicted), dim=-1)
+        losses = -log_probabilities.gather(-1, labels[:, 1:][here][:, None]).flatten()
+        sums[modality] = (losses * weights[:, 1:][here]).sum()
+        totals[modality] = weights[:, 1:][here].sum()
+    return sums, totals
+
+
+def counted_targets(config: ReferenceConfig, batch: Batch, labels: Tensor, weights: Tensor) -> Tensor:
+    """Which labels but the first of each row count, bool [B, S - 1].
+
+    A target is the label of a token. It counts if the token and the one before it are real, of one document, and no
+    latents, and unless it is -100 or its weight is 0, or the one before sees it and that is to be left out.
+    """
+    before, after = batch.modality_ids[:, :-1], batch.modality_ids[:, 1:]
+    counted = (before >= 0) & (after >= 0) & (labels[:, 1:] != -100) & (weights[:, 1:] != 0)
+    if batch.document_ids is not None:
+        counted = counted & (batch.document_ids[:, :-1] == batch.document_ids[:, 1:])
+    mask = config.layers[0].mask  # all layers have the same
+    visible = visibility(mask, config.modalities, batch.modality_ids, batch.document_ids)
+    seen = visible.diagonal(offset=1, dim1=1, dim2=2)
+    for index, modality in enumerate(config.modalities):
+        if modality in config.latents:
+            counted = counted & (before != index) & (after != index)
+        if modality in config.unseen_only:
+            counted = counted & ~((after == index) & seen)
+    return counted
