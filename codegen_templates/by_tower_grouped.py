@@ -32,8 +32,9 @@ class ByTower(nn.ModuleDict):
             return [self.one_by_one(x, group)]
         weights = self.of("weight")
         if not x.is_floating_point():  # ids of the tables, which stand one behind the other
-            sizes = torch.tensor([0, *(table.shape[0] for table in weights[:-1])], device=x.device)
-            return [F.embedding(x + sizes.cumsum(0)[group], torch.cat(weights))]
+            for index, table in enumerate(weights[:-1]):
+                x = torch.where(group > index, x + table.shape[0], x)
+            return [F.embedding(x, torch.cat(weights))]
         dtype = product_dtype(x)
         y = F.grouped_mm(x.to(dtype), torch.stack([weight.t().to(dtype) for weight in weights]), offs=ends)
         if getattr(self[self.route[0]], "bias", None) is not None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codegen_templates.constants import constant, on_device
+
 
 class KeyValues(NamedTuple):
     """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p."""
@@ -89,17 +91,17 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
             sizes.append(0)
         members[tower].setdefault(modalities[row], []).append(sizes[-1])
         sizes[-1] += 1
-    rows = torch.tensor(order, device=known.device)
-    inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
-    at = torch.tensor([[positions[row]] for row in order], device=known.device)
+    rows = on_device(order, known.device)
+    inverse = on_device(sorted(range(len(order)), key=lambda token: order[token]), known.device)
+    at = on_device([[positions[row]] for row in order], known.device)
     length = max(positions) + 1
     mask = None
     sees = model.mask.get("sees")
     if sees or len(set(positions)) > 1:
         mask = known[:, :length] >= 0
         if sees:
-            allowed = torch.tensor(sees, device=known.device)
-            seeing = torch.tensor([model.modalities.index(name) for name in modalities], device=known.device)
+            allowed = constant(sees, known.device)
+            seeing = on_device([model.modalities.index(name) for name in modalities], known.device)
             mask = mask & allowed[seeing[:, None], known[:, :length]]
         mask = mask[:, None, None]
     angles = list(zip(*(torch.split(x, sizes) for x in rotate(at)), strict=True)) or [()] * len(sizes)

@@ -35,7 +35,7 @@ class DDPM:
     @staticmethod
     def noised(clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
-        signal = DDPM.signal().to(clean)[timesteps.long()].view(-1, *(1 for _ in clean.shape[1:]))
+        signal = DDPM.signal().to(clean, non_blocking=True)[timesteps.long()].view(-1, *(1 for _ in clean.shape[1:]))
         return signal.sqrt() * clean + (1 - signal).sqrt() * noise, noise
 
 

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from codegen_templates.constants import constant
 from codegen_templates.sizes import mark_sizes
-from codegen_templates.visibility import constant, token_before, visibility
+from codegen_templates.visibility import token_before, visibility
 
 
 class Rows(NamedTuple):
@@ -32,7 +33,7 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
     """The place of each modality in the order they are sorted in; their number where there is none."""
-    order = [modalities.index(modality) for modality in range(len(modalities))]
+    order = tuple(modalities.index(modality) for modality in range(len(modalities)))
     places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 

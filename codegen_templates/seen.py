@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from codegen_templates.visibility import constant
+from codegen_templates.constants import constant
 
 
 def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Tensor:

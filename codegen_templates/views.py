@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codegen_templates.constants import constant
 from codegen_templates.permute import permute
 from codegen_templates.rows import document_rows, fill_rows, look_up, with_a_token
 from codegen_templates.sizes import mark_sizes, not_empty
@@ -88,7 +89,7 @@ def find_parts(modality_ids: Tensor, mask: dict[str, Any]) -> list[Part]:
     """
     real = modality_ids >= 0
     if mask["kind"] == "prefix":
-        may_lead = torch.isin(modality_ids, modality_ids.new_tensor(mask["prefix"])) | ~real
+        may_lead = torch.isin(modality_ids, constant(mask["prefix"], modality_ids.device)) | ~real
         leading = real & (may_lead.cumprod(dim=1) > 0)
         return [Part(leading, leading, causal=False), Part(real & ~leading, None, causal=True)]
     if mask["kind"] == "blocks":
@@ -98,8 +99,8 @@ def find_parts(modality_ids: Tensor, mask: dict[str, Any]) -> list[Part]:
         sees = mask["sees"]
     parts = []
     for seen in dict.fromkeys(sees):
-        tokens = torch.tensor([*(mine == seen for mine in sees), False], device=real.device)[modality_ids]
-        visible = None if all(seen) else torch.tensor([*seen, False], device=real.device)[modality_ids]
+        tokens = constant((*(mine == seen for mine in sees), False), real.device)[modality_ids]
+        visible = None if all(seen) else constant((*seen, False), real.device)[modality_ids]
         parts.append(Part(tokens, visible, mask["kind"] == "causal"))
     return parts
 

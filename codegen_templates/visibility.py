@@ -1,14 +1,9 @@
 """Who sees whom, for masks in which modality plays a part."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-
-def constant(values: Any, device: torch.device) -> Tensor:
-    """Nested lists or tuples of numbers on a device, without waiting for what is queued there."""
-    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+from codegen_templates.constants import constant
 
 
 def visibility(
@@ -36,7 +31,8 @@ def visibility(
         visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
     if kind == "blocks":
         rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        rank = constant([rank_of[modality] for modality in sorted(rank_of)], modality_ids.device)[modality_ids]
+        ranks = tuple(rank_of[modality] for modality in sorted(rank_of))
+        rank = constant(ranks, modality_ids.device)[modality_ids]
         visible = visible & (rank[:, None, :] <= rank[:, :, None])
     elif kind != "full":
         allowed = (place <= place[:, None])[None]

@@ -51,6 +51,7 @@ def templates(
     chosen = [
         "sizes",
         "permute",
+        "constants",
         "visibility",
         "masks",
         *(VIEWS if has_views(model) else ("rows.Rows",)),

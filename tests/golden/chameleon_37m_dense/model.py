@@ -105,9 +105,27 @@ def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     return permuted
 
 
-def constant(values: Any, device: torch.device) -> Tensor:
-    """Nested lists or tuples of numbers on a device, without waiting for what is queued there."""
+KEPT = dict[tuple[str, torch.device], Tensor]()
+"""Constants by what they say and where they are: the program's, so that no model's state, copy or pickle has them."""
+
+
+def on_device(values: Any, device: torch.device) -> Tensor:
+    """Nested lists or tuples of numbers on a device."""
     return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+
+
+def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """The same of nested tuples that will be asked for again: copied to a device once. Not to be written into."""
+    if torch.compiler.is_compiling():  # a graph has constants of its own
+        return on_device(values, device)
+    key = str(values), device  # as text True is not 1
+    if key not in KEPT:
+        with torch.inference_mode(False):
+            made = on_device(values, device)
+        if type(made) is not Tensor:  # but one that stands for it while something is traced
+            return made
+        KEPT[key] = made
+    return KEPT[key]
 
 
 def visibility(
@@ -135,7 +153,8 @@ def visibility(
         visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
     if kind == "blocks":
         rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        rank = constant([rank_of[modality] for modality in sorted(rank_of)], modality_ids.device)[modality_ids]
+        ranks = tuple(rank_of[modality] for modality in sorted(rank_of))
+        rank = constant(ranks, modality_ids.device)[modality_ids]
         visible = visible & (rank[:, None, :] <= rank[:, :, None])
     elif kind != "full":
         allowed = (place <= place[:, None])[None]
@@ -204,7 +223,7 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
     """The place of each modality in the order they are sorted in; their number where there is none."""
-    order = [modalities.index(modality) for modality in range(len(modalities))]
+    order = tuple(modalities.index(modality) for modality in range(len(modalities)))
     places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 
@@ -781,17 +800,17 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
             sizes.append(0)
         members[tower].setdefault(modalities[row], []).append(sizes[-1])
         sizes[-1] += 1
-    rows = torch.tensor(order, device=known.device)
-    inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
-    at = torch.tensor([[positions[row]] for row in order], device=known.device)
+    rows = on_device(order, known.device)
+    inverse = on_device(sorted(range(len(order)), key=lambda token: order[token]), known.device)
+    at = on_device([[positions[row]] for row in order], known.device)
     length = max(positions) + 1
     mask = None
     sees = model.mask.get("sees")
     if sees or len(set(positions)) > 1:
         mask = known[:, :length] >= 0
         if sees:
-            allowed = torch.tensor(sees, device=known.device)
-            seeing = torch.tensor([model.modalities.index(name) for name in modalities], device=known.device)
+            allowed = constant(sees, known.device)
+            seeing = on_device([model.modalities.index(name) for name in modalities], known.device)
             mask = mask & allowed[seeing[:, None], known[:, :length]]
         mask = mask[:, None, None]
     angles = list(zip(*(torch.split(x, sizes) for x in rotate(at)), strict=True)) or [()] * len(sizes)
@@ -1490,4 +1509,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 6c278f278bd1f1d3e572195284371b40c43d82e82a2df1d3236a18eb5ba406d5
+# motc: sha256 b91c5f5fd4ef8efa74c6c338ceba818fb2d5d233903e562940347f897569f607

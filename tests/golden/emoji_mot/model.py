@@ -107,9 +107,27 @@ def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     return permuted
 
 
-def constant(values: Any, device: torch.device) -> Tensor:
-    """Nested lists or tuples of numbers on a device, without waiting for what is queued there."""
+KEPT = dict[tuple[str, torch.device], Tensor]()
+"""Constants by what they say and where they are: the program's, so that no model's state, copy or pickle has them."""
+
+
+def on_device(values: Any, device: torch.device) -> Tensor:
+    """Nested lists or tuples of numbers on a device."""
     return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+
+
+def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """The same of nested tuples that will be asked for again: copied to a device once. Not to be written into."""
+    if torch.compiler.is_compiling():  # a graph has constants of its own
+        return on_device(values, device)
+    key = str(values), device  # as text True is not 1
+    if key not in KEPT:
+        with torch.inference_mode(False):
+            made = on_device(values, device)
+        if type(made) is not Tensor:  # but one that stands for it while something is traced
+            return made
+        KEPT[key] = made
+    return KEPT[key]
 
 
 def visibility(
@@ -137,7 +155,8 @@ def visibility(
         visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
     if kind == "blocks":
         rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        rank = constant([rank_of[modality] for modality in sorted(rank_of)], modality_ids.device)[modality_ids]
+        ranks = tuple(rank_of[modality] for modality in sorted(rank_of))
+        rank = constant(ranks, modality_ids.device)[modality_ids]
         visible = visible & (rank[:, None, :] <= rank[:, :, None])
     elif kind != "full":
         allowed = (place <= place[:, None])[None]
@@ -206,7 +225,7 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
     """The place of each modality in the order they are sorted in; their number where there is none."""
-    order = [modalities.index(modality) for modality in range(len(modalities))]
+    order = tuple(modalities.index(modality) for modality in range(len(modalities)))
     places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 
@@ -904,17 +923,17 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
             sizes.append(0)
         members[tower].setdefault(modalities[row], []).append(sizes[-1])
         sizes[-1] += 1
-    rows = torch.tensor(order, device=known.device)
-    inverse = torch.tensor(sorted(range(len(order)), key=lambda token: order[token]), device=known.device)
-    at = torch.tensor([[positions[row]] for row in order], device=known.device)
+    rows = on_device(order, known.device)
+    inverse = on_device(sorted(range(len(order)), key=lambda token: order[token]), known.device)
+    at = on_device([[positions[row]] for row in order], known.device)
     length = max(positions) + 1
     mask = None
     sees = model.mask.get("sees")
     if sees or len(set(positions)) > 1:
         mask = known[:, :length] >= 0
         if sees:
-            allowed = torch.tensor(sees, device=known.device)
-            seeing = torch.tensor([model.modalities.index(name) for name in modalities], device=known.device)
+            allowed = constant(sees, known.device)
+            seeing = on_device([model.modalities.index(name) for name in modalities], known.device)
             mask = mask & allowed[seeing[:, None], known[:, :length]]
         mask = mask[:, None, None]
     angles = list(zip(*(torch.split(x, sizes) for x in rotate(at)), strict=True)) or [()] * len(sizes)
@@ -1673,4 +1692,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 7b410ea42a786c3a931d20731a31602b087f9d0f7273080ff7450a0ba6c8f261
+# motc: sha256 4ce2d44082b812e571ed02305131847668468c3e0400b784c3038e40bca88639

@@ -1,0 +1,28 @@
+"""Numbers from Python on the device where they are needed, without waiting for what is queued there."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KEPT = dict[tuple[str, torch.device], Tensor]()
+"""Constants by what they say and where they are: the program's, so that no model's state, copy or pickle has them."""
+
+
+def on_device(values: Any, device: torch.device) -> Tensor:
+    """Nested lists or tuples of numbers on a device."""
+    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
+
+
+def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """The same of nested tuples that will be asked for again: copied to a device once. Not to be written into."""
+    if torch.compiler.is_compiling():  # a graph has constants of its own
+        return on_device(values, device)
+    key = str(values), device  # as text True is not 1
+    if key not in KEPT:
+        with torch.inference_mode(False):
+            made = on_device(values, device)
+        if type(made) is not Tensor:  # but one that stands for it while something is traced
+            return made
+        KEPT[key] = made
+    return KEPT[key]
