@@ -19,8 +19,8 @@ from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read
 from motc.validate.batches import random_batches, random_modalities, with_ids
-from motc.validate.laws import randomise
 from motc.validate.outputs import gradients_of, latents_of, random_like, run
+from motc.validate.random_parameters import randomise
 from motc.validate.report import deviation
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
 from tests.pairwise import Case, pairwise

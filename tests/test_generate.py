@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from motc.driver import check_spec, final_ir
 from motc.ir.model import Strategy
 from motc.loading import instantiate
-from motc.validate.laws import randomise
+from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from tests.shipped import DIFFERENT
 from tests.texts import UNLIKE, WIDTHS

@@ -13,7 +13,7 @@ from torch import Tensor
 from motc.driver import check_spec, compile_ir, final_ir
 from motc.ir.model import Strategy
 from motc.loading import instantiate
-from motc.validate.laws import randomise
+from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from tests.test_latents import SPECS
 

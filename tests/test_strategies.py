@@ -17,8 +17,8 @@ from motc.ir.model import Model, Strategy
 from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate.batches import random_batches, settled
-from motc.validate.laws import randomise
 from motc.validate.outputs import gradients_of, random_like, run
+from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
 from tests.shipped import DIFFERENT, SHIPPED

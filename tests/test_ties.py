@@ -21,8 +21,8 @@ from motc.reference.experts import expert_choice as reference_expert_choice
 from motc.reference.experts import top_k as reference_top_k
 from motc.validate import reference_config, validate
 from motc.validate.batches import random_batches, settled
-from motc.validate.laws import randomise
 from motc.validate.outputs import run
+from motc.validate.random_parameters import randomise
 from motc.validate.report import deviation
 
 SPEC = """

@@ -19,8 +19,8 @@ from motc.source import SourceFile, SpecError
 from motc.syntax import Syntax, format_source, read, write
 from motc.validate import Report, reference_config, validate
 from motc.validate.batches import random_batches
-from motc.validate.laws import randomise
 from motc.validate.outputs import gradients_of, random_like, run, run_reference
+from motc.validate.random_parameters import randomise
 from motc.validate.report import deviation
 from tests.fuzz.specs import Drawn
 

@@ -1,0 +1,141 @@
+"""The laws of company: padding and other documents in a batch change nothing that is said of a token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from motc.ir.model import Model
+from motc.reference import Batch
+from motc.validate.batches import random_modalities, settled, with_ids
+from motc.validate.outputs import run_forward
+from motc.validate.report import OUTPUT_TOLERANCE, Law, Tensors, deviation, law
+from motc.validate.spans import span_places
+
+
+def company_laws(model: Model, module: nn.Module, generator: torch.Generator) -> list[Law]:
+    """The laws of padding and of packing: of each row by itself, or of whole batches where experts choose their tokens.
+
+    Such experts choose among all of a batch, so a row by itself is another matter.
+    """
+    if any(moe.routing == "expert_choice" for moe in model.moe.values()):
+        return [padded_batch_law(model, module, generator), packed_batch_law(model, module, generator)]
+    return [padding_law(model, module, generator), documents_law(model, module, generator)]
+
+
+def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """A row says the same with padding after it, beside longer rows, as it does alone; padding's logits are zero."""
+    lengths = (5, 11, 1, 8)
+    modality_ids = random_modalities(len(model.modalities), len(lengths), max(lengths) + 2, generator)
+    for row, length in enumerate(lengths):
+        modality_ids[row, length:] = -1
+    batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
+    whole, deviations = run_forward(module, batch), []
+    for row, length in enumerate(lengths):
+        deviations += part_alone(model, module, batch, whole, row, 0, length)
+        rests = [x[row, length:] for x in by_name(whole[0]).values()]
+        deviations += [deviation(rest, torch.zeros_like(rest)) for rest in rests]
+    return law("padding", deviations, OUTPUT_TOLERANCE)
+
+
+def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """Documents packed into a row say the same as each by itself."""
+    lengths = (4, 1, 6, 3)
+    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
+    modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
+    batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
+    batch = settled(model, dict(module.named_parameters()), batch, generator)
+    whole, deviations = run_forward(module, batch), []
+    for row in range(2):
+        for index, length in enumerate(lengths):
+            first = sum(lengths[:index])
+            deviations += part_alone(model, module, batch, whole, row, first, first + length)
+    return law("documents", deviations, OUTPUT_TOLERANCE)
+
+
+def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """A batch says the same with padding around it; padding's logits are zero."""
+    before, after = 3, 2
+    modality_ids = random_modalities(len(model.modalities), 4, 11, generator)
+    modality_ids[1, 5:] = -1
+    modality_ids[2, 1:] = -1
+    batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
+    wider = torch.nn.functional.pad(batch.modality_ids, (before, after), value=-1)
+    positions = (torch.arange(wider.shape[1]) - before).clamp(min=0).repeat(len(wider), 1)
+    ids = torch.nn.functional.pad(batch.input_ids, (before, after))
+    padded = replace(batch, input_ids=ids, modality_ids=wider, position_ids=positions)
+    plain, deviations = logits_of(module, batch), []
+    for key, found in logits_of(module, padded).items():
+        deviations.append(deviation(found[:, before:-after], plain[key]))
+        deviations += [
+            deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][batch.modality_ids < 0])
+        ]
+    return law("padding", deviations, OUTPUT_TOLERANCE)
+
+
+def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
+    """Documents packed into rows say the same as each in a row of its own."""
+    lengths = (4, 1, 6, 3)
+    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
+    modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
+    packed = with_ids(model, modality_ids, generator, document_ids=document_ids)
+    packed = settled(model, dict(module.named_parameters()), packed, generator)
+    apart = torch.full((2 * len(lengths), max(lengths)), -1)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths).repeat(2)[:, None]
+    ids = torch.zeros_like(apart)
+    apart[real], ids[real] = packed.modality_ids.flatten(), packed.input_ids.flatten()
+    unpacked = logits_of(module, replace(packed, input_ids=ids, modality_ids=apart, document_ids=None))
+    deviations = [
+        deviation(found.flatten(0, 1), unpacked[key][real]) for key, found in logits_of(module, packed).items()
+    ]
+    return law("documents", deviations, OUTPUT_TOLERANCE)
+
+
+def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Logits by modality, or under one name where a vocabulary is shared."""
+    return by_name(run_forward(module, batch)[0])
+
+
+def by_name(logits: Tensors) -> dict[str, Tensor]:
+    """Logits by modality; of a shared vocabulary under one name."""
+    return {"": logits} if isinstance(logits, Tensor) else dict(logits)
+
+
+def part_alone(
+    model: Model,
+    module: nn.Module,
+    batch: Batch,
+    whole: tuple[Tensors, dict[str, Tensor]],
+    row: int,
+    first: int,
+    end: int,
+) -> list[float]:
+    """How the logits and predictions of a part by itself deviate from those of the whole batch."""
+    (logits, predictions), (alone, predicted) = whole, run_forward(module, cut(model, batch, row, first, end))
+    found, expected = by_name(alone), by_name(logits)
+    spans = {name: spans_in(model, batch, name, row, first, end) for name in predicted}
+    return [
+        *(deviation(expected[key][row : row + 1, first:end], found[key]) for key in found),
+        *(deviation(predictions[name][spans[name]], predicted[name]) for name in predicted),
+    ]
+
+
+def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
+    """Part of one row as a batch of its own, with positions from zero and one document."""
+    kept = {name: spans_in(model, batch, name, row, first, end) for name in batch.latents}
+    return Batch(
+        input_ids=batch.input_ids[row : row + 1, first:end],
+        modality_ids=batch.modality_ids[row : row + 1, first:end],
+        latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
+        timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
+        noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
+    )
+
+
+def spans_in(model: Model, batch: Batch, name: str, row: int, first: int, end: int) -> list[int]:
+    """Which of a modality's spans lie in part of one row."""
+    index = [modality.name for modality in model.modalities].index(name)
+    places = span_places(batch.modality_ids, batch.document_ids, index)
+    return [number for number, (at, column) in enumerate(places) if at == row and first <= column < end]
