@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from motc.cost import total_parameters
 from motc.diff import diff
 from motc.diff.attributes import SUBJECTS
-from motc.diff.facts import EndAttributes, LayerAttributes, end_part, layer_part
+from motc.diff.facts import EndFacts, LayerFacts, end_part, layer_part
 from motc.driver import final_ir
 from motc.ir.layer import Rope
 from motc.ir.mask import Mask
@@ -194,8 +194,8 @@ def test_json_is_json() -> None:
 
 
 def test_every_attribute_has_a_subject() -> None:
-    for attributes in (LayerAttributes, EndAttributes):
-        assert set(attributes.__dataclass_fields__) <= set(SUBJECTS)
+    for facts in (LayerFacts, EndFacts):
+        assert set(facts.__dataclass_fields__) <= set(SUBJECTS)
 
 
 def test_depth_costs_no_time() -> None:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 import motc
 from motc.driver import compile_ir, generate
-from motc.lower.selectors import END_PATHS, LAYER_PATHS
+from motc.ir.inventory import END_PATHS, LAYER_PATHS
 from motc.schema.spec import Spec
 from motc.source import SpecError
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from motc.ir.layer import FfnKind, Moe
-from motc.lower.attributes import attributes
+from motc.lower.attributes import layer_attributes
 from motc.schema import Checked
 from motc.schema.spec import Spec
 from motc.syntax.tree import Entry, Mapping, Node, Scalar
@@ -25,13 +25,12 @@ def resolved(checked: Checked) -> Iterator[tuple[str, Any, str]]:
 
 def _filled(spec: Spec) -> dict[str, Any]:
     """The defaults that follow from other keys."""
-    found = attributes(spec, None)
-    heads = spec.attention.heads
+    found = layer_attributes(spec, None)
     return {
         **_filled_experts(found.moe, found.ffn_kind),
         **_filled_losses(spec),
-        "attention.kv_heads": heads,
-        "attention.head_dim": spec.width // heads,
+        "attention.kv_heads": found.kv_heads,
+        "attention.head_dim": found.head_dim,
         "attention.out_bias": found.out_bias,
         "attention.qk_norm_eps": found.qk_norm_eps,
         "ffn.hidden": found.hidden,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from motc.diff.edit import Edit
-from motc.diff.facts import Attributes, Part
+from motc.diff.facts import Facts, Part
 from motc.ir.latent import LatentEnds
 
 SUBJECTS = {
@@ -52,7 +52,7 @@ def attribute_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> 
             if before != after:
                 changes.setdefault((before, after), []).append(modality)
         for (before, after), modalities in changes.items():
-            changed: Mapping[str, Attributes] = {
+            changed: Mapping[str, Facts] = {
                 modality: replace(attributes, **{name: after}) if modality in modalities else attributes
                 for modality, attributes in current.attributes.items()
             }
@@ -85,7 +85,7 @@ def _is_told(name: str, before: Any, after: Any) -> bool:
         case "rope_theta" | "rope_pairing" | "objective" | "weight" | "target_weight" | "seen_targets":
             return before is not None and after is not None
         case "qk_norm_eps":
-            return [eps is None for eps in before] == [eps is None for eps in after]
+            return 0.0 not in (before, after)
         case _:
             return True
 
@@ -99,12 +99,6 @@ def _text(name: str, value: Any) -> str:
             return f"{size} of its own" if own else f"{size} shared"
         case "latent":
             return "none" if value is None else _latent(value)
-        case "attention_bias":
-            return _each(("q", "k", "v"), value)
-        case "ffn_bias":
-            return _each(("up", "down"), value)
-        case "qk_norm" | "qk_norm_eps":
-            return _each(("q", "k"), value)
         case _:
             return _plain(value)
 
@@ -112,12 +106,6 @@ def _text(name: str, value: Any) -> str:
 def _latent(ends: LatentEnds) -> str:
     inside = f" ({ends.unet.channels} channels, {ends.unet.blocks} blocks)" if ends.unet else ""
     return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.patch}"
-
-
-def _each(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
-    if len(set(values)) == 1:
-        return _plain(values[0])
-    return ", ".join(f"{name} {_plain(value)}" for name, value in zip(names, values, strict=True))
 
 
 def _plain(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from motc.diff.edit import Edit, layer_range
-from motc.diff.facts import EndAttributes, Part
+from motc.diff.facts import EndFacts, Part
 from motc.diff.merge import add_flops
 from motc.diff.partitions import words_for
 from motc.ir.model import Model
@@ -66,7 +66,7 @@ def _place(name: str, parts: list[Ranged]) -> str:
     vocab = ""
     for layers, part in parts:
         attributes = part.attributes[name]
-        if isinstance(attributes, EndAttributes):
+        if isinstance(attributes, EndFacts):
             vocab = "latent" if attributes.vocab is None else f"vocab {attributes.vocab[0]}"
         for text in _shared(name, part):
             index = next((i for i, (said, where) in enumerate(told) if said == text and _touch(where, layers)), None)

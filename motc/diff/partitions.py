@@ -8,12 +8,13 @@ from dataclasses import replace
 from motc.diff.edit import Edit
 from motc.diff.facts import Blocks, Part
 from motc.diff.merge import add
+from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from motc.ir.partition import Partition
 
-SECTIONS = {
-    "attention": tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm", "k_norm")),
-    "ffn": tuple(f"ffn.{name}" for name in ("gate", "up", "down", "router", "shared.gate", "shared.up", "shared.down")),
-    "*.norm": ("attention.norm", "ffn.norm"),
+WORDS = {
+    "attention": SECTIONS["attention"],
+    "ffn": SECTIONS["ffn"],
+    "*.norm": tuple(path for path in SECTIONS["norm"] if path in LAYER_PATHS),
 }
 
 Change = tuple[Partition, Partition]
@@ -80,7 +81,7 @@ def take_in_final_norm(in_layers: list[Edit], in_ends: list[Edit], layers: int, 
 def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ...]:
     """`paths`, with a section's bare word for all of it that is present."""
     left, found = list(paths), []
-    for section, members in SECTIONS.items():
+    for section, members in WORDS.items():
         here = [path for path in members if path in present]
         if len(here) > 1 and all(path in left for path in here):
             found.append(section)
@@ -104,7 +105,7 @@ def _words(changes: Mapping[str, Change]) -> dict[str, tuple[str, ...]]:
     """What changed, in words: a section's where all its leaves changed alike, as far as they have the modalities."""
     found: dict[str, tuple[str, ...]] = {}
     changed = [path for path, (before, after) in changes.items() if before != after]
-    for section, members in SECTIONS.items():
+    for section, members in WORDS.items():
         here = [path for path in members if path in changes]
         moved = sorted((path for path in here if path in changed), key=lambda path: -len(changes[path][0].universe))
         if moved and len(here) > 1 and all(_follows(changes[path], changes[moved[0]]) for path in here):

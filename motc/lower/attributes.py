@@ -1,35 +1,18 @@
-"""What each modality's tower makes of the model's attributes, and which parameters follow from them."""
+"""What each modality's tower makes of the model's attributes, all defaults filled in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
+from motc.ir.attributes import EndAttributes, LayerAttributes, Vocabulary
+from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import GATED, FfnKind, Moe
-from motc.ir.operators import Embedding, Experts, Linear, Norm, NormKind, Operator
 from motc.schema import Spec
-from motc.schema.spec import FfnSpec, TowerFfn, TowerSpec
+from motc.schema.spec import FfnSpec, LatentSpec, TowerFfn, TowerSpec, UnetSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attributes:
-    """One modality's attributes, with the tower's overrides and all defaults filled in."""
-
-    width: int
-    bias: bool
-    out_bias: bool
-    qk_norm: NormKind | None
-    qk_norm_eps: float
-    ffn_kind: FfnKind
-    hidden: int
-    ffn_bias: bool
-    moe: Moe | None
-    norm_kind: NormKind
-    eps: float
-
-
-def attributes(spec: Spec, tower: TowerSpec | None) -> Attributes:
-    """The attributes of modalities in `tower` (None: no overrides)."""
+def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
+    """What a layer is to modalities in `tower` (None: no overrides), with all defaults filled in."""
     tower = tower or TowerSpec(modalities=list(spec.modalities))
     width = tower.width or spec.width
     kind, moe = ffn_kind(spec.ffn, tower.ffn), mixture(spec.ffn, tower.ffn)
@@ -41,9 +24,13 @@ def attributes(spec: Spec, tower: TowerSpec | None) -> Attributes:
     else:
         out_bias = bias if spec.attention.out_bias is None else spec.attention.out_bias
     says_qk_norm = "qk_norm" in tower.attention.model_fields_set
-    return Attributes(
+    heads, kv_heads, head_dim = heads_of(spec)
+    return LayerAttributes(
         width=width,
-        bias=bias,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        attention_bias=bias,
         out_bias=out_bias,
         qk_norm=tower.attention.qk_norm if says_qk_norm else spec.attention.qk_norm,
         qk_norm_eps=tower.attention.qk_norm_eps or spec.attention.qk_norm_eps or eps,
@@ -52,8 +39,37 @@ def attributes(spec: Spec, tower: TowerSpec | None) -> Attributes:
         ffn_bias=spec.ffn.bias if tower.ffn.bias is None else tower.ffn.bias,
         moe=moe,
         norm_kind=tower.norm.kind or spec.norm.kind,
-        eps=eps,
+        norm_eps=eps,
     )
+
+
+def end_attributes(spec: Spec, name: str, layer: LayerAttributes) -> EndAttributes:
+    """What the ends are to a modality, to which layers are `layer`."""
+    modality = spec.modalities[name]
+    shared = None if spec.vocab is None else Vocabulary(spec.vocab, own=False)
+    own = None if modality.vocab is None else Vocabulary(modality.vocab, own=True)
+    final = spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
+    return EndAttributes(
+        width=layer.width,
+        vocab=None if modality.latent else own or shared,
+        latent=None if modality.latent is None else _latent_ends(modality.latent, layer.width),
+        tied=spec.embedding.tied,
+        norm_final=final,
+        norm_kind=layer.norm_kind,
+        norm_eps=layer.norm_eps,
+    )
+
+
+def heads_of(spec: Spec) -> tuple[int, int, int]:
+    """Query heads, key and value heads, and the size of one: they are the same in all towers."""
+    heads = spec.attention.heads
+    return heads, spec.attention.kv_heads or heads, spec.attention.head_dim or max(1, spec.width // heads)
+
+
+def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
+    sizes = latent.unet or UnetSpec()
+    unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
+    return LatentEnds(channels=latent.channels, patch=latent.patch, width=width, unet=unet)
 
 
 def ffn_kind(model: FfnSpec, tower: TowerFfn) -> FfnKind:
@@ -87,70 +103,3 @@ def mixture(model: FfnSpec, tower: TowerFfn) -> Moe | None:
 def default_hidden(width: int, kind: FfnKind) -> int:
     """Llama's rule: 8/3 of the width rounded up to a multiple of 256 for a gated FFN; four widths otherwise."""
     return -(-(8 * width // 3) // 256) * 256 if kind in GATED else 4 * width
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heads:
-    """What ties all towers together: the shape of attention."""
-
-    heads: int
-    kv_heads: int
-    head_dim: int
-
-
-def operator(path: str, a: Attributes, heads: Heads) -> Operator | None:
-    """The parameters a modality with attributes `a` has at a layer's `path` (or `final_norm`); None where none."""
-    q_width, kv_width = heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim
-    match path:
-        case "attention.norm" | "ffn.norm" | "final_norm":
-            return Norm(kind=a.norm_kind, shape=(a.width,), eps=a.eps)
-        case "attention.q":
-            return Linear(in_features=a.width, out_features=q_width, bias=a.bias)
-        case "attention.k" | "attention.v":
-            return Linear(in_features=a.width, out_features=kv_width, bias=a.bias)
-        case "attention.out":
-            return Linear(in_features=q_width, out_features=a.width, bias=a.out_bias)
-        case "attention.q_norm" | "attention.k_norm":
-            if a.qk_norm is None:
-                return None
-            count = heads.heads if path == "attention.q_norm" else heads.kv_heads
-            shape = (heads.head_dim,) if a.qk_norm == "rms" else (count, heads.head_dim)
-            return Norm(kind=a.qk_norm, shape=shape, eps=a.qk_norm_eps)
-        case "ffn.gate" | "ffn.up":
-            if path == "ffn.gate" and a.ffn_kind not in GATED:
-                return None
-            return _in_ffn(a, a.width, a.hidden)
-        case "ffn.down":
-            return _in_ffn(a, a.hidden, a.width)
-        case "ffn.shared.gate" | "ffn.shared.up" | "ffn.shared.down":
-            if a.moe is None or not a.moe.shared or (path == "ffn.shared.gate" and a.ffn_kind not in GATED):
-                return None
-            sizes = (a.width, a.moe.shared * a.hidden)
-            in_features, out_features = sizes[::-1] if path == "ffn.shared.down" else sizes
-            return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
-        case "ffn.router":
-            if a.moe is None:
-                return None
-            return Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
-        case _:
-            raise AssertionError(path)
-
-
-def _in_ffn(a: Attributes, in_features: int, out_features: int) -> Operator:
-    """A linear map of the feed-forward, or one for each expert."""
-    if a.moe is None:
-        return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
-    return Experts(
-        count=a.moe.experts,
-        active=a.moe.per_token,
-        in_features=in_features,
-        out_features=out_features,
-        bias=a.ffn_bias,
-    )
-
-
-def end_operator(path: str, width: int, vocab: int) -> Operator:
-    """The parameters of `embedding` or `head`."""
-    if path == "embedding":
-        return Embedding(vocab=vocab, width=width)
-    return Linear(in_features=width, out_features=vocab, bias=False)

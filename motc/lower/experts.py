@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.layer import Moe
+from motc.ir.attributes import LayerAttributes
 from motc.ir.operators import Operator
 from motc.ir.partition import Partition
 from motc.lower.attributes import mixture
@@ -85,7 +85,7 @@ def _place(checked: Checked, label: str, path: tuple[str, ...]) -> tuple[tuple[s
 def check_sharing(
     partitions: dict[str, Partition],
     operators: dict[str, dict[str, Operator | None]],
-    moe: dict[str, Moe | None],
+    attributes: dict[str, LayerAttributes],
     builder: LeafBuilder,
 ) -> None:
     """Those who share experts share how they are routed, and what is routed is untied as a whole: router and experts.
@@ -94,11 +94,11 @@ def check_sharing(
     experts take every token, so whose they are is a matter of their own.
     """
     router = partitions["ffn.router"]
-    for name, mine in moe.items():
-        block = router.block_of(name)
-        differing = next((other for other in block if moe[other] != mine), None)
+    for name, a in attributes.items():
+        mine, block = a.moe, router.block_of(name)
+        differing = next((other for other in block if attributes[other].moe != mine), None)
         if mine is not None and differing is not None:
-            builder.disagree("ffn.router", name, differing, f"{mine} and {moe[differing] or 'none'}")
+            builder.disagree("ffn.router", name, differing, f"{mine} and {attributes[differing].moe or 'none'}")
         for path in ("ffn.gate", "ffn.up", "ffn.down"):
             found = partitions[path].block_of(name)
             if mine is not None and operators[path][name] is not None and found != block:

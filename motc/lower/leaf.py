@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from motc.ir.leaf import Block, Leaf
 from motc.ir.operators import Experts, Linear, Norm, Operator
 from motc.ir.partition import Partition
@@ -34,7 +36,7 @@ class LeafBuilder:
         self._told: set[tuple[str, tuple[str, ...]]] = set()
 
     def build(
-        self, path: str, partition: Partition, operators: dict[str, Operator | None], *, name_by_tower: bool = True
+        self, path: str, partition: Partition, operators: Mapping[str, Operator | None], *, name_by_tower: bool = True
     ) -> Leaf | None:
         """The leaf at `path`, or None where no modality has parameters there."""
         tower_names = self.tower_names if name_by_tower else {}

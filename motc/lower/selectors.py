@@ -5,18 +5,13 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
+from motc.ir.inventory import END_PATHS, LAYER_PATHS, SECTIONS
 from motc.ir.layer import GATED
 from motc.schema import Spec
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion
 
-ATTENTION = tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm", "k_norm"))
-FFN = tuple(f"ffn.{name}" for name in ("gate", "up", "down", "router", "shared.gate", "shared.up", "shared.down"))
-LAYER_NORMS = ("attention.norm", "ffn.norm")
-LAYER_PATHS = ("attention.norm", *ATTENTION, "ffn.norm", *FFN)
-END_PATHS = ("embedding", "final_norm", "head")
 WILD = re.compile(r"[*?[]")
-SECTIONS = {"attention": ATTENTION, "ffn": FFN, "norm": (*LAYER_NORMS, "final_norm")}
 
 
 def select(

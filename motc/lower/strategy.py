@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motc.ir.inventory import VOCABULARY_PATHS
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.operators import Linear, Norm
@@ -23,7 +24,7 @@ def check_strategy(model: Model) -> None:
         return
     own_vocabularies = model.vocab is None
     for leaf in model.leaves():
-        if leaf.path in ("embedding", "head") and own_vocabularies:
+        if leaf.path in VOCABULARY_PATHS and own_vocabularies:
             continue
         different = _difference(leaf, model)
         if different is not None:
@@ -40,7 +41,7 @@ def check_strategy(model: Model) -> None:
 def _difference(leaf: Leaf, model: Model) -> str | None:
     if leaf.path == "latents":
         return None
-    served = model.token_modalities() if leaf.path in ("embedding", "head") else model.modalities
+    served = model.token_modalities() if leaf.path in VOCABULARY_PATHS else model.modalities
     missing = [modality.name for modality in served if leaf.block_of(modality.name) is None]
     if missing:
         return f"{', '.join(missing)} has none"

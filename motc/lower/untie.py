@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from motc.ir.inventory import END_PATHS, LAYER_PATHS
 from motc.ir.partition import Partition
-from motc.lower.selectors import END_PATHS, LAYER_PATHS, select
+from motc.lower.selectors import select
 from motc.schema import Checked
 from motc.schema.spec import UntieSpec
 from motc.source import Diagnostic

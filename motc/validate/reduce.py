@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from motc.lower.attributes import attributes
+from motc.lower.attributes import heads_of, layer_attributes
 from motc.schema import Checked, Spec
 from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 
@@ -23,14 +23,13 @@ CHANNELS, UNET_CHANNELS = 3, 4
 def reduce(checked: Checked) -> Checked:
     """A small spec of the same structure; `checked` must be one that lowers."""
     spec = checked.spec
-    attention, kv_heads = spec.attention, spec.attention.kv_heads or spec.attention.heads
+    heads, kv_heads, head_dim = heads_of(spec)
     small_kv_heads = min(kv_heads, 2)
-    small_heads = small_kv_heads * min(attention.heads // kv_heads, 2)
-    head_dim = attention.head_dim or spec.width // attention.heads
+    small_heads = small_kv_heads * min(heads // kv_heads, 2)
     small_head_dim = min(head_dim, HEAD_DIM)
-    widths = _widths(spec, small_heads * small_head_dim / (attention.heads * head_dim))
-    towers = {name: attributes(spec, tower) for name, tower in spec.towers.items()}
-    model = attributes(spec, None)
+    widths = _widths(spec, small_heads * small_head_dim / (heads * head_dim))
+    towers = {name: layer_attributes(spec, tower) for name, tower in spec.towers.items()}
+    model = layer_attributes(spec, None)
     hidden = _smaller((model.hidden, *(tower.hidden for tower in towers.values())), HIDDEN, HIDDEN_STEP)
     vocabularies = [modality.vocab for modality in spec.modalities.values()]
     vocab = _smaller((size for size in (spec.vocab, *vocabularies) if size is not None), VOCAB, VOCAB_STEP)
@@ -52,7 +51,7 @@ def reduce(checked: Checked) -> Checked:
                 )
                 for name, modality in spec.modalities.items()
             },
-            "attention": attention.model_copy(
+            "attention": spec.attention.model_copy(
                 update={"heads": small_heads, "kv_heads": small_kv_heads, "head_dim": small_head_dim}
             ),
             "ffn": spec.ffn.model_copy(update={"hidden": hidden[model.hidden]}),

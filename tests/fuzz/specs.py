@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 from hypothesis import strategies as st
 
+from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from motc.ir.model import Strategy
-from motc.lower.selectors import FFN, LAYER_PATHS
 
 NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
@@ -20,7 +20,7 @@ SELECTORS = (
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
     *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm"),
 )
-BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": FFN, "norm": NORMS}
+BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": NORMS}
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class _Writer:
             said.append(f"ffn {{ {', '.join(self.experts()) if moe else self.pick(*choices)} }}")
             self.mixed = self.mixed or moe
             self.absent.add("ffn.gate")
-            bound |= set(FFN)
+            bound |= set(SECTIONS["ffn"])
         if self.chance(4):
             said.append(f"norm {{ {self.pick('kind = layer', 'kind = rms', 'eps = 0.01')} }}")
             bound |= set(NORMS)
@@ -257,7 +257,7 @@ class _Writer:
         paths = meant(selector)
         if set(paths) <= self.absent or (self.own and set(paths) & {"embedding", "head"}):
             return False
-        return not self.mixed or selector in ("ffn", "*", "ffn.*") or not set(paths) & set(FFN)
+        return not self.mixed or selector in ("ffn", "*", "ffn.*") or not set(paths) & set(SECTIONS["ffn"])
 
 
 def meant(selector: str) -> tuple[str, ...]:

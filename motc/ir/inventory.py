@@ -1,0 +1,137 @@
+"""Every parameter group that a model can have, one row each: its path, its section, and what it holds.
+
+Shapes, numbers of parameters and FLOPs follow from what it holds: `motc.ir.operators`. How a layer or the ends apply
+a group is another matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, TypeVar, get_args
+
+from motc.ir.attributes import EndAttributes, LayerAttributes
+from motc.ir.latent import LatentEnds
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
+
+Section = Literal["attention", "ffn", "norm"]
+Attributes = TypeVar("Attributes", LayerAttributes, EndAttributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[Attributes]):
+    """A parameter group. `section` is the word that means it along with others; None where its path alone does.
+
+    `operator` is what it holds for a modality of these attributes, or None where it does not concern it.
+    `is_of_vocabulary`: it has a row for each id, and is each modality's own where vocabularies are.
+    """
+
+    path: str
+    section: Section | None
+    operator: Callable[[Attributes], Operator | None]
+    is_of_vocabulary: bool = False
+
+
+def _norm(a: LayerAttributes | EndAttributes) -> Norm:
+    return Norm(kind=a.norm_kind, shape=(a.width,), eps=a.norm_eps)
+
+
+def _into_heads(a: LayerAttributes, heads: int) -> Linear:
+    return Linear(in_features=a.width, out_features=heads * a.head_dim, bias=a.attention_bias)
+
+
+def _out(a: LayerAttributes) -> Linear:
+    return Linear(in_features=a.heads * a.head_dim, out_features=a.width, bias=a.out_bias)
+
+
+def _head_norm(a: LayerAttributes, heads: int) -> Norm | None:
+    if a.qk_norm is None:
+        return None
+    return Norm.of_heads(a.qk_norm, heads=heads, head_dim=a.head_dim, eps=a.qk_norm_eps)
+
+
+def _up(a: LayerAttributes) -> Linear | Experts:
+    return _in_ffn(a, a.width, a.hidden)
+
+
+def _in_ffn(a: LayerAttributes, in_features: int, out_features: int) -> Linear | Experts:
+    """A linear map, or one for each expert."""
+    if a.moe is None:
+        return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
+    return Experts(
+        count=a.moe.experts,
+        active=a.moe.per_token,
+        in_features=in_features,
+        out_features=out_features,
+        bias=a.ffn_bias,
+    )
+
+
+def _router(a: LayerAttributes) -> Linear | None:
+    return None if a.moe is None else Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
+
+
+def _shared_up(a: LayerAttributes) -> Linear | None:
+    """Shared experts are one feed-forward of their sizes together."""
+    if a.moe is None or not a.moe.shared:
+        return None
+    return Linear(in_features=a.width, out_features=a.moe.shared * a.hidden, bias=a.ffn_bias)
+
+
+def _shared_down(a: LayerAttributes) -> Linear | None:
+    up = _shared_up(a)
+    return up and Linear(in_features=up.out_features, out_features=up.in_features, bias=up.bias)
+
+
+def _embedding(a: EndAttributes) -> Embedding | None:
+    return None if a.vocab is None else Embedding(vocab=a.vocab.size, width=a.width)
+
+
+def _latents(a: EndAttributes) -> LatentEnds | None:
+    return a.latent and replace(a.latent, width=a.width)
+
+
+def _head(a: EndAttributes) -> Linear | None:
+    if a.vocab is None or a.tied:
+        return None
+    return Linear(in_features=a.width, out_features=a.vocab.size, bias=False)
+
+
+LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
+    Group("attention.norm", "norm", _norm),
+    Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
+    Group("attention.k", "attention", lambda a: _into_heads(a, a.kv_heads)),
+    Group("attention.v", "attention", lambda a: _into_heads(a, a.kv_heads)),
+    Group("attention.out", "attention", _out),
+    Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
+    Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads)),
+    Group("ffn.norm", "norm", _norm),
+    Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
+    Group("ffn.up", "ffn", _up),
+    Group("ffn.down", "ffn", lambda a: _in_ffn(a, a.hidden, a.width)),
+    Group("ffn.router", "ffn", _router),
+    Group("ffn.shared.gate", "ffn", lambda a: _shared_up(a) if a.is_gated else None),
+    Group("ffn.shared.up", "ffn", _shared_up),
+    Group("ffn.shared.down", "ffn", _shared_down),
+)
+
+END_GROUPS: tuple[Group[EndAttributes], ...] = (
+    Group("embedding", None, _embedding, is_of_vocabulary=True),
+    Group("latents", None, _latents),
+    Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final else None),
+    Group("head", None, _head, is_of_vocabulary=True),
+)
+
+LAYER_PATHS = tuple(group.path for group in LAYER_GROUPS)
+END_PATHS = tuple(group.path for group in END_GROUPS if group.path != "latents")
+"""Those outside the layers that modalities can share: ends of latents are each modality's own."""
+
+VOCABULARY_PATHS = tuple(group.path for group in END_GROUPS if group.is_of_vocabulary)
+
+
+def _in_section(section: Section) -> tuple[str, ...]:
+    in_layers = (group.path for group in LAYER_GROUPS if group.section == section)
+    return (*in_layers, *(group.path for group in END_GROUPS if group.section == section))
+
+
+SECTIONS: dict[str, tuple[str, ...]] = {section: _in_section(section) for section in get_args(Section)}

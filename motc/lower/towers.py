@@ -1,0 +1,86 @@
+"""The towers of a spec, and the heads in which they all meet."""
+
+from __future__ import annotations
+
+from motc.ir.partition import Partition
+from motc.lower.attributes import heads_of
+from motc.schema import Checked
+from motc.schema.spec import TowerSpec
+from motc.source import Diagnostic, Span
+from motc.source.nearest import suggestion
+
+
+def lower_towers(
+    checked: Checked, errors: list[Diagnostic]
+) -> tuple[Partition, dict[tuple[str, ...], str], dict[str, TowerSpec]]:
+    """The towers' partition, the name of each block, and each modality's tower. Appends to `errors`."""
+    names = tuple(checked.spec.modalities)
+    owner: dict[str, str] = {}
+    for tower_name, tower in checked.spec.towers.items():
+        for index, modality in enumerate(tower.modalities):
+            span = checked.span("towers", tower_name, "modalities", index)
+            if modality not in names:
+                way_out = suggestion(modality, names, f"modalities: {', '.join(names)}")
+                errors.append(Diagnostic(code="MOT044", message=f"no modality `{modality}`", span=span, help=way_out))
+            elif modality in owner:
+                message = f"`{modality}` is in tower {tower_name} twice"
+                related: tuple[tuple[str, Span], ...] = ()
+                if owner[modality] != tower_name:
+                    message = f"`{modality}` is in two towers: {owner[modality]} and {tower_name}"
+                    related = (("the other one", checked.span("towers", owner[modality])),)
+                errors.append(
+                    Diagnostic(code="MOT045", message=message, span=span, help="keep it in one", related=related)
+                )
+            else:
+                owner[modality] = tower_name
+    blocks = {modality: owner.get(modality, modality) for modality in names}
+    for modality in names:
+        if modality not in owner and modality in checked.spec.towers:
+            message = f"tower `{modality}` has the name of a modality that is not in it"
+            span = checked.span("towers", modality)
+            errors.append(Diagnostic(code="MOT045", message=message, span=span, help="rename the tower"))
+            return Partition.each(names), {}, {}
+    grouped: dict[str, list[str]] = {}
+    for modality, tower_name in blocks.items():
+        grouped.setdefault(tower_name, []).append(modality)
+    tower_names = {tuple(block): tower_name for tower_name, block in grouped.items()}
+    specs = {modality: checked.spec.towers[tower] for modality, tower in owner.items()}
+    return Partition.of(names, grouped.values()), tower_names, specs
+
+
+def check_heads(checked: Checked, errors: list[Diagnostic]) -> None:
+    """Whether heads can be shared, have a size, and can be rotated; and are the same in all towers."""
+    spec = checked.spec
+    heads, kv_heads, head_dim = heads_of(spec)
+    if heads % kv_heads:
+        message = f"{heads} heads cannot share {kv_heads} kv_heads evenly"
+        span = checked.span("attention", "kv_heads")
+        errors.append(Diagnostic(code="MOT050", message=message, span=span, help="kv_heads must divide heads"))
+    if spec.attention.head_dim is None and spec.width % heads:
+        message = f"width {spec.width} is not a multiple of {heads} heads"
+        related = (("the width", checked.span("width")),)
+        way_out = "change either, or give head_dim"
+        span = checked.span("attention", "heads")
+        errors.append(Diagnostic(code="MOT051", message=message, span=span, help=way_out, related=related))
+    if spec.attention.rope and head_dim % 2:
+        message = f"rope rotates pairs, so head_dim must be even, not {head_dim}"
+        place = "head_dim" if spec.attention.head_dim else "heads"
+        span = checked.span("attention", place)
+        errors.append(
+            Diagnostic(code="MOT052", message=message, span=span, help="use an even head_dim, or rope = none")
+        )
+    _check_tower_heads(checked, errors)
+
+
+def _check_tower_heads(checked: Checked, errors: list[Diagnostic]) -> None:
+    """All towers meet in one attention: a tower may repeat its heads, and not change them."""
+    for name, tower in checked.spec.towers.items():
+        for key, meant in zip(("heads", "kv_heads", "head_dim"), heads_of(checked.spec), strict=True):
+            said = getattr(tower.attention, key)
+            if said is None or said == meant:
+                continue
+            message = f"tower {name} has {key} {said}, the model {meant}; all towers meet in one attention"
+            span = checked.span("towers", name, "attention", key)
+            related = (("the model's", checked.span("attention", key)),)
+            way_out = f"leave `{key}` out of the tower, or give all the same; a tower's width may differ"
+            errors.append(Diagnostic(code="MOT053", message=message, span=span, help=way_out, related=related))

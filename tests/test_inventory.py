@@ -1,0 +1,74 @@
+"""The inventory of parameter groups, and the verifier that holds every IR against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from motc.ir.inventory import END_GROUPS, LAYER_GROUPS
+from motc.ir.layer import Layer
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
+from motc.ir.operators import Experts, Linear, Operator
+from motc.ir.verify import verify
+from motc.source import CompilerBug
+from tests.handmade import LAYER, Recipe, Tower, untied
+
+EACH = (("text",), ("image",))
+RICH = Recipe(
+    towers={"text": Tower(bias=True, qk_norm="layer", norm="layer"), "image": Tower(kind="gelu", qk_norm="rms")},
+    runs=((2, untied(LAYER, *EACH)),),
+    ends={"final_norm": EACH},
+).model()
+
+
+def test_a_model_made_by_hand_holds_what_the_inventory_says() -> None:
+    verify(RICH, "hand")
+    assert {leaf.path for leaf in RICH.segments[0].layer.leaves()} < {group.path for group in LAYER_GROUPS}
+    assert {leaf.path for leaf in RICH.ends()} < {group.path for group in END_GROUPS}
+
+
+def holding(leaf: Leaf, operator: Operator) -> Leaf:
+    """The leaf, its last block holding something else."""
+    return replace(leaf, blocks=(*leaf.blocks[:-1], replace(leaf.blocks[-1], operator=operator)))
+
+
+def with_attention(layer: Layer, **changed: Leaf | None) -> Layer:
+    return replace(layer, attention=replace(layer.attention, **changed))  # type: ignore[arg-type]
+
+
+def with_ffn(layer: Layer, **changed: Leaf | None) -> Layer:
+    return replace(layer, ffn=replace(layer.ffn, **changed))  # type: ignore[arg-type]
+
+
+EXPERTS = Experts(count=2, active=Fraction(1), in_features=64, out_features=96, bias=False)
+PLANTED: dict[str, Callable[[Layer], Layer]] = {
+    "attention.k of image is not what follows": lambda layer: with_attention(
+        layer, k=holding(layer.attention.k, Linear(in_features=64, out_features=64, bias=False))
+    ),
+    "attention.k_norm of text, image is not what follows": lambda layer: with_attention(layer, k_norm=None),
+    "attention.v has blocks that overlap": lambda layer: with_attention(
+        layer, v=replace(layer.attention.v, blocks=layer.attention.v.blocks + layer.attention.v.blocks[:1])
+    ),
+    "attention.out has nothing for image": lambda layer: with_attention(
+        layer, out=replace(layer.attention.out, blocks=layer.attention.out.blocks[:1])
+    ),
+    "a group is there twice": lambda layer: with_attention(layer, v=layer.attention.k),
+    "ffn.up of image is not what follows": lambda layer: with_ffn(layer, up=holding(layer.ffn.up, EXPERTS)),
+    "ffn.down of image is not what follows": lambda layer: with_ffn(
+        layer, down=holding(layer.ffn.down, Linear(in_features=64, out_features=64, bias=False))
+    ),
+    "ffn.gate of text is not what follows": lambda layer: with_ffn(layer, gate=None),
+    "the inventory has no ffn.side": lambda layer: with_ffn(layer, down=replace(layer.ffn.down, path="ffn.side")),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_what_does_not_follow_is_found(what: str) -> None:
+    layer = PLANTED[what](RICH.segments[0].layer)
+    wrong: Model = replace(RICH, segments=tuple(replace(segment, layer=layer) for segment in RICH.segments))
+    with pytest.raises(CompilerBug, match=what):
+        verify(wrong, "hand")
