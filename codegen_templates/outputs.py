@@ -43,9 +43,16 @@ def weighted_sum(values: Tensor, weights: tuple[float, ...]) -> Tensor:
     return torch.stack([weight * value for weight, value in zip(weights, values.unbind(), strict=True)]).sum()
 
 
-def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of weighted losses [M] and of weights [M] to means."""
+def means(
+    sums: Tensor, totals: Tensor, modalities: tuple[str, ...]
+) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
+    """Sums of weighted losses [M] and of weights [M] to their mean, each modality's, and what these are divided by."""
     weights = dict(zip(modalities, totals.unbind(), strict=True))
     by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)
+    return divided(sums.sum(), weight), by_modality, weight, weights
+
+
+def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
+    """Sums of weighted losses [M] and of weights [M] to means."""
+    return LossOutput(*means(sums, totals, modalities))

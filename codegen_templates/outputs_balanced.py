@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from codegen_templates.outputs import divided
+from codegen_templates.outputs import means
 
 
 class LossOutput(NamedTuple):
@@ -23,8 +23,6 @@ class LossOutput(NamedTuple):
 
 
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balance: Tensor) -> LossOutput:
-    """Sums of weighted losses [M] and of weights [M] to means."""
-    weights = dict(zip(modalities, totals.unbind(), strict=True))
-    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
-    weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight) + balance, by_modality, balance, weight, weights)
+    """Sums of weighted losses [M] and of weights [M] to means, and the balance, which the total has too."""
+    total, by_modality, weight, weights = means(sums, totals, modalities)
+    return LossOutput(total + balance, by_modality, balance, weight, weights)

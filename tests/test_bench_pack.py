@@ -281,6 +281,28 @@ def test_cells_are_left_out_when_the_time_is_over(tmp_path: Path) -> None:
     assert saved == []
 
 
+def test_a_twin_is_kept_as_long_as_a_later_job_needs_it(tmp_path: Path) -> None:
+    timed = Job(kind="time", model="tiny", modes=("backward",), seconds=1)
+    jobs = timed, replace(timed, strategy="blend", modes=("forward",)), replace(timed, dtype="float32")
+    pack = write(tmp_path, packed(tmp_path), *jobs)
+    kept: list[set[Any]] = []
+
+    class Shop(Workshop):
+        def _time(self, model: Any, job: Job, found: Any) -> None:
+            kept.append(set(self._dense))
+
+    shop = Shop(folder=tmp_path, pack=pack, device="cpu", quick=True, save=lambda: None, seconds_left=lambda: 9.0)
+    training, inference, wide = (
+        ("tiny", "bfloat16", "training"),
+        ("tiny", "bfloat16", "inference"),
+        ("tiny", "float32", "training"),
+    )
+    shop._dense = dict.fromkeys((training, inference, wide), None)  # type: ignore[arg-type]
+    for job in pack.jobs:
+        shop.do(job, {})
+    assert kept == [{training, inference, wide}, {inference, wide}, {wide}]
+
+
 def test_the_gpu_pack_has_what_its_jobs_need_and_fits_into_its_time() -> None:
     packings = {packing.name: packing for packing in gpu_packings()}
     assert {(p.batch, p.sequence) for p in packings.values()} == {(2, 1024), (4, 4096), (1, 4096)}

@@ -12,17 +12,36 @@ from motc.match.settings import MatchError
 
 LOCK = "run.lock"
 
+_held: set[int] = set()  # descriptors
+
+
+def _let_go() -> None:
+    """A forked process has the descriptors too, and would hold the folder after the one that took it has ended."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold the folder. The system lets go of it however this process ends, so no lock is ever left behind.
 
-    Raises MatchError where another process holds it, or where the file system has no locks.
+    It is this process's alone: one that is forked from it, such as a data loader's worker, holds nothing. Raises
+    MatchError where another process holds it, where the lock is no file to be opened, or the file system has no locks.
     """
     import fcntl  # where there is none, the other commands still work
 
     path = out / LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        reason = "a link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise MatchError(f"{path} cannot be opened ({reason}): remove it, or choose another --out") from None
+    _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,4 +56,6 @@ def locked(out: Path) -> Iterator[None]:
             os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:  # else this is a fork, which has let go of it
+            _held.remove(descriptor)
+            os.close(descriptor)

@@ -86,6 +86,7 @@ def templates(
         "outputs.cross_entropy",
         "outputs.divided",
         *(("outputs.weighted_sum",) if any(m.loss.weight != 1 for m in model.modalities) else ()),
+        "outputs.means",
         f"{outputs}.mean_losses",
     ]
     chosen += ["target_checks", "targets.Targets", "targets.find_targets"]

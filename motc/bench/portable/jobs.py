@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch._dynamo.utils import counters
@@ -44,12 +44,15 @@ class Workshop:
     quick: bool
     save: Callable[[], None]
     seconds_left: Callable[[], float]
-    _dense: dict[tuple[str, str, Phase], Side] = field(default_factory=dict)
+    _dense: dict[tuple[str, str, Phase], Side] = field(default_factory=dict)  # that this job or a later one needs
     _weighed: set[tuple[str, str, str]] = field(default_factory=set)
 
     def do(self, job: Job, found: Found) -> None:
         """Raises LeftOut, or whatever goes wrong."""
         model = self.pack.model(job.model)
+        to_come = self.pack.jobs[self.pack.jobs.index(job) :]
+        needed = {key for each in to_come for key in _twins(each)}
+        self._dense = {key: side for key, side in self._dense.items() if key in needed}
         match job.kind:
             case "check":
                 self._check(model, found)
@@ -61,6 +64,8 @@ class Workshop:
                 self._decode(model, job, found)
             case "products":
                 self._products(found)
+            case _:
+                assert_never(job.kind)
 
     def _check(self, model: PackedModel, found: Found) -> None:
         """Not compiled, on the most even mixture and on the first; what is timed is checked again when compiled."""
@@ -166,6 +171,7 @@ class Workshop:
         except RuntimeError as error:  # too little memory for it, which need not keep anything from being timed
             entry["error"] = first_line(error)
             found.setdefault("checks", []).append(entry)
+            self.save()
         else:
             self._compare(lambda: side, batch, truth, entry, found)
 
@@ -255,6 +261,11 @@ def _check_entry(model: PackedModel, strategy: str, dtype: str, compiled: bool, 
     judged = not (model.routed and dtype == "bfloat16")
     tokens = list(mixture.counts)
     return {"strategy": strategy, "dtype": dtype, "compiled": compiled, "tokens": tokens, "judged": judged}
+
+
+def _twins(job: Job) -> set[tuple[str, str, Phase]]:
+    """The compiled dense twins that a job is timed beside: of which model, in which dtype and phase."""
+    return {(job.model, job.dtype, phase_of(mode)) for mode in job.modes}
 
 
 def _modes(job: Job, phase: Phase) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, assert_never, cast, get_args
 
 import torch
 from torch import nn
@@ -81,6 +81,8 @@ class Job:
                 return f"{self.model}: decoding, {self.dtype}"
             case "products":
                 return "products of one layer alone, on the processor"
+            case _:
+                assert_never(self.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

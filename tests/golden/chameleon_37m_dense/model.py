@@ -582,12 +582,19 @@ def divided(sums: Tensor, totals: Tensor) -> Tensor:
     return sums / torch.where(totals > 0, totals, 1)
 
 
-def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of weighted losses [M] and of weights [M] to means."""
+def means(
+    sums: Tensor, totals: Tensor, modalities: tuple[str, ...]
+) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
+    """Sums of weighted losses [M] and of weights [M] to their mean, each modality's, and what these are divided by."""
     weights = dict(zip(modalities, totals.unbind(), strict=True))
     by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)
+    return divided(sums.sum(), weight), by_modality, weight, weights
+
+
+def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
+    """Sums of weighted losses [M] and of weights [M] to means."""
+    return LossOutput(*means(sums, totals, modalities))
 
 
 def check_targets(
@@ -1509,4 +1516,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 b91c5f5fd4ef8efa74c6c338ceba818fb2d5d233903e562940347f897569f607
+# motc: sha256 20f9104b03c7c81c88961b9642a385e7c7a4e462c60c72120db0140f7d4f11e6

@@ -619,12 +619,19 @@ def divided(sums: Tensor, totals: Tensor) -> Tensor:
     return sums / torch.where(totals > 0, totals, 1)
 
 
-def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of weighted losses [M] and of weights [M] to means."""
+def means(
+    sums: Tensor, totals: Tensor, modalities: tuple[str, ...]
+) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
+    """Sums of weighted losses [M] and of weights [M] to their mean, each modality's, and what these are divided by."""
     weights = dict(zip(modalities, totals.unbind(), strict=True))
     by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
-    return LossOutput(divided(sums.sum(), weight), by_modality, weight, weights)
+    return divided(sums.sum(), weight), by_modality, weight, weights
+
+
+def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
+    """Sums of weighted losses [M] and of weights [M] to means."""
+    return LossOutput(*means(sums, totals, modalities))
 
 
 def check_targets(
@@ -1692,4 +1699,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 4ce2d44082b812e571ed02305131847668468c3e0400b784c3038e40bca88639
+# motc: sha256 2e23f0c5521f5679d388f37d1a10cafd47380ac022b9d1716563cb9abe9af02c
