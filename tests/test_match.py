@@ -82,7 +82,7 @@ def test_the_rate_rises_then_falls_to_a_tenth() -> None:
 
 def test_rows_are_padded() -> None:
     rows = [(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1])), (torch.tensor([4, 5]), torch.tensor([1, 0]))]
-    batch = make_batch(rows, {}, ("text", "image"), ())
+    batch = make_batch(rows, {}, ())
     assert batch.modality_ids.tolist() == [[0, 1, 1], [1, 0, -1]]
 
 
@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_ends_the_run(folder: Path, monkeypatch: pytest
     system = System("small", compile_ir(folder / "small.mot"), settings, 0)
     system.network.final_norm.weight.data.fill_(math.nan)
     data = read_data(folder / "data")
-    batch = make_batch([data.training[0], data.training[1]], {"small": system.network.layout}, data.modalities, ())
+    batch = make_batch([data.training[0], data.training[1]], {"small": system.network.layout}, ())
     with pytest.raises(MatchError, match="small: the loss of step 1 is no finite number"):
         system.step(batch, timed=True)
 

@@ -106,7 +106,7 @@ def test_bytes_become_numbers_and_what_has_a_loss_is_counted(folder: Path) -> No
     data = read_data(folder / "data")
     rows = [data.training[0], data.training[2], data.training[1]]
     system = System("small", compile_ir(folder / "small.mot"), SETTINGS, 0)
-    batch = make_batch(rows, {"small": system.network.layout}, data.modalities, ("image",))
+    batch = make_batch(rows, {"small": system.network.layout}, ("image",))
     images = torch.cat([rows[0][2], rows[1][2]])
     assert batch.latents["image"].dtype == torch.float32
     torch.testing.assert_close(batch.latents["image"].double(), double(images), rtol=0, atol=1e-6)
@@ -122,7 +122,7 @@ def test_latents_that_are_numbers_already_stay_what_they_are(folder: Path) -> No
         save_file({**tensors, "latents.image": double(tensors["latents.image"])}, path)
     data = read_data(folder / "data")
     rows = [[found.training[number] for number in range(9)] for found in (before, data)]
-    first, second = (make_batch(row, {}, data.modalities, ("image",)).latents["image"] for row in rows)
+    first, second = (make_batch(row, {}, ("image",)).latents["image"] for row in rows)
     assert second.dtype == torch.float32
     torch.testing.assert_close(first, second, rtol=0, atol=1e-6)
 
@@ -312,7 +312,7 @@ def test_a_batch_without_an_image_has_no_loss_of_images(folder: Path) -> None:
     data = read_data(folder / "data")
     system = System("small", compile_ir(folder / "small.mot"), SETTINGS, 0)
     layouts = {"small": system.network.layout}
-    system.step(make_batch([data.training[1]], layouts, data.modalities, ("image",)), timed=False)
+    system.step(make_batch([data.training[1]], layouts, ("image",)), timed=False)
     assert system.losses[0].isnan().tolist() == [False, True]
 
 

@@ -1,8 +1,7 @@
 """Partitions of the modalities: the one idea that says what is shared and what is untied.
 
-A partition is a set of disjoint, non-empty blocks that cover a universe of names. `a` is finer than `b` if each block
-of `a` lies within a block of `b`; with that order the partitions of one universe form a lattice, whose bottom is every
-name by itself (a Mixture-of-Transformers) and whose top is one block (a dense model).
+A partition is a set of disjoint, non-empty blocks that cover a universe of names. With every name a block by itself it
+is a Mixture-of-Transformers, with all names in one block a dense model; all others lie between.
 """
 
 from __future__ import annotations
@@ -59,31 +58,6 @@ class Partition:
             if name in block:
                 return block
         raise KeyError(name)
-
-    def is_finer(self, other: Partition) -> bool:
-        """Whether every block lies within a block of `other` (each partition is finer than itself)."""
-        return self.universe == other.universe and all(
-            set(block) <= set(other.block_of(block[0])) for block in self.blocks
-        )
-
-    def is_coarser(self, other: Partition) -> bool:
-        """Whether every block of `other` lies within a block of this one."""
-        return other.is_finer(self)
-
-    def meet(self, other: Partition) -> Partition:
-        """The coarsest partition finer than both: the non-empty intersections of their blocks."""
-        cells: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
-        for name in self.universe:
-            cells.setdefault((self.block_of(name), other.block_of(name)), []).append(name)
-        return Partition.of(self.universe, cells.values())
-
-    def join(self, other: Partition) -> Partition:
-        """The finest partition coarser than both: blocks that overlap are merged."""
-        merged: list[set[str]] = [set(block) for block in self.blocks]
-        for block in other.blocks:
-            touching = [cell for cell in merged if cell & set(block)]
-            merged = [cell for cell in merged if not cell & set(block)] + [set().union(*touching)]
-        return Partition.of(self.universe, merged)
 
     def __str__(self) -> str:
         return " ".join("{" + " ".join(block) + "}" for block in self.blocks)

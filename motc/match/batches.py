@@ -63,7 +63,7 @@ def _loader(
     data: Data, samples: Samples, layouts: Mapping[str, MakeLayout], chosen: Iterable[list[int]]
 ) -> Iterable[Batch]:
     def collate(rows: list[Sample]) -> Batch:
-        return make_batch(rows, layouts, data.modalities, tuple(data.described.latents))
+        return make_batch(rows, layouts, tuple(data.described.latents))
 
     # The base seed is drawn from this generator, so that the global one is left alone.
     return DataLoader[Any](
@@ -71,9 +71,7 @@ def _loader(
     )
 
 
-def make_batch(
-    rows: list[Sample], layouts: Mapping[str, MakeLayout], modalities: tuple[str, ...], continuous: tuple[str, ...]
-) -> Batch:
+def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], continuous: tuple[str, ...]) -> Batch:
     """Samples as rows, padded at the end; the layouts are timed, for they are a part of what a step costs."""
     longest = max(len(ids) for ids, *_ in rows)
     input_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
