@@ -36,7 +36,7 @@ class Recipe:
 
     towers: Mapping[str, Tower] = field(default_factory=lambda: {"text": Tower(), "image": Tower()})
     runs: tuple[tuple[int, Mapping[str, Blocks]], ...] = ((4, {}),)
-    ends: Mapping[str, Blocks] = field(default_factory=dict)
+    outer: Mapping[str, Blocks] = field(default_factory=dict)
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 16
@@ -136,7 +136,7 @@ class Recipe:
         for count, blocks in self.runs:
             segments.append(Segment(first=first, last=first + count - 1, layer=self.layer(blocks)))
             first += count
-        embedding = self.leaf("embedding", embeddings, self.ends)
+        embedding = self.leaf("embedding", embeddings, self.outer)
         assert embedding is not None
         return Model(
             name="handmade",
@@ -149,8 +149,8 @@ class Recipe:
             tied_embedding=self.tied,
             embedding=embedding,
             segments=tuple(segments),
-            final_norm=self.leaf("final_norm", self.norms(), self.ends) if self.final else None,
-            head=None if self.tied else self.leaf("head", heads, self.ends),
+            final_norm=self.leaf("final_norm", self.norms(), self.outer) if self.final else None,
+            head=None if self.tied else self.leaf("head", heads, self.outer),
             order=names,
         )
 
@@ -159,7 +159,7 @@ ATTENTION = tuple(f"attention.{name}" for name in ("q", "k", "v", "out", "q_norm
 FFN = ("ffn.gate", "ffn.up", "ffn.down")
 NORMS = ("attention.norm", "ffn.norm")
 LAYER = (*ATTENTION, *FFN, *NORMS)
-ENDS = ("embedding", "final_norm", "head")
+OUTER = ("embedding", "final_norm", "head")
 
 
 def untied(paths: tuple[str, ...], *blocks: tuple[str, ...]) -> dict[str, Blocks]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from motc.bench.portable.batches import Batch
+from motc.bench.portable.batches import DrawnBatch
 from motc.bench.portable.checking import TOLERANCES, check, find_truth
 from motc.bench.portable.sides import Side
 from motc.bench.portable.synchronisations import count_synchronisations
@@ -99,7 +99,7 @@ def test_what_is_far_from_the_reference_is_told(
     change: Callable[[torch.Tensor], torch.Tensor] | None, ok: bool, dtype: str
 ) -> None:
     ids = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 5]])
-    batch = Batch(input_ids=ids, modality_ids=torch.zeros_like(ids))
+    batch = DrawnBatch(input_ids=ids, modality_ids=torch.zeros_like(ids))
     kind = getattr(torch, dtype)
     truth = find_truth(Side(Network().to(kind), "cpu"), batch)
     assert truth.outputs["logits"].dtype == torch.float32
@@ -114,7 +114,7 @@ def test_a_gradient_where_the_reference_has_none_is_wrong() -> None:
             return Output(super().forward(ids, modality_ids).logits + 1e-9 * self.unused(ids.float()))
 
     ids = torch.tensor([[1, 2, 3, 4]])
-    batch = Batch(input_ids=ids, modality_ids=torch.zeros_like(ids))
+    batch = DrawnBatch(input_ids=ids, modality_ids=torch.zeros_like(ids))
     truth = find_truth(Side(Network(), "cpu"), batch)
     found = check(Side(Everywhere(), "cpu"), batch, truth, "float32")
     assert not found.ok and found.parameter.startswith("unused") and found.gradient_error is None

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from motc.bench import Mixture, Settings, Subject, bench, mixtures
-from motc.bench.portable.batches import Batch, make_batch, rehearsals, runs
+from motc.bench.portable.batches import DrawnBatch, make_batch, rehearsals, runs
 from motc.bench.portable.sides import Side
 from motc.bench.subject import data_modalities
 from motc.cli import main
@@ -66,7 +66,7 @@ def test_shares_are_those_of_the_nearest_number_of_whole_spans() -> None:
     assert (text_last.counts, text_last.share) == ((640, 384), 0.375)
 
 
-def check_spans(model: Model, mixture: Mixture, batch: Batch) -> None:
+def check_spans(model: Model, mixture: Mixture, batch: DrawnBatch) -> None:
     """Each row has the mixture's tokens, and each span of a continuous modality those of one latent."""
     rows = len(batch.modality_ids)
     for index, count in enumerate(mixture.counts):

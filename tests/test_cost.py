@@ -27,17 +27,17 @@ QUERY, KEY = 4 * 16, 2 * 16
 ATTENTION = 2 * WIDTH * QUERY + 2 * WIDTH * KEY
 FFN = 3 * WIDTH * HIDDEN
 A_LAYER = ATTENTION + FFN + 2 * WIDTH
-ENDS = 2 * VOCAB * WIDTH + WIDTH
+OUTER = 2 * VOCAB * WIDTH + WIDTH
 EACH = (("text",), ("image",))
 
 
 DENSE = Recipe()
-MOT = replace(DENSE, runs=((LAYERS, untied(LAYER, *EACH)),), ends={"final_norm": EACH})
+MOT = replace(DENSE, runs=((LAYERS, untied(LAYER, *EACH)),), outer={"final_norm": EACH})
 
 
 def test_a_dense_model_counts_as_written_on_paper() -> None:
     found = cost(DENSE.model())
-    assert found.parameters == LAYERS * A_LAYER + ENDS == total_parameters(DENSE.model())
+    assert found.parameters == LAYERS * A_LAYER + OUTER == total_parameters(DENSE.model())
     assert found.active == {"text": found.parameters, "image": found.parameters}
     assert found.groups["attention.q"] == LAYERS * WIDTH * QUERY
     assert found.groups["ffn.gate"] == LAYERS * WIDTH * HIDDEN
@@ -67,7 +67,7 @@ def test_own_vocabularies_and_towers_count_by_modality() -> None:
         towers={"text": Tower(), "image": Tower(hidden=128, kind="relu2")},
         vocab=None,
         vocabs={"text": 256, "image": 1024},
-        ends={"embedding": EACH, "head": EACH, "final_norm": EACH},
+        outer={"embedding": EACH, "head": EACH, "final_norm": EACH},
     )
     found = cost(recipe.model())
     assert found.active["text"] == LAYERS * A_LAYER + 2 * 256 * WIDTH + WIDTH
@@ -155,5 +155,5 @@ def test_the_json_holds_what_the_command_promises() -> None:
 
 def test_depth_costs_no_time() -> None:
     flat, deep = (replace(DENSE, runs=((layers, {}),)).model() for layers in (2, 1_000_000_000))
-    assert cost(deep).parameters == 1_000_000_000 * A_LAYER + ENDS
+    assert cost(deep).parameters == 1_000_000_000 * A_LAYER + OUTER
     assert calls(lambda: cost(deep)) == calls(lambda: cost(flat))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from motc.cost import total_parameters
 from motc.diff import diff
 from motc.diff.attributes import SUBJECTS
-from motc.diff.facts import EndFacts, LayerFacts, end_part, layer_part
+from motc.diff.facts import LayerFacts, OuterFacts, layer_stretch, outer_stretch
 from motc.driver import final_ir
 from motc.ir.layer import Rope
 from motc.ir.mask import Mask
@@ -22,11 +22,11 @@ from motc.source import SourceFile
 from motc.syntax import read
 from tests.calls import calls
 from tests.fuzz.properties import assert_adds_up, differ_alike_both_ways
-from tests.handmade import ATTENTION, ENDS, FFN, LAYER, NORMS, ROPE, Blocks, Recipe, Tower, untied, with_towers
+from tests.handmade import ATTENTION, FFN, LAYER, NORMS, OUTER, ROPE, Blocks, Recipe, Tower, untied, with_towers
 
 EACH = (("text",), ("image",))
 DENSE = Recipe()
-MOT = replace(DENSE, runs=((4, untied(LAYER, *EACH)),), ends={"final_norm": EACH})
+MOT = replace(DENSE, runs=((4, untied(LAYER, *EACH)),), outer={"final_norm": EACH})
 
 
 def told(a: Recipe, b: Recipe) -> list[str]:
@@ -128,7 +128,7 @@ def test_attributes_of_one_tower_name_it() -> None:
 
 
 def test_vocabularies_of_their_own() -> None:
-    b = replace(DENSE, vocab=None, vocabs={"text": 512, "image": 64}, ends=untied(("embedding", "head"), *EACH))
+    b = replace(DENSE, vocab=None, vocabs={"text": 512, "image": 64}, outer=untied(("embedding", "head"), *EACH))
     assert told(DENSE, b) == [
         "~ embedding: {text image} → {text} {image}",
         "~ head: {text image} → {text} {image}",
@@ -144,7 +144,7 @@ def test_modalities_come_and_go() -> None:
             (2, untied(LAYER, *EACH, ("speech",)) | untied(FFN, ("text",), ("image", "speech"))),
             (2, untied(LAYER, *EACH, ("speech",))),
         ),
-        ends={"final_norm": (*EACH, ("speech",))},
+        outer={"final_norm": (*EACH, ("speech",))},
     )
     place = "modality speech: vocab 512, shares ffn with image in layers 0..1, shares embedding head with text image"
     assert told(MOT, three) == [f"+ {place}"]
@@ -156,7 +156,7 @@ def test_modalities_come_and_go() -> None:
 
 def test_a_rename_is_one_edit() -> None:
     vae = ("text",), ("vae",)
-    b = Recipe(towers={"text": Tower(), "vae": Tower()}, runs=((4, untied(LAYER, *vae)),), ends={"final_norm": vae})
+    b = Recipe(towers={"text": Tower(), "vae": Tower()}, runs=((4, untied(LAYER, *vae)),), outer={"final_norm": vae})
     assert told(MOT, b) == ["~ modality: image → vae"]
 
 
@@ -175,7 +175,7 @@ def test_modalities_go_in_the_reverse_of_the_order_they_come_in() -> None:
 def test_norms_are_called_alike_both_ways(final: tuple[bool, bool]) -> None:
     """`norm` takes in the final norm, which may be in one of the two only; `*.norm` leaves it out."""
     with_norm, without = (
-        Recipe(runs=((4, untied(NORMS, *blocks)),), ends={"final_norm": (("text", "image"),)}, final=has)
+        Recipe(runs=((4, untied(NORMS, *blocks)),), outer={"final_norm": (("text", "image"),)}, final=has)
         for blocks, has in zip((EACH, (("text", "image"),)), final, strict=True)
     )
     differ_alike_both_ways(with_norm.model(), without.model())
@@ -194,7 +194,7 @@ def test_json_is_json() -> None:
 
 
 def test_every_attribute_has_a_subject() -> None:
-    for facts in (LayerFacts, EndFacts):
+    for facts in (LayerFacts, OuterFacts):
         assert set(facts.__dataclass_fields__) <= set(SUBJECTS)
 
 
@@ -241,7 +241,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return Recipe(
         towers=towers,
         runs=tuple((count, blocks(LAYER)) for count in counts),
-        ends=blocks(ENDS),
+        outer=blocks(OUTER),
         heads=draw(st.sampled_from((2, 4))),
         kv_heads=draw(st.sampled_from((1, 2))),
         head_dim=draw(st.sampled_from((8, 16))),
@@ -267,8 +267,8 @@ def test_edits_add_up_between_any_two_models(a: Recipe, b: Recipe) -> None:
 @given(recipes())
 def test_parameters_follow_from_the_attributes(recipe: Recipe) -> None:
     model = recipe.model()
-    parts = [layer_part(model, segment.layer, segment.count, {}) for segment in model.segments]
-    assert sum(part.parameters() for part in (*parts, end_part(model, {}))) == total_parameters(model)
+    parts = [layer_stretch(model, segment.layer, segment.count, {}) for segment in model.segments]
+    assert sum(part.parameters() for part in (*parts, outer_stretch(model, {}))) == total_parameters(model)
     assert diff(model, model) == ()
 
 

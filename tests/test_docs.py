@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 import motc
 from motc.driver import compile_ir, generate
-from motc.ir.inventory import END_PATHS, LAYER_PATHS
+from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS
 from motc.schema.spec import Spec
 from motc.source import SpecError
 
@@ -142,7 +142,7 @@ def test_a_row_says_the_default_and_all_words(key: str, field: FieldInfo) -> Non
 def test_the_parameters_page_has_every_group() -> None:
     text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `([\w.]+)` \|", text, re.M)
-    assert sorted(named) == sorted([*(f"layers.N.{path}" for path in LAYER_PATHS), *END_PATHS])
+    assert sorted(named) == sorted([*(f"layers.N.{path}" for path in LAYER_PATHS), *OUTER_PATHS])
 
 
 def test_names_and_shapes_are_those_of_the_parameters_page(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from motc.ir.inventory import END_GROUPS, LAYER_GROUPS
+from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
@@ -21,14 +21,14 @@ EACH = (("text",), ("image",))
 RICH = Recipe(
     towers={"text": Tower(bias=True, qk_norm="layer", norm="layer"), "image": Tower(kind="gelu", qk_norm="rms")},
     runs=((2, untied(LAYER, *EACH)),),
-    ends={"final_norm": EACH},
+    outer={"final_norm": EACH},
 ).model()
 
 
 def test_a_model_made_by_hand_holds_what_the_inventory_says() -> None:
     verify(RICH, "hand")
     assert {leaf.path for leaf in RICH.segments[0].layer.leaves()} < {group.path for group in LAYER_GROUPS}
-    assert {leaf.path for leaf in RICH.ends()} < {group.path for group in END_GROUPS}
+    assert {leaf.path for leaf in RICH.outer_leaves()} < {group.path for group in OUTER_GROUPS}
 
 
 def holding(leaf: Leaf, operator: Operator) -> Leaf:

@@ -26,7 +26,7 @@ def structure(model: Model) -> object:
         [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in s.layer.leaves()]
         for s in model.segments
     ]
-    ends = [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in model.ends()]
+    ends = [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in model.outer_leaves()]
     return [m.name for m in model.modalities], model.towers, model.order, layers, ends
 
 

@@ -15,7 +15,7 @@ from torch._inductor import metrics
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
-from motc.bench.portable.batches import Batch
+from motc.bench.portable.batches import DrawnBatch
 from motc.bench.portable.parts import PRODUCTS
 from motc.bench.portable.sides import Side
 
@@ -61,13 +61,13 @@ class LayerKernels:
         return sum(graph.products for graph in (*self.forward, *self.backward))
 
 
-def layer_kernels(build: Callable[[], nn.Module], batch: Batch, device: str) -> tuple[LayerKernels, ...]:
+def layer_kernels(build: Callable[[], nn.Module], batch: DrawnBatch, device: str) -> tuple[LayerKernels, ...]:
     """Each kind of layer, compiled by itself in a new model. `build` makes one that is not compiled."""
     kinds = Counter(type(layer).__name__ for layer in _layers(build()))
     return tuple(_inspect(build(), kind, count, batch, device) for kind, count in kinds.items())
 
 
-def _inspect(network: nn.Module, kind: str, count: int, batch: Batch, device: str) -> LayerKernels:
+def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, device: str) -> LayerKernels:
     found: dict[str, tuple[bool, int]] = {}
 
     def keep(code: str) -> None:

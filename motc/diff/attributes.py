@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from motc.diff.edit import Edit
-from motc.diff.facts import Facts, Part
+from motc.diff.facts import Facts, Stretch
 from motc.ir.latent import LatentEnds
 
 SUBJECTS = {
@@ -41,14 +41,14 @@ SUBJECTS = {
 }
 
 
-def attribute_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> list[Edit]:
+def attribute_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | None) -> list[Edit]:
     """What turns the attributes of `start` into those of `goal`; both have the same modalities and blocks."""
     edits = []
     current, everyone = start, tuple(goal.attributes)
     for name in SUBJECTS:
         changes: dict[tuple[Any, Any], list[str]] = {}
         for modality in everyone:
-            before, after = (getattr(part.attributes[modality], name, None) for part in (start, goal))
+            before, after = (getattr(stretch.attributes[modality], name, None) for stretch in (start, goal))
             if before != after:
                 changes.setdefault((before, after), []).append(modality)
         for (before, after), modalities in changes.items():

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from motc.diff.attributes import attribute_edits
 from motc.diff.edit import Edit
-from motc.diff.facts import Part, end_part, layer_part
-from motc.diff.merge import add_flops, merge_ranges, with_ends
+from motc.diff.facts import Stretch, layer_stretch, outer_stretch
+from motc.diff.merge import add_flops, merge_ranges, with_outer
 from motc.diff.modalities import Ranged, added, name_edits, removed, renames
 from motc.diff.partitions import partition_edits, repartition, take_in_final_norm
 from motc.ir.layer import Layer
@@ -30,22 +30,22 @@ def diff(a: Model, b: Model) -> tuple[Edit, ...]:
     gone, come = tuple(name for name in old if name not in new), tuple(name for name in new if name not in old)
 
     pairs = [
-        (layers, layer_part(a, of_a, _count(layers), renamed), layer_part(b, of_b, _count(layers), {}))
+        (layers, layer_stretch(a, of_a, _count(layers), renamed), layer_stretch(b, of_b, _count(layers), {}))
         for layers, of_a, of_b in aligned(a, b)
     ]
-    end_of_a, end_of_b = end_part(a, renamed), end_part(b, {})
-    parts_of_a: list[Ranged] = [*((layers, part) for layers, part, _ in pairs), (None, end_of_a)]
-    parts_of_b: list[Ranged] = [*((layers, part) for layers, _, part in pairs), (None, end_of_b)]
+    outer_of_a, outer_of_b = outer_stretch(a, renamed), outer_stretch(b, {})
+    stretches_of_a: list[Ranged] = [*((layers, stretch) for layers, stretch, _ in pairs), (None, outer_of_a)]
+    stretches_of_b: list[Ranged] = [*((layers, stretch) for layers, _, stretch in pairs), (None, outer_of_b)]
 
     edits = [*name_edits(a, b, renamed), *_layer_edits(a, b, renamed)]
-    edits += removed(parts_of_a, gone, common)
-    edits += added(parts_of_b, come, common)
+    edits += removed(stretches_of_a, gone, common)
+    edits += added(stretches_of_b, come, common)
     edits += _changes(
         [(layers, one.only(common), other.only(common)) for layers, one, other in pairs],
-        end_of_a.only(common),
-        end_of_b.only(common),
+        outer_of_a.only(common),
+        outer_of_b.only(common),
     )
-    edits += _block_names([*((one, other) for _, one, other in pairs), (end_of_a, end_of_b)])
+    edits += _block_names([*((one, other) for _, one, other in pairs), (outer_of_a, outer_of_b)])
     return tuple(edits)
 
 
@@ -64,22 +64,24 @@ def _count(layers: tuple[int, int]) -> int:
     return layers[1] - layers[0] + 1
 
 
-def _changes(pairs: list[tuple[tuple[int, int], Part, Part]], end_of_a: Part, end_of_b: Part) -> list[Edit]:
-    """Partitions, then attributes, of parts with the same modalities."""
-    layers = sum(part.count for _, part, _ in pairs)
+def _changes(
+    pairs: list[tuple[tuple[int, int], Stretch, Stretch]], outer_of_a: Stretch, outer_of_b: Stretch
+) -> list[Edit]:
+    """Partitions, then attributes, of stretches with the same modalities."""
+    layers = sum(stretch.count for _, stretch, _ in pairs)
     differing = [(where, one, other) for where, one, other in pairs if one != other]
-    attributes = with_ends(
+    attributes = with_outer(
         merge_ranges(
             edit for where, one, other in differing for edit in attribute_edits(repartition(one, other), other, where)
         ),
-        attribute_edits(repartition(end_of_a, end_of_b), end_of_b, None),
+        attribute_edits(repartition(outer_of_a, outer_of_b), outer_of_b, None),
         layers,
     )
     partitions = take_in_final_norm(
         merge_ranges(edit for where, one, other in differing for edit in partition_edits(one, other, where)),
-        partition_edits(end_of_a, end_of_b, None),
+        partition_edits(outer_of_a, outer_of_b, None),
         layers,
-        have_final_norm=all("final_norm" in end.blocks for end in (end_of_a, end_of_b)),
+        have_final_norm=all("final_norm" in end.blocks for end in (outer_of_a, outer_of_b)),
     )
     return partitions + attributes
 
@@ -94,9 +96,9 @@ def _layer_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
     parameters, flops = 0, dict[str, int]()
     for segment in deeper.segments:
         if segment.last >= common:
-            part = layer_part(deeper, segment.layer, segment.last - max(segment.first, common) + 1, called)
-            parameters += sign * part.parameters()
-            flops = add_flops(flops, {name: sign * amount for name, amount in part.flops().items()})
+            stretch = layer_stretch(deeper, segment.layer, segment.last - max(segment.first, common) + 1, called)
+            parameters += sign * stretch.parameters()
+            flops = add_flops(flops, {name: sign * amount for name, amount in stretch.flops().items()})
     yield Edit(
         kind="+" if deeper is b else "-",
         subject="layers",
@@ -108,7 +110,7 @@ def _layer_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
     )
 
 
-def _block_names(pairs: list[tuple[Part, Part]]) -> list[Edit]:
+def _block_names(pairs: list[tuple[Stretch, Stretch]]) -> list[Edit]:
     """Blocks of the same modalities that are called otherwise, and so their parameters: once for each pair of names."""
     found: dict[tuple[str, str], None] = {}
     for one, other in pairs:

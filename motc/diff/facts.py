@@ -1,6 +1,6 @@
-"""What a diff compares: for each run of equal layers, and for the ends, blocks by leaf and attributes by modality.
+"""What a diff compares, for each run of equal layers and outside the layers: blocks by leaf, attributes by modality.
 
-A leaf's operators follow from the attributes, so a part's parameters can be counted for any mixture of one model's
+A leaf's operators follow from the attributes, so a stretch's parameters can be counted for any mixture of one model's
 blocks and another's attributes: that is how a difference is split among its causes without remainder.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from motc.ir.attributes import EndAttributes, LayerAttributes, end_attributes, layer_attributes
-from motc.ir.inventory import END_GROUPS, LAYER_GROUPS
+from motc.ir.attributes import LayerAttributes, OuterAttributes, layer_attributes, outer_attributes
+from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Model, Objective
@@ -40,8 +40,8 @@ class LayerFacts(LayerAttributes):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndFacts(EndAttributes):
-    """What the ends are to one modality, with what its parameters do not follow from.
+class OuterFacts(OuterAttributes):
+    """What is outside the layers, to one modality, with what its parameters do not follow from.
 
     `seen_targets` is None where the mask shows no token its target.
     """
@@ -52,23 +52,26 @@ class EndFacts(EndAttributes):
     seen_targets: bool | None
 
     def operators(self) -> dict[str, Operator]:
-        """Each leaf of the ends that concerns the modality."""
-        return {group.path: held for group in END_GROUPS if (held := group.operator(self)) is not None}
+        """Each leaf outside the layers that concerns the modality."""
+        return {group.path: held for group in OUTER_GROUPS if (held := group.operator(self)) is not None}
 
     def flops(self) -> int:
         """The head's product for one token, tied or not; or those of the ends of a latent."""
         operators = self.operators()
         embedding, latents = operators.get("embedding"), operators.get("latents")
-        found = latents.flops if latents else 0
-        return found + embedding.head_flops if isinstance(embedding, Embedding) else found
+        flops = latents.flops if latents else 0
+        return flops + embedding.head_flops if isinstance(embedding, Embedding) else flops
 
 
-Facts = LayerFacts | EndFacts
+Facts = LayerFacts | OuterFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A run of `count` equal layers, or the ends: blocks and their names by leaf, attributes by modality."""
+class Stretch:
+    """A run of `count` equal layers, or what is outside the layers.
+
+    It has blocks and their names by leaf, and attributes by modality.
+    """
 
     count: int
     blocks: Mapping[str, Blocks]
@@ -97,8 +100,8 @@ class Part:
         """The matrix products of one token, by modality."""
         return {modality: self.count * attributes.flops() for modality, attributes in self.attributes.items()}
 
-    def only(self, modalities: tuple[str, ...]) -> Part:
-        """This part without the other modalities, and without the blocks that no modality is left in."""
+    def only(self, modalities: tuple[str, ...]) -> Stretch:
+        """This stretch without the other modalities, and without the blocks that no modality is left in."""
         left = {
             path: tuple(kept for block in blocks if (kept := tuple(name for name in block if name in modalities)))
             for path, blocks in self.blocks.items()
@@ -107,7 +110,7 @@ class Part:
         return replace(self, blocks={path: blocks for path, blocks in left.items() if blocks}, attributes=attributes)
 
 
-def layer_part(model: Model, layer: Layer, count: int, renamed: Mapping[str, str]) -> Part:
+def layer_stretch(model: Model, layer: Layer, count: int, renamed: Mapping[str, str]) -> Stretch:
     """`count` layers like `layer`, with modalities called as `renamed` has it."""
     attention, rope = layer.attention, layer.attention.rope
     attributes = {
@@ -121,30 +124,32 @@ def layer_part(model: Model, layer: Layer, count: int, renamed: Mapping[str, str
         )
         for name, each in layer_attributes(layer, model.modalities).items()
     }
-    return _part(count, layer.leaves(), attributes, renamed)
+    return _stretch(count, layer.leaves(), attributes, renamed)
 
 
-def end_part(model: Model, renamed: Mapping[str, str]) -> Part:
+def outer_stretch(model: Model, renamed: Mapping[str, str]) -> Stretch:
     """Embedding, final norm and head, with modalities called as `renamed` has it."""
-    each = end_attributes(model)
+    each = outer_attributes(model)
     attributes: dict[str, Facts] = {}
     for modality in model.modalities:
         latent = modality if isinstance(modality, LatentModality) else None
-        attributes[renamed.get(modality.name, modality.name)] = EndFacts(
+        attributes[renamed.get(modality.name, modality.name)] = OuterFacts(
             **_fields(each[modality.name]),
             objective=None if latent is None else latent.objective,
             weight=None if latent is None else latent.weight,
             target_weight=None if latent else modality.loss.weight,
             seen_targets=modality.loss.seen_targets,
         )
-    return _part(1, model.ends(), attributes, renamed)
+    return _stretch(1, model.outer_leaves(), attributes, renamed)
 
 
-def _fields(attributes: LayerAttributes | EndAttributes) -> dict[str, Any]:
+def _fields(attributes: LayerAttributes | OuterAttributes) -> dict[str, Any]:
     return {field.name: getattr(attributes, field.name) for field in fields(attributes)}
 
 
-def _part(count: int, leaves: tuple[Leaf, ...], attributes: Mapping[str, Facts], renamed: Mapping[str, str]) -> Part:
+def _stretch(
+    count: int, leaves: tuple[Leaf, ...], attributes: Mapping[str, Facts], renamed: Mapping[str, str]
+) -> Stretch:
     blocks: dict[str, Blocks] = {}
     names: dict[tuple[str, tuple[str, ...]], str] = {}
     order = list(attributes)
@@ -158,4 +163,4 @@ def _part(count: int, leaves: tuple[Leaf, ...], attributes: Mapping[str, Facts],
             default = block.name == "_".join(declared)
             names[leaf.path, tuple(sorted(members))] = "_".join(members) if default else block.name
         blocks[leaf.path] = tuple(found)
-    return Part(count=count, blocks=blocks, names=names, attributes=attributes)
+    return Stretch(count=count, blocks=blocks, names=names, attributes=attributes)

@@ -1,4 +1,4 @@
-"""Edits of neighbouring layer ranges put together, and those of all layers with those of the ends."""
+"""Edits of neighbouring layer ranges put together, and those of all layers with those outside the layers."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def merge_ranges(edits: Iterable[Edit]) -> list[Edit]:
     return merged
 
 
-def with_ends(in_layers: Iterable[Edit], in_ends: Iterable[Edit], layers: int) -> list[Edit]:
-    """Attribute edits: those of all layers concern the whole model, and take in the same change of the ends."""
-    rest = {key_of(edit): edit for edit in in_ends}
+def with_outer(in_layers: Iterable[Edit], outside: Iterable[Edit], layers: int) -> list[Edit]:
+    """Attribute edits: those of all layers concern the whole model, and take in the same change outside the layers."""
+    rest = {key_of(edit): edit for edit in outside}
     found = []
     for edit in in_layers:
         if edit.layers == (0, layers - 1):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from motc.diff.edit import Edit, layer_range
-from motc.diff.facts import EndFacts, Part
+from motc.diff.facts import OuterFacts, Stretch
 from motc.diff.merge import add_flops
 from motc.diff.partitions import words_for
 from motc.ir.model import Model
 
-Ranged = tuple[tuple[int, int] | None, Part]
+Ranged = tuple[tuple[int, int] | None, Stretch]
 
 
 def renames(a: Model, b: Model) -> dict[str, str]:
@@ -32,43 +32,43 @@ def name_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
         yield Edit(kind="~", subject="order of modalities", before=" ".join(before), after=" ".join(after))
 
 
-def removed(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
+def removed(stretches: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
     """One edit for each modality of `names` that goes, the last first, until `kept` is left: `added`, undone."""
     for index, name in reversed(list(enumerate(names))):
         present = (*kept, *names[: index + 1])
-        yield _modality_edit("-", name, [(layers, part.only(present)) for layers, part in parts])
+        yield _modality_edit("-", name, [(layers, stretch.only(present)) for layers, stretch in stretches])
 
 
-def added(parts: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
-    """One edit for each modality of `names` that comes to `kept`, one after the other, until `parts` is whole."""
+def added(stretches: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
+    """One edit for each modality of `names` that comes to `kept`, one after the other, until `stretches` is whole."""
     for index, name in enumerate(names):
         present = (*kept, *names[: index + 1])
-        yield _modality_edit("+", name, [(layers, part.only(present)) for layers, part in parts])
+        yield _modality_edit("+", name, [(layers, stretch.only(present)) for layers, stretch in stretches])
 
 
-def _modality_edit(kind: str, name: str, parts: list[Ranged]) -> Edit:
-    """What `name` adds to parts that hold it."""
+def _modality_edit(kind: str, name: str, stretches: list[Ranged]) -> Edit:
+    """What `name` adds to stretches that hold it."""
     parameters, flops = 0, {name: 0}
-    for _, part in parts:
-        others = tuple(other for other in part.attributes if other != name)
-        parameters += part.parameters() - part.only(others).parameters()
-        flops = add_flops(flops, {name: part.flops()[name]})
-    place = _place(name, parts)
+    for _, stretch in stretches:
+        others = tuple(other for other in stretch.attributes if other != name)
+        parameters += stretch.parameters() - stretch.only(others).parameters()
+        flops = add_flops(flops, {name: stretch.flops()[name]})
+    place = _place(name, stretches)
     if kind == "+":
         return Edit(kind="+", subject=f"modality {name}", after=place, parameters=parameters, flops=flops)
     lost = {modality: -amount for modality, amount in flops.items()}
     return Edit(kind="-", subject=f"modality {name}", before=place, parameters=-parameters, flops=lost)
 
 
-def _place(name: str, parts: list[Ranged]) -> str:
+def _place(name: str, stretches: list[Ranged]) -> str:
     """The vocabulary of a modality and what it shares with whom: `shares ffn with image in layers 0..3`."""
     told: list[tuple[str, tuple[int, int] | None]] = []
     vocab = ""
-    for layers, part in parts:
-        attributes = part.attributes[name]
-        if isinstance(attributes, EndFacts):
+    for layers, stretch in stretches:
+        attributes = stretch.attributes[name]
+        if isinstance(attributes, OuterFacts):
             vocab = "latent" if attributes.vocab is None else f"vocab {attributes.vocab[0]}"
-        for text in _shared(name, part):
+        for text in _shared(name, stretch):
             index = next((i for i, (said, where) in enumerate(told) if said == text and _touch(where, layers)), None)
             if index is None:
                 told.append((text, layers))
@@ -78,14 +78,14 @@ def _place(name: str, parts: list[Ranged]) -> str:
     return ", ".join((vocab, *(shares or ["all parameters its own"])))
 
 
-def _shared(name: str, part: Part) -> list[str]:
+def _shared(name: str, stretch: Stretch) -> list[str]:
     by_mates: dict[tuple[str, ...], list[str]] = {}
-    for path, blocks in part.blocks.items():
+    for path, blocks in stretch.blocks.items():
         block = next((block for block in blocks if name in block), ())
-        mates = tuple(other for other in part.attributes if other in block and other != name)
+        mates = tuple(other for other in stretch.attributes if other in block and other != name)
         if mates:
             by_mates.setdefault(mates, []).append(path)
-    present = tuple(part.blocks)
+    present = tuple(stretch.blocks)
     return [
         f"shares {' '.join(words_for(tuple(paths), present))} with {' '.join(mates)}"
         for mates, paths in by_mates.items()

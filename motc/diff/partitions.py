@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from motc.diff.edit import Edit
-from motc.diff.facts import Blocks, Part
+from motc.diff.facts import Blocks, Stretch
 from motc.diff.merge import add
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from motc.ir.partition import Partition
@@ -20,11 +20,11 @@ WORDS = {
 Change = tuple[Partition, Partition]
 
 
-def repartition(start: Part, goal: Part) -> Part:
+def repartition(start: Stretch, goal: Stretch) -> Stretch:
     """`start`, its attributes kept, with the blocks of `goal`.
 
     A modality that has the leaf only in `start` stays with those it was with; one that has it only in `goal` adds
-    nothing yet. So between two parts that share alike, nothing changes.
+    nothing yet. So between two stretches that share alike, nothing changes.
     """
     found: dict[str, Blocks] = {}
     for path in dict.fromkeys((*start.blocks, *goal.blocks)):
@@ -42,8 +42,8 @@ def repartition(start: Part, goal: Part) -> Part:
     return replace(start, blocks=found)
 
 
-def partition_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> list[Edit]:
-    """How the sharing differs between two parts with the same modalities, with `start`'s attributes."""
+def partition_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | None) -> list[Edit]:
+    """How the sharing differs between two stretches with the same modalities, with `start`'s attributes."""
     before, after = start.leaf_parameters(), repartition(start, goal).leaf_parameters()
     changes = {path: _change(start, goal, path) for path in start.blocks if path in goal.blocks}
     return [
@@ -60,21 +60,21 @@ def partition_edits(start: Part, goal: Part, layers: tuple[int, int] | None) -> 
     ]
 
 
-def take_in_final_norm(in_layers: list[Edit], in_ends: list[Edit], layers: int, have_final_norm: bool) -> list[Edit]:
+def take_in_final_norm(in_layers: list[Edit], outside: list[Edit], layers: int, have_final_norm: bool) -> list[Edit]:
     """`*.norm` of all layers and `final_norm`, where they change alike, are `norm`; and `*.norm` alone is, unless both
     models have a final norm.
     """
     norms = next((edit for edit in in_layers if edit.subject == "*.norm" and edit.layers == (0, layers - 1)), None)
     if norms is None:
-        return in_layers + in_ends
-    final = next((edit for edit in in_ends if edit.subject == "final_norm"), None)
+        return in_layers + outside
+    final = next((edit for edit in outside if edit.subject == "final_norm"), None)
     if final is None:
         merged = norms if have_final_norm else replace(norms, subject="norm")
     elif (final.before, final.after) == (norms.before, norms.after):
         merged = replace(add(norms, final, norms.layers), subject="norm")
     else:
-        return in_layers + in_ends
-    kept = [edit for edit in in_ends if edit is not final]
+        return in_layers + outside
+    kept = [edit for edit in outside if edit is not final]
     return [merged if edit is norms else edit for edit in in_layers] + kept
 
 
@@ -89,9 +89,9 @@ def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ..
     return (*found, *left)
 
 
-def _change(start: Part, goal: Part, path: str) -> Change:
+def _change(start: Stretch, goal: Stretch, path: str) -> Change:
     """The partitions of the modalities that have the leaf in both."""
-    old, new = ([name for block in part.blocks[path] for name in block] for part in (start, goal))
+    old, new = ([name for block in stretch.blocks[path] for name in block] for stretch in (start, goal))
     common = tuple(name for name in goal.attributes if name in old and name in new)
     return _restrict(start.blocks[path], common), _restrict(goal.blocks[path], common)
 

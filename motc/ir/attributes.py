@@ -1,4 +1,4 @@
-"""What a layer, or the ends, are to one modality: the attributes that its parameters follow from."""
+"""What a layer, and what is outside the layers, are to one modality: the attributes that its parameters follow from."""
 
 from __future__ import annotations
 
@@ -50,8 +50,11 @@ class Vocabulary(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndAttributes:
-    """What the ends are to one modality: a vocabulary, or what a continuous modality has instead; the other is None."""
+class OuterAttributes:
+    """What is outside the layers, to one modality.
+
+    It has a vocabulary, or is continuous and has a `latent` instead; the other is None.
+    """
 
     width: int
     vocab: Vocabulary | None
@@ -92,15 +95,15 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
     }
 
 
-def end_attributes(model: Model) -> dict[str, EndAttributes]:
-    """What the ends are to each modality; where there is no final norm, its kind and eps are the last layer's.
+def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
+    """What is outside the layers, to each modality. Without a final norm its kind and eps are the last layer's.
 
     Raises CompilerBug where a modality has no norm there.
     """
     names = [modality.name for modality in model.modalities]
     norms = _norms(model.final_norm or model.segments[-1].layer.ffn.norm, names)
     return {
-        modality.name: EndAttributes(
+        modality.name: OuterAttributes(
             width=modality.width,
             vocab=_vocabulary(modality, model),
             latent=modality.ends if isinstance(modality, LatentModality) else None,

@@ -1,6 +1,6 @@
 """Every parameter group that a model can have, one row each: its path, its section, and what it holds.
 
-Shapes, numbers of parameters and FLOPs follow from what it holds: `motc.ir.operators`. How a layer or the ends apply
+Shapes, numbers of parameters and FLOPs follow from what it holds: `motc.ir.operators`. How a layer or the model applies
 a group is another matter.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar, get_args
 
-from motc.ir.attributes import EndAttributes, LayerAttributes
+from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
 from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
 
 Section = Literal["attention", "ffn", "norm"]
-Attributes = TypeVar("Attributes", LayerAttributes, EndAttributes)
+Attributes = TypeVar("Attributes", LayerAttributes, OuterAttributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Group(Generic[Attributes]):
     is_of_vocabulary: bool = False
 
 
-def _norm(a: LayerAttributes | EndAttributes) -> Norm:
+def _norm(a: LayerAttributes | OuterAttributes) -> Norm:
     return Norm(kind=a.norm_kind, shape=(a.width,), eps=a.norm_eps)
 
 
@@ -83,15 +83,15 @@ def _shared_down(a: LayerAttributes) -> Linear | None:
     return up and Linear(in_features=up.out_features, out_features=up.in_features, bias=up.bias)
 
 
-def _embedding(a: EndAttributes) -> Embedding | None:
+def _embedding(a: OuterAttributes) -> Embedding | None:
     return None if a.vocab is None else Embedding(vocab=a.vocab.size, width=a.width)
 
 
-def _latents(a: EndAttributes) -> LatentEnds | None:
+def _latents(a: OuterAttributes) -> LatentEnds | None:
     return a.latent and replace(a.latent, width=a.width)
 
 
-def _head(a: EndAttributes) -> Linear | None:
+def _head(a: OuterAttributes) -> Linear | None:
     if a.vocab is None or a.tied:
         return None
     return Linear(in_features=a.width, out_features=a.vocab.size, bias=False)
@@ -115,7 +115,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("ffn.shared.down", "ffn", _shared_down),
 )
 
-END_GROUPS: tuple[Group[EndAttributes], ...] = (
+OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (
     Group("embedding", None, _embedding, is_of_vocabulary=True),
     Group("latents", None, _latents),
     Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final else None),
@@ -123,15 +123,15 @@ END_GROUPS: tuple[Group[EndAttributes], ...] = (
 )
 
 LAYER_PATHS = tuple(group.path for group in LAYER_GROUPS)
-END_PATHS = tuple(group.path for group in END_GROUPS if group.path != "latents")
+OUTER_PATHS = tuple(group.path for group in OUTER_GROUPS if group.path != "latents")
 """Those outside the layers that modalities can share: ends of latents are each modality's own."""
 
-VOCABULARY_PATHS = tuple(group.path for group in END_GROUPS if group.is_of_vocabulary)
+VOCABULARY_PATHS = tuple(group.path for group in OUTER_GROUPS if group.is_of_vocabulary)
 
 
 def _in_section(section: Section) -> tuple[str, ...]:
     in_layers = (group.path for group in LAYER_GROUPS if group.section == section)
-    return (*in_layers, *(group.path for group in END_GROUPS if group.section == section))
+    return (*in_layers, *(group.path for group in OUTER_GROUPS if group.section == section))
 
 
 SECTIONS: dict[str, tuple[str, ...]] = {section: _in_section(section) for section in get_args(Section)}

@@ -129,7 +129,7 @@ class Model:
         segments = (replace(segment, layer=made[id(segment.layer)]) for segment in self.segments)
         return replace(self, segments=tuple(segments))
 
-    def ends(self) -> tuple[Leaf, ...]:
+    def outer_leaves(self) -> tuple[Leaf, ...]:
         """The leaves outside the layers: embedding, ends of latents, final norm, head (none where it is tied)."""
         found = (self.embedding, self.latents(), self.final_norm, self.head)
         return tuple(leaf for leaf in found if leaf is not None)
@@ -152,8 +152,8 @@ class Model:
         return Leaf(path="latents", blocks=found) if found else None
 
     def leaves(self) -> tuple[Leaf, ...]:
-        """Every leaf of a segment once, and the ends."""
-        return (*(leaf for segment in self.segments for leaf in segment.layer.leaves()), *self.ends())
+        """Every leaf of a segment once, and the outer ones."""
+        return (*(leaf for segment in self.segments for leaf in segment.layer.leaves()), *self.outer_leaves())
 
     def modality(self, name: str) -> Modality:
         return next(modality for modality in self.modalities if modality.name == name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from motc.ir.attributes import end_attributes, layer_attributes
-from motc.ir.inventory import END_GROUPS, LAYER_GROUPS, Attributes, Group
+from motc.ir.attributes import layer_attributes, outer_attributes
+from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.layer import Ffn, Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
@@ -37,7 +37,7 @@ def verify(model: Model, stage: str) -> None:
         _verify_groups(layer.leaves(), LAYER_GROUPS, layer_attributes(layer, model.modalities), require)
         if layer.steps:
             _verify_steps(layer, model.residual, require)
-    _verify_groups(model.ends(), END_GROUPS, end_attributes(model), require)
+    _verify_groups(model.outer_leaves(), OUTER_GROUPS, outer_attributes(model), require)
     masks = {layer.attention.mask for layer in kinds}
     require(len(masks) == 1, "layers differ in their masks")
     for mask in masks:
@@ -91,5 +91,5 @@ def _verify_steps(layer: Layer, residual: Order, require: Require) -> None:
             found = {is_sorted(value) for value in (*step.reads, step.writes)}
             expected = {True, False} if step.permutes else {step.order == "sorted"}
             require(found == expected, f"{step.op} mixes orders")
-        ends = {is_sorted(entry), is_sorted(layer.steps[-1].writes)}
-        require(ends == {residual == "sorted"}, "the stream changes its order")
+        stream = {is_sorted(entry), is_sorted(layer.steps[-1].writes)}
+        require(stream == {residual == "sorted"}, "the stream changes its order")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from motc.ir.attributes import EndAttributes, LayerAttributes, Vocabulary
+from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import GATED, FfnKind, Moe
 from motc.schema import Spec
@@ -43,13 +43,13 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     )
 
 
-def end_attributes(spec: Spec, name: str, layer: LayerAttributes) -> EndAttributes:
-    """What the ends are to a modality, to which layers are `layer`."""
+def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttributes:
+    """What is outside the layers, to a modality to which the layers are `layer`."""
     modality = spec.modalities[name]
     shared = None if spec.vocab is None else Vocabulary(spec.vocab, own=False)
     own = None if modality.vocab is None else Vocabulary(modality.vocab, own=True)
     final = spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
-    return EndAttributes(
+    return OuterAttributes(
         width=layer.width,
         vocab=None if modality.latent else own or shared,
         latent=None if modality.latent is None else _latent_ends(modality.latent, layer.width),

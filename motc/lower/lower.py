@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from motc.ir.attributes import EndAttributes
-from motc.ir.inventory import END_GROUPS, LAYER_GROUPS, Attributes, Group
+from motc.ir.attributes import OuterAttributes
+from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Modality, Model, Strategy, TokenLoss
 from motc.ir.partition import Partition
-from motc.lower.attributes import end_attributes, layer_attributes
+from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.experts import check_experts
 from motc.lower.layers import lower_layers
 from motc.lower.leaf import LeafBuilder
@@ -25,7 +25,7 @@ from motc.source import Diagnostic, SpecError
 
 
 def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted") -> Model:
-    """The model a spec describes; with `dense`, its dense twin: no towers, and nothing untied but the ends.
+    """The model a spec describes; with `dense`, its dense twin: no towers, and nothing untied but embedding and head.
 
     Raises SpecError with every diagnostic found.
     """
@@ -40,18 +40,18 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     if errors:
         raise SpecError(*sorted(errors, key=_position))
     in_layers = {name: layer_attributes(spec, None if dense else tower_specs.get(name)) for name in towers.universe}
-    in_ends = {name: end_attributes(spec, name, in_layers[name]) for name in towers.universe}
+    outside = {name: outer_attributes(spec, name, in_layers[name]) for name in towers.universe}
     asked = list(in_layers.values())
     if dense:  # the twin answers for the whole spec, so that selectors still match
         asked += [layer_attributes(spec, tower) for tower in spec.towers.values()]
-    present = _paths(LAYER_GROUPS, asked) | _paths(END_GROUPS, in_ends.values())
+    present = _paths(LAYER_GROUPS, asked) | _paths(OUTER_GROUPS, outside.values())
     untied = resolve_untie(checked, towers, present, errors, dense=dense)
     if errors:
         raise SpecError(*sorted(errors, key=_position))
 
     builder = LeafBuilder(checked, towers, {} if dense else tower_names)
     segments = lower_layers(spec, untied, in_layers, mask, builder)
-    ends = _ends(untied, in_ends, builder)
+    outer = _outer_leaves(untied, outside, builder)
     if len({a.width for a in in_layers.values()}) > 1 and spec.vocab is None:
         message = "towers of different widths need one shared vocabulary: a head reads the states of other modalities"
         span = checked.span("modalities")
@@ -59,20 +59,20 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     if builder.errors:
         raise SpecError(*sorted(builder.errors, key=_position))
 
-    embedding = ends["embedding"]
+    embedding = outer["embedding"]
     assert embedding is not None
     model = Model(
         name=spec.model,
         modalities=tuple(
-            _modality(name, modality, in_ends[name], losses) for name, modality in spec.modalities.items()
+            _modality(name, modality, outside[name], losses) for name, modality in spec.modalities.items()
         ),
         towers=Partition.one(towers.universe) if dense else towers,
         vocab=spec.vocab,
         tied_embedding=spec.embedding.tied,
         embedding=embedding,
         segments=segments,
-        final_norm=ends["final_norm"],
-        head=ends["head"],
+        final_norm=outer["final_norm"],
+        head=outer["head"],
         order=towers.universe,
         strategy=strategy,
         span=checked.tree.span,
@@ -81,7 +81,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     return model
 
 
-def _modality(name: str, spec: ModalitySpec, a: EndAttributes, losses: dict[str, TokenLoss]) -> Modality:
+def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[str, TokenLoss]) -> Modality:
     if spec.latent is None or a.latent is None:
         return Modality(name=name, width=a.width, vocab=spec.vocab, loss=losses[name])
     return LatentModality(
@@ -100,18 +100,20 @@ def _paths(groups: tuple[Group[Attributes], ...], attributes: Iterable[Attribute
     return frozenset(group.path for group in groups if any(group.operator(a) is not None for a in each))
 
 
-def _ends(untied: Untied, attributes: dict[str, EndAttributes], builder: LeafBuilder) -> dict[str, Leaf | None]:
+def _outer_leaves(
+    untied: Untied, attributes: dict[str, OuterAttributes], builder: LeafBuilder
+) -> dict[str, Leaf | None]:
     """The groups outside the layers, by path. Each modality that has a vocabulary of its own has its own rows."""
-    ends: dict[str, Leaf | None] = {}
-    for group in END_GROUPS:
-        if group.path not in untied.ends:
+    leaves: dict[str, Leaf | None] = {}
+    for group in OUTER_GROUPS:
+        if group.path not in untied.outer:
             continue
         operators = {name: operator for name, a in attributes.items() if (operator := group.operator(a)) is not None}
         own = group.is_of_vocabulary and any(a.vocab and a.vocab.own for a in attributes.values())
-        partition = (Partition.each(attributes) if own else untied.ends[group.path]).only(list(operators))
+        partition = (Partition.each(attributes) if own else untied.outer[group.path]).only(list(operators))
         # a vocabulary of its own is the modality's, whatever its tower is called
-        ends[group.path] = builder.build(group.path, partition, operators, name_by_tower=not own)
-    return ends
+        leaves[group.path] = builder.build(group.path, partition, operators, name_by_tower=not own)
+    return leaves
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
-from motc.ir.inventory import END_PATHS, LAYER_PATHS, SECTIONS
+from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, SECTIONS
 from motc.ir.layer import GATED
 from motc.schema import Spec
 from motc.source import Diagnostic, Span
@@ -22,7 +22,7 @@ def select(
     A bare `attention`, `ffn` or `norm` names what that section of the spec configures; anything else is a path, where
     `*` stands for any characters. `brief`: what is wrong is counted only, and needs no way out.
     """
-    every = LAYER_PATHS + END_PATHS
+    every = LAYER_PATHS + OUTER_PATHS
     known = SECTIONS.get(selector) or ((selector,) if selector in every else ())
     if not known and WILD.search(selector):
         known = tuple(path for path in every if fnmatchcase(path, selector))

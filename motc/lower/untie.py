@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from motc.ir.inventory import END_PATHS, LAYER_PATHS
+from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS
 from motc.ir.partition import Partition
 from motc.lower.selectors import select
 from motc.schema import Checked
@@ -17,9 +17,9 @@ from motc.source.nearest import suggestion
 
 @dataclass(frozen=True, slots=True)
 class Untied:
-    """The partition of every group: of the ends by path, of the layers as runs of equal layers."""
+    """The partition of every group: of the outer ones by path, of those in layers as runs of equal layers."""
 
-    ends: dict[str, Partition]
+    outer: dict[str, Partition]
     runs: tuple[tuple[int, int, tuple[Partition, ...]], ...]  # first, last, partitions in the order of LAYER_PATHS
 
 
@@ -33,7 +33,7 @@ def resolve_untie(
     spec = checked.spec
     partitions = _Partitions(checked, towers, errors)
     one = partitions.one
-    ends = dict.fromkeys(END_PATHS, one)
+    outer = dict.fromkeys(OUTER_PATHS, one)
     painted = {path: [one] * spec.layers for path in LAYER_PATHS}
     selectors = _Selectors(checked, present, errors)
     for index, statement in enumerate(spec.untie):
@@ -46,7 +46,7 @@ def resolve_untie(
             span = checked.span("untie", index, "layers")
             errors.append(Diagnostic(code="MOT041", message=message, span=span, help=way_out))
             continue
-        if statement.layers and paths and all(path in END_PATHS for path in paths):
+        if statement.layers and paths and all(path in OUTER_PATHS for path in paths):
             message = f"{paths[0]} is outside the layers, so `in layers` cannot apply to it"
             span = checked.span("untie", index, "layers")
             errors.append(Diagnostic(code="MOT042", message=message, span=span, help="leave the layers out"))
@@ -55,9 +55,9 @@ def resolve_untie(
         for path in paths:
             if path in painted and not dense:
                 painted[path][first : last + 1] = [partition] * (last - first + 1)
-            elif path in ends and statement.layers is None and not (dense and path == "final_norm"):
-                ends[path] = partition
-    return Untied(ends, tuple(_runs(list(zip(*painted.values(), strict=True)))))
+            elif path in outer and statement.layers is None and not (dense and path == "final_norm"):
+                outer[path] = partition
+    return Untied(outer, tuple(_runs(list(zip(*painted.values(), strict=True)))))
 
 
 def _runs(layers: list[tuple[Partition, ...]]) -> Iterator[tuple[int, int, tuple[Partition, ...]]]:

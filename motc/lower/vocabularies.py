@@ -1,4 +1,4 @@
-"""What the modalities of a spec have for ends: vocabularies, or what a continuous one has instead."""
+"""The modalities of a spec: each has a vocabulary, its own or the model's, or is continuous."""
 
 from __future__ import annotations
 

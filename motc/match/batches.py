@@ -17,7 +17,7 @@ MakeLayout = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class PreparedBatch:
     """Samples as rows, int64 [B, S], -1 in `modality_ids` at padding, and each system's layout of them."""
 
     input_ids: Tensor
@@ -46,13 +46,13 @@ def indices(count: int, batch: int, seed: int, first: int, steps: int) -> Iterat
 
 def training_batches(
     data: Data, layouts: Mapping[str, MakeLayout], *, batch: int, seed: int, first: int, steps: int
-) -> Iterator[Batch]:
+) -> Iterator[PreparedBatch]:
     """The batches of the steps from `first` on."""
     chosen = indices(len(data.training), batch, seed, first, steps)
     return iter(_loader(data, data.training, layouts, chosen))
 
 
-def held_out_batches(data: Data, layouts: Mapping[str, MakeLayout], *, batch: int) -> Iterator[Batch]:
+def held_out_batches(data: Data, layouts: Mapping[str, MakeLayout], *, batch: int) -> Iterator[PreparedBatch]:
     """Every held-out sample once; the last batch may be smaller."""
     order = list(range(len(data.held_out)))
     chosen = [order[start : start + batch] for start in range(0, len(order), batch)]
@@ -61,8 +61,8 @@ def held_out_batches(data: Data, layouts: Mapping[str, MakeLayout], *, batch: in
 
 def _loader(
     data: Data, samples: Samples, layouts: Mapping[str, MakeLayout], chosen: Iterable[list[int]]
-) -> Iterable[Batch]:
-    def collate(rows: list[Sample]) -> Batch:
+) -> Iterable[PreparedBatch]:
+    def collate(rows: list[Sample]) -> PreparedBatch:
         return make_batch(rows, layouts, tuple(data.described.latents))
 
     # The base seed is drawn from this generator, so that the global one is left alone.
@@ -71,7 +71,7 @@ def _loader(
     )
 
 
-def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], continuous: tuple[str, ...]) -> Batch:
+def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], continuous: tuple[str, ...]) -> PreparedBatch:
     """Samples as rows, padded at the end; the layouts are timed, for they are a part of what a step costs."""
     longest = max(len(ids) for ids, *_ in rows)
     input_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
@@ -88,7 +88,7 @@ def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], continuous
         start = perf_counter()
         made[name] = make(modality_ids)
         seconds[name] = perf_counter() - start
-    return Batch(
+    return PreparedBatch(
         input_ids=input_ids,
         modality_ids=modality_ids,
         latents=latents,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from motc.ir.model import Model
 from motc.loading import instantiate
-from motc.match.batches import Batch, held_out_batches, training_batches
+from motc.match.batches import PreparedBatch, held_out_batches, training_batches
 from motc.match.checkpoint import (
     REMEDY,
     Shapes,
@@ -59,7 +59,7 @@ class System:
         )
         self.network.compile()
 
-    def step(self, batch: Batch, *, timed: bool) -> None:
+    def step(self, batch: PreparedBatch, *, timed: bool) -> None:
         """One step on the batch, whose layout counts into its seconds. Raises MatchError at a NaN or infinite loss."""
         start = perf_counter()
         losses = self._losses(batch, f"seed {self.seed}, step {len(self.losses)}")
@@ -78,7 +78,7 @@ class System:
         self.seconds.append(seconds if timed else math.nan)
 
     @torch.no_grad()
-    def evaluate(self, batches: list[Batch]) -> None:
+    def evaluate(self, batches: list[PreparedBatch]) -> None:
         """Record the mean held-out loss of each modality, every target and image counted once."""
         sums, weights = torch.zeros(2, len(self.modalities), dtype=torch.float64)
         for number, batch in enumerate(batches):
@@ -91,7 +91,7 @@ class System:
             weights += numbers
         self.held_out.append(sums / weights)
 
-    def _losses(self, batch: Batch, noise: str) -> Any:
+    def _losses(self, batch: PreparedBatch, noise: str) -> Any:
         """`noise` says what is drawn for latents: timesteps and noise are the same in every system, and each time."""
         layout = batch.layouts[self.name].to(self.device)
         ids, kinds = batch.input_ids.to(self.device), batch.modality_ids.to(self.device)

@@ -45,7 +45,7 @@ def plan(model: Model) -> ModulePlan:
     each = (1,) * len(names)
     ends = {
         leaf.path: leaf_plan(_everywhere(leaf, model), model, each if in_pieces else None)
-        for leaf in model.ends()
+        for leaf in model.outer_leaves()
         if leaf.path != "latents"
     }
     sorts = model.strategy in ("sorted", "grouped") and (

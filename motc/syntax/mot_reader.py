@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax.mot_mistakes import mistake
 from motc.syntax.mot_statements import (
-    Block,
+    Braces,
     List,
     Modality,
     Model,
@@ -153,10 +153,10 @@ class _Builder:
             self.name(child) for child in cast("list[Token]", tree.children) if child.type in ("WORD", "STRING")
         )
 
-    def block(self, tree: Parsed) -> Block:
-        return Block(statements=tuple(self.statement(child) for child in _trees(tree)), span=self.span(tree))
+    def block(self, tree: Parsed) -> Braces:
+        return Braces(statements=tuple(self.statement(child) for child in _trees(tree)), span=self.span(tree))
 
-    def optional_block(self, child: object) -> Block | None:
+    def optional_block(self, child: object) -> Braces | None:
         return self.block(cast("Parsed", child)) if child is not None else None
 
     def value(self, tree: Parsed) -> Value:

@@ -16,7 +16,7 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Braces:
     statements: tuple[Statement, ...]
     span: Span
 
@@ -40,7 +40,7 @@ class Setting:
 class Modality:
     """`modality text, image { vocab = 512 }`: a block belongs to the name before it."""
 
-    items: tuple[tuple[Name, Block | None], ...]
+    items: tuple[tuple[Name, Braces | None], ...]
     span: Span
 
 
@@ -50,7 +50,7 @@ class Tower:
 
     name: Name
     modalities: tuple[Name, ...]
-    block: Block | None
+    block: Braces | None
     span: Span
 
 
@@ -64,7 +64,7 @@ class Untie:
     span: Span
 
 
-Value = Scalar | List | Block
+Value = Scalar | List | Braces
 Statement = Setting | Modality | Tower | Untie
 
 
@@ -73,7 +73,7 @@ class Model:
     """A whole file: `model NAME { ... }`."""
 
     name: Name | None
-    body: Block
+    body: Braces
     span: Span
 
 
@@ -113,11 +113,11 @@ def _mapping(entries: list[Entry], span: Span, errors: list[Diagnostic]) -> Mapp
     return Mapping(entries=tuple(entries), span=span)
 
 
-def _block(block: Block, errors: list[Diagnostic]) -> Mapping:
+def _block(block: Braces, errors: list[Diagnostic]) -> Mapping:
     return _mapping(_entries(block, errors), block.span, errors)
 
 
-def _entries(block: Block, errors: list[Diagnostic]) -> list[Entry]:
+def _entries(block: Braces, errors: list[Diagnostic]) -> list[Entry]:
     """Statements that add up become one entry, where the first of them stands."""
     entries: list[Entry | str] = []
     modalities: list[Entry] = []
@@ -189,7 +189,7 @@ def _value(value: Value, errors: list[Diagnostic]) -> Node:
             return value
         case List(items=items, span=span):
             return Sequence(items=tuple(_value(item, errors) for item in items), span=span)
-        case Block():
+        case Braces():
             return _block(value, errors)
         case _:
             assert_never(value)

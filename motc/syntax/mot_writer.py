@@ -9,7 +9,7 @@ from motc.source import SourceFile, Span
 from motc.syntax.comments import WIDTH, Comments, Line
 from motc.syntax.mot_reader import parse, scan_comments
 from motc.syntax.mot_statements import (
-    Block,
+    Braces,
     List,
     Modality,
     Model,
@@ -50,11 +50,11 @@ def from_tree(tree: Mapping) -> Model:
             name = Name(text=value.value, span=value.span)
         else:
             statements.extend(_modalities(entry) or _towers(entry) or _unties(entry) or [_setting(entry)])
-    return Model(name=name, body=Block(statements=tuple(statements), span=tree.span), span=tree.span)
+    return Model(name=name, body=Braces(statements=tuple(statements), span=tree.span), span=tree.span)
 
 
 def _modalities(entry: Entry) -> list[Modality]:
-    items: list[tuple[Name, Block | None]] = []
+    items: list[tuple[Name, Braces | None]] = []
     match entry:
         case Entry(key="modalities", value=Sequence() as listed):
             items = [(name, None) for name in _names(listed)]
@@ -152,14 +152,14 @@ def _from_node(node: Node) -> Value:
         case Sequence(items=items, span=span):
             return List(items=tuple(_from_node(item) for item in items), span=span)
         case Mapping(entries=entries, span=span):
-            return Block(statements=tuple(_setting(entry) for entry in entries), span=span)
+            return Braces(statements=tuple(_setting(entry) for entry in entries), span=span)
         case _:
             assert_never(node)
 
 
-def _optional_block(node: Node) -> Block | None:
+def _optional_block(node: Node) -> Braces | None:
     block = _from_node(node)
-    return block if isinstance(block, Block) and block.statements else None
+    return block if isinstance(block, Braces) and block.statements else None
 
 
 def _write(model: Model, comments: Comments) -> str:
@@ -168,7 +168,7 @@ def _write(model: Model, comments: Comments) -> str:
     return comments.merge(lines)
 
 
-def _block_lines(start: int, head: str, block: Block, indent: int, comments: Comments) -> list[Line]:
+def _block_lines(start: int, head: str, block: Braces, indent: int, comments: Comments) -> list[Line]:
     lines = [Line(indent=indent, text=head, start=start, end=block.span.start)]
     for statement in block.statements:
         lines.extend(_lines(statement, indent + 1, comments))
@@ -200,10 +200,10 @@ def _lines(statement: Statement, indent: int, comments: Comments) -> list[Line]:
     return _block_lines(start, head, block, indent, comments)
 
 
-def _last_block(statement: Statement) -> Block | None:
+def _last_block(statement: Statement) -> Braces | None:
     match statement:
         case Setting(value=value):
-            return value if isinstance(value, Block) else None
+            return value if isinstance(value, Braces) else None
         case Modality(items=items):
             return next((block for _, block in reversed(items) if block is not None), None)
         case Tower(block=block):
@@ -214,7 +214,7 @@ def _last_block(statement: Statement) -> Block | None:
             assert_never(statement)
 
 
-def _depth(value: Block | None) -> int:
+def _depth(value: Braces | None) -> int:
     """How deep blocks lie in each other."""
     if value is None:
         return 0
@@ -227,7 +227,7 @@ def _inline(statement: Statement) -> str:
             return f"extends {quote(base)}"
         case Setting(key=key, value=value):
             shown = quote(key.text) if key.text in STATEMENTS else _name(key)
-            return f"{shown} {_value(value)}" if isinstance(value, Block) else f"{shown} = {_value(value)}"
+            return f"{shown} {_value(value)}" if isinstance(value, Braces) else f"{shown} = {_value(value)}"
         case Modality(items=items):
             return "modality " + ", ".join(
                 _name(name) + (f" {_braces(block)}" if block else "") for name, block in items
@@ -252,13 +252,13 @@ def _value(value: Value) -> str:
             return write_scalar(scalar)
         case List(items=items):
             return f"[{', '.join(_value(item) for item in items)}]"
-        case Block():
+        case Braces():
             return _braces(value)
         case _:
             assert_never(value)
 
 
-def _braces(block: Block) -> str:
+def _braces(block: Braces) -> str:
     # A statement that ends in a list of names would take a comma for its own.
     inner = "".join(
         _inline(statement) + ("" if last else ", " if isinstance(statement, Setting) else "; ")

@@ -76,7 +76,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
 
 def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape."""
-    leaves = [(leaf, None) for leaf in model.ends()] + [
+    leaves = [(leaf, None) for leaf in model.outer_leaves()] + [
         (leaf, index)
         for segment in model.segments
         for index in range(segment.first, segment.last + 1)

@@ -54,8 +54,8 @@ def layer_at(model: Model, index: int) -> Layer:
 
 
 def _leaves(sparse: Model, dense: Model) -> Iterator[tuple[int | None, str, Leaf | None, Leaf | None]]:
-    """Layer number (None for the ends), path, and the leaf of that path in each model."""
-    yield from _paired(None, sparse.ends(), dense.ends())
+    """Layer number (None outside the layers), path, and the leaf of that path in each model."""
+    yield from _paired(None, sparse.outer_leaves(), dense.outer_leaves())
     for index in range(sparse.layers):
         yield from _paired(index, layer_at(sparse, index).leaves(), layer_at(dense, index).leaves())
 

@@ -14,7 +14,7 @@ NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
 HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
 NORMS = ("attention.norm", "ffn.norm", "final_norm")
-ENDS = ("embedding", "head", "final_norm")
+OUTER = ("embedding", "head", "final_norm")
 SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
@@ -202,7 +202,7 @@ class _Writer:
         said = []
         if self.widths:
             said.append(f"width = {self.pick('8', '24')}")
-            bound |= set(LAYER_PATHS) - set(HEAD_NORMS) | set(ENDS)
+            bound |= set(LAYER_PATHS) - set(HEAD_NORMS) | set(OUTER)
         if self.chance(3):
             said.append(f"attention {{ {self.pick('bias = true', 'out_bias = true', 'bias = false')} }}")
             bound |= {*QKV, "attention.out"}
@@ -246,7 +246,7 @@ class _Writer:
         if cells:
             blocks = [f"{{{', '.join(cell)}}}" for cell in cells]
             line += f" as {' '.join(blocks)}"
-        if not paths & set(ENDS) and self.chance(2):
+        if not paths & set(OUTER) and self.chance(2):
             first = self.draw(st.integers(0, self.layers - 1))
             last = self.draw(st.integers(first, self.layers - 1))
             line += f" in layer {first}" if first == last else f" in layers {first}..{last}"
@@ -262,7 +262,7 @@ class _Writer:
 
 def meant(selector: str) -> tuple[str, ...]:
     """The groups that a selector names, if there are any."""
-    return BARE.get(selector) or tuple(p for p in (*LAYER_PATHS, *ENDS) if fnmatchcase(p, selector))
+    return BARE.get(selector) or tuple(p for p in (*LAYER_PATHS, *OUTER) if fnmatchcase(p, selector))
 
 
 def listed(names: list[str]) -> str:

@@ -63,7 +63,7 @@ class Mixture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class DrawnBatch:
     """What forward takes, both int64 [B, S]; and by continuous modality that has spans, what its n spans are.
 
     `latents` are float32 [n, channels, height, width], in the order of the batch, `timesteps` int64 [n].
@@ -128,7 +128,7 @@ def most_even(found: Sequence[Mixture]) -> Mixture:
     return max(found, key=lambda mixture: min(count for count in mixture.counts if count) * mixture.present**2)
 
 
-def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, seed: int, device: str) -> Batch:
+def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, seed: int, device: str) -> DrawnBatch:
     """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary.
 
     No row begins within a span. Latents are random numbers, each of a span of its own.
@@ -142,7 +142,7 @@ def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, see
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
     input_ids = (fractions * vocabularies[modality_ids]).long()
     latents = _latents(modalities, mixture, batch, generator)
-    return Batch(
+    return DrawnBatch(
         input_ids=input_ids.to(device),
         modality_ids=modality_ids.to(device),
         latents={name: x.to(device) for name, x in latents.items()},

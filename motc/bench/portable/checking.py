@@ -9,7 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import DrawnBatch
 from .sides import Side, mean_squares
 
 Tensors = Mapping[str, Tensor]
@@ -40,13 +40,13 @@ class Check:
     ok: bool
 
 
-def find_truth(reference: Side, batch: Batch) -> Truth:
+def find_truth(reference: Side, batch: DrawnBatch) -> Truth:
     """Outputs, and the gradients of the mean of their squares; the reference becomes float32."""
     reference.network.float()
     return Truth(**dict(zip(("outputs", "gradients"), _found(reference, batch), strict=True)))
 
 
-def check(side: Side, batch: Batch, truth: Truth, dtype: str) -> Check:
+def check(side: Side, batch: DrawnBatch, truth: Truth, dtype: str) -> Check:
     """A network that has the reference's parameters, in a dtype."""
     outputs, gradients = _found(side, batch)
     output, output_error = _worst(outputs, truth.outputs)
@@ -61,7 +61,7 @@ def check(side: Side, batch: Batch, truth: Truth, dtype: str) -> Check:
     )
 
 
-def _found(side: Side, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _found(side: Side, batch: DrawnBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     side.drop_gradients()
     outputs = side.outputs(batch)
     mean_squares(outputs).backward()  # type: ignore[no-untyped-call]

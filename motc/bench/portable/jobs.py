@@ -12,7 +12,7 @@ from typing import Any, assert_never
 import torch
 from torch._dynamo.utils import counters
 
-from .batches import Batch, Mixture, make_batch, most_even, rehearsals
+from .batches import DrawnBatch, Mixture, make_batch, most_even, rehearsals
 from .cells import BASE
 from .checking import Truth, check, find_truth
 from .decoding import decode
@@ -78,7 +78,7 @@ class Workshop:
                         make = partial(self._side, model, strategy, dtype)
                         self._compare(make, batch, truth, _check_entry(model, strategy, dtype, False, mixture), found)
 
-    def _truth(self, model: PackedModel, dtype: str, batch: Batch) -> Truth:
+    def _truth(self, model: PackedModel, dtype: str, batch: DrawnBatch) -> Truth:
         return find_truth(self._side(model, REFERENCE, dtype), batch)
 
     def _side(self, model: PackedModel, side: str, dtype: str) -> Side:
@@ -176,7 +176,7 @@ class Workshop:
             self._compare(lambda: side, batch, truth, entry, found)
 
     def _compare(
-        self, make: Callable[[], Side], batch: Batch, truth: Truth, entry: dict[str, Any], found: Found
+        self, make: Callable[[], Side], batch: DrawnBatch, truth: Truth, entry: dict[str, Any], found: Found
     ) -> None:
         """A strategy that the device does not have keeps no other from being checked."""
         try:
@@ -235,7 +235,7 @@ class Workshop:
             found.setdefault("memory", []).append(entry)
         self.save()
 
-    def _batch(self, model: PackedModel, mixture: Mixture) -> Batch:
+    def _batch(self, model: PackedModel, mixture: Mixture) -> DrawnBatch:
         return make_batch(model.modalities, mixture, model.batch, self.pack.seed, self.device)
 
     def _need_time(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from .batches import Batch, Mixture, Modality
+from .batches import DrawnBatch, Mixture, Modality
 from .cells import Cell
 from .compiling import Compilation, graph_count, warm_up
 from .memory import peak_bytes
@@ -17,10 +17,10 @@ from .sides import Side
 from .timing import Run, interleave, stopwatch
 
 
-def warm_up_side(side: Side, mode: Mode, batches: Sequence[Batch], notify: Run) -> Compilation:
+def warm_up_side(side: Side, mode: Mode, batches: Sequence[DrawnBatch], notify: Run) -> Compilation:
     """What compiling a side for these batches takes."""
 
-    def run(batch: Batch) -> None:
+    def run(batch: DrawnBatch) -> None:
         side.drop_gradients()
         side.run_to_end(mode, batch)
 
@@ -31,7 +31,7 @@ def time_sides(
     sides: Mapping[str, Side],
     mode: Mode,
     mixture: Mixture,
-    batch: Batch,
+    batch: DrawnBatch,
     *,
     modalities: Sequence[Modality],
     dtype: str,
@@ -58,7 +58,7 @@ def time_sides(
     )
 
 
-def _parts(sides: Mapping[str, Side], mode: Mode, batch: Batch, rounds: int) -> dict[str, tuple[Parts, ...]]:
+def _parts(sides: Mapping[str, Side], mode: Mode, batch: DrawnBatch, rounds: int) -> dict[str, tuple[Parts, ...]]:
     found: dict[str, list[Parts]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in sides if number % 2 == 0 else reversed(list(sides)):
@@ -68,7 +68,7 @@ def _parts(sides: Mapping[str, Side], mode: Mode, batch: Batch, rounds: int) -> 
     return {name: tuple(parts) for name, parts in found.items()}
 
 
-def step_peak_bytes(side: Side, batch: Batch) -> int:
+def step_peak_bytes(side: Side, batch: DrawnBatch) -> int:
     """Peak memory of a step. Gradients and optimizer state are there before and written in place: they do not count."""
     side.run_to_end("step", batch)
     side.network.zero_grad(set_to_none=False)

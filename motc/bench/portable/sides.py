@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batches import Batch
+from .batches import DrawnBatch
 from .settings import Mode
 from .timing import Timed
 
@@ -22,7 +22,7 @@ class Side:
         self.device = device
         self._optimizer: torch.optim.Optimizer | None = None
 
-    def timed(self, mode: Mode, batch: Batch) -> Timed:
+    def timed(self, mode: Mode, batch: DrawnBatch) -> Timed:
         """A run without gradients to begin with."""
         return Timed(prepare=self.drop_gradients, run=lambda: self.run(mode, batch))
 
@@ -31,7 +31,7 @@ class Side:
         self.network.zero_grad(set_to_none=True)
         self.wait()
 
-    def run(self, mode: Mode, batch: Batch) -> None:
+    def run(self, mode: Mode, batch: DrawnBatch) -> None:
         """A run of a mode, its layout made inside. On CUDA it may return before the device is done."""
         with torch.no_grad() if mode == "forward" else contextlib.nullcontext():
             output = self.outputs(batch)
@@ -40,12 +40,12 @@ class Side:
         if mode == "step":
             self.optimizer().step()
 
-    def run_to_end(self, mode: Mode, batch: Batch) -> None:
+    def run_to_end(self, mode: Mode, batch: DrawnBatch) -> None:
         """A run, over when the device is done."""
         self.run(mode, batch)
         self.wait()
 
-    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+    def outputs(self, batch: DrawnBatch) -> dict[str, Tensor]:
         """The logits, of each vocabulary by its modality's name, and what is predicted of latents.
 
         In CUDA graphs they are there until the next call.
