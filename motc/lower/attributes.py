@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import assert_never
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import GATED, FfnKind, Moe
 from motc.schema import Spec
-from motc.schema.spec import FfnSpec, LatentSpec, TowerFfn, TowerSpec, UnetSpec
+from motc.schema.spec import FfnSpec, LatentSpec, TowerSpec, UnetSpec
 
 
 def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     """What a layer is to modalities in `tower` (None: no overrides), with all defaults filled in."""
-    tower = tower or TowerSpec(modalities=list(spec.modalities))
-    width = tower.width or spec.width
-    kind, moe = ffn_kind(spec.ffn, tower.ffn), mixture(spec.ffn, tower.ffn)
-    hidden = tower.ffn.hidden or spec.ffn.hidden or default_hidden(width, kind)
-    eps = tower.norm.eps or spec.norm.eps
-    bias = spec.attention.bias if tower.attention.bias is None else tower.attention.bias
-    if tower.attention.out_bias is not None:
-        out_bias = tower.attention.out_bias
-    else:
-        out_bias = bias if spec.attention.out_bias is None else spec.attention.out_bias
-    says_qk_norm = "qk_norm" in tower.attention.model_fields_set
+    attention, norm, width = spec.attention, spec.norm, spec.width
+    if tower is not None:
+        attention = attention.model_copy(update=tower.attention.said())
+        norm = norm.model_copy(update=tower.norm.said())
+        width = tower.width or width
+    ffn = feed_forward(spec, tower)
+    kind = ffn_kind(ffn, spec.ffn)
     heads, kv_heads, head_dim = heads_of(spec)
     return LayerAttributes(
         width=width,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        attention_bias=bias,
-        out_bias=out_bias,
-        qk_norm=tower.attention.qk_norm if says_qk_norm else spec.attention.qk_norm,
-        qk_norm_eps=tower.attention.qk_norm_eps or spec.attention.qk_norm_eps or eps,
+        attention_bias=attention.bias,
+        out_bias=attention.bias if attention.out_bias is None else attention.out_bias,
+        qk_norm=attention.qk_norm,
+        qk_norm_eps=attention.qk_norm_eps or norm.eps,
         ffn_kind=kind,
-        hidden=hidden,
-        ffn_bias=spec.ffn.bias if tower.ffn.bias is None else tower.ffn.bias,
-        moe=moe,
-        norm_kind=tower.norm.kind or spec.norm.kind,
-        norm_eps=eps,
+        hidden=ffn.hidden or default_hidden(width, kind),
+        ffn_bias=ffn.bias,
+        moe=mixture(ffn),
+        norm_kind=norm.kind,
+        norm_eps=norm.eps,
     )
 
 
@@ -72,32 +69,31 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
     return LatentEnds(channels=latent.channels, patch=latent.patch, width=width, unet=unet)
 
 
-def ffn_kind(model: FfnSpec, tower: TowerFfn) -> FfnKind:
-    """The kind of a tower's feed-forward, or of its experts: by default the model's, then swiglu."""
-    kind = tower.kind or model.kind
-    if kind != "moe":
-        return kind
-    return tower.expert or model.expert or ("swiglu" if model.kind == "moe" else model.kind)
+def feed_forward(spec: Spec, tower: TowerSpec | None) -> FfnSpec:
+    """What a tower's feed-forward is said to be: what the tower does not say, the model does."""
+    return spec.ffn if tower is None else spec.ffn.model_copy(update=tower.ffn.said())
 
 
-def mixture(model: FfnSpec, tower: TowerFfn) -> Moe | None:
-    """The tower's mixture of experts, if its feed-forward is one; what the tower does not say is the model's."""
-    if (tower.kind or model.kind) != "moe":
+def ffn_kind(ffn: FfnSpec, model: FfnSpec) -> FfnKind:
+    """The kind of a feed-forward; that of its experts is by default the model's, or swiglu if its own has experts."""
+    if ffn.kind != "moe":
+        return ffn.kind
+    return ffn.expert or (model.kind if model.kind != "moe" else "swiglu")
+
+
+def mixture(ffn: FfnSpec) -> Moe | None:
+    """The mixture of experts that a feed-forward is, if it is one."""
+    if ffn.kind != "moe":
         return None
-    routing = tower.routing or model.routing or "top_k"
-    experts = tower.experts or model.experts or 1
-    shared = tower.shared_experts or model.shared_experts or 0
-    if routing == "expert_choice":
-        factor = tower.capacity_factor or model.capacity_factor or 1.0
-        return Moe(experts=experts, routing=routing, per_token=Fraction(repr(factor)), balance=0.0, shared=shared)
-    balance = model.balance if tower.balance is None else tower.balance
-    return Moe(
-        experts=experts,
-        routing=routing,
-        per_token=Fraction(tower.top_k or model.top_k or 2),
-        balance=0.01 if balance is None else float(balance),
-        shared=shared,
-    )
+    routing, experts, shared = ffn.routing or "top_k", ffn.experts or 1, ffn.shared_experts or 0
+    match routing:
+        case "expert_choice":
+            per_token, balance = Fraction(repr(ffn.capacity_factor or 1.0)), 0.0
+        case "top_k":
+            per_token, balance = Fraction(ffn.top_k or 2), 0.01 if ffn.balance is None else float(ffn.balance)
+        case _:
+            assert_never(routing)
+    return Moe(experts=experts, routing=routing, per_token=per_token, balance=balance, shared=shared)
 
 
 def default_hidden(width: int, kind: FfnKind) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from motc.ir.attributes import LayerAttributes
 from motc.ir.operators import Operator
 from motc.ir.partition import Partition
-from motc.lower.attributes import mixture
+from motc.lower.attributes import feed_forward, mixture
 from motc.lower.leaf import LeafBuilder
 from motc.schema import Checked
-from motc.schema.spec import TowerFfn, TowerSpec
+from motc.schema.spec import TowerSpec
 from motc.source import Diagnostic, Span
 
 KEYS = ("experts", "expert", "shared_experts", "routing", "top_k", "capacity_factor", "balance")
@@ -20,31 +20,31 @@ def check_experts(checked: Checked, errors: list[Diagnostic]) -> None:
     spec = checked.spec
     _check(checked, (), None, errors)
     for name, tower in spec.towers.items():
-        if (tower.ffn.kind or spec.ffn.kind) == "moe" and tower.ffn.model_fields_set:
+        kind = feed_forward(spec, tower).kind
+        if kind != "moe":
+            _refuse_keys(checked, ("towers", name), kind, errors)
+        elif tower.ffn.said():
             _check(checked, ("towers", name), tower, errors)
-        elif (tower.ffn.kind or spec.ffn.kind) != "moe":
-            _refuse_keys(checked, ("towers", name), tower.ffn.kind or spec.ffn.kind, errors)
 
 
 def _check(checked: Checked, where: tuple[str, ...], tower: TowerSpec | None, errors: list[Diagnostic]) -> None:
-    model, ffn = checked.spec.ffn, TowerFfn() if tower is None else tower.ffn
-    moe = mixture(model, ffn)
+    ffn = feed_forward(checked.spec, tower)
+    moe = mixture(ffn)
     if moe is None:
-        _refuse_keys(checked, where, model.kind, errors)
+        _refuse_keys(checked, where, ffn.kind, errors)
         return
+    said_here = (checked.spec if tower is None else tower).ffn.said()
 
     def said(key: str) -> tuple[str, ...]:
         """Where a key is said: in the tower, else in the model."""
-        here = (*where, "ffn", key)
-        return here if tower is not None and getattr(ffn, key) is not None else ("ffn", key)
+        return (*where, "ffn", key) if key in said_here else ("ffn", key)
 
-    if ffn.experts is None and model.experts is None:
+    if ffn.experts is None:
         message, way_out = "a mixture of experts needs to know how many", "add `experts`, such as experts = 4"
         errors.append(Diagnostic(code="MOT057", message=message, span=checked.span(*said("kind")), help=way_out))
         return
     for key, routing in ROUTED_BY.items():
-        stands_here = getattr(model if tower is None else ffn, key) is not None
-        if stands_here and moe.routing != routing:
+        if key in said_here and moe.routing != routing:
             message = f"`{key}` says nothing where routing is {moe.routing}"
             related = _place(checked, "the routing", said("routing"))
             way_out = f"leave it out, or use routing = {routing}"
@@ -63,7 +63,7 @@ def _refuse_keys(checked: Checked, where: tuple[str, ...], kind: str, errors: li
     """Keys of a mixture where there is none."""
     ffn = checked.spec.towers[where[1]].ffn if where else checked.spec.ffn
     for key in KEYS:
-        if getattr(ffn, key) is None:
+        if key not in ffn.said():
             continue
         message = f"`{key}` says nothing in a feed-forward of kind {kind}"
         own_kind = (*where, "ffn", "kind") if "kind" in ffn.model_fields_set else ("ffn", "kind")

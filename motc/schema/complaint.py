@@ -152,9 +152,8 @@ def _way_out(path: tuple[str | int, ...], details: ErrorDetails, span: Span) -> 
         case "int_type" if isinstance(value, float) and value.is_integer():
             return f"write {value:.0f}"
         case "int_type" | "float_type" | "bool_type":
-            fields = field_at(path), field_at(path[2:])  # a tower's own key means what the model's does
-            said = next((field.description for field in fields if field is not None and field.description), "")
-            return f"{path[-1]}: {said}" if said else ""
+            field = field_at(path)
+            return f"{path[-1]}: {field.description}" if field is not None and field.description else ""
         case "model_type" | "dict_type":
             field = field_at(path)
             if isinstance(value, str) and field is not None and takes_none(field) and nearest(value, ["none"]):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from motc.ir.latent import EndsKind
+from motc.ir.layer import FfnKind, Placement, RopePairing, Routing
+from motc.ir.mask import MaskKind
+from motc.ir.model import Objective
+from motc.ir.operators import NormKind
 from motc.schema.values import (
     MAX_LAYERS,
     MODALITIES,
@@ -13,16 +18,12 @@ from motc.schema.values import (
     CapacityFactor,
     Eps,
     ExpertCount,
-    ExpertKindName,
     FfnKindName,
     LayerNumber,
     LayerRange,
-    MaskKindName,
     Name,
     Names,
-    NormKindName,
     QkNorm,
-    RoutingName,
     Size,
     SomeNames,
     layer_range,
@@ -30,6 +31,7 @@ from motc.schema.values import (
     name_list_to_mapping,
     none_word,
     not_null,
+    takes_none,
     untie_list,
 )
 
@@ -38,6 +40,17 @@ class Section(BaseModel):
     """Frozen, strict (no text for a number, no number for true), and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def said(self) -> dict[str, Any]:
+        """The keys that the section says, with their values. A null says nothing where none is no value of the key."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        fields = type(self).model_fields
+        return {name: value for name, value in values.items() if value is not None or takes_none(fields[name])}
+
+
+def with_default(section: type[Section], name: str, default: Any) -> Any:
+    """A key that `section` has without a default, with one; it means the same."""
+    return Field(default, description=section.model_fields[name].description)
 
 
 class UnetSpec(Section):
@@ -50,9 +63,9 @@ class LatentSpec(Section):
 
     channels: Size = Field(..., description="channels of a latent image")
     patch: Annotated[int, Field(ge=1, le=64)] = Field(..., description="a token is a patch of so many rows and columns")
-    ends: Literal["linear", "unet"] = Field("linear", description="what makes tokens of patches, and back")
+    ends: EndsKind = Field("linear", description="what makes tokens of patches, and back")
     unet: UnetSpec | None = Field(None, description="sizes of a U-Net, for ends = unet")
-    objective: Literal["ddpm", "flow"] = Field("ddpm", description="what is predicted: the noise, or a velocity")
+    objective: Objective = Field("ddpm", description="what is predicted: the noise, or a velocity")
     weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
 
 
@@ -69,7 +82,7 @@ class ModalitySpec(Section):
 
 class RopeSpec(Section):
     theta: float = Field(10000.0, gt=0, le=1e12, description="base of the rotary frequencies")
-    pairing: Literal["half", "interleaved"] = Field(
+    pairing: RopePairing = Field(
         "half", description="which components rotate together: (i, i + head_dim/2) or (2i, 2i + 1)"
     )
 
@@ -77,7 +90,7 @@ class RopeSpec(Section):
 class MaskSpec(Section):
     """Modalities may be named by their tower; what goes together is checked when the spec is lowered."""
 
-    kind: MaskKindName = Field("causal", description="whom a token sees in its document")
+    kind: MaskKind = Field("causal", description="whom a token sees in its document")
     prefix: SomeNames = Field(None, description="for kind = prefix: leading tokens of these see each other")
     bidirectional: SomeNames = Field(
         None, description="with causal and prefix: an unbroken run of one of these sees all of itself"
@@ -88,15 +101,22 @@ class MaskSpec(Section):
     sees: dict[str, Names] = Field({}, description="whom a modality or tower sees at most; one not named: everyone")
 
 
-class AttentionSpec(Section):
-    heads: Size = Field(..., description="query heads")
+class AttentionAttributes(Section):
+    """What a tower may say of its attention, as the model may; heads may only be said again."""
+
+    heads: Size | None = Field(None, description="query heads")
     kv_heads: Size | None = Field(None, description="key and value heads; default: heads")
     head_dim: Size | None = Field(None, description="size of a head; default: width / heads")
-    bias: bool = Field(False, description="biases on q, k, v, and on out unless out_bias says otherwise")
+    bias: bool | None = Field(None, description="biases on q, k, v, and on out unless out_bias says otherwise")
     out_bias: bool | None = Field(None, description="bias on the output projection; default: bias")
-    qk_norm: QkNorm = Field(None, description="norm of queries and keys over head_dim: none, rms or layer")
+    qk_norm: QkNorm = Field(None, description="norm of queries and keys over head_dim, or none")
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
-    mask: Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKindName | MaskSpec)] = Field(
+
+
+class AttentionSpec(AttentionAttributes):
+    heads: Size = with_default(AttentionAttributes, "heads", ...)
+    bias: bool = with_default(AttentionAttributes, "bias", False)
+    mask: Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKind | MaskSpec)] = Field(
         MaskSpec(), description="who sees whom: a word, or a section"
     )
     rope: Annotated[
@@ -104,20 +124,20 @@ class AttentionSpec(Section):
     ] = Field(RopeSpec(), description="rotary positions, or none")
 
 
-class FfnSpec(Section):
-    kind: FfnKindName = Field(
-        "swiglu", description="the feed-forward's activation, swiglu and geglu being gated; or moe"
-    )
+class FfnAttributes(Section):
+    """What a tower may say of its feed-forward, as the model may."""
+
+    kind: FfnKindName | None = Field(None, description="the feed-forward's activation, with a gate or without; or moe")
     hidden: Size | None = Field(
         None, description="hidden size; default: 8/3 width rounded up to 256 if gated, else 4 width"
     )
-    bias: bool = Field(False, description="biases on gate, up and down")
+    bias: bool | None = Field(None, description="biases on gate, up and down")
     experts: ExpertCount | None = Field(None, description="for kind = moe: how many experts")
-    expert: ExpertKindName | None = Field(None, description="for kind = moe: each expert's kind; default: swiglu")
+    expert: FfnKind | None = Field(None, description="for kind = moe: each expert's kind; default: swiglu")
     shared_experts: ExpertCount | None = Field(
         None, description="for kind = moe: experts every token goes to as well, in one feed-forward; default: none"
     )
-    routing: RoutingName | None = Field(
+    routing: Routing | None = Field(
         None, description="for kind = moe: tokens choose experts (top_k, the default), or experts choose tokens"
     )
     top_k: ExpertCount | None = Field(None, description="for top_k: how many experts a token goes to; default: 2")
@@ -129,12 +149,22 @@ class FfnSpec(Section):
     )
 
 
-class NormSpec(Section):
-    kind: NormKindName = Field("rms", description="rms or layer")
-    eps: Eps = Field(1e-5, description="added to the variance")
-    placement: Literal["pre", "post", "sublayer_output"] = Field(
-        "pre", description="x + f(norm(x)), norm(x + f(x)), or x + norm(f(x))"
-    )
+class FfnSpec(FfnAttributes):
+    kind: FfnKindName = with_default(FfnAttributes, "kind", "swiglu")
+    bias: bool = with_default(FfnAttributes, "bias", False)
+
+
+class NormAttributes(Section):
+    """What a tower may say of its norms, as the model may."""
+
+    kind: NormKind | None = Field(None, description="the kind of all norms but those of heads")
+    eps: Eps | None = Field(None, description="added to the variance")
+
+
+class NormSpec(NormAttributes):
+    kind: NormKind = with_default(NormAttributes, "kind", "rms")
+    eps: Eps = with_default(NormAttributes, "eps", 1e-5)
+    placement: Placement = Field("pre", description="x + f(norm(x)), norm(x + f(x)), or x + norm(f(x))")
     final: bool | None = Field(None, description="a norm before the head; default: unless placement is post")
 
 
@@ -142,40 +172,12 @@ class EmbeddingSpec(Section):
     tied: bool = Field(False, description="the head is the embedding's table")
 
 
-class TowerAttention(Section):
-    heads: Size | None = None
-    kv_heads: Size | None = None
-    head_dim: Size | None = None
-    bias: bool | None = None
-    out_bias: bool | None = None
-    qk_norm: QkNorm = None
-    qk_norm_eps: Eps | None = None
-
-
-class TowerFfn(Section):
-    kind: FfnKindName | None = None
-    hidden: Size | None = None
-    bias: bool | None = None
-    experts: ExpertCount | None = None
-    expert: ExpertKindName | None = None
-    shared_experts: ExpertCount | None = None
-    routing: RoutingName | None = None
-    top_k: ExpertCount | None = None
-    capacity_factor: CapacityFactor | None = None
-    balance: BalanceWeight | None = None
-
-
-class TowerNorm(Section):
-    kind: NormKindName | None = None
-    eps: Eps | None = None
-
-
 class TowerSpec(Section):
     modalities: list[Name] = Field(..., min_length=1, description="the modalities that share this tower")
     width: Size | None = Field(None, description="width of the tower's residual stream; default: the model's")
-    attention: TowerAttention = Field(TowerAttention(), description="attributes of attention for this tower")
-    ffn: TowerFfn = Field(TowerFfn(), description="attributes of the feed-forward for this tower")
-    norm: TowerNorm = Field(TowerNorm(), description="attributes of the norms for this tower")
+    attention: AttentionAttributes = Field(AttentionAttributes(), description="attributes of attention for this tower")
+    ffn: FfnAttributes = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
+    norm: NormAttributes = Field(NormAttributes(), description="attributes of the norms for this tower")
 
 
 class UntieSpec(Section):

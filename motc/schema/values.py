@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from motc.ir.layer import FfnKind
+from motc.ir.operators import NormKind
 from motc.schema.mistake import Mistake
 from motc.schema.names import PATTERN, REFUSED, check_name
 
@@ -86,15 +88,11 @@ Names = Annotated[list[str], BeforeValidator(one_name, json_schema_input_type=st
 SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_type=str | list[str])]
 LayerNumber = Annotated[int, Field(ge=0)]
 LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]
-MaskKindName = Literal["causal", "full", "prefix", "blocks"]
-ExpertKindName = Literal["swiglu", "geglu", "gelu", "relu2"]
-FfnKindName = Literal["swiglu", "geglu", "gelu", "relu2", "moe"]
-RoutingName = Literal["top_k", "expert_choice"]
+FfnKindName = Literal[FfnKind, "moe"]
 ExpertCount = Annotated[int, Field(ge=1, le=1024)]
 CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
 BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
-NormKindName = Literal["rms", "layer"]
 QkNorm = Annotated[
-    NormKindName | None,
-    BeforeValidator(none_word, json_schema_input_type=Literal["none", "rms", "layer"] | None),
+    NormKind | None,
+    BeforeValidator(none_word, json_schema_input_type=Literal["none", NormKind] | None),
 ]
