@@ -15,7 +15,7 @@ from motc.cli import main
 from motc.cli.bench_tables import print_report
 from motc.driver import check_spec, compile_ir
 from motc.ir.model import Model
-from motc.validate.spans import span_places
+from motc.validate.latent_spans import span_places
 from tests.tracing import make_no_kernels
 
 ROOT = Path(__file__).resolve().parent.parent

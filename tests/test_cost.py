@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from motc.cost import attention_flops, cost, flops_per_token, kv_cache_bytes_per_token, memory, total_parameters
-from motc.cost.flops import head_flops, span_flops
+from motc.cost.flops import head_flops, latent_span_flops
 from motc.driver import check_spec, final_ir
 from motc.loading import instantiate
 from motc.validate.batches import with_ids
@@ -120,7 +120,7 @@ def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
     names = [modality.name for modality in model.modalities]
     expected = sum(flops_per_token(model, names[token]) for token in batch.modality_ids.flatten().tolist())
     expected += rows * attention_flops(model, length)
-    expected += sum(len(times) * span_flops(model, name) for name, times in batch.timesteps.items())
+    expected += sum(len(times) * latent_span_flops(model, name) for name, times in batch.timesteps.items())
     noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
     # Own vocabularies: forward gives every head's logits for every token, loss only those of the targets' heads, and
     # a row's first token is no target.

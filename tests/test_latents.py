@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import motc
 from codegen_templates.objectives import DDPM, Flow
-from motc.cost import cost, flops_per_token, span_flops
+from motc.cost import cost, flops_per_token, latent_span_flops
 from motc.diff import diff
 from motc.driver import check_spec, compile_ir, final_ir
 from motc.ir.identity import semantic_hash
@@ -324,7 +324,7 @@ def test_flops_are_what_torch_counts(spec: Path, dense: bool) -> None:
     tokens = {"text": 12, "image": 12}
     expected = sum(count * flops_per_token(ir, name) for name, count in tokens.items())
     # torch does not count the kernel that attention with a mask has on CPU
-    assert counter.get_total_flops() == expected + 3 * span_flops(ir, "image")
+    assert counter.get_total_flops() == expected + 3 * latent_span_flops(ir, "image")
 
 
 SIZES = {"163m": (768, 16, 2048), "760m": (1536, 24, 4096), "1_4b": (2048, 24, 5632), "7b": (4096, 32, 11008)}

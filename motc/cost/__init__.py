@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.cost.bytes import Memory, kv_cache_bytes_per_token, memory
-from motc.cost.flops import attention_flops, flops_per_token, span_flops
+from motc.cost.flops import attention_flops, flops_per_token, latent_span_flops
 from motc.cost.parameters import Cost, cost, leaf_parameters, total_parameters
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "cost",
     "flops_per_token",
     "kv_cache_bytes_per_token",
+    "latent_span_flops",
     "leaf_parameters",
     "memory",
-    "span_flops",
     "total_parameters",
 ]

@@ -14,7 +14,7 @@ def flops_per_token(model: Model, modality: str) -> int:
     """The matrix products one token of `modality` passes through, the head included (also where it is the tied table).
 
     A token of a continuous modality passes through its ends instead of a head. Attention's own products grow with the
-    sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `span_flops`.
+    sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `latent_span_flops`.
     """
     flops = 0
     for layer, count in model.kinds():
@@ -27,11 +27,11 @@ def flops_per_token(model: Model, modality: str) -> int:
     return flops + (head_flops(model, modality) if ends is None else ends.operator.flops)
 
 
-def span_flops(model: Model, modality: str) -> int:
+def latent_span_flops(model: Model, modality: str) -> int:
     """What a span of a continuous modality pays once: the products of its timestep. 0 for tokens."""
     latents = model.latents()
     ends = None if latents is None else latents.block_of(modality)
-    return 0 if ends is None else ends.operator.span_flops
+    return 0 if ends is None else ends.operator.latent_span_flops
 
 
 def head_flops(model: Model, modality: str) -> int:

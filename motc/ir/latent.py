@@ -28,7 +28,7 @@ class EndLayer:
     name: str
     shape: tuple[int, ...]
     times: int = 1
-    per_span: bool = False
+    per_latent_span: bool = False
     is_norm: bool = False
 
     @property
@@ -82,18 +82,18 @@ class LatentEnds(Parameterised):
     @property
     def flops(self) -> int:
         """Of a token's patch, in and out; a convolution is a linear map for each pixel that it makes."""
-        return sum(layer.flops for layer in self.layers() if not layer.per_span)
+        return sum(layer.flops for layer in self.layers() if not layer.per_latent_span)
 
     @property
-    def span_flops(self) -> int:
+    def latent_span_flops(self) -> int:
         """Of the timestep."""
-        return sum(layer.flops for layer in self.layers() if layer.per_span)
+        return sum(layer.flops for layer in self.layers() if layer.per_latent_span)
 
 
 def _time(width: int) -> tuple[EndLayer, ...]:
     return (
-        EndLayer(name="time.hidden", shape=(width, TIME_FREQUENCIES), per_span=True),
-        EndLayer(name="time.embed", shape=(width, width), per_span=True),
+        EndLayer(name="time.hidden", shape=(width, TIME_FREQUENCIES), per_latent_span=True),
+        EndLayer(name="time.embed", shape=(width, width), per_latent_span=True),
     )
 
 
@@ -124,7 +124,7 @@ def _unet_layers(ends: LatentEnds, unet: Unet) -> Iterator[EndLayer]:
 def _block(name: str, narrow: int, wide: int, time: int, pixels: int) -> Iterator[EndLayer]:
     yield EndLayer(name=f"{name}.norm_in", shape=(narrow,), is_norm=True)
     yield _convolution(f"{name}.conv_in", narrow, wide, pixels)
-    yield EndLayer(name=f"{name}.time", shape=(wide, time), per_span=True)
+    yield EndLayer(name=f"{name}.time", shape=(wide, time), per_latent_span=True)
     yield EndLayer(name=f"{name}.norm_out", shape=(wide,), is_norm=True)
     yield _convolution(f"{name}.conv_out", wide, wide, pixels)
     if narrow != wide:

@@ -24,7 +24,7 @@ class Parameterised(ABC):
         """Floating-point operations of the products that one token passes through."""
 
     @property
-    def span_flops(self) -> int:
+    def latent_span_flops(self) -> int:
         """Floating-point operations of the products that a span of tokens pays once."""
         return 0
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from motc.ir.model import Model
 from motc.reference import Batch, Trace, reference_forward, reference_loss
 from motc.validate.config import reference_config
-from motc.validate.spans import random_latents, with_spans
+from motc.validate.latent_spans import random_latents, with_spans
 
 TRIES = 200
 """How many batches are drawn until none has an expert chosen by a hair."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from motc.ir.model import Model
 from motc.reference import Batch
 from motc.validate.batches import random_modalities, settled, with_ids
+from motc.validate.latent_spans import span_places
 from motc.validate.outputs import run_forward
 from motc.validate.report import OUTPUT_TOLERANCE, Law, Tensors, deviation, law
-from motc.validate.spans import span_places
 
 
 def company_laws(model: Model, module: nn.Module, generator: torch.Generator) -> list[Law]:
