@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from codegen_templates.constants import constant
+from codegen_templates.rows import document_starts
 
 
 def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Tensor:
@@ -16,14 +17,13 @@ def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Ten
 
 
 def in_prefix(modality_ids: Tensor, document_ids: Tensor | None, prefix: tuple[int, ...]) -> Tensor:
-    """Whether no real token of another modality stands before a place or at it in its document, bool [B, S]."""
+    """Whether no real token of another modality stands before a place or at it in its document, bool [B, S].
+
+    Padding means nothing here.
+    """
     others = ((modality_ids >= 0) & ~torch.isin(modality_ids, constant(prefix, modality_ids.device))).long()
-    if document_ids is None:
-        return others.cumsum(1) == 0
-    documents, order = torch.sort(document_ids, dim=1, stable=True)  # the places of each document in one run
-    others = others.gather(1, order)
     until = others.cumsum(1)
-    starts = torch.ones_like(documents, dtype=torch.bool)
-    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    before = torch.where(starts, until - others, 0).cummax(1).values  # how many the documents before it have
-    return torch.zeros_like(starts).scatter(1, order, until == before)
+    if document_ids is None:
+        return until == 0
+    starts = document_starts(modality_ids, document_ids)
+    return until == torch.where(starts, until - others, 0).cummax(1).values  # those of the documents before
