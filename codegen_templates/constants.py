@@ -22,7 +22,7 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     if key not in KEPT:
         with torch.inference_mode(False):
             made = on_device(values, device)
-        if type(made) is not Tensor:  # but one that stands for it while something is traced
-            return made
+        if type(made) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(made):
+            return made  # what stands for a tensor while something is traced or transformed
         KEPT[key] = made
     return KEPT[key]

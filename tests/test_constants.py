@@ -97,6 +97,9 @@ def test_nothing_that_stands_for_a_tensor_is_kept() -> None:
     with FakeTensorMode():
         constant((1, 2), CPU)
     assert not KEPT
+    for transform in (torch.func.grad, torch.func.functionalize):
+        transform(lambda x: (x * constant((1, 2), CPU)).sum())(torch.ones(2))
+        assert not KEPT
     compiled = torch.compile(lambda x: x + constant((1, 2), x.device), backend="eager", fullgraph=True)
     assert compiled(torch.zeros(2)).tolist() == [1, 2]
     assert not KEPT

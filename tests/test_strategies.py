@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,18 @@ def test_double_backward_by_the_plain_kernel(strategy: Strategy) -> None:
         gradients = torch.autograd.grad(total, list(model.parameters()), create_graph=True)
         torch.stack([gradient.square().sum() for gradient in gradients]).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "reference"])
+def test_double_backward_of_untied_embeddings_needs_every_modality(strategy: Strategy) -> None:
+    """As docs/limits.md has it; where torch learns to, the page is to be changed."""
+    model: Any = motc.load(PLAIN.replace("untie attention", "untie embedding, attention"), strategy=strategy)
+    ids = torch.arange(4)[None]
+    for kinds, works in ((torch.tensor([[0, 1, 0, 1]]), True), (ids * 0, False)):
+        with sdpa_kernel(SDPBackend.MATH):
+            gradients = torch.autograd.grad(
+                model.loss(ids, kinds).total, list(model.parameters()), create_graph=True, materialize_grads=True
+            )
+            total = torch.stack([each.square().sum() for each in gradients]).sum()
+            with contextlib.nullcontext() if works else pytest.raises(RuntimeError, match="cannot reshape tensor of 0"):
+                total.backward()

@@ -122,8 +122,8 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     if key not in KEPT:
         with torch.inference_mode(False):
             made = on_device(values, device)
-        if type(made) is not Tensor:  # but one that stands for it while something is traced
-            return made
+        if type(made) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(made):
+            return made  # what stands for a tensor while something is traced or transformed
         KEPT[key] = made
     return KEPT[key]
 
@@ -1516,4 +1516,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 20f9104b03c7c81c88961b9642a385e7c7a4e462c60c72120db0140f7d4f11e6
+# motc: sha256 2b06a0f33225ae5cd5770fe3363b7190185c2af6ffebfeec042ccfeb61690227

@@ -124,8 +124,8 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     if key not in KEPT:
         with torch.inference_mode(False):
             made = on_device(values, device)
-        if type(made) is not Tensor:  # but one that stands for it while something is traced
-            return made
+        if type(made) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(made):
+            return made  # what stands for a tensor while something is traced or transformed
         KEPT[key] = made
     return KEPT[key]
 
@@ -1699,4 +1699,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 2e23f0c5521f5679d388f37d1a10cafd47380ac022b9d1716563cb9abe9af02c
+# motc: sha256 126e24a592e77825577c89e86712dfa0416035f5b4f16bf5cdd28b953a45d68f
