@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
@@ -13,7 +15,6 @@ import torch
 from torch import nn
 from torch._inductor import metrics
 from torch._inductor.graph import GraphLowering
-from torch._inductor.virtualized import V
 
 from motc.bench.portable.batches import DrawnBatch
 from motc.bench.portable.parts import PRODUCTS
@@ -67,18 +68,29 @@ def layer_kernels(build: Callable[[], nn.Module], batch: DrawnBatch, device: str
     return tuple(_inspect(build(), kind, count, batch, device) for kind, count in kinds.items())
 
 
+class _Lowered(Exception):
+    """Both graphs of a layer are known, and about to run."""
+
+
 def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, device: str) -> LayerKernels:
+    """The code of one kind's graphs. It is written and read: its kernels are not compiled, nor run."""
     found: dict[str, tuple[bool, int]] = {}
 
-    def keep(code: str) -> None:
-        found.setdefault(code, (V.graph.is_backward, metrics.generated_kernel_count))
+    def lower(graph: GraphLowering) -> SimpleNamespace:
+        code, _ = graph.codegen()
+        found.setdefault(cast(Any, code).value, (graph.is_backward, metrics.generated_kernel_count))
+        return SimpleNamespace(call=stop)
+
+    def stop(_: object) -> None:
+        raise _Lowered
 
     before = metrics.generated_kernel_count
     _compile_kind(network, kind)
     with (
-        mock.patch.object(GraphLowering, "save_output_code", keep),
+        mock.patch.object(GraphLowering, "compile_to_module", lower),
         torch._inductor.config.patch(fx_graph_cache=False),
-        torch._functorch.config.patch(enable_autograd_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False, force_non_lazy_backward_lowering=True),
+        contextlib.suppress(_Lowered),
     ):
         Side(network, device).run("backward", batch)
     graphs: dict[bool, list[GraphKernels]] = {False: [], True: []}
