@@ -93,7 +93,8 @@ def fresh() -> Iterator[None]:
 def pair(text: str, folder: Path, backend: str = "inductor", **kwargs: Any) -> tuple[Any, Any]:
     """A compiled model and an eager one of equal parameters.
 
-    Where graphs are only counted, `eager` will do, which makes no kernels.
+    Making kernels takes most of the time. Where graphs are only counted, `eager` will do; `aot_eager` runs forward and
+    backward as they are traced for kernels.
     """
     path = folder / "compiled.mot"
     path.write_text(text)
@@ -147,11 +148,21 @@ def assert_same(compiled: Any, eager: Any, batch: tuple[Tensor, Tensor, Tensor |
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "text, modalities, kinds",
-    [(TWO, 2, 1), (THREE, 3, 1), (KINDS, 3, 2), (WIDTHS, 3, 1), (HYBRID, 2, 1), (EXPERTS, 3, 1)],
+    "text, modalities, kinds, backend",
+    [
+        (TWO, 2, 1, "inductor"),
+        (THREE, 3, 1, "aot_eager"),
+        (KINDS, 3, 2, "aot_eager"),
+        (WIDTHS, 3, 1, "inductor"),
+        (HYBRID, 2, 1, "aot_eager"),
+        (EXPERTS, 3, 1, "aot_eager"),
+    ],
 )
-def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, modalities: int, kinds: int, tmp_path: Path) -> None:
-    compiled, eager = pair(text, tmp_path, dtype=WIDEST)
+def test_one_graph_for_each_kind_of_layer_and_each_end(
+    text: str, modalities: int, kinds: int, backend: str, tmp_path: Path
+) -> None:
+    """Kernels of experts are made below, and by tests/test_compile_pairs.py."""
+    compiled, eager = pair(text, tmp_path, backend, dtype=WIDEST)
     ends = 3  # what embeds, what reads logits, what scores losses
     for batch in batches(modalities):
         assert_same(compiled, eager, batch)
@@ -161,7 +172,7 @@ def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, modalities: in
 
 @pytest.mark.parametrize("text, kinds", [(TWO, 1), (THREE, 1), (KINDS, 2), (WIDTHS, 1), (HYBRID, 1), (EXPERTS, 1)])
 def test_without_gradients_there_is_a_graph_more_for_each(text: str, kinds: int, tmp_path: Path) -> None:
-    compiled, _ = pair(text, tmp_path, backend="inductor" if text == TWO else "eager", dtype=torch.float64)
+    compiled, _ = pair(text, tmp_path, "eager", dtype=torch.float64)
     ends, modalities = 3, len(compiled.modalities)
     ids, modality_ids, documents = next(batches(modalities))
     compiled(ids, modality_ids, document_ids=documents)
@@ -181,7 +192,7 @@ def test_without_gradients_there_is_a_graph_more_for_each(text: str, kinds: int,
 
 @pytest.mark.slow
 def test_documents_too_unlike_for_rows_of_their_own_cost_one_graph_more(tmp_path: Path) -> None:
-    compiled, eager = pair(TWO, tmp_path, dtype=WIDEST)
+    compiled, eager = pair(TWO, tmp_path, "aot_eager", dtype=WIDEST)
     for batch in batches(2):
         assert_same(compiled, eager, batch)
     before = counters["stats"]["unique_graphs"]
@@ -195,17 +206,23 @@ def test_documents_too_unlike_for_rows_of_their_own_cost_one_graph_more(tmp_path
 @pytest.mark.slow
 def test_many_models_in_one_process(tmp_path: Path) -> None:
     ids, modality_ids, _ = next(batches(2))
-    for _ in range(torch._dynamo.config.recompile_limit + 2):
-        compiled, _ = pair(TWO.replace("layers = 3", "layers = 1"), tmp_path, backend="eager")
-        compiled.loss(ids, modality_ids).total.backward()
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            compiled, _ = pair(TWO.replace("layers = 3", "layers = 1"), tmp_path, "eager", dtype=dtype)
+            compiled.loss(ids, modality_ids).total.backward()
     assert not counters["graph_break"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy, dtype, tolerance", [("grouped", torch.bfloat16, 2e-2), ("blend", WIDEST, OUTPUTS)])
-def test_other_strategies_compile(strategy: str, dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
-    """Compiled, torch 2.13 has grouped products in bfloat16 only."""
-    compiled, eager = pair(THREE, tmp_path, strategy=strategy, dtype=dtype)
+@pytest.mark.parametrize(
+    "strategy, dtype, tolerance, backend",
+    [("grouped", torch.bfloat16, 2e-2, "inductor"), ("blend", WIDEST, OUTPUTS, "aot_eager")],
+)
+def test_other_strategies_compile(
+    strategy: str, dtype: torch.dtype, tolerance: float, backend: str, tmp_path: Path
+) -> None:
+    """Compiled, torch 2.13 has grouped products in bfloat16 only. Kernels of `blend`: tests/test_compile_pairs.py."""
+    compiled, eager = pair(THREE, tmp_path, backend, strategy=strategy, dtype=dtype)
     for ids, modality_ids, documents in batches(3):
         found, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
