@@ -44,9 +44,10 @@ def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: No
         mixture = most_even(settings.mixtures)
         modalities = data_modalities(subject.ir(side))
         batch = make_batch(modalities, mixture, settings.batch, settings.seed, settings.device)
-        seconds, graphs, breaks = [], graph_count(), break_count()
+        seconds = []
         for _ in range(TRIES):
             with empty_caches(settings.device, settings.threads):
+                graphs, breaks = graph_count(), break_count()  # after what starts the compiler
                 network = subject.build(side, dtype, settings.device)
                 run = partial(Side(network, settings.device).run_to_end, "backward", batch)
                 seconds.append(_seconds(run) - _seconds(run))
@@ -56,8 +57,8 @@ def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: No
                 side=side,
                 layers=layers,
                 seconds=min(seconds),
-                graphs=(graph_count() - graphs) // TRIES,
-                graph_breaks=(break_count() - breaks) // TRIES,
+                graphs=graph_count() - graphs,
+                graph_breaks=break_count() - breaks,
             )
         )
     return tuple(found)
