@@ -8,6 +8,7 @@ from typing import Literal
 
 from motc.reference.experts import ReferenceMoe
 from motc.reference.latents import ReferenceLatent
+from motc.reference.operators import FfnKind, NormKind
 from motc.reference.visibility import ReferenceMask
 
 Prefixes = Mapping[str, str]
@@ -18,7 +19,7 @@ Prefixes = Mapping[str, str]
 class ReferenceNorm:
     """What a norm computes; its weight (and bias) are looked up by name."""
 
-    kind: Literal["rms", "layer"]
+    kind: NormKind
     eps: float
 
 
@@ -43,7 +44,7 @@ class ReferenceLayer:
     mask: ReferenceMask
     rope_theta: float | None
     rope_pairing: Literal["half", "interleaved"] = "half"
-    ffn_kinds: Mapping[str, Literal["swiglu", "geglu", "gelu", "relu2"]]
+    ffn_kinds: Mapping[str, FfnKind]
     prefixes: Mapping[str, Prefixes]
     norms: Mapping[str, Norms]
     moe: Mapping[str, ReferenceMoe] = field(default_factory=dict)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import assert_never
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from motc.reference.config import Norms, Prefixes, ReferenceLayer
 from motc.reference.experts import Trace, mixture
-from motc.reference.operators import Parameters, Streams, at_least_float32, linear, rotate, to_sequence
+from motc.reference.operators import Parameters, Streams, activated, linear, normalised, rotate, to_sequence
 
 
 def layer_forward(
@@ -140,38 +139,20 @@ def expert_parameters(layer: ReferenceLayer, modality: str, parameters: Paramete
 
 def feed(layer: ReferenceLayer, modality: str, parameters: Parameters, tokens: Tensor, group: str = "ffn") -> Tensor:
     """Tokens [..., w] through the plain feed-forward of a modality's kind."""
-    up = linear(parameters, layer.prefixes[f"{group}.up"][modality], tokens)
-    kind = layer.ffn_kinds[modality]
-    match kind:
-        case "swiglu":
-            inner = F.silu(linear(parameters, layer.prefixes[f"{group}.gate"][modality], tokens)) * up
-        case "geglu":
-            inner = F.gelu(linear(parameters, layer.prefixes[f"{group}.gate"][modality], tokens)) * up
-        case "gelu":
-            inner = F.gelu(up)
-        case "relu2":
-            inner = F.relu(up) ** 2
-        case _:
-            assert_never(kind)
+
+    def through(name: str) -> Tensor:
+        return linear(parameters, layer.prefixes[f"{group}.{name}"][modality], tokens)
+
+    inner = activated(layer.ffn_kinds[modality], through("up"), lambda: through("gate"))
     return linear(parameters, layer.prefixes[f"{group}.down"][modality], inner)
 
 
 def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Streams) -> Streams:
-    """Each modality's norm over the last dimension; modalities without one pass through. Statistics in float32."""
+    """Each modality's norm over the last dimension; modalities without one pass through."""
     outputs = dict(x)
     for modality, prefix in prefixes.items():
-        norm, weight = norms[modality], parameters[prefix + ".weight"]
-        wide = at_least_float32(x[modality])
-        match norm.kind:
-            case "rms":
-                scaled = wide / (wide.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-                outputs[modality] = scaled.to(x[modality].dtype) * weight
-            case "layer":
-                centred = wide - wide.mean(-1, keepdim=True)
-                scaled = centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-                outputs[modality] = scaled.to(x[modality].dtype) * weight + parameters[prefix + ".bias"]
-            case _:
-                assert_never(norm.kind)
+        norm = norms[modality]
+        outputs[modality] = normalised(norm.kind, parameters, prefix, x[modality], norm.eps)
     return outputs
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, assert_never
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Parameters = Mapping[str, Tensor]
 Streams = dict[str, Tensor]
 """Modality to its tokens' vectors, [n_m, width_m]."""
+
+NormKind = Literal["rms", "layer"]
+FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
 
 
 def rotate(x: Tensor, position_ids: Tensor, theta: float, pairing: Literal["half", "interleaved"]) -> Tensor:
@@ -34,6 +38,36 @@ def linear(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
     """A matrix product, with a bias where the parameters hold one."""
     y = x @ parameters[prefix + ".weight"].T
     return y + parameters[prefix + ".bias"] if prefix + ".bias" in parameters else y
+
+
+def normalised(kind: NormKind, parameters: Parameters, prefix: str, x: Tensor, eps: float) -> Tensor:
+    """A norm over the last dimension, scaled by its weight; statistics in float32 or wider."""
+    wide, weight = at_least_float32(x), parameters[prefix + ".weight"]
+    match kind:
+        case "rms":
+            scaled = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt()
+            return scaled.to(x.dtype) * weight
+        case "layer":
+            centred = wide - wide.mean(-1, keepdim=True)
+            scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+            return scaled.to(x.dtype) * weight + parameters[prefix + ".bias"]
+        case _:
+            assert_never(kind)
+
+
+def activated(kind: FfnKind, up: Tensor, gate: Callable[[], Tensor]) -> Tensor:
+    """What a feed-forward makes of `up`, and of a gate where its kind has one."""
+    match kind:
+        case "swiglu":
+            return F.silu(gate()) * up
+        case "geglu":
+            return F.gelu(gate()) * up
+        case "gelu":
+            return F.gelu(up)
+        case "relu2":
+            return F.relu(up) ** 2
+        case _:
+            assert_never(kind)
 
 
 def to_sequence(x: Streams, tokens: dict[str, Tensor]) -> Tensor:
