@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, SECTIONS
 from motc.ir.layer import GATED
+from motc.lower.attributes import ffn_kind
 from motc.schema import Spec
-from motc.source import Diagnostic, Span
+from motc.source import CompilerBug, Diagnostic, Span
 from motc.source.nearest import suggestion
 
 WILD = re.compile(r"[*?[]")
@@ -41,6 +42,7 @@ def select(
 
 def _absence(path: str, spec: Spec) -> tuple[str, str]:
     """Why a model lacks a group, and what to do about it."""
+    kind, with_gate = ffn_kind(spec.ffn, spec.ffn), f"leave it out, or use {' or '.join(sorted(GATED))}"
     match path:
         case "head":
             return "; it is tied, and the embedding is its table", "untie the embedding, or use embedding.tied = false"
@@ -48,12 +50,13 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; there is no norm before the head", "leave it out, or use norm.final = true"
         case "attention.q_norm" | "attention.k_norm":
             return "; qk_norm is none", "leave it out, or use attention.qk_norm = rms"
-        case "ffn.gate" | "ffn.shared.gate" if spec.ffn.kind not in GATED:
-            return (
-                f"; its feed-forward is of kind {spec.ffn.kind}",
-                f"leave it out, or use {' or '.join(sorted(GATED))}",
-            )
+        case "ffn.gate" | "ffn.shared.gate" if kind not in GATED:
+            return f"; its feed-forward is of kind {kind}", with_gate
+        case "ffn.gate":
+            return "; no tower's feed-forward has one", with_gate
         case "ffn.router":
             return "; it has no mixture of experts", "leave it out, or use ffn.kind = moe"
-        case _:
+        case "ffn.shared.gate" | "ffn.shared.up" | "ffn.shared.down":
             return "; it has no shared experts", "leave it out, or use ffn.shared_experts"
+        case _:
+            raise CompilerBug(f"every model has {path}")
