@@ -112,10 +112,10 @@ def _layer_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
 
 def _block_names(pairs: list[tuple[Stretch, Stretch]]) -> list[Edit]:
     """Blocks of the same modalities that are called otherwise, and so their parameters: once for each pair of names."""
-    found: dict[tuple[str, str], None] = {}
+    renamed: dict[tuple[str, str], None] = {}
     for one, other in pairs:
         for place, name in one.names.items():
             now = other.names.get(place, "")
             if name and now and name != now:
-                found[name, now] = None
-    return [Edit(kind="~", subject="block names", before=before, after=after) for before, after in found]
+                renamed[name, now] = None
+    return [Edit(kind="~", subject="block names", before=before, after=after) for before, after in renamed]

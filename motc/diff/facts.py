@@ -154,13 +154,13 @@ def _stretch(
     names: dict[tuple[str, tuple[str, ...]], str] = {}
     order = list(attributes)
     for leaf in leaves:
-        found: list[tuple[str, ...]] = []
+        groups: list[tuple[str, ...]] = []
         for block in leaf.blocks:
             declared = sorted(block.modalities, key=lambda name: order.index(renamed.get(name, name)))
             members = tuple(renamed.get(name, name) for name in declared)
-            found.append(members)
+            groups.append(members)
             # A name made of its modalities' names follows them when they are renamed.
             default = block.name == "_".join(declared)
             names[leaf.path, tuple(sorted(members))] = "_".join(members) if default else block.name
-        blocks[leaf.path] = tuple(found)
+        blocks[leaf.path] = tuple(groups)
     return Stretch(count=count, blocks=blocks, names=names, attributes=attributes)

@@ -49,11 +49,11 @@ def merge_ranges(edits: Iterable[Edit]) -> list[Edit]:
 def with_outer(in_layers: Iterable[Edit], outside: Iterable[Edit], layers: int) -> list[Edit]:
     """Attribute edits: those of all layers concern the whole model, and take in the same change outside the layers."""
     rest = {key_of(edit): edit for edit in outside}
-    found = []
+    edits = []
     for edit in in_layers:
         if edit.layers == (0, layers - 1):
             end = rest.pop(key_of(edit), None)
-            found.append(replace(edit, layers=None) if end is None else add(edit, end, None))
+            edits.append(replace(edit, layers=None) if end is None else add(edit, end, None))
         else:
-            found.append(edit)
-    return [*found, *rest.values()]
+            edits.append(edit)
+    return [*edits, *rest.values()]

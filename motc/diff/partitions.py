@@ -26,7 +26,7 @@ def repartition(start: Stretch, goal: Stretch) -> Stretch:
     A modality that has the leaf only in `start` stays with those it was with; one that has it only in `goal` adds
     nothing yet. So between two stretches that share alike, nothing changes.
     """
-    found: dict[str, Blocks] = {}
+    shared: dict[str, Blocks] = {}
     for path in dict.fromkeys((*start.blocks, *goal.blocks)):
         blocks = [list(block) for block in goal.blocks.get(path, ())]
         placed = {name for block in blocks for name in block}
@@ -38,8 +38,8 @@ def repartition(start: Stretch, goal: Stretch) -> Stretch:
                 home.extend(leaving)
             elif leaving:
                 blocks.append(leaving)
-        found[path] = tuple(tuple(block) for block in blocks)
-    return replace(start, blocks=found)
+        shared[path] = tuple(tuple(block) for block in blocks)
+    return replace(start, blocks=shared)
 
 
 def partition_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | None) -> list[Edit]:
@@ -80,13 +80,13 @@ def take_in_final_norm(in_layers: list[Edit], outside: list[Edit], layers: int, 
 
 def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ...]:
     """`paths`, with a section's bare word for all of it that is present."""
-    left, found = list(paths), []
+    left, words = list(paths), []
     for section, members in WORDS.items():
         here = [path for path in members if path in present]
         if len(here) > 1 and all(path in left for path in here):
-            found.append(section)
+            words.append(section)
             left = [path for path in left if path not in here]
-    return (*found, *left)
+    return (*words, *left)
 
 
 def _change(start: Stretch, goal: Stretch, path: str) -> Change:
@@ -103,15 +103,15 @@ def _restrict(blocks: Blocks, names: tuple[str, ...]) -> Partition:
 
 def _words(changes: Mapping[str, Change]) -> dict[str, tuple[str, ...]]:
     """What changed, in words: a section's where all its leaves changed alike, as far as they have the modalities."""
-    found: dict[str, tuple[str, ...]] = {}
+    words: dict[str, tuple[str, ...]] = {}
     changed = [path for path, (before, after) in changes.items() if before != after]
     for section, members in WORDS.items():
         here = [path for path in members if path in changes]
         moved = sorted((path for path in here if path in changed), key=lambda path: -len(changes[path][0].universe))
         if moved and len(here) > 1 and all(_follows(changes[path], changes[moved[0]]) for path in here):
-            found[section] = (moved[0], *(path for path in here if path != moved[0]))
+            words[section] = (moved[0], *(path for path in here if path != moved[0]))
             changed = [path for path in changed if path not in here]
-    return found | {path: (path,) for path in changed}
+    return words | {path: (path,) for path in changed}
 
 
 def _follows(change: Change, leader: Change) -> bool:

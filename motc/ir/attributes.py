@@ -123,21 +123,21 @@ def _vocabulary(modality: Modality, model: Model) -> Vocabulary | None:
 
 
 def _linears(leaf: Leaf, everyone: Sequence[str]) -> dict[str, Linear | Experts]:
-    found: dict[str, Linear | Experts] = {}
+    maps: dict[str, Linear | Experts] = {}
     for name, operator in _held(leaf, everyone).items():
         if not isinstance(operator, Linear | Experts):
             raise CompilerBug(f"{leaf.path} holds {operator}")
-        found[name] = operator
-    return found
+        maps[name] = operator
+    return maps
 
 
 def _norms(leaf: Leaf | None, everyone: Sequence[str] = ()) -> dict[str, Norm]:
-    found: dict[str, Norm] = {}
+    norms: dict[str, Norm] = {}
     for name, operator in _held(leaf, everyone).items() if leaf else ():
         if not isinstance(operator, Norm):
             raise CompilerBug(f"a norm is {operator}")
-        found[name] = operator
-    return found
+        norms[name] = operator
+    return norms
 
 
 def _held(leaf: Leaf, everyone: Sequence[str]) -> dict[str, Operator]:

@@ -67,8 +67,8 @@ class Attention:
     norm: Leaf
 
     def leaves(self) -> tuple[Leaf, ...]:
-        found = (self.norm, self.q, self.k, self.v, self.q_norm, self.k_norm, self.out)
-        return tuple(leaf for leaf in found if leaf is not None)
+        leaves = (self.norm, self.q, self.k, self.v, self.q_norm, self.k_norm, self.out)
+        return tuple(leaf for leaf in leaves if leaf is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +97,8 @@ class Ffn:
     def inner(self) -> tuple[Leaf, ...]:
         """The leaves between the norm and the residual."""
         shared = (self.shared_gate, self.shared_up, self.shared_down)
-        found = (self.router, self.gate, self.up, self.down, *shared)
-        return tuple(leaf for leaf in found if leaf is not None)
+        leaves = (self.router, self.gate, self.up, self.down, *shared)
+        return tuple(leaf for leaf in leaves if leaf is not None)
 
     @property
     def is_balanced(self) -> bool:

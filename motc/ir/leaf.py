@@ -36,14 +36,14 @@ class Leaf:
 
     def runs(self, order: tuple[str, ...]) -> tuple[tuple[Block | None, int], ...]:
         """The blocks met by modalities in this order, each with how many follow one another; None: not concerned."""
-        found: list[tuple[Block | None, int]] = []
+        runs: list[tuple[Block | None, int]] = []
         for name in order:
             block = self.block_of(name)
-            if found and found[-1][0] == block:
-                found[-1] = (block, found[-1][1] + 1)
+            if runs and runs[-1][0] == block:
+                runs[-1] = (block, runs[-1][1] + 1)
             else:
-                found.append((block, 1))
-        return tuple(found)
+                runs.append((block, 1))
+        return tuple(runs)
 
     def partition(self) -> tuple[tuple[str, ...], ...]:
         """The modalities of each block."""

@@ -108,8 +108,8 @@ class Model:
     @property
     def moe(self) -> dict[str, Moe]:
         """The modalities that have a mixture of experts; it is the same in all layers."""
-        found = self.segments[0].layer.ffn.moe
-        return {modality.name: moe for modality, moe in zip(self.modalities, found, strict=False) if moe is not None}
+        mixtures = self.segments[0].layer.ffn.moe
+        return {modality.name: moe for modality, moe in zip(self.modalities, mixtures, strict=False) if moe is not None}
 
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Every kind of layer there is, in the order of their first, with how many there are of it.
@@ -125,14 +125,14 @@ class Model:
 
     def with_steps(self, steps: Callable[[Layer], tuple[Step, ...]]) -> Model:
         """The same model, each layer having the steps that a function of it gives."""
-        made = {id(layer): replace(layer, steps=steps(layer)) for layer, _ in self.kinds()}
-        segments = (replace(segment, layer=made[id(segment.layer)]) for segment in self.segments)
+        scheduled = {id(layer): replace(layer, steps=steps(layer)) for layer, _ in self.kinds()}
+        segments = (replace(segment, layer=scheduled[id(segment.layer)]) for segment in self.segments)
         return replace(self, segments=tuple(segments))
 
     def outer_leaves(self) -> tuple[Leaf, ...]:
         """The leaves outside the layers: embedding, ends of latents, final norm, head (none where it is tied)."""
-        found = (self.embedding, self.latents(), self.final_norm, self.head)
-        return tuple(leaf for leaf in found if leaf is not None)
+        leaves = (self.embedding, self.latents(), self.final_norm, self.head)
+        return tuple(leaf for leaf in leaves if leaf is not None)
 
     def latent_modalities(self) -> tuple[LatentModality, ...]:
         """The continuous modalities."""
@@ -148,8 +148,8 @@ class Model:
             Block(name=modality.name, modalities=(modality.name,), operator=modality.ends)
             for modality in self.latent_modalities()
         )
-        found = tuple(blocks)
-        return Leaf(path="latents", blocks=found) if found else None
+        copies = tuple(blocks)
+        return Leaf(path="latents", blocks=copies) if copies else None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Every leaf of a segment once, and the outer ones."""

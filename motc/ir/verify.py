@@ -79,17 +79,17 @@ def _verify_experts(ffn: Ffn, names: list[str], require: Require) -> None:
 
 
 def _verify_steps(layer: Layer, residual: Order, require: Require) -> None:
-    """Every value is made before it is read, and every step works in the order it needs, on values in that order."""
+    """Every value is written before it is read, and every step works in the order it needs, on values in that order."""
     entry = layer.steps[0].reads[0]
-    made = {entry}
+    written = {entry}
     for step in layer.steps:
-        require(set(step.reads) <= made, f"{step.op} reads what is not made: {step.reads}")
+        require(set(step.reads) <= written, f"{step.op} reads what is not written: {step.reads}")
         require(step.order is None or step.needs in (None, step.order), f"{step.op} works in the wrong order")
-        made.add(step.writes)
+        written.add(step.writes)
     if any(step.permutes for step in layer.steps) or all(step.order == "slots" for step in layer.steps):
         for step in layer.steps:
-            found = {is_sorted(value) for value in (*step.reads, step.writes)}
+            orders = {is_sorted(value) for value in (*step.reads, step.writes)}
             expected = {True, False} if step.permutes else {step.order == "sorted"}
-            require(found == expected, f"{step.op} mixes orders")
+            require(orders == expected, f"{step.op} mixes orders")
         stream = {is_sorted(entry), is_sorted(layer.steps[-1].writes)}
         require(stream == {residual == "sorted"}, "the stream changes its order")

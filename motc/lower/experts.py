@@ -100,7 +100,7 @@ def check_sharing(
         if mine is not None and differing is not None:
             builder.disagree("ffn.router", name, differing, f"{mine} and {attributes[differing].moe or 'none'}")
         for path in ("ffn.gate", "ffn.up", "ffn.down"):
-            found = partitions[path].block_of(name)
-            if mine is not None and operators[path][name] is not None and found != block:
-                builder.disagree_on_experts(path, found, block)
+            served = partitions[path].block_of(name)
+            if mine is not None and operators[path][name] is not None and served != block:
+                builder.disagree_on_experts(path, served, block)
                 return

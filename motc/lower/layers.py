@@ -28,8 +28,8 @@ def lower_layers(
     for first, last, partitions in untied.runs:
         key = tuple(map(id, partitions))
         if key not in built:
-            made = _layer(spec, partitions, operators, attributes, mask, builder)
-            built[key] = made and alike.setdefault(made, made)
+            layer = _layer(spec, partitions, operators, attributes, mask, builder)
+            built[key] = layer and alike.setdefault(layer, layer)
         layer = built[key]
         if layer is not None:
             segments.append(Segment(first=first, last=last, layer=layer))

@@ -18,14 +18,14 @@ def lower_losses(checked: Checked, mask: Mask, errors: list[Diagnostic]) -> dict
                 errors.append(_not_of_latents(checked, name, key))
     if tokens:
         errors += _weights_in_vain(checked, tokens)
-    found = {}
+    losses = {}
     for name in tokens:
         weight, seen_targets = modalities[name].weight, modalities[name].seen_targets
         shown = any(mask.sees_next(before, name) != "never" for before in tokens)
-        found[name] = TokenLoss(
+        losses[name] = TokenLoss(
             weight=1.0 if weight is None else float(weight), seen_targets=bool(seen_targets) if shown else None
         )
-    return found
+    return losses
 
 
 def _not_of_latents(checked: Checked, name: str, key: str) -> Diagnostic:

@@ -70,10 +70,10 @@ class _MaskLowering:
 
     def names(self, names: list[str] | None, *path: str | int) -> tuple[str, ...]:
         """The modalities that names of modalities and towers mean."""
-        found: list[str] = []
+        modalities: list[str] = []
         for index, name in enumerate(names or ()):
-            found += self.meant(name, self.span(*path, index))
-        return tuple(found)
+            modalities += self.meant(name, self.span(*path, index))
+        return tuple(modalities)
 
     def meant(self, name: str, span: Span) -> tuple[str, ...]:
         if name in self.meaning:
@@ -94,7 +94,7 @@ class _MaskLowering:
         for row, block in enumerate(self.spec.blocks):
             if not block:
                 self.error("MOT043", "a block is empty", self.span("blocks", row), "name its modalities")
-            found: list[str] = []
+            members: list[str] = []
             for column, name in enumerate(block):
                 span = self.span("blocks", row, column)
                 for modality in self.meant(name, span):
@@ -102,8 +102,8 @@ class _MaskLowering:
                         message, related = f"`{modality}` is in two blocks", ("the other one", first[modality])
                         self.error("MOT043", message, span, "keep it in one", related)
                     first.setdefault(modality, span)
-                    found.append(modality)
-            blocks.append(tuple(found))
+                    members.append(modality)
+            blocks.append(tuple(members))
         missing = [name for name in self.modalities if name not in first]
         if missing and len(self.errors) == before:
             message = f"the blocks do not cover {', '.join(missing)}"
@@ -113,7 +113,7 @@ class _MaskLowering:
     def sees(self) -> dict[str, tuple[str, ...]]:
         """Each modality's own list, checked to hold the modality itself."""
         said_by: dict[str, str] = {}
-        found: dict[str, tuple[str, ...]] = {}
+        seen_by: dict[str, tuple[str, ...]] = {}
         for key, names in self.spec.sees.items():
             key_span = self.key_span("sees", key)
             before = len(self.errors)
@@ -128,5 +128,5 @@ class _MaskLowering:
                     message = f"`{modality}` does not see itself: a token always sees itself"
                     self.error("MOT055", message, self.span("sees", key), f"add {modality}")
                 said_by.setdefault(modality, key)
-                found[modality] = seen
-        return found
+                seen_by[modality] = seen
+        return seen_by

@@ -79,7 +79,7 @@ class _Selectors:
 
     def paths(self, index: int, statement: UntieSpec) -> list[str]:
         """The paths of a statement's groups; what matches nothing is told."""
-        found: list[str] = []
+        paths: list[str] = []
         for position, selector in enumerate(statement.groups):
             if selector not in self.chosen:
                 span = self.checked.span("untie", index, "groups", position)
@@ -89,8 +89,8 @@ class _Selectors:
                     self.errors.append(chosen)
                     continue
                 self.chosen[selector] = chosen
-            found += self.chosen[selector]
-        return found
+            paths += self.chosen[selector]
+        return paths
 
 
 class _Partitions:
@@ -102,7 +102,7 @@ class _Partitions:
         self.universe = frozenset(towers.universe)
         self.one = Partition.one(towers.universe)
         self.towers = self.one if towers == self.one else towers
-        self.made = {partition: partition for partition in (self.one, self.towers)}
+        self.known = {partition: partition for partition in (self.one, self.towers)}
 
     def of(self, index: int, blocks: list[list[str]] | None) -> Partition | None:
         """The partition of a statement, the towers' where it says none; None where it is told what is wrong."""
@@ -128,7 +128,7 @@ class _Partitions:
         if len(self.errors) > before:
             return None
         partition = Partition.of(self.towers.universe, blocks)
-        return self.made.setdefault(partition, partition)
+        return self.known.setdefault(partition, partition)
 
     def tell(self, code: str, message: str, way_out: str, index: int, *place: int) -> None:
         span = self.checked.span("untie", index, "as", *place)

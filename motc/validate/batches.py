@@ -99,9 +99,9 @@ def with_ids(
 def vocabulary(model: Model, modality: str) -> int:
     """How many ids a modality's tokens have."""
     own = model.modality(modality).vocab
-    found = model.vocab if own is None else own
-    assert found is not None, f"{modality} has no vocabulary"
-    return found
+    size = model.vocab if own is None else own
+    assert size is not None, f"{modality} has no vocabulary"
+    return size
 
 
 class Unsettled(Exception):

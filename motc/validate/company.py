@@ -67,10 +67,10 @@ def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     ids = torch.nn.functional.pad(batch.input_ids, (before, after))
     padded = replace(batch, input_ids=ids, modality_ids=wider, position_ids=positions)
     plain, deviations = logits_of(module, batch), []
-    for key, found in logits_of(module, padded).items():
-        deviations.append(deviation(found[:, before:-after], plain[key]))
+    for key, logits in logits_of(module, padded).items():
+        deviations.append(deviation(logits[:, before:-after], plain[key]))
         deviations += [
-            deviation(rest, torch.zeros_like(rest)) for rest in (found[wider < 0], plain[key][batch.modality_ids < 0])
+            deviation(rest, torch.zeros_like(rest)) for rest in (logits[wider < 0], plain[key][batch.modality_ids < 0])
         ]
     return law("padding", deviations, OUTPUT_TOLERANCE)
 
@@ -88,7 +88,7 @@ def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     apart[real], ids[real] = packed.modality_ids.flatten(), packed.input_ids.flatten()
     unpacked = logits_of(module, replace(packed, input_ids=ids, modality_ids=apart, document_ids=None))
     deviations = [
-        deviation(found.flatten(0, 1), unpacked[key][real]) for key, found in logits_of(module, packed).items()
+        deviation(logits.flatten(0, 1), unpacked[key][real]) for key, logits in logits_of(module, packed).items()
     ]
     return law("documents", deviations, OUTPUT_TOLERANCE)
 
@@ -114,10 +114,10 @@ def part_alone(
 ) -> list[float]:
     """How the logits and predictions of a part by itself deviate from those of the whole batch."""
     (logits, predictions), (alone, predicted) = whole, run_forward(module, cut(model, batch, row, first, end))
-    found, expected = by_name(alone), by_name(logits)
+    actual, expected = by_name(alone), by_name(logits)
     spans = {name: spans_in(model, batch, name, row, first, end) for name in predicted}
     return [
-        *(deviation(expected[key][row : row + 1, first:end], found[key]) for key in found),
+        *(deviation(expected[key][row : row + 1, first:end], actual[key]) for key in actual),
         *(deviation(predictions[name][spans[name]], predicted[name]) for name in predicted),
     ]
 

@@ -57,8 +57,8 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
             layer,
             ffn_kinds=_only(modality, layer.ffn_kinds),
             moe=_only(modality, layer.moe),
-            prefixes={path: _only(modality, found) for path, found in layer.prefixes.items()},
-            norms={path: _only(modality, found) for path, found in layer.norms.items()},
+            prefixes={path: _only(modality, of_all) for path, of_all in layer.prefixes.items()},
+            norms={path: _only(modality, of_all) for path, of_all in layer.norms.items()},
         )
         for layer in whole.layers
     )
@@ -134,12 +134,12 @@ def _prefixes(leaf: Leaf, layer: int | None) -> dict[str, str]:
 
 
 def _norms(leaf: Leaf) -> dict[str, ReferenceNorm]:
-    found: dict[str, ReferenceNorm] = {}
+    norms: dict[str, ReferenceNorm] = {}
     for block in leaf.blocks:
         assert isinstance(block.operator, Norm), f"{leaf.path} is no norm"
         for modality in block.modalities:
-            found[modality] = ReferenceNorm(kind=block.operator.kind, eps=block.operator.eps)
-    return found
+            norms[modality] = ReferenceNorm(kind=block.operator.kind, eps=block.operator.eps)
+    return norms
 
 
 def _only(modality: str, mapping: Mapping[str, Value]) -> dict[str, Value]:

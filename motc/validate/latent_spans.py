@@ -30,7 +30,7 @@ def with_spans(
     names = [modality.name for modality in model.modalities]
     spoken = [names.index(modality.name) for modality in model.token_modalities()]
     instead = next((index for index in spoken if (modality_ids == index).any()), -1)
-    found = modality_ids.clone()
+    filled = modality_ids.clone()
     for row in range(modality_ids.shape[0]):
         real = [column for column in range(modality_ids.shape[1]) if modality_ids[row, column] >= 0]
         documents = [0 if document_ids is None else int(document_ids[row, column]) for column in real]
@@ -44,11 +44,11 @@ def with_spans(
                 if not fits or before == (index, documents[place]):
                     index, length = instead, 1
             for step in range(length):
-                found[row, real[place + step]] = index
+                filled[row, real[place + step]] = index
             if index >= 0:
                 before = (index, documents[place])
             place += length
-    return found, shapes
+    return filled, shapes
 
 
 def span_places(modality_ids: Tensor, document_ids: Tensor | None, index: int) -> list[tuple[int, int]]:

@@ -77,11 +77,11 @@ def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, 
     outputs, gradients = [], []
     for batch in random_batches(model, generator):
         batch = settled(model, parameters, batch, generator)
-        found, expected = run(module, batch), run_reference(config, parameters, batch)
-        outputs += compare(found, expected)
+        actual, expected = run(module, batch), run_reference(config, parameters, batch)
+        outputs += compare(actual, expected)
         weights = random_like(expected, generator)
         sources = {**parameters, **latents_of(batch)}
-        gradients.append(deviation(gradients_of(found, weights, sources), gradients_of(expected, weights, sources)))
+        gradients.append(deviation(gradients_of(actual, weights, sources), gradients_of(expected, weights, sources)))
     return [
         law(f"{prefix}reference outputs", outputs, OUTPUT_TOLERANCE),
         law(f"{prefix}reference gradients", gradients, GRADIENT_TOLERANCE),
@@ -101,11 +101,11 @@ def twin_laws(
     outputs, gradients = [], []
     for batch in random_batches(sparse, generator):
         batch = settled(sparse, ours, batch, generator)
-        found, expected = (without_balance(run(each, batch)) for each in (sparse_module, dense_module))
-        outputs += compare(found, expected)
+        actual, expected = (without_balance(run(each, batch)) for each in (sparse_module, dense_module))
+        outputs += compare(actual, expected)
         weights = random_like(expected, generator)
         sums = {twin: torch.zeros_like(parameter) for twin, parameter in theirs.items()}
-        for name, gradient in gradients_of(found, weights, ours).items():
+        for name, gradient in gradients_of(actual, weights, ours).items():
             sums[twins[name]] += gradient
         gradients.append(deviation(sums, gradients_of(expected, weights, theirs)))
     return [

@@ -65,9 +65,9 @@ def latents_of(batch: Batch) -> dict[str, Tensor]:
     return {f"{name}.latents": latents for name, latents in batch.latents.items()}
 
 
-def compare(found: Outputs, expected: Outputs) -> list[float]:
+def compare(actual: Outputs, expected: Outputs) -> list[float]:
     """The deviations of logits and losses."""
-    return [deviation(mine, theirs) for mine, theirs in zip(found, expected, strict=True)]
+    return [deviation(mine, theirs) for mine, theirs in zip(actual, expected, strict=True)]
 
 
 def flat(outputs: Outputs) -> dict[str, Tensor]:
@@ -88,8 +88,8 @@ def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tenso
 def gradients_of(outputs: Outputs, weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
     objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
-    found = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
+    gradients = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
+        for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
     }

@@ -95,12 +95,12 @@ def _layers(spec: Spec) -> dict[int, int]:
 def _widths(spec: Spec, ratio: float) -> dict[int, int]:
     """Small even widths in the order of the real ones, no two equal; a width is never made larger."""
     wanted = sorted({spec.width, *(tower.width for tower in spec.towers.values() if tower.width is not None)})
-    found: dict[int, int] = {}
+    smaller_of: dict[int, int] = {}
     for width in wanted:
-        found[width] = min(width, max(WIDTH_STEP, round(width * ratio / WIDTH_STEP) * WIDTH_STEP))
+        smaller_of[width] = min(width, max(WIDTH_STEP, round(width * ratio / WIDTH_STEP) * WIDTH_STEP))
     for smaller, larger in pairwise(wanted):
-        found[larger] = min(larger, max(found[larger], found[smaller] + WIDTH_STEP))
-    return found
+        smaller_of[larger] = min(larger, max(smaller_of[larger], smaller_of[smaller] + WIDTH_STEP))
+    return smaller_of
 
 
 def _smaller(sizes: Iterable[int], first: int, step: int) -> dict[int, int]:

@@ -41,21 +41,21 @@ def law(name: str, deviations: list[float], tolerance: float) -> Law:
     return Law(name=name, ok=worst <= tolerance, max_deviation=worst, tolerance=tolerance)
 
 
-def deviation(found: Tensors, expected: Tensors) -> float:
-    """max |found - expected| / max(1, max |expected|); infinite for NaN, other shapes or other keys."""
-    if isinstance(found, Tensor) and isinstance(expected, Tensor):
-        return _tensor_deviation(found, expected)
-    if isinstance(found, Tensor) or isinstance(expected, Tensor) or set(found) != set(expected):
+def deviation(actual: Tensors, expected: Tensors) -> float:
+    """max |actual - expected| / max(1, max |expected|); infinite for NaN, other shapes or other keys."""
+    if isinstance(actual, Tensor) and isinstance(expected, Tensor):
+        return _tensor_deviation(actual, expected)
+    if isinstance(actual, Tensor) or isinstance(expected, Tensor) or set(actual) != set(expected):
         return math.inf
-    return max((_tensor_deviation(found[key], expected[key]) for key in expected), default=0.0)
+    return max((_tensor_deviation(actual[key], expected[key]) for key in expected), default=0.0)
 
 
-def _tensor_deviation(found: Tensor, expected: Tensor) -> float:
-    if found.shape != expected.shape:
+def _tensor_deviation(actual: Tensor, expected: Tensor) -> float:
+    if actual.shape != expected.shape:
         return math.inf
     if expected.numel() == 0:
         return 0.0
-    found, expected = found.detach().double(), expected.detach().double()
+    actual, expected = actual.detach().double(), expected.detach().double()
     scale = max(1.0, float(expected.abs().max()))
-    worst = float((found - expected).abs().max()) / scale
+    worst = float((actual - expected).abs().max()) / scale
     return worst if math.isfinite(worst) else math.inf

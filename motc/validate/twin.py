@@ -23,14 +23,14 @@ def twin_mismatch(sparse: Model, dense: Model) -> str | None:
     for layer, path, ours, theirs in _leaves(sparse, dense):
         where = path if layer is None else f"layers.{layer}.{path}"
         for modality in (modality.name for modality in sparse.modalities):
-            found, twin = _block(ours, modality), _block(theirs, modality)
-            if (found and found.operator) != (twin and twin.operator):
+            block, twin = _block(ours, modality), _block(theirs, modality)
+            if (block and block.operator) != (twin and twin.operator):
                 return f"{where}: {modality} has another shape, kind or bias than the dense twin"
-            chooses = path == "ffn.router" and sparse.moe[modality].routing == "expert_choice" if found else False
-            if found and twin and chooses and found.modalities != twin.modalities:
+            chooses = path == "ffn.router" and sparse.moe[modality].routing == "expert_choice" if block else False
+            if block and twin and chooses and block.modalities != twin.modalities:
                 return f"{where}: experts choose among other tokens than in the dense twin"
-            if found and twin and not set(found.modalities) <= set(twin.modalities):
-                return f"{where}: the dense twin separates {', '.join(found.modalities)}"
+            if block and twin and not set(block.modalities) <= set(twin.modalities):
+                return f"{where}: the dense twin separates {', '.join(block.modalities)}"
     return None
 
 
