@@ -421,6 +421,28 @@ def test_overrides_are_numbers_of_any_library(tmp_path: Path) -> None:
     assert checked.spec.attention.rope is not None and checked.spec.attention.rope.theta == 5
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explain", LONG],
+        ["check", "a.mot", "--set", LONG],
+        ["build", "a.mot", "--print-after", LONG],
+        ["bench", "a.mot", "--ratios", LONG],
+        ["validate", "a.mot", "--strategy", LONG],
+        ["show", "a.mot", f"--{LONG}"],
+        [LONG],
+    ],
+)
+def test_what_a_usage_error_quotes_is_short(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mot").write_text("model a {\n" + "\n".join(MOT) + "\n}\n")
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert "aaa" in printed and max(map(len, printed.splitlines())) < 300
+
+
 def test_diff_takes_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "a.mot"
     spec.write_text("model a {\n" + "\n".join([*MOT, "untie ffn"]) + "\n}\n")

@@ -15,6 +15,7 @@ from motc.cli import bench, build, check, convert, diff, explain, fmt, match, sc
 from motc.cli.output import Stop, fail, report
 from motc.cli.streams import standard_streams
 from motc.source import SpecError
+from motc.source.printable import shortened
 
 app = typer.Typer(
     name="motc",
@@ -86,6 +87,7 @@ def _run(words: list[str]) -> int:
         report(error.diagnostics, more=error.more, as_json=as_json)
         return 1
     except UsageError as error:
+        error.message = shortened(error.message)
         if as_json:
             command = error.ctx.command_path if error.ctx else "motc"
             fail(error.format_message(), as_json=True, way_out=f"see {command} --help")

@@ -11,7 +11,7 @@ import typer
 
 from motc.source import Diagnostic, SourceFile, Span
 from motc.source.diagnostic import untold
-from motc.source.printable import cut, printable
+from motc.source.printable import printable
 
 Setting = int | float | bool | str | None
 
@@ -55,7 +55,7 @@ def overrides(pairs: Iterable[str] | None) -> dict[str, Setting]:
     for pair in pairs or ():
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise typer.BadParameter(f"{cut(pair)!r} is not KEY=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
         span = Span(SourceFile("--set", pair), len(key) + 1, len(pair))
         found[key.strip()] = read_word(text.strip(), span)
     return found
