@@ -421,6 +421,12 @@ def test_overrides_are_numbers_of_any_library(tmp_path: Path) -> None:
     assert checked.spec.attention.rope is not None and checked.spec.attention.rope.theta == 5
 
 
+def test_only_what_is_quoted_is_cut() -> None:
+    said = f"`a` and {'words ' * 40} and `{'b' * 100}`"
+    message, cut = f"{said} or `{'b' * 101}`", f"{said} or `{'b' * 57}…`"
+    assert Diagnostic(code="MOT021", message=message, span=None).message == cut
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 LONGEST_QUOTED, LONGEST_WORD, KEPT = 100, 300, 60
-_LONG = re.compile(rf"`[^`]{{{LONGEST_QUOTED + 1},}}`|\S{{{LONGEST_WORD + 1},}}")
+_QUOTED = re.compile(rf"`([^`]*)`|\S{{{LONGEST_WORD + 1},}}")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -24,7 +24,13 @@ def printable(text: str) -> str:
 
 def shortened(text: str) -> str:
     """A message whose quotations and words are of a length to be read: the start of each that is not, and `…`."""
-    return _LONG.sub(lambda found: f"`{cut(found[0][1:-1])}`" if found[0].startswith("`") else cut(found[0]), text)
+    return _QUOTED.sub(_shortened, text)
+
+
+def _shortened(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return cut(found[0])
+    return f"`{cut(found[1])}`" if len(found[1]) > LONGEST_QUOTED else found[0]
 
 
 def cut(text: str) -> str:
