@@ -47,6 +47,7 @@ def generate(model: Any, **how: Any) -> Any:
             r"seed must be in -2\*\*63\.\.2\*\*64 - 1, as torch has it, not 18446744073709551616",
         ),
         ({"seed": -(2**63) - 1}, ValueError, "seed must be in"),
+        ({"seed": 10**5000}, ValueError, "not a number of 16610 bits"),
         ({"stop": [1]}, TypeError, r"stop must be a dict by the names of modalities, not \[1\]"),
         ({"stop": []}, TypeError, "stop must be a dict"),
         ({"stop": {"text": 1}}, TypeError, "stop has for text the tokens after which a row ends, as a list, not 1"),

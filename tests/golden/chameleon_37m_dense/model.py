@@ -859,9 +859,9 @@ def whole(name: str, value: Any, *, positive: bool) -> int:
 
 
 def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
-    """What draws: a generator of a seed's own; the generator that is given; of None, torch's own, as `None` means it.
+    """What draws: of a number a new generator with that seed, the generator that is given, or of None torch's own.
 
-    Raises TypeError or ValueError for what torch has no generator of.
+    Raises TypeError or ValueError for what is none of these, and for a generator on another device.
     """
     if seed is None:
         return None
@@ -871,7 +871,8 @@ def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
         return seed
     number = whole("seed, unless None or a torch.Generator,", seed, positive=False)
     if not -(2**63) <= number < 2**64:
-        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {number}")
+        given = number if number.bit_length() < 100 else f"a number of {number.bit_length()} bits"
+        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {given}")
     return torch.Generator(device).manual_seed(number)
 
 
@@ -1516,4 +1517,4 @@ class Chameleon37mDense(nn.Module):
         )
 
 
-# motc: sha256 2b06a0f33225ae5cd5770fe3363b7190185c2af6ffebfeec042ccfeb61690227
+# motc: sha256 78a55fbe5e4b138217f746a028507c7617b674afd2993ff9da6a6da05633f83c

@@ -982,9 +982,9 @@ def whole(name: str, value: Any, *, positive: bool) -> int:
 
 
 def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
-    """What draws: a generator of a seed's own; the generator that is given; of None, torch's own, as `None` means it.
+    """What draws: of a number a new generator with that seed, the generator that is given, or of None torch's own.
 
-    Raises TypeError or ValueError for what torch has no generator of.
+    Raises TypeError or ValueError for what is none of these, and for a generator on another device.
     """
     if seed is None:
         return None
@@ -994,7 +994,8 @@ def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
         return seed
     number = whole("seed, unless None or a torch.Generator,", seed, positive=False)
     if not -(2**63) <= number < 2**64:
-        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {number}")
+        given = number if number.bit_length() < 100 else f"a number of {number.bit_length()} bits"
+        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {given}")
     return torch.Generator(device).manual_seed(number)
 
 
@@ -1699,4 +1700,4 @@ class EmojiMot(nn.Module):
         )
 
 
-# motc: sha256 126e24a592e77825577c89e86712dfa0416035f5b4f16bf5cdd28b953a45d68f
+# motc: sha256 01f7364c1abdb8f84ab69bcf5812aa6fa1331e1e88ceac5d6881f76b0c5aead2
