@@ -79,14 +79,13 @@ class Mask:
     def visible(self, modalities: Names) -> dict[str, Names]:
         """The modalities that each sees at all, wherever their tokens stand."""
         said, rank = dict(self.sees), self._rank()
-        return {
-            name: tuple(
-                other
-                for other in modalities
-                if other in said.get(name, modalities) and (not rank or rank[other] <= rank[name])
-            )
-            for name in modalities
-        }
+        visible = dict.fromkeys(modalities, modalities)
+        for name in modalities:
+            if name in said:
+                visible[name] = tuple(filter(set(said[name]).__contains__, modalities))
+            if rank:
+                visible[name] = tuple(other for other in visible[name] if rank[other] <= rank[name])
+        return visible
 
     def kernel(self, modalities: Names) -> Kernel:
         """What attention needs if a row is one document: a plain call, calls by views, or a matrix of who sees whom."""

@@ -57,13 +57,20 @@ def _verify_groups(
     unknown = set(blocks_of) - {group.path for group in groups}
     require(not unknown, f"the inventory has no {', '.join(unknown)}")
     require(len(blocks_of) == len(leaves) and all(blocks_of.values()), "a group is there twice, or without blocks")
+    places = {each: place for place, each in enumerate(dict.fromkeys(attributes.values()))}
+    place_of = {name: places[each] for name, each in attributes.items()}  # of many modalities most are alike
     for group in groups:
         blocks = blocks_of.get(group.path, ())
-        held = {name: block.operator for block in blocks for name in block.modalities}
-        require(len(held) == sum(len(block.modalities) for block in blocks), f"{group.path} has blocks that overlap")
-        require(set(held) <= set(attributes), f"{group.path} serves other modalities")
+        served = [name for block in blocks for name in block.modalities]
+        require(len(served) == len(set(served)), f"{group.path} has blocks that overlap")
+        require(set(served) <= set(attributes), f"{group.path} serves other modalities")
         require(len({block.name for block in blocks}) == len(blocks), f"{group.path} has two blocks of one name")
-        wrong = [name for name, each in attributes.items() if group.operator(each) != held.get(name)]
+        operators = [group.operator(each) for each in places]
+        without = set(attributes) - set(served)
+        wrong = [name for name in attributes if name in without and operators[place_of[name]] is not None]
+        for block in blocks:
+            in_block = {place_of[name]: name for name in block.modalities}
+            wrong += [name for place, name in in_block.items() if operators[place] != block.operator]
         require(not wrong, f"{group.path} of {', '.join(wrong)} is not what follows from the other groups")
 
 
