@@ -102,9 +102,7 @@ def to_json(model: Model) -> dict[str, Any]:
 
 def groups(model: Model) -> Iterator[Group]:
     """Every group in the order of the forward, runs of layers where it does not change as one."""
-    for end in (model.embedding, model.latents()):
-        if end is not None:
-            yield Group(leaf=end, layers=None)
+    yield from (Group(leaf=leaf, layers=None) for leaf in model.leaves_before())
     paths = dict.fromkeys(leaf.path for segment in model.segments for leaf in segment.layer.leaves())
     for path in paths:
         runs: list[Group] = []
@@ -118,9 +116,7 @@ def groups(model: Model) -> Iterator[Group]:
                 else:
                     runs.append(Group(leaf=leaf, layers=(segment.first, segment.last)))
         yield from runs
-    for end in (model.final_norm, model.head):
-        if end is not None:
-            yield Group(leaf=end, layers=None)
+    yield from (Group(leaf=leaf, layers=None) for leaf in model.leaves_after())
 
 
 def _print_resolved(keys: list[tuple[str, Any, str]]) -> None:

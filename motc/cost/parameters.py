@@ -47,16 +47,10 @@ def leaf_parameters(leaf: Leaf) -> int:
 
 def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
     """Every leaf, once for each kind of layer, and how many layers have it so; in the order of the forward."""
-    yield model.embedding, 1
-    if (latents := model.latents()) is not None:
-        yield latents, 1
+    yield from ((leaf, 1) for leaf in model.leaves_before())
     for layer, count in model.kinds():
-        for leaf in layer.leaves():
-            yield leaf, count
-    if model.final_norm is not None:
-        yield model.final_norm, 1
-    if model.head is not None:
-        yield model.head, 1
+        yield from ((leaf, count) for leaf in layer.leaves())
+    yield from ((leaf, 1) for leaf in model.leaves_after())
 
 
 def total_parameters(model: Model) -> int:

@@ -129,10 +129,17 @@ class Model:
         segments = (replace(segment, layer=scheduled[id(segment.layer)]) for segment in self.segments)
         return replace(self, segments=tuple(segments))
 
+    def leaves_before(self) -> tuple[Leaf, ...]:
+        """The leaves that tokens go through before the layers: the embedding, and the ends of latents."""
+        return tuple(leaf for leaf in (self.embedding, self.latents()) if leaf is not None)
+
+    def leaves_after(self) -> tuple[Leaf, ...]:
+        """The leaves that tokens go through after the layers: final norm and head, which is none where it is tied."""
+        return tuple(leaf for leaf in (self.final_norm, self.head) if leaf is not None)
+
     def outer_leaves(self) -> tuple[Leaf, ...]:
-        """The leaves outside the layers: embedding, ends of latents, final norm, head (none where it is tied)."""
-        leaves = (self.embedding, self.latents(), self.final_norm, self.head)
-        return tuple(leaf for leaf in leaves if leaf is not None)
+        """The leaves outside the layers."""
+        return self.leaves_before() + self.leaves_after()
 
     def latent_modalities(self) -> tuple[LatentModality, ...]:
         """The continuous modalities."""

@@ -38,16 +38,14 @@ def _lines(model: Model) -> Iterator[str]:
         yield f"  modality {modality.name}: width {modality.width}, vocab {vocab}{shared}{told_loss(modality.loss)}"
     yield f"  towers {model.towers}"
     yield f"  order {' '.join(model.order)}, residual {model.residual}, strategy {model.strategy}"
-    for leaf in (model.embedding, model.latents()):
-        if leaf is not None:
-            yield from _leaf(leaf, "  ")
+    for leaf in model.leaves_before():
+        yield from _leaf(leaf, "  ")
     for segment in model.segments:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
         yield f"  layers {span}, placement {segment.layer.placement}"
         yield from _layer(segment.layer)
-    for leaf in (model.final_norm, model.head):
-        if leaf is not None:
-            yield from _leaf(leaf, "  ")
+    for leaf in model.leaves_after():
+        yield from _leaf(leaf, "  ")
     if model.tied_embedding:
         yield "  head tied to the embedding"
 

@@ -12,14 +12,14 @@ own. Where modalities are told apart by masks (`reference`, `blend`) nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
 from motc.ir.layer import Layer
-from motc.ir.leaf import Block, Leaf
+from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
 from motc.ir.steps import Order, Step
 
 
@@ -45,14 +45,25 @@ def norms_alike(leaf: Leaf, model: Model) -> bool:
 def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
     a, f = layer.attention, layer.ffn
     width = max(modality.width for modality in model.modalities)
+    numbers_in = {"x": width}
 
     def step(op: str, *reads: str, numbers: int, needs: Order | None = None) -> Step:
+        numbers_in[op] = numbers
         return Step(op=op, reads=reads, writes=op, numbers=numbers, needs=needs)
 
     def apply(leaf: Leaf, value: str) -> Step:
         needs: Order | None = "sorted" if sorts and needs_order(leaf, model) else None
-        numbers = max(_numbers(block, leaf, layer) for block in leaf.blocks)
+        numbers = max(_numbers_written(block.operator) or numbers_in[value] for block in leaf.blocks)
         return step(leaf.path, value, numbers=numbers, needs=needs)
+
+    def residual(part: str, x: str, branch: str, norm: Leaf) -> Iterator[Step]:
+        """The end of a sublayer: its branch, normed where the placement says so, added to x."""
+        if layer.placement == "sublayer_output":
+            yield apply(norm, branch)
+            branch = norm.path
+        yield step(f"{part}.add", x, branch, numbers=width)
+        if layer.placement == "post":
+            yield apply(norm, f"{part}.add")
 
     x = "x"
     h = x
@@ -72,7 +83,7 @@ def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
             found[name] = f"attention.rotate_{name}"
     yield step("attention.mix", *found.values(), numbers=a.heads * a.head_dim, needs="slots")
     yield apply(a.out, "attention.mix")
-    yield from (end := list(_residual(layer, "attention", x, a.out.path, a.norm, apply, width)))
+    yield from (end := list(residual("attention", x, a.out.path, a.norm)))
     x = end[-1].writes
     h = x
     if layer.placement == "pre":
@@ -80,7 +91,7 @@ def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
         h = f.norm.path
     if f.moe:  # experts take tokens as they like, of those that are there: all of it is one operation
         yield (mixture := step("ffn.mixture", h, numbers=width, needs="sorted" if sorts else None))
-        yield from _residual(layer, "ffn", x, mixture.writes, f.norm, apply, width)
+        yield from residual("ffn", x, mixture.writes, f.norm)
         return
     inner = [apply(leaf, h) for leaf in (f.gate, f.up) if leaf is not None]
     activation = step("ffn.activation", *(made.writes for made in inner), numbers=inner[-1].numbers)
@@ -88,33 +99,17 @@ def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
     if model.strategy == "sorted" and any(made.needs for made in inner):
         within = [replace(made, needs="sorted") for made in within]  # in pieces, which stay apart until down
     yield from within
-    yield from _residual(layer, "ffn", x, f.down.path, f.norm, apply, width)
+    yield from residual("ffn", x, f.down.path, f.norm)
 
 
-def _residual(
-    layer: Layer, part: str, x: str, branch: str, norm: Leaf, apply: Callable[[Leaf, str], Step], width: int
-) -> Iterator[Step]:
-    """The end of a sublayer: its branch, normed where the placement says so, added to x."""
-    if layer.placement == "sublayer_output":
-        yield apply(norm, branch)
-        branch = norm.path
-    yield Step(op=f"{part}.add", reads=(x, branch), writes=f"{part}.add", numbers=width)
-    if layer.placement == "post":
-        yield apply(norm, f"{part}.add")
-
-
-def _numbers(block: Block, leaf: Leaf, layer: Layer) -> int:
-    """How many numbers a token has in what a block writes."""
-    match block.operator:
+def _numbers_written(operator: Operator) -> int | None:
+    """How many numbers a token has in what an operator writes; None: as many as in what it reads."""
+    match operator:
         case Linear(out_features=out_features) | Experts(out_features=out_features):
             return out_features
-        case Embedding(width=width):
+        case Embedding(width=width) | LatentEnds(width=width):
             return width
-        case Norm(shape=shape):
-            a = layer.attention
-            heads = {"attention.q_norm": a.heads, "attention.k_norm": a.kv_heads}.get(leaf.path)
-            return shape[-1] if heads is None else heads * a.head_dim
-        case LatentEnds(width=width):
-            return width
+        case Norm():
+            return None
         case _:
-            assert_never(block.operator)
+            assert_never(operator)
