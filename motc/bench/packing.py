@@ -68,16 +68,16 @@ def packed_models(packings: Sequence[Packing]) -> tuple[tuple[PackedModel, ...],
     models: list[PackedModel] = []
     files: dict[str, str] = {}
     for packing in packings:
-        found = dict(_sides(packing.checked))
-        plans = {side: plan(model) for side, model in found.items()}
+        sides = dict(_sides(packing.checked))
+        plans = {side: plan(model) for side, model in sides.items()}
         files |= {f"{packing.name}_{side}.py": emit(planned, __version__) for side, planned in plans.items()}
         packed = PackedModel(
             name=packing.name,
-            semantic_hash=semantic_hash(found["sorted"]),
-            modalities=data_modalities(found["sorted"]),
+            semantic_hash=semantic_hash(sides["sorted"]),
+            modalities=data_modalities(sides["sorted"]),
             classes={side: planned.class_name for side, planned in plans.items()},
-            routed=bool(found["sorted"].moe),
-            parameters=cost(found["sorted"]).parameters,
+            routed=bool(sides["sorted"].moe),
+            parameters=cost(sides["sorted"]).parameters,
             batch=packing.batch,
             sequence=packing.sequence,
             modalities_used=packing.modalities,

@@ -97,11 +97,11 @@ def run(
     names = None if modalities is None else _items(modalities, str, "--modalities")
     continuous = [modality.name for modality in model.latent_modalities()]
     with _told():
-        found = mixtures([modality.name for modality in model.modalities], sequence, shares, names, continuous)
-    if plot is not None and found[0].share is None:
+        chosen = mixtures([modality.name for modality in model.modalities], sequence, shares, names, continuous)
+    if plot is not None and chosen[0].share is None:
         raise typer.BadParameter("a plot needs data of two modalities", param_hint="--plot")
     settings = Settings(
-        mixtures=found,
+        mixtures=chosen,
         batch=batch,
         pairs=pairs,
         dtypes=_items(dtype, lambda word: _known(word, tuple(DTYPES)), "--dtype"),
@@ -162,11 +162,11 @@ def _kernels(subject: Subject, settings: Settings, json: bool) -> None:
     from motc.cli.bench_tables import print_kernels
 
     with progress() as notify:
-        found = list_kernels(subject, settings, notify)
+        kernels = list_kernels(subject, settings, notify)
     if json:
-        print_json({"model": subject.ir().name, "kernels": [kernels_json(side) for side in found]})
+        print_json({"model": subject.ir().name, "kernels": [kernels_json(side) for side in kernels]})
     else:
-        print_kernels(found)
+        print_kernels(kernels)
 
 
 def _depths(subjects: dict[int, Subject], settings: Settings, json: bool) -> None:
@@ -176,11 +176,11 @@ def _depths(subjects: dict[int, Subject], settings: Settings, json: bool) -> Non
     from motc.cli.bench_tables import print_depths
 
     with progress() as notify:
-        found = compile_depths(subjects, settings, notify)
+        depths = compile_depths(subjects, settings, notify)
     if json:
-        print_json({"model": next(iter(subjects.values())).ir().name, "depths": [asdict(depth) for depth in found]})
+        print_json({"model": next(iter(subjects.values())).ir().name, "depths": [asdict(depth) for depth in depths]})
     else:
-        print_depths(found)
+        print_depths(depths)
 
 
 def _at_depth(spec: Path, values: dict[str, Setting], depth: int) -> Checked:

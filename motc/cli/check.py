@@ -23,7 +23,7 @@ def run(
     from motc.lower import warnings
 
     values = overrides(set_)
-    found: list[Diagnostic] = []
+    mistakes: list[Diagnostic] = []
     warned: list[Diagnostic] = []
     more = 0
     for spec in specs:
@@ -31,13 +31,13 @@ def run(
             checked = check_spec(spec, values)
             model = final_ir(checked)
         except SpecError as error:
-            found += error.diagnostics
+            mistakes += error.diagnostics
             more += error.more
         else:
             warned += warnings(checked, model)
             if not json:
                 typer.echo(f"{spec}: ok")
-    if json or found or warned:
-        report([*warned, *found], more=more, ok=not found, as_json=json)
-    if found:
+    if json or mistakes or warned:
+        report([*warned, *mistakes], more=more, ok=not mistakes, as_json=json)
+    if mistakes:
         raise Stop(1)

@@ -14,11 +14,11 @@ def run(
 ) -> None:
     """Explain a diagnostic's code, or list all codes."""
     if code is None:
-        for entry in CODES.values():
-            typer.echo(f"{entry.code}  {entry.title}")
+        for each in CODES.values():
+            typer.echo(f"{each.code}  {each.title}")
         return
-    found = CODES.get(code.strip().upper())
-    if found is None:
+    entry = CODES.get(code.strip().upper())
+    if entry is None:
         raise typer.BadParameter(f"no code {code!r}; `motc explain` lists all", param_hint="CODE")
-    example = "\n".join(f"    {line}" if line else "" for line in found.example.splitlines())
-    typer.echo(f"{found.code} {found.title}\n\n{found.explanation}\n\n{example}")
+    example = "\n".join(f"    {line}" if line else "" for line in entry.example.splitlines())
+    typer.echo(f"{entry.code} {entry.title}\n\n{entry.explanation}\n\n{example}")

@@ -103,13 +103,13 @@ def _models(specs: list[Path]) -> dict[str, Model]:
             message = "it is held against its dense twin, called dense, and this one has that name: give two specs"
             raise typer.BadParameter(message, param_hint="SPEC...")
         return {"dense": compile_ir(specs[0], dense=True), model.name: model}
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     for spec in specs:
         model = compile_ir(spec)
-        if model.name in found:
+        if model.name in models:
             raise typer.BadParameter(f"two specs have the name {model.name}", param_hint="SPEC...")
-        found[model.name] = model
-    return found
+        models[model.name] = model
+    return models
 
 
 def _command(specs: list[Path], data: Path, out: Path, settings: Settings) -> str:

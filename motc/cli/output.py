@@ -51,14 +51,14 @@ def overrides(pairs: Iterable[str] | None) -> dict[str, Setting]:
     """`--set` as dotted keys to values, read as in a spec. Raises BadParameter, a usage error, without a `key=`."""
     from motc.syntax.scalar import read_word
 
-    found: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     for pair in pairs or ():
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--set")
         span = Span(SourceFile("--set", pair), len(key) + 1, len(pair))
-        found[key.strip()] = read_word(text.strip(), span)
-    return found
+        settings[key.strip()] = read_word(text.strip(), span)
+    return settings
 
 
 def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:

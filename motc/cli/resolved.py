@@ -25,15 +25,15 @@ def resolved(checked: Checked) -> Iterator[tuple[str, Any, str]]:
 
 def _filled(spec: Spec) -> dict[str, Any]:
     """The defaults that follow from other keys."""
-    found = layer_attributes(spec, None)
+    attributes = layer_attributes(spec, None)
     return {
-        **_filled_experts(found.moe, found.ffn_kind),
+        **_filled_experts(attributes.moe, attributes.ffn_kind),
         **_filled_losses(spec),
-        "attention.kv_heads": found.kv_heads,
-        "attention.head_dim": found.head_dim,
-        "attention.out_bias": found.out_bias,
-        "attention.qk_norm_eps": found.qk_norm_eps,
-        "ffn.hidden": found.hidden,
+        "attention.kv_heads": attributes.kv_heads,
+        "attention.head_dim": attributes.head_dim,
+        "attention.out_bias": attributes.out_bias,
+        "attention.qk_norm_eps": attributes.qk_norm_eps,
+        "ffn.hidden": attributes.hidden,
         "norm.final": spec.norm.placement != "post",
     }
 

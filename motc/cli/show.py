@@ -173,15 +173,15 @@ def _print_model(model: Model, spec: Path) -> None:
         table.add_row(group.leaf.path, where, partition, f"{leaf_parameters(group.leaf) * group.count:,}")
     console.print(table)
 
-    found = cost(model)
+    costs = cost(model)
     table = Table("a token of")
     for title in ("active parameters", "FLOPs"):
         table.add_column(title, justify="right")
-    for name, active in found.active.items():
-        table.add_row(name, f"{active:,}", f"{found.flops_per_token[name]:,}")
+    for name, active in costs.active.items():
+        table.add_row(name, f"{active:,}", f"{costs.flops_per_token[name]:,}")
     console.print(table)
     single, half = memory(model, "float32"), memory(model, "bfloat16")
-    console.print(f"parameters  {found.parameters:,}")
+    console.print(f"parameters  {costs.parameters:,}")
     console.print(f"weights     {in_bytes(single.weights)} in float32, {in_bytes(half.weights)} in bfloat16")
     console.print(f"training    {in_bytes(single.training)} in float32 with AdamW, without activations")
     console.print(f"kv cache    {in_bytes(kv_cache_bytes_per_token(model))} a token in bfloat16")

@@ -71,8 +71,8 @@ def _loader(
     )
 
 
-def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], continuous: tuple[str, ...]) -> PreparedBatch:
-    """Samples as rows, padded at the end; the layouts are timed, for they are a part of what a step costs."""
+def make_batch(rows: list[Sample], makers: Mapping[str, MakeLayout], continuous: tuple[str, ...]) -> PreparedBatch:
+    """Samples as rows, padded at the end, with the layout of each maker, timed: it is a part of what a step costs."""
     longest = max(len(ids) for ids, *_ in rows)
     input_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
     modality_ids = torch.full((len(rows), longest), -1, dtype=torch.int64)
@@ -83,16 +83,16 @@ def make_batch(rows: list[Sample], layouts: Mapping[str, MakeLayout], continuous
         name: _as_numbers(torch.cat(images))
         for name, images in zip(continuous, zip(*(row[2:] for row in rows), strict=True), strict=True)
     }
-    made, seconds = {}, {}
-    for name, make in layouts.items():
+    layouts, seconds = {}, {}
+    for name, make in makers.items():
         start = perf_counter()
-        made[name] = make(modality_ids)
+        layouts[name] = make(modality_ids)
         seconds[name] = perf_counter() - start
     return PreparedBatch(
         input_ids=input_ids,
         modality_ids=modality_ids,
         latents=latents,
-        layouts=made,
+        layouts=layouts,
         layout_seconds=seconds,
     )
 

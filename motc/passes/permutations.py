@@ -32,12 +32,12 @@ def cancel(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
     A value's name says which it is, so a permutation that makes what was there before has been undone or repeated.
     """
-    made = {steps[0].reads[0]}
+    values = {steps[0].reads[0]}
     kept = []
     for step in steps:
-        if step.writes not in made:
+        if step.writes not in values:
             kept.append(step)
-            made.add(step.writes)
+            values.add(step.writes)
     return _live(kept, steps[-1].writes)
 
 
