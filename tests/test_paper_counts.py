@@ -130,8 +130,8 @@ def test_the_hybrid_has_experts_for_text_alone(name: str, vocab: int, printed: s
     assert total_parameters(model) == dense + without_ends + 3 * row.layers * 3 * row.width * row.hidden + router
     assert cost(model).active == {"text": dense + router, "image": dense}
     twin = compile_ir(path, dense=True)
-    assert total_parameters(twin) == dense and not twin.moe
-    assert set(model.moe) == {"text"}
+    assert total_parameters(twin) == dense and not twin.routings
+    assert set(model.mixtures(model.segments[0].layer)) == {"text"}
     if vocab == VOCAB:
         assert semantic_hash(twin) == semantic_hash(compile_ir(PAPER / "chameleon_443m_dense.mot"))
 

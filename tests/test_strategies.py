@@ -26,7 +26,7 @@ from tests.shipped import DIFFERENT, SHIPPED
 from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
-WITH_EXPERTS = [path for path in SHIPPED if compile_ir(path).moe]
+WITH_EXPERTS = [path for path in SHIPPED if compile_ir(path).routings]
 
 FFN_ONLY = """
 model ffn_only {

@@ -64,7 +64,8 @@ def untied(twin: Model, model: Model) -> str:
     for edit in diff(twin, model):
         where = "" if edit.layers in (None, whole) else f" in {layer_range(*edit.layers)}"
         subjects.setdefault(f"{edit.after or edit.before}{where}", []).append(edit.subject)
-    experts = [f"all have {moe}" for moe in dict.fromkeys(twin.moe.values())]
+    mixtures = dict.fromkeys(moe for layer, _ in twin.kinds() for moe in twin.mixtures(layer).values())
+    experts = [f"all have {moe}" for moe in mixtures]
     return "; ".join([*experts, *(f"{', '.join(names)}: {change}" for change, names in subjects.items())]) or "–"
 
 

@@ -160,7 +160,7 @@ def _print_model(model: Model, spec: Path) -> None:
             heads += f", {attention.kv_heads} kv heads"
         kinds = ", ".join(dict.fromkeys(ffn.kinds))
         if ffn.moe:
-            kinds += "".join(f", {moe} for {name}" for name, moe in model.moe.items())
+            kinds += "".join(f", {moe} for {name}" for name, moe in model.mixtures(segment.layer).items())
         where = _range((segment.first, segment.last))
         layers.add(f"{where}: {heads}, {attention.mask}, {kinds}, norm {segment.layer.placement}")
     console.print(tree)

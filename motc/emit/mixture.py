@@ -41,7 +41,7 @@ def tower_mixture(module: ModulePlan, kind: LayerPlan, x: str) -> tuple[list[str
     ways: dict[tuple[str, ...], list[str]] = {}
     for tower, group in module.towers:
         text = Applied()
-        unit = Unit(members=(group,), pieces=(0,), moe=module.model.moe.get(group[0]))
+        unit = Unit(members=(group,), pieces=(0,), moe=module.model.mixtures(kind.layer).get(group[0]))
         text.assign("out", _made(module, kind, unit, text))
         ways.setdefault(tuple(text.lines), []).append(tower)
     lines: list[str] = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from motc.ir.latent import LatentEnds
-from motc.ir.layer import Layer, Moe
+from motc.ir.layer import Layer, Moe, Routing
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.partition import Partition
@@ -106,10 +106,13 @@ class Model:
         return any(layer.ffn.is_balanced for layer, _ in self.kinds())
 
     @property
-    def moe(self) -> dict[str, Moe]:
-        """The modalities that have a mixture of experts; it is the same in all layers."""
-        mixtures = self.segments[0].layer.ffn.moe
-        return {modality.name: moe for modality, moe in zip(self.modalities, mixtures, strict=False) if moe is not None}
+    def routings(self) -> frozenset[Routing]:
+        """How tokens and experts find each other, in some layer at least; none where there are no experts."""
+        return frozenset(moe.routing for layer, _ in self.kinds() for moe in self.mixtures(layer).values())
+
+    def mixtures(self, layer: Layer) -> dict[str, Moe]:
+        """The modalities that have a mixture of experts in a layer, each with its own."""
+        return {modality.name: moe for modality, moe in zip(self.modalities, layer.ffn.moe, strict=False) if moe}
 
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Every kind of layer there is, in the order of their first, with how many there are of it.

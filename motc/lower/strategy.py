@@ -16,7 +16,7 @@ def check_strategy(model: Model) -> None:
 
     Vocabularies may differ, for tables are looked up and each head is applied by itself.
     """
-    if model.moe and model.strategy in ("grouped", "blend"):
+    if model.routings and model.strategy in ("grouped", "blend"):
         message = f"the {model.strategy} strategy cannot run a mixture of experts, whose router needs a tower's tokens"
         way_out = "use --strategy sorted, which has grouped products for experts"
         raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))

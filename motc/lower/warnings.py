@@ -17,7 +17,8 @@ def warnings(checked: Checked, model: Model) -> tuple[Diagnostic, ...]:
 def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
     """Experts that choose tokens, where a mask hides some tokens from others: what is hidden still plays a part."""
     mask = model.mask
-    choosing = [name for name, moe in model.moe.items() if moe.routing == "expert_choice"]
+    routed = {(name, moe.routing) for layer, _ in model.kinds() for name, moe in model.mixtures(layer).items()}
+    choosing = [name for name in model.towers.universe if (name, "expert_choice") in routed]
     if not choosing or mask.kernel(tuple(modality.name for modality in model.modalities)) == "full":
         return []
     spec = checked.spec

@@ -10,8 +10,7 @@ def can_generate(model: Model) -> bool:
 
     Experts that choose their tokens would choose others.
     """
-    chosen_by_experts = any(moe.routing == "expert_choice" for moe in model.moe.values())
-    return not chosen_by_experts and model.mask.is_decodable
+    return "expert_choice" not in model.routings and model.mask.is_decodable
 
 
 def decode_towers(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -38,7 +38,7 @@ def mixture_units(layer: Layer, model: Model) -> tuple[Unit, ...]:
         Unit(
             members=tuple(members[piece] for piece in pieces),
             pieces=tuple(pieces),
-            moe=model.moe.get(members[pieces[0]][0]),
+            moe=model.mixtures(layer).get(members[pieces[0]][0]),
         )
         for pieces in pools.values()
     )

@@ -69,7 +69,7 @@ def _routing(layer: Layer, model: Model) -> tuple[int, int]:
     """
     gathers = scatters = 0
     for block in layer.ffn.router.blocks if layer.ffn.router else ():
-        scattered = model.moe[block.modalities[0]].routing == "expert_choice"
+        scattered = model.mixtures(layer)[block.modalities[0]].routing == "expert_choice"
         gathers += 1 if scattered else 2
         scatters += scattered
     return gathers, scatters

@@ -76,7 +76,7 @@ def templates(
             "layout_slots.place_slots",
             "layout_slots.to_batch",
         ]
-        if "by_tower" in forms or model.moe or (model.latents() and model.vocab is not None):
+        if "by_tower" in forms or model.routings or (model.latents() and model.vocab is not None):
             chosen.append(f"pieces_{model.strategy}")
     chosen += ["checks", "checked_layout"]
     outputs = "outputs_balanced" if model.is_balanced else "outputs"
@@ -103,11 +103,11 @@ def templates(
         chosen += ["rope.rope_angles", "rope.rotate_half" if rope.pairing == "half" else "rope.rotate_interleaved"]
     if resorts:
         chosen.append("recompute")
-    if model.strategy == "grouped" or model.moe or model.latents() or can_generate(model):
+    if model.strategy == "grouped" or model.routings or model.latents() or can_generate(model):
         chosen.append("autocast")
     if "by_tower" in forms:
         chosen.append("by_tower_grouped" if model.strategy == "grouped" else "by_tower.ByTower")
-    if model.moe:
+    if model.routings:
         chosen += _experts(model, kinds)
     if len({modality.width for modality in model.modalities}) > 1:
         chosen.append("by_tower.add")
@@ -124,7 +124,7 @@ def _generating_latents() -> list[str]:
 
 def _experts(model: Model, kinds: list[Layer]) -> list[str]:
     """What mixtures of experts are made of."""
-    routings = {moe.routing for moe in model.moe.values()}
+    routings = model.routings
     wanted = ["Experts", "has_grouped_product", "Routing", "router_probabilities", "compared", *sorted(routings)]
     wanted += ["dispatch", "combine"]
     if model.is_balanced:

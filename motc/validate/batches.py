@@ -113,7 +113,7 @@ def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, genera
     decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise. Raises Unsettled
     where that does not end.
     """
-    if not model.moe:
+    if not model.routings:
         return batch
     config = reference_config(model)
     for _ in range(TRIES):

@@ -20,7 +20,7 @@ def company_laws(model: Model, module: nn.Module, generator: torch.Generator) ->
 
     Such experts choose among all of a batch, so a row by itself is another matter.
     """
-    if any(moe.routing == "expert_choice" for moe in model.moe.values()):
+    if "expert_choice" in model.routings:
         return [padded_batch_law(model, module, generator), packed_batch_law(model, module, generator)]
     return [padding_law(model, module, generator), documents_law(model, module, generator)]
 

@@ -26,7 +26,7 @@ def twin_mismatch(sparse: Model, dense: Model) -> str | None:
             block, twin = _block(ours, modality), _block(theirs, modality)
             if (block and block.operator) != (twin and twin.operator):
                 return f"{where}: {modality} has another shape, kind or bias than the dense twin"
-            chooses = path == "ffn.router" and sparse.moe[modality].routing == "expert_choice" if block else False
+            chooses = layer is not None and path == "ffn.router" and _choose(sparse, layer, modality)
             if block and twin and chooses and block.modalities != twin.modalities:
                 return f"{where}: experts choose among other tokens than in the dense twin"
             if block and twin and not set(block.modalities) <= set(twin.modalities):
@@ -66,6 +66,12 @@ def _paired(
     mine, other = {leaf.path: leaf for leaf in ours}, {leaf.path: leaf for leaf in theirs}
     for path in dict.fromkeys((*mine, *other)):
         yield layer, path, mine.get(path), other.get(path)
+
+
+def _choose(model: Model, layer: int, modality: str) -> bool:
+    """Whether experts choose a modality's tokens in a layer."""
+    moe = model.mixtures(layer_at(model, layer)).get(modality)
+    return moe is not None and moe.routing == "expert_choice"
 
 
 def _block(leaf: Leaf | None, modality: str) -> Block | None:
