@@ -11,7 +11,8 @@ import pytest
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
-from motc.ir.model import Model
+from motc.ir.mask import Mask
+from motc.ir.model import Model, Segment
 from motc.ir.operators import Experts, Linear, Operator
 from motc.ir.verify import verify
 from motc.source import CompilerBug
@@ -72,3 +73,11 @@ def test_what_does_not_follow_is_found(what: str) -> None:
     wrong: Model = replace(RICH, segments=tuple(replace(segment, layer=layer) for segment in RICH.segments))
     with pytest.raises(CompilerBug, match=what):
         verify(wrong, "hand")
+
+
+def test_a_model_has_one_mask() -> None:
+    layer = RICH.segments[0].layer
+    other = replace(layer, attention=replace(layer.attention, mask=Mask(kind="full")))
+    segments = (Segment(first=0, last=0, layer=layer), Segment(first=1, last=1, layer=other))
+    with pytest.raises(CompilerBug, match="layers differ in their masks"):
+        verify(replace(RICH, segments=segments), "hand")

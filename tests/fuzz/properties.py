@@ -12,6 +12,7 @@ from motc.cost import flops_per_token, total_parameters
 from motc.diff import Edit, diff
 from motc.diff.modalities import renames
 from motc.driver import final_ir
+from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.schema import Checked, check
@@ -100,8 +101,9 @@ def is_written_and_read_back(text: str) -> None:
 
 
 def differ_alike_both_ways(one: Model, other: Model) -> None:
-    """`diff B A` is `diff A B` reversed, and both add up to the whole difference."""
+    """`diff B A` is `diff A B` reversed, both add up to the whole difference, and equal hashes have none."""
     there, back = diff(one, other), diff(other, one)
+    assert (semantic_hash(one) == semantic_hash(other)) == (not there)
     assert_adds_up(one, other, there)
     assert_adds_up(other, one, back)
     told, mirrored = sorted(map(facts, there)), sorted(facts(edit, backwards=True) for edit in back)
