@@ -74,9 +74,11 @@ fix: .venv/.installed
 gpu-pack: .venv/.installed
 	$(BIN)/python bench/gpu_pack.py
 
-# Writes tests/golden/NAME/model.py anew from specs/**/NAME.mot; read what changed before committing it.
+# Writes tests/golden/NAME/model.py anew from the spec of that name; read what changed before committing it.
 golden: .venv/.installed
 	for folder in $(wildcard tests/golden/*/); do \
-		$(BIN)/motc build "$$(find specs -name "$$(basename $$folder).mot")" -o $$folder || exit 1; \
+		name=$$(basename $$folder); \
+		$(BIN)/motc build "$$(find specs tests/golden -name "$$name.mot")" -o build/golden/$$name --force || exit 1; \
+		cp build/golden/$$name/model.py $$folder; \
 	done
 	git diff --stat -- tests/golden

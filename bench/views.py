@@ -22,9 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 import motc
-from codegen_templates.visibility import visibility
-from motc.driver import compile_ir
-from motc.emit.masks import mask_arguments
+from codegen_templates.masks import visibility
 
 SPEC = """model viewed {{
   width = 256, layers = 4, vocab = 1024
@@ -56,7 +54,6 @@ def compare(mask: str, length: int, rows: int, pairs: int) -> tuple[float, float
         path = Path(folder) / "viewed.mot"
         path.write_text(SPEC.format(mask=MASKS[mask]))
         model: Any = motc.load(path)
-        mask_said = compile_ir(path).segments[0].layer.attention.mask
     model.compile()
     generator = torch.Generator().manual_seed(0)
     modality_ids = (torch.arange(length) < length // 2).long().repeat(rows, 1)
@@ -64,8 +61,7 @@ def compare(mask: str, length: int, rows: int, pairs: int) -> tuple[float, float
         modality_ids = modality_ids[:, torch.randperm(length, generator=generator)]
     ids = torch.randint(0, 1024, modality_ids.shape, generator=generator)
     by_views = model.layout(modality_ids)
-    arguments = mask_arguments(mask_said, ("text", "image"))
-    visible = visibility(by_views.rows.modality_ids, None, **arguments)[:, None]
+    visible = visibility(model.mask, by_views.rows.modality_ids, None)[:, None]
     by_mask = by_views._replace(rows=by_views.rows._replace(mask=visible, views=None))
     found: dict[str, list[float]] = {"views": [], "mask": []}
     for turn in track(range(pairs + WARM_UP), f"{mask}, {length} tokens"):

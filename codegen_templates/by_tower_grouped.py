@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codegen_templates.autocast import product_dtype
+from .autocast import product_dtype
 
 
-class ByTower(nn.ModuleDict):
+class GroupedByTower(nn.ModuleDict):
     """Copies of a linear map, or of an embedding; group i of the tokens goes through the one that `route[i]` names.
 
     Without a route, group i goes through the i-th copy. A copy that is more than its weight and bias, such as one that
@@ -28,7 +28,7 @@ class ByTower(nn.ModuleDict):
         x, ends = pieces
         token = torch.arange(x.shape[0], dtype=torch.int32, device=x.device)
         group = torch.bucketize(token, ends, right=True)
-        if not all(is_plain(self[name]) for name in self.route):
+        if not all(is_plain_copy(self[name]) for name in self.route):
             return [self.one_by_one(x, group)]
         weights = self.of("weight")
         if not x.is_floating_point():  # ids of the tables, which stand one behind the other
@@ -52,7 +52,7 @@ class ByTower(nn.ModuleDict):
         return y
 
 
-def is_plain(copy: nn.Module) -> bool:
+def is_plain_copy(copy: nn.Module) -> bool:
     """Whether a copy's weight and bias are all there is to it: no hook is to be called, no other `forward`."""
     hooks = copy._forward_pre_hooks, copy._forward_hooks, copy._backward_pre_hooks, copy._backward_hooks
     return type(copy) in (nn.Linear, nn.Embedding) and not any(hooks) and "forward" not in vars(copy)

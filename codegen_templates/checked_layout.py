@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from codegen_templates.checks import check_tensor, refuse
-from codegen_templates.layout_sorted import ModalityLayout
+from .checks import check_tensor, refuse
+from .layout import Layout
+
+AnyLayout = TypeVar("AnyLayout", bound=Layout)
 
 
 def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
@@ -38,13 +40,14 @@ def no_token(
 
 
 def another_batch(
-    layout: ModalityLayout, key: str, modality_ids: Tensor, document_ids: Tensor | None
+    layout: Layout, key: str, modality_ids: Tensor, document_ids: Tensor | None
 ) -> list[tuple[Tensor, Callable[[int, int], str]]]:
     """Where a layout is one of other ids, and what to say.
 
     Raises TypeError or ValueError for what its shape and its key tell.
     """
-    if getattr(layout, "_fields", None) != ModalityLayout._fields:
+    made_by = str(getattr(layout, "key", "")).partition(" ")[0]
+    if made_by != key.partition(" ")[0]:
         raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
     if layout.key != key:
         raise ValueError(
@@ -76,16 +79,16 @@ def checked_layout(
     modality_ids: Tensor,
     position_ids: Tensor | None,
     document_ids: Tensor | None,
-    layout: ModalityLayout | None,
+    layout: AnyLayout | None,
     reads: bool,
-) -> ModalityLayout:
+) -> AnyLayout:
     """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
 
     `reads`: whether a layout is made here, in a way that reads from the device, so that these checks may too. On a CPU
     they always do.
     """
     if torch.compiler.is_compiling():
-        return model.layout(modality_ids, document_ids) if layout is None else layout
+        return cast(AnyLayout, model.layout(modality_ids, document_ids)) if layout is None else layout
     check_tensor("modality_ids", modality_ids)
     check_tensor("input_ids", input_ids, modality_ids)
     if position_ids is not None:
@@ -94,7 +97,7 @@ def checked_layout(
         check_tensor("document_ids", document_ids, modality_ids)
     faults = [] if layout is None else another_batch(layout, model.layout_key, modality_ids, document_ids)
     if layout is None:
-        layout = model.layout(modality_ids, document_ids)
+        layout = cast(AnyLayout, model.layout(modality_ids, document_ids))
     faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
     refuse(faults, reads)
     return layout

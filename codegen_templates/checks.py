@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codegen_templates.visibility import token_before
+from .tokens import token_before
 
 
 def check_tensor(name: str, x: Any, modality_ids: Tensor | None = None) -> None:

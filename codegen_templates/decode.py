@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codegen_templates.constants import constant, on_device
+from .constants import constant, on_device
 
 
 class KeyValues(NamedTuple):
@@ -96,7 +96,7 @@ def plan_step(model: Any, modalities: list[str], positions: list[int], known: Te
     at = on_device([[positions[row]] for row in order], known.device)
     length = max(positions) + 1
     mask = None
-    sees = model.mask.get("sees")
+    sees = model.mask.sees
     if sees or len(set(positions)) > 1:
         mask = known[:, :length] >= 0
         if sees:

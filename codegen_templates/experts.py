@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codegen_templates.autocast import product_dtype
-from codegen_templates.permute import permute
+from .autocast import product_dtype
+from .permute import permute
 
 
 class Experts(nn.Linear):
@@ -90,7 +90,8 @@ def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) ->
     by_place = places.argsort()
     by_expert = compared(probabilities)[by_place].t().contiguous()  # whose strides a compiler knows when it is sorted
     best = by_expert.argsort(dim=1, descending=True, stable=True)
-    order = by_place[best[:, :each]]
+    torch._check(each <= tokens)  # type: ignore[no-untyped-call]
+    order = by_place[torch.split(best, [each, tokens - each], dim=1)[0]]  # a slice asks the compiler for signs of sizes
     weights = probabilities.t().gather(1, order)
     return Routing(probabilities, order.flatten(), None, weights.flatten(), None)
 

@@ -8,9 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.autocast import product_dtype
-from codegen_templates.decode import KeyValues, decode_step, plan_step
-from codegen_templates.generate_checks import Span, check_drawing, checked_spans, checked_stops, whole
+from .autocast import product_dtype
+from .decode import KeyValues, decode_step, plan_step
+from .generate_checks import (
+    Span,
+    check_drawing,
+    check_prompt,
+    checked_spans,
+    checked_stops,
+    generator_of,
+    whole,
+)
 
 
 class Generated(NamedTuple):
@@ -27,12 +35,12 @@ class Row:
         self.model, self.spans = model, spans
         self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
         self.length, self.run, self.next = 0, 0, ""
-        self.in_prefix = model.mask["kind"] == "prefix"
+        self.in_prefix = bool(model.mask.prefix)
 
     def follow(self, token: int, modality: str) -> None:
         """Go on by a token."""
         self.length += 1
-        self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask["prefix"]
+        self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask.prefix
         span = self.spans.get(modality)
         self.run = self.run + 1 if span else 0
         self.next = self.begins.get((modality, token), modality)
@@ -47,9 +55,9 @@ class Row:
     def check_next(self) -> None:
         """Raise ValueError if what comes next would be seen by tokens before it."""
         index = self.model.modalities.index(self.next)
-        if self.next in self.model.vocabularies and index in self.model.mask.get("bidirectional", ()):
+        if self.next in self.model.vocabularies and index in self.model.mask.bidirectional:
             raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
-        if self.in_prefix and index in self.model.mask["prefix"]:
+        if self.in_prefix and index in self.model.mask.prefix:
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
 
 
@@ -180,7 +188,7 @@ def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: T
 
 
 @torch.no_grad()
-def generate(
+def generate_tokens(
     model: Any,
     input_ids: Tensor,
     modality_ids: Tensor,
@@ -198,3 +206,40 @@ def generate(
     while decoding.active:
         logits = decoding.feed(decoding.drawn(logits, decoding.active))
     return Generated(*decoding.result())
+
+
+class GeneratesTokens:
+    """A model that can continue a prompt, token by token."""
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        max_new_tokens: int,
+        document_ids: Tensor | None = None,
+        spans: Mapping[str, Span] | None = None,
+        stop: Mapping[str, Iterable[int]] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | torch.Generator | None = 0,
+    ) -> Generated:
+        """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
+
+        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
+        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
+        Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have.
+        """
+        check_prompt(self, input_ids, modality_ids, document_ids)
+        return generate_tokens(
+            self,
+            input_ids,
+            modality_ids,
+            document_ids,
+            {} if spans is None else spans,
+            max_new_tokens=max_new_tokens,
+            stop={} if stop is None else stop,
+            temperature=temperature,
+            top_p=top_p,
+            generator=generator_of(seed, input_ids.device),
+        )

@@ -8,8 +8,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from codegen_templates.checked_layout import no_token
-from codegen_templates.checks import check_modalities, check_tensor, refuse
+from .checked_layout import no_token
+from .checks import check_modalities, check_tensor, refuse
 
 
 class Span(TypedDict, total=False):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
-from codegen_templates.decode import KeyValues, Step
-from codegen_templates.generate import Decoding, Row, compact, followed, in_last_document
-from codegen_templates.generate_checks import Span, check_mapping, checked_spans, whole
-from codegen_templates.latent_checks import named, outside
-from codegen_templates.latents import rank_of
-from codegen_templates.visibility import visibility
+from .decode import KeyValues, Step
+from .generate import Decoding, Row, compact, followed, in_last_document
+from .generate_checks import Span, check_mapping, check_prompt, checked_spans, generator_of, whole
+from .latent_checks import named, outside
+from .latents import rank_of
+from .masks import visibility
 
 
-class Generated(NamedTuple):
+class GeneratedLatents(NamedTuple):
     """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0; so at latents.
 
     `latents` holds for each continuous modality in `spans` what was made, [n, channels, height, width] in float32 or
@@ -124,7 +124,7 @@ def plan_span(model: Any, name: str, starts: list[int], count: int, known: Tenso
     rows = torch.arange(len(starts), device=known.device)
     positions = torch.tensor(starts, device=known.device)[:, None] + torch.arange(count, device=known.device)
     length = max(starts) + count
-    seen = visibility(known[:, :length], None, **model.mask)[rows[:, None], positions]
+    seen = visibility(model.mask, known[:, :length], None)[rows[:, None], positions]
     mask = None if bool(seen.all()) else seen[:, None]
     members = [(model.towers[name], {name: list(range(len(starts)))})]
     return Step(members, [len(starts)], rows, rows, positions, [model.angles(positions)], mask, length)
@@ -200,7 +200,7 @@ def make_latents(
 
 
 @torch.no_grad()
-def generate(
+def generate_with_latents(
     model: Any,
     input_ids: Tensor,
     modality_ids: Tensor,
@@ -211,7 +211,7 @@ def generate(
     denoising_steps: int,
     max_new_tokens: int,
     **choices: Any,
-) -> Generated:
+) -> GeneratedLatents:
     """See the model's `generate`; `choices` are what `Decoding` takes besides."""
     checked, sizes = checked_sizes(model, spans, schedulers)
     denoising_steps = whole("denoising_steps", denoising_steps, positive=True)
@@ -243,4 +243,50 @@ def generate(
         like = next(model.latents[name].parameters())
         empty = like.new_zeros(0, model.latents[name].channels, *size)
         found[name] = torch.stack([x for _, x in sorted(made[name], key=lambda pair: pair[0])]) if made[name] else empty
-    return Generated(*decoding.result(), found)
+    return GeneratedLatents(*decoding.result(), found)
+
+
+class GeneratesLatents:
+    """A model that can continue a prompt by tokens and by latents."""
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        max_new_tokens: int,
+        document_ids: Tensor | None = None,
+        spans: Mapping[str, Span | LatentSpan] | None = None,
+        stop: Mapping[str, Iterable[int]] | None = None,
+        latents: Mapping[str, Tensor] | None = None,
+        schedulers: Mapping[str, Any] | None = None,
+        denoising_steps: int = 250,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | torch.Generator | None = 0,
+    ) -> GeneratedLatents:
+        """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
+
+        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
+        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
+
+        `latents` are the prompt's, clean, as for `loss`. A modality in `spans` that has latents is made whole, by its
+        own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as those of diffusers.
+        Raises ValueError, or TypeError, for ids and latents that do not fit, and for what the model does not have.
+        """
+        check_prompt(self, input_ids, modality_ids, document_ids)
+        return generate_with_latents(
+            self,
+            input_ids,
+            modality_ids,
+            document_ids,
+            {} if spans is None else spans,
+            latents,
+            {} if schedulers is None else schedulers,
+            denoising_steps,
+            max_new_tokens=max_new_tokens,
+            stop={} if stop is None else stop,
+            temperature=temperature,
+            top_p=top_p,
+            generator=generator_of(seed, input_ids.device),
+        )

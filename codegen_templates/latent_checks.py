@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codegen_templates.rows import compact_rows, look_up
+from .rows_compact import compact_rows
+from .tokens import look_up
 
 
 def named(kind: str, given: Any, modalities: Iterable[str]) -> Mapping[str, Tensor]:

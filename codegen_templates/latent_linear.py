@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from codegen_templates.latent_time import TimestepEmbedding
+from .latent_time import TimestepEmbedding
 
 
 class LinearEnds(nn.Module):

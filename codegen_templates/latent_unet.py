@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codegen_templates.initialise import normal
-from codegen_templates.latent_time import TimestepEmbedding
+from .initialise import normal
+from .latent_time import TimestepEmbedding
 
 
 class GroupNorm(nn.Module):

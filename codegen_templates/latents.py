@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from codegen_templates.autocast import product_dtype
-from codegen_templates.latent_checks import check_latents, check_spans, named
-from codegen_templates.permute import permute
-from codegen_templates.rows import invert, look_up
+from .autocast import product_dtype
+from .latent_checks import check_latents, check_spans, named
+from .permute import permute
+from .tokens import invert, look_up
 
 
-class ModelOutput(NamedTuple):
+class DenoisingOutput(NamedTuple):
     """`logits` [B, S, V], or a dict modality -> [B, S, V_m] with own vocabularies; zeros at padding and at latents.
 
     `predictions` holds for each continuous modality a tensor of its latents' shape.

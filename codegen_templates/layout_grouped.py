@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from codegen_templates.checks import check_modalities
-from codegen_templates.rows import Rows, compact_rows, fill_rows, invert, places_of
-from codegen_templates.sizes import mark_numbers, mark_sizes, moved
+from .checks import check_modalities
+from .masks import Mask
+from .rows import Rows, fill_rows
+from .rows_compact import compact_rows
+from .sizes import mark_numbers, mark_sizes, moved
+from .tokens import invert, places_of
 
 
-class ModalityLayout(NamedTuple):
+class GroupedLayout(NamedTuple):
     """Where a batch's tokens lie: in attention's rows of slots, and sorted by modality, padding last. -1: none."""
 
     modality_ids: Tensor  # int64 [B, S], -1 at padding
@@ -27,9 +30,9 @@ class ModalityLayout(NamedTuple):
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
     key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> GroupedLayout:
         """The layout on another device, as for a batch that a data loader made."""
-        return ModalityLayout(*moved(tuple(self), device, non_blocking))
+        return GroupedLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -48,10 +51,10 @@ def grouped_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: dict[str, Any],
+    mask: Mask,
     stream_is_sorted: bool,
     key: str = "",
-) -> ModalityLayout:
+) -> GroupedLayout:
     """The layout of a batch whose modalities are sorted in this order; on a GPU reads nothing back.
 
     Raises TypeError or ValueError for ids as `check_modalities` does.
@@ -59,14 +62,14 @@ def grouped_layout(
     count = len(modalities)
     check_modalities(modality_ids, document_ids, count, reads=False)
     slots = compact_rows(modality_ids)
-    rows = fill_rows(slots, modality_ids, document_ids, mask, document_ids is None and mask == {"kind": "causal"})
+    rows = fill_rows(slots, modality_ids, document_ids, mask, document_ids is None and mask.kernel == "causal")
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     each = torch.arange(count, device=places.device)[:, None]
     ends = (places.flatten() <= each).sum(1).to(torch.int32)
     ends = torch.where(each.flatten() == count - 1, order.numel(), ends)
     tokens = slots.flatten()[order] if stream_is_sorted else slots
-    return ModalityLayout(
+    return GroupedLayout(
         modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
         document_ids=None if document_ids is None else document_ids.clone(),
         rows=rows,
@@ -81,12 +84,12 @@ def grouped_layout(
     )
 
 
-def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Tensor]:
+def group(x: Tensor, layout: GroupedLayout, counts: tuple[int, ...]) -> list[Tensor]:
     """Sorted tokens [N, ...], and where each group of them ends, group i being `counts[i]` modalities."""
     last = [sum(counts[: index + 1]) - 1 for index in range(len(counts))]
     return [x, torch.stack([layout.ends[index] for index in last])]
 
 
-def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
+def ungroup(pieces: list[Tensor], layout: GroupedLayout, counts: tuple[int, ...]) -> Tensor:
     """The tokens that went through all groups at once."""
     return pieces[0]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from codegen_templates.checks import check_modalities
-from codegen_templates.rows import Rows, invert, places_of, real_tokens, rows_by_document
-from codegen_templates.sizes import mark_numbers, mark_sizes, moved
+from .checks import check_modalities
+from .masks import Mask
+from .rows import Rows
+from .rows_documents import rows_by_document
+from .sizes import mark_numbers, mark_sizes, moved
+from .tokens import invert, places_of, real_tokens
 
 
-class ModalityLayout(NamedTuple):
+class SortedLayout(NamedTuple):
     """Where a batch's tokens lie: in attention's rows of slots, and sorted by modality. -1 stands for none.
 
     A row is one document without its padding. N is the number of tokens that are not padding.
@@ -30,9 +33,9 @@ class ModalityLayout(NamedTuple):
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
     key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SortedLayout:
         """The layout on another device, as for a batch that a data loader made."""
-        return ModalityLayout(*moved(tuple(self), device, non_blocking))
+        return SortedLayout(*moved(tuple(self), device, non_blocking))
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -53,10 +56,10 @@ def sorted_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: dict[str, Any],
+    mask: Mask,
     stream_is_sorted: bool,
     key: str = "",
-) -> ModalityLayout:
+) -> SortedLayout:
     """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
 
     Raises TypeError or ValueError for ids as `check_modalities` does. Reads sizes back from the device.
@@ -69,7 +72,7 @@ def sorted_layout(
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
     order = order[: sum(sizes)]
     tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
-    return ModalityLayout(
+    return SortedLayout(
         modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
         document_ids=None if document_ids is None else document_ids.clone(),
         rows=rows,
@@ -84,7 +87,7 @@ def sorted_layout(
     )
 
 
-def piece_sizes(layout: ModalityLayout, tokens: int, counts: tuple[int, ...]) -> list[int]:
+def piece_sizes(layout: SortedLayout, tokens: int, counts: tuple[int, ...]) -> list[int]:
     """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities."""
     single = iter([piece.shape[0] for piece in layout.pieces])
     sizes = [sum(next(single) for _ in range(count)) for count in counts]
@@ -92,11 +95,11 @@ def piece_sizes(layout: ModalityLayout, tokens: int, counts: tuple[int, ...]) ->
     return [*sizes[:-1], tokens - sum(sizes[:-1])]  # so that the compiler knows what they add up to
 
 
-def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Tensor]:
+def split(x: Tensor, layout: SortedLayout, counts: tuple[int, ...]) -> list[Tensor]:
     """Sorted tokens [N, ...] cut into pieces, piece i being those of `counts[i]` modalities."""
     return list(torch.split(x, piece_sizes(layout, x.shape[0], counts)))
 
 
-def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
+def merge(pieces: list[Tensor], layout: SortedLayout, counts: tuple[int, ...]) -> Tensor:
     """What `split` has cut, whole again."""
     return torch.cat(pieces)

@@ -1,9 +1,53 @@
-"""Attention masks as attention takes them."""
+"""Who sees whom: what every mask says, and the matrix that it makes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 
-def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+class Mask:
+    """Who sees whom among the tokens of a document. Modalities are said by their ids."""
+
+    kernel: Literal["causal", "full"] | None = None
+    """What attention itself can do in a row that is one document; None: it needs a matrix."""
+
+    prefix: tuple[int, ...] = ()
+    """Modalities of which a document's leading tokens see each other."""
+
+    bidirectional: tuple[int, ...] = ()
+    """Modalities of which an unbroken run sees all of itself."""
+
+    sees: tuple[tuple[bool, ...], ...] = ()
+    """sees[i][j]: whether tokens of modality i may see those of j at all; empty: all may."""
+
+    def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
+        """Which tokens of a row each may see, bool [R, L, L] or [1, L, L], of those `together` in a document."""
+        raise NotImplementedError
+
+    def views(self, modality_ids: Tensor) -> Any:
+        """Calls of attention that need no matrix, for rows of one document each; None: the matrix is needed."""
+        return None
+
+
+def visibility(mask: Mask, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """Whether each token of a row sees each other, bool [R, L, L]; places without a token see only themselves.
+
+    modality_ids int64 [R, L], -1 where there is no token; document_ids int64 [R, L], or None: each row is one document.
+    """
+    real = modality_ids >= 0
+    together = real[:, :, None] & real[:, None, :]
+    if document_ids is not None:
+        together = together & (document_ids[:, :, None] == document_ids[:, None, :])
+    visible = together & mask.allows(modality_ids, document_ids, together)
+    itself = torch.eye(modality_ids.shape[1], dtype=torch.bool, device=modality_ids.device)
+    return visible | (itself & ~real[:, :, None])
+
+
+def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """What attention adds to its scores: 0 where the mask is true, -inf elsewhere. Made once for all layers."""
+    if mask is None:
+        return None
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))

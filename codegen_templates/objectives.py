@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codegen_templates.latent_checks import check_floating, check_timesteps, named, outside
+from .latent_checks import check_floating, check_timesteps, named, outside
 
 
 class DDPM:

@@ -1,5 +1,7 @@
 """What a model returns."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch
@@ -18,12 +20,15 @@ class LossOutput(NamedTuple):
 
     `weights` are what each of `by_modality` is divided by: the sum of its targets' weights, their number where none are
     given; of latents, how many numbers they have. `weight` is what the cross-entropy in `total` is divided by.
+    `balance`, which `total` holds too, is the load-balancing loss of experts: the mean over layers, times its weight;
+    None where routers are not kept in balance.
     """
 
     total: Tensor
     by_modality: dict[str, Tensor]
     weight: Tensor
     weights: dict[str, Tensor]
+    balance: Tensor | None = None
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -43,16 +48,10 @@ def weighted_sum(values: Tensor, weights: tuple[float, ...]) -> Tensor:
     return torch.stack([weight * value for weight, value in zip(weights, values.unbind(), strict=True)]).sum()
 
 
-def means(
-    sums: Tensor, totals: Tensor, modalities: tuple[str, ...]
-) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
-    """Sums of weighted losses [M] and of weights [M] to their mean, each modality's, and what these are divided by."""
+def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balance: Tensor | None = None) -> LossOutput:
+    """Sums of weighted losses [M] and of weights [M] to means."""
     weights = dict(zip(modalities, totals.unbind(), strict=True))
     by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
-    return divided(sums.sum(), weight), by_modality, weight, weights
-
-
-def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of weighted losses [M] and of weights [M] to means."""
-    return LossOutput(*means(sums, totals, modalities))
+    total = divided(sums.sum(), weight)
+    return LossOutput(total if balance is None else total + balance, by_modality, weight, weights, balance)

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from codegen_templates.layout_sorted import ModalityLayout
+from .checked_layout import AnyLayout
 
 
-def recomputed(
-    function: Callable[[Tensor, ModalityLayout], list[Tensor]], x: Tensor, layout: ModalityLayout
-) -> list[Tensor]:
+def recomputed(function: Callable[[Tensor, AnyLayout], list[Tensor]], x: Tensor, layout: AnyLayout) -> list[Tensor]:
     """function(x, layout). In a compiled model what it makes on its way to a product is made again in the backward.
 
     Only what the backward reads is made again, so no product is. Eager, where all of it would be, everything is kept.

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from codegen_templates.constants import constant
-from codegen_templates.rows import document_starts
+from .constants import constant
+from .rows import document_starts
 
 
 def neighbours(modality_ids: Tensor, pairs: tuple[tuple[bool, ...], ...]) -> Tensor:

@@ -8,8 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codegen_templates.checked_layout import no_token
-from codegen_templates.checks import check_tensor, refuse
+from .checked_layout import no_token
+from .checks import check_tensor, refuse
+
+
+def only_with_labels(labels: Tensor | None, **given: Any) -> None:
+    """Raise ValueError for what only the loss reads, where there are no labels."""
+    if labels is None and any(value is not None for value in given.values()):
+        *others, last = given
+        raise ValueError(f"{', '.join(others)} and {last} go with labels" if others else f"{last} go with labels")
 
 
 def check_targets(

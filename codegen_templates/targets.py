@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from codegen_templates.rows import invert, look_up
-from codegen_templates.sizes import mark_numbers, mark_sizes
+from .permute import permute
+from .sizes import mark_numbers, mark_sizes
+from .tokens import invert, look_up
 
 
 class Targets(NamedTuple):
@@ -68,6 +69,20 @@ class TargetOrder(NamedTuple):
     ids: Tensor  # int64: the targets, sorted so
     weights: Tensor | None  # theirs, sorted so
     pieces: tuple[Tensor, ...]  # one [n] for each modality: as many as it has targets
+
+    def cut(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
+        """The states [n, w] that are to predict each modality, of x [N, w], the targets' ids and their weights.
+
+        What predicts nothing comes last.
+        """
+        states = permute(x, self.order.flatten(), self.inverse.flatten())
+        sizes = [piece.shape[0] for piece in self.pieces]
+        torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]
+        sizes.append(x.shape[0] - sum(sizes))
+        weights: list[Tensor | None] = [None for _ in sizes]
+        if self.weights is not None:
+            weights = [*torch.split(self.weights.flatten(), sizes)]
+        return list(torch.split(states, sizes)), list(torch.split(self.ids.flatten(), sizes)), weights
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codegen_templates.constants import constant
-from codegen_templates.permute import permute
-from codegen_templates.rows import document_rows, fill_rows, look_up, with_a_token
-from codegen_templates.sizes import mark_sizes, not_empty
+from .constants import constant
+from .permute import permute
+from .sizes import mark_sizes, not_empty
 
 
 class Chosen(NamedTuple):
@@ -54,25 +53,6 @@ class Views(NamedTuple):
             mark_sizes(view.answers, "rows", last)
 
 
-class Rows(NamedTuple):
-    """Attention's rows of slots; -1 stands for none."""
-
-    slots: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
-    modality_ids: Tensor  # int64 [R, L]: its modality
-    positions: Tensor  # int64 [R, L]: from 0 in each document
-    mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: what the views say
-    views: Views | None = None  # None: what the mask says
-
-    def mark_sizes(self) -> None:
-        """Tell the compiler which sizes vary."""
-        for x in (self.slots, self.modality_ids, self.positions):
-            mark_sizes(x, "rows", "length")
-        if self.mask is not None:
-            mark_sizes(self.mask, "rows", "one", "length", "length")
-        if self.views is not None:
-            self.views.mark_sizes()
-
-
 class Part(NamedTuple):
     """Tokens that see the same ones, each bool [R, L]; `seen` is None if that is all of the row."""
 
@@ -81,31 +61,21 @@ class Part(NamedTuple):
     causal: bool
 
 
-def find_parts(modality_ids: Tensor, mask: dict[str, Any]) -> list[Part]:
-    """What a mask makes of rows of one document each, int64 [R, L], -1 where there is no token.
+def parts_by_sight(modality_ids: Tensor, sees: tuple[tuple[bool, ...], ...], causal: bool) -> list[Part]:
+    """A part for each set of modalities that is seen: all tokens of it or, if `causal`, those that came before.
 
-    By `prefix` the leading tokens see each other, and the others all that came before. Else those of a modality see the
-    modalities it may see: all of them, or if the kind is `causal` those that came before.
+    modality_ids int64 [R, L], one document a row, -1 where there is no token. sees[i][j]: whether tokens of modality i
+    see those of j.
     """
-    real = modality_ids >= 0
-    if mask["kind"] == "prefix":
-        may_lead = torch.isin(modality_ids, constant(mask["prefix"], modality_ids.device)) | ~real
-        leading = real & (may_lead.cumprod(dim=1) > 0)
-        return [Part(leading, leading, causal=False), Part(real & ~leading, None, causal=True)]
-    if mask["kind"] == "blocks":
-        rank = {modality: place for place, block in enumerate(mask["blocks"]) for modality in block}
-        sees = tuple(tuple(rank[seen] <= rank[modality] for seen in sorted(rank)) for modality in sorted(rank))
-    else:
-        sees = mask["sees"]
     parts = []
     for seen in dict.fromkeys(sees):
-        tokens = constant((*(mine == seen for mine in sees), False), real.device)[modality_ids]
-        visible = None if all(seen) else constant((*seen, False), real.device)[modality_ids]
-        parts.append(Part(tokens, visible, mask["kind"] == "causal"))
+        tokens = constant((*(mine == seen for mine in sees), False), modality_ids.device)[modality_ids]
+        visible = None if all(seen) else constant((*seen, False), modality_ids.device)[modality_ids]
+        parts.append(Part(tokens, visible, causal))
     return parts
 
 
-def choose(wanted: Tensor) -> Chosen:
+def chosen(wanted: Tensor) -> Chosen:
     """The slots that are wanted, bool [R, L]; one empty place if there are none. Reads sizes back from the device."""
     rows, length = wanted.shape
     width = max(int(wanted.sum(1).max()), 1)
@@ -116,18 +86,18 @@ def choose(wanted: Tensor) -> Chosen:
     return Chosen(order, inverse)
 
 
-def make_views(modality_ids: Tensor, mask: dict[str, Any]) -> Views | None:
+def make_views(modality_ids: Tensor, parts: list[Part]) -> Views | None:
     """A view for each part; None if one has keys in unequal numbers, which only a mask can leave out.
 
     `modality_ids` int64 [R, L], one document a row, its tokens first. Reads sizes back from the device.
     """
     each, start, places = [], 0, torch.full_like(modality_ids, -1)
-    for tokens, seen, causal in find_parts(modality_ids, mask):
+    for tokens, seen, causal in parts:
         numbers = (modality_ids >= 0 if seen is None else seen).sum(1)
         if not causal and bool((tokens.any(1) & (numbers != numbers.max())).any()):
             return None
-        keys = None if seen is None else choose(seen)
-        queries = None if causal or tokens is seen else choose(tokens)
+        keys = None if seen is None else chosen(seen)
+        queries = None if causal or tokens is seen else chosen(tokens)
         asked = queries or keys
         slots = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
         order, inverse = (slots, slots) if asked is None else asked
@@ -136,15 +106,6 @@ def make_views(modality_ids: Tensor, mask: dict[str, Any]) -> Views | None:
         places = torch.where(tokens, inverse + start, places)
         start += order.numel()
     return Views(tuple(each), places)
-
-
-def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any]) -> Rows:
-    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
-    present = with_a_token(modality_ids)
-    slots, apart = document_rows(present, document_ids)
-    views = make_views(look_up(present.flatten(), slots, -1), mask) if apart else None
-    rows = fill_rows(slots, present, document_ids, mask, plain=views is not None)
-    return Rows(rows.slots, rows.modality_ids, rows.positions, rows.mask, views)
 
 
 def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:

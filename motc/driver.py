@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from motc import __version__
-from motc.emit import emit
+from motc.emit import emit, emit_package
 from motc.ir.model import Model, Strategy
 from motc.ir.verify import verify
 from motc.lower import lower
@@ -57,5 +57,10 @@ def compile_ir(
 
 
 def generate(model: Model) -> str:
-    """The text of `model.py` for a final IR."""
+    """The model of a final IR in a single file."""
     return emit(plan(model), __version__)
+
+
+def generate_package(model: Model) -> dict[str, str]:
+    """The text of each file of the model's package, by its name."""
+    return emit_package(plan(model), __version__)

@@ -185,7 +185,15 @@ def test_build_writes_once_and_keeps_what_a_person_changed(tmp_path: Path, capsy
     assert "# mine" in model.read_text(encoding="utf-8")
     assert main([*build, "--force"]) == 0
     assert model.read_text(encoding="utf-8") == text
-    assert [path.name for path in model.parent.iterdir()] == ["model.py"]
+    (model.parent / "norms.py").write_text("# mine\n", encoding="utf-8")
+    (model.parent / "notes.py").write_text("# mine\n", encoding="utf-8")
+    assert main(build) == 1 and main([*build, "--check"]) == 1
+    assert f"{model.parent / 'norms.py'} was edited" in capsys.readouterr().err
+    assert main([*build, "--force"]) == 0
+    assert main([*build, "--single-file"]) == 0, "what an earlier model needed goes"
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.py", "notes.py"]
+    assert main([*build, "--single-file", "--check"]) == 0 and main([*build, "--check"]) == 1
+    assert main(build) == 0 and main([*build, "--check"]) == 0
 
 
 def test_build_into_a_file_is_an_error_not_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

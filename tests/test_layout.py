@@ -8,13 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from codegen_templates.batch_order import to_batch
 from codegen_templates.layout_sorted import sorted_layout
+from codegen_templates.mask_causal import Causal
+from codegen_templates.mask_full import Full
 from codegen_templates.permute import permute
-from codegen_templates.reorder import to_batch, to_slots, to_sorted
-from codegen_templates.rows import compact_rows, document_rows, invert
+from codegen_templates.reorder import to_slots, to_sorted
+from codegen_templates.rows_compact import compact_rows
+from codegen_templates.rows_documents import document_rows
+from codegen_templates.tokens import invert
 from motc.reference.operators import default_positions
 
-CAUSAL = {"kind": "causal"}
+CAUSAL = Causal()
 
 
 @st.composite
@@ -97,7 +102,7 @@ def test_padding_is_cut_off() -> None:
 
 
 def test_a_full_mask_needs_a_mask_only_where_rows_have_gaps() -> None:
-    full = {"kind": "full"}
+    full = Full()
     whole, gaps = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0, 0, -1], [0, 0, 0]])
     assert sorted_layout(whole, None, (0,), full, True).rows.mask is None
     assert sorted_layout(gaps, None, (0,), full, True).rows.mask is not None

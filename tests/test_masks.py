@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from codegen_templates.visibility import visibility as template
-from motc.emit.masks import mask_arguments
+from codegen_templates.masks import visibility as template
 from motc.ir.mask import Mask
 from motc.reference import ReferenceMask
 from motc.reference.visibility import visibility as reference
 from motc.validate.config import reference_mask
+from tests.building import built_mask
 
 NAMES = ("text", "image", "action")
 KINDS = ("causal", "full", "prefix", "blocks")
 
 
 def run_template(mask: Mask, names: tuple[str, ...], modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    return template(modality_ids, document_ids, **mask_arguments(mask, names))
+    return template(built_mask(mask, names), modality_ids, document_ids)
 
 
 def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:

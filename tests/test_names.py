@@ -13,7 +13,8 @@ from torch import nn
 
 from motc.driver import compile_ir, final_ir, generate
 from motc.loading import import_source
-from motc.plan.plan import TAKEN, name_of_class
+from motc.plan.library import library, taken
+from motc.plan.plan import name_of_class
 from motc.schema import check
 from motc.schema.names import ATTRIBUTES
 from motc.source import SourceFile, SpecError
@@ -38,7 +39,7 @@ def containers() -> list[type[nn.ModuleDict]]:
 def test_the_containers_are_those_of_every_strategy() -> None:
     assert {f"{each.__module__}.{each.__name__}" for each in containers()} >= {
         "codegen_templates.by_tower.ByTower",
-        "codegen_templates.by_tower_grouped.ByTower",
+        "codegen_templates.by_tower_grouped.GroupedByTower",
         "codegen_templates.norms.NormByTower",
     }
 
@@ -122,7 +123,12 @@ def could_be_a_class(name: str) -> bool:
 
 def test_names_of_the_generated_file_are_taken_for_classes_of_models() -> None:
     names = set[str]().union(*(defined(path.read_text(encoding="utf-8")) for path in TEMPLATES))
-    assert {name for name in names if could_be_a_class(name)} == TAKEN
+    assert {name for name in names if could_be_a_class(name)} <= taken()
+
+
+def test_no_two_building_blocks_define_the_same_name() -> None:
+    names = [name for block in library().values() for name in block.names]
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
@@ -130,14 +136,14 @@ def test_a_generated_file_defines_only_what_is_taken_and_its_own(path: Path) -> 
     model = compile_ir(path)
     own = name_of_class(model.name)
     others = {name for name in defined(generate(model)) if could_be_a_class(name) and not name.startswith(own)}
-    assert others <= TAKEN
+    assert others <= taken()
 
 
 def test_no_class_of_a_model_is_one_of_the_file_or_of_python() -> None:
     ends = ("Attention", "FeedForward", "Layer")
-    for name in [*TAKEN, *dir(builtins)]:
+    for name in [*taken(), *dir(builtins)]:
         snake = "".join(f"_{char.lower()}" if char.isupper() else char for char in name).strip("_")
-        assert name_of_class(snake) not in TAKEN and not hasattr(builtins, name_of_class(snake))
+        assert name_of_class(snake) not in taken() and not hasattr(builtins, name_of_class(snake))
         assert not any(name in {name_of_class(name.removesuffix(end)) + end for end in ends} for end in ends)
 
 

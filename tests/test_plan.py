@@ -85,8 +85,8 @@ def test_build_and_validate_take_a_strategy(tmp_path: Path, capsys: pytest.Captu
         assert main(["build", SPEC, "-o", str(tmp_path / strategy), "--strategy", strategy]) == 0
         texts[strategy] = (tmp_path / strategy / "model.py").read_text()
     assert len(set(texts.values())) == 4
-    assert [name for name, text in texts.items() if "grouped_mm" in text] == ["grouped"]
-    assert [name for name, text in texts.items() if "masked_scatter" in text] == ["reference"]
+    assert [name for name, text in texts.items() if "GroupedByTower(" in text] == ["grouped"]
+    assert [name for name, text in texts.items() if "put_back(" in text] == ["reference"]
     experts = str(ROOT / "specs" / "paper" / "chameleon_443m_moe2x.mot")
     for command in ("build", "show", "validate"):
         assert main([command, experts, "--strategy", "blend"]) == 1

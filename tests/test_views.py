@@ -12,13 +12,13 @@ from torch._dynamo.utils import counters
 
 import codegen_templates.views
 import motc
-from codegen_templates.views import Views, attend_by_views, make_views
+from codegen_templates.views import Views, attend_by_views
 from motc.driver import compile_ir
-from motc.emit.masks import mask_arguments
 from motc.ir.mask import Mask
 from motc.plan.views import view_gathers
 from motc.reference.visibility import visibility
 from motc.validate.config import reference_mask
+from tests.building import built_mask
 from tests.test_compile import assert_same, fresh, pair
 from tests.test_masks import NAMES, every_mask
 
@@ -74,7 +74,7 @@ def test_views_say_what_masks_say() -> None:
     for number, mask in enumerate(masks):
         for equal in (True, False):
             modality_ids = rows(number, equal)
-            views = make_views(modality_ids, mask_arguments(mask, NAMES))
+            views = built_mask(mask, NAMES, in_views=True).views(modality_ids)
             if views is None:
                 assert mask.kind != "causal" and not (equal and mask.kind == "blocks")
                 continue
@@ -92,7 +92,7 @@ def test_gathers_of_a_layer_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_text(SPEC.format(mask=BLIND))
     model = compile_ir(path)
     for mask in factored():
-        views = make_views(rows(0, equal=True), mask_arguments(mask, NAMES))
+        views = built_mask(mask, NAMES, in_views=True).views(rows(0, equal=True))
         if views is not None:
             gathered.clear()
             attend_by_views(*torch.zeros(3, 4, 10, 1, 1), views)

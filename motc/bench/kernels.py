@@ -103,7 +103,8 @@ def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, devic
 def _compile_kind(network: nn.Module, kind: str) -> None:
     """Compile as the model does, and keep of it only the layers of a kind."""
     cast(Any, network).compile()
-    cast(Any, network).compiled = {kind: True}  # it still tells the compiler which sizes vary
+    for end in ("embed", "read", "score"):
+        del vars(network)[end]
     for layer in _layers(network):
         if type(layer).__name__ != kind:
             layer._compiled_call_impl = None

@@ -1,7 +1,8 @@
-"""`motc build`: a spec to `model.py`."""
+"""`motc build`: a spec to a package, or to a single file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +28,15 @@ def run(
     spec: SpecPath,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="DIR", help="Where model.py goes.", show_default=False, parser=read_path),
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="The package: where its files go.", show_default=False, parser=read_path
+        ),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if DIR/model.py is out of date.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a model.py that was edited by hand.")] = False,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Write DIR/model.py alone, with all that it needs in it.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if what DIR has is out of date.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that were edited by hand.")] = False,
     dense: DenseOption = False,
     strategy: StrategyOption = None,
     print_after: Annotated[
@@ -42,27 +48,44 @@ def run(
     ] = None,
     set_: SetOption = None,
 ) -> None:
-    """Write the spec's model as one file, DIR/model.py, that imports only torch."""
-    source = _compile(spec, overrides(set_), dense, strategy, print_after or [], stop_after)
+    """Write the spec's model as a package that imports only torch: DIR/model.py and the building blocks it needs."""
+    from motc.emit.signature import INIT, listed
+
+    files = _compile(spec, overrides(set_), dense, strategy, print_after or [], stop_after, single_file)
     if stop_after is not None:
         return
     if out is None:
         raise typer.BadParameter("say where the model goes", param_hint="-o")
-    path = out / "model.py"
-    current = _read(path)
+    current = {name: _read(out / name) for name in {INIT, *files}}
+    ours = listed(current[INIT])
+    stale = sorted(ours.keys() - files.keys())  # of a model that needed more
+    stale += [INIT] if INIT not in files and ours else []
+    current |= {name: _read(out / name) for name in stale}
     if check:
-        if current != source:
-            state = "does not exist" if current is None else f"is not what {spec} gives"
-            raise Stop(1, f"{path} {state}; run: motc build {spec} -o {out}")
-        typer.echo(f"{path}: up to date")
+        for name, text in sorted(files.items()):
+            if current[name] != text:
+                state = "does not exist" if current[name] is None else f"is not what {spec} gives"
+                raise Stop(1, f"{out / name} {state}; run: motc build {spec} -o {out}")
+        for name in stale:
+            raise Stop(1, f"{out / name} is of an earlier model; run: motc build {spec} -o {out}")
+        typer.echo(f"{out}: up to date")
         return
-    from motc.emit.signature import is_untouched
+    for name, there in sorted(current.items()):
+        if not (force or there is None or there == files.get(name) or _is_ours(name, there, ours)):
+            raise Stop(1, f"{out / name} was edited since motc wrote it, or motc never did; --force overwrites it")
+    for name in sorted(files, key=lambda name: (name == INIT, name)):  # which lists the others, and so comes last
+        if current[name] != files[name]:
+            write_whole(out / name, files[name])
+    for name in stale:
+        (out / name).unlink(missing_ok=True)
+    typer.echo(out / "model.py")
 
-    if not (force or current is None or current == source or is_untouched(current)):
-        raise Stop(1, f"{path} was edited since motc wrote it, or motc never did; --force overwrites it")
-    if current != source:
-        write_whole(path, source)
-    typer.echo(path)
+
+def _is_ours(name: str, text: str, ours: Mapping[str, str]) -> bool:
+    """Whether a file that stands in the way is as motc wrote it."""
+    from motc.emit.signature import digest, is_untouched
+
+    return ours[name] == digest(text) if name in ours else is_untouched(text)
 
 
 def _compile(
@@ -72,9 +95,10 @@ def _compile(
     strategy: Strategy | None,
     print_after: list[str],
     stop_after: str | None,
-) -> str:
-    """The pipeline up to `stop_after`; the text of the model, or nothing where it stopped before."""
-    from motc.driver import check_spec, generate, stages
+    single_file: bool,
+) -> dict[str, str]:
+    """The pipeline up to `stop_after`; the text of each file by its name, or nothing where it stopped before."""
+    from motc.driver import check_spec, generate, generate_package, stages
     from motc.ir.print import print_ir
     from motc.passes import PASSES
     from motc.plan import plan
@@ -84,16 +108,16 @@ def _compile(
     _known([stop_after] if stop_after else [], ["schema", *names, "plan", "emit"], "--stop-after")
     checked = check_spec(spec, values)
     if stop_after == "schema":
-        return ""
+        return {}
     for name, model in stages(checked, dense=dense, strategy=strategy):
         if name in print_after:
             typer.echo(f"# after {name}\n{print_ir(model)}")
         if name == stop_after:
-            return ""
+            return {}
     if stop_after == "plan":
         plan(model)
-        return ""
-    return generate(model)
+        return {}
+    return {"model.py": generate(model)} if single_file else generate_package(model)
 
 
 def _known(given: list[str], names: list[str], option: str) -> None:

@@ -1,15 +1,20 @@
-"""What a model is called by, as text: `forward` and `loss`."""
+"""What a model is called by, as text: `forward`, and the losses."""
 
 from __future__ import annotations
 
-from motc.emit.latents import words
+from motc.emit.latents import place_lines, words
+from motc.emit.text import method, statement
+from motc.ir.layer import Rope
 from motc.plan import ModulePlan
+from motc.plan.constants import Constants
 from motc.plan.seen import Pairs, seen_targets
 
-LABELS = {"labels": "Tensor", "weights": "Tensor"}
-LATENTS = {"latents": "Mapping[str, Tensor]", "timesteps": "Mapping[str, Tensor]"}
-DRAWN = {"noise": "Mapping[str, Tensor]", "generator": "torch.Generator"}
-GIVEN = {"position_ids": "Tensor", "document_ids": "Tensor", "layout": "ModalityLayout"}
+LATENTS = {
+    "latents": "Mapping[str, Tensor]",
+    "timesteps": "Mapping[str, Tensor]",
+    "noise": "Mapping[str, Tensor]",
+    "generator": "torch.Generator",
+}
 LOGITS = '''\
         """Logits, {shape}, zeros at padding; with `labels` no logits, but what `loss` returns.
 
@@ -22,93 +27,101 @@ DENOISED = '''\
         the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S]; the input ids of latents
         may be anything. With `labels`, this is `loss`: latents are clean, and losses are returned.
         """'''
-NEXT_TOKEN = '''\
-        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target.
-
-        `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target.
-        `weights` [B, S] say how much each counts as a target: 1 unless given. Raises ValueError for other labels.
-        """'''
-DENOISING = '''\
-        """Next-token cross-entropy of tokens after tokens, by the modality of the target, and what denoising costs.
-
-        `latents` are clean ones, as for `forward`; timesteps and noise are drawn, from `generator`, unless given. The
-        total is the mean cross-entropy over all counted targets and the weighted mean squared errors of predictions.
-        `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target,
-        nor is a latent. `weights` [B, S] say how much each counts as a target: 1 unless given.
-        """'''
 
 
-def call_methods(module: ModulePlan) -> tuple[str, ...]:
+def call_methods(module: ModulePlan, constants: Constants) -> tuple[str, ...]:
     """The methods by which a model is called, and what they share."""
-    return (_forward(module), _losses(module), _loss(module))
+    return (_forward(module, constants), _losses(module))
 
 
-def _optional(module: ModulePlan) -> dict[str, str]:
-    """What `forward` and `loss` take beside the batch, and its type."""
-    return {**LABELS, **({**LATENTS, **DRAWN} if module.model.latents() else {}), **GIVEN}
-
-
-def _forward(module: ModulePlan) -> str:
+def _forward(module: ModulePlan, constants: Constants) -> str:
     """Ids, and noised latents where there are any, to logits and predictions; or to losses."""
-    beside_latents = module.model.latents() is not None
-    shape = "a dict modality -> [B, S, V_m]" if module.model.vocab is None else "[B, S, V]"
-    hidden = "hidden, balance" if module.is_balanced else "hidden"
-    read = f'self.compiled.get("read", {module.class_name}.read)(self, hidden, layout)'
-    balance = ", balance" if module.is_balanced else ""
+    model = module.model
+    has_latents = model.latents() is not None
+    shape = "a dict modality -> [B, S, V_m]" if model.vocab is None else "[B, S, V]"
+    optional = {"labels": "Tensor", "weights": "Tensor", **(LATENTS if has_latents else {})}
+    optional |= {"position_ids": "Tensor", "document_ids": "Tensor", "layout": module.execution.layout_type}
+    arguments = ["input_ids: Tensor", "modality_ids: Tensor", "*"]
+    arguments += [f"{name}: {kind} | None = None" for name, kind in optional.items()]
+    balance = ["balance"] if module.is_balanced else []
+    prepared = "self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)"
     lines = [
-        *_signature("forward", "ModelOutput | LossOutput", _optional(module)),
-        (DENOISED if beside_latents else LOGITS).format(shape=shape),
-        *_layout_lines(module),
-        *_refuse_without_labels(module),
+        *method("forward", arguments, f"{'DenoisingOutput' if has_latents else 'ModelOutput'} | LossOutput"),
+        (DENOISED if has_latents else LOGITS).format(shape=shape),
+        *(_only_with_labels() if has_latents else ()),
+        f"        layout = {prepared}",
+        *(_noising() if has_latents else ()),
+        *_embedding(module),
+        *_context(module, constants),
+        *(["        balance = torch.zeros((), device=layout.tokens.device)"] if balance else []),
+        "        for layer in self.layers:",
+        *_one_layer(module),
+        *([f"        balance = balance / {constants.named('LAYERS', model.layers)}"] if balance else []),
+        "        if labels is not None:",
     ]
-    if not beside_latents:
-        lines += [
-            f"        {hidden} = self.hidden(input_ids, layout, position_ids)",
-            "        if labels is not None:",
-            f"            return self.losses(hidden, layout, labels, weights{balance})",
-            f"        return ModelOutput({read})",
-        ]
-    else:
-        lines += [
-            "        aims: dict[str, Tensor] = {}",
-            "        if labels is not None:",
-            "            noised = noise_latents(self.objectives, latents, timesteps, noise, generator)",
-            "            latents, timesteps, aims = noised",
-            "        patches = self.encode(layout, latents, timesteps)",
-            f"        {hidden} = self.hidden(input_ids, layout, position_ids, patches)",
-            "        if labels is not None:",
-            f"            return self.losses(hidden, layout, labels, weights{balance}, patches, aims)",
-            f"        logits, states = {read}",
-            "        return ModelOutput(logits, self.predict(states, layout, patches))",
-        ]
+    given = ["x", "layout", "labels", "weights", *balance, *(["patches", "aims"] if has_latents else [])]
+    lines.append(f"            return self.losses({', '.join(given)})")
+    if not has_latents:
+        return "\n".join([*lines, "        return ModelOutput(self.read(x, layout))"])
+    lines += [
+        "        logits, states = self.read(x, layout)",
+        "        return DenoisingOutput(logits, self.predict(states, layout, patches))",
+    ]
     return "\n".join(lines)
 
 
-def _reads(module: ModulePlan) -> str:
-    """Whether checks may read from the device: where a layout is made in a way that reads too."""
-    return "reads" if module.model.strategy in ("sorted", "reference") else "False"
+def _only_with_labels() -> list[str]:
+    """The line that refuses what only the loss reads."""
+    return ["        only_with_labels(labels, weights=weights, noise=noise, generator=generator)"]
 
 
-def _layout_lines(module: ModulePlan) -> list[str]:
-    """Lines that check a batch and make its layout, unless one is given."""
-    reads = _reads(module)
-    given = "input_ids, modality_ids, position_ids, document_ids, layout"
-    line = f"        layout = checked_layout(self, {given}, reads={reads})"
-    return [*(["        reads = layout is None"] if reads == "reads" else []), line]
-
-
-def _refuse_without_labels(module: ModulePlan) -> list[str]:
-    """Lines that check labels and weights; what only the loss reads is refused where there are none."""
-    only = ["weights", *(DRAWN if module.model.latents() else ())]
-    given = " and ".join(f"{name} is None" for name in only)
-    said = f"{', '.join(only[:-1])} and {only[-1]} go" if len(only) > 1 else "weights go"
+def _noising() -> list[str]:
+    """Lines that noise latents for the loss, and make patches of them."""
     return [
-        "        if labels is None:",
-        f"            if not ({given}):" if len(only) > 1 else "            if weights is not None:",
-        f'                raise ValueError("{said} with labels")',
-        "        elif labels is not input_ids or weights is not None:",
-        f"            check_targets(self, labels, weights, input_ids, modality_ids, reads={_reads(module)})",
+        "        aims: dict[str, Tensor] = {}",
+        "        if labels is not None:",
+        "            noised = noise_latents(self.objectives, latents, timesteps, noise, generator)",
+        "            latents, timesteps, aims = noised",
+        "        patches = self.encode(layout, latents, timesteps)",
     ]
+
+
+def _embedding(module: ModulePlan) -> list[str]:
+    """Lines that make the stream `x` of ids, and patches where there are any."""
+    if module.model.latents() is None:
+        return ["        x = self.embed(in_stream(input_ids, layout), layout)"]
+    ids = f"torch.where({words(module)} >= 0, input_ids, 0)"
+    return [f"        ids = {ids}", "        x = self.embed(in_stream(ids, layout), layout)", *place_lines(module)]
+
+
+def _context(module: ModulePlan, constants: Constants) -> list[str]:
+    """Lines that make what all layers share beside the layout: cosine and sine of positions, and the mask."""
+    dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
+    rope = rope_of(module)
+    mask = f"        mask = additive(layout.rows.mask, {dtype})"
+    if rope is None:
+        return [mask]
+    positions = "positions_in(layout, position_ids)"
+    return [*statement("cos, sin = ", angles(module, rope, constants, positions, dtype)), mask]
+
+
+def rope_of(module: ModulePlan) -> Rope | None:
+    """The rotary positions of all layers."""
+    return module.layer_plans[0].layer.attention.rope
+
+
+def angles(module: ModulePlan, rope: Rope, constants: Constants, positions: str, dtype: str) -> str:
+    """The expression of cosine and sine."""
+    head_dim = constants.named("HEAD_DIM", module.layer_plans[0].layer.attention.head_dim)
+    return f"rope_angles({positions}, {head_dim}, {constants.named('ROPE_THETA', rope.theta)}, {dtype})"
+
+
+def _one_layer(module: ModulePlan) -> list[str]:
+    """Lines that send the stream through a layer."""
+    passed = "x, layout, mask" + (", cos, sin" if rope_of(module) else "")
+    if not module.is_balanced:
+        return [f"            x = layer({passed})"]
+    return [f"            x, more = layer({passed})", "            balance = balance + more"]
 
 
 def _losses(module: ModulePlan) -> str:
@@ -116,30 +129,19 @@ def _losses(module: ModulePlan) -> str:
     beside_latents = module.model.latents() is not None
     by_head = module.model.vocab is None and module.model.strategy == "sorted"
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    arguments = {
-        "hidden": stream,
-        "layout": "ModalityLayout",
-        "labels": "Tensor",
-        "weights": "Tensor | None",
-        **({"balance": "Tensor"} if module.is_balanced else {}),
-        **({"patches": "dict[str, Patches]", "aims": "dict[str, Tensor]"} if beside_latents else {}),
-    }
+    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", "labels: Tensor", "weights: Tensor | None"]
+    arguments += ["balance: Tensor"] if module.is_balanced else []
+    arguments += ["patches: dict[str, Patches]", "aims: dict[str, Tensor]"] if beside_latents else []
     balance = ", balance" if module.is_balanced else ""
     means = f"mean_losses(sums, targets.totals, self.modalities{balance})"
-    sums = "sums, states" if beside_latents else "sums"
     lines = [
-        "    def losses(",
-        "        self,",
-        *(f"        {name}: {kind}," for name, kind in arguments.items()),
-        "    ) -> LossOutput:",
+        *method("losses", arguments, "LossOutput"),
         '        """The losses of the stream after the last layer."""',
         f"        words, documents = {words(module)}, layout.document_ids",
         *_leave_out_seen(module),
         "        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))",
-        f"        wanted = {'sort_targets(targets)' if by_head else 'targets'}",
-        "        if self.compiled and not torch.compiler.is_compiling():",
-        "            wanted.mark_sizes()",
-        f'        {sums} = self.compiled.get("score", {module.class_name}.score)(self, hidden, layout, wanted)',
+        f"        {'sums, states' if beside_latents else 'sums'} = self.score(x, layout, "
+        f"{'sort_targets(targets)' if by_head else 'targets'})",
     ]
     if module.is_balanced:  # where no token is real, routers have balanced nothing
         lines.append("        balance = torch.where((layout.modality_ids >= 0).any(), balance, 0.0)")
@@ -187,38 +189,4 @@ def _leave_out_seen(module: ModulePlan) -> list[str]:
 
 def _neighbours(name: str, pairs: Pairs) -> list[str]:
     """Lines that call by a name which tokens are such a pair with the one before them."""
-    line = f"        {name} = neighbours(layout.modality_ids, {pairs!r})"
-    if len(line) <= 120:
-        return [line]
-    rows = [f"                {row!r}," for row in pairs]
-    head = [f"        {name} = neighbours(", "            layout.modality_ids,", "            ("]
-    return [*head, *rows, "            ),", "        )"]
-
-
-def _loss(module: ModulePlan) -> str:
-    """`loss`: `forward` with labels. It goes through `self(...)`, so that FSDP's hooks are run for it too."""
-    lines = [
-        *_signature("loss", "LossOutput", _optional(module)),
-        DENOISING if module.model.latents() else NEXT_TOKEN,
-        "        labels = input_ids if labels is None else labels",
-        "        losses: LossOutput = self(",
-        "            input_ids,",
-        "            modality_ids,",
-        *(f"            {name}={name}," for name in _optional(module)),
-        "        )",
-        "        return losses",
-    ]
-    return "\n".join(lines)
-
-
-def _signature(name: str, returned: str, optional: dict[str, str]) -> list[str]:
-    """The first lines of a method that takes a batch and, by keyword, what may be None."""
-    return [
-        f"    def {name}(",
-        "        self,",
-        "        input_ids: Tensor,",
-        "        modality_ids: Tensor,",
-        "        *,",
-        *(f"        {argument}: {kind} | None = None," for argument, kind in optional.items()),
-        f"    ) -> {returned}:",
-    ]
+    return statement(f"{name} = ", f"neighbours(layout.modality_ids, {pairs!r})")

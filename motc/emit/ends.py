@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from motc.emit.latents import merged_logits, sorted_losses, weights_of_pieces, words
+from motc.emit.latents import merged_logits, sorted_losses, words
 from motc.emit.leaves import Applied
+from motc.emit.text import method, statement
 from motc.plan import LeafPlan, ModulePlan
 
 
 def embed_method(module: ModulePlan) -> str:
-    leaf, text = module.embedding, Applied()
+    leaf, text = module.embedding, Applied(module.execution)
     in_pieces = module.stream_in_pieces
     if leaf.form == "single":
         result = "self.embedding(ids)"
@@ -20,10 +21,11 @@ def embed_method(module: ModulePlan) -> str:
             result = f"to_slots({result}, layout)"
     stream = "list[Tensor]" if in_pieces else "Tensor"
     lines = [
-        f"    def embed(self, ids: Tensor, layout: ModalityLayout) -> {stream}:",
+        *method("embed", ["ids: Tensor", f"layout: {module.execution.layout_type}"], stream),
         '        """Token ids to the stream."""',
         *text.lines,
-        f"        return {result}",
+        f"        x: {stream} = {result}",
+        "        return x",
     ]
     return "\n".join(lines)
 
@@ -40,9 +42,10 @@ def read_method(module: ModulePlan) -> str:
         result = ["        return to_batch(logits, layout)"]
     else:
         text.assign("x", "to_batch(x, layout)")
-        result = _own_logits(module) if own else [f"        return {_single_head(module, 'x')}"]
+        single = [f"        logits: Tensor = {_single_head(module, 'x')}", "        return logits"]
+        result = _own_logits(module) if own else single
     lines = [
-        f"    def read(self, x: {stream}, layout: ModalityLayout) -> {returned}:",
+        *method("read", [f"x: {stream}", f"layout: {module.execution.layout_type}"], returned),
         '        """The stream to logits, in the order of the batch."""',
         *text.lines,
         *result,
@@ -58,7 +61,7 @@ def _read_beside_latents(module: ModulePlan, text: Applied, stream: str, returne
         text.assign("words", words(module))
         text.assign("batch", masked.format("to_batch(x, layout)"))
         items = [f'"{m.name}": {_own_head(module, m.name, "batch")}' for m in module.model.token_modalities()]
-        text.lines += ["        logits = {", *(f"            {item}," for item in items), "        }"]
+        text.assign("logits", f"{{{', '.join(items)}}}")
         result = "        return logits, normed"
     elif module.head_pieces:
         text.assign("logits", merged_logits(module, text, _blocks_of_head(module)))
@@ -68,7 +71,7 @@ def _read_beside_latents(module: ModulePlan, text: Applied, stream: str, returne
         text.assign("logits", _logits(module, text))
         result = f"        return {masked.format('to_batch(logits, layout)')}, normed"
     lines = [
-        f"    def read(self, x: {stream}, layout: ModalityLayout) -> tuple[{returned}, {stream}]:",
+        *method("read", [f"x: {stream}", f"layout: {module.execution.layout_type}"], f"tuple[{returned}, {stream}]"),
         '        """The stream to logits, in the order of the batch, zeros at latents; and the normed stream."""',
         *text.lines,
         result,
@@ -85,10 +88,7 @@ def _blocks_of_head(module: ModulePlan) -> dict[str, str]:
 def _own_logits(module: ModulePlan) -> list[str]:
     """The lines that return every modality's logits, on one line where they fit."""
     items = [f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities]
-    line = f"        return {{{', '.join(items)}}}"
-    if len(line) <= 120:
-        return [line]
-    return ["        return {", *(f"            {item}," for item in items), "        }"]
+    return statement("return ", f"{{{', '.join(items)}}}")
 
 
 def score_method(module: ModulePlan) -> str:
@@ -120,21 +120,10 @@ def score_method(module: ModulePlan) -> str:
         wanted = "TargetOrder"
         rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
         lines += [
-            f"        x = permute({rows}, wanted.order.flatten(), wanted.inverse.flatten())",
-            "        sizes = [piece.shape[0] for piece in wanted.pieces]",
-            "        torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]",
-            "        sizes.append(x.shape[0] - sum(sizes))",
-            "        states, ids = x.split(sizes), wanted.ids.flatten().split(sizes)",
-            *weights_of_pieces("wanted.weights.flatten().split(sizes)"),
-            f"        {answer} torch.stack(",
-            "            [",
-            *(
-                f"                {_piece_loss(module, name, i)}," if name in tokens else f"                {none},"
-                for i, name in enumerate(modalities)
-            ),
-            "            ]",
-            "        )",
+            f"        states, ids, weights = wanted.cut({rows})",
         ]
+        sums = [_piece_loss(module, name, i) if name in tokens else none for i, name in enumerate(modalities)]
+        lines += statement(f"{answer} ", f"torch.stack([{', '.join(sums)}])")
     else:
         lines += [
             "        weights = None if wanted.weights is None else wanted.weights.flatten()",
@@ -159,7 +148,11 @@ def score_method(module: ModulePlan) -> str:
         lines.append("        return sums, normed")
         returned, more = f"tuple[Tensor, {stream}]", "; and the normed stream"
     head = [
-        f"    def score(self, x: {stream}, layout: ModalityLayout, wanted: {wanted}) -> {returned}:",
+        *method(
+            "score",
+            [f"x: {stream}", f"layout: {module.execution.layout_type}", f"wanted: {wanted}"],
+            returned,
+        ),
         f'        """The sum of each modality\'s losses [M]{more}."""',
     ]
     return "\n".join([*head, *lines])
@@ -172,7 +165,7 @@ def _piece_loss(module: ModulePlan, modality: str, i: int) -> str:
 
 def _normed(module: ModulePlan) -> Applied:
     """The lines that send the stream through the final norm."""
-    text, leaf = Applied(), module.final_norm
+    text, leaf = Applied(module.execution), module.final_norm
     if leaf is None:
         return text
     in_pieces = module.stream_in_pieces
@@ -211,11 +204,11 @@ def _logits(module: ModulePlan, text: Applied) -> str:
     if module.sorts_ends:
         text.assign("x", "to_sorted(x, layout)")
     if module.head is None:
-        text.assign("pieces", "x" if module.stream_in_pieces else f"split(x, layout, {leaf.counts})")
+        text.assign("pieces", "x" if module.stream_in_pieces else text.cut("x", leaf.counts))
         products = ", ".join(
             f'F.linear(pieces[{i}], self.embedding["{name}"].weight)' for i, name in enumerate(leaf.route)
         )
-        result = f"merge([{products}], layout, {leaf.counts})"
+        result = text.joined(f"[{products}]", leaf.counts)
     else:
         result = text.through(leaf, "x", "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
     return f"to_slots({result}, layout)" if module.sorts_ends else result

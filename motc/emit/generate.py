@@ -1,22 +1,16 @@
-"""Generating as text: one token of each row through a layer, tower by tower, and what the model says of itself."""
+"""Generating as text: one token of each row through a layer, tower by tower."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from motc.emit.calls import angles, rope_of
 from motc.emit.latents import place_lines, words
-from motc.emit.leaves import names_tuple
 from motc.emit.mixture import tower_mixture
-from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, sublayers
+from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, in_heads, sublayers
+from motc.emit.text import literal, method, names_tuple, statement
 from motc.ir.layer import GATED, FfnKind
 from motc.ir.steps import Step, base_name
 from motc.plan import LayerPlan, LeafPlan, ModulePlan
-
-
-def literal(found: dict[str, Any]) -> str:
-    """A dict of texts or numbers, as text."""
-    pairs = (f'"{key}": ' + (f'"{value}"' if isinstance(value, str) else str(value)) for key, value in found.items())
-    return f"{{{', '.join(pairs)}}}"
+from motc.plan.constants import Constants
 
 
 def copy_of(module: ModulePlan, leaf: LeafPlan) -> tuple[str, bool]:
@@ -34,13 +28,13 @@ def copy_of(module: ModulePlan, leaf: LeafPlan) -> tuple[str, bool]:
 class TowerSteps:
     """The lines of some steps of a sublayer, for tokens that are all one tower's."""
 
-    def __init__(self, module: ModulePlan, kind: LayerPlan, steps: tuple[Step, ...]) -> None:
-        self.module, self.kind = module, kind
+    def __init__(self, module: ModulePlan, kind: LayerPlan, constants: Constants, steps: tuple[Step, ...]) -> None:
+        self.module, self.kind, self.constants = module, kind, constants
         self.lines: list[str] = []
         for step in steps:
             if not step.permutes:
                 made = self._made(step)
-                self.lines.append(f"        {self.variable(step.writes)} = {made}")
+                self.lines += statement(f"{self.variable(step.writes)} = ", made)
 
     def variable(self, value: str) -> str:
         name = base_name(value).rpartition(".")[2]
@@ -51,8 +45,7 @@ class TowerSteps:
         a, operation = self.kind.layer.attention, step.op.rpartition(".")[2]
         if step.op in self.kind.leaves:
             called, everywhere = copy_of(self.module, self.kind.leaves[step.op])
-            heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
-            made = f"{called}({reads[0]})" + ("" if heads is None else f".unflatten(-1, ({heads}, {a.head_dim}))")
+            made = in_heads(f"{called}({reads[0]})", step.op, kind=self.kind, constants=self.constants)
             if everywhere:
                 return made
             leaf = self.kind.leaves[step.op].leaf
@@ -83,13 +76,13 @@ class TowerSteps:
         return "".join(f"{made[kind]} if tower in {names_tuple(kinds[kind])} else " for kind in others) + made[last]
 
 
-def attention_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
+def attention_methods(module: ModulePlan, kind: LayerPlan, constants: Constants) -> list[str]:
     """`project` and `conclude`: attention before tokens meet, and after."""
     if not module.generates:
         return []
     steps, _ = sublayers(kind)
     mix = next(index for index, step in enumerate(steps) if step.op == "attention.mix")
-    before, after = TowerSteps(module, kind, steps[:mix]), TowerSteps(module, kind, steps[mix + 1 :])
+    before, after = (TowerSteps(module, kind, constants, part) for part in (steps[:mix], steps[mix + 1 :]))
     read = ", ".join(before.variable(value) for value in steps[mix].reads)
     angles = ", cos: Tensor, sin: Tensor" if kind.layer.attention.rope else ""
     return [
@@ -106,12 +99,12 @@ def attention_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
     ]
 
 
-def ffn_methods(module: ModulePlan, kind: LayerPlan) -> list[str]:
+def ffn_methods(module: ModulePlan, kind: LayerPlan, constants: Constants) -> list[str]:
     """`of_tower`: the feed-forward of one tower's tokens."""
     if not module.generates:
         return []
     _, steps = sublayers(kind)
-    text = TowerSteps(module, kind, steps)
+    text = TowerSteps(module, kind, constants, steps)
     return [
         "",
         "    def of_tower(self, x: Tensor, tower: str) -> Tensor:",
@@ -134,68 +127,20 @@ LAYER_METHOD = '''
         return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]'''
 
 
-def facts(module: ModulePlan, mask: str) -> list[str]:
+def facts(module: ModulePlan) -> list[str]:
     """The class attributes that generating reads."""
     model = module.model
     attention = model.segments[0].layer.attention
     towers = {modality: name for name, group in module.towers for modality in group}
     return [
-        f"    mask: Mapping[str, Any] = {mask}",
-        f"    towers: Mapping[str, str] = {literal({m.name: towers[m.name] for m in model.modalities})}",
+        *statement(
+            "towers: ClassVar[Mapping[str, str]] = ",
+            literal({m.name: towers[m.name] for m in model.modalities}),
+            indent=4,
+        ),
         f"    own_vocabularies = {model.vocab is None}",
         f"    kv_heads, head_dim = {attention.kv_heads}, {attention.head_dim}",
     ]
-
-
-GENERATE = '''    def generate(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        max_new_tokens: int,
-        document_ids: Tensor | None = None,
-        spans: Mapping[str, {span}] | None = None,
-        stop: Mapping[str, Iterable[int]] | None = None,{arguments}
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | torch.Generator | None = 0,
-    ) -> Generated:
-        """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
-
-        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
-        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.{said}
-        Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have{raised}.
-        """
-        check_prompt(self, input_ids, modality_ids, document_ids)
-        return generate(
-            self,
-            input_ids,
-            modality_ids,
-            document_ids,
-            {{}} if spans is None else spans,{passed}
-            max_new_tokens=max_new_tokens,
-            stop={{}} if stop is None else stop,
-            temperature=temperature,
-            top_p=top_p,
-            generator=generator_of(seed, input_ids.device),
-        )'''
-TOKENS = {"span": "Span", "arguments": "", "said": "", "raised": "", "passed": ""}
-LATENTS = {
-    "span": "Span | LatentSpan",
-    "arguments": """
-        latents: Mapping[str, Tensor] | None = None,
-        schedulers: Mapping[str, Any] | None = None,
-        denoising_steps: int = 250,""",
-    "said": """
-
-        `latents` are the prompt's, clean, as for `loss`. A modality in `spans` that has latents is made whole, by its
-        own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as those of diffusers.""",
-    "raised": ", and for latents that do not fit",
-    "passed": """
-            latents,
-            {} if schedulers is None else schedulers,
-            denoising_steps,""",
-}
 
 
 def _prefill(module: ModulePlan) -> str:
@@ -203,8 +148,8 @@ def _prefill(module: ModulePlan) -> str:
     model = module.model
     dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
     made = "x, _" if module.is_balanced else "x"
-    arguments = {"ids": "Tensor", "layout": "ModalityLayout", "caches": "list[KeyValues]", "last": "Tensor"}
-    place, logits, said = ["        x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)"], "logits", ""
+    arguments = {"ids": "Tensor", "layout": module.execution.layout_type, "caches": "list[KeyValues]", "last": "Tensor"}
+    place, logits, said = ["        x = self.embed(in_stream(ids, layout), layout)"], "logits", ""
     if model.latents() is not None:
         arguments["latents"] = "Mapping[str, Tensor]"
         logits, said = "logits, _", " and clean latents"
@@ -214,16 +159,13 @@ def _prefill(module: ModulePlan) -> str:
             "        patches = self.encode(layout, latents, unnoised(latents))",
             *place_lines(module),
         ]
-    signature = ["        self,", *(f"        {name}: {kind}," for name, kind in arguments.items())]
     after = "{name: of[rows, last] for name, of in logits.items()}" if model.vocab is None else "logits[rows, last]"
     lines = [
-        "    def prefill(",
-        *signature,
-        "    ) -> Any:",
+        *method("prefill", [f"{name}: {kind}" for name, kind in arguments.items()], "Any"),
         f'        """Fill the caches with the prompt\'s tokens{said}; the logits after the `last` of each row."""',
         *place,
         "        angles = self.angles(layout.rows.positions)",
-        f"        mask = None if layout.rows.mask is None else additive(layout.rows.mask, {dtype})",
+        f"        mask = additive(layout.rows.mask, {dtype})",
         "        for layer, cache in zip(self.layers, caches, strict=True):",
         f"            {made} = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ",
         f"        {logits} = self.read(x, layout)",
@@ -233,14 +175,12 @@ def _prefill(module: ModulePlan) -> str:
     return "\n".join(lines)
 
 
-def model_methods(module: ModulePlan) -> list[str]:
+def model_methods(module: ModulePlan, constants: Constants) -> list[str]:
     """What generating calls of the model, and `generate` itself."""
     model = module.model
-    attention = model.segments[0].layer.attention
     parts = []
-    returned = "()"
-    if attention.rope:
-        returned = f"rope_angles(positions, {attention.head_dim}, {attention.rope.theta!r}, dtype)"
+    rope = rope_of(module)
+    returned = angles(module, rope, constants, "positions", "dtype") if rope else "()"
     head = module.head or module.embedding
     called = _by_modality(module, head)
     norm = copy_of(module, module.final_norm)[0] + "(x)" if module.final_norm else "x"
@@ -249,7 +189,7 @@ def model_methods(module: ModulePlan) -> list[str]:
         """Cosine and sine of positions int64 [B, S], if there is any rotation."""
         dtype = next(self.layers.parameters()).dtype
         return {returned}'''
-        if attention.rope
+        if rope
         else '''    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
         """Nothing: this model does not rotate."""
         return ()'''
@@ -257,16 +197,18 @@ def model_methods(module: ModulePlan) -> list[str]:
     parts.append(_prefill(module))
     parts.append(f'''    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
         """Ids [n, 1] of one modality to the stream."""
-        return {_by_modality(module, module.embedding)}(ids)''')
+        x: Tensor = {_by_modality(module, module.embedding)}(ids)
+        return x''')
     parts.append(f'''    def norm_token(self, x: Tensor, tower: str) -> Tensor:
         """The stream [n, S, width] of one tower after the final norm."""
-        return {norm}''')
+        x = {norm}
+        return x''')
     what = "in the modality's vocabulary" if model.vocab is None else "of tokens of the modality"
     made = f"{called}(x)" if module.head else f"F.linear(x, {called}.weight)"
     parts.append(f'''    def read_token(self, x: Tensor, modality: str) -> Tensor:
         """Normed states [n, width] to logits {what}."""
-        return {made}''')
-    parts.append(GENERATE.format(**(TOKENS if model.latents() is None else LATENTS)))
+        logits: Tensor = {made}
+        return logits''')
     return parts
 
 

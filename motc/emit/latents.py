@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from motc.emit.leaves import Applied, constructor
+from motc.emit.text import literal, method, statement
 from motc.ir.model import Objective
 from motc.plan import ModulePlan
+from motc.plan.constants import Constants
 
 OBJECTIVES: dict[Objective, str] = {"ddpm": "DDPM", "flow": "Flow"}
 
 
-def class_attributes(module: ModulePlan) -> str:
-    """The objectives and their weights, by modality."""
+def class_attributes(module: ModulePlan) -> list[str]:
+    """The lines of the objectives and of their weights in the total, by modality."""
     latents = module.model.latent_modalities()
     objectives = ", ".join(f'"{m.name}": {OBJECTIVES[m.objective]}' for m in latents)
-    weights = ", ".join(f'"{m.name}": {m.weight!r}' for m in latents)
-    return f"\n    objectives = {{{objectives}}}\n    weights = {{{weights}}}  # of their losses in the total"
+    return [
+        *statement("objectives: ClassVar[Mapping[str, Any]] = ", f"{{{objectives}}}", indent=4),
+        *statement("weights: ClassVar[Mapping[str, float]] = ", literal({m.name: m.weight for m in latents}), indent=4),
+    ]
 
 
-def ends_definition(module: ModulePlan) -> list[str]:
+def ends_definition(module: ModulePlan, constants: Constants) -> list[str]:
     """The lines of `__init__` that make the ends."""
     latents = module.model.latent_modalities()
-    return [
-        "        self.latents = nn.ModuleDict(",
-        "            {",
-        *(f'                "{modality.name}": {constructor(modality.ends)},' for modality in latents),
-        "            }",
-        "        )",
-    ]
+    ends = ", ".join(f'"{modality.name}": {constructor(modality.ends, constants)}' for modality in latents)
+    return statement("self.latents = ", f"nn.ModuleDict({{{ends}}})")
 
 
 def place_lines(module: ModulePlan) -> list[str]:
@@ -42,10 +41,9 @@ def place_lines(module: ModulePlan) -> list[str]:
 def predict_method(module: ModulePlan) -> str:
     """The method that makes predictions of states."""
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", "patches: dict[str, Patches]"]
     lines = [
-        "    def predict(",
-        f"        self, x: {stream}, layout: ModalityLayout, patches: dict[str, Patches]",
-        "    ) -> dict[str, Tensor]:",
+        *method("predict", arguments, "dict[str, Tensor]"),
         '        """The normed stream to predictions, each in the shape of its latents."""',
     ]
     if module.stream_in_pieces:
@@ -55,8 +53,7 @@ def predict_method(module: ModulePlan) -> str:
         lines.append("        }")
     else:
         lines.append("        states = {name: patch_states(x, found) for name, found in patches.items()}")
-    ends = "self.latents[name].prediction(states[name], found.kept)"
-    return "\n".join([*lines, f"        return {{name: {ends} for name, found in patches.items()}}"])
+    return "\n".join([*lines, "        return self.predictions(states, patches)"])
 
 
 def head_lines(module: ModulePlan, text: Applied) -> None:
@@ -66,7 +63,7 @@ def head_lines(module: ModulePlan, text: Applied) -> None:
         text.assign("states", "to_sorted(x, layout)")
         source = "states"
     counts = tuple(count for _, count in module.head_pieces)
-    text.assign("pieces", source if module.stream_in_pieces else f"split({source}, layout, {counts})")
+    text.assign("pieces", source if module.stream_in_pieces else text.cut(source, counts))
 
 
 def merged_logits(module: ModulePlan, text: Applied, head: dict[str, str]) -> str:
@@ -78,7 +75,7 @@ def merged_logits(module: ModulePlan, text: Applied, head: dict[str, str]) -> st
         for i, (block, _) in enumerate(module.head_pieces)
     )
     counts = tuple(count for _, count in module.head_pieces)
-    result = f"merge([{made}], layout, {counts})"
+    result = text.joined(f"[{made}]", counts)
     return f"to_slots({result}, layout)" if module.sorts_ends else result
 
 
@@ -88,7 +85,7 @@ def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> No
     counts = tuple(count for _, count in module.head_pieces)
 
     def cut(values: str) -> str:
-        return f"split({values}{'.flatten()[layout.order]' if module.sorts_ends else ''}, layout, {counts})"
+        return text.cut(f"{values}{'.flatten()[layout.order]' if module.sorts_ends else ''}", counts)
 
     text.assign("ids", cut("wanted.ids"))
     text.assign("kinds", cut("wanted.modality_ids"))
@@ -123,17 +120,8 @@ def _in_piece(module: ModulePlan, name: str, place: int) -> str:
     found = f'patches["{name}"]'
     if module.model.strategy == "blend":  # each piece has all places
         return found
-    return f"in_piece({found}, split({found}.order, layout, {module.each})[{place}])"
-
-
-ENCODE = '''    def encode(
-        self,
-        layout: ModalityLayout,
-        latents: Mapping[str, Tensor] | None,
-        timesteps: Mapping[str, Tensor] | None,
-    ) -> dict[str, Patches]:
-        """Noised latents to patches of the stream. Raises ValueError where they do not fit the batch."""
-        return make_patches(self.latents, self.objectives, self.modalities, layout, latents, timesteps)'''
+    pieces = Applied(module.execution).cut(f"{found}.order", module.each)
+    return f"in_piece({found}, {pieces}[{place}])"
 
 
 def words(module: ModulePlan) -> str:

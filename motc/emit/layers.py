@@ -5,19 +5,24 @@ from __future__ import annotations
 from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
 from motc.emit.leaves import Applied, definition
 from motc.emit.mixture import mixture
-from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, sublayers
+from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, in_heads, sublayers
+from motc.emit.text import method, statement
 from motc.ir.layer import GATED, FfnKind
 from motc.ir.steps import Order, Step, base_name, is_sorted
 from motc.plan import LayerPlan, ModulePlan, has_views, kernel
+from motc.plan.constants import Constants
 
 
 class Sublayer:
     """Writes the forward of one sublayer."""
 
-    def __init__(self, module: ModulePlan, kind: LayerPlan, steps: tuple[Step, ...], entry: str) -> None:
+    def __init__(
+        self, module: ModulePlan, kind: LayerPlan, constants: Constants, steps: tuple[Step, ...], entry: str
+    ) -> None:
         self.module = module
         self.kind = kind
-        self.text = Applied()
+        self.constants = constants
+        self.text = Applied(module.execution)
         self.made_in: dict[str, Order] = {base_name(entry): "sorted" if is_sorted(entry) else "slots"}
         for step in steps:
             self._step(step)
@@ -72,15 +77,13 @@ class Sublayer:
 
     def _leaf(self, step: Step, x: str) -> str:
         plan = self.kind.leaves[step.op]
-        a = self.kind.layer.attention
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
         if step.op == "attention.out" and self.kind.resorts:
             made = f"recomputed(self.sort_and_project, {self._variable(base_name(step.reads[0]))}, layout)"
-            return made if writes else f"merge({made}, layout, {plan.counts})"
+            return made if writes else self.text.joined(made, plan.counts)
         made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
-        heads = {"attention.q": a.heads, "attention.k": a.kv_heads, "attention.v": a.kv_heads}.get(step.op)
-        return made if heads is None else f"{made}.unflatten(-1, ({heads}, {a.head_dim}))"
+        return in_heads(made, step.op, kind=self.kind, constants=self.constants)
 
     def _mix(self, reads: list[str]) -> str:
         a = self.kind.layer.attention
@@ -90,18 +93,16 @@ class Sublayer:
         if self.module.generates:
             self.text.lines += ["        if cache is not None:", f"            cache.fill({reads[1]}, {reads[2]})"]
         self.text.assign(reads[0], f"not_empty({reads[0]})")
-        lines = [
-            "        mixed = F.scaled_dot_product_attention(",
-            f"            {q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa}",
-            "        )",
-        ]
+        call = f"F.scaled_dot_product_attention({q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa})"
         if has_views(self.module.model):
             lines = [
                 "        if layout.rows.views is not None:",
                 f"            mixed = attend_by_views({', '.join(reads)}, layout.rows.views)",
                 "        else:",
-                *(f"    {line}" for line in lines),
+                *statement("mixed = ", call, indent=12),
             ]
+        else:
+            lines = statement("mixed = ", call)
         self.text.lines += lines
         return "mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]"
 
@@ -121,10 +122,10 @@ class Sublayer:
         return f"[{', '.join(pieces)}]"
 
 
-def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
+def attention_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
     a = kind.layer.attention
     steps, _ = sublayers(kind)
-    text = Sublayer(module, kind, steps, steps[0].reads[0])
+    text = Sublayer(module, kind, constants, steps, steps[0].reads[0])
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("attention.")]
     lines = [
         f"class {kind.attention_class}(nn.Module):",
@@ -135,32 +136,34 @@ def attention_class(module: ModulePlan, kind: LayerPlan) -> str:
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
-        *(line for plan in leaves for line in definition(plan)),
+        *(line for plan in leaves for line in definition(plan, module.execution, constants)),
         "",
         *forward_of(module, kind),
         *text.text.lines,
         f"        return {text.result}",
-        *(_project(kind) if kind.resorts else ()),
-        *attention_methods(module, kind),
+        *(_project(module, kind) if kind.resorts else ()),
+        *attention_methods(module, kind, constants),
     ]
     return "\n".join(lines)
 
 
-def _project(kind: LayerPlan) -> list[str]:
+def _project(module: ModulePlan, kind: LayerPlan) -> list[str]:
     """The method that sorts what attention made and projects it."""
     counts = kind.leaves["attention.out"].counts
+    cut = Applied(module.execution).cut("to_sorted(mixed, layout)", counts)
     return [
         "",
-        "    def sort_and_project(self, mixed: Tensor, layout: ModalityLayout) -> list[Tensor]:",
+        f"    def sort_and_project(self, mixed: Tensor, layout: {module.execution.layout_type}) -> list[Tensor]:",
         '        """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""',
-        f"        return self.out(split(to_sorted(mixed, layout), layout, {counts}))",
+        f"        projected: list[Tensor] = self.out({cut})",
+        "        return projected",
     ]
 
 
-def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:
+def ffn_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
     attention, steps = sublayers(kind)
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    text = Sublayer(module, kind, steps, attention[-1].writes)
+    text = Sublayer(module, kind, constants, steps, attention[-1].writes)
     kinds = dict.fromkeys(kind.layer.ffn.kinds[index] for index in module.order)
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("ffn.")]
     has_shared = kind.layer.ffn.shared_up is not None
@@ -173,12 +176,12 @@ def ffn_class(module: ModulePlan, kind: LayerPlan) -> str:
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *(("        self.shared = nn.Module()",) if has_shared else ()),
-        *(line for plan in leaves for line in definition(plan)),
+        *(line for plan in leaves for line in definition(plan, module.execution, constants)),
         "",
-        f"    def forward(self, x: {stream}, layout: ModalityLayout) -> {returned}:",
+        *method("forward", [f"x: {stream}", f"layout: {module.execution.layout_type}"], returned),
         *text.text.lines,
         f"        return {result}",
-        *ffn_methods(module, kind),
+        *ffn_methods(module, kind, constants),
     ]
     return "\n".join(lines)
 
@@ -198,19 +201,10 @@ def forward_of(module: ModulePlan, kind: LayerPlan, *, balanced: bool = False) -
     """The first lines of the forward of a layer, or of its attention."""
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     returned = f"tuple[{stream}, Tensor]" if balanced else stream
-    arguments = f"self, x: {stream}, layout: ModalityLayout, mask: Tensor | None"
-    arguments += ", cos: Tensor, sin: Tensor" if kind.layer.attention.rope else ""
-    arguments += ", cache: KeyValues | None = None" if module.generates else ""
-    line = f"    def forward({arguments}) -> {returned}:"
-    if len(line) <= 120:
-        return [line]
-    if len(arguments) + 8 <= 120:
-        return ["    def forward(", f"        {arguments}", f"    ) -> {returned}:"]
-    return [
-        "    def forward(",
-        *(f"        {argument}," for argument in arguments.split(", ")),
-        f"    ) -> {returned}:",
-    ]
+    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", "mask: Tensor | None"]
+    arguments += ["cos: Tensor", "sin: Tensor"] if kind.layer.attention.rope else []
+    arguments += ["cache: KeyValues | None = None"] if module.generates else []
+    return method("forward", arguments, returned)
 
 
 def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
@@ -218,6 +212,9 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
     passed += ", cache" if module.generates else ""
     plural = "s" if "." in kind.where or "," in kind.where else ""
     forward = "\n".join(forward_of(module, kind, balanced=module.is_balanced))
+    body = "        x = self.ffn(x, layout)\n        return x"
+    if module.is_balanced:
+        body = "        x, balance = self.ffn(x, layout)\n        return x, balance"
     decode = f"\n{LAYER_METHOD}" if module.generates else ""
     return f'''class {kind.layer_class}(nn.Module):
     """Layer{plural} {kind.where}: attention, then the feed-forward."""
@@ -228,4 +225,5 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
         self.ffn = {kind.ffn_class}()
 
 {forward}
-        return self.ffn(self.attention(x, layout, mask{passed}), layout){decode}'''
+        x = self.attention(x, layout, mask{passed})
+{body}{decode}'''

@@ -2,85 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import assert_never
 
+from motc.emit.text import names_tuple, statement
 from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
-from motc.plan import LeafPlan
+from motc.plan import Execution, LeafPlan
+from motc.plan.constants import Constants
 
 
-def constructor(operator: Operator) -> str:
-    """The expression that makes a module."""
+def constructor(operator: Operator, constants: Constants, path: str = "") -> str:
+    """The expression that makes a module; sizes by their names where the model has such."""
+    sizes = ", ".join(constants.sizes(path, operator))
     match operator:
-        case Linear(in_features=rows, out_features=columns, bias=bias):
-            return f"nn.Linear({rows}, {columns}, bias={bias})"
-        case Experts(count=count, in_features=rows, out_features=columns, bias=bias):
-            return f"Experts({count}, {rows}, {columns}, bias={bias})"
-        case Norm(kind="rms", shape=shape, eps=eps):
-            return f"RMSNorm({shape[0]}, eps={eps!r})"
-        case Norm(shape=shape, eps=eps):
-            return f"LayerNorm({', '.join(map(str, shape))}, eps={eps!r})"
-        case Embedding(vocab=vocab, width=width):
-            return f"nn.Embedding({vocab}, {width})"
+        case Linear(bias=bias):
+            return f"nn.Linear({sizes}, bias={bias})"
+        case Experts(count=count, bias=bias):
+            return f"Experts({constants.named('EXPERTS', count)}, {sizes}, bias={bias})"
+        case Norm(kind=kind, eps=eps):
+            match kind:
+                case "rms":
+                    return f"RMSNorm({sizes}, eps={constants.named('NORM_EPS', eps)})"
+                case "layer":
+                    return f"LayerNorm({sizes}, eps={constants.named('NORM_EPS', eps)})"
+                case _:
+                    assert_never(kind)
+        case Embedding():
+            return f"nn.Embedding({sizes})"
         case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
-            sizes = f"{channels}, patch={patch}, width={width}"
+            ends = f"{channels}, patch={patch}, width={constants.named('WIDTH', width)}"
             if unet is None:
-                return f"LinearEnds({sizes})"
-            return f"UnetEnds({sizes}, inside={unet.channels}, blocks={unet.blocks})"
+                return f"LinearEnds({ends})"
+            return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
         case _:
             assert_never(operator)
 
 
-def definition(leaf: LeafPlan) -> list[str]:
+def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> list[str]:
     """The lines of `__init__` that make a group."""
+    constructors = [constructor(block.operator, constants, leaf.leaf.path) for block in leaf.leaf.blocks]
+    attribute = f"self.{leaf.attribute}"
     if leaf.form in ("single", "shared"):
-        return [f"        self.{leaf.attribute} = {constructor(leaf.leaf.blocks[0].operator)}"]
+        return [f"        {attribute} = {constructors[0]}"]
     names = tuple(block.name for block in leaf.leaf.blocks)
     extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
-    cls = "nn.ModuleDict" if leaf.form == "held" else "ByTower"
+    cls = "nn.ModuleDict" if leaf.form == "held" else execution.by_tower
     if leaf.form == "norm_by_tower":
         cls = "NormByTower"
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
         extra = [f"route={names_tuple(leaf.route)}", f"ends={ends}"]
-    constructors = [constructor(block.operator) for block in leaf.leaf.blocks]
     if len(set(constructors)) == 1:
         copies = f"{{name: {constructors[0]} for name in {names_tuple(names)}}}"
-        line = f"        self.{leaf.attribute} = {cls}({', '.join([copies, *extra])})"
-        if len(line) <= 120:
-            return [line]
-        copies_lines = [f"            {copies},"]
     else:
-        pairs = zip(names, constructors, strict=True)
-        copies_lines = [
-            "            {",
-            *(f'                "{name}": {made},' for name, made in pairs),
-            "            },",
-        ]
-    return [
-        f"        self.{leaf.attribute} = {cls}(",
-        *copies_lines,
-        *(f"            {e}," for e in extra),
-        "        )",
-    ]
-
-
-def names_tuple(items: Iterable[str | None]) -> str:
-    """A tuple of names, as text."""
-    quoted = ["None" if item is None else f'"{item}"' for item in items]
-    return f"({quoted[0]},)" if len(quoted) == 1 else f"({', '.join(quoted)})"
+        pairs = (f'"{name}": {made}' for name, made in zip(names, constructors, strict=True))
+        copies = f"{{{', '.join(pairs)}}}"
+    return statement(f"{attribute} = ", f"{cls}({', '.join([copies, *extra])})")
 
 
 class Applied:
     """Writes lines that send values through groups, cutting and joining them where needed; each value is cut once."""
 
-    def __init__(self) -> None:
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
         self.lines: list[str] = []
         self._cut: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def assign(self, name: str, expression: str) -> None:
         """A line `name = expression`; what was cut from an earlier value of the name is forgotten."""
-        self._cut = {key: found for key, found in self._cut.items() if key[0] != name}
-        self.lines.append(f"        {name} = {expression}")
+        self._cut = {key: pieces for key, pieces in self._cut.items() if key[0] != name}
+        self.lines += statement(f"{name} = ", expression)
 
     def through(self, leaf: LeafPlan, x: str, places: str, *, reads_pieces: bool, writes_pieces: bool) -> str:
         """The expression for `x`, a tensor or the pieces, after a group; `places` are the tokens' in its order."""
@@ -89,18 +78,30 @@ class Applied:
                 return f"self.{leaf.attribute}({x})"
             case "norm_by_tower":
                 return f"self.{leaf.attribute}({x}, {places})"
+            case "shared" | "by_tower" | "held":
+                pass
+            case _:
+                assert_never(leaf.form)
         pieces = x if reads_pieces else self.pieces(x, leaf.counts)
         if leaf.form == "shared":
-            made = f"[self.{leaf.attribute}(piece) for piece in {pieces}]"
+            applied = f"[self.{leaf.attribute}(piece) for piece in {pieces}]"
         else:
-            made = f"self.{leaf.attribute}({pieces})"
-        return made if writes_pieces else f"merge({made}, layout, {leaf.counts})"
+            applied = f"self.{leaf.attribute}({pieces})"
+        return applied if writes_pieces else self.joined(applied, leaf.counts)
+
+    def joined(self, pieces: str, counts: tuple[int, ...]) -> str:
+        """The expression of pieces as one tensor."""
+        return f"{self.execution.join}({pieces}, layout, {counts})"
+
+    def cut(self, x: str, counts: tuple[int, ...]) -> str:
+        """The expression of a tensor's pieces."""
+        return f"{self.execution.cut}({x}, layout, {counts})"
 
     def pieces(self, x: str, counts: tuple[int, ...]) -> str:
         """The name of the pieces of `x`; the line that cuts it where it is not cut yet."""
         if (x, counts) not in self._cut:
             others = sum(name == x for name, _ in self._cut)
             name = f"{x}_pieces" if not others else f"{x}_pieces_{others + 1}"
-            self.lines.append(f"        {name} = split({x}, layout, {counts})")
+            self.lines += statement(f"{name} = ", self.cut(x, counts))
             self._cut[x, counts] = name
         return self._cut[x, counts]

@@ -1,32 +1,44 @@
-"""Masks as text: as what reads them in a generated file takes them."""
+"""Masks as text."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import assert_never
 
 from motc.ir.mask import Mask
 from motc.ir.model import Model
+from motc.plan import has_views
 
 
-def mask_arguments(mask: Mask, names: tuple[str, ...]) -> dict[str, Any]:
-    """A mask as `visibility` takes it, modalities by their ids; what is empty is left out."""
+def model_mask(model: Model) -> str:
+    """The mask of all layers; cut into views where the model's attention goes so."""
+    names = tuple(modality.name for modality in model.modalities)
+    return mask_expression(model.mask, names, in_views=has_views(model))
+
+
+def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> str:
+    """A mask of these modalities as the building blocks say it: one that can be cut into views, or not."""
+    views = "InViews" if in_views else ""
 
     def ids(group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(names.index(name) for name in group)
 
+    match mask.kind:
+        case "causal":
+            expression = "Causal()"
+        case "full":
+            expression = "Full()"
+        case "prefix":
+            expression = f"Prefix{views}({ids(mask.prefix)!r})"
+        case "blocks":
+            expression = f"Blocks{views}({tuple(ids(block) for block in mask.blocks)!r})"
+        case _:
+            assert_never(mask.kind)
+    if mask.bidirectional and mask.kind in ("causal", "prefix"):
+        expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r})"
+    return f"Directed{views}({expression}, {sight(mask, names)!r})" if mask.sees else expression
+
+
+def sight(mask: Mask, names: tuple[str, ...]) -> tuple[tuple[bool, ...], ...]:
+    """For each modality, which ones it may see."""
     said = dict(mask.sees)
-    found = {
-        "kind": mask.kind,
-        "prefix": ids(mask.prefix),
-        "bidirectional": ids(mask.bidirectional),
-        "blocks": tuple(ids(block) for block in mask.blocks),
-        "sees": tuple(tuple(seen in said.get(name, names) for seen in names) for name in names) if said else (),
-    }
-    return {key: value for key, value in found.items() if value}
-
-
-def mask_literal(model: Model) -> str:
-    """The mask of all layers, as a dict of the arguments of `visibility`."""
-    arguments = mask_arguments(model.mask, tuple(modality.name for modality in model.modalities))
-    kind, rest = arguments.pop("kind"), "".join(f', "{key}": {value!r}' for key, value in arguments.items())
-    return f'{{"kind": "{kind}"{rest}}}'
+    return tuple(tuple(seen in said.get(name, names) for seen in names) for name in names)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from motc.emit.leaves import Applied, names_tuple
+from motc.emit.leaves import Applied
 from motc.emit.steps import ACTIVATIONS
+from motc.emit.text import names_tuple
 from motc.ir.layer import GATED, Moe
 from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
 
@@ -14,7 +15,7 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
     pieces = x if in_pieces else text.pieces(x, kind.ffn_counts)
     if any(unit.moe is not None and unit.moe.routing == "expert_choice" for unit in units):
         slots = "layout.rows.slots.flatten()[layout.order]" if module.sorts else "layout.rows.slots"
-        text.assign("places", f"split({slots}, layout, {kind.ffn_counts})")
+        text.assign("places", text.cut(slots, kind.ffn_counts))
     results = [""] * len(kind.ffn_counts)
     balanced = False
     for index, unit in enumerate(units):
@@ -33,14 +34,14 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
         for place, piece in enumerate(unit.pieces):
             results[piece] = out if len(unit.pieces) == 1 else f"{out}[{place}]"
     result = f"[{', '.join(results)}]"
-    return result if in_pieces else f"merge({result}, layout, {kind.ffn_counts})"
+    return result if in_pieces else text.joined(result, kind.ffn_counts)
 
 
 def tower_mixture(module: ModulePlan, kind: LayerPlan, x: str) -> tuple[list[str], str]:
     """The lines and the result for tokens `x` [n, S, width] that are all of the tower `tower`, balance left out."""
     ways: dict[tuple[str, ...], list[str]] = {}
     for tower, group in module.towers:
-        text = Applied()
+        text = Applied(module.execution)
         unit = Unit(members=(group,), pieces=(0,), moe=module.model.mixtures(kind.layer).get(group[0]))
         text.assign("out", _made(module, kind, unit, text))
         ways.setdefault(tuple(text.lines), []).append(tower)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from motc.ir.layer import FfnKind
 from motc.ir.steps import Step
 from motc.plan import LayerPlan
+from motc.plan.constants import Constants
 
 ACTIVATIONS: dict[FfnKind, str] = {
     "swiglu": "F.silu({gate}) * {up}",
@@ -39,3 +40,16 @@ def sublayers(kind: LayerPlan) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     steps = kind.layer.steps
     end = max(index for index, step in enumerate(steps) if step.op.startswith("attention.")) + 1
     return steps[:end], steps[end:]
+
+
+def in_heads(projected: str, path: str, *, kind: LayerPlan, constants: Constants) -> str:
+    """What a projection made, cut into heads if it is a query, a key or a value."""
+    a = kind.layer.attention
+    head_dim = constants.named("HEAD_DIM", a.head_dim)
+    match path:
+        case "attention.q":
+            return f"torch.unflatten({projected}, -1, ({constants.named('HEADS', a.heads)}, {head_dim}))"
+        case "attention.k" | "attention.v":
+            return f"torch.unflatten({projected}, -1, ({constants.named('KV_HEADS', a.kv_heads)}, {head_dim}))"
+        case _:
+            return projected

@@ -8,6 +8,7 @@ from typing import Literal
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
+from motc.plan.execution import Execution
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
 
@@ -53,7 +54,7 @@ class ModulePlan:
     """A whole generated file.
 
     `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
-    `layout` is the function that makes a layout. `towers` are the modalities that generating takes together, by name,
+    `execution` is how the strategy runs it. `towers` are the modalities that generating takes together, by name,
     where the model `generates`. `head_pieces` are the runs of modalities with one block of a shared
     vocabulary's head, where latents have none: each run's block, or None, and how many modalities it holds.
     """
@@ -70,8 +71,7 @@ class ModulePlan:
     head_pieces: tuple[tuple[str | None, int], ...]
     stream_in_pieces: bool
     sorts: bool
-    layout: str
-    templates: tuple[str, ...]
+    execution: Execution
     generates: bool
     towers: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -79,13 +79,6 @@ class ModulePlan:
     def is_balanced(self) -> bool:
         """Whether layers also give a load-balancing loss."""
         return self.model.is_balanced
-
-    @property
-    def is_told_apart(self) -> bool:
-        """Whether any tokens go through parameters of their own."""
-        ends = [end for end in (self.embedding, self.final_norm, self.head) if end]
-        leaves = [leaf for kind in self.layer_plans for leaf in kind.leaves.values()] + ends
-        return any(leaf.form in ("by_tower", "held") for leaf in leaves)
 
     @property
     def sorts_ends(self) -> bool:

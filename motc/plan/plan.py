@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,17 +14,10 @@ from motc.ir.model import Model, Segment
 from motc.ir.steps import Step, base_name
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.decoding import can_generate, decode_towers
+from motc.plan.execution import execution
+from motc.plan.library import taken
 from motc.plan.mixture import mixture_counts
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
-from motc.plan.templates import layout_function, templates
-
-# What generated files import or define before the model's own classes, as far as a class could be called so.
-TAKEN = frozenset(
-    """Any ByTower Callable Chosen DDPM Decoding Experts F Flow Generated GroupNorm Iterable KeyValues LIKELY
-    LatentSpan LayerNorm LinearEnds LossOutput Mapping ModalityLayout ModelOutput NamedTuple NormByTower Part
-    Patches Permute RMSNorm ResidualBlock Routing Row Rows Sequence Span Step TargetOrder Targets Tensor
-    TimestepEmbedding TypedDict UnetEnds View Views""".split()
-)
 
 Kind = TypeVar("Kind")
 
@@ -66,14 +59,7 @@ def plan(model: Model) -> ModulePlan:
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
         sorts=sorts,
-        layout=layout_function(model, sorts),
-        templates=templates(
-            model,
-            kinds,
-            [*(p for kind in layer_plans for p in kind.leaves.values()), *ends.values()],
-            sorts,
-            resorts=any(kind.resorts for kind in layer_plans),
-        ),
+        execution=execution(model.strategy, sorts=sorts, has_towers=_has_towers(layer_plans, ends)),
         generates=can_generate(model),
         towers=decode_towers(model),
     )
@@ -100,9 +86,15 @@ def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int],
 
 
 def name_of_class(name: str) -> str:
-    """CamelCase, with `Model` after it where the generated file or Python already uses the name."""
+    """CamelCase, with `Model` after it where Python, an import or a building block already uses the name."""
     camel = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
-    return f"{camel}Model" if camel in TAKEN or hasattr(builtins, camel) else camel
+    return f"{camel}Model" if camel in taken() or hasattr(builtins, camel) else camel
+
+
+def _has_towers(layers: Iterable[LayerPlan], ends: Mapping[str, LeafPlan]) -> bool:
+    """Whether any tokens go through parameters of their own."""
+    leaves = [*(leaf for layer in layers for leaf in layer.leaves.values()), *ends.values()]
+    return any(leaf.form in ("by_tower", "held") for leaf in leaves)
 
 
 def _layer_plan(

@@ -10,1282 +10,38 @@ Tokens are sorted by modality, so that a tower works on a slice; attention has t
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-# Inductor writes intermediates to memory sooner than pays here; with more reads and operations to a kernel the
-# permutations go into the norms and rotary positions that follow them.
-FUSE_MORE = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
-
-
-LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
-"""What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
-
-
-def check_compiler() -> None:
-    """Raise RuntimeError where torch cannot be told which sizes vary and which are equal."""
-    from torch._dynamo.decorators import mark_unbacked
-
-    if "shape_id" not in inspect.signature(mark_unbacked).parameters:
-        raise RuntimeError(f"compile() needs torch 2.11 or later, and this is {torch.__version__}; uncompiled it works")
-
-
-def mark_sizes(x: Tensor, *names: str) -> Tensor:
-    """x, its first sizes told to vary: one graph then serves all, 0 and 1 included.
-
-    Equal names mean equal sizes; pieces have sizes of their own, and the size `one` does not vary.
-
-    A mark is lost by any operation, and by a transfer between processes, so this is done at every call.
-    """
-    from torch._dynamo.decorators import mark_unbacked
-
-    for dimension, name in enumerate(names):
-        if name == "one":
-            continue
-        shape_id = None if name == "piece" else name
-        mark_unbacked(x, dimension, shape_id=shape_id, hint_override=LIKELY.get(name, LIKELY["length"]))
-    return x
-
-
-def not_empty(x: Tensor) -> Tensor:
-    """x [R, L, ...], the compiler told that neither R nor L is 0, which attention asks."""
-    torch._check(x.shape[0] > 0)  # type: ignore[no-untyped-call]
-    torch._check(x.shape[1] > 0)  # type: ignore[no-untyped-call]
-    return x
-
-
-def mark_numbers(x: Tensor) -> Tensor:
-    """x, one number for each token of the stream [N] or [R, L], its sizes told to vary."""
-    return mark_sizes(x, *(("stream",) if x.ndim == 1 else ("rows", "length")))
-
-
-def moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
-    """A tensor on another device, or a tuple of them; None stays None."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=non_blocking)
-    if isinstance(value, tuple):
-        values = [moved(item, device, non_blocking) for item in value]
-        return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
-    return value
-
-
-class Permute(torch.autograd.Function):
-    """Row i of the result is row `order[i]` of x, or zeros where that is -1; `inverse` goes the other way.
-
-    What one reads the other writes, so the gradient is gathered too: by `inverse`, and zero where nothing was read.
-    Left to autograd it would be an accumulating scatter.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        rows = x.index_select(0, order.clamp(min=0))
-        present = (order >= 0).view(-1, *(1 for _ in x.shape[1:]))
-        return torch.where(present, rows, torch.zeros((), dtype=x.dtype, device=x.device))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1], inputs[2])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        order, inverse = ctx.saved_tensors
-        return permute(gradients[0], inverse, order), None, None
-
-
-def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """Rows of x [n, ...] by `order` int64 [m], whose inverse is `inverse` int64 [n]; -1 where there is no partner."""
-    permuted: Tensor = Permute.apply(x, order, inverse)  # type: ignore[no-untyped-call]
-    return permuted
-
-
-KEPT = dict[tuple[str, torch.device], Tensor]()
-"""Constants by what they say and where they are: the program's, so that no model's state, copy or pickle has them."""
-
-
-def on_device(values: Any, device: torch.device) -> Tensor:
-    """Nested lists or tuples of numbers on a device."""
-    return torch.tensor(values, device="cpu").to(device, non_blocking=True)
-
-
-def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
-    """The same of nested tuples that will be asked for again: copied to a device once. Not to be written into."""
-    if torch.compiler.is_compiling():  # a graph has constants of its own
-        return on_device(values, device)
-    key = str(values), device  # as text True is not 1
-    if key not in KEPT:
-        with torch.inference_mode(False):
-            made = on_device(values, device)
-        if type(made) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(made):
-            return made  # what stands for a tensor while something is traced or transformed
-        KEPT[key] = made
-    return KEPT[key]
-
-
-def visibility(
-    modality_ids: Tensor,
-    document_ids: Tensor | None,
-    kind: str,
-    prefix: tuple[int, ...] = (),
-    bidirectional: tuple[int, ...] = (),
-    blocks: tuple[tuple[int, ...], ...] = (),
-    sees: tuple[tuple[bool, ...], ...] = (),
-) -> Tensor:
-    """Whether each token of a row sees each other, bool [R, L, L]; places without a token see only themselves.
-
-    modality_ids int64 [R, L], -1 where there is no token; document_ids int64 [R, L], or None: each row is one document.
-    A token sees tokens of its document: by `causal`, none after it; by `full`, all; by `prefix`, none after it, but the
-    document's leading tokens of modalities in `prefix` see each other; by `blocks`, those whose modality is in its own
-    block or one before. With `causal` and `prefix`, an unbroken run of one modality in `bidirectional` sees all of
-    itself. sees[i][j]: whether tokens of modality i may see those of j at all; empty: all may.
-    """
-    length = modality_ids.shape[1]
-    real = modality_ids >= 0
-    place = torch.arange(length, device=modality_ids.device)
-    visible = real[:, :, None] & real[:, None, :]
-    if document_ids is not None:
-        visible = visible & (document_ids[:, :, None] == document_ids[:, None, :])
-    if kind == "blocks":
-        rank_of = {modality: rank for rank, block in enumerate(blocks) for modality in block}
-        ranks = tuple(rank_of[modality] for modality in sorted(rank_of))
-        rank = constant(ranks, modality_ids.device)[modality_ids]
-        visible = visible & (rank[:, None, :] <= rank[:, :, None])
-    elif kind != "full":
-        allowed = (place <= place[:, None])[None]
-        if kind == "prefix":
-            others = real & ~torch.isin(modality_ids, constant(prefix, modality_ids.device))
-            after_another = (visible & allowed & others[:, None, :]).any(dim=2)
-            in_prefix = real & ~after_another
-            allowed = allowed | (in_prefix[:, :, None] & in_prefix[:, None, :])
-        if bidirectional:
-            run = unbroken_runs(modality_ids, document_ids)
-            both_ways = torch.isin(modality_ids, constant(bidirectional, modality_ids.device))
-            allowed = allowed | (both_ways[:, :, None] & (run[:, :, None] == run[:, None, :]))
-        visible = visible & allowed
-    if sees:
-        may = constant(sees, modality_ids.device)
-        visible = visible & may[modality_ids[:, :, None], modality_ids[:, None, :]]
-    return visible | (torch.eye(length, dtype=torch.bool, device=modality_ids.device) & ~real[:, :, None])
-
-
-def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    """A number for each run of tokens of one modality and document that follow one another, int64 [R, L].
-
-    Places without a token (modality -1) break no run, and have a number that means nothing.
-    """
-    real, before = modality_ids >= 0, token_before(modality_ids)
-    place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
-    before = torch.where(before >= 0, before, place)  # the first token of a row has none before it
-    starts = modality_ids != modality_ids.gather(1, before)
-    if document_ids is not None:
-        starts = starts | (document_ids != document_ids.gather(1, before))
-    return (starts & real).cumsum(dim=1)
-
-
-def token_before(modality_ids: Tensor) -> Tensor:
-    """The place of the last real token before each place of a row, int64 [R, L]; -1 where there is none."""
-    place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
-    latest = torch.where(modality_ids >= 0, place, -1).cummax(dim=1).values
-    return torch.where(place > 0, latest.roll(1, dims=1), -1)
-
-
-def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What attention adds to its scores: 0 where the mask is true, -inf elsewhere. Made once for all layers."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-
-
-class Rows(NamedTuple):
-    """Attention's rows of slots; -1 stands for none."""
-
-    slots: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
-    modality_ids: Tensor  # int64 [R, L]: its modality
-    positions: Tensor  # int64 [R, L]: from 0 in each document
-    mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: all of the row, or all that came before
-
-    def mark_sizes(self) -> None:
-        """Tell the compiler which sizes vary."""
-        for x in (self.slots, self.modality_ids, self.positions):
-            mark_sizes(x, "rows", "length")
-        if self.mask is not None:
-            mark_sizes(self.mask, "rows", "one", "length", "length")
-
-
-def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
-    """values[index] for int64 values [n], and `missing` where the index is -1."""
-    return torch.where(index >= 0, values[index.clamp(min=0)], missing)
-
-
-def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
-    """The place of each modality in the order they are sorted in; their number where there is none."""
-    order = tuple(modalities.index(modality) for modality in range(len(modalities)))
-    places = constant(order, modality_ids.device)
-    return look_up(places, modality_ids, len(modalities))
-
-
-def invert(order: Tensor, size: int) -> Tensor:
-    """The inverse int64 [size] of an order int64 [n] that repeats nothing but -1; -1 where nothing leads."""
-    inverse = order.new_full((size + 1,), -1)
-    inverse[order] = torch.arange(order.numel(), device=order.device)  # index -1 is the last entry, cut off below
-    return inverse[:size]
-
-
-def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, bool]:
-    """Slots with a row for each document, without padding, and that it is so.
-
-    Such rows need no mask but the plain one. Where documents of very different lengths would make them cost more than
-    they save, the rows are the batch's own, and the answer is False. Reads sizes back from the device.
-    """
-    batch, sequence = modality_ids.shape
-    tokens = torch.arange(batch * sequence, device=modality_ids.device)
-    real = modality_ids.flatten() >= 0
-    if document_ids is None and bool(real.all()):
-        return tokens.view(batch, sequence), True
-    document = tokens // sequence
-    if document_ids is not None:
-        document = document_starts(modality_ids, document_ids).flatten().cumsum(0)
-    _, row, lengths = torch.unique_consecutive(document[real], return_inverse=True, return_counts=True)
-    rows, longest = lengths.numel(), int(lengths.max())
-    if rows * longest**2 > batch * sequence**2:
-        return torch.where(real, tokens, -1).view(batch, sequence), False
-    column = torch.arange(row.numel(), device=row.device) - (lengths.cumsum(0) - lengths)[row]
-    slots = tokens.new_full((rows, longest), -1)
-    slots[row, column] = tokens[real]
-    return slots, True
-
-
-def fill_rows(
-    slots: Tensor, modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any], plain: bool
-) -> Rows:
-    """What stands in the slots; `plain` if the mask's kind alone says who sees whom in a row."""
-    modalities = look_up(modality_ids.flatten(), slots, -1)
-    if document_ids is None:
-        positions = slots.clamp(min=0) % modality_ids.shape[1]
-    else:
-        positions = look_up(document_positions(modality_ids, document_ids).flatten(), slots, 0)
-    if plain:
-        return Rows(slots, modalities, positions, None)
-    documents = None if document_ids is None else look_up(document_ids.flatten(), slots, -1)
-    return Rows(slots, modalities, positions, visibility(modalities, documents, **mask)[:, None])
-
-
-def document_starts(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
-    """Where each row's documents start, bool [B, S]: the first with the row, others at their first real token.
-
-    Ids are only compared, and those of padding count for nothing.
-    """
-    before = token_before(modality_ids)
-    changes = document_ids != document_ids.gather(1, before.clamp(min=0))
-    starts = (modality_ids >= 0) & (before >= 0) & changes
-    starts[:, 0] = True
-    return starts
-
-
-def document_positions(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
-    """Positions int64 [B, S]: from 0 where a document starts."""
-    index = torch.arange(document_ids.shape[1], device=document_ids.device)
-    starts = document_starts(modality_ids, document_ids)
-    return index - (index * starts).cummax(dim=1).values
-
-
-def is_plain(mask: dict[str, Any], slots: Tensor) -> bool:
-    """Whether the mask's kind alone says who sees whom in rows that are one document each, their tokens first."""
-    return mask == {"kind": "causal"} or (mask == {"kind": "full"} and not bool((slots < 0).any()))
-
-
-def with_a_token(modality_ids: Tensor) -> Tensor:
-    """The modality ids, with a stand-in where all is padding, so that no tensor is empty."""
-    if bool((modality_ids >= 0).any()):
-        return modality_ids
-    stand_in = modality_ids.clone()
-    stand_in[0, 0] = 0
-    return stand_in
-
-
-def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: dict[str, Any]) -> Rows:
-    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
-    present = with_a_token(modality_ids)
-    slots, apart = document_rows(present, document_ids)
-    return fill_rows(slots, present, document_ids, mask, apart and is_plain(mask, slots))
-
-
-def real_tokens(tokens: Tensor, modality_ids: Tensor) -> Tensor:
-    """Tokens of the flattened batch, -1 where one is a stand-in for padding."""
-    return torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)
-
-
-class ModalityLayout(NamedTuple):
-    """Where a batch's tokens lie: in attention's rows of slots, and sorted by modality. -1 stands for none.
-
-    A row is one document without its padding. N is the number of tokens that are not padding.
-    """
-
-    modality_ids: Tensor  # int64 [B, S], -1 at padding
-    document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
-    rows: Rows
-    places: Tensor  # int64 [R, L]: the place of each slot's modality in the order they are sorted in
-    order: Tensor  # int64 [N]: the slot of each sorted token
-    inverse: Tensor  # int64 [R, L]: the sorted place of each slot's token
-    sorted_places: Tensor  # int64 [N]: `places`, sorted
-    pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
-    tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
-    batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
-    key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ModalityLayout:
-        """The layout on another device, as for a batch that a data loader made."""
-        return ModalityLayout(*moved(tuple(self), device, non_blocking))
-
-    def mark_sizes(self) -> None:
-        """Tell the compiler which sizes vary."""
-        self.rows.mark_sizes()
-        for x in (self.places, self.inverse):
-            mark_sizes(x, "rows", "length")
-        mark_numbers(self.tokens)
-        for x in (self.order, self.sorted_places):
-            mark_sizes(x, "stream")
-        for x in self.pieces:
-            mark_sizes(x, "piece")
-        for y in (self.modality_ids, self.document_ids, self.batch):
-            if y is not None:
-                mark_sizes(y, "batch", "sequence")
-
-
-def sorted_layout(
-    modality_ids: Tensor,
-    document_ids: Tensor | None,
-    modalities: tuple[int, ...],
-    mask: dict[str, Any],
-    stream_is_sorted: bool,
-    key: str = "",
-) -> ModalityLayout:
-    """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
-
-    Raises TypeError or ValueError for ids as `check_modalities` does. Reads sizes back from the device.
-    """
-    count = len(modalities)
-    check_modalities(modality_ids, document_ids, count, reads=True)
-    rows = rows_by_document(modality_ids, document_ids, mask)
-    places = places_of(rows.modality_ids, modalities)
-    order = torch.argsort(places.flatten(), stable=True)
-    sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
-    order = order[: sum(sizes)]
-    tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
-    return ModalityLayout(
-        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
-        document_ids=None if document_ids is None else document_ids.clone(),
-        rows=rows,
-        places=places,
-        order=order,
-        inverse=invert(order, places.numel()).view_as(places),
-        sorted_places=places.flatten()[order],
-        pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
-        tokens=tokens,
-        batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
-        key=key,
-    )
-
-
-def piece_sizes(layout: ModalityLayout, tokens: int, counts: tuple[int, ...]) -> list[int]:
-    """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities."""
-    single = iter([piece.shape[0] for piece in layout.pieces])
-    sizes = [sum(next(single) for _ in range(count)) for count in counts]
-    torch._check(sum(sizes[:-1]) <= tokens)  # type: ignore[no-untyped-call]
-    return [*sizes[:-1], tokens - sum(sizes[:-1])]  # so that the compiler knows what they add up to
-
-
-def split(x: Tensor, layout: ModalityLayout, counts: tuple[int, ...]) -> list[Tensor]:
-    """Sorted tokens [N, ...] cut into pieces, piece i being those of `counts[i]` modalities."""
-    return list(torch.split(x, piece_sizes(layout, x.shape[0], counts)))
-
-
-def merge(pieces: list[Tensor], layout: ModalityLayout, counts: tuple[int, ...]) -> Tensor:
-    """What `split` has cut, whole again."""
-    return torch.cat(pieces)
-
-
-def to_slots(x: Tensor, layout: ModalityLayout) -> Tensor:
-    """Sorted tokens [N, ...] in attention's slots [R, L, ...], zeros where there is none."""
-    rows, length = layout.inverse.shape
-    return permute(x, layout.inverse.flatten(), layout.order).view(rows, length, *x.shape[1:])
-
-
-def to_sorted(x: Tensor, layout: ModalityLayout) -> Tensor:
-    """What stands in the slots [R, L, ...], sorted [N, ...]."""
-    return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())
-
-
-def to_batch(x: Tensor, layout: ModalityLayout) -> Tensor:
-    """The stream [N, ...] (or [R, L, ...]) as the batch [B, S, ...] it came from, zeros at padding."""
-    rows = x.flatten(0, layout.tokens.ndim - 1)
-    batch, sequence = layout.batch.shape
-    return permute(rows, layout.batch.flatten(), layout.tokens.flatten()).view(batch, sequence, *rows.shape[1:])
-
-
-def check_tensor(name: str, x: Any, modality_ids: Tensor | None = None) -> None:
-    """Raise TypeError or ValueError unless x is int64 [B, S], of the shape and on the device of `modality_ids`."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor, int64 [B, S], not {type(x).__name__}")
-    if x.dtype != torch.int64:
-        raise ValueError(f"{name} must be int64, not {x.dtype}: give {name}.long()")
-    if modality_ids is None:
-        if x.ndim != 2 or 0 in x.shape:
-            raise ValueError(f"{name} must be [B, S], a row and a token at least, not {[*x.shape]}")
-    elif x.shape != modality_ids.shape:
-        raise ValueError(f"{name} must be [B, S] as modality_ids, {[*modality_ids.shape]}, not {[*x.shape]}")
-    elif x.device != modality_ids.device:
-        raise ValueError(f"{name} must be on {modality_ids.device} as modality_ids, not on {x.device}")
-
-
-def refuse(faults: list[tuple[Tensor, Callable[[int, int], str]]], reads: bool) -> None:
-    """Raise ValueError where one of these bool tensors [B, S] is true, with what is said of its first row and column.
-
-    Reads once from the device; on CUDA unless `reads`, never: then the device asserts that none is true.
-    """
-    if not faults:
-        return
-    wrong = torch.stack([places.any() for places, _ in faults])
-    if wrong.device.type == "cuda" and not reads:
-        torch._assert_async(~wrong.any())
-    elif not wrong.is_meta and bool(wrong.any()):
-        for places, said in faults:
-            if bool(places.any()):
-                raise ValueError(said(*places.nonzero()[0].tolist()))
-
-
-def check_modalities(modality_ids: Tensor, document_ids: Tensor | None, count: int, reads: bool) -> None:
-    """Raise TypeError or ValueError for ids that are no modality's, and for documents in several parts."""
-    if torch.compiler.is_compiling():
-        return
-    check_tensor("modality_ids", modality_ids)
-
-    def no_modality(row: int, column: int) -> str:
-        given = f"{int(modality_ids[row, column])} in row {row}, column {column}"
-        return f"modality_ids must be -1 (padding) or 0..{count - 1}, not {given}"
-
-    faults: list[tuple[Tensor, Callable[[int, int], str]]]
-    faults = [((modality_ids < -1) | (modality_ids >= count), no_modality)]
-    if document_ids is not None:
-        check_tensor("document_ids", document_ids, modality_ids)
-        faults.append(documents_in_parts(modality_ids, document_ids))
-    refuse(faults, reads)
-
-
-def documents_in_parts(modality_ids: Tensor, document_ids: Tensor) -> tuple[Tensor, Callable[[int, int], str]]:
-    """Where, among each row's ids sorted, a document goes on after another one came between; and what to say."""
-    real, before = modality_ids >= 0, token_before(modality_ids)
-    place = torch.arange(real.shape[1], device=real.device).expand_as(real)
-    latest = torch.where(real, place, before)
-    first = real.to(torch.uint8).argmax(dim=1, keepdim=True)
-    ids = document_ids.gather(1, torch.where(latest >= 0, latest, first))  # padding's: of the token before it
-    part = torch.zeros_like(ids)
-    part[:, 1:] = (ids[:, 1:] != ids[:, :-1]).cumsum(dim=1)
-    ids, order = ids.sort(dim=1, stable=True)
-    part = part.gather(1, order)
-    again = (ids[:, 1:] == ids[:, :-1]) & (part[:, 1:] != part[:, :-1])
-
-    def said(row: int, column: int) -> str:
-        return (
-            f"document {int(ids[row, column])} of row {row} comes back after another: "
-            "document_ids must give all tokens of a document in a row, one after the other"
-        )
-
-    return again, said
-
-
-def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
-    """Raise TypeError or ValueError unless positions are int64 [B, S], or [S] or [1, S] for all rows."""
-    if isinstance(position_ids, Tensor) and position_ids.shape in (modality_ids.shape[1:], (1, modality_ids.shape[1])):
-        position_ids = position_ids.expand_as(modality_ids)
-    check_tensor("position_ids", position_ids, modality_ids)
-
-
-def no_token(
-    called: str, ids: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
-) -> tuple[Tensor, Callable[[int, int], str]]:
-    """Where an id is none of its modality's, and what to say; of padding and latents they may be anything."""
-    of = [(modality_ids == modalities.index(name), size) for name, size in vocabularies.items()]
-    if len(of) == len(modalities) and len(set(vocabularies.values())) == 1:
-        of = [(modality_ids >= 0, of[0][1])]
-    places = torch.stack([mine & ((ids < 0) | (ids >= size)) for mine, size in of]).any(dim=0)
-
-    def said(row: int, column: int) -> str:
-        name = modalities[int(modality_ids[row, column])]
-        size = vocabularies[name]
-        given = f"{int(ids[row, column])} in row {row}, column {column}"
-        return f"{called} have {given}, and {name} has a vocabulary of {size}: its ids are 0..{size - 1}"
-
-    return places, said
-
-
-def another_batch(
-    layout: ModalityLayout, key: str, modality_ids: Tensor, document_ids: Tensor | None
-) -> list[tuple[Tensor, Callable[[int, int], str]]]:
-    """Where a layout is one of other ids, and what to say.
-
-    Raises TypeError or ValueError for what its shape and its key tell.
-    """
-    if getattr(layout, "_fields", None) != ModalityLayout._fields:
-        raise TypeError(f"layout must be what this model's layout() gives, not {type(layout).__name__}")
-    if layout.key != key:
-        raise ValueError(
-            "the layout is of a model with another mask or order of modalities: make it with one of this spec"
-        )
-    if document_ids is not None and layout.document_ids is None:
-        raise ValueError("the layout was made without document_ids: give them to layout() too, or to neither")
-    faults: list[tuple[Tensor, Callable[[int, int], str]]] = []
-    real = modality_ids >= 0  # documents of padding count for nothing
-    given = {"modality_ids": (layout.modality_ids, modality_ids), "document_ids": (layout.document_ids, document_ids)}
-    for name, (mine, theirs) in given.items():
-        if mine is None or theirs is None:  # documents may be left out: the layout has them
-            continue
-        if mine.shape != theirs.shape:
-            raise ValueError(f"the layout was made of {name} {[*mine.shape]}, and these are {[*theirs.shape]}")
-        if mine.device != theirs.device:
-            raise ValueError(f"the layout is on {mine.device}, and {name} on {theirs.device}: use layout.to(...)")
-
-        def said(row: int, column: int, name: str = name) -> str:
-            return f"the layout was made of other {name}: they differ in row {row}, column {column}"
-
-        faults.append(((mine != theirs) & real if name == "document_ids" else mine != theirs, said))
-    return faults
-
-
-def checked_layout(
-    model: Any,
-    input_ids: Tensor,
-    modality_ids: Tensor,
-    position_ids: Tensor | None,
-    document_ids: Tensor | None,
-    layout: ModalityLayout | None,
-    reads: bool,
-) -> ModalityLayout:
-    """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit.
-
-    `reads`: whether a layout is made here, in a way that reads from the device, so that these checks may too. On a CPU
-    they always do.
-    """
-    if torch.compiler.is_compiling():
-        return model.layout(modality_ids, document_ids) if layout is None else layout
-    check_tensor("modality_ids", modality_ids)
-    check_tensor("input_ids", input_ids, modality_ids)
-    if position_ids is not None:
-        check_positions(position_ids, modality_ids)
-    if document_ids is not None:
-        check_tensor("document_ids", document_ids, modality_ids)
-    faults = [] if layout is None else another_batch(layout, model.layout_key, modality_ids, document_ids)
-    if layout is None:
-        layout = model.layout(modality_ids, document_ids)
-    faults.append(no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies))
-    refuse(faults, reads)
-    return layout
-
-
-class ModelOutput(NamedTuple):
-    """`logits` [B, S, V], or a dict modality -> [B, S, V_m] with own vocabularies; zeros at padding."""
-
-    logits: Tensor | dict[str, Tensor]
-
-
-class LossOutput(NamedTuple):
-    """`total`, the mean over all counted targets, and `by_modality`, the mean over the targets of each (0 if none).
-
-    `weights` are what each of `by_modality` is divided by: the sum of its targets' weights, their number where none are
-    given; of latents, how many numbers they have. `weight` is what the cross-entropy in `total` is divided by.
-    """
-
-    total: Tensor
-    by_modality: dict[str, Tensor]
-    weight: Tensor
-    weights: dict[str, Tensor]
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The cross-entropy [n] of logits [n, V] in float32 or wider, times its weight; 0 where the target is -1."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
-    return losses if weights is None else losses * weights.to(losses.dtype)
-
-
-def divided(sums: Tensor, totals: Tensor) -> Tensor:
-    """Sums by the weights that went into them; 0 where that is 0."""
-    return sums / torch.where(totals > 0, totals, 1)
-
-
-def means(
-    sums: Tensor, totals: Tensor, modalities: tuple[str, ...]
-) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
-    """Sums of weighted losses [M] and of weights [M] to their mean, each modality's, and what these are divided by."""
-    weights = dict(zip(modalities, totals.unbind(), strict=True))
-    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
-    weight = totals.sum()
-    return divided(sums.sum(), weight), by_modality, weight, weights
-
-
-def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...]) -> LossOutput:
-    """Sums of weighted losses [M] and of weights [M] to means."""
-    return LossOutput(*means(sums, totals, modalities))
-
-
-def check_targets(
-    model: Any, labels: Tensor, weights: Tensor | None, input_ids: Tensor, modality_ids: Tensor, reads: bool
-) -> None:
-    """Raise TypeError or ValueError for labels and weights that do not fit the batch.
-
-    A label is a token of its modality's vocabulary, or -100; a weight is finite and not negative. Where there is no
-    token they may be anything. `reads`: whether values may be read from any device; on a CPU they always are.
-    """
-    if torch.compiler.is_compiling():
-        return
-    faults = []
-    if labels is not input_ids:  # which are checked already
-        check_tensor("labels", labels, modality_ids)
-        tokens = labels.masked_fill(labels == -100, 0)
-        faults.append(no_token("labels", tokens, modality_ids, model.modalities, model.vocabularies))
-    if weights is not None:
-        if not isinstance(weights, Tensor):
-            raise TypeError(f"weights must be a tensor, floating-point [B, S], not {type(weights).__name__}")
-        if weights.shape != modality_ids.shape or not weights.is_floating_point():
-            asked, given = [*modality_ids.shape], f"{weights.dtype} {[*weights.shape]}"
-            raise ValueError(f"weights must be floating-point [B, S] as modality_ids, {asked}, not {given}")
-        if weights.device != modality_ids.device:
-            raise ValueError(f"weights must be on {modality_ids.device} as modality_ids, not on {weights.device}")
-        faults.append(no_weight(weights, modality_ids, model.modalities, model.vocabularies))
-    refuse(faults, reads)
-
-
-def no_weight(
-    weights: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
-) -> tuple[Tensor, Callable[[int, int], str]]:
-    """Where a token's weight is none, and what to say."""
-    tokens = torch.stack([modality_ids == modalities.index(name) for name in vocabularies]).any(dim=0)
-
-    def said(row: int, column: int) -> str:
-        given = f"{weights[row, column].item()} in row {row}, column {column}"
-        return f"weights must be finite and not negative, not {given}"
-
-    return tokens & ~(weights.isfinite() & (weights >= 0)), said
-
-
-class Targets(NamedTuple):
-    """What each place of the stream is to predict; -1 where nothing counts."""
-
-    ids: Tensor  # int64, one for each place of the stream
-    modality_ids: Tensor  # as `ids`: the target's modality
-    weights: Tensor | None  # as `ids`: how much the target counts; None: each counts 1
-    counts: Tensor  # int64 [M]: how many targets each modality has
-    totals: Tensor  # [M]: the sum of their weights
-
-    def mark_sizes(self) -> None:
-        """Tell the compiler which sizes vary."""
-        for x in (self.ids, self.modality_ids, self.weights):
-            if x is not None:
-                mark_numbers(x)
-
-
-def find_targets(
-    labels: Tensor,
-    weights: Tensor | None,
-    modality_ids: Tensor,
-    document_ids: Tensor | None,
-    tokens: Tensor,
-    count: int,
-) -> Targets:
-    """The targets of a stream whose places hold these tokens of the flattened batch (-1: none).
-
-    A token's target is the label of the one after it. It counts if both are real and in one document, and neither is
-    the label negative nor its weight 0.
-    """
-    counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0) & (labels[:, 1:] >= 0)
-    if document_ids is not None:
-        counts = counts & (document_ids[:, 1:] == document_ids[:, :-1])
-    if weights is not None:
-        counts = counts & (weights[:, 1:] > 0)
-    following = torch.full_like(modality_ids, -1)
-    index = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
-    following[:, :-1] = torch.where(counts, index[:, 1:], -1)
-    following = look_up(following.flatten(), tokens, -1)
-    modalities = look_up(modality_ids.flatten(), following, -1)
-    each = torch.arange(count, device=modalities.device)[:, None] == modalities.flatten()
-    ids, numbers = look_up(labels.flatten(), following, -1), each.sum(1)
-    if weights is None:
-        return Targets(ids, modalities, None, numbers, numbers)
-    wide = weights.to(torch.promote_types(weights.dtype, torch.float32))
-    shares = look_up(wide.flatten(), following, 0)
-    return Targets(ids, modalities, shares, numbers, torch.where(each, shares.flatten(), 0).sum(1))
-
-
-class TargetOrder(NamedTuple):
-    """The stream's places sorted by the modality they predict, those that predict nothing last.
-
-    All but `pieces` have the stream's shape, and are meant flat.
-    """
-
-    order: Tensor  # int64: places of the stream
-    inverse: Tensor  # int64: where in `order` each place is
-    ids: Tensor  # int64: the targets, sorted so
-    weights: Tensor | None  # theirs, sorted so
-    pieces: tuple[Tensor, ...]  # one [n] for each modality: as many as it has targets
-
-    def mark_sizes(self) -> None:
-        """Tell the compiler which sizes vary."""
-        for x in (self.order, self.inverse, self.ids, self.weights):
-            if x is not None:
-                mark_numbers(x)
-        for x in self.pieces:
-            mark_sizes(x, "piece")
-
-
-def sort_targets(targets: Targets) -> TargetOrder:
-    """The order in which each head sees only what it is to predict. Reads sizes back from the device."""
-    key = targets.modality_ids.flatten()
-    order = torch.argsort(torch.where(key >= 0, key, targets.counts.numel()), stable=True)
-    sizes = targets.counts.tolist()
-    pieces = tuple(torch.empty_like(piece) for piece in torch.split(order[: sum(sizes)], sizes))
-    shape = targets.ids.shape
-    ids = targets.ids.flatten()[order].view(shape)
-    weights = None if targets.weights is None else targets.weights.flatten()[order].view(shape)
-    return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, weights, pieces)
-
-
-class RMSNorm(nn.Module):
-    """weight · x / sqrt(mean(x²) + eps)."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """x without the scale."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
-
-    def scale(self, y: Tensor) -> Tensor:
-        return self.weight * y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale(self.normalise(x))
-
-
-class NormByTower(nn.ModuleDict):
-    """Copies of one norm. All tokens are normalised at once, in any order; each is scaled by its modality's copy.
-
-    `ends[i]` is the number of modalities that the first i + 1 entries of `route` serve together.
-    """
-
-    def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str, ...], ends: tuple[int, ...]) -> None:
-        super().__init__(copies)
-        self.route = route
-        self.ends = ends
-
-    def choose(self, places: Tensor, copies: Iterable[Tensor]) -> Tensor:
-        """Each token's of what the copies in `route` made; `places` is that of its modality in the sorted order."""
-        chosen, *others = copies
-        for end, other in zip(self.ends, others, strict=False):
-            chosen = torch.where(places >= end, other, chosen)
-        return chosen
-
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        places = places.view(*places.shape, *(1 for _ in x.shape[places.ndim :]))
-        copies: list[Any] = [self[name] for name in self.route]
-        y = copies[0].normalise(x)
-        return self.choose(places, (copy.scale(y) for copy in copies))
-
-
-def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [B, S, 1, head_dim / 2] of each position's angles, computed in float32, cast to `dtype`."""
-    powers = torch.arange(0, head_dim, 2, device=position_ids.device, dtype=torch.int64).float() / head_dim
-    angles = position_ids.float()[:, :, None, None] * (1.0 / theta**powers)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + head_dim / 2) of x [B, S, heads, head_dim]."""
-    rows, cos, sin = (y.flatten(0, 1) for y in (x, cos, sin))  # torch 2.11 joins no more than three dimensions
-    a, b = rows.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).view_as(x)
-
-
-def recomputed(
-    function: Callable[[Tensor, ModalityLayout], list[Tensor]], x: Tensor, layout: ModalityLayout
-) -> list[Tensor]:
-    """function(x, layout). In a compiled model what it makes on its way to a product is made again in the backward.
-
-    Only what the backward reads is made again, so no product is. Eager, where all of it would be, everything is kept.
-    """
-    if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
-        made: list[Tensor] = checkpoint(function, x, layout, use_reentrant=False)
-        return made
-    return function(x, layout)
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype a matrix product of x is made in: x's own, or under autocast the lower one, as in `nn.Linear`."""
-    device = x.device.type
-    if x.dtype != torch.float64 and device != "meta" and torch.is_autocast_enabled(device):  # meta has no autocast
-        return torch.get_autocast_dtype(device)
-    return x.dtype
-
-
-class ByTower(nn.ModuleDict):
-    """Copies of one module; piece i goes through the copy that `route[i]` names, or past them if None.
-
-    Without a route, piece i goes through the i-th copy.
-    """
-
-    def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str | None, ...] | None = None) -> None:
-        super().__init__(copies)
-        self.route = tuple(copies) if route is None else route
-
-    def forward(self, pieces: list[Tensor]) -> list[Tensor]:
-        pairs = zip(self.route, pieces, strict=True)
-        return [piece if name is None else self[name](piece) for name, piece in pairs]
-
-
-class KeyValues(NamedTuple):
-    """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p."""
-
-    keys: Tensor
-    values: Tensor
-
-    def fill(self, keys: Tensor, values: Tensor) -> None:
-        """Keep the prompt's, [B, L, kv_heads, head_dim]; what stands at padding is not seen until overwritten."""
-        self.keys[:, :, : keys.shape[1]] = keys.transpose(1, 2)
-        self.values[:, :, : values.shape[1]] = values.transpose(1, 2)
-
-
-class Step(NamedTuple):
-    """S tokens of one modality for each row, rows sorted by tower; if all are of one tower, in the batch's order."""
-
-    members: list[tuple[str, dict[str, list[int]]]]  # towers that have rows; of each modality, which of them
-    sizes: list[int]  # how many rows each of these towers has
-    rows: Tensor  # int64 [B]: the rows, sorted
-    inverse: Tensor  # int64 [B]: where each row is sorted to
-    positions: Tensor  # int64 [B, S]: the positions of the sorted rows' tokens
-    angles: list[tuple[Tensor, ...]]  # for each tower cosine and sine [n, S, 1, head_dim / 2], if there is any rotation
-    mask: Tensor | None  # bool [B, 1, S, length]: what each row's tokens see; None: all
-    length: int
-
-    def to_rows(self, pieces: list[Tensor]) -> Tensor:
-        """What the towers' rows have, in the order of the batch."""
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)[self.inverse]
-
-    def to_towers(self, x: Tensor) -> list[Tensor]:
-        """What the batch's rows have, tower by tower."""
-        return [x] if len(self.sizes) == 1 else list(torch.split(x[self.rows], self.sizes))
-
-
-def attend(projected: list[tuple[Tensor, Tensor, Tensor]], step: Step, cache: KeyValues) -> list[Tensor]:
-    """Queries, keys and values [n, S, heads, head_dim] of each tower's tokens to what they attend to, [n, S, ...]."""
-    queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
-    for kept, new in zip(cache, (keys, values), strict=True):
-        kept[step.rows[:, None], :, step.positions] = (new[0] if len(new) == 1 else torch.cat(new)).to(kept.dtype)
-    q = step.to_rows(queries).transpose(1, 2)
-    k, v = cache.keys[:, :, : step.length], cache.values[:, :, : step.length]
-    gqa = q.shape[1] != k.shape[1]
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=step.mask, enable_gqa=gqa)
-    return step.to_towers(mixed.transpose(1, 2).flatten(2))
-
-
-def by_modality(function: Any, x: Tensor, each: dict[str, list[int]]) -> Tensor:
-    """function(tokens, modality) for the tokens of each modality in x [n, ...], in x's order."""
-    if len(each) == 1:
-        return cast(Tensor, function(x, next(iter(each))))
-    made = torch.cat([function(x[places], modality) for modality, places in each.items()])
-    order = [place for places in each.values() for place in places]
-    return made[sorted(range(len(order)), key=lambda index: order[index])]
-
-
-def decode_step(model: Any, ids: Tensor, step: Step, caches: list[KeyValues], wanted: set[str]) -> Any:
-    """The logits [B, V] after one more token int64 [B] of each row; with own vocabularies, of the `wanted` ones."""
-    of = [each for _, each in step.members]
-    pieces = [by_modality(model.embed_token, x, each) for x, each in zip(step.to_towers(ids[:, None]), of, strict=True)]
-    for layer, cache in zip(model.layers, caches, strict=True):
-        pieces = layer.decode(pieces, step, cache)
-    states = [model.norm_token(x, tower)[:, 0] for x, (tower, _) in zip(pieces, step.members, strict=True)]
-    if model.own_vocabularies:
-        x = step.to_rows(states)
-        return {modality: model.read_token(x, modality) for modality in sorted(wanted)}
-    return step.to_rows([by_modality(model.read_token, x, each) for x, each in zip(states, of, strict=True)])
-
-
-def plan_step(model: Any, modalities: list[str], positions: list[int], known: Tensor, rotate: Any) -> Step:
-    """The step of tokens of these modalities at these positions; `known` int64 [B, T] are the modalities so far."""
-    towers = list(dict.fromkeys(model.towers.values()))
-    order = sorted(range(len(modalities)), key=lambda row: towers.index(model.towers[modalities[row]]))
-    members: dict[str, dict[str, list[int]]] = {}
-    sizes: list[int] = []
-    for row in order:
-        tower = model.towers[modalities[row]]
-        if tower not in members:
-            members[tower] = {}
-            sizes.append(0)
-        members[tower].setdefault(modalities[row], []).append(sizes[-1])
-        sizes[-1] += 1
-    rows = on_device(order, known.device)
-    inverse = on_device(sorted(range(len(order)), key=lambda token: order[token]), known.device)
-    at = on_device([[positions[row]] for row in order], known.device)
-    length = max(positions) + 1
-    mask = None
-    sees = model.mask.get("sees")
-    if sees or len(set(positions)) > 1:
-        mask = known[:, :length] >= 0
-        if sees:
-            allowed = constant(sees, known.device)
-            seeing = on_device([model.modalities.index(name) for name in modalities], known.device)
-            mask = mask & allowed[seeing[:, None], known[:, :length]]
-        mask = mask[:, None, None]
-    angles = list(zip(*(torch.split(x, sizes) for x in rotate(at)), strict=True)) or [()] * len(sizes)
-    return Step(list(members.items()), sizes, rows, inverse, at, angles, mask, length)
-
-
-class Span(TypedDict, total=False):
-    """Which tokens stand around those of a modality.
-
-    After the token `begin` of modality `within` (if not given, the first) come tokens of this one: `length` of them, or
-    until the token `end`, which is `within`'s again; then it goes on in `within`.
-    """
-
-    begin: int
-    end: int
-    length: int
-    within: str
-
-
-def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
-    """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
-    check_tensor("modality_ids", modality_ids)
-    check_tensor("input_ids", input_ids, modality_ids)
-    check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
-    refuse([no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
-
-
-def whole(name: str, value: Any, *, positive: bool) -> int:
-    """A whole number of any library, as an int. Raises TypeError for others, ValueError where it must be positive."""
-    try:
-        number = value.__index__()
-    except (AttributeError, TypeError):
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if positive and number < 1:
-        raise ValueError(f"{name} must be positive, not {number}")
-    return int(number)
-
-
-def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
-    """What draws: of a number a new generator with that seed, the generator that is given, or of None torch's own.
-
-    Raises TypeError or ValueError for what is none of these, and for a generator on another device.
-    """
-    if seed is None:
-        return None
-    if isinstance(seed, torch.Generator):
-        if torch.empty(0, device=seed.device).device != device:
-            raise ValueError(f"seed is a generator on {seed.device}, and must be on {device} as input_ids")
-        return seed
-    number = whole("seed, unless None or a torch.Generator,", seed, positive=False)
-    if not -(2**63) <= number < 2**64:
-        given = number if number.bit_length() < 100 else f"a number of {number.bit_length()} bits"
-        raise ValueError(f"seed must be in -2**63..2**64 - 1, as torch has it, not {given}")
-    return torch.Generator(device).manual_seed(number)
-
-
-def check_drawing(temperature: Any, top_p: Any) -> None:
-    """Raise TypeError or ValueError for a temperature and a share of probabilities that tokens cannot be drawn by."""
-    for name, value in (("temperature", temperature), ("top_p", top_p)):
-        if isinstance(value, bool) or not hasattr(value, "__float__"):
-            raise TypeError(f"{name} must be a number, not {value!r}")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be a finite number, 0 or more, not {temperature}")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
-
-
-def check_mapping(name: str, given: Any) -> None:
-    """Raise TypeError unless something is given for modalities by their names."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{name} must be a dict by the names of modalities, not {given!r}")
-
-
-def checked_stops(model: Any, stop: Any) -> dict[str, set[int]]:
-    """The tokens after which a row ends, by modality. Raises TypeError or ValueError for what none can be."""
-    check_mapping("stop", stop)
-    found = {}
-    for modality, tokens in stop.items():
-        if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
-            raise TypeError(f"stop has for {modality} the tokens after which a row ends, as a list, not {tokens!r}")
-        found[modality] = {whole(f"a token of {modality} in stop", token, positive=False) for token in tokens}
-        check_tokens(model, modality, found[modality])
-    return found
-
-
-def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
-    """The spans, with `within` in each. Raises TypeError or ValueError for what no model has and no span can mean."""
-    check_mapping("spans", spans)
-    found: dict[str, Span] = {}
-    for name, given in spans.items():
-        if name not in model.modalities:
-            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
-        if not isinstance(given, Mapping):
-            raise TypeError(f"the span of {name} must be a dict of begin, end, length and within, not {given!r}")
-        if unknown := given.keys() - {"begin", "end", "length", "within"}:
-            raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
-        numbers = {
-            key: whole(f"{key} of the span of {name}", value, positive=key == "length")
-            for key, value in given.items()
-            if key != "within"
-        }
-        span = Span(**{"within": given.get("within", next(iter(model.vocabularies))), **numbers})  # type: ignore[typeddict-item]
-        if name == span["within"] or ("end" not in span and "length" not in span):
-            raise ValueError(f"the span of {name} needs an end or a length, within another modality")
-        if "end" in span and model.own_vocabularies and name in model.vocabularies:
-            raise ValueError(f"{name} has a vocabulary of its own, without {span['within']}'s end: give a length")
-        check_tokens(
-            model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
-        )
-        if any(
-            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
-        ):
-            raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
-        found[name] = span
-    return found
-
-
-def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
-    """Raise ValueError for ids that the modality's vocabulary does not have."""
-    if modality not in model.vocabularies:
-        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
-    for token in tokens:
-        if not 0 <= token < model.vocabularies[modality]:
-            raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")
-
-
-class Generated(NamedTuple):
-    """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0."""
-
-    input_ids: Tensor
-    modality_ids: Tensor
-
-
-class Row:
-    """Where a row stands: its number of tokens, and which modality comes next."""
-
-    def __init__(self, model: Any, spans: Mapping[str, Span]) -> None:
-        self.model, self.spans = model, spans
-        self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
-        self.length, self.run, self.next = 0, 0, ""
-        self.in_prefix = model.mask["kind"] == "prefix"
-
-    def follow(self, token: int, modality: str) -> None:
-        """Go on by a token."""
-        self.length += 1
-        self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask["prefix"]
-        span = self.spans.get(modality)
-        self.run = self.run + 1 if span else 0
-        self.next = self.begins.get((modality, token), modality)
-        if span and self.run == span.get("length"):
-            self.run, self.next = 0, span["within"]
-
-    def modality_of(self, token: int) -> str:
-        """The modality of a token drawn next: the one expected, unless the token ends its span."""
-        span = self.spans.get(self.next)
-        return span["within"] if span and token == span.get("end") else self.next
-
-    def check_next(self) -> None:
-        """Raise ValueError if what comes next would be seen by tokens before it."""
-        index = self.model.modalities.index(self.next)
-        if self.next in self.model.vocabularies and index in self.model.mask.get("bidirectional", ()):
-            raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
-        if self.in_prefix and index in self.model.mask["prefix"]:
-            raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
-
-
-def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
-    real = modality_ids >= 0
-    if document_ids is None:
-        return real
-    place = torch.arange(real.shape[1], device=real.device)
-    last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
-    return real & (document_ids == document_ids.gather(1, last))
-
-
-def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
-    """Each row's last document without its padding, from the left, and its length. Raises ValueError for none."""
-    real = in_last_document(modality_ids, document_ids)
-    lengths: list[int] = real.sum(1).tolist()
-    if not lengths or not min(lengths):
-        raise ValueError("each row of a prompt needs a token that is not padding")
-    order = torch.argsort((~real).to(torch.uint8), dim=1, stable=True)[:, : max(lengths)]
-    kept = torch.where(real, modality_ids, -1).gather(1, order)
-    return torch.where(kept >= 0, input_ids.gather(1, order), 0), kept, lengths
-
-
-def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> list[int]:
-    """One token for each row of logits [n, V]: the likeliest if the temperature is 0, else drawn.
-
-    `top_p` keeps the fewest tokens whose probabilities reach it (Holtzman et al., arXiv 1904.09751). Raises ValueError
-    for logits that are NaN or infinite: they say nothing of what is likely.
-    """
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    most, tokens = wide.max(dim=-1, keepdim=True)
-    if temperature > 0:
-        scaled = torch.where(wide < most, (wide - most) / temperature, 0.0)
-        probabilities, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True)
-        before = probabilities.cumsum(-1) - probabilities
-        drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
-        tokens = ids.gather(1, drawn)
-    found: list[list[int]] = torch.cat([tokens, most.isfinite().to(tokens.dtype)], dim=1).tolist()
-    if not all(is_number for _, is_number in found):
-        raise ValueError("logits are NaN or infinite: no token can be drawn from them")
-    return [token for token, _ in found]
-
-
-def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) -> dict[int, int]:
-    """A token for each active row, from the logits of its next modality."""
-    if isinstance(logits, Tensor):
-        return dict(zip(active, sample(logits[active], **how), strict=True))
-    drawn: dict[int, int] = {}
-    for modality in sorted({modalities[row] for row in active}):
-        rows = [row for row in active if modalities[row] == modality]
-        drawn.update(zip(rows, sample(logits[modality][rows], **how), strict=True))
-    return drawn
-
-
-class Decoding:
-    """Rows that are continued: where each stands, the tokens it got, and what the caches hold."""
-
-    def __init__(
-        self,
-        model: Any,
-        rows: list[Row],
-        modality_ids: Tensor,
-        max_new_tokens: int,
-        stop: Mapping[str, Iterable[int]],
-        **how: Any,
-    ) -> None:
-        """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes.
-
-        Raises TypeError or ValueError for choices.
-        """
-        check_drawing(how["temperature"], how["top_p"])
-        self.model, self.rows, self.how = model, rows, how
-        self.max_new_tokens = max_new_tokens = whole("max_new_tokens", max_new_tokens, positive=True)
-        self.stops = checked_stops(model, stop)
-        self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
-        self.active = list(range(len(rows)))
-        shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
-        like = next(model.parameters())
-        # Zeros: what is not seen counts 0 times, and must be a number.
-        empty = like.new_zeros(shape, dtype=product_dtype(like))
-        self.caches = [KeyValues(empty.clone(), empty.clone()) for _ in model.layers]
-        self.known = modality_ids.new_full((shape[0], shape[2]), -1)
-        self.known[:, : modality_ids.shape[1]] = modality_ids
-
-    def drawn(self, logits: Any, rows: list[int]) -> dict[int, tuple[int, str]]:
-        """A token and its modality for each of these rows. Raises ValueError where none can be generated."""
-        for row in rows:
-            self.rows[row].check_next()
-        tokens = draw(logits, [state.next for state in self.rows], rows, **self.how)
-        return {row: (token, self.rows[row].modality_of(token)) for row, token in tokens.items()}
-
-    def feed(self, given: Mapping[int, tuple[int, str]]) -> Any:
-        """Give each active row its token; the logits of what comes next, or None if no row goes on."""
-        fed: dict[int, tuple[int, str]] = {}
-        for row, (token, modality) in given.items():
-            self.made[row].append((token, self.model.modalities.index(modality)))
-            if token not in self.stops.get(modality, ()) and len(self.made[row]) < self.max_new_tokens:
-                fed[row] = (token, modality)
-        self.active = sorted(fed)
-        if not self.active:
-            return None
-        idle = (0, fed[self.active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
-        tokens, modalities = zip(*(fed.get(row, idle) for row in range(len(self.rows))), strict=True)
-        at = [state.length if row in fed else state.length - 1 for row, state in enumerate(self.rows)]
-        for row, (token, modality) in fed.items():
-            self.rows[row].follow(token, modality)
-        where = self.known.new_tensor([[row, at[row], self.made[row][-1][1]] for row in self.active])
-        self.known[where[:, 0], where[:, 1]] = where[:, 2]
-        step = plan_step(self.model, list(modalities), at, self.known, self.model.angles)
-        wanted = {self.rows[row].next for row in self.active} & self.model.vocabularies.keys()
-        return decode_step(self.model, self.known.new_tensor(tokens), step, self.caches, wanted)
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        """The ids that each row got and their modalities, int64 [B, N]; where a row has ended 0 and -1."""
-        longest = max(map(len, self.made))
-        padded = self.known.new_tensor([row + [(0, -1)] * (longest - len(row)) for row in self.made])
-        return padded[:, :, 0], padded[:, :, 1]
-
-
-def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: Tensor, lengths: list[int]) -> list[Row]:
-    """A row for each prompt, where it ends."""
-    rows = [Row(model, spans) for _ in lengths]
-    for row, tokens, of, length in zip(rows, ids.tolist(), modality_ids.tolist(), lengths, strict=True):
-        for token, index in zip(tokens[:length], of[:length], strict=True):
-            row.follow(token, model.modalities[index])
-    return rows
-
-
-@torch.no_grad()
-def generate(
-    model: Any,
-    input_ids: Tensor,
-    modality_ids: Tensor,
-    document_ids: Tensor | None,
-    spans: Mapping[str, Span],
-    **choices: Any,
-) -> Generated:
-    """See the model's `generate`; `choices` are what `Decoding` takes besides."""
-    spans = checked_spans(model, spans)
-    input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
-    rows = followed(model, spans, input_ids, modality_ids, lengths)
-    decoding = Decoding(model, rows, modality_ids, **choices)
-    last = torch.tensor(lengths, device=modality_ids.device) - 1
-    logits = model.prefill(input_ids, model.layout(modality_ids), decoding.caches, last)
-    while decoding.active:
-        logits = decoding.feed(decoding.drawn(logits, decoding.active))
-    return Generated(*decoding.result())
-
-
-@torch.no_grad()
-def initialise(model: nn.Module, layers: int, seed: int) -> None:
-    """Linear and embedding weights ~ N(0, 0.02²), `out` and `down` divided by sqrt(2 · layers); norms 1, biases 0.
-
-    Each weight is drawn in float32 on the CPU from a generator seeded by its name, so device and dtype do not matter.
-    In the layers the copies of a group are drawn alike: a model starts equal to its dense twin. Raises TypeError for a
-    seed that is no whole number.
-    """
-    try:
-        seed = seed.__index__()
-    except (AttributeError, TypeError):
-        raise TypeError(f"seed is {seed!r}; it may be any whole number") from None
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if name == "bias":
-                parameter.zero_()
-            elif not isinstance(module, nn.Linear | nn.Embedding):
-                parameter.fill_(1.0)
-            else:
-                parent, _, leaf = path.rpartition(".")
-                if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
-                    path, leaf = parent, parent.rpartition(".")[2]
-                deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
-                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
-
-
-def normal(like: Tensor, key: str, deviation: float) -> Tensor:
-    """Normal float32 numbers of `like`'s shape, seeded by a text."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
-    return torch.empty(like.shape).normal_(0.0, deviation, generator=torch.Generator().manual_seed(seed))
+from .batch_order import to_batch
+from .by_tower import ByTower
+from .decode import KeyValues, Step, attend
+from .embed import in_stream
+from .generate import GeneratesTokens
+from .layout_sorted import SortedLayout, merge, sorted_layout, split
+from .mask_causal import Causal
+from .masks import additive
+from .multimodal import MultimodalModel
+from .norms import NormByTower, RMSNorm
+from .outputs import LossOutput, ModelOutput, cross_entropy, mean_losses
+from .recompute import recomputed
+from .reorder import to_slots, to_sorted
+from .rope import positions_in, rope_angles, rotate_half
+from .sizes import not_empty
+from .targets import TargetOrder, find_targets, sort_targets
+
+LAYERS = 4
+WIDTH = 128
+HEADS = 4
+KV_HEADS = 4
+HEAD_DIM = 32
+HIDDEN = 384
+NORM_EPS = 1e-05
+ROPE_THETA = 10000.0
 
 
 class EmojiMotAttention(nn.Module):
@@ -1297,29 +53,23 @@ class EmojiMotAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = NormByTower(
-            {name: RMSNorm(128, eps=1e-05) for name in ("text", "image")},
-            route=("text", "image"),
-            ends=(1,),
+            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
         )
-        self.q = ByTower({name: nn.Linear(128, 128, bias=False) for name in ("text", "image")})
-        self.k = ByTower({name: nn.Linear(128, 128, bias=False) for name in ("text", "image")})
-        self.v = ByTower({name: nn.Linear(128, 128, bias=False) for name in ("text", "image")})
+        self.q = ByTower({name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
+        self.k = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
+        self.v = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.q_norm = NormByTower(
-            {name: RMSNorm(32, eps=1e-05) for name in ("text", "image")},
-            route=("text", "image"),
-            ends=(1,),
+            {name: RMSNorm(HEAD_DIM, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
         )
         self.k_norm = NormByTower(
-            {name: RMSNorm(32, eps=1e-05) for name in ("text", "image")},
-            route=("text", "image"),
-            ends=(1,),
+            {name: RMSNorm(HEAD_DIM, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
         )
-        self.out = ByTower({name: nn.Linear(128, 128, bias=False) for name in ("text", "image")})
+        self.out = ByTower({name: nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False) for name in ("text", "image")})
 
     def forward(
         self,
         x: Tensor,
-        layout: ModalityLayout,
+        layout: SortedLayout,
         mask: Tensor | None,
         cos: Tensor,
         sin: Tensor,
@@ -1327,15 +77,15 @@ class EmojiMotAttention(nn.Module):
     ) -> Tensor:
         h = self.norm(x, layout.sorted_places)
         h_pieces = split(h, layout, (1, 1))
-        q = merge(self.q(h_pieces), layout, (1, 1)).unflatten(-1, (4, 32))
+        q = torch.unflatten(merge(self.q(h_pieces), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
         q_slots = to_slots(q, layout)
         q = self.q_norm(q_slots, layout.places)
         q = rotate_half(q, cos, sin)
-        k = merge(self.k(h_pieces), layout, (1, 1)).unflatten(-1, (4, 32))
+        k = torch.unflatten(merge(self.k(h_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         k_slots = to_slots(k, layout)
         k = self.k_norm(k_slots, layout.places)
         k = rotate_half(k, cos, sin)
-        v = merge(self.v(h_pieces), layout, (1, 1)).unflatten(-1, (4, 32))
+        v = torch.unflatten(merge(self.v(h_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         if cache is not None:
             cache.fill(k, v_slots)
@@ -1348,20 +98,21 @@ class EmojiMotAttention(nn.Module):
         x = x + out
         return x
 
-    def sort_and_project(self, mixed: Tensor, layout: ModalityLayout) -> list[Tensor]:
+    def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        return self.out(split(to_sorted(mixed, layout), layout, (1, 1)))
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)))
+        return projected
 
     def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""
         h = self.norm[tower](x)
-        q = self.q[tower](h).unflatten(-1, (4, 32))
+        q = torch.unflatten(self.q[tower](h), -1, (HEADS, HEAD_DIM))
         q = self.q_norm[tower](q)
         q = rotate_half(q, cos, sin)
-        k = self.k[tower](h).unflatten(-1, (4, 32))
+        k = torch.unflatten(self.k[tower](h), -1, (KV_HEADS, HEAD_DIM))
         k = self.k_norm[tower](k)
         k = rotate_half(k, cos, sin)
-        v = self.v[tower](h).unflatten(-1, (4, 32))
+        v = torch.unflatten(self.v[tower](h), -1, (KV_HEADS, HEAD_DIM))
         return q, k, v
 
     def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:
@@ -1377,15 +128,13 @@ class EmojiMotFeedForward(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = NormByTower(
-            {name: RMSNorm(128, eps=1e-05) for name in ("text", "image")},
-            route=("text", "image"),
-            ends=(1,),
+            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
         )
-        self.gate = ByTower({name: nn.Linear(128, 384, bias=False) for name in ("text", "image")})
-        self.up = ByTower({name: nn.Linear(128, 384, bias=False) for name in ("text", "image")})
-        self.down = ByTower({name: nn.Linear(384, 128, bias=False) for name in ("text", "image")})
+        self.gate = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image")})
+        self.up = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image")})
+        self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image")})
 
-    def forward(self, x: Tensor, layout: ModalityLayout) -> Tensor:
+    def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
         h = self.norm(x, layout.sorted_places)
         h_pieces = split(h, layout, (1, 1))
         gate = self.gate(h_pieces)
@@ -1417,13 +166,15 @@ class EmojiMotLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        layout: ModalityLayout,
+        layout: SortedLayout,
         mask: Tensor | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
     ) -> Tensor:
-        return self.ffn(self.attention(x, layout, mask, cos, sin, cache), layout)
+        x = self.attention(x, layout, mask, cos, sin, cache)
+        x = self.ffn(x, layout)
+        return x
 
     def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
         """More tokens of each row, [n, S, width] for each tower that has rows."""
@@ -1437,123 +188,54 @@ class EmojiMotLayer(nn.Module):
         return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]
 
 
-class EmojiMot(nn.Module):
+class EmojiMot(GeneratesTokens, MultimodalModel):
     """emoji_mot: 4 layers, modalities text, image."""
 
     modalities = ("text", "image")
-    vocabularies: Mapping[str, int] = {"text": 258, "image": 512}
+    vocabularies: ClassVar[Mapping[str, int]] = {"text": 258, "image": 512}
     semantic_hash = "1-cfd30a61b1aea11c"
-    layout_key = "9cb1db7cba1c"
-    mask: Mapping[str, Any] = {"kind": "causal"}
-    towers: Mapping[str, str] = {"text": "text", "image": "image"}
+    layout_key = "sorted_layout 8cc1b69198ef"
+    mask = Causal()
+    stream_sizes = ("stream",)
+    layout_reads = True
+    towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image"}
     own_vocabularies = True
     kv_heads, head_dim = 4, 32
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = ByTower(
-            {
-                "text": nn.Embedding(258, 128),
-                "image": nn.Embedding(512, 128),
-            },
-        )
-        self.layers = nn.ModuleList([EmojiMotLayer() for _ in range(4)])
+        self.embedding = ByTower({"text": nn.Embedding(258, WIDTH), "image": nn.Embedding(512, WIDTH)})
+        self.layers = nn.ModuleList([EmojiMotLayer() for _ in range(LAYERS)])
         self.final_norm = NormByTower(
-            {name: RMSNorm(128, eps=1e-05) for name in ("text", "image")},
-            route=("text", "image"),
-            ends=(1,),
+            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
         )
-        self.head = ByTower(
-            {
-                "text": nn.Linear(128, 258, bias=False),
-                "image": nn.Linear(128, 512, bias=False),
-            },
-        )
-        self.compiled: dict[str, Any] = {}
+        self.head = ByTower({"text": nn.Linear(WIDTH, 258, bias=False), "image": nn.Linear(WIDTH, 512, bias=False)})
 
-    def init_weights(self, seed: int = 0) -> None:
-        """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
-        initialise(self, layers=4, seed=seed)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.
-
-        One graph serves all batches, whatever their sizes and their shares of each modality.
-        Raises RuntimeError where torch is older than 2.11.
-        """
-        check_compiler()
-        kwargs.setdefault("fullgraph", True)
-        if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {"mode", "options"} and not args:
-            kwargs["options"] = FUSE_MORE
-        for layer in self.layers:
-            layer.compile(*args, **kwargs)
-        for name in ("embed", "read", "score"):
-            self.compiled[name] = torch.compile(getattr(EmojiMot, name), *args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: all but compiled code, so that a copy is to be compiled anew."""
-        return {**super().__getstate__(), "compiled": {}}  # type: ignore[no-untyped-call]
-
-    def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> ModalityLayout:
+    def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch.
 
         modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.
         """
         return sorted_layout(
-            modality_ids,
-            document_ids,
-            modalities=(0, 1),
-            mask={"kind": "causal"},
-            stream_is_sorted=True,
-            key=self.layout_key,
+            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
         )
 
-    def embed(self, ids: Tensor, layout: ModalityLayout) -> Tensor:
+    def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
         """Token ids to the stream."""
         ids_pieces = split(ids, layout, (1, 1))
-        return merge(self.embedding(ids_pieces), layout, (1, 1))
+        x: Tensor = merge(self.embedding(ids_pieces), layout, (1, 1))
+        return x
 
-    def hidden(self, input_ids: Tensor, layout: ModalityLayout, position_ids: Tensor | None) -> Tensor:
-        """The stream after the last layer."""
-        marks = bool(self.compiled) and not torch.compiler.is_compiling()
-        ids = look_up(input_ids.flatten(), layout.tokens, 0)
-        if marks:
-            layout.mark_sizes()
-            mark_numbers(ids)
-        x = self.compiled.get("embed", EmojiMot.embed)(self, ids, layout)
-        positions = layout.rows.positions
-        if position_ids is not None:
-            flat = position_ids.expand_as(layout.modality_ids).flatten()
-            positions = look_up(flat, layout.rows.slots, 0)
-        cos, sin = rope_angles(positions, 32, 10000.0, x.dtype)
-        mask = None if layout.rows.mask is None else additive(layout.rows.mask, x.dtype)
-        if marks:
-            cos = mark_sizes(cos, "rows", "length")
-            sin = mark_sizes(sin, "rows", "length")
-            mask = None if mask is None else mark_sizes(mask, "rows", "one", "length", "length")
-        for layer in self.layers:
-            if marks:
-                x = mark_sizes(x, "stream")
-            x = layer(x, layout, mask, cos, sin)
-        return mark_sizes(x, "stream") if marks else x
-
-    def read(self, x: Tensor, layout: ModalityLayout) -> dict[str, Tensor]:
+    def read(self, x: Tensor, layout: SortedLayout) -> dict[str, Tensor]:
         """The stream to logits, in the order of the batch."""
         x = self.final_norm(x, layout.sorted_places)
         x = to_batch(x, layout)
         return {"text": self.head["text"](x), "image": self.head["image"](x)}
 
-    def score(self, x: Tensor, layout: ModalityLayout, wanted: TargetOrder) -> Tensor:
+    def score(self, x: Tensor, layout: SortedLayout, wanted: TargetOrder) -> Tensor:
         """The sum of each modality's losses [M]."""
         x = self.final_norm(x, layout.sorted_places)
-        x = permute(x, wanted.order.flatten(), wanted.inverse.flatten())
-        sizes = [piece.shape[0] for piece in wanted.pieces]
-        torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]
-        sizes.append(x.shape[0] - sum(sizes))
-        states, ids = x.split(sizes), wanted.ids.flatten().split(sizes)
-        weights: list[Tensor | None] = [None for _ in ids]
-        if wanted.weights is not None:
-            weights = [*wanted.weights.flatten().split(sizes)]
+        states, ids, weights = wanted.cut(x)
         return torch.stack(
             [
                 cross_entropy(self.head["text"](states[0]), ids[0], weights[0]).sum(),
@@ -1570,84 +252,39 @@ class EmojiMot(nn.Module):
         weights: Tensor | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
-        layout: ModalityLayout | None = None,
+        layout: SortedLayout | None = None,
     ) -> ModelOutput | LossOutput:
         """Logits, a dict modality -> [B, S, V_m], zeros at padding; with `labels` no logits, but what `loss` returns.
 
         All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
         """
-        reads = layout is None
-        layout = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=reads)
-        if labels is None:
-            if weights is not None:
-                raise ValueError("weights go with labels")
-        elif labels is not input_ids or weights is not None:
-            check_targets(self, labels, weights, input_ids, modality_ids, reads=reads)
-        hidden = self.hidden(input_ids, layout, position_ids)
+        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
+        x = self.embed(in_stream(input_ids, layout), layout)
+        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x.dtype)
+        mask = additive(layout.rows.mask, x.dtype)
+        for layer in self.layers:
+            x = layer(x, layout, mask, cos, sin)
         if labels is not None:
-            return self.losses(hidden, layout, labels, weights)
-        return ModelOutput(self.compiled.get("read", EmojiMot.read)(self, hidden, layout))
+            return self.losses(x, layout, labels, weights)
+        return ModelOutput(self.read(x, layout))
 
-    def losses(
-        self,
-        hidden: Tensor,
-        layout: ModalityLayout,
-        labels: Tensor,
-        weights: Tensor | None,
-    ) -> LossOutput:
+    def losses(self, x: Tensor, layout: SortedLayout, labels: Tensor, weights: Tensor | None) -> LossOutput:
         """The losses of the stream after the last layer."""
         words, documents = layout.modality_ids, layout.document_ids
         targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        wanted = sort_targets(targets)
-        if self.compiled and not torch.compiler.is_compiling():
-            wanted.mark_sizes()
-        sums = self.compiled.get("score", EmojiMot.score)(self, hidden, layout, wanted)
+        sums = self.score(x, layout, sort_targets(targets))
         return mean_losses(sums, targets.totals, self.modalities)
-
-    def loss(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: ModalityLayout | None = None,
-    ) -> LossOutput:
-        """Next-token cross-entropy: the mean over all counted targets, and by the modality of the target.
-
-        `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target.
-        `weights` [B, S] say how much each counts as a target: 1 unless given. Raises ValueError for other labels.
-        """
-        labels = input_ids if labels is None else labels
-        losses: LossOutput = self(
-            input_ids,
-            modality_ids,
-            labels=labels,
-            weights=weights,
-            position_ids=position_ids,
-            document_ids=document_ids,
-            layout=layout,
-        )
-        return losses
 
     def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
         """Cosine and sine of positions int64 [B, S], if there is any rotation."""
         dtype = next(self.layers.parameters()).dtype
-        return rope_angles(positions, 32, 10000.0, dtype)
+        return rope_angles(positions, HEAD_DIM, ROPE_THETA, dtype)
 
-    def prefill(
-        self,
-        ids: Tensor,
-        layout: ModalityLayout,
-        caches: list[KeyValues],
-        last: Tensor,
-    ) -> Any:
+    def prefill(self, ids: Tensor, layout: SortedLayout, caches: list[KeyValues], last: Tensor) -> Any:
         """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
-        x = self.embed(look_up(ids.flatten(), layout.tokens, 0), layout)
+        x = self.embed(in_stream(ids, layout), layout)
         angles = self.angles(layout.rows.positions)
-        mask = None if layout.rows.mask is None else additive(layout.rows.mask, x.dtype)
+        mask = additive(layout.rows.mask, x.dtype)
         for layer, cache in zip(self.layers, caches, strict=True):
             x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ
         logits = self.read(x, layout)
@@ -1656,48 +293,18 @@ class EmojiMot(nn.Module):
 
     def embed_token(self, ids: Tensor, modality: str) -> Tensor:
         """Ids [n, 1] of one modality to the stream."""
-        return self.embedding[modality](ids)
+        x: Tensor = self.embedding[modality](ids)
+        return x
 
     def norm_token(self, x: Tensor, tower: str) -> Tensor:
         """The stream [n, S, width] of one tower after the final norm."""
-        return self.final_norm[tower](x)
+        x = self.final_norm[tower](x)
+        return x
 
     def read_token(self, x: Tensor, modality: str) -> Tensor:
         """Normed states [n, width] to logits in the modality's vocabulary."""
-        return self.head[modality](x)
-
-    def generate(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        max_new_tokens: int,
-        document_ids: Tensor | None = None,
-        spans: Mapping[str, Span] | None = None,
-        stop: Mapping[str, Iterable[int]] | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | torch.Generator | None = 0,
-    ) -> Generated:
-        """Continue each row of a prompt, ids int64 [B, S]; padding (-1) is dropped wherever it stands.
-
-        A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
-        `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
-        Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have.
-        """
-        check_prompt(self, input_ids, modality_ids, document_ids)
-        return generate(
-            self,
-            input_ids,
-            modality_ids,
-            document_ids,
-            {} if spans is None else spans,
-            max_new_tokens=max_new_tokens,
-            stop={} if stop is None else stop,
-            temperature=temperature,
-            top_p=top_p,
-            generator=generator_of(seed, input_ids.device),
-        )
+        logits: Tensor = self.head[modality](x)
+        return logits
 
 
-# motc: sha256 01f7364c1abdb8f84ab69bcf5812aa6fa1331e1e88ceac5d6881f76b0c5aead2
+# motc: sha256 91f465b9631e9ff6bace4611e9735b730ff47905ed14da4213552bfdd3a99742

@@ -1,0 +1,58 @@
+"""Compiling a model by its layers, with sizes that vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .sizes import check_compiler, mark_sizes
+
+# Inductor writes intermediates to memory sooner than pays here; with more reads and operations to a kernel the
+# permutations go into the norms and rotary positions that follow them.
+FUSE_MORE = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
+
+ENDS = ("embed", "read", "score")
+"""Methods of a model that are compiled beside its layers."""
+
+
+def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
+    """Compile a model's layers and its ends, each by itself; arguments as for torch.compile.
+
+    Raises RuntimeError where torch is older than 2.11.
+    """
+    check_compiler()
+    kwargs.setdefault("fullgraph", True)
+    if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {"mode", "options"} and not args:
+        kwargs["options"] = FUSE_MORE
+    stream, rows = model.stream_sizes, ("rows", "length")
+    for layer in model.layers:
+        layer.compile(*args, **kwargs)
+        # The stream, the layout, the mask, cosine and sine.
+        sizes = (stream, (), ("rows", "one", "length", "length"), rows, rows)
+        layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
+    flat = ("stream",) if stream[0] in ("stream", "piece") else rows
+    ends = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
+    for name in ENDS:
+        model.__dict__[name] = with_sizes(torch.compile(getattr(model, name), *args, **kwargs), ends[name])
+
+
+def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | None]) -> Callable[..., Any]:
+    """The function, the sizes of its first arguments marked at every call, by these names; None: as they do themselves.
+
+    Layouts have none here: they are marked once a batch.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            for value, names in zip(args, sizes, strict=False):
+                if names is None:
+                    value.mark_sizes()
+                elif names:
+                    for x in value if isinstance(value, list) else [value]:
+                        if x is not None and not hasattr(x, "_dynamo_unbacked_indices"):
+                            mark_sizes(x, *names)
+        return function(*args, **kwargs)
+
+    return call

@@ -1,0 +1,35 @@
+"""Runs of tokens that see all of themselves."""
+
+import torch
+from torch import Tensor
+
+from .constants import constant
+from .masks import Mask
+from .tokens import token_before
+
+
+class Bidirectional(Mask):
+    """Another mask, but an unbroken run of one modality in `bidirectional` sees all of itself."""
+
+    def __init__(self, mask: Mask, bidirectional: tuple[int, ...]) -> None:
+        self.mask, self.prefix, self.bidirectional = mask, mask.prefix, bidirectional
+
+    def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
+        run = unbroken_runs(modality_ids, document_ids)
+        both_ways = torch.isin(modality_ids, constant(self.bidirectional, modality_ids.device))
+        within = both_ways[:, :, None] & (run[:, :, None] == run[:, None, :])
+        return within | self.mask.allows(modality_ids, document_ids, together)
+
+
+def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """A number for each run of tokens of one modality and document that follow one another, int64 [R, L].
+
+    Places without a token (modality -1) break no run, and have a number that means nothing.
+    """
+    real, before = modality_ids >= 0, token_before(modality_ids)
+    place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
+    before = torch.where(before >= 0, before, place)  # the first token of a row has none before it
+    starts = modality_ids != modality_ids.gather(1, before)
+    if document_ids is not None:
+        starts = starts | (document_ids != document_ids.gather(1, before))
+    return (starts & real).cumsum(dim=1)

@@ -1,0 +1,50 @@
+"""Attention's rows: a document each."""
+
+import torch
+from torch import Tensor
+
+from .masks import Mask
+from .rows import Rows, document_starts, fill_rows
+from .tokens import look_up
+
+
+def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, bool]:
+    """Slots int64 [R, L] with a row for each document, without padding; and whether each document has its own.
+
+    Such rows need no mask but the plain one. Where documents of very different lengths would make them cost more than
+    they save, the rows are the batch's own, and the answer is False. Reads sizes back from the device.
+    """
+    batch, sequence = modality_ids.shape
+    tokens = torch.arange(batch * sequence, device=modality_ids.device)
+    real = modality_ids.flatten() >= 0
+    if document_ids is None and bool(real.all()):
+        return tokens.view(batch, sequence), True
+    document = tokens // sequence
+    if document_ids is not None:
+        document = document_starts(modality_ids, document_ids).flatten().cumsum(0)
+    _, row, lengths = torch.unique_consecutive(document[real], return_inverse=True, return_counts=True)
+    rows, longest = lengths.numel(), int(lengths.max())
+    if rows * longest**2 > batch * sequence**2:
+        return torch.where(real, tokens, -1).view(batch, sequence), False
+    column = torch.arange(row.numel(), device=row.device) - (lengths.cumsum(0) - lengths)[row]
+    slots = tokens.new_full((rows, longest), -1)
+    slots[row, column] = tokens[real]
+    return slots, True
+
+
+def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: Mask) -> Rows:
+    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
+    present = with_a_token(modality_ids)
+    slots, apart = document_rows(present, document_ids)
+    plain = apart and (mask.kernel == "causal" or (mask.kernel == "full" and not bool((slots < 0).any())))
+    views = mask.views(look_up(present.flatten(), slots, -1)) if apart else None
+    return fill_rows(slots, present, document_ids, mask, plain, views)
+
+
+def with_a_token(modality_ids: Tensor) -> Tensor:
+    """The modality ids, with a stand-in where all is padding, so that no tensor is empty."""
+    if bool((modality_ids >= 0).any()):
+        return modality_ids
+    stand_in = modality_ids.clone()
+    stand_in[0, 0] = 0
+    return stand_in

@@ -1,0 +1,85 @@
+"""The sizes of a model as named constants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from motc.ir.model import Model
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
+
+MODEL_SIZES = {
+    "attention.q": ("WIDTH", "HEADS * HEAD_DIM"),
+    "attention.k": ("WIDTH", "KV_HEADS * HEAD_DIM"),
+    "attention.v": ("WIDTH", "KV_HEADS * HEAD_DIM"),
+    "attention.out": ("HEADS * HEAD_DIM", "WIDTH"),
+    "ffn.gate": ("WIDTH", "HIDDEN"),
+    "ffn.up": ("WIDTH", "HIDDEN"),
+    "ffn.down": ("HIDDEN", "WIDTH"),
+    "ffn.router": ("WIDTH", "EXPERTS"),
+    "embedding": ("VOCAB", "WIDTH"),
+    "head": ("WIDTH", "VOCAB"),
+    "attention.norm": ("WIDTH",),
+    "ffn.norm": ("WIDTH",),
+    "final_norm": ("WIDTH",),
+    "attention.q_norm": ("HEADS", "HEAD_DIM"),
+    "attention.k_norm": ("KV_HEADS", "HEAD_DIM"),
+}
+"""What the sizes of a group are called, in the order of its operator's arguments; the last ones where it has fewer."""
+
+
+NAMES = frozenset("""EXPERTS HEAD_DIM HEADS HIDDEN KV_HEADS LAYERS NORM_EPS ROPE_THETA VOCAB WIDTH""".split())
+"""Every constant that there may be."""
+
+
+class Constants:
+    """The constants of a model. A size that differs between layers or towers has no name, and is written as it is."""
+
+    def __init__(self, model: Model) -> None:
+        layers = [layer for layer, _ in model.kinds()]
+        attention = [layer.attention for layer in layers]
+        up = [block.operator for layer in layers for block in layer.ffn.up.blocks]
+        norms = [block.operator for leaf in model.leaves() for block in leaf.blocks if isinstance(block.operator, Norm)]
+        each: dict[str, Iterable[object]] = {
+            "LAYERS": [model.layers],
+            "WIDTH": [modality.width for modality in model.modalities],
+            "HEADS": [a.heads for a in attention],
+            "KV_HEADS": [a.kv_heads for a in attention],
+            "HEAD_DIM": [a.head_dim for a in attention],
+            "HIDDEN": [operator.out_features for operator in up if isinstance(operator, Linear | Experts)],
+            "EXPERTS": [operator.count for operator in up if isinstance(operator, Experts)],
+            "VOCAB": [modality.vocab or model.vocab for modality in model.token_modalities()],
+            "NORM_EPS": [norm.eps for norm in norms],
+            "ROPE_THETA": [a.rope.theta for a in attention if a.rope],
+        }
+        values = {name: set(found) for name, found in each.items()}
+        self.values = {name: found.pop() for name, found in values.items() if len(found) == 1}
+
+    def named(self, name: str, value: object) -> str:
+        """A value by its name (or a product of names), if that is what the model has everywhere; else as it is."""
+        product = 1
+        for factor in name.split(" * "):
+            size = self.values.get(factor)
+            if not isinstance(size, int | float):
+                return repr(value)
+            product *= size  # type: ignore[assignment]
+        return name if product == value else repr(value)
+
+    def sizes(self, path: str, operator: Operator) -> list[str]:
+        """The sizes of a group's operator, as its constructor takes them."""
+        match operator:
+            case Linear(in_features=rows, out_features=columns) | Experts(in_features=rows, out_features=columns):
+                numbers: tuple[int, ...] = (rows, columns)
+            case Embedding(vocab=vocab, width=width):
+                numbers = (vocab, width)
+            case Norm(shape=shape):
+                numbers = shape
+            case _:
+                numbers = ()
+        names = MODEL_SIZES.get(path, ())[-len(numbers) :] if numbers else ()
+        names = names if len(names) == len(numbers) else ("",) * len(numbers)
+        return [self.named(name, number) for name, number in zip(names, numbers, strict=True)]
+
+    def lines(self, code: str) -> list[str]:
+        """The definitions of those that occur in the code."""
+        return [f"{name} = {value!r}" for name, value in self.values.items() if re.search(rf"\b{name}\b", code)]

@@ -1,0 +1,132 @@
+"""The building blocks: what each file of `codegen_templates/` defines and needs, found by reading them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from motc.plan.constants import NAMES
+from motc.resources import templates_folder
+
+OUTSIDE = {
+    "torch": "import torch",
+    "Tensor": "from torch import Tensor",
+    "nn": "from torch import nn",
+    "F": "from torch.nn import functional as F",
+    "Any": "from typing import Any",
+    "ClassVar": "from typing import ClassVar",
+    "Iterable": "from collections.abc import Iterable",
+    "Mapping": "from collections.abc import Mapping",
+}
+"""What an architecture may use of torch and the standard library, and how it is imported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildingBlock:
+    """A file: its text, the names it defines and those it imports from elsewhere, and the files that it imports from.
+
+    `needed_first` are the files without which its top level cannot be run.
+    """
+
+    text: str
+    names: frozenset[str]
+    outside: frozenset[str]
+    imports: frozenset[str]
+    needed_first: frozenset[str]
+
+
+@cache
+def library() -> Mapping[str, BuildingBlock]:
+    """Every building block by its file's name without `.py`."""
+    paths = sorted(path for path in templates_folder().glob("*.py") if path.stem != "__init__")
+    return {path.stem: read_block(path.read_text(encoding="utf-8")) for path in paths}
+
+
+@cache
+def where_defined() -> Mapping[str, str]:
+    """The file of each name that building blocks define; a test holds that no two define the same."""
+    return {name: file for file, block in library().items() for name in block.names}
+
+
+@cache
+def taken() -> frozenset[str]:
+    """Names that no class of a model can have: what files import or define before it."""
+    return frozenset(
+        {*OUTSIDE, *NAMES, *where_defined(), *(name for block in library().values() for name in block.outside)}
+    )
+
+
+def read_block(text: str) -> BuildingBlock:
+    """What a file defines and needs."""
+    tree = ast.parse(text)
+    imported = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        for alias in node.names
+    }
+    outside = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.level == 0)
+        for alias in node.names
+    }
+    first = {imported[name] for name in names_needed_first(tree) if name in imported}
+    return BuildingBlock(
+        text=text,
+        names=defined(tree),
+        outside=frozenset(outside),
+        imports=frozenset(imported.values()),
+        needed_first=frozenset(first),
+    )
+
+
+def defined(tree: ast.Module) -> frozenset[str]:
+    """The names that a module's top level defines, without those it imports."""
+    found: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                found.add(name)
+            case ast.Assign(targets=targets):
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+            case _:
+                pass
+    return frozenset(found)
+
+
+def names_needed_first(tree: ast.Module) -> set[str]:
+    """The names that running a module's top level asks for: bases, decorators, values; no annotations, no bodies."""
+    asked: list[ast.expr] = []
+    for node in [each for top in tree.body for each in (top, *(top.body if isinstance(top, ast.ClassDef) else ()))]:
+        match node:
+            case ast.ClassDef(bases=bases, decorator_list=decorators):
+                asked += [*bases, *decorators]
+            case ast.FunctionDef(args=arguments, decorator_list=decorators):
+                asked += [*decorators, *arguments.defaults, *filter(None, arguments.kw_defaults)]
+            case ast.Assign(value=value) | ast.Expr(value=value):
+                asked.append(value)
+            case ast.AnnAssign(value=ast.expr() as value):
+                asked.append(value)
+            case _:
+                pass
+    return names_in(asked)
+
+
+def names_in(nodes: Iterable[ast.AST]) -> set[str]:
+    """Every name that stands in these."""
+    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def closure(files: Iterable[str]) -> list[str]:
+    """These files and all that they import, in the order of their names."""
+    found: set[str] = set()
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += library()[file].imports
+    return sorted(found)

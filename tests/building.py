@@ -1,0 +1,22 @@
+"""Building blocks as a generated model has them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+from codegen_templates.masks import Mask as BuiltMask
+from motc.emit.masks import mask_expression
+from motc.ir.mask import Mask
+from motc.plan.library import library, where_defined
+
+
+def built(expression: str) -> Any:
+    """The value of an expression in which all building blocks can be named."""
+    modules = {file: importlib.import_module(f"codegen_templates.{file}") for file in library()}
+    return eval(expression, {name: getattr(modules[file], name) for name, file in where_defined().items()})
+
+
+def built_mask(mask: Mask, names: tuple[str, ...], *, in_views: bool = False) -> BuiltMask:
+    """A mask of these modalities, as a model has it."""
+    return cast(BuiltMask, built(mask_expression(mask, names, in_views=in_views)))

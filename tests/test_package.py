@@ -1,0 +1,100 @@
+"""The generated package passes review: formatted, linted and typed, with what it needs and no more; overrides work."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from motc.driver import compile_ir, generate, generate_package
+from motc.ir.model import Strategy
+from motc.source import SpecError
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = [*sorted((ROOT / "specs").rglob("*.mot")), *sorted((ROOT / "tests" / "golden").rglob("*.mot"))]
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of every shipped spec and strategy a package and a single file; one for all that differ in sizes alone."""
+    folder, kinds = tmp_path_factory.mktemp("packages"), set[str]()
+    for spec in SPECS:
+        for strategy in get_args(Strategy):
+            try:
+                model = compile_ir(spec, strategy=strategy)
+            except SpecError:  # a strategy that cannot run it
+                continue
+            files = generate_package(model)
+            kind = re.sub(r"\d+|# motc.*", "", files["model.py"]).replace(model.name, "")
+            if kind not in kinds:
+                kinds.add(kind)
+                package = folder / f"{model.name}_{strategy}"
+                package.mkdir()
+                for name, text in files.items():
+                    (package / name).write_text(text, encoding="utf-8")
+                (folder / f"{model.name}_{strategy}_alone.py").write_text(generate(model), encoding="utf-8")
+    assert len(kinds) > 20
+    return folder
+
+
+def test_what_is_generated_is_formatted(packages: Path) -> None:
+    done = run("ruff", "format", "--check", "--no-cache", "--config", ROOT / "pyproject.toml", packages)
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_is_generated_has_no_lint(packages: Path) -> None:
+    done = run("ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", packages)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_what_is_generated_is_typed(packages: Path) -> None:
+    done = run("mypy", "--strict", *(path for path in sorted(packages.iterdir()) if path.is_dir()))
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_package_has_no_more_than_it_needs() -> None:
+    dense = generate_package(compile_ir(ROOT / "specs" / "paper" / "chameleon_37m_dense.mot"))
+    assert not {"by_tower.py", "layout_sorted.py", "mask_prefix.py", "mask_blocks.py", "views.py"} & dense.keys()
+    assert not {"experts.py", "latents.py", "denoising.py", "generate_latents.py"} & dense.keys()
+
+
+def test_two_packages_live_in_one_program_and_are_subclassed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    classes = []
+    for name, spec in (("one_of_two", "emoji_mot"), ("two_of_two", "emoji_dense")):
+        (tmp_path / name).mkdir()
+        for file, text in generate_package(compile_ir(ROOT / "specs" / f"{spec}.mot")).items():
+            (tmp_path / name / file).write_text(text, encoding="utf-8")
+        module: Any = importlib.import_module(name)
+        (class_name,) = module.__all__
+        classes.append(getattr(module, class_name))
+    one, two = classes
+    ids = torch.tensor([[1, 2, 3, 4]])
+
+    class Doubled(one):  # type: ignore[misc,valid-type]
+        def embed(self, ids: Any, layout: Any) -> Any:
+            return 2 * super().embed(ids, layout)
+
+    models = [cls() for cls in (one, two, Doubled)]
+    for model in models:
+        model.init_weights(0)
+    plain, dense, doubled = (model.loss(ids, ids % 2).total.item() for model in models)
+    assert plain == pytest.approx(dense, rel=1e-4) and doubled != plain
+    models[2].compile(backend="eager")
+    assert models[2].loss(ids, ids % 2).total.item() == pytest.approx(doubled, rel=1e-4)
+    compiled = torch.compile(models[0].layers[0], backend="eager")
+    layout = models[0].layout(ids % 2)
+    x = torch.randn(4, 128)
+    cos = sin = torch.ones(1, 4, 1, 16)
+    torch.testing.assert_close(compiled(x, layout, None, cos, sin), models[0].layers[0](x, layout, None, cos, sin))
