@@ -24,7 +24,10 @@ class KeyValues(NamedTuple):
 
 
 class Step(NamedTuple):
-    """S tokens of one modality for each row, rows sorted by tower; if all are of one tower, in the batch's order."""
+    """A step of decoding: S more tokens of each row, of one modality in each.
+
+    Rows are sorted by tower, and where one tower has all of them in the batch's order.
+    """
 
     members: list[tuple[str, dict[str, list[int]]]]  # towers that have rows; of each modality, which of them
     sizes: list[int]  # how many rows each of these towers has

@@ -91,7 +91,8 @@ def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) ->
     by_expert = compared(probabilities)[by_place].t().contiguous()  # whose strides a compiler knows when it is sorted
     best = by_expert.argsort(dim=1, descending=True, stable=True)
     torch._check(each <= tokens)  # type: ignore[no-untyped-call]
-    order = by_place[torch.split(best, [each, tokens - each], dim=1)[0]]  # a slice asks the compiler for signs of sizes
+    taken, _ = torch.split(best, [each, tokens - each], dim=1)  # a slice would ask the compiler for signs of sizes
+    order = by_place[taken]
     weights = probabilities.t().gather(1, order)
     return Routing(probabilities, order.flatten(), None, weights.flatten(), None)
 

@@ -179,7 +179,7 @@ class Decoding:
 
 
 def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: Tensor, lengths: list[int]) -> list[Row]:
-    """A row for each prompt, where it ends."""
+    """For each prompt a `Row` that has followed its tokens to the last."""
     rows = [Row(model, spans) for _ in lengths]
     for row, tokens, of, length in zip(rows, ids.tolist(), modality_ids.tolist(), lengths, strict=True):
         for token, index in zip(tokens[:length], of[:length], strict=True):

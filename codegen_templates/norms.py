@@ -61,7 +61,10 @@ class NormByTower(nn.ModuleDict):
         self.ends = ends
 
     def choose(self, places: Tensor, copies: Iterable[Tensor]) -> Tensor:
-        """Each token's of what the copies in `route` made; `places` is that of its modality in the sorted order."""
+        """For each token what its modality's copy made of it. `copies` are what each of `route` made, of all tokens.
+
+        `places` int64 has for each token the place of its modality in the sorted order.
+        """
         chosen, *others = copies
         for end, other in zip(self.ends, others, strict=False):
             chosen = torch.where(places >= end, other, chosen)

@@ -54,7 +54,7 @@ class Views(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Tokens that see the same ones, each bool [R, L]; `seen` is None if that is all of the row."""
+    """Tokens that all see the same: `tokens` and what is `seen` are bool [R, L]; None where that is all of the row."""
 
     tokens: Tensor
     seen: Tensor | None

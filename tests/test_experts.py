@@ -79,10 +79,7 @@ SHARED_APART = {
 }
 MISTAKES = {
     "the largest probabilities of tokens": ("sort(dim=1, descending=True", "sort(dim=1, descending=False"),
-    "the place of tokens": (
-        "order = by_place[torch.split(best, [each, tokens - each], dim=1)[0]]",
-        "order = best[:, :each]",
-    ),
+    "the place of tokens": ("order = by_place[taken]", "order = taken"),
     "the number of tokens": ("each = -(-tokens * numerator", "each = (tokens * numerator"),
     "weights": ("weights / weights.sum(-1, keepdim=True)", "weights"),
     "where experts end": ("(expert[:, None] <= each)", "((expert[:, None] <= each) | (each > 1))"),

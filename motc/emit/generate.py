@@ -5,9 +5,9 @@ from __future__ import annotations
 from motc.emit.calls import angles, rope_of
 from motc.emit.latents import place_lines, words
 from motc.emit.mixture import tower_mixture
-from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, VARIABLES, in_heads, sublayers
+from motc.emit.steps import NORM_VARIABLE, VARIABLES, activation, in_heads, sublayers
 from motc.emit.text import literal, method, names_tuple, statement
-from motc.ir.layer import GATED, FfnKind
+from motc.ir.layer import FfnKind
 from motc.ir.steps import Step, base_name
 from motc.plan import LayerPlan, LeafPlan, ModulePlan
 from motc.plan.constants import Constants
@@ -71,7 +71,7 @@ class TowerSteps:
         kinds: dict[FfnKind, list[str]] = {}
         for tower, group in self.module.towers:
             kinds.setdefault(self.kind.layer.ffn.kinds[names.index(group[0])], []).append(tower)
-        made = {kind: ACTIVATIONS[kind].format(gate=reads[0] if kind in GATED else "", up=reads[-1]) for kind in kinds}
+        made = {kind: activation(kind, reads[0], reads[-1]) for kind in kinds}
         *others, last = kinds
         return "".join(f"{made[kind]} if tower in {names_tuple(kinds[kind])} else " for kind in others) + made[last]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
 from motc.emit.leaves import Applied, definition
 from motc.emit.mixture import mixture
-from motc.emit.steps import ACTIVATIONS, NORM_VARIABLE, PLACEMENT, VARIABLES, in_heads, sublayers
+from motc.emit.steps import NORM_VARIABLE, PLACEMENT, VARIABLES, activation, in_heads, sublayers
 from motc.emit.text import method, statement
 from motc.ir.layer import GATED, FfnKind
 from motc.ir.steps import Order, Step, base_name, is_sorted
@@ -112,13 +112,13 @@ class Sublayer:
         kinds = [self.kind.layer.ffn.kinds[first] for first in firsts]
         gate, up = (reads[0] if len(reads) == 2 else "", reads[-1])
         if not self._in_pieces(step.writes):
-            return ACTIVATIONS[kinds[0]].format(gate=gate, up=up)
+            return activation(kinds[0], gate, up)
         if len(set(kinds)) == 1:
-            activation = ACTIVATIONS[kinds[0]]
+            each = activation(kinds[0], "g", "u")
             if kinds[0] in GATED:
-                return f"[{activation.format(gate='g', up='u')} for g, u in zip({gate}, {up}, strict=True)]"
-            return f"[{activation.format(gate='', up='u')} for u in {up}]"
-        pieces = [ACTIVATIONS[kind].format(gate=f"{gate}[{i}]", up=f"{up}[{i}]") for i, kind in enumerate(kinds)]
+                return f"[{each} for g, u in zip({gate}, {up}, strict=True)]"
+            return f"[{each} for u in {up}]"
+        pieces = [activation(kind, f"{gate}[{i}]", f"{up}[{i}]") for i, kind in enumerate(kinds)]
         return f"[{', '.join(pieces)}]"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.emit.leaves import Applied
-from motc.emit.steps import ACTIVATIONS
+from motc.emit.steps import activation
 from motc.emit.text import names_tuple
 from motc.ir.layer import GATED, Moe
 from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
@@ -103,7 +103,7 @@ def _down(
     inner = ("gate", "up") if ffn_kind in GATED else ("up",)
     for attribute in inner:
         text.assign(attribute, f"{_group(kind, modality, prefix + attribute)}({x}{ends})")
-    text.assign("hidden", ACTIVATIONS[ffn_kind].format(gate="gate", up="up"))
+    text.assign("hidden", activation(ffn_kind, "gate", "up"))
     return f"{_group(kind, modality, prefix + 'down')}(hidden{ends})"
 
 

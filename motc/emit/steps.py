@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from motc.ir.layer import FfnKind
 from motc.ir.steps import Step
 from motc.plan import LayerPlan
 from motc.plan.constants import Constants
 
-ACTIVATIONS: dict[FfnKind, str] = {
-    "swiglu": "F.silu({gate}) * {up}",
-    "geglu": "F.gelu({gate}) * {up}",
-    "gelu": "F.gelu({up})",
-    "relu2": "F.relu({up}).square()",
-}
 PLACEMENT = {"pre": "x + f(norm(x))", "post": "norm(x + f(x))", "sublayer_output": "x + norm(f(x))"}
 NORM_VARIABLE = {"pre": "h", "post": "x", "sublayer_output": "out"}
 VARIABLES = {
@@ -33,6 +29,21 @@ VARIABLES = {
     "down": "out",
     "mixture": "out",
 }
+
+
+def activation(kind: FfnKind, gate: str, up: str) -> str:
+    """The expression of what a feed-forward makes of `up`, and of `gate` where it is gated."""
+    match kind:
+        case "swiglu":
+            return f"F.silu({gate}) * {up}"
+        case "geglu":
+            return f"F.gelu({gate}) * {up}"
+        case "gelu":
+            return f"F.gelu({up})"
+        case "relu2":
+            return f"F.relu({up}).square()"
+        case _:
+            assert_never(kind)
 
 
 def sublayers(kind: LayerPlan) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
