@@ -98,14 +98,14 @@ MISTAKES = {
     ),
     "no mask": Mistake("is_causal=mask is None", "is_causal=False", EVERY),
     "a given layout that is not taken as it is": Mistake(
-        "        reads = layout is None\n",
-        "        reads = layout is None\n"
-        "        layout = layout and layout._replace(sorted_places=layout.sorted_places.flip(0))\n",
+        "        layout = self.prepared(",
+        "        layout = layout and layout._replace(sorted_places=layout.sorted_places.flip(0))\n"
+        "        layout = self.prepared(",
         {"given layout"},
     ),
     "no number": Mistake("return self.weight * y", "return self.weight * y * float('nan')", {*EVERY, "given layout"}),
     "a parameter of another shape": Mistake(
-        '"text": nn.Embedding(11, 24)', '"text": nn.Embedding(12, 24)', {"parameters"}
+        '"text": nn.Embedding(11, WIDTH)', '"text": nn.Embedding(12, WIDTH)', {"parameters"}
     ),
 }
 
