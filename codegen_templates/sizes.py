@@ -18,6 +18,15 @@ def check_compiler() -> None:
         raise RuntimeError(f"compile() needs torch 2.11 or later, and this is {torch.__version__}; uncompiled it works")
 
 
+def check_masked_attention() -> None:
+    """Raise RuntimeError where torch asks of a matrix of who sees whom whether its number of rows is 1."""
+    if torch.__version__ < "2.13":
+        raise RuntimeError(
+            "attention needs a matrix of who sees whom for this batch or this mask, and compiled that needs torch 2.13 "
+            f"or later; this is {torch.__version__}. Uncompiled it works, and so do rows of one document each"
+        )
+
+
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
     """x, its first sizes told to vary: one graph then serves all, 0 and 1 included.
 

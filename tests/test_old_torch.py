@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch._dynamo import decorators
+from torch.torch_version import TorchVersion
 
 import motc
 
@@ -25,3 +27,15 @@ def test_a_torch_that_cannot_compile_is_told_at_once(monkeypatch: pytest.MonkeyP
         model.compile()  # type: ignore[no-untyped-call]
     ids = torch.zeros(1, 4, dtype=torch.int64)
     assert model.loss(ids, ids).total.isfinite()  # type: ignore[operator]
+
+
+def test_a_torch_that_cannot_compile_attention_with_a_mask_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch 2.11, which compiles all that needs no mask."""
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0"))
+    base = ROOT / "specs" / "emoji_mot.mot"
+    model: Any = motc.load(f'model m {{ extends "{base}"; attention {{ mask {{ bidirectional = image }} }} }}')
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    assert model.loss(ids, ids).total.isfinite()
+    model.compile(backend="eager")
+    with pytest.raises(RuntimeError, match=r"needs torch 2\.13 or later; this is 2\.11\.0\. Uncompiled it works"):
+        model.loss(ids, ids)
