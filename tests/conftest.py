@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
 
 import pytest
 import torch
@@ -20,3 +21,14 @@ def _seeds() -> None:
     """A test that draws without saying from what draws the same, whichever ran before it."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """What a model says a release of torch cannot do is no fault there: docs/execution.md has a table of releases."""
+    try:
+        return (yield)
+    except RuntimeError as error:
+        if torch.__version__ < "2.13" and "compiled that needs torch 2.13" in str(error):
+            pytest.skip(str(error))
+        raise
