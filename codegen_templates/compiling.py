@@ -35,6 +35,7 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
     flat = ("stream",) if stream[0] in ("stream", "piece") else rows
     ends = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
     for name in ENDS:
+        model.__dict__.pop(name, None)  # compiled before
         model.__dict__[name] = with_sizes(torch.compile(getattr(model, name), *args, **kwargs), ends[name])
 
 
