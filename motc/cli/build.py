@@ -66,8 +66,8 @@ def run(
             if current[name] != text:
                 state = "does not exist" if current[name] is None else f"is not what {spec} gives"
                 raise Stop(1, f"{out / name} {state}; run: motc build {spec} -o {out}")
-        for name in stale:
-            raise Stop(1, f"{out / name} is of an earlier model; run: motc build {spec} -o {out}")
+        if stale:
+            raise Stop(1, f"{out / stale[0]} is of an earlier model; run: motc build {spec} -o {out}")
         typer.echo(f"{out}: up to date")
         return
     for name, there in sorted(current.items()):

@@ -14,7 +14,7 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
     units = mixture_units(kind.layer, module.model)
     pieces = x if in_pieces else text.pieces(x, kind.ffn_counts)
     if any(unit.moe is not None and unit.moe.routing == "expert_choice" for unit in units):
-        slots = "layout.rows.slots.flatten()[layout.order]" if module.sorts else "layout.rows.slots"
+        slots = "layout.rows.slots.flatten()[layout.order]" if module.execution.sorts else "layout.rows.slots"
         text.assign("places", text.cut(slots, kind.ffn_counts))
     results = [""] * len(kind.ffn_counts)
     balanced = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +17,6 @@ OUTSIDE = {
     "F": "from torch.nn import functional as F",
     "Any": "from typing import Any",
     "ClassVar": "from typing import ClassVar",
-    "Iterable": "from collections.abc import Iterable",
     "Mapping": "from collections.abc import Mapping",
 }
 """What an architecture may use of torch and the standard library, and how it is imported."""
@@ -25,14 +24,17 @@ OUTSIDE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildingBlock:
-    """A file: its text, the names it defines and those it imports from elsewhere, and the files that it imports from.
+    """A file: its text, the first line of its docstring, and its code below the imports.
 
-    `needed_first` are the files without which its top level cannot be run.
+    `names` are those it defines, `outside` the statements for those that it imports from elsewhere, `imports` the files
+    it imports from. `needed_first` are the files without which its top level cannot be run.
     """
 
     text: str
+    title: str
+    code: str
     names: frozenset[str]
-    outside: frozenset[str]
+    outside: Mapping[str, str]
     imports: frozenset[str]
     needed_first: frozenset[str]
 
@@ -59,28 +61,36 @@ def taken() -> frozenset[str]:
 
 
 def read_block(text: str) -> BuildingBlock:
-    """What a file defines and needs."""
+    """What a file defines and needs. Its imports stand first, after its docstring."""
     tree = ast.parse(text)
-    imported = {
+    docstring, *body = tree.body
+    statements = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    last = statements[-1] if statements else docstring
+    files = {
         alias.name: node.module
-        for node in ast.walk(tree)
+        for node in statements
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
         for alias in node.names
     }
-    outside = {
-        alias.asname or alias.name.partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.level == 0)
-        for alias in node.names
-    }
-    first = {imported[name] for name in names_needed_first(tree) if name in imported}
     return BuildingBlock(
         text=text,
+        title=(ast.get_docstring(tree) or "").splitlines()[0],
+        code="\n".join(text.splitlines()[last.end_lineno :]).strip(),
         names=defined(tree),
-        outside=frozenset(outside),
-        imports=frozenset(imported.values()),
-        needed_first=frozenset(first),
+        outside=dict(pair for node in statements for pair in _outside(node)),
+        imports=frozenset(files.values()),
+        needed_first=frozenset(files[name] for name in names_needed_first(tree) & files.keys()),
     )
+
+
+def _outside(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    """The names that an import takes from outside the library, each with a statement of its own."""
+    if isinstance(node, ast.ImportFrom) and (node.level or node.module == "__future__"):
+        return
+    start = f"from {node.module} import " if isinstance(node, ast.ImportFrom) else "import "
+    for alias in node.names:
+        called = f" as {alias.asname}" if alias.asname else ""
+        yield alias.asname or alias.name.partition(".")[0], f"{start}{alias.name}{called}"
 
 
 def defined(tree: ast.Module) -> frozenset[str]:

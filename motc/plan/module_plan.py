@@ -70,7 +70,6 @@ class ModulePlan:
     head: LeafPlan | None
     head_pieces: tuple[tuple[str | None, int], ...]
     stream_in_pieces: bool
-    sorts: bool
     execution: Execution
     generates: bool
     towers: tuple[tuple[str, tuple[str, ...]], ...]
@@ -83,7 +82,7 @@ class ModulePlan:
     @property
     def sorts_ends(self) -> bool:
         """Whether what an end with copies reads must be sorted for it, the stream being kept in attention's rows."""
-        return self.sorts and self.model.residual == "slots"
+        return self.execution.sorts and self.model.residual == "slots"
 
     @property
     def continuous(self) -> tuple[int, ...]:

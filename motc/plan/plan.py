@@ -58,7 +58,6 @@ def plan(model: Model) -> ModulePlan:
         head=ends.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
-        sorts=sorts,
         execution=execution(model.strategy, sorts=sorts, has_towers=_has_towers(layer_plans, ends)),
         generates=can_generate(model),
         towers=decode_towers(model),
