@@ -1,15 +1,17 @@
 """Initial weights that depend on a parameter's name and the seed alone."""
 
 import hashlib
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, layers: int, seed: int) -> None:
-    """Linear and embedding weights ~ N(0, 0.02²), `out` and `down` divided by sqrt(2 · layers); norms 1, biases 0.
+def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed: int) -> None:
+    """Linear and embedding weights ~ N(0, 0.02²); norms 1, biases 0.
 
+    In a layer's groups `into_stream`, such as `attention.out`, weights are divided by sqrt(2 · layers).
     Each weight is drawn in float32 on the CPU from a generator seeded by its name, so device and dtype do not matter.
     In the layers the copies of a group are drawn alike: a model starts equal to its dense twin. Raises TypeError for a
     seed that is no whole number.
@@ -25,10 +27,13 @@ def initialise(model: nn.Module, layers: int, seed: int) -> None:
             elif not isinstance(module, nn.Linear | nn.Embedding):
                 parameter.fill_(1.0)
             else:
-                parent, _, leaf = path.rpartition(".")
-                if path.startswith("layers.") and isinstance(model.get_submodule(parent), nn.ModuleDict):
-                    path, leaf = parent, parent.rpartition(".")[2]
-                deviation = 0.02 / (2 * layers) ** 0.5 if leaf in ("out", "down") else 0.02
+                deviation = 0.02
+                if path.startswith("layers."):
+                    parent = path.rpartition(".")[0]
+                    path = parent if isinstance(model.get_submodule(parent), nn.ModuleDict) else path
+                    _, _, group = path.split(".", 2)
+                    if group in into_stream:
+                        deviation /= (2 * layers) ** 0.5
                 parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
 
 

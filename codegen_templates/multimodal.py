@@ -30,6 +30,7 @@ class MultimodalModel(nn.Module):
     semantic_hash: ClassVar[str]
     layout_key: ClassVar[str]
     mask: ClassVar[Mask]
+    into_stream: ClassVar[tuple[str, ...]]  # a layer's groups whose results are added to the stream: they start smaller
     stream_sizes: ClassVar[tuple[str, ...]]  # what the sizes of the stream are called, for the compiler
     layout_reads: ClassVar[bool]  # whether making a layout reads from the device
     layers: nn.ModuleList
@@ -40,7 +41,7 @@ class MultimodalModel(nn.Module):
 
     def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
-        initialise(self, layers=len(self.layers), seed=seed)
+        initialise(self, layers=len(self.layers), into_stream=self.into_stream, seed=seed)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each kind of layer once, and what comes before and after them; arguments as for torch.compile.

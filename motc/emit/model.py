@@ -53,6 +53,7 @@ def _head_of_class(module: ModulePlan) -> str:
         f'    semantic_hash = "{module.semantic_hash}"',
         f'    layout_key = "{_layout_key(module)}"',
         *statement("mask = ", model_mask(model), indent=4),
+        *statement("into_stream = ", names_tuple(module.into_stream), indent=4),
         f"    stream_sizes = {names_tuple(stream)}",
         f"    layout_reads = {module.execution.reads}",
         *(facts(module) if module.generates else ()),

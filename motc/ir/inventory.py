@@ -1,4 +1,4 @@
-"""Every parameter group that a model can have, one row each: its path, its section, and what it holds.
+"""Every parameter group that a model can have, one row each: its path, its section, what it holds, how that starts.
 
 Shapes, numbers of parameters and FLOPs follow from what it holds: `motc.ir.operators`. How a layer or the model applies
 a group is another matter.
@@ -15,6 +15,12 @@ from motc.ir.latent import LatentEnds
 from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
 
 Section = Literal["attention", "ffn", "norm"]
+Start = Literal["normal", "into_stream"]
+"""How a group's matrices and tables start: normal, or smaller, as what they give is added to the stream.
+
+Norms start at 1, and biases at 0, in any group. The numbers are in `codegen_templates/initialise.py`.
+"""
+
 Attributes = TypeVar("Attributes", LayerAttributes, OuterAttributes)
 
 
@@ -22,13 +28,15 @@ Attributes = TypeVar("Attributes", LayerAttributes, OuterAttributes)
 class Group(Generic[Attributes]):
     """A parameter group. `section` is the word that means it along with others; None where its path alone does.
 
-    `operator` is what it holds for a modality of these attributes, or None where it does not concern it.
+    `operator` is what it holds for a modality of these attributes, or None where it does not concern it; `start` says
+    how that is initialised.
     `is_of_vocabulary`: it has a row for each id, and is each modality's own where vocabularies are.
     """
 
     path: str
     section: Section | None
     operator: Callable[[Attributes], Operator | None]
+    start: Start = "normal"
     is_of_vocabulary: bool = False
 
 
@@ -102,17 +110,17 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
     Group("attention.k", "attention", lambda a: _into_heads(a, a.kv_heads)),
     Group("attention.v", "attention", lambda a: _into_heads(a, a.kv_heads)),
-    Group("attention.out", "attention", _out),
+    Group("attention.out", "attention", _out, "into_stream"),
     Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
     Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads)),
     Group("ffn.norm", "norm", _norm),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
     Group("ffn.up", "ffn", _up),
-    Group("ffn.down", "ffn", lambda a: _in_ffn(a, a.hidden, a.width)),
+    Group("ffn.down", "ffn", lambda a: _in_ffn(a, a.hidden, a.width), "into_stream"),
     Group("ffn.router", "ffn", _router),
     Group("ffn.shared.gate", "ffn", lambda a: _shared_up(a) if a.is_gated else None),
     Group("ffn.shared.up", "ffn", _shared_up),
-    Group("ffn.shared.down", "ffn", _shared_down),
+    Group("ffn.shared.down", "ffn", _shared_down, "into_stream"),
 )
 
 OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (

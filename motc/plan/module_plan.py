@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from motc.ir.inventory import LAYER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
@@ -73,6 +74,12 @@ class ModulePlan:
     execution: Execution
     generates: bool
     towers: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def into_stream(self) -> tuple[str, ...]:
+        """The groups of its layers that start smaller, as what they give is added to the stream."""
+        there = {leaf.path for layer, _ in self.model.kinds() for leaf in layer.leaves()}
+        return tuple(group.path for group in LAYER_GROUPS if group.start == "into_stream" and group.path in there)
 
     @property
     def is_balanced(self) -> bool:

@@ -170,6 +170,7 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-db60ff92ea5408dc"
     layout_key = "document_layout fc03f57726af"
     mask = Causal()
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("rows", "length")
     layout_reads = True
     towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "text"}
@@ -275,4 +276,4 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
         return logits
 
 
-# motc: sha256 d15fb2017978b821eb7fd044f614194101cc91ad863509147a990f22746ed3bc
+# motc: sha256 12d351fe33c3b0635e9ddccaa6180703ea3272afb142fb0115b81f1ffe149aef

@@ -152,6 +152,7 @@ class Chameleon443mHybrid(MultimodalModel):
     semantic_hash = "1-9c6860584f74596d"
     layout_key = "sorted_layout 8cc1b69198ef"
     mask = Causal()
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     layout_reads = True
 
@@ -227,4 +228,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return mean_losses(sums, targets.totals, self.modalities)
 
 
-# motc: sha256 22b7256866da6a3f1fee3d74d8d80aa459dc89f3584f8ff25d255c203b1f2149
+# motc: sha256 82679eb817c118f39db5f29a22f16058e41438b155a7c5ed1170981ddff65487

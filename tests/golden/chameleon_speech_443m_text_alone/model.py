@@ -191,6 +191,7 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-4476f0257e398081"
     layout_key = "sorted_layout 9ebe23eafe2d"
     mask = Causal()
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     layout_reads = True
     towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image_speech", "speech": "image_speech"}
@@ -302,4 +303,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return logits
 
 
-# motc: sha256 b3cf98fb6811a561fbd4dd50d1fe08353dc7ba6413dd9c14b733c8cd36949e19
+# motc: sha256 e001019e12ecff78e37f06365a25a50b9160990b8bde9e135879cbc7be7693d2

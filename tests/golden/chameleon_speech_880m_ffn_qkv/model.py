@@ -182,6 +182,7 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-dbe4d8580491b889"
     layout_key = "sorted_layout 9ebe23eafe2d"
     mask = Causal()
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     layout_reads = True
     towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image", "speech": "speech"}
@@ -289,4 +290,4 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         return logits
 
 
-# motc: sha256 70a927f92cf84b0e9ca4715bc4fd95d2610e5027a53395c9800e11795035944c
+# motc: sha256 b17b713d792b02a23a9969e4e3d7a8541d160d697f4aeb430fe1a59c0455c2b1

@@ -197,6 +197,7 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-288afeead52b0990"
     layout_key = "sorted_layout 9ebe23eafe2d"
     mask = Causal()
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     layout_reads = True
     towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image", "speech": "speech"}
@@ -308,4 +309,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return logits
 
 
-# motc: sha256 41002580ecc3bb9c8ded81e0da90ff3299a64c273d5732acd04471803f67e17e
+# motc: sha256 bb84ecf35783268517ee87d886398aba48bf05f21e4fc59cf76a14f61ae50a9d

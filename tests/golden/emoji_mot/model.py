@@ -196,6 +196,7 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-cfd30a61b1aea11c"
     layout_key = "sorted_layout 8cc1b69198ef"
     mask = Causal()
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     layout_reads = True
     towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image"}
@@ -307,4 +308,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         return logits
 
 
-# motc: sha256 91f465b9631e9ff6bace4611e9735b730ff47905ed14da4213552bfdd3a99742
+# motc: sha256 bd8cf2b10ede0e5d87d67068c2153e07877088d459a93766a4ca2e2384a7b796

@@ -192,6 +192,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     semantic_hash = "1-7ba12a18ec88ebeb"
     layout_key = "sorted_layout c5606409fd1c"
     mask = Bidirectional(Causal(), (1,))
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     layout_reads = True
     towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image"}
@@ -359,4 +360,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return logits
 
 
-# motc: sha256 71c3c94292adc9ad7f6e53bf8f4f71e1886ea9a21f915d259a9055ab29ee8baa
+# motc: sha256 64827a3bb6544ba3ad4432b68e57b5b855cd943f43dd8e29769a6d25d55241bf

@@ -173,6 +173,7 @@ class TwoWidths(MultimodalModel):
     semantic_hash = "1-f44b8a09fe9fc1d3"
     layout_key = "sorted_layout 2b79efabae90"
     mask = BlocksInViews(((0,), (1,), (2,)))
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("piece",)
     layout_reads = True
 
@@ -255,4 +256,4 @@ class TwoWidths(MultimodalModel):
         return mean_losses(sums, targets.totals, self.modalities)
 
 
-# motc: sha256 55c158137f87155927fd227749c367ac0958175380fa04db41bf99eca98c63c8
+# motc: sha256 f92757cf9ed3dbfb48453aa3a3348a39c4ace70be49180203c1affdb76b74873
