@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from motc.emit.calls import angles, rope_of
 from motc.emit.latents import place_lines, words
 from motc.emit.mixture import tower_mixture
-from motc.emit.steps import NORM_VARIABLE, VARIABLES, activation, in_heads, sublayers
+from motc.emit.steps import activation, in_heads, rotate, variables
 from motc.emit.text import literal, method, names_tuple, statement
 from motc.ir.layer import FfnKind
-from motc.ir.steps import Step, base_name
+from motc.ir.leaf import Leaf
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate, Step, Value
 from motc.plan import LayerPlan, LeafPlan, ModulePlan
 from motc.plan.constants import Constants
 
@@ -30,41 +33,43 @@ class TowerSteps:
 
     def __init__(self, module: ModulePlan, kind: LayerPlan, constants: Constants, steps: tuple[Step, ...]) -> None:
         self.module, self.kind, self.constants = module, kind, constants
+        self.variables = variables(kind.layer)
         self.lines: list[str] = []
         for step in steps:
             if not step.permutes:
                 made = self._made(step)
                 self.lines += statement(f"{self.variable(step.writes)} = ", made)
 
-    def variable(self, value: str) -> str:
-        name = base_name(value).rpartition(".")[2]
-        return NORM_VARIABLE[self.kind.layer.placement] if name == "norm" else VARIABLES[name]
+    def variable(self, value: Value) -> str:
+        return self.variables[value.name]
 
     def _made(self, step: Step) -> str:
         reads = [self.variable(value) for value in step.reads]
-        a, operation = self.kind.layer.attention, step.op.rpartition(".")[2]
-        if step.op in self.kind.leaves:
-            called, everywhere = copy_of(self.module, self.kind.leaves[step.op])
-            made = in_heads(f"{called}({reads[0]})", step.op, kind=self.kind, constants=self.constants)
-            if everywhere:
-                return made
-            leaf = self.kind.leaves[step.op].leaf
-            those = [name for name, group in self.module.towers if leaf.block_of(group[0]) is not None]
-            return f"{made} if tower in {names_tuple(those)} else {reads[0]}"
-        match operation:
-            case "rotate_q" | "rotate_k":
-                pairing = "half" if a.rope and a.rope.pairing == "half" else "interleaved"
-                return f"rotate_{pairing}({reads[0]}, cos, sin)"
-            case "add":
+        match step.operation:
+            case Apply(leaf=leaf):
+                return self._leaf(leaf, reads[0])
+            case Rotate():
+                return rotate(reads[0], self.kind.layer.attention.rope)
+            case Add():
                 return " + ".join(reads)
-            case "activation":
+            case Activate():
                 return self._activation(reads)
-            case "mixture":
+            case MixExperts():
                 lines, made = tower_mixture(self.module, self.kind, reads[0])
                 self.lines += lines
                 return made
+            case Attend() | Permute():
+                raise AssertionError(step.name)
             case _:
-                raise AssertionError(step.op)
+                assert_never(step.operation)
+
+    def _leaf(self, leaf: Leaf, x: str) -> str:
+        called, everywhere = copy_of(self.module, self.kind.leaves[leaf.path])
+        made = in_heads(f"{called}({x})", leaf, kind=self.kind, constants=self.constants)
+        if everywhere:
+            return made
+        those = [name for name, group in self.module.towers if leaf.block_of(group[0]) is not None]
+        return f"{made} if tower in {names_tuple(those)} else {x}"
 
     def _activation(self, reads: list[str]) -> str:
         names = [modality.name for modality in self.module.model.modalities]
@@ -80,8 +85,8 @@ def attention_methods(module: ModulePlan, kind: LayerPlan, constants: Constants)
     """`project` and `conclude`: attention before tokens meet, and after."""
     if not module.generates:
         return []
-    steps, _ = sublayers(kind)
-    mix = next(index for index, step in enumerate(steps) if step.op == "attention.mix")
+    steps = kind.layer.steps_of("attention")
+    mix = next(index for index, step in enumerate(steps) if isinstance(step.operation, Attend))
     before, after = (TowerSteps(module, kind, constants, part) for part in (steps[:mix], steps[mix + 1 :]))
     read = ", ".join(before.variable(value) for value in steps[mix].reads)
     angles = ", cos: Tensor, sin: Tensor" if kind.layer.attention.rope else ""
@@ -103,7 +108,7 @@ def ffn_methods(module: ModulePlan, kind: LayerPlan, constants: Constants) -> li
     """`of_tower`: the feed-forward of one tower's tokens."""
     if not module.generates:
         return []
-    _, steps = sublayers(kind)
+    steps = kind.layer.steps_of("ffn")
     text = TowerSteps(module, kind, constants, steps)
     return [
         "",

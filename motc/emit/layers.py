@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
 from motc.emit.leaves import Applied, definition
 from motc.emit.mixture import mixture
-from motc.emit.steps import NORM_VARIABLE, PLACEMENT, VARIABLES, activation, in_heads, sublayers
+from motc.emit.steps import PLACEMENT, activation, in_heads, rotate, variables
 from motc.emit.text import method, statement
 from motc.ir.layer import GATED, FfnKind
-from motc.ir.steps import Order, Step, base_name, is_sorted
+from motc.ir.leaf import Leaf
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step, Value
 from motc.plan import LayerPlan, ModulePlan, has_views, kernel
 from motc.plan.constants import Constants
 
@@ -16,74 +19,63 @@ from motc.plan.constants import Constants
 class Sublayer:
     """Writes the forward of one sublayer."""
 
-    def __init__(
-        self, module: ModulePlan, kind: LayerPlan, constants: Constants, steps: tuple[Step, ...], entry: str
-    ) -> None:
+    def __init__(self, module: ModulePlan, kind: LayerPlan, constants: Constants, sublayer: str) -> None:
         self.module = module
         self.kind = kind
         self.constants = constants
         self.text = Applied(module.execution)
-        self.made_in: dict[str, Order] = {base_name(entry): "sorted" if is_sorted(entry) else "slots"}
+        self.variables = variables(kind.layer)
+        steps = kind.layer.steps_of(sublayer)
+        entry = steps[0].reads[0]
+        self.made_in: dict[str, Order] = {entry.name: entry.order}
         for step in steps:
             self._step(step)
         self.result = self._variable(steps[-1].writes)
 
-    def _variable(self, value: str) -> str:
+    def _variable(self, value: Value) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""
-        base = base_name(value)
-        name = base.rpartition(".")[2]
-        short = NORM_VARIABLE[self.kind.layer.placement] if name == "norm" else VARIABLES[name]
-        order: Order = "sorted" if is_sorted(value) else "slots"
-        return short if self.made_in[base] == order else f"{short}_{order}"
+        name = self.variables[value.name]
+        return name if self.made_in[value.name] == value.order else f"{name}_{value.order}"
 
-    def _in_pieces(self, value: str) -> bool:
-        return base_name(value) in self.kind.pieces
+    def _in_pieces(self, value: Value) -> bool:
+        return value.name in self.kind.pieces
 
     def _step(self, step: Step) -> None:
-        if step.permutes:
-            if not (self.kind.resorts and base_name(step.writes) == "attention.mix"):
-                (source,) = (self._variable(value) for value in step.reads)
-                self.text.assign(self._variable(step.writes), self._permuted(step, source))
-            return
-        reads = [self._variable(value) for value in step.reads]
-        expression = self._expression(step, reads)
-        self.made_in[base_name(step.writes)] = "sorted" if is_sorted(step.writes) else "slots"
-        self.text.assign(self._variable(step.writes), expression)
+        expression = self._expression(step, [self._variable(value) for value in step.reads])
+        if not step.permutes:
+            self.made_in[step.writes.name] = step.writes.order
+        if expression is not None:
+            self.text.assign(self._variable(step.writes), expression)
 
-    def _permuted(self, step: Step, source: str) -> str:
-        return f"to_{'sorted' if step.op == 'sort' else 'slots'}({source}, layout)"
-
-    def _expression(self, step: Step, reads: list[str]) -> str:
-        a = self.kind.layer.attention
-        operation = step.op.rpartition(".")[2]
-        if step.op in self.kind.leaves:
-            return self._leaf(step, reads[0])
-        match operation:
-            case "rotate_q" | "rotate_k":
-                pairing = "half" if a.rope and a.rope.pairing == "half" else "interleaved"
-                return f"rotate_{pairing}({reads[0]}, cos, sin)"
-            case "mix":
+    def _expression(self, step: Step, reads: list[str]) -> str | None:
+        """What a step computes; None where another step does it along with its own."""
+        match step.operation:
+            case Apply(leaf=leaf):
+                return self._leaf(step, leaf, reads[0])
+            case Rotate():
+                return rotate(reads[0], self.kind.layer.attention.rope)
+            case Attend():
                 return self._mix(reads)
-            case "add":
-                if self._in_pieces(step.writes):
-                    return f"add({', '.join(reads)})"
-                return " + ".join(reads)
-            case "mixture":
-                return mixture(self.module, self.kind, self.text, reads[0], in_pieces=self._in_pieces(step.writes))
-            case "activation":
+            case Activate():
                 return self._activation(step, reads)
+            case MixExperts():
+                return mixture(self.module, self.kind, self.text, reads[0], in_pieces=self._in_pieces(step.writes))
+            case Add():
+                return f"add({', '.join(reads)})" if self._in_pieces(step.writes) else " + ".join(reads)
+            case Permute(to=order):
+                return None if step.writes.name in self.kind.resorted else f"to_{order}({reads[0]}, layout)"
             case _:
-                raise AssertionError(step.op)
+                assert_never(step.operation)
 
-    def _leaf(self, step: Step, x: str) -> str:
-        plan = self.kind.leaves[step.op]
+    def _leaf(self, step: Step, leaf: Leaf, x: str) -> str:
+        plan = self.kind.leaves[leaf.path]
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
-        if step.op == "attention.out" and self.kind.resorts:
-            made = f"recomputed(self.sort_and_project, {self._variable(base_name(step.reads[0]))}, layout)"
+        if step.reads[0].name in self.kind.resorted:
+            made = f"recomputed(self.sort_and_project, {self.variables[step.reads[0].name]}, layout)"
             return made if writes else self.text.joined(made, plan.counts)
         made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
-        return in_heads(made, step.op, kind=self.kind, constants=self.constants)
+        return in_heads(made, leaf, kind=self.kind, constants=self.constants)
 
     def _mix(self, reads: list[str]) -> str:
         a = self.kind.layer.attention
@@ -124,8 +116,7 @@ class Sublayer:
 
 def attention_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
     a = kind.layer.attention
-    steps, _ = sublayers(kind)
-    text = Sublayer(module, kind, constants, steps, steps[0].reads[0])
+    text = Sublayer(module, kind, constants, "attention")
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("attention.")]
     lines = [
         f"class {kind.attention_class}(nn.Module):",
@@ -141,7 +132,7 @@ def attention_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -
         *forward_of(module, kind),
         *text.text.lines,
         f"        return {text.result}",
-        *(_project(module, kind) if kind.resorts else ()),
+        *(_project(module, kind) if kind.resorted else ()),
         *attention_methods(module, kind, constants),
     ]
     return "\n".join(lines)
@@ -161,9 +152,8 @@ def _project(module: ModulePlan, kind: LayerPlan) -> list[str]:
 
 
 def ffn_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
-    attention, steps = sublayers(kind)
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    text = Sublayer(module, kind, constants, steps, attention[-1].writes)
+    text = Sublayer(module, kind, constants, "ffn")
     kinds = dict.fromkeys(kind.layer.ffn.kinds[index] for index in module.order)
     leaves = [plan for path, plan in kind.leaves.items() if path.startswith("ffn.")]
     has_shared = kind.layer.ffn.shared_up is not None

@@ -117,3 +117,7 @@ class Layer:
 
     def leaves(self) -> tuple[Leaf, ...]:
         return self.attention.leaves() + self.ffn.leaves()
+
+    def steps_of(self, sublayer: str) -> tuple[Step, ...]:
+        """The steps of a sublayer, in the order they run."""
+        return tuple(step for step in self.steps if step.sublayer == sublayer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.operators import Operator
+from motc.ir.operators import Norm, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,11 @@ class Leaf:
 
     path: str
     blocks: tuple[Block, ...]
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it norms what it is applied to."""
+        return isinstance(self.blocks[0].operator, Norm)
 
     def block_of(self, modality: str) -> Block | None:
         """The block a modality uses, or None where this leaf does not concern it."""

@@ -78,7 +78,7 @@ def _layer(layer: Layer) -> Iterator[str]:
     if layer.steps:
         yield "    steps:"
     for step in layer.steps:
-        line = f"      {step.writes} = {step.op}({', '.join(step.reads)})"
+        line = f"      {step.writes} = {step.name}({', '.join(map(str, step.reads))})"
         order = step.order or (f"needs {step.needs}" if step.needs else "")
         order = f"for {', '.join(step.forced_by)}" if step.forced_by else "" if step.permutes else order
         yield f"{line:<76}  {order}".rstrip()

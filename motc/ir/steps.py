@@ -2,26 +2,87 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from motc.ir.leaf import Leaf
 
 Order = Literal["slots", "sorted"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One operation of a layer, in the order they run.
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a step reads or writes, and how its tokens stand: in attention's slots, or sorted by modality.
 
-    `op` is a leaf's path, or one of attention.rotate_q, attention.rotate_k, attention.mix, attention.add,
-    ffn.activation, ffn.mixture (all of a feed-forward with experts), ffn.add, sort, unsort.
-    It reads the values of these names and writes one of its own name; the last one written under a name holds.
-    `order` is the one it works in: attention's slots, or sorted by modality; None until that is decided.
-    `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation which operation needs it.
+    Until permutations are placed, every value is said to be in slots.
     """
 
-    op: str
-    reads: tuple[str, ...]
-    writes: str
+    name: str
+    order: Order = "slots"
+
+    def ordered(self, order: Order) -> Value:
+        """The same value, its tokens in this order."""
+        return replace(self, order=order)
+
+    def __str__(self) -> str:
+        return self.name if self.order == "slots" else f"{self.name} {self.order}"
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Send each token through its modality's copy of a parameter group."""
+
+    leaf: Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Rotate queries or keys by their positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Attention itself, of queries, keys and values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """The activation of a feed-forward, of `gate` and `up` or of `up` alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixExperts:
+    """All of a feed-forward with experts: they take tokens as they like, of those that are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add a branch to the residual stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permute:
+    """Bring tokens into another order."""
+
+    to: Order
+
+
+Operation = Apply | Rotate | Attend | Activate | MixExperts | Add | Permute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operation of a layer, in the order they run, and the sublayer that it is part of.
+
+    Of the values written under a name the last one holds.
+    `order` is the one it works in, and `needs` the one it must; None until that is decided, or if it is free.
+    `numbers` is how many a token has in what it writes. `forced_by` tells of a permutation which steps need it.
+    """
+
+    sublayer: str
+    operation: Operation
+    reads: tuple[Value, ...]
+    writes: Value
     numbers: int
     needs: Order | None = None
     order: Order | None = None
@@ -29,22 +90,15 @@ class Step:
 
     @property
     def permutes(self) -> bool:
-        return self.op in ("sort", "unsort")
+        return isinstance(self.operation, Permute)
 
-
-SORTED = " sorted"
-
-
-def sorted_name(value: str) -> str:
-    """What a value is called in sorted order."""
-    return value + SORTED
-
-
-def base_name(value: str) -> str:
-    """What a value is called in whichever order."""
-    return value.removesuffix(SORTED)
-
-
-def is_sorted(value: str) -> bool:
-    """Whether a value of this name is in sorted order."""
-    return value.endswith(SORTED)
+    @property
+    def name(self) -> str:
+        """What it is called to people: as what it writes, and a permutation `sort` or `unsort`."""
+        match self.operation:
+            case Permute(to="sorted"):
+                return "sort"
+            case Permute():
+                return "unsort"
+            case _:
+                return self.writes.name

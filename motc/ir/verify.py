@@ -9,7 +9,7 @@ from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.layer import Ffn, Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Order, is_sorted
+from motc.ir.steps import Order
 from motc.source import CompilerBug
 
 Require = Callable[[bool, str], None]
@@ -90,13 +90,13 @@ def _verify_steps(layer: Layer, residual: Order, require: Require) -> None:
     entry = layer.steps[0].reads[0]
     written = {entry}
     for step in layer.steps:
-        require(set(step.reads) <= written, f"{step.op} reads what is not written: {step.reads}")
-        require(step.order is None or step.needs in (None, step.order), f"{step.op} works in the wrong order")
+        require(set(step.reads) <= written, f"{step.name} reads what is not written")
+        require(step.order is None or step.needs in (None, step.order), f"{step.name} works in the wrong order")
         written.add(step.writes)
     if any(step.permutes for step in layer.steps) or all(step.order == "slots" for step in layer.steps):
         for step in layer.steps:
-            orders = {is_sorted(value) for value in (*step.reads, step.writes)}
-            expected = {True, False} if step.permutes else {step.order == "sorted"}
-            require(orders == expected, f"{step.op} mixes orders")
-        stream = {is_sorted(entry), is_sorted(layer.steps[-1].writes)}
-        require(stream == {residual == "sorted"}, "the stream changes its order")
+            orders = {value.order for value in (*step.reads, step.writes)}
+            expected = {"slots", "sorted"} if step.permutes else {step.order}
+            require(orders == expected, f"{step.name} mixes orders")
+        stream = {entry.order, layer.steps[-1].writes.order}
+        require(stream == {residual}, "the stream changes its order")

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from motc.ir.layer import Layer
 from motc.ir.model import Model
-from motc.ir.steps import Order, Step
+from motc.ir.steps import Order, Step, Value
 from motc.passes.permutations import cancel, place
 
 ORDERS: tuple[Order, ...] = ("slots", "sorted")
@@ -44,7 +44,7 @@ def _permuted(model: Model, residual: Order) -> int:
 
 
 def _assigned(layer: Layer, residual: Order) -> tuple[Step, ...]:
-    readers: dict[str, set[Order]] = {layer.steps[-1].writes: {residual}}
+    readers: dict[Value, set[Order]] = {layer.steps[-1].writes: {residual}}
     assigned: list[Step] = []
     for step in reversed(layer.steps):
         wanted = readers.get(step.writes, set())

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from motc.ir.steps import Order, Step, sorted_name
+from motc.ir.steps import Order, Permute, Step, Value
 
 
 def place(steps: tuple[Step, ...], residual: Order) -> tuple[Step, ...]:
     """Every value in slots: what a step in sorted order reads is sorted before it, what it writes unsorted after it."""
+    (entry, *_), result = steps[0].reads, steps[-1]
     placed: list[Step] = []
     if residual == "sorted":
-        placed.append(_permutation("unsort", sorted_name("x"), "x", _numbers_of("x", steps)))
+        placed.append(_permutation(entry, "slots", steps[0].sublayer, _numbers_of(entry, steps)))
     for step in steps:
         if step.order != "sorted":
             placed.append(step)
             continue
         for value in dict.fromkeys(step.reads):
-            placed.append(_permutation("sort", value, sorted_name(value), _numbers_of(value, steps)))
-        reads = tuple(sorted_name(value) for value in step.reads)
-        placed.append(replace(step, reads=reads, writes=sorted_name(step.writes)))
-        placed.append(_permutation("unsort", sorted_name(step.writes), step.writes, step.numbers))
+            placed.append(_permutation(value, "sorted", step.sublayer, _numbers_of(value, steps)))
+        reads = tuple(value.ordered("sorted") for value in step.reads)
+        placed.append(replace(step, reads=reads, writes=step.writes.ordered("sorted")))
+        placed.append(_permutation(step.writes, "slots", step.sublayer, step.numbers))
     if residual == "sorted":
-        last = steps[-1]
-        placed.append(_permutation("sort", last.writes, sorted_name(last.writes), last.numbers))
+        placed.append(_permutation(result.writes, "sorted", result.sublayer, result.numbers))
     return tuple(placed)
 
 
 def cancel(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Without those permutations that undo another, repeat one, or make what nothing reads; the others say for whom.
 
-    A value's name says which it is, so a permutation that makes what was there before has been undone or repeated.
+    A permutation that makes a value in an order in which there is one has been undone or repeated.
     """
     values = {steps[0].reads[0]}
     kept = []
@@ -41,8 +41,8 @@ def cancel(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return _live(kept, steps[-1].writes)
 
 
-def _live(steps: list[Step], result: str) -> tuple[Step, ...]:
-    """The steps whose values are read, in order, each permutation with those that read it."""
+def _live(steps: list[Step], result: Value) -> tuple[Step, ...]:
+    """The steps whose values are read, in order."""
     wanted = {result}
     live: list[Step] = []
     for step in reversed(steps):
@@ -50,17 +50,22 @@ def _live(steps: list[Step], result: str) -> tuple[Step, ...]:
             wanted.update(step.reads)
             live.append(step)
     live.reverse()
-    return tuple(
-        replace(step, forced_by=tuple(other.op for other in live if step.writes in other.reads) or ("the next layer",))
-        if step.permutes
-        else step
-        for step in live
-    )
+    return tuple(_for_readers(step, live) if step.permutes else step for step in live)
 
 
-def _permutation(op: str, value: str, writes: str, numbers: int) -> Step:
-    return Step(op=op, reads=(value,), writes=writes, numbers=numbers)
+def _for_readers(permutation: Step, steps: list[Step]) -> Step:
+    """A permutation with those that read it, in the sublayer of the first of them."""
+    readers = [step for step in steps if permutation.writes in step.reads]
+    if not readers:
+        return replace(permutation, forced_by=("the next layer",), sublayer=steps[-1].sublayer)
+    return replace(permutation, forced_by=tuple(step.name for step in readers), sublayer=readers[0].sublayer)
 
 
-def _numbers_of(value: str, steps: tuple[Step, ...]) -> int:
+def _permutation(value: Value, to: Order, sublayer: str, numbers: int) -> Step:
+    """The step that brings a value from the other order."""
+    source = value.ordered("slots" if to == "sorted" else "sorted")
+    return Step(sublayer=sublayer, operation=Permute(to), reads=(source,), writes=value.ordered(to), numbers=numbers)
+
+
+def _numbers_of(value: Value, steps: tuple[Step, ...]) -> int:
     return next((step.numbers for step in steps if step.writes == value), steps[-1].numbers)

@@ -12,21 +12,23 @@ own. Where modalities are told apart by masks (`reference`, `blend`) nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from motc.ir.layer import Layer
+from motc.ir.layer import Attention, Ffn, Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
-from motc.ir.steps import Order, Step
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, Rotate, Step, Value
+
+STREAM = Value("x")
+"""What comes into a layer."""
 
 
 def schedule_steps(model: Model) -> Model:
     """The same model with each layer's `steps`."""
     sorts = model.strategy in ("sorted", "grouped")
-    return model.with_steps(lambda layer: tuple(_layer(layer, model, sorts)))
+    return model.with_steps(lambda layer: tuple(_Steps(layer, model, sorts).steps))
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
@@ -39,67 +41,84 @@ def norms_alike(leaf: Leaf, model: Model) -> bool:
     """Whether a leaf is one norm for all modalities but for its weights."""
     operators = {block.operator for block in leaf.blocks}
     complete = all(leaf.block_of(modality.name) for modality in model.modalities)
-    return complete and len(operators) == 1 and isinstance(leaf.blocks[0].operator, Norm)
+    return complete and len(operators) == 1 and leaf.is_norm
 
 
-def _layer(layer: Layer, model: Model, sorts: bool) -> Iterator[Step]:
-    a, f = layer.attention, layer.ffn
-    width = max(modality.width for modality in model.modalities)
-    numbers_in = {"x": width}
+class _Steps:
+    """The steps of one layer, as they are written out. Each method gives the value that its last step writes."""
 
-    def step(op: str, *reads: str, numbers: int, needs: Order | None = None) -> Step:
-        numbers_in[op] = numbers
-        return Step(op=op, reads=reads, writes=op, numbers=numbers, needs=needs)
+    def __init__(self, layer: Layer, model: Model, sorts: bool) -> None:
+        self.model = model
+        self.sorts = sorts
+        self.width = max(modality.width for modality in model.modalities)
+        self.steps: list[Step] = []
+        self.sublayer = "attention"
+        self.numbers = {STREAM: self.width}
+        x = self._joined(layer, layer.attention, STREAM)
+        self.sublayer = "ffn"
+        self._joined(layer, layer.ffn, x)
 
-    def apply(leaf: Leaf, value: str) -> Step:
-        needs: Order | None = "sorted" if sorts and needs_order(leaf, model) else None
-        numbers = max(_numbers_written(block.operator) or numbers_in[value] for block in leaf.blocks)
-        return step(leaf.path, value, numbers=numbers, needs=needs)
-
-    def residual(part: str, x: str, branch: str, norm: Leaf) -> Iterator[Step]:
-        """The end of a sublayer: its branch, normed where the placement says so, added to x."""
+    def _joined(self, layer: Layer, part: Attention | Ffn, x: Value) -> Value:
+        """A sublayer: what its body makes of the stream, added to it; normed where the placement says so."""
+        h = self._apply(part.norm, x) if layer.placement == "pre" else x
+        match part:
+            case Attention():
+                branch = self._attention(part, h)
+            case Ffn():
+                branch = self._feed_forward(part, h)
+            case _:
+                assert_never(part)
         if layer.placement == "sublayer_output":
-            yield apply(norm, branch)
-            branch = norm.path
-        yield step(f"{part}.add", x, branch, numbers=width)
-        if layer.placement == "post":
-            yield apply(norm, f"{part}.add")
+            branch = self._apply(part.norm, branch)
+        x = self._step(Add(), "add", x, branch, numbers=self.width)
+        return self._apply(part.norm, x) if layer.placement == "post" else x
 
-    x = "x"
-    h = x
-    if layer.placement == "pre":
-        yield apply(a.norm, x)
-        h = a.norm.path
-    found: dict[str, str] = {}
-    for name, leaf, norm in (("q", a.q, a.q_norm), ("k", a.k, a.k_norm), ("v", a.v, None)):
-        made = apply(leaf, h)
-        yield made
-        found[name] = leaf.path
-        if norm is not None:
-            yield apply(norm, found[name])
-            found[name] = norm.path
-        if a.rope is not None and name != "v":
-            yield step(f"attention.rotate_{name}", found[name], numbers=made.numbers, needs="slots")
-            found[name] = f"attention.rotate_{name}"
-    yield step("attention.mix", *found.values(), numbers=a.heads * a.head_dim, needs="slots")
-    yield apply(a.out, "attention.mix")
-    yield from (end := list(residual("attention", x, a.out.path, a.norm)))
-    x = end[-1].writes
-    h = x
-    if layer.placement == "pre":
-        yield apply(f.norm, x)
-        h = f.norm.path
-    if f.moe:  # experts take tokens as they like, of those that are there: all of it is one operation
-        yield (mixture := step("ffn.mixture", h, numbers=width, needs="sorted" if sorts else None))
-        yield from residual("ffn", x, mixture.writes, f.norm)
-        return
-    inner = [apply(leaf, h) for leaf in (f.gate, f.up) if leaf is not None]
-    activation = step("ffn.activation", *(made.writes for made in inner), numbers=inner[-1].numbers)
-    within = [*inner, activation, apply(f.down, activation.writes)]
-    if model.strategy == "sorted" and any(made.needs for made in inner):
-        within = [replace(made, needs="sorted") for made in within]  # in pieces, which stay apart until down
-    yield from within
-    yield from residual("ffn", x, f.down.path, f.norm)
+    def _attention(self, a: Attention, h: Value) -> Value:
+        """Queries, keys and values, attention among them, and the way back to the stream's width."""
+        heads = []
+        for name, leaf, norm, rotates in (
+            ("q", a.q, a.q_norm, True),
+            ("k", a.k, a.k_norm, True),
+            ("v", a.v, None, False),
+        ):
+            value = self._apply(leaf, h)
+            if norm is not None:
+                value = self._apply(norm, value)
+            if rotates and a.rope is not None:
+                value = self._step(Rotate(), f"rotate_{name}", value, numbers=self.numbers[value], needs="slots")
+            heads.append(value)
+        mixed = self._step(Attend(), "mix", *heads, numbers=a.heads * a.head_dim, needs="slots")
+        return self._apply(a.out, mixed)
+
+    def _feed_forward(self, f: Ffn, h: Value) -> Value:
+        """Up, activated, and down; or all of a mixture of experts in one step."""
+        if f.moe:
+            needs: Order | None = "sorted" if self.sorts else None
+            return self._step(MixExperts(), "mixture", h, numbers=self.width, needs=needs)
+        first = len(self.steps)
+        inner = [self._apply(leaf, h) for leaf in (f.gate, f.up) if leaf is not None]
+        hidden = self._step(Activate(), "activation", *inner, numbers=self.numbers[inner[-1]])
+        out = self._apply(f.down, hidden)
+        within = self.steps[first:]
+        if self.model.strategy == "sorted" and any(step.needs for step in within[: len(inner)]):
+            self.steps[first:] = [replace(step, needs="sorted") for step in within]  # in pieces, apart until down
+        return out
+
+    def _apply(self, leaf: Leaf, value: Value) -> Value:
+        needs: Order | None = "sorted" if self.sorts and needs_order(leaf, self.model) else None
+        numbers = max(_numbers_written(block.operator) or self.numbers[value] for block in leaf.blocks)
+        return self._written(Apply(leaf), leaf.path, value, numbers=numbers, needs=needs)
+
+    def _step(self, operation: Operation, name: str, *reads: Value, numbers: int, needs: Order | None = None) -> Value:
+        return self._written(operation, f"{self.sublayer}.{name}", *reads, numbers=numbers, needs=needs)
+
+    def _written(self, operation: Operation, name: str, *reads: Value, numbers: int, needs: Order | None) -> Value:
+        writes = Value(name)
+        self.numbers[writes] = numbers
+        self.steps.append(
+            Step(sublayer=self.sublayer, operation=operation, reads=reads, writes=writes, numbers=numbers, needs=needs)
+        )
+        return writes
 
 
 def _numbers_written(operator: Operator) -> int | None:

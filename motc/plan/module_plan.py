@@ -34,7 +34,7 @@ class LeafPlan:
 class LayerPlan:
     """One kind of layer: its class names, the layers of that kind, and its groups by path.
 
-    `resorts` says that what attention makes is sorted for its projection, and in the backward again.
+    `resorted` are the values that the group which reads them sorts itself, and in the backward again.
     `pieces` are the operations that write pieces, not one tensor; within the feed-forward piece i holds `ffn_counts[i]`
     modalities, elsewhere one each.
     """
@@ -45,7 +45,7 @@ class LayerPlan:
     where: str
     layer: Layer
     leaves: dict[str, LeafPlan]
-    resorts: bool
+    resorted: frozenset[str]
     pieces: frozenset[str]
     ffn_counts: tuple[int, ...]
 

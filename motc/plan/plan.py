@@ -11,7 +11,7 @@ from motc.ir.identity import semantic_hash
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
-from motc.ir.steps import Step, base_name
+from motc.ir.steps import Apply, Attend
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.decoding import can_generate, decode_towers
 from motc.plan.execution import execution
@@ -115,7 +115,7 @@ def _layer_plan(
         where=where,
         layer=layer,
         leaves=leaves,
-        resorts=leaves["attention.out"].form == "by_tower" and any(_sorts_mixed(step) for step in layer.steps),
+        resorted=_attended_and_sorted(layer) if leaves["attention.out"].form == "by_tower" else frozenset(),
         pieces=pieces,
         ffn_counts=within,
     )
@@ -159,13 +159,15 @@ def _ffn_counts(layer: Layer, model: Model, in_pieces: bool) -> tuple[int, ...]:
     return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()
 
 
-def _sorts_mixed(step: Step) -> bool:
-    return step.op == "sort" and base_name(step.reads[0]) == "attention.mix"
+def _attended_and_sorted(layer: Layer) -> frozenset[str]:
+    """What attention makes, if it is sorted."""
+    attended = {step.writes for step in layer.steps if isinstance(step.operation, Attend)}
+    return frozenset(step.writes.name for step in layer.steps if step.permutes and step.reads[0] in attended)
 
 
 def _read_by(layer: Layer, leaf: Leaf) -> set[str]:
     """The operations that write what a leaf reads; `x` for what comes into the layer."""
-    return {base_name(value) for step in layer.steps if step.op == leaf.path for value in step.reads}
+    return {value.name for step in layer.steps if step.operation == Apply(leaf) for value in step.reads}
 
 
 class _Suffixes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from motc.ir.layer import Layer
 from motc.ir.model import Model
 from motc.ir.operators import Experts, Linear
-from motc.ir.steps import Step, base_name
+from motc.ir.steps import Step
 from motc.plan.views import view_gathers
 
 
@@ -58,9 +58,8 @@ def permutations(layer: Layer) -> tuple[Permutation, ...]:
 
 
 def _permutation(step: Step) -> Permutation:
-    direction = "to sorted order" if step.op == "sort" else "to attention's rows"
-    value = base_name(step.reads[0])
-    return Permutation(direction=direction, value=value, numbers=step.numbers, forced_by=step.forced_by)
+    direction = "to sorted order" if step.writes.order == "sorted" else "to attention's rows"
+    return Permutation(direction=direction, value=step.writes.name, numbers=step.numbers, forced_by=step.forced_by)
 
 
 def _routing(layer: Layer, model: Model) -> tuple[int, int]:

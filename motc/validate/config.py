@@ -92,7 +92,7 @@ def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
 
 def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLayer:
     attention = layer.attention
-    norms = (leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Norm))
+    norms = (leaf for leaf in layer.leaves() if leaf.is_norm)
     return ReferenceLayer(
         placement=layer.placement,
         heads=attention.heads,
