@@ -21,8 +21,8 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     key = str(values), device  # as text True is not 1
     if key not in KEPT:
         with torch.inference_mode(False):
-            made = on_device(values, device)
-        if type(made) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(made):
-            return made  # what stands for a tensor while something is traced or transformed
-        KEPT[key] = made
+            copy = on_device(values, device)
+        if type(copy) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(copy):
+            return copy  # what stands for a tensor while something is traced or transformed
+        KEPT[key] = copy
     return KEPT[key]

@@ -30,7 +30,7 @@ class DenoisingModel(MultimodalModel):
     def predictions(self, states: Mapping[str, Tensor], patches: Mapping[str, Patches]) -> dict[str, Tensor]:
         """The states [P, w] of each modality's patches to what its ends predict, in the shape of its latents."""
         ends: Mapping[str, Any] = dict(self.latents.items())
-        return {name: ends[name].prediction(states[name], found.kept) for name, found in patches.items()}
+        return {name: ends[name].prediction(states[name], each.kept) for name, each in patches.items()}
 
     def loss(
         self,

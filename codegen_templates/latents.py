@@ -54,7 +54,7 @@ def make_patches(
     device.
     """
     latents, timesteps = named("latents", latents, ends), named("timesteps", timesteps, ends)
-    found = {}
+    patches = {}
     for name, module in ends.items():
         end: Any = module
         like: Tensor = next(end.parameters())
@@ -69,8 +69,8 @@ def make_patches(
         vectors, kept = end.tokens(x.to(like.dtype), t)
         order = look_up(rank, layout.tokens, -1)
         vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
-        found[name] = Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))
-    return found
+        patches[name] = Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))
+    return patches
 
 
 def rank_of(modality_ids: Tensor, modality: int) -> Tensor:

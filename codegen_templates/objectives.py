@@ -104,10 +104,10 @@ def denoising_losses(
 
     0 where there are none. All latents of a modality have one size, so this is the mean over them too.
     """
-    found, numbers = {}, {}
+    losses, numbers = {}, {}
     for name, predicted in predictions.items():
         wide = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
         target = targets[name].to(wide.dtype) if name in targets else wide.detach()
-        found[name] = (wide - target).square().sum() / max(1, wide.numel())
+        losses[name] = (wide - target).square().sum() / max(1, wide.numel())
         numbers[name] = torch.full((), wide.numel(), device=wide.device)
-    return found, numbers
+    return losses, numbers

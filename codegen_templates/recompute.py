@@ -15,6 +15,6 @@ def recomputed(function: Callable[[Tensor, AnyLayout], list[Tensor]], x: Tensor,
     Only what the backward reads is made again, so no product is. Eager, where all of it would be, everything is kept.
     """
     if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
-        made: list[Tensor] = checkpoint(function, x, layout, use_reentrant=False)
-        return made
+        pieces: list[Tensor] = checkpoint(function, x, layout, use_reentrant=False)
+        return pieces
     return function(x, layout)

@@ -110,7 +110,7 @@ def make_views(modality_ids: Tensor, parts: list[Part]) -> Views | None:
 
 def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
     """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], as [R, heads, L, head_dim]."""
-    found = []
+    attended = []
     for view in views.each:
         keys, values = (x if view.keys is None else view.keys.take(x) for x in (k, v))
         asked = view.queries or view.keys
@@ -122,6 +122,6 @@ def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
             is_causal=view.causal,
             enable_gqa=q.shape[2] != k.shape[2],
         )
-        found.append(mixed.transpose(1, 2).flatten(0, 1))
+        attended.append(mixed.transpose(1, 2).flatten(0, 1))
     answers = torch.cat([view.answers.flatten() for view in views.each])
-    return permute(torch.cat(found), views.places.flatten(), answers).view_as(q).transpose(1, 2)
+    return permute(torch.cat(attended), views.places.flatten(), answers).view_as(q).transpose(1, 2)

@@ -29,16 +29,16 @@ def other_kind(path: Path) -> str | None:
 
     Links are followed. Raises OSError where that cannot be found out.
     """
-    found = _status(path)
-    return None if found is None else KINDS.get(stat.S_IFMT(found.st_mode))
+    status = _status(path)
+    return None if status is None else KINDS.get(stat.S_IFMT(status.st_mode))
 
 
 def standard_stream(path: Path) -> int | None:
     """1 or 2 where `path` names the file that stdout or stderr goes to, as /dev/stdout does; else None."""
-    found = _status(path)
-    for descriptor in (1, 2) if found else ():
+    status = _status(path)
+    for descriptor in (1, 2) if status else ():
         with contextlib.suppress(OSError):  # it is closed
-            if found and os.path.samestat(found, os.fstat(descriptor)):
+            if status and os.path.samestat(status, os.fstat(descriptor)):
                 return descriptor
     return None
 
@@ -53,8 +53,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     with _named(path):
-        found = _status(path)
-        if found is None:
+        status = _status(path)
+        if status is None:
             Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as aside:
                 aside.write_bytes(data)
@@ -62,13 +62,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
             for buffered in (sys.stdout, sys.stderr):
                 buffered.flush()
             _write_into(os.dup(stream), data)
-        elif stat.S_ISDIR(found.st_mode):
+        elif stat.S_ISDIR(status.st_mode):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        elif not stat.S_ISREG(found.st_mode):
+        elif not stat.S_ISREG(status.st_mode):
             _write_into(os.open(path, os.O_WRONLY), data)
         elif not os.access(path, os.W_OK):  # whoever took the right to write away meant it, though a rename would do
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        elif found.st_nlink > 1 or not _replaced(path, data, found):
+        elif status.st_nlink > 1 or not _replaced(path, data, status):
             _write_in_place(path, data)
 
 
@@ -118,22 +118,22 @@ class _OwnerLost(Exception):
     """The owner of the file to be replaced cannot be given to the new one."""
 
 
-def _replaced(path: Path, data: bytes, found: os.stat_result) -> bool:
+def _replaced(path: Path, data: bytes, old: os.stat_result) -> bool:
     """Replace the file that `found` describes; False, and nothing done, where its owner would change."""
     try:
         with replacing(path) as aside:
             aside.write_bytes(data)
-            _keep(path, found, aside)
+            _keep(path, old, aside)
     except _OwnerLost:
         return False
     return True
 
 
-def _keep(path: Path, found: os.stat_result, aside: Path) -> None:
+def _keep(path: Path, old: os.stat_result, aside: Path) -> None:
     new = aside.stat()
-    if (new.st_uid, new.st_gid) != (found.st_uid, found.st_gid):
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         try:
-            os.chown(aside, found.st_uid, found.st_gid)
+            os.chown(aside, old.st_uid, old.st_gid)
         except PermissionError:
             raise _OwnerLost from None
     shutil.copystat(path, aside)

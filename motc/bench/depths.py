@@ -38,7 +38,7 @@ def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: No
         for side in COMPILED
         for layers, subject in depths.items()
     ]
-    found = []
+    compilations = []
     for done, (dtype, side, layers, subject) in enumerate(jobs):
         notify(done / len(jobs), f"{dtype}: compiling {side} with {layers} layers")
         mixture = most_even(settings.mixtures)
@@ -51,7 +51,7 @@ def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: No
                 network = subject.build(side, dtype, settings.device)
                 run = partial(Side(network, settings.device).run_to_end, "backward", batch)
                 seconds.append(_seconds(run) - _seconds(run))
-        found.append(
+        compilations.append(
             DepthCompilation(
                 dtype=dtype,
                 side=side,
@@ -61,7 +61,7 @@ def compile_depths(depths: Mapping[int, Subject], settings: Settings, notify: No
                 graph_breaks=break_count() - breaks,
             )
         )
-    return tuple(found)
+    return tuple(compilations)
 
 
 def _seconds(run: Run) -> float:

@@ -74,11 +74,11 @@ class _Lowered(Exception):
 
 def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, device: str) -> LayerKernels:
     """The code of one kind's graphs. It is written and read: its kernels are not compiled, nor run."""
-    found: dict[str, tuple[bool, int]] = {}
+    codes: dict[str, tuple[bool, int]] = {}
 
     def lower(graph: GraphLowering) -> SimpleNamespace:
         code, _ = graph.codegen()
-        found.setdefault(cast(Any, code).value, (graph.is_backward, metrics.generated_kernel_count))
+        codes.setdefault(cast(Any, code).value, (graph.is_backward, metrics.generated_kernel_count))
         return SimpleNamespace(call=stop)
 
     def stop(_: object) -> None:
@@ -94,7 +94,7 @@ def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, devic
     ):
         Side(network, device).run("backward", batch)
     graphs: dict[bool, list[GraphKernels]] = {False: [], True: []}
-    for code, (backward, generated) in found.items():
+    for code, (backward, generated) in codes.items():
         graphs[backward].append(read_code(code, generated - before))
         before = generated
     return LayerKernels(kind=kind, layers=count, forward=tuple(graphs[False]), backward=tuple(graphs[True]))

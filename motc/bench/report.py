@@ -85,34 +85,34 @@ class Report:
             "machine": asdict(self.machine),
             "cells": [cell.to_json() for cell in self.cells],
             "compilations": [
-                {"dtype": found.dtype, "phase": found.phase, "side": found.side, **asdict(found.compilation)}
-                for found in self.compilations
+                {"dtype": each.dtype, "phase": each.phase, "side": each.side, **asdict(each.compilation)}
+                for each in self.compilations
             ],
             "memory": [
                 {
-                    "dtype": found.dtype,
-                    "side": found.side,
-                    "parameter_bytes": found.parameters,
-                    "extra_parameter_bytes": found.parameters - self.parameters(found.dtype, "dense"),
-                    "peak_step_bytes": found.peak,
+                    "dtype": each.dtype,
+                    "side": each.side,
+                    "parameter_bytes": each.parameters,
+                    "extra_parameter_bytes": each.parameters - self.parameters(each.dtype, "dense"),
+                    "peak_step_bytes": each.peak,
                 }
-                for found in self.memory
+                for each in self.memory
             ],
-            "kernels": [kernels_json(found) for found in self.kernels],
+            "kernels": [kernels_json(each) for each in self.kernels],
         }
 
     def parameters(self, dtype: str, side: str) -> int:
         """Bytes of a side's parameters."""
-        return next(found.parameters for found in self.memory if (found.dtype, found.side) == (dtype, side))
+        return next(each.parameters for each in self.memory if (each.dtype, each.side) == (dtype, side))
 
 
-def kernels_json(found: SideKernels) -> dict[str, Any]:
+def kernels_json(kernels: SideKernels) -> dict[str, Any]:
     """The kernels of a side's kinds of layer."""
     counts = [
         {**asdict(layer), "kernels": layer.kernels, "products": layer.products, "generated": layer.generated}
-        for layer in found.layers
+        for layer in kernels.layers
     ]
-    return {"dtype": found.dtype, "side": found.side, "kinds": counts}
+    return {"dtype": kernels.dtype, "side": kernels.side, "kinds": counts}
 
 
 def machine(device: str) -> Machine:

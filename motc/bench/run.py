@@ -50,12 +50,12 @@ def bench(subject: Subject, settings: Settings, notify: Notify) -> Report:
 def list_kernels(subject: Subject, settings: Settings, notify: Notify) -> tuple[SideKernels, ...]:
     """What is generated for the layers of the model and of its twin, in each dtype."""
     jobs = [(dtype, side) for dtype in settings.dtypes for side in COMPILED]
-    found = []
+    kernels = []
     with empty_caches(settings.device, settings.threads):
         for done, (dtype, side) in enumerate(jobs):
             notify(done / len(jobs), f"{dtype}: kernels of {side}")
-            found.append(side_kernels(subject, settings, dtype, side))
-    return tuple(found)
+            kernels.append(side_kernels(subject, settings, dtype, side))
+    return tuple(kernels)
 
 
 def side_kernels(subject: Subject, settings: Settings, dtype: str, side: str) -> SideKernels:
@@ -99,8 +99,8 @@ class _Work:
         for name in COMPILED:
             batches = [self._batch(mixture) for mixture in (*self.rehearsals, *settings.mixtures)]
             notify = partial(self.tell, f"{dtype}: compiling {name} for {phase}")
-            found = warm_up_side(sides[name], modes[-1], batches, notify)
-            self.compilations.append(SideCompilation(dtype=dtype, phase=phase, side=name, compilation=found))
+            compilation = warm_up_side(sides[name], modes[-1], batches, notify)
+            self.compilations.append(SideCompilation(dtype=dtype, phase=phase, side=name, compilation=compilation))
         for mode in modes:
             for mixture in settings.mixtures:
                 self.tell(f"{dtype}: {mode} of {_words(mixture)}")

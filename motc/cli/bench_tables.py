@@ -75,7 +75,7 @@ def _spread(ratio: Spread) -> str:
 
 
 def _costs(report: Report) -> Table:
-    phases = list(dict.fromkeys(found.phase for found in report.compilations))
+    phases = list(dict.fromkeys(each.phase for each in report.compilations))
     table = Table("dtype", "model")
     titles = ["parameters", "beyond dense", "peak of a step"]
     titles += [f"compile {phase}, s (first)" for phase in phases]
@@ -83,16 +83,16 @@ def _costs(report: Report) -> Table:
         table.add_column(title, justify="right")
     for memory in report.memory:
         key = (memory.dtype, memory.side)
-        found = {c.phase: c.compilation for c in report.compilations if (c.dtype, c.side) == key}
+        by_phase = {c.phase: c.compilation for c in report.compilations if (c.dtype, c.side) == key}
         layers = next((kernels.layers for kernels in report.kernels if (kernels.dtype, kernels.side) == key), ())
         table.add_row(
             *key,
             in_bytes(memory.parameters),
             in_bytes(memory.parameters - report.parameters(memory.dtype, "dense")),
             NONE if memory.peak is None else in_bytes(memory.peak),
-            *(f"{found[p].seconds:.1f} ({found[p].first_seconds:.1f})" if found else NONE for p in phases),
-            str(sum(each.graphs for each in found.values())) if found else NONE,
-            str(sum(each.graph_breaks for each in found.values())) if found else NONE,
+            *(f"{by_phase[p].seconds:.1f} ({by_phase[p].first_seconds:.1f})" if by_phase else NONE for p in phases),
+            str(sum(each.graphs for each in by_phase.values())) if by_phase else NONE,
+            str(sum(each.graph_breaks for each in by_phase.values())) if by_phase else NONE,
             _listed(layer.kernels for layer in layers),
             _listed(layer.products for layer in layers),
         )
@@ -137,13 +137,13 @@ def _sum(direction: str, graphs: Sequence[GraphKernels]) -> str:
     )
 
 
-def print_depths(found: Sequence[DepthCompilation]) -> None:
+def print_depths(depths: Sequence[DepthCompilation]) -> None:
     """Seconds at each depth, and in times of the shallowest."""
     table = Table("dtype", "model")
     for title in ("layers", "compile s", "of the first", "graphs", "breaks"):
         table.add_column(title, justify="right")
-    for depth in found:
-        first = next(each for each in found if (each.dtype, each.side) == (depth.dtype, depth.side))
+    for depth in depths:
+        first = next(each for each in depths if (each.dtype, each.side) == (depth.dtype, depth.side))
         table.add_row(
             depth.dtype,
             depth.side,

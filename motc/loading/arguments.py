@@ -15,12 +15,12 @@ def read_device(device: Any) -> torch.device:
     if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
         raise TypeError(f"device is {device!r}; it may be a name, such as cpu or cuda:1, or a torch.device")
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        usable = torch.device(device)
+        torch.empty(0, device=usable)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says it in many ways
         reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
-    return found
+    return usable
 
 
 def read_dtype(dtype: Any) -> torch.dtype:
@@ -28,10 +28,10 @@ def read_dtype(dtype: Any) -> torch.dtype:
     if not isinstance(dtype, str | torch.dtype):
         raise TypeError(f"dtype is {dtype!r}; it may be a torch.dtype or its name")
     by_name = {str(known).removeprefix("torch."): known for known in DTYPES}
-    found = by_name.get(str(dtype).removeprefix("torch."))
-    if found is None:
+    known_dtype = by_name.get(str(dtype).removeprefix("torch."))
+    if known_dtype is None:
         raise ValueError(f"dtype is {str(dtype)!r}; it may be {', '.join(by_name)}")
-    return found
+    return known_dtype
 
 
 def read_seed(seed: Any) -> int:

@@ -31,11 +31,11 @@ def _execute(name: str, source: str) -> ModuleType:
     entries = _Entries(module, source)
     entries.make()
     exec(compile(source, module.__file__, "exec"), module.__dict__)
-    for made in list(vars(module).values()):
-        if isinstance(made, type) and made.__module__ == name:
-            made.__reduce_ex__ = _reduction(name, source)  # type: ignore[method-assign]
-            if issubclass(made, nn.Module):
-                made.__new__ = _counted(entries)  # type: ignore[method-assign]
+    for cls in list(vars(module).values()):
+        if isinstance(cls, type) and cls.__module__ == name:
+            cls.__reduce_ex__ = _reduction(name, source)  # type: ignore[method-assign]
+            if issubclass(cls, nn.Module):
+                cls.__new__ = _counted(entries)  # type: ignore[method-assign]
     return module
 
 
@@ -69,9 +69,9 @@ def _counted(entries: _Entries) -> Any:
     """The `__new__` of a module's classes of nn.Module."""
 
     def new(cls: type[nn.Module], *_: Any, **__: Any) -> nn.Module:
-        made = object.__new__(cls)
-        entries.add(made)
-        return made
+        instance = object.__new__(cls)
+        entries.add(instance)
+        return instance
 
     return new
 
@@ -82,11 +82,11 @@ def _reduction(name: str, source: str) -> Any:
     No other program has its module, and none can import it by name.
     """
 
-    def reduced(made: Any, protocol: Any) -> Any:
-        cls = type(made)
+    def reduced(instance: Any, protocol: Any) -> Any:
+        cls = type(instance)
         if cls.__module__ != name:  # a class that was made from a generated one
-            return object.__reduce_ex__(made, protocol)
-        plain: Any = object.__reduce_ex__(made, 2)
+            return object.__reduce_ex__(instance, protocol)
+        plain: Any = object.__reduce_ex__(instance, 2)
         _, (_, *arguments), *rest = plain
         return (rebuilt, (name, source, cls.__qualname__, *arguments), *rest)
 
@@ -96,5 +96,5 @@ def _reduction(name: str, source: str) -> Any:
 def rebuilt(name: str, source: str, cls: str, *arguments: Any) -> Any:
     """What unpickling calls: an object of a class of a generated module, which is made anew where it is missing."""
     module = sys.modules.get(name) or _execute(name, source)
-    made = getattr(module, cls)
-    return made.__new__(made, *arguments)
+    generated = getattr(module, cls)
+    return generated.__new__(generated, *arguments)

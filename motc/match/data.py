@@ -102,10 +102,10 @@ def read_data(folder: Path) -> Data:
         raise MatchError(f"{folder} is no data folder: it has no data.json (docs/match.md says what one holds)")
     written = _read_description(path)
     try:
-        found = json.loads(written.decode("utf-8"))
+        content = json.loads(written.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise MatchError(f"{path} is no JSON: {error}") from None
-    described = _described(path, found)
+    described = _described(path, content)
     hashed = hashlib.sha256(written)
     parts = {}
     for name in ("training", "held_out"):
@@ -142,12 +142,12 @@ def _sha256(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _described(path: Path, found: Any) -> Description:
-    if not isinstance(found, dict) or not found.keys() >= KEYS:
-        raise MatchError(f"{path} lacks {', '.join(sorted(KEYS - set(found if isinstance(found, dict) else ())))}")
-    if found["format"] != FORMAT:
-        raise MatchError(f"{path} is of format {found['format']!r}; this motc reads {FORMAT}")
-    names, vocab, sizes = found["modalities"], found["vocab"], found.get("latents", {})
+def _described(path: Path, content: Any) -> Description:
+    if not isinstance(content, dict) or not content.keys() >= KEYS:
+        raise MatchError(f"{path} lacks {', '.join(sorted(KEYS - set(content if isinstance(content, dict) else ())))}")
+    if content["format"] != FORMAT:
+        raise MatchError(f"{path} is of format {content['format']!r}; this motc reads {FORMAT}")
+    names, vocab, sizes = content["modalities"], content["vocab"], content.get("latents", {})
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise MatchError(f"{path}: modalities is a list of names")
     if len(set(names)) < len(names):
@@ -165,8 +165,8 @@ def _described(path: Path, found: Any) -> Description:
     return Description(modalities=tuple(names), vocab=vocab, latents=latents)
 
 
-def _is_count(found: Any) -> bool:
-    return isinstance(found, int) and not isinstance(found, bool) and 0 < found <= LARGEST_COUNT
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
 
 
 def _read_shard(path: Path, described: Description) -> dict[str, Tensor]:

@@ -76,8 +76,8 @@ def spread(values: Sequence[float]) -> str:
 
 
 def _unmatched(report: Report, name: str, modality: str, kind: str) -> bool:
-    found = (each.held_out if kind.startswith("held_out") else each.training for each in report.comparisons[name])
-    return any(matched[modality].unmatched for matched in found)
+    by_seed = (each.held_out if kind.startswith("held_out") else each.training for each in report.comparisons[name])
+    return any(matched[modality].unmatched for matched in by_seed)
 
 
 def _count(number: int, what: str) -> str:

@@ -30,11 +30,11 @@ def smooth(losses: Sequence[float], window: int) -> list[float]:
 
     The first `window - 1` are NaN: a shorter mean would be an earlier one's.
     """
-    found = [math.nan] * min(window - 1, len(losses))
+    means = [math.nan] * min(window - 1, len(losses))
     for end in range(window, len(losses) + 1):
         real = [loss for loss in losses[end - window : end] if not math.isnan(loss)]
-        found.append(sum(real) / len(real) if real else math.nan)
-    return found
+        means.append(sum(real) / len(real) if real else math.nan)
+    return means
 
 
 def match(steps: Sequence[int], base: Sequence[float], other: Sequence[float]) -> Match:

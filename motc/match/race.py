@@ -115,12 +115,12 @@ class System:
     def shapes(self, done: int) -> Shapes:
         """Of the tensors of a checkpoint after `done` steps."""
         model = {f"{self.name}/model/{name}": x for name, x in self.network.state_dict().items()}
-        found = {name: (x.dtype, tuple(x.shape)) for name, x in model.items()}
+        tensors = {name: (x.dtype, tuple(x.shape)) for name, x in model.items()}
         for x, name in self.names.items():
             path = f"{self.name}/optimizer/{name}"
-            found |= {f"{path}/{key}": (x.dtype, tuple(x.shape)) for key in ("exp_avg", "exp_avg_sq")}
-            found[f"{path}/step"] = (torch.float32, ())
-        return {**found, **curve_shapes(self.name, len(self.modalities), done, self.settings)}
+            tensors |= {f"{path}/{key}": (x.dtype, tuple(x.shape)) for key in ("exp_avg", "exp_avg_sq")}
+            tensors[f"{path}/step"] = (torch.float32, ())
+        return {**tensors, **curve_shapes(self.name, len(self.modalities), done, self.settings)}
 
     def restore(self, saved: Mapping[str, Tensor], done: int) -> None:
         """Stand where a checkpoint was written, whose tensors are of the right shapes."""

@@ -78,13 +78,13 @@ class Report:
 
     def ratios(self, system: str, modality: str, kind: str) -> list[float]:
         """Each seed's ratio, where it has one; kind: training, held_out, or either with `_time` behind it."""
-        found = []
+        each_seed = []
         for each in self.comparisons[system]:
             matched = (each.held_out if kind.startswith("held_out") else each.training)[modality].ratio
             factor = each.step_time if kind.endswith("_time") else 1.0
             if matched is not None and factor is not None:
-                found.append(matched * factor)
-        return found
+                each_seed.append(matched * factor)
+        return each_seed
 
     def step_times(self, system: str) -> list[float]:
         return [each.step_time for each in self.comparisons[system] if each.step_time is not None]
@@ -103,7 +103,7 @@ class Report:
         }
 
     def _system(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "parameters": self.parameters[name],
             "median_step_seconds": self.median_seconds(name),
             "loss": self._by_modality(lambda modality: self.final(name, modality, held_out=False)),
@@ -119,11 +119,11 @@ class Report:
         def ratios(kind: str) -> dict[str, list[float | None]]:
             return self._by_modality(lambda modality: self.ratios(name, modality, kind))
 
-        found |= {"steps_to_match": ratios("training"), "steps_to_match_held_out": ratios("held_out")}
+        figures |= {"steps_to_match": ratios("training"), "steps_to_match_held_out": ratios("held_out")}
         if name == self.base:
-            return found
+            return figures
         return {
-            **found,
+            **figures,
             "step_time_ratio": self.step_times(name),
             "time_to_match": ratios("training_time"),
             "time_to_match_held_out": ratios("held_out_time"),
@@ -183,8 +183,8 @@ def window(steps: int) -> int:
 
 def eval_steps(settings: Settings) -> list[int]:
     """The steps after which held-out losses are taken."""
-    found = list(range(settings.eval_every, settings.steps + 1, settings.eval_every))
-    return found if found and found[-1] == settings.steps else [*found, settings.steps]
+    steps = list(range(settings.eval_every, settings.steps + 1, settings.eval_every))
+    return steps if steps and steps[-1] == settings.steps else [*steps, settings.steps]
 
 
 def column(rows: list[list[float]], place: int) -> list[float]:

@@ -147,14 +147,14 @@ def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
     """
     systems: dict[str, str] = wanted["systems"]
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
-        groups: list[dict[str, str]] = [found["systems"], *found.get("added", [])]
+        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
+        groups: list[dict[str, str]] = [recorded["systems"], *recorded.get("added", [])]
         known = {name: digest for group in groups for name, digest in group.items()}
         if not all(groups):
             raise ValueError("a group without systems")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise MatchError(f"{path} is no record of a run; choose another --out") from None
-    compared = [(key, found.get(key), value) for key, value in wanted.items() if key != "systems"]
+    compared = [(key, recorded.get(key), value) for key, value in wanted.items() if key != "systems"]
     compared += [(name, known.get(name, digest), digest) for name, digest in systems.items()]
     differing = [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in compared if old != new]
     if differing:

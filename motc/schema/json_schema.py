@@ -43,7 +43,7 @@ def _named(schema: Any) -> Any:
 
 def _required(section: type[BaseModel]) -> dict[str, Any]:
     """What a section must hold, and those in it."""
-    found: dict[str, Any] = {}
+    schema: dict[str, Any] = {}
     inner: dict[str, Any] = {}
     for key, field in keys_of(section).items():
         annotation = plain_type(field.annotation)
@@ -52,7 +52,7 @@ def _required(section: type[BaseModel]) -> dict[str, Any]:
             if demands := _required(below):
                 inner[key] = {"additionalProperties": demands} if many else demands
     if required := [key for key, field in keys_of(section).items() if field.is_required()]:
-        found["required"] = required
+        schema["required"] = required
     if inner:
-        found["properties"] = inner
-    return found
+        schema["properties"] = inner
+    return schema

@@ -26,10 +26,10 @@ def keys_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def section_at(path: Path) -> type[BaseModel] | None:
     """The section that stands at `path`, or None: a value stands there, a name is expected, or nothing is known."""
-    found: Any = Spec
+    section_or_value: Any = Spec
     for step in path:
-        found = _below(found, step)
-    return next(sections_in(found), None)
+        section_or_value = _below(section_or_value, step)
+    return next(sections_in(section_or_value), None)
 
 
 def field_at(path: Path) -> FieldInfo | None:
@@ -41,11 +41,11 @@ def field_at(path: Path) -> FieldInfo | None:
 def known_keys(path: Path, *, in_mot: bool) -> list[str]:
     """The keys and statements a spec may have at `path`, sorted, in the words of its syntax."""
     section = section_at(path)
-    found = set() if section is None else set(keys_of(section))
+    keys = set() if section is None else set(keys_of(section))
     if section is Spec:
-        found.add("extends")
-        found = {STATEMENTS.get(key, key) for key in found} | {"untie"} if in_mot else found
-    return sorted(found)
+        keys.add("extends")
+        keys = {STATEMENTS.get(key, key) for key in keys} | {"untie"} if in_mot else keys
+    return sorted(keys)
 
 
 def homes(key: str, path: Path) -> list[str]:
@@ -62,28 +62,28 @@ def dotted_keys(path: Path) -> tuple[str, ...]:
 @cache
 def words_of(section: type[BaseModel]) -> dict[str, tuple[str, str | bool]]:
     """The words that keys of a section know, each with its key, and the keys that are true or false."""
-    found: dict[str, tuple[str, str | bool]] = {}
+    word_keys: dict[str, tuple[str, str | bool]] = {}
     for key, field in keys_of(section).items():
         for part in _choices(field.annotation):
             words = get_args(part) if get_origin(part) is Literal else ()
             for word in words:
                 if isinstance(word, str):
-                    found.setdefault(word, (key, word))
+                    word_keys.setdefault(word, (key, word))
             if part is bool:
-                found.setdefault(key, (key, True))
-    return found
+                word_keys.setdefault(key, (key, True))
+    return word_keys
 
 
 @cache
 def _leaves(section: type[BaseModel]) -> tuple[str, ...]:
     """The dotted keys of a section that no name of the author's stands in."""
-    found: list[str] = []
+    dotted: list[str] = []
     for key, field in keys_of(section).items():
-        found.append(key)
+        dotted.append(key)
         if get_origin(plain_type(field.annotation)) is not dict:
             for inner in sections_in(field.annotation):
-                found += [f"{key}.{rest}" for rest in _leaves(inner)]
-    return tuple(found)
+                dotted += [f"{key}.{rest}" for rest in _leaves(inner)]
+    return tuple(dotted)
 
 
 def _below(annotation: Any, step: str | int) -> Any:

@@ -23,9 +23,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         bound = limit if max(len(plain), len(other)) > 2 else 0  # one letter of two says nothing
         if best is not None:
             bound = min(bound, best[0] - 1)
-        found = _distance(plain, other, bound) if bound >= 0 else None
-        if found is not None:
-            best = (found, each)
+        distance = _distance(plain, other, bound) if bound >= 0 else None
+        if distance is not None:
+            best = (distance, each)
     return None if best is None else best[1]
 
 

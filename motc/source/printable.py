@@ -27,10 +27,10 @@ def shortened(text: str) -> str:
     return _QUOTED.sub(_shortened, text)
 
 
-def _shortened(found: re.Match[str]) -> str:
-    if found[1] is None:
-        return cut(found[0])
-    return f"`{cut(found[1])}`" if len(found[1]) > LONGEST_QUOTED else found[0]
+def _shortened(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return cut(match[0])
+    return f"`{cut(match[1])}`" if len(match[1]) > LONGEST_QUOTED else match[0]
 
 
 def cut(text: str) -> str:

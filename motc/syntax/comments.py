@@ -30,10 +30,10 @@ class Line:
 class Comments:
     """The comments of one source, in order: `(offset, text)` from `#` to the end of the line."""
 
-    def __init__(self, source: SourceFile | None = None, found: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(self, source: SourceFile | None = None, comments: Iterable[tuple[int, str]] = ()) -> None:
         self.source = source
-        self.found = tuple(found)
-        self.starts = [start for start, _ in self.found]
+        self.comments = tuple(comments)
+        self.starts = [start for start, _ in self.comments]
         self.source_text = "" if source is None else source.text
 
     def within(self, start: int, end: int) -> bool:
@@ -52,7 +52,7 @@ class Comments:
         before: dict[int, list[tuple[int, str]]] = {}
         order = sorted(range(len(lines)), key=lambda index: (lines[index].start, not lines[index].closes))
         starts, ends = [lines[index].start for index in order], [lines[index].end for index in order]
-        for start, text in self.found:
+        for start, text in self.comments:
             at = bisect.bisect_left(starts, start) - 1
             if at < 0 or self._begins_line(start):
                 following = bisect.bisect_right(ends, start)

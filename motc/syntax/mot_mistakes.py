@@ -37,25 +37,25 @@ def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> 
     from lark import UnexpectedCharacters, UnexpectedToken
 
     at = min(max(0, error.pos_in_stream or 0), len(source.text))
-    end, expected, found = at + 1, set[str](), ""
+    end, expected, what = at + 1, set[str](), ""
     if isinstance(error, UnexpectedToken):
         expected = set(error.accepts or error.expected)
         if error.token.type == "$END":
             at = len(source.text.rstrip())
-            end, found = at + 1, "the text ends too early"
+            end, what = at + 1, "the text ends too early"
         else:
             end = at + max(1, len(error.token.rstrip()))
     elif isinstance(error, UnexpectedCharacters):
         expected = set(error.allowed or ())
     shown = source.text[at:end]
-    if not found and expected == {"EQUAL", "LBRACE"} and (meant := _statement(source, at, shown)):
+    if not what and expected == {"EQUAL", "LBRACE"} and (meant := _statement(source, at, shown)):
         return SpecError(meant)
-    if not found:
-        found = "unexpected end of the line" if shown.startswith("\n") else f"unexpected `{shown[:40]}`"
+    if not what:
+        what = "unexpected end of the line" if shown.startswith("\n") else f"unexpected `{shown[:40]}`"
         if shown == '"':
-            found = "the string is not closed on its line"
+            what = "the string is not closed on its line"
     related = tuple(("this is not closed", Span(source, start, start + 1)) for start in unclosed[-1:])
-    message = found if found.startswith("the string") else f"{found}: expected {_human(expected)}"
+    message = what if what.startswith("the string") else f"{what}: expected {_human(expected)}"
     way_out = _way_out(source, at, end, expected)
     if related:
         way_out = "close it with `}`" if source.text[unclosed[-1]] == "{" else "close it with `]`"

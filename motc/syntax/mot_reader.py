@@ -79,7 +79,7 @@ def read_mot(source: SourceFile) -> Mapping:
 
 def scan_comments(source: SourceFile) -> list[tuple[int, str]]:
     """The comments of a text, with their offsets."""
-    return [(found.start(), found[0]) for found in _SCAN.finditer(source.text) if found[0].startswith("#")]
+    return [(token.start(), token[0]) for token in _SCAN.finditer(source.text) if token[0].startswith("#")]
 
 
 def parse(source: SourceFile) -> Model:
@@ -104,16 +104,16 @@ def _parser() -> Lark:
 def _open_brackets(source: SourceFile) -> list[int]:
     """Offsets of brackets without an end. Nesting is limited before anything recursive sees the text."""
     unclosed: list[int] = []
-    for found in _SCAN.finditer(source.text):
-        if found[0] in ("{", "["):
-            unclosed.append(found.start())
+    for token in _SCAN.finditer(source.text):
+        if token[0] in ("{", "["):
+            unclosed.append(token.start())
             if len(unclosed) > MAX_DEPTH:
-                span = Span(source, found.start(), found.end())
+                span = Span(source, token.start(), token.end())
                 message = f"brackets are nested more than {MAX_DEPTH} deep"
                 raise SpecError(
                     Diagnostic(code="MOT010", message=message, span=span, help="no key of a spec needs that")
                 )
-        elif found[0] in ("}", "]") and unclosed:
+        elif token[0] in ("}", "]") and unclosed:
             unclosed.pop()
     return unclosed
 

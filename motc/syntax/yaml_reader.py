@@ -166,9 +166,9 @@ class _Builder:
 def _comments(source: SourceFile, texts: list[tuple[int, int]]) -> Iterator[tuple[int, str]]:
     at = 0
     for start, end in [*texts, (len(source.text), len(source.text))]:
-        while found := _COMMENT.search(source.text, at):
-            if found.start() >= start:
+        while comment := _COMMENT.search(source.text, at):
+            if comment.start() >= start:
                 break
-            yield found.start(), found[0]
-            at = found.end()
+            yield comment.start(), comment[0]
+            at = comment.end()
         at = max(at, end)

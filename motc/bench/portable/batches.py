@@ -101,13 +101,13 @@ def mixtures(
         even = dict(zip(used, split(sequence, len(used)), strict=True))
         return (_counted(len(modalities), even, spanning),)
     shares = (0.0, 0.37, 0.5, 1.0) if ratios is None else ratios
-    found = (_shared(len(modalities), used, sequence, share, spanning) for share in shares)
-    return tuple(dict.fromkeys(found))
+    by_share = (_shared(len(modalities), used, sequence, share, spanning) for share in shares)
+    return tuple(dict.fromkeys(by_share))
 
 
-def rehearsals(found: Sequence[Mixture]) -> tuple[Mixture, ...]:
+def rehearsals(known: Sequence[Mixture]) -> tuple[Mixture, ...]:
     """Two uneven mixtures to warm up on, that no size is taken for a constant; none where the data never mixes."""
-    widest = max(found, key=lambda mixture: mixture.present)
+    widest = max(known, key=lambda mixture: mixture.present)
     if widest.present < 2:
         return ()
     used = [index for index, count in enumerate(widest.counts) if count]
@@ -123,9 +123,9 @@ def rehearsals(found: Sequence[Mixture]) -> tuple[Mixture, ...]:
     )
 
 
-def most_even(found: Sequence[Mixture]) -> Mixture:
+def most_even(among: Sequence[Mixture]) -> Mixture:
     """The mixture whose rarest modality has most tokens."""
-    return max(found, key=lambda mixture: min(count for count in mixture.counts if count) * mixture.present**2)
+    return max(among, key=lambda mixture: min(count for count in mixture.counts if count) * mixture.present**2)
 
 
 def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, seed: int, device: str) -> DrawnBatch:
@@ -204,20 +204,20 @@ def _shared(modalities: int, used: list[int], sequence: int, share: float, spann
     part = share if rounded == last else 1 - share
     count = min(sequence, unit * round(part * sequence / unit))
     wanted = {first: sequence - count, last: count} if rounded == last else {first: count, last: sequence - count}
-    found = _counted(modalities, wanted, spanning)
-    return replace(found, share=found.counts[last] / sequence if spanning else share)
+    mixture = _counted(modalities, wanted, spanning)
+    return replace(mixture, share=mixture.counts[last] / sequence if spanning else share)
 
 
 def _counted(modalities: int, wanted: Mapping[int, int], spanning: Sequence[int]) -> Mixture:
     """The tokens that are wanted by index; where there are spans, the nearest number, and the others share the rest."""
-    found, sequence = dict(wanted), sum(wanted.values())
+    counts, sequence = dict(wanted), sum(wanted.values())
     others = [index for index in wanted if index not in spanning]
     if spanning:
         length, most = latent_side(sequence) ** 2, _most_spans(len(spanning), len(others), sequence)
-        found |= {index: length * min(round(wanted[index] / length), most) for index in spanning}
-        rest = sequence - sum(found[index] for index in spanning)
-        found |= zip(others, divide(rest, [wanted[index] + 1 for index in others]), strict=True)
-    return Mixture(counts=tuple(found.get(index, 0) for index in range(modalities)), continuous=tuple(spanning))
+        counts |= {index: length * min(round(wanted[index] / length), most) for index in spanning}
+        rest = sequence - sum(counts[index] for index in spanning)
+        counts |= zip(others, divide(rest, [wanted[index] + 1 for index in others]), strict=True)
+    return Mixture(counts=tuple(counts.get(index, 0) for index in range(modalities)), continuous=tuple(spanning))
 
 
 def _beginnings(mixture: Mixture) -> Iterator[int]:
@@ -231,10 +231,10 @@ def _beginnings(mixture: Mixture) -> Iterator[int]:
 def _latents(
     modalities: Sequence[Modality], mixture: Mixture, batch: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    found = {}
+    latents = {}
     for index, modality in enumerate(modalities):
         if modality.channels is not None and modality.patch is not None and mixture.counts[index]:
             size = mixture.side * modality.patch
             shape = (batch * mixture.spans[index], modality.channels, size, size)
-            found[modality.name] = torch.randn(shape, generator=generator)
-    return found
+            latents[modality.name] = torch.randn(shape, generator=generator)
+    return latents

@@ -73,7 +73,7 @@ class Cell:
         }
 
     def _side(self, side: str) -> dict[str, Any]:
-        found = {
+        figures = {
             "median_seconds": self.median(side),
             "tokens_per_second": self.tokens_per_second(side),
             "ratio": asdict(self.ratio(side)),
@@ -82,9 +82,9 @@ class Cell:
         }
         if side in self.parts:
             products, rest = self.products_ratio(side), self.rest_ratio(side)
-            found |= {
+            figures |= {
                 "products_ratio": asdict(products) if products else None,
                 "rest_ratio": asdict(rest) if rest else None,
                 "parts": [asdict(parts) for parts in self.parts[side]],
             }
-        return found
+        return figures

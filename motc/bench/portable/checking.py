@@ -43,12 +43,12 @@ class Check:
 def find_truth(reference: Side, batch: DrawnBatch) -> Truth:
     """Outputs, and the gradients of the mean of their squares; the reference becomes float32."""
     reference.network.float()
-    return Truth(**dict(zip(("outputs", "gradients"), _found(reference, batch), strict=True)))
+    return Truth(**dict(zip(("outputs", "gradients"), _outputs_and_gradients(reference, batch), strict=True)))
 
 
 def check(side: Side, batch: DrawnBatch, truth: Truth, dtype: str) -> Check:
     """A network that has the reference's parameters, in a dtype."""
-    outputs, gradients = _found(side, batch)
+    outputs, gradients = _outputs_and_gradients(side, batch)
     output, output_error = _worst(outputs, truth.outputs)
     parameter, gradient_error = _worst(gradients, truth.gradients)
     most_output, most_gradient = TOLERANCES[dtype]
@@ -61,7 +61,7 @@ def check(side: Side, batch: DrawnBatch, truth: Truth, dtype: str) -> Check:
     )
 
 
-def _found(side: Side, batch: DrawnBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _outputs_and_gradients(side: Side, batch: DrawnBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     side.drop_gradients()
     outputs = side.outputs(batch)
     mean_squares(outputs).backward()  # type: ignore[no-untyped-call]
@@ -73,17 +73,17 @@ def _found(side: Side, batch: DrawnBatch) -> tuple[dict[str, Tensor], dict[str, 
     return {name: tensor.detach().clone() for name, tensor in outputs.items()}, gradients
 
 
-def _worst(found: Tensors, truth: Tensors) -> tuple[str, float]:
+def _worst(ours: Tensors, truth: Tensors) -> tuple[str, float]:
     """The name of the tensor that is off most, and by how much; one that is missing is infinitely off."""
-    if found.keys() != truth.keys():
-        return ", ".join(sorted(found.keys() ^ truth.keys())), float("inf")
-    errors = {name: _error(found[name], truth[name]) for name in truth}
+    if ours.keys() != truth.keys():
+        return ", ".join(sorted(ours.keys() ^ truth.keys())), float("inf")
+    errors = {name: _error(ours[name], truth[name]) for name in truth}
     name = max(errors, key=lambda name: float("inf") if errors[name] != errors[name] else errors[name])
     return name, errors[name]
 
 
-def _error(found: Tensor, truth: Tensor) -> float:
-    if found.shape != truth.shape:
+def _error(ours: Tensor, truth: Tensor) -> float:
+    if ours.shape != truth.shape:
         return float("inf")
-    difference, size = float((found.float() - truth.float()).norm()), float(truth.float().norm())
+    difference, size = float((ours.float() - truth.float()).norm()), float(truth.float().norm())
     return difference / size if size else (0.0 if difference == 0 else float("inf"))

@@ -45,14 +45,14 @@ def decode(
     modality_ids = torch.zeros(batch, prompt, dtype=torch.int64, device=device)
     if mixed:
         modality_ids += torch.arange(batch, device=device)[:, None] % len(networks["mot"].modalities)
-    found: dict[str, list[float]] = {name: [] for name in networks}
+    speeds: dict[str, list[float]] = {name: [] for name in networks}
     for turn in range(rounds + 1):
         for name in networks if turn % 2 else reversed(list(networks)):
-            found[name].append(tokens_a_second(networks[name], modality_ids, steps, stopwatch(device)))
+            speeds[name].append(tokens_a_second(networks[name], modality_ids, steps, stopwatch(device)))
     return Decoding(
         batch=batch,
         mixed=mixed,
-        tokens_per_second={name: tuple(each[1:]) for name, each in found.items()},
+        tokens_per_second={name: tuple(each[1:]) for name, each in speeds.items()},
         limit=weights_read(dense, modality_ids) / weights_read(ours, modality_ids),
     )
 

@@ -24,7 +24,8 @@ from .sides import Side
 from .synchronisations import count_synchronisations
 
 REFERENCE = "reference"
-Found = dict[str, list[dict[str, Any]]]
+Entries = dict[str, list[dict[str, Any]]]
+"""What a job has measured, by what it is: `checks`, `cells`, `compilations`, `memory`, `decoding`, `products`."""
 
 
 class LeftOut(Exception):
@@ -33,7 +34,7 @@ class LeftOut(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Workshop:
-    """Where jobs are done. `save` is called whenever something was found, `seconds_left` before something is begun.
+    """Where jobs are done. `save` is called whenever something was measured, `seconds_left` before something is begun.
 
     `quick` compiles for tests: graphs are captured, but no kernels are made of them.
     """
@@ -47,7 +48,7 @@ class Workshop:
     _dense: dict[tuple[str, str, Phase], Side] = field(default_factory=dict)  # that this job or a later one needs
     _weighed: set[tuple[str, str, str]] = field(default_factory=set)
 
-    def do(self, job: Job, found: Found) -> None:
+    def do(self, job: Job, entries: Entries) -> None:
         """Raises LeftOut, or whatever goes wrong."""
         model = self.pack.model(job.model)
         to_come = self.pack.jobs[self.pack.jobs.index(job) :]
@@ -55,19 +56,19 @@ class Workshop:
         self._dense = {key: side for key, side in self._dense.items() if key in needed}
         match job.kind:
             case "check":
-                self._check(model, found)
+                self._check(model, entries)
             case "time":
-                self._time(model, job, found)
+                self._time(model, job, entries)
             case "graphs":
-                self._graphs(model, job, found)
+                self._graphs(model, job, entries)
             case "decode":
-                self._decode(model, job, found)
+                self._decode(model, job, entries)
             case "products":
-                self._products(found)
+                self._products(entries)
             case _:
                 assert_never(job.kind)
 
-    def _check(self, model: PackedModel, found: Found) -> None:
+    def _check(self, model: PackedModel, entries: Entries) -> None:
         """Not compiled, on the most even mixture and on the first; what is timed is checked again when compiled."""
         for dtype in DTYPES:
             for mixture in dict.fromkeys((most_even(model.mixtures()), model.mixtures()[0])):
@@ -76,7 +77,7 @@ class Workshop:
                 for strategy in model.classes:
                     if strategy != BASE and not (strategy == REFERENCE and dtype == "float32"):
                         make = partial(self._side, model, strategy, dtype)
-                        self._compare(make, batch, truth, _check_entry(model, strategy, dtype, False, mixture), found)
+                        self._compare(make, batch, truth, _check_entry(model, strategy, dtype, False, mixture), entries)
 
     def _truth(self, model: PackedModel, dtype: str, batch: DrawnBatch) -> Truth:
         return find_truth(self._side(model, REFERENCE, dtype), batch)
@@ -84,61 +85,61 @@ class Workshop:
     def _side(self, model: PackedModel, side: str, dtype: str) -> Side:
         return Side(build(self.folder, model, side, dtype, self.device, self.pack.seed), self.device)
 
-    def _time(self, model: PackedModel, job: Job, found: Found) -> None:
+    def _time(self, model: PackedModel, job: Job, entries: Entries) -> None:
         for phase in dict.fromkeys(phase_of(mode) for mode in job.modes):
-            dense = self._dense_side(model, job, phase, found)
+            dense = self._dense_side(model, job, phase, entries)
             side = self._side(model, job.strategy, job.dtype)
             if job.strategy != REFERENCE:
                 self._compile(side, {"backend": "eager"} if self.quick else {})
-                self._warm_up(model, job, side, job.strategy, phase, found)
+                self._warm_up(model, job, side, job.strategy, phase, entries)
                 if phase == "training":
-                    self._check_compiled(model, job, side, job.strategy, found)
-            self._cells(model, replace(job, modes=_modes(job, phase)), {job.strategy: side, BASE: dense}, found)
+                    self._check_compiled(model, job, side, job.strategy, entries)
+            self._cells(model, replace(job, modes=_modes(job, phase)), {job.strategy: side, BASE: dense}, entries)
             if phase == "training":
-                self._weigh(model, job, {job.strategy: side, BASE: dense}, found)
+                self._weigh(model, job, {job.strategy: side, BASE: dense}, entries)
 
-    def _graphs(self, model: PackedModel, job: Job, found: Found) -> None:
+    def _graphs(self, model: PackedModel, job: Job, entries: Entries) -> None:
         if not self.device.startswith("cuda"):
             raise LeftOut("CUDA graphs need CUDA")
         name = f"{job.strategy}, CUDA graphs"
         mixture = most_even(model.mixtures())
         for phase in dict.fromkeys(phase_of(mode) for mode in job.modes):
-            dense = self._dense_side(model, job, phase, found)
+            dense = self._dense_side(model, job, phase, entries)
             side = self._side(model, job.strategy, job.dtype)
             self._compile(side, {"mode": "reduce-overhead"})
             before = int(counters["inductor"]["cudagraph_skips"])
-            self._warm_up(model, job, side, name, phase, found, (mixture,))
-            found["compilations"][-1]["cuda_graphs_skipped"] = int(counters["inductor"]["cudagraph_skips"]) - before
+            self._warm_up(model, job, side, name, phase, entries, (mixture,))
+            entries["compilations"][-1]["cuda_graphs_skipped"] = int(counters["inductor"]["cudagraph_skips"]) - before
             if phase == "training":
-                self._check_compiled(model, job, side, name, found)
+                self._check_compiled(model, job, side, name, entries)
             modes = replace(job, modes=_modes(job, phase))
-            self._cells(model, modes, {name: side, BASE: dense}, found, (mixture,), profiled=False)
+            self._cells(model, modes, {name: side, BASE: dense}, entries, (mixture,), profiled=False)
 
-    def _decode(self, model: PackedModel, job: Job, found: Found) -> None:
+    def _decode(self, model: PackedModel, job: Job, entries: Entries) -> None:
         ours, dense = (self._side(model, side, job.dtype).network.eval() for side in (job.strategy, BASE))
         for batch in job.batches:
             for mixed in (False, True) if batch > 1 else (False,):
                 self._need_time()
                 timed = decode(ours, dense, self.device, batch=batch, mixed=mixed, **dict(self.pack.decode))
-                found.setdefault("decoding", []).append({"dtype": job.dtype, **timed.to_json()})
+                entries.setdefault("decoding", []).append({"dtype": job.dtype, **timed.to_json()})
                 self.save()
 
-    def _products(self, found: Found) -> None:
+    def _products(self, entries: Entries) -> None:
         for dtype in DTYPES:
             for pieces in (2, 3):
                 for mode in ("forward", "backward"):
                     self._need_time()
                     times = time_products(pieces=pieces, dtype=dtype, mode=mode, **dict(self.pack.products))
-                    found.setdefault("products", []).extend(each.to_json() for each in times)
+                    entries.setdefault("products", []).extend(each.to_json() for each in times)
                     self.save()
 
-    def _dense_side(self, model: PackedModel, job: Job, phase: Phase, found: Found) -> Side:
+    def _dense_side(self, model: PackedModel, job: Job, phase: Phase, entries: Entries) -> Side:
         """The twin, compiled when it is needed first; it serves all strategies."""
         key = (model.name, job.dtype, phase)
         if key not in self._dense:
             side = self._side(model, BASE, job.dtype)
             self._compile(side, {"backend": "eager"} if self.quick else {})
-            self._warm_up(model, job, side, BASE, phase, found)
+            self._warm_up(model, job, side, BASE, phase, entries)
             self._dense[key] = side
         return self._dense[key]
 
@@ -153,16 +154,16 @@ class Workshop:
         side: Side,
         name: str,
         phase: Phase,
-        found: Found,
+        entries: Entries,
         warm: tuple[Mixture, ...] | None = None,
     ) -> None:
         batches = [self._batch(model, each) for each in warm or (*rehearsals(model.mixtures()), *model.mixtures())]
         compilation = warm_up_side(side, "forward" if phase == "inference" else "backward", batches, lambda: None)
         entry = {"dtype": job.dtype, "phase": phase, "side": name, **asdict(compilation)}
-        found.setdefault("compilations", []).append(entry)
+        entries.setdefault("compilations", []).append(entry)
         self.save()
 
-    def _check_compiled(self, model: PackedModel, job: Job, side: Side, name: str, found: Found) -> None:
+    def _check_compiled(self, model: PackedModel, job: Job, side: Side, name: str, entries: Entries) -> None:
         mixture = most_even(model.mixtures())
         batch = self._batch(model, mixture)
         entry = _check_entry(model, name, job.dtype, True, mixture)
@@ -170,20 +171,20 @@ class Workshop:
             truth = self._truth(model, job.dtype, batch)
         except RuntimeError as error:  # too little memory for it, which need not keep anything from being timed
             entry["error"] = first_line(error)
-            found.setdefault("checks", []).append(entry)
+            entries.setdefault("checks", []).append(entry)
             self.save()
         else:
-            self._compare(lambda: side, batch, truth, entry, found)
+            self._compare(lambda: side, batch, truth, entry, entries)
 
     def _compare(
-        self, make: Callable[[], Side], batch: DrawnBatch, truth: Truth, entry: dict[str, Any], found: Found
+        self, make: Callable[[], Side], batch: DrawnBatch, truth: Truth, entry: dict[str, Any], entries: Entries
     ) -> None:
         """A strategy that the device does not have keeps no other from being checked."""
         try:
             entry |= asdict(check(make(), batch, truth, entry["dtype"]))
         except RuntimeError as error:
             entry["error"] = first_line(error)
-        found.setdefault("checks", []).append(entry)
+        entries.setdefault("checks", []).append(entry)
         self.save()
 
     def _cells(
@@ -191,7 +192,7 @@ class Workshop:
         model: PackedModel,
         job: Job,
         sides: Mapping[str, Side],
-        found: Found,
+        entries: Entries,
         only: tuple[Mixture, ...] | None = None,
         profiled: bool = True,
     ) -> None:
@@ -220,10 +221,10 @@ class Workshop:
                     side.drop_gradients()
                     waits[name] = count_synchronisations(partial(side.run, mode, batch), self.device)
                     side.wait()
-                found.setdefault("cells", []).append({**cell.to_json(), "synchronisations": waits})
+                entries.setdefault("cells", []).append({**cell.to_json(), "synchronisations": waits})
                 self.save()
 
-    def _weigh(self, model: PackedModel, job: Job, sides: Mapping[str, Side], found: Found) -> None:
+    def _weigh(self, model: PackedModel, job: Job, sides: Mapping[str, Side], entries: Entries) -> None:
         batch = self._batch(model, most_even(model.mixtures()))
         for name, side in sides.items():
             key = (model.name, job.dtype, name)
@@ -232,7 +233,7 @@ class Workshop:
             self._weighed.add(key)
             entry: dict[str, Any] = {"dtype": job.dtype, "side": name}
             entry |= {"parameter_bytes": parameter_bytes(side.network), "peak_step_bytes": step_peak_bytes(side, batch)}
-            found.setdefault("memory", []).append(entry)
+            entries.setdefault("memory", []).append(entry)
         self.save()
 
     def _batch(self, model: PackedModel, mixture: Mixture) -> DrawnBatch:

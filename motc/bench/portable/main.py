@@ -127,8 +127,8 @@ class Run:
 
     def _estimate(self, job: Job) -> float:
         """Seconds, as far as earlier jobs of the kind say how fast this machine is."""
-        found = self.slower[job.kind]
-        return job.seconds * (spread(found).median if found else 1.0)
+        factors = self.slower[job.kind]
+        return job.seconds * (spread(factors).median if factors else 1.0)
 
 
 def quick(pack: Pack) -> Pack:

@@ -51,10 +51,10 @@ _TIMES = (
 
 
 def _table(title: str, said: str, names: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
-    found = list(rows)
-    if not found:
+    listed = list(rows)
+    if not listed:
         return []
-    lines = [f"| {' | '.join(row)} |" for row in found]
+    lines = [f"| {' | '.join(row)} |" for row in listed]
     return [
         "",
         f"## {title}",
@@ -66,38 +66,39 @@ def _table(title: str, said: str, names: Sequence[str], rows: Iterator[Sequence[
     ]
 
 
-def _found(result: Result, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for entry in result["jobs"]:
-        for found in entry.get(what, ()):
-            yield entry["job"]["model"], found
+def _entries(result: Result, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each model's entries of a kind, such as `cells`, with the model's name."""
+    for done in result["jobs"]:
+        for entry in done.get(what, ()):
+            yield done["job"]["model"], entry
 
 
 def _checks(result: Result) -> Iterator[Sequence[str]]:
-    for model, found in _found(result, "checks"):
-        tokens = " / ".join(map(str, found["tokens"]))
-        start = (model, found["strategy"], found["dtype"], "yes" if found["compiled"] else "no", tokens)
-        if "error" in found:
-            yield *start, NONE, NONE, _cell(found["error"])
+    for model, entry in _entries(result, "checks"):
+        tokens = " / ".join(map(str, entry["tokens"]))
+        start = (model, entry["strategy"], entry["dtype"], "yes" if entry["compiled"] else "no", tokens)
+        if "error" in entry:
+            yield *start, NONE, NONE, _cell(entry["error"])
         else:
-            off = f"{found['output']}, {found['parameter']}"
-            said = "ok" if found["ok"] else f"**wrong**: {off}" if found["judged"] else f"{off}: rounding moves routers"
-            errors = (found["output_error"], found["gradient_error"])
+            off = f"{entry['output']}, {entry['parameter']}"
+            said = "ok" if entry["ok"] else f"**wrong**: {off}" if entry["judged"] else f"{off}: rounding moves routers"
+            errors = (entry["output_error"], entry["gradient_error"])
             yield *start, *("no number" if error is None else f"{error:.1e}" for error in errors), said
 
 
 def _cells(result: Result) -> Iterator[Sequence[str]]:
-    for model, found in _found(result, "cells"):
-        name, side = next((name, side) for name, side in found["sides"].items() if name != BASE)
+    for model, entry in _entries(result, "cells"):
+        name, side = next((name, side) for name, side in entry["sides"].items() if name != BASE)
         parts = (side.get("products_ratio"), side.get("rest_ratio"))
-        waits = found["synchronisations"][name]
+        waits = entry["synchronisations"][name]
         yield (
             model,
             name,
-            found["dtype"],
-            found["mode"] + (" (compiled meanwhile)" if found["graphs_meanwhile"] else ""),
-            " / ".join(map(str, found["tokens"].values())),
+            entry["dtype"],
+            entry["mode"] + (" (compiled meanwhile)" if entry["graphs_meanwhile"] else ""),
+            " / ".join(map(str, entry["tokens"].values())),
             f"{1000 * side['median_seconds']:.2f}",
-            f"{1000 * found['sides'][BASE]['median_seconds']:.2f}",
+            f"{1000 * entry['sides'][BASE]['median_seconds']:.2f}",
             _spread(side["ratio"]),
             *(NONE if ratio is None else f"{ratio['median']:.3f}" for ratio in parts),
             f"{side['tokens_per_second']:,.0f}",
@@ -106,40 +107,40 @@ def _cells(result: Result) -> Iterator[Sequence[str]]:
 
 
 def _compilations(result: Result) -> Iterator[Sequence[str]]:
-    for model, found in _found(result, "compilations"):
+    for model, entry in _entries(result, "compilations"):
         yield (
             model,
-            found["side"],
-            found["dtype"],
-            found["phase"],
-            f"{found['seconds']:.1f} ({found['first_seconds']:.1f})",
-            *(str(found[key]) for key in ("graphs", "recompilations", "graph_breaks")),
-            str(found.get("cuda_graphs_skipped", NONE)),
+            entry["side"],
+            entry["dtype"],
+            entry["phase"],
+            f"{entry['seconds']:.1f} ({entry['first_seconds']:.1f})",
+            *(str(entry[key]) for key in ("graphs", "recompilations", "graph_breaks")),
+            str(entry.get("cuda_graphs_skipped", NONE)),
         )
 
 
 def _memory(result: Result) -> Iterator[Sequence[str]]:
-    for model, found in _found(result, "memory"):
-        sizes = (found["parameter_bytes"], found["peak_step_bytes"])
-        yield model, found["side"], found["dtype"], *(f"{size / 1e6:,.1f}" for size in sizes)
+    for model, entry in _entries(result, "memory"):
+        sizes = (entry["parameter_bytes"], entry["peak_step_bytes"])
+        yield model, entry["side"], entry["dtype"], *(f"{size / 1e6:,.1f}" for size in sizes)
 
 
 def _decoding(result: Result) -> Iterator[Sequence[str]]:
-    for model, found in _found(result, "decoding"):
+    for model, entry in _entries(result, "decoding"):
         yield (
             model,
-            found["dtype"],
-            f"{found['batch']}, {'mixed' if found['mixed'] else 'of one modality'}",
-            *(f"{found['median_tokens_per_second'][side]:,.1f}" for side in ("mot", BASE)),
-            _spread(found["ratio"]),
-            f"{found['limit']:.2f}",
+            entry["dtype"],
+            f"{entry['batch']}, {'mixed' if entry['mixed'] else 'of one modality'}",
+            *(f"{entry['median_tokens_per_second'][side]:,.1f}" for side in ("mot", BASE)),
+            _spread(entry["ratio"]),
+            f"{entry['limit']:.2f}",
         )
 
 
 def _products(result: Result) -> Iterator[Sequence[str]]:
-    for _, found in _found(result, "products"):
-        start = (found["dtype"], str(found["pieces"]), found["mode"], found["way"])
-        yield *start, _spread(found["ratio"]), f"{1000 * found['whole_seconds']:.2f}"
+    for _, entry in _entries(result, "products"):
+        start = (entry["dtype"], str(entry["pieces"]), entry["mode"], entry["way"])
+        yield *start, _spread(entry["ratio"]), f"{1000 * entry['whole_seconds']:.2f}"
 
 
 def _others(result: Result) -> Iterator[Sequence[str]]:

@@ -110,7 +110,7 @@ class Pack:
 
 def read_pack(folder: Path) -> Pack:
     """The pack whose manifest lies in a folder. Raises OSError, or TypeError or KeyError for one of another version."""
-    found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     models = [
         PackedModel(
             **{
@@ -120,10 +120,10 @@ def read_pack(folder: Path) -> Pack:
                 "ratios": _tuple(model["ratios"]),
             }
         )
-        for model in found["models"]
+        for model in manifest["models"]
     ]
-    jobs = [Job(**{**job, "modes": tuple(job["modes"]), "batches": tuple(job["batches"])}) for job in found["jobs"]]
-    return Pack(**{**found, "models": tuple(models), "jobs": tuple(jobs)})
+    jobs = [Job(**{**job, "modes": tuple(job["modes"]), "batches": tuple(job["batches"])}) for job in manifest["jobs"]]
+    return Pack(**{**manifest, "models": tuple(models), "jobs": tuple(jobs)})
 
 
 def build(folder: Path, model: PackedModel, side: str, dtype: str, device: str, seed: int) -> nn.Module:

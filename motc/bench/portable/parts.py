@@ -91,8 +91,8 @@ def kind_of(name: str) -> Kind | None:
 
 def kind_within(event: Any) -> Kind | None:
     """What an operator counts as where it was called: as the outermost of its callers that counts does."""
-    found: Kind | None = None
+    outermost: Kind | None = None
     while event is not None:
-        found = kind_of(event.name) or found
+        outermost = kind_of(event.name) or outermost
         event = event.cpu_parent
-    return found
+    return outermost

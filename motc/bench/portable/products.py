@@ -54,8 +54,8 @@ def time_products(
                 continue
             sides = {name: Timed(prepare=_nothing, run=each) for name, each in ((way, run), ("whole", whole))}
             interleave(sides, max(1, rounds // 10), stopwatch("cpu"))
-            found = interleave(sides, rounds, stopwatch("cpu"))
-            ratio, seconds = spread(pairwise(found[way], found["whole"])), spread(found["whole"]).median
+            seconds_of = interleave(sides, rounds, stopwatch("cpu"))
+            ratio, seconds = spread(pairwise(seconds_of[way], seconds_of["whole"])), spread(seconds_of["whole"]).median
             times.append(
                 ProductTimes(dtype=dtype, pieces=pieces, mode=mode, way=way, ratio=ratio, whole_seconds=seconds)
             )

@@ -52,20 +52,20 @@ def time_sides(
         tokens=dict(zip(names, mixture.counts, strict=True)),
         share=mixture.share,
         batch=len(batch.modality_ids),
-        seconds={name: tuple(found) for name, found in seconds.items()},
+        seconds={name: tuple(each) for name, each in seconds.items()},
         graphs_meanwhile=graph_count() - graphs,
         parts=_parts({name: sides[name] for name in profiled}, mode, batch, profiled_rounds),
     )
 
 
 def _parts(sides: Mapping[str, Side], mode: Mode, batch: DrawnBatch, rounds: int) -> dict[str, tuple[Parts, ...]]:
-    found: dict[str, list[Parts]] = {name: [] for name in sides}
+    profiles: dict[str, list[Parts]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in sides if number % 2 == 0 else reversed(list(sides)):
             side = sides[name]
             side.drop_gradients()
-            found[name].append(profile_run(partial(side.run_to_end, mode, batch), side.device))
-    return {name: tuple(parts) for name, parts in found.items()}
+            profiles[name].append(profile_run(partial(side.run_to_end, mode, batch), side.device))
+    return {name: tuple(parts) for name, parts in profiles.items()}
 
 
 def step_peak_bytes(side: Side, batch: DrawnBatch) -> int:
