@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .checks import check_tensor, refuse
-from .layout import Layout
-
-AnyLayout = TypeVar("AnyLayout", bound=Layout)
+from .layout import AnyLayout, Layout
 
 
 def check_positions(position_ids: Any, modality_ids: Tensor) -> None:

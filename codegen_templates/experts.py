@@ -20,7 +20,7 @@ class Experts(nn.Linear):
             self.bias = nn.Parameter(torch.empty(experts, out_features))
 
     def forward(self, x: Tensor, ends: Tensor | None = None) -> Tensor:
-        """Tokens [n, in] in the order of their experts, where those of each end int32 [E]; None: as many for each."""
+        """Tokens [n, in], those of expert 0 first; `ends` int32 [E]: where each expert's end; None: n / E for each."""
         token, experts = torch.arange(x.shape[0], dtype=torch.int32, device=x.device), self.weight.shape[0]
         x, weights = x.to(product_dtype(x)), self.weight.to(product_dtype(self.weight))
         if has_grouped_product(x, weights):
@@ -57,13 +57,11 @@ def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
 class Routing(NamedTuple):
     """Which tokens go to which expert. m is the number of pairs of a token and an expert, in the order of experts."""
 
-    probabilities: Tensor  # [n, E] in float32 or wider: what the router thinks of each token and expert
-    order: (
-        Tensor  # int64 [m]: by expert choice each pair's token; by top-k its place among pairs in the order of tokens
-    )
-    inverse: Tensor | None  # int64 [m]: the other way; by expert choice None, a token being in any number of pairs
+    probabilities: Tensor  # [n, E] in float32 or wider: the router's, of each token
+    order: Tensor  # int64 [m]: by expert choice each pair's token; by top-k token · k + which of its k
+    inverse: Tensor | None  # int64 [m]: by top-k the inverse of `order`; by expert choice None
     weights: Tensor  # [m], by top-k [n, k]: each pair's share of its token's result
-    ends: Tensor | None  # int32 [E]: where each expert's pairs end; None: each has as many
+    ends: Tensor | None  # int32 [E]: where each expert's pairs end; None: all experts have the same number
 
 
 def router_probabilities(logits: Tensor) -> Tensor:
@@ -121,7 +119,7 @@ def dispatch(x: Tensor, routing: Routing) -> Tensor:
 
 
 def combine(pairs: Tensor, routing: Routing) -> Tensor:
-    """What experts made of pairs [m, w], weighted and added up for each token [n, w]; zeros where no expert took it."""
+    """The experts' results of pairs [m, w], weighted and added up for each token [n, w]; zeros where none took it."""
     weights = routing.weights.to(pairs.dtype)[..., None]
     if routing.inverse is None:
         tokens = pairs.new_zeros(routing.probabilities.shape[0], pairs.shape[1])

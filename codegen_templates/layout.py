@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -38,6 +38,9 @@ class Layout(Protocol):
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
+
+
+AnyLayout = TypeVar("AnyLayout", bound=Layout)
 
 
 class SortingLayout(Layout, Protocol):

@@ -1,18 +1,19 @@
-"""Who sees whom: what every mask says, and the matrix that it makes."""
+"""Who sees whom: what every mask tells, and the matrix that it makes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 
-class Mask:
+class Mask(ABC):
     """Who sees whom among the tokens of a document. Modalities are said by their ids."""
 
     kernel: Literal["causal", "full"] | None = None
-    """What attention itself can do in a row that is one document; None: it needs a matrix."""
+    """The attention that needs no matrix in a row that is one document; None: there is none."""
 
     prefix: tuple[int, ...] = ()
     """Modalities of which a document's leading tokens see each other."""
@@ -23,12 +24,15 @@ class Mask:
     sees: tuple[tuple[bool, ...], ...] = ()
     """sees[i][j]: whether tokens of modality i may see those of j at all; empty: all may."""
 
+    @abstractmethod
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
-        """Which tokens of a row each may see, bool [R, L, L] or [1, L, L], of those `together` in a document."""
-        raise NotImplementedError
+        """Whether each token of a row (dimension 1) may see each other (dimension 2), bool [R, L, L] or [1, L, L].
+
+        `together`, bool [R, L, L], says which are tokens of one document; what is said of others does not count.
+        """
 
     def views(self, modality_ids: Tensor) -> Any:
-        """Calls of attention that need no matrix, for rows of one document each; None: the matrix is needed."""
+        """The `Views` by which attention needs no matrix, for rows of one document each; None: it needs the matrix."""
         return None
 
 

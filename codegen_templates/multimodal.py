@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .checked_layout import AnyLayout, checked_layout
+from .checked_layout import checked_layout
 from .compiling import ENDS, compile_parts
 from .initialise import initialise
-from .layout import Layout
+from .layout import AnyLayout, Layout
 from .masks import Mask
 from .outputs import LossOutput
 from .sizes import check_masked_attention

@@ -50,9 +50,10 @@ class LayerNorm(nn.Module):
 
 
 class NormByTower(nn.ModuleDict):
-    """Copies of one norm. All tokens are normalised at once, in any order; each is scaled by its modality's copy.
+    """Copies of one norm, by name. All tokens are normalised at once, in any order, then each is scaled by its copy.
 
-    `ends[i]` is the number of modalities that the first i + 1 entries of `route` serve together.
+    `route` names the copies of the modalities, in their sorted order, once where several in a row share one.
+    `ends[i]` is the number of modalities that the first i + 1 of `route` serve together.
     """
 
     def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str, ...], ends: tuple[int, ...]) -> None:
@@ -61,9 +62,9 @@ class NormByTower(nn.ModuleDict):
         self.ends = ends
 
     def choose(self, places: Tensor, copies: Iterable[Tensor]) -> Tensor:
-        """For each token what its modality's copy made of it. `copies` are what each of `route` made, of all tokens.
+        """Each token's result, from `copies`: the results of each copy in `route`, for all tokens.
 
-        `places` int64 has for each token the place of its modality in the sorted order.
+        `places`, int64, has each token's modality as its place in the sorted order.
         """
         chosen, *others = copies
         for end, other in zip(self.ends, others, strict=False):

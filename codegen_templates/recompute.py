@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .checked_layout import AnyLayout
+from .layout import AnyLayout
 
 
 def recomputed(function: Callable[[Tensor, AnyLayout], list[Tensor]], x: Tensor, layout: AnyLayout) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Between attention's slots and the tokens sorted by modality."""
+"""Tokens from the order sorted by modality to attention's slots, and back."""
 
 from torch import Tensor
 
@@ -7,11 +7,11 @@ from .permute import permute
 
 
 def to_slots(x: Tensor, layout: SortingLayout) -> Tensor:
-    """Sorted tokens [N, ...] in attention's slots [R, L, ...], zeros where there is none."""
+    """Sorted tokens [N, ...] to attention's slots [R, L, ...], zeros where a slot has no token."""
     rows, length = layout.inverse.shape
     return permute(x, layout.inverse.flatten(), layout.order).view(rows, length, *x.shape[1:])
 
 
 def to_sorted(x: Tensor, layout: SortingLayout) -> Tensor:
-    """What stands in the slots [R, L, ...], sorted [N, ...]."""
+    """Attention's slots [R, L, ...] to sorted tokens [N, ...]."""
     return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())

@@ -1,4 +1,4 @@
-"""The rows of slots that attention works on."""
+"""The rows that attention works on: a place in one is a slot."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .tokens import look_up, token_before
 
 
 class Rows(NamedTuple):
-    """Attention's rows of slots; -1 stands for none."""
+    """Attention's rows; -1 stands for a slot without a token."""
 
     slots: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     modality_ids: Tensor  # int64 [R, L]: its modality
     positions: Tensor  # int64 [R, L]: from 0 in each document
-    mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: what the views say, or the mask's kernel does
-    views: Any = None  # calls of attention that need no matrix, if the mask can be cut into such
+    mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: attention needs no matrix
+    views: Any = None  # the `Views` by which it needs none; None: the mask's own kernel does
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -34,7 +34,10 @@ class Rows(NamedTuple):
 def fill_rows(
     slots: Tensor, modality_ids: Tensor, document_ids: Tensor | None, mask: Mask, plain: bool, views: Any = None
 ) -> Rows:
-    """What stands in the slots; no matrix of who sees whom where the rows are `plain`, for a kernel, or have views."""
+    """The rows whose slots hold these tokens of the batch, int64 [R, L]; modality_ids and document_ids are [B, S].
+
+    There is a matrix of who sees whom unless the rows are `plain`, so that the mask's kernel will do, or have views.
+    """
     modalities = look_up(modality_ids.flatten(), slots, -1)
     if document_ids is None:
         positions = slots.clamp(min=0) % modality_ids.shape[1]
@@ -47,9 +50,9 @@ def fill_rows(
 
 
 def document_starts(modality_ids: Tensor, document_ids: Tensor) -> Tensor:
-    """Where each row's documents start, bool [B, S]: the first with the row, others at their first real token.
+    """Where documents start, bool [B, S]: the first one where its row does, each other one at its first real token.
 
-    Ids are only compared, and those of padding count for nothing.
+    A document starts where the id of a real token differs from that of the real token before it.
     """
     before = token_before(modality_ids)
     changes = document_ids != document_ids.gather(1, before.clamp(min=0))

@@ -9,10 +9,10 @@ from .tokens import look_up
 
 
 def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, bool]:
-    """Slots int64 [R, L] with a row for each document, without padding; and whether each document has its own.
+    """The token of the flattened batch in each slot, int64 [R, L], and whether each row is one document, unpadded.
 
-    Such rows need no mask but the plain one. Where documents of very different lengths would make them cost more than
-    they save, the rows are the batch's own, and the answer is False. Reads sizes back from the device.
+    So it is, unless documents of very different lengths would make such rows larger than the batch's own: then the rows
+    are those, with their padding. Reads sizes back from the device.
     """
     batch, sequence = modality_ids.shape
     tokens = torch.arange(batch * sequence, device=modality_ids.device)
@@ -33,7 +33,10 @@ def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Te
 
 
 def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: Mask) -> Rows:
-    """The rows of `document_rows`, filled; where all is padding, with a stand-in, so that no tensor is empty."""
+    """The rows of `document_rows` with all that attention needs; a batch of padding alone has one token that is none's.
+
+    That stand-in keeps tensors from being empty.
+    """
     present = with_a_token(modality_ids)
     slots, apart = document_rows(present, document_ids)
     plain = apart and (mask.kernel == "causal" or (mask.kernel == "full" and not bool((slots < 0).any())))
@@ -42,7 +45,7 @@ def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: Ma
 
 
 def with_a_token(modality_ids: Tensor) -> Tensor:
-    """The modality ids, with a stand-in where all is padding, so that no tensor is empty."""
+    """The modality ids [B, S]; where all is padding, a stand-in of modality 0 at the first place."""
     if bool((modality_ids >= 0).any()):
         return modality_ids
     stand_in = modality_ids.clone()

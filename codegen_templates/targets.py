@@ -11,7 +11,7 @@ from .tokens import invert, look_up
 
 
 class Targets(NamedTuple):
-    """What each place of the stream is to predict; -1 where nothing counts."""
+    """The token that each place of the stream is to predict; -1 where there is none."""
 
     ids: Tensor  # int64, one for each place of the stream
     modality_ids: Tensor  # as `ids`: the target's modality
@@ -34,10 +34,10 @@ def find_targets(
     tokens: Tensor,
     count: int,
 ) -> Targets:
-    """The targets of a stream whose places hold these tokens of the flattened batch (-1: none).
+    """The targets of a stream whose places hold these `tokens` of the flattened batch (-1: none).
 
-    A token's target is the label of the one after it. It counts if both are real and in one document, and neither is
-    the label negative nor its weight 0.
+    A token's target is the label of the token after it. It counts if both tokens are real and of one document, the
+    label is not negative and its weight is not 0. `count` is the number of modalities; all else is [B, S].
     """
     counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0) & (labels[:, 1:] >= 0)
     if document_ids is not None:
@@ -61,14 +61,14 @@ def find_targets(
 class TargetOrder(NamedTuple):
     """The stream's places sorted by the modality they predict, those that predict nothing last.
 
-    All but `pieces` have the stream's shape, and are meant flat.
+    All but `pieces` have the stream's shape, [N] or [R, L], for the compiler's sake; they are read as if it were [N].
     """
 
-    order: Tensor  # int64: places of the stream
+    order: Tensor  # int64: the place of the stream that comes i-th
     inverse: Tensor  # int64: where in `order` each place is
-    ids: Tensor  # int64: the targets, sorted so
-    weights: Tensor | None  # theirs, sorted so
-    pieces: tuple[Tensor, ...]  # one [n] for each modality: as many as it has targets
+    ids: Tensor  # int64: the targets in this order
+    weights: Tensor | None  # their weights in this order
+    pieces: tuple[Tensor, ...]  # one [n] for each modality, as long as it has targets; only the length means anything
 
     def cut(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
         """The states [n, w] that are to predict each modality, of x [N, w], the targets' ids and their weights.
@@ -94,7 +94,7 @@ class TargetOrder(NamedTuple):
 
 
 def sort_targets(targets: Targets) -> TargetOrder:
-    """The order in which each head sees only what it is to predict. Reads sizes back from the device."""
+    """The order by which each head is given its own modality's targets alone. Reads sizes back from the device."""
     key = targets.modality_ids.flatten()
     order = torch.argsort(torch.where(key >= 0, key, targets.counts.numel()), stable=True)
     sizes = targets.counts.tolist()

@@ -1,4 +1,4 @@
-"""Looking tokens up by their places; -1 stands for none."""
+"""Looking values up by index, where index -1 stands for no token."""
 
 import torch
 from torch import Tensor
@@ -12,21 +12,24 @@ def look_up(values: Tensor, index: Tensor, missing: int) -> Tensor:
 
 
 def invert(order: Tensor, size: int) -> Tensor:
-    """The inverse int64 [size] of an order int64 [n] that repeats nothing but -1; -1 for what the order leaves out."""
+    """Where each of 0..size - 1 stands in an order int64 [n], as int64 [size]; -1 for those that it does not have.
+
+    Only -1 may be there more than once.
+    """
     inverse = order.new_full((size + 1,), -1)
     inverse[order] = torch.arange(order.numel(), device=order.device)  # index -1 is the last entry, cut off below
     return inverse[:size]
 
 
 def places_of(modality_ids: Tensor, modalities: tuple[int, ...]) -> Tensor:
-    """The place of each modality in the order they are sorted in; their number where there is none."""
+    """Each token's modality as its place in the order `modalities`; where there is no token, their number."""
     order = tuple(modalities.index(modality) for modality in range(len(modalities)))
     places = constant(order, modality_ids.device)
     return look_up(places, modality_ids, len(modalities))
 
 
 def real_tokens(tokens: Tensor, modality_ids: Tensor) -> Tensor:
-    """Tokens of the flattened batch, -1 where one is a stand-in for padding."""
+    """Tokens of the flattened batch, -1 in the place of one that only stands in for padding."""
     return torch.where(look_up(modality_ids.flatten(), tokens, -1) >= 0, tokens, -1)
 
 

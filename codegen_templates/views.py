@@ -1,7 +1,8 @@
-"""Attention in parts that need no mask, where each token sees one of a few sets of tokens."""
+"""Attention in a few calls that need no matrix of who sees whom: one for each set of tokens that is seen."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .constants import constant
+from .masks import Mask
 from .permute import permute
 from .sizes import mark_sizes, not_empty
 
@@ -26,53 +28,64 @@ class Chosen(NamedTuple):
 
 
 class View(NamedTuple):
-    """One call of attention: its keys, all of them seen or, if `causal`, those not after the query."""
+    """Tokens of each row that see the same: all tokens `seen` or, if `causal`, those of them that are not later."""
+
+    tokens: Tensor  # bool [R, L]
+    seen: Tensor | None  # bool [R, L]; None: all of the row
+    causal: bool
+
+
+class Call(NamedTuple):
+    """A view as a call of attention: the slots it takes queries and keys from, and where its results go."""
 
     keys: Chosen | None  # None: all of the row
     queries: Chosen | None  # None: the keys
-    answers: Tensor  # int64 [R, n]: the slot that is to have what this query finds, -1 for none
+    answers: Tensor  # int64 [R, n]: the slot that each query's result is for, -1 where it is for none
     causal: bool
 
 
 class Views(NamedTuple):
-    """Calls of attention that together say what a mask says."""
+    """Calls of attention that give each slot's token, in one of them, what its mask lets it see."""
 
-    each: tuple[View, ...]
-    places: Tensor  # int64 [R, L]: where each slot's answer stands among those of all views
+    calls: tuple[Call, ...]
+    places: Tensor  # int64 [R, L]: where each slot's result stands among those of all calls
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         mark_sizes(self.places, "rows", "length")
-        for number, view in enumerate(self.each):
+        for number, call in enumerate(self.calls):
             last = "length"
-            for kind, chosen in (("keys", view.keys), ("queries", view.queries)):
+            for kind, chosen in (("keys", call.keys), ("queries", call.queries)):
                 if chosen is not None:
                     last = f"{kind}{number}"
                     mark_sizes(chosen.order, "rows", last)
                     mark_sizes(chosen.inverse, "rows", "length")
-            mark_sizes(view.answers, "rows", last)
+            mark_sizes(call.answers, "rows", last)
 
 
-class Part(NamedTuple):
-    """Tokens that all see the same: `tokens` and what is `seen` are bool [R, L]; None where that is all of the row."""
+class InViews(Mask):
+    """A mask whose tokens see few different sets, so that attention needs no matrix for it."""
 
-    tokens: Tensor
-    seen: Tensor | None
-    causal: bool
+    @abstractmethod
+    def list_views(self, modality_ids: Tensor) -> list[View]:
+        """The views of rows of one document each; every token is in one. int64 [R, L], -1 where there is no token."""
+
+    def views(self, modality_ids: Tensor) -> Views | None:
+        return make_views(modality_ids, self.list_views(modality_ids))
 
 
-def parts_by_sight(modality_ids: Tensor, sees: tuple[tuple[bool, ...], ...], causal: bool) -> list[Part]:
-    """A part for each set of modalities that is seen: all tokens of it or, if `causal`, those that came before.
+def views_by_sight(modality_ids: Tensor, sees: tuple[tuple[bool, ...], ...], causal: bool) -> list[View]:
+    """A view for each set of modalities that is seen.
 
     modality_ids int64 [R, L], one document a row, -1 where there is no token. sees[i][j]: whether tokens of modality i
     see those of j.
     """
-    parts = []
+    views = []
     for seen in dict.fromkeys(sees):
         tokens = constant((*(mine == seen for mine in sees), False), modality_ids.device)[modality_ids]
         visible = None if all(seen) else constant((*seen, False), modality_ids.device)[modality_ids]
-        parts.append(Part(tokens, visible, causal))
-    return parts
+        views.append(View(tokens, visible, causal))
+    return views
 
 
 def chosen(wanted: Tensor) -> Chosen:
@@ -86,13 +99,15 @@ def chosen(wanted: Tensor) -> Chosen:
     return Chosen(order, inverse)
 
 
-def make_views(modality_ids: Tensor, parts: list[Part]) -> Views | None:
-    """A view for each part; None if one has keys in unequal numbers, which only a mask can leave out.
+def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
+    """A call for each view; None where a matrix is needed after all.
 
+    That is so where rows have different numbers of tokens to see in a call that is not causal: the shorter ones end in
+    empty places, which only a matrix keeps from being seen.
     `modality_ids` int64 [R, L], one document a row, its tokens first. Reads sizes back from the device.
     """
-    each, start, places = [], 0, torch.full_like(modality_ids, -1)
-    for tokens, seen, causal in parts:
+    calls, start, places = [], 0, torch.full_like(modality_ids, -1)
+    for tokens, seen, causal in views:
         numbers = (modality_ids >= 0 if seen is None else seen).sum(1)
         if not causal and bool((tokens.any(1) & (numbers != numbers.max())).any()):
             return None
@@ -102,26 +117,26 @@ def make_views(modality_ids: Tensor, parts: list[Part]) -> Views | None:
         slots = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
         order, inverse = (slots, slots) if asked is None else asked
         answers = torch.where((order >= 0) & tokens.flatten()[order], order, -1)
-        each.append(View(keys, queries, answers, causal))
+        calls.append(Call(keys, queries, answers, causal))
         places = torch.where(tokens, inverse + start, places)
         start += order.numel()
-    return Views(tuple(each), places)
+    return Views(tuple(calls), places)
 
 
 def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
     """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], as [R, heads, L, head_dim]."""
-    attended = []
-    for view in views.each:
-        keys, values = (x if view.keys is None else view.keys.take(x) for x in (k, v))
-        asked = view.queries or view.keys
+    results = []
+    for call in views.calls:
+        keys, values = (x if call.keys is None else call.keys.take(x) for x in (k, v))
+        asked = call.queries or call.keys
         queries = q if asked is None else asked.take(q)
         mixed = F.scaled_dot_product_attention(
             not_empty(queries).transpose(1, 2),
             not_empty(keys).transpose(1, 2),
             values.transpose(1, 2),
-            is_causal=view.causal,
+            is_causal=call.causal,
             enable_gqa=q.shape[2] != k.shape[2],
         )
-        attended.append(mixed.transpose(1, 2).flatten(0, 1))
-    answers = torch.cat([view.answers.flatten() for view in views.each])
-    return permute(torch.cat(attended), views.places.flatten(), answers).view_as(q).transpose(1, 2)
+        results.append(mixed.transpose(1, 2).flatten(0, 1))
+    answers = torch.cat([call.answers.flatten() for call in views.calls])
+    return permute(torch.cat(results), views.places.flatten(), answers).view_as(q).transpose(1, 2)

@@ -1,19 +1,15 @@
-"""Blocks in a call of attention each."""
+"""Blocks, each in a call of attention."""
 
 from torch import Tensor
 
 from .mask_blocks import Blocks
-from .views import Part, Views, make_views, parts_by_sight
+from .views import InViews, View, views_by_sight
 
 
-class BlocksInViews(Blocks):
-    """`Blocks`, cut into views."""
+class BlocksInViews(InViews, Blocks):
+    """`Blocks`: a view for each block, whose tokens see its own and those of the blocks before it."""
 
-    def views(self, modality_ids: Tensor) -> Views | None:
-        return make_views(modality_ids, self.parts(modality_ids))
-
-    def parts(self, modality_ids: Tensor) -> list[Part]:
-        """Of rows of one document each, int64 [R, L], -1 where there is no token."""
+    def list_views(self, modality_ids: Tensor) -> list[View]:
         order = sorted(self.rank)
         sees = tuple(tuple(self.rank[seen] <= self.rank[modality] for seen in order) for modality in order)
-        return parts_by_sight(modality_ids, sees, causal=False)
+        return views_by_sight(modality_ids, sees, causal=False)

@@ -5,18 +5,14 @@ from torch import Tensor
 
 from .constants import constant
 from .mask_prefix import Prefix
-from .views import Part, Views, make_views
+from .views import InViews, View
 
 
-class PrefixInViews(Prefix):
-    """`Prefix`, cut into views: the leading tokens see each other, and the others all that came before."""
+class PrefixInViews(InViews, Prefix):
+    """`Prefix`: a document's leading tokens see each other, and the others all that came before."""
 
-    def views(self, modality_ids: Tensor) -> Views | None:
-        return make_views(modality_ids, self.parts(modality_ids))
-
-    def parts(self, modality_ids: Tensor) -> list[Part]:
-        """Of rows of one document each, int64 [R, L], -1 where there is no token."""
+    def list_views(self, modality_ids: Tensor) -> list[View]:
         real = modality_ids >= 0
         may_lead = torch.isin(modality_ids, constant(self.prefix, modality_ids.device)) | ~real
         leading = real & (may_lead.cumprod(dim=1) > 0)
-        return [Part(leading, leading, causal=False), Part(real & ~leading, None, causal=True)]
+        return [View(leading, leading, causal=False), View(real & ~leading, None, causal=True)]
