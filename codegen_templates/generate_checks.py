@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -40,7 +41,7 @@ def whole(name: str, value: Any, *, positive: bool) -> int:
     except (AttributeError, TypeError):
         number = None
     if number is None or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise TypeError(f"{name} must be a whole number, not {reprlib.repr(value)}")
     if positive and number < 1:
         raise ValueError(f"{name} must be positive, not {number}")
     return int(number)
@@ -68,7 +69,7 @@ def check_drawing(temperature: Any, top_p: Any) -> None:
     """Raise TypeError or ValueError for a temperature and a share of probabilities that tokens cannot be drawn by."""
     for name, value in (("temperature", temperature), ("top_p", top_p)):
         if isinstance(value, bool) or not hasattr(value, "__float__"):
-            raise TypeError(f"{name} must be a number, not {value!r}")
+            raise TypeError(f"{name} must be a number, not {reprlib.repr(value)}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be a finite number, 0 or more, not {temperature}")
     if not 0 < top_p <= 1:
@@ -78,7 +79,7 @@ def check_drawing(temperature: Any, top_p: Any) -> None:
 def check_mapping(name: str, given: Any) -> None:
     """Raise TypeError unless something is given for modalities by their names."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"{name} must be a dict by the names of modalities, not {given!r}")
+        raise TypeError(f"{name} must be a dict by the names of modalities, not {reprlib.repr(given)}")
 
 
 def checked_stops(model: Any, stop: Any) -> dict[str, set[int]]:
@@ -87,7 +88,9 @@ def checked_stops(model: Any, stop: Any) -> dict[str, set[int]]:
     found = {}
     for modality, tokens in stop.items():
         if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
-            raise TypeError(f"stop has for {modality} the tokens after which a row ends, as a list, not {tokens!r}")
+            raise TypeError(
+                f"stop has for {modality} the tokens after which a row ends, as a list, not {reprlib.repr(tokens)}"
+            )
         found[modality] = {whole(f"a token of {modality} in stop", token, positive=False) for token in tokens}
         check_tokens(model, modality, found[modality])
     return found
@@ -99,9 +102,11 @@ def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
     found: dict[str, Span] = {}
     for name, given in spans.items():
         if name not in model.modalities:
-            raise ValueError(f"{name!r} is no modality of this model: {', '.join(model.modalities)}")
+            raise ValueError(f"{reprlib.repr(name)} is no modality of this model: {', '.join(model.modalities)}")
         if not isinstance(given, Mapping):
-            raise TypeError(f"the span of {name} must be a dict of begin, end, length and within, not {given!r}")
+            raise TypeError(
+                f"the span of {name} must be a dict of begin, end, length and within, not {reprlib.repr(given)}"
+            )
         if unknown := given.keys() - {"begin", "end", "length", "within"}:
             raise ValueError(f"a span has begin, end, length and within, not {', '.join(sorted(unknown))}")
         numbers = {
@@ -128,7 +133,9 @@ def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
 def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
     """Raise ValueError for ids that the modality's vocabulary does not have."""
     if modality not in model.vocabularies:
-        raise ValueError(f"{modality!r} is no modality of this model's tokens: {', '.join(model.vocabularies)}")
+        raise ValueError(
+            f"{reprlib.repr(modality)} is no modality of this model's tokens: {', '.join(model.vocabularies)}"
+        )
     for token in tokens:
         if not 0 <= token < model.vocabularies[modality]:
             raise ValueError(f"{modality} has no token {token}: its ids are 0..{model.vocabularies[modality] - 1}")

@@ -1,6 +1,7 @@
 """Initial weights that depend on a parameter's name and the seed alone."""
 
 import hashlib
+import reprlib
 from collections.abc import Collection
 
 import torch
@@ -19,7 +20,7 @@ def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed
     try:
         seed = seed.__index__()
     except (AttributeError, TypeError):
-        raise TypeError(f"seed is {seed!r}; it may be any whole number") from None
+        raise TypeError(f"seed is {reprlib.repr(seed)}; it may be any whole number") from None
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if name == "bias":

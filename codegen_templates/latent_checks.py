@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ def named(kind: str, given: Any, modalities: Iterable[str]) -> Mapping[str, Tens
         raise TypeError(f"{kind} must be a dict of tensors by modality, not {type(given).__name__}")
     for name, value in given.items():
         if name not in modalities:
-            raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(modalities)}")
+            raise ValueError(f"{reprlib.repr(name)} is no continuous modality of this model: {', '.join(modalities)}")
         if not isinstance(value, Tensor):
             raise TypeError(f"{kind} of {name} must be a tensor, not {type(value).__name__}")
     return given

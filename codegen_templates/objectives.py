@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,7 +75,7 @@ def noise_latents(
     latents, timesteps = named("latents", latents, objectives), named("timesteps", timesteps, objectives)
     noise = named("noise", noise, objectives)
     if not isinstance(generator, torch.Generator | None):
-        raise TypeError(f"generator must be a torch.Generator or None, not {generator!r}")
+        raise TypeError(f"generator must be a torch.Generator or None, not {reprlib.repr(generator)}")
     noised, times, targets = {}, {}, {}
     for name, clean in latents.items():
         check_floating("latents", name, clean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -29,7 +30,7 @@ def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None =
     Raises SpecError, and ValueError for a strategy that there is not.
     """
     if strategy is not None and strategy not in get_args(Strategy):
-        raise ValueError(f"strategy is {strategy!r}; it may be {', '.join(get_args(Strategy))}")
+        raise ValueError(f"strategy is {reprlib.repr(strategy)}; it may be {', '.join(get_args(Strategy))}")
     model = lower(checked, dense=dense, strategy=strategy or "sorted")
     verify(model, "lower")
     yield "lower", model

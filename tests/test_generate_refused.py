@@ -50,6 +50,8 @@ def generate(model: Any, **how: Any) -> Any:
         ({"seed": 10**5000}, ValueError, "not a number of 16610 bits"),
         ({"stop": [1]}, TypeError, r"stop must be a dict by the names of modalities, not \[1\]"),
         ({"stop": []}, TypeError, "stop must be a dict"),
+        ({"stop": [*range(9999)]}, TypeError, r"names of modalities, not \[0, 1, 2, 3, 4, 5, \.\.\.\]$"),
+        ({"temperature": "hot" * 9999}, TypeError, r"must be a number, not 'hot[hot]+\.\.\.[hot]+t'$"),
         ({"stop": {"text": 1}}, TypeError, "stop has for text the tokens after which a row ends, as a list, not 1"),
         ({"stop": {"text": [1.5]}}, TypeError, r"a token of text in stop must be a whole number, not 1\.5"),
         ({"spans": [SPAN]}, TypeError, "spans must be a dict by the names of modalities"),

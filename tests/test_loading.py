@@ -167,6 +167,11 @@ def test_a_dict_that_holds_itself_is_told() -> None:
         ("seed", None, TypeError, "seed is None"),
         ("set", "layers=2", TypeError, "set is 'layers=2'"),
         ("set", {3: 4}, TypeError, "set is {3: 4}"),
+        ("set", [*range(9999)], TypeError, "set is [0, 1, 2, 3, 4, 5, ...]; it may be a dict"),
+        ("device", "cuda" * 9999, ValueError, "device 'cudacudacud"),
+        ("dtype", "f" * 9999, ValueError, "dtype is 'ffff"),
+        ("seed", "0" * 9999, TypeError, "seed is '0000"),
+        ("strategy", "s" * 9999, ValueError, "it may be sorted"),
     ],
 )
 def test_an_argument_that_is_wrong_is_told(
@@ -174,7 +179,7 @@ def test_an_argument_that_is_wrong_is_told(
 ) -> None:
     with pytest.raises(error) as caught:
         load(path, **{argument: value})
-    assert said in str(caught.value)
+    assert said in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_dtypes_have_names_and_a_seed_is_any_whole_number(path: Path) -> None:

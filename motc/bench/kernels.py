@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, devic
 def _compile_kind(network: nn.Module, kind: str) -> None:
     """Compile as the model does, and keep of it only the layers of a kind."""
     cast(Any, network).compile()
-    for end in ("embed", "read", "score"):
+    blocks = cast(Any, sys.modules[type(network).__module__])  # of a model in a single file
+    for end in blocks.ENDS:
         del vars(network)[end]
     for layer in _layers(network):
         if type(layer).__name__ != kind:

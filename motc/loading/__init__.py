@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, cast
@@ -40,7 +41,7 @@ def load(
     Raises SpecError if the spec is wrong, ValueError or TypeError for another argument.
     """
     if set is not None and not (isinstance(set, Mapping) and all(isinstance(key, str) for key in set)):
-        raise TypeError(f"set is {set!r}; it may be a dict, such as {{'attention.heads': 8}}")
+        raise TypeError(f"set is {reprlib.repr(set)}; it may be a dict, such as {{'attention.heads': 8}}")
     device, dtype, seed = read_device(device), read_dtype(dtype), read_seed(seed)
     model = compile_ir(spec_source(spec), set, dense=dense, strategy=strategy)
     return instantiate(model, device=device, dtype=dtype, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from typing import Any
 
 import torch
@@ -13,24 +14,24 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 def read_device(device: Any) -> torch.device:
     """A device that torch has here; `meta` is one. Raises ValueError, and TypeError for what names none."""
     if isinstance(device, bool) or not isinstance(device, str | int | torch.device):
-        raise TypeError(f"device is {device!r}; it may be a name, such as cpu or cuda:1, or a torch.device")
+        raise TypeError(f"device is {reprlib.repr(device)}; it may be a name, such as cpu or cuda:1, or a torch.device")
     try:
         usable = torch.device(device)
         torch.empty(0, device=usable)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says it in many ways
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-        raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0][:250]
+        raise ValueError(f"device {reprlib.repr(str(device))} cannot be used here: {reason}") from None
     return usable
 
 
 def read_dtype(dtype: Any) -> torch.dtype:
     """A dtype, or its name, of those a model may have. Raises ValueError, and TypeError for what names none."""
     if not isinstance(dtype, str | torch.dtype):
-        raise TypeError(f"dtype is {dtype!r}; it may be a torch.dtype or its name")
+        raise TypeError(f"dtype is {reprlib.repr(dtype)}; it may be a torch.dtype or its name")
     by_name = {str(known).removeprefix("torch."): known for known in DTYPES}
     known_dtype = by_name.get(str(dtype).removeprefix("torch."))
     if known_dtype is None:
-        raise ValueError(f"dtype is {str(dtype)!r}; it may be {', '.join(by_name)}")
+        raise ValueError(f"dtype is {reprlib.repr(str(dtype))}; it may be {', '.join(by_name)}")
     return known_dtype
 
 
@@ -39,4 +40,4 @@ def read_seed(seed: Any) -> int:
     try:
         return operator.index(seed)
     except TypeError:
-        raise TypeError(f"seed is {seed!r}; it may be any whole number") from None
+        raise TypeError(f"seed is {reprlib.repr(seed)}; it may be any whole number") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping as MappingType
 from numbers import Integral, Real
 from os import PathLike
@@ -35,7 +36,7 @@ def spec_source(spec: str | PathLike[str] | MappingType[str, Any]) -> Path | Sou
         return text_source("<text>.yaml" if _YAML.match(spec) else "<text>.mot", spec)
     if isinstance(spec, str | PathLike) and str(spec):
         return Path(spec)
-    raise TypeError(f"a spec is a path, a text or a mapping, not {spec!r}"[:200])
+    raise TypeError(f"a spec is a path, a text or a mapping, not {reprlib.repr(spec)}")
 
 
 def _node(value: Any, path: tuple[str, ...]) -> Node:

@@ -14,6 +14,9 @@ from motc.validate.latent_spans import span_places
 from motc.validate.outputs import run_forward
 from motc.validate.report import OUTPUT_TOLERANCE, Law, Tensors, deviation, law
 
+DOCUMENTS = (4, 1, 6, 3)
+"""The lengths of the documents that are packed into each row."""
+
 
 def company_laws(model: Model, module: nn.Module, generator: torch.Generator) -> list[Law]:
     """The laws of padding and of packing: of each row by itself, or of whole batches where experts choose their tokens.
@@ -42,15 +45,11 @@ def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> 
 
 def documents_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
     """Documents packed into a row say the same as each by itself."""
-    lengths = (4, 1, 6, 3)
-    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
-    modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
-    batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
-    batch = settled(model, dict(module.named_parameters()), batch, generator)
+    batch = packed_batch(model, module, generator)
     whole, deviations = run_forward(module, batch), []
-    for row in range(2):
-        for index, length in enumerate(lengths):
-            first = sum(lengths[:index])
+    for row in range(len(batch.modality_ids)):
+        for index, length in enumerate(DOCUMENTS):
+            first = sum(DOCUMENTS[:index])
             deviations += part_alone(model, module, batch, whole, row, first, first + length)
     return law("documents", deviations, OUTPUT_TOLERANCE)
 
@@ -77,13 +76,10 @@ def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator
 
 def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
     """Documents packed into rows say the same as each in a row of its own."""
-    lengths = (4, 1, 6, 3)
-    document_ids = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).repeat(2, 1)
-    modality_ids = random_modalities(len(model.modalities), 2, sum(lengths), generator)
-    packed = with_ids(model, modality_ids, generator, document_ids=document_ids)
-    packed = settled(model, dict(module.named_parameters()), packed, generator)
-    apart = torch.full((2 * len(lengths), max(lengths)), -1)
-    real = torch.arange(max(lengths)) < torch.tensor(lengths).repeat(2)[:, None]
+    packed = packed_batch(model, module, generator)
+    lengths = torch.tensor(DOCUMENTS).repeat(len(packed.modality_ids))
+    real = torch.arange(max(DOCUMENTS)) < lengths[:, None]
+    apart = torch.full(real.shape, -1)
     ids = torch.zeros_like(apart)
     apart[real], ids[real] = packed.modality_ids.flatten(), packed.input_ids.flatten()
     unpacked = logits_of(module, replace(packed, input_ids=ids, modality_ids=apart, document_ids=None))
@@ -91,6 +87,14 @@ def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator
         deviation(logits.flatten(0, 1), unpacked[key][real]) for key, logits in logits_of(module, packed).items()
     ]
     return law("documents", deviations, OUTPUT_TOLERANCE)
+
+
+def packed_batch(model: Model, module: nn.Module, generator: torch.Generator) -> Batch:
+    """Two rows, each of documents as long as DOCUMENTS says."""
+    document_ids = torch.repeat_interleave(torch.arange(len(DOCUMENTS)), torch.tensor(DOCUMENTS)).repeat(2, 1)
+    modality_ids = random_modalities(len(model.modalities), 2, sum(DOCUMENTS), generator)
+    batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
+    return settled(model, dict(module.named_parameters()), batch, generator)
 
 
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
