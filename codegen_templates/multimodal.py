@@ -14,7 +14,7 @@ from .initialise import initialise
 from .layout import AnyLayout, Layout
 from .masks import Mask
 from .outputs import LossOutput
-from .sizes import check_masked_attention
+from .sizes import check_attention
 from .target_checks import check_targets, only_with_labels
 
 
@@ -74,8 +74,7 @@ class MultimodalModel(nn.Module):
         if labels is not None and (labels is not input_ids or weights is not None):
             check_targets(self, labels, weights, input_ids, modality_ids, reads=reads)
         if self.is_compiled and not torch.compiler.is_compiling():
-            if prepared.rows.mask is not None:
-                check_masked_attention()
+            check_attention(prepared.rows.slots, has_mask=prepared.rows.mask is not None)
             prepared.mark_sizes()
         return prepared
 

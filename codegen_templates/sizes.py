@@ -9,6 +9,9 @@ from torch import Tensor
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
 """What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
+MOST_ROWS = 65_535
+"""That cuDNN's attention takes."""
+
 
 def check_compiler() -> None:
     """Raise RuntimeError where torch cannot be told which sizes vary and which are equal."""
@@ -18,12 +21,22 @@ def check_compiler() -> None:
         raise RuntimeError(f"compile() needs torch 2.11 or later, and this is {torch.__version__}; uncompiled it works")
 
 
-def check_masked_attention() -> None:
-    """Raise RuntimeError where torch asks of a matrix of who sees whom whether its number of rows is 1."""
-    if torch.__version__ < "2.13":
+def check_attention(slots: Tensor, has_mask: bool) -> None:
+    """Raise RuntimeError where torch cannot compile attention for rows of `slots` [R, L], and uncompiled it can.
+
+    Torch before 2.13 asks of a matrix of who sees whom whether its number of rows is 1. On CUDA, choosing a kernel, it
+    asks of all rows what cuDNN's kernel cannot take (`check_cudnn_tensor_shapes` in sdp_utils.cpp).
+    """
+    if has_mask and torch.__version__ < "2.13":
         raise RuntimeError(
             "attention needs a matrix of who sees whom for this batch or this mask, and compiled that needs torch 2.13 "
             f"or later; this is {torch.__version__}. Uncompiled it works, and so do rows of one document each"
+        )
+    rows, length = slots.shape
+    if slots.is_cuda and (length < 2 or rows > MOST_ROWS):
+        raise RuntimeError(
+            f"compiled on CUDA, attention needs at most {MOST_ROWS:,} rows, of two tokens or more; here are {rows:,} "
+            f"of {length}. Uncompiled it works"
         )
 
 
@@ -44,10 +57,16 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
-def not_empty(x: Tensor) -> Tensor:
-    """x [R, L, ...], the compiler told that neither R nor L is 0, which attention asks."""
+def not_empty(x: Tensor, any_length: bool = False) -> Tensor:
+    """x [R, L, ...], the compiler told that neither R nor L is 0, which attention asks.
+
+    On CUDA also what `check_attention` has checked, unless L may be 1.
+    """
     torch._check(x.shape[0] > 0)  # type: ignore[no-untyped-call]
     torch._check(x.shape[1] > 0)  # type: ignore[no-untyped-call]
+    if x.is_cuda and not any_length and torch.compiler.is_compiling():
+        torch._check(x.shape[0] <= MOST_ROWS)  # type: ignore[no-untyped-call]
+        torch._check(x.shape[1] > 1)  # type: ignore[no-untyped-call]
     return x
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .constants import constant
 from .masks import Mask
 from .permute import permute
 from .sizes import mark_sizes, not_empty
+
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All but cuDNN's, before which torch asks whether there is but one key: a graph for all sizes has no answer."""
 
 
 class Chosen(NamedTuple):
@@ -130,13 +135,23 @@ def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
         keys, values = (x if call.keys is None else call.keys.take(x) for x in (k, v))
         asked = call.queries or call.keys
         queries = q if asked is None else asked.take(q)
-        mixed = F.scaled_dot_product_attention(
-            not_empty(queries).transpose(1, 2),
-            not_empty(keys).transpose(1, 2),
-            values.transpose(1, 2),
-            is_causal=call.causal,
-            enable_gqa=q.shape[2] != k.shape[2],
-        )
-        results.append(mixed.transpose(1, 2).flatten(0, 1))
+        results.append(_attention(queries, keys, values, call.causal).flatten(0, 1))
     answers = torch.cat([call.answers.flatten() for call in views.calls])
     return permute(torch.cat(results), views.places.flatten(), answers).view_as(q).transpose(1, 2)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """What a call's queries [R, n, heads, head_dim] find, likewise; keys and values [R, m, kv_heads, head_dim]."""
+    queries, keys = (not_empty(x, any_length=True).transpose(1, 2) for x in (q, k))
+    attend = partial(
+        F.scaled_dot_product_attention,
+        queries,
+        keys,
+        v.transpose(1, 2),
+        is_causal=causal,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    if not (q.is_cuda and torch.compiler.is_compiling()):
+        return attend().transpose(1, 2)
+    with sdpa_kernel(KERNELS):
+        return attend().transpose(1, 2)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from motc.bench.portable.batches import DrawnBatch
-from motc.bench.portable.checking import TOLERANCES, check, find_truth
+from motc.bench.portable.checking import TOLERANCES, Check, check, find_truth
 from motc.bench.portable.sides import Side
 from motc.bench.portable.synchronisations import count_synchronisations
 from motc.bench.portable.timing import stopwatch
@@ -106,6 +106,22 @@ def test_what_is_far_from_the_reference_is_told(
     found = check(Side(Network(change).to(kind), "cpu"), batch, truth, dtype)
     assert found.ok is ok
     assert found.output == "logits"
+
+
+def test_where_rounding_is_above_the_tolerance_the_reference_is_the_measure() -> None:
+    """1 + 1/256 is 1 in bfloat16: what is left of it when 1 is taken off is all rounding."""
+    ids = torch.tensor([[1, 2, 3, 4]])
+    batch = DrawnBatch(input_ids=ids, modality_ids=torch.zeros_like(ids))
+
+    def check_of(factor: float) -> Check:
+        cancelling = Network(lambda x: (256 + x) - 256)
+        truth = find_truth(Side(cancelling.to(torch.bfloat16), "cpu"), batch)
+        assert truth.output_rounding > TOLERANCES["bfloat16"][0]
+        other = Network(lambda x: ((256 + x) - 256) * factor)
+        return check(Side(other.to(torch.bfloat16), "cpu"), batch, truth, "bfloat16")
+
+    assert check_of(1.0).ok
+    assert not check_of(4.0).ok
 
 
 def test_a_gradient_where_the_reference_has_none_is_wrong() -> None:

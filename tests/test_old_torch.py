@@ -11,6 +11,7 @@ from torch._dynamo import decorators
 from torch.torch_version import TorchVersion
 
 import motc
+from codegen_templates.sizes import check_attention
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,3 +40,24 @@ def test_a_torch_that_cannot_compile_attention_with_a_mask_is_told(monkeypatch: 
     model.compile(backend="eager")
     with pytest.raises(RuntimeError, match=r"needs torch 2\.13 or later; this is 2\.11\.0\. Uncompiled it works"):
         model.loss(ids, ids)
+
+
+class SlotsOnCuda:
+    """What is asked of slots, where there is no GPU."""
+
+    is_cuda = True
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+
+@pytest.mark.parametrize(("shape", "ok"), [((3, 2), True), ((65_535, 2), True), ((3, 1), False), ((65_536, 2), False)])
+def test_rows_that_no_kernel_for_all_sizes_takes_on_cuda_are_told(shape: tuple[int, int], ok: bool) -> None:
+    slots: Any = SlotsOnCuda(*shape)
+    if ok:
+        check_attention(slots, has_mask=False)
+        return
+    rows, length = shape
+    with pytest.raises(RuntimeError, match=rf"two tokens or more; here are {rows:,} of {length}\. Uncompiled it works"):
+        check_attention(slots, has_mask=False)
+    check_attention(torch.zeros(shape), has_mask=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.bench.portable.checking import TOLERANCES
+from motc.bench.portable.checking import BESIDE_REFERENCE, TOLERANCES
 from motc.bench.portable.pack import Pack
 
 
@@ -24,6 +24,7 @@ def readme(pack: Pack) -> str:
         models="\n".join(models),
         jobs="\n".join(jobs),
         limits="\n".join(limits),
+        beside=f"{BESIDE_REFERENCE:g}",
     )
 
 
@@ -64,8 +65,9 @@ About {total} s in all.
   |---|---|---|
 {limits}
 
-  What is timed is checked so again, as it is compiled. With experts, bfloat16 is not judged: rounding may send a token
-  to another expert. `reference` in bfloat16 says how much of it is bfloat16's.
+  or by {beside} times what `reference` itself is off in the same dtype, where that is more. What is timed is checked so
+  again, as it is compiled. With experts, bfloat16 is not judged: rounding may send a token
+  to another expert. Convolutions use all of float32 here (`torch.backends.cudnn.allow_tf32` is off).
 - **time**: `forward` under `no_grad`; `backward` is forward and backward; `step` is both and fused AdamW. {rounds}
   rounds in which the side and dense take turns, each of which gives one ratio; on CUDA from event to event. A third as
   many (on CUDA one) go under the profiler, for the ratio of the matrix products alone and of everything else, attention

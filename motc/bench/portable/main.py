@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -90,7 +91,7 @@ class Run:
             except LeftOut as reason:
                 entry |= {"state": "left out", "reason": str(reason)}
             except Exception as error:  # whatever it is, the rest goes on
-                entry |= {"state": "failed", "reason": first_line(error)}
+                entry |= {"state": "failed", "reason": first_line(error), "traceback": traceback.format_exc()}
             entry["seconds"] = self.clock() - begun
             if entry["state"] != "done":
                 print(f"          {entry['state']}: {entry['reason']}", file=sys.stderr, flush=True)

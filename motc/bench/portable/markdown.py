@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .cells import BASE
-from .checking import TOLERANCES
+from .checking import BESIDE_REFERENCE, TOLERANCES
 
 NONE = "–"
 Result = dict[str, Any]
@@ -33,7 +33,10 @@ def markdown(result: Result) -> str:
     products = ("dtype", "pieces", "mode", "way", "way / whole (10 % .. 90 %)", "whole, ms")
     others = ("job", "state", "why")
     lines += _table(
-        "Checks", f"Largest relative errors against the reference in float32. {limits}.", checks, _checks(result)
+        "Checks",
+        f"Largest relative errors against the reference in float32. {limits}; or {BESIDE_REFERENCE:g} times its own.",
+        checks,
+        _checks(result),
     )
     lines += _table("Times", _TIMES, cells, _cells(result))
     lines += _table("Compiling", "", (*compiled, "CUDA graphs skipped"), _compilations(result))
