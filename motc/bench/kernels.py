@@ -28,7 +28,10 @@ LIBRARY = re.compile(r"\b(?:extern_kernels|torch\.ops\.\w+)\.(\w+)(?:\.\w+)?\(")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphKernels:
-    """One graph of a layer. `generated` is Inductor's own count: on CPU of loop nests, a kernel having several."""
+    """One graph of a layer.
+
+    `generated` is Inductor's own count, on a CPU of loop nests, of which a kernel may have several.
+    """
 
     kernels: tuple[str, ...]
     library_calls: tuple[str, ...]
@@ -70,7 +73,7 @@ def layer_kernels(build: Callable[[], nn.Module], batch: DrawnBatch, device: str
 
 
 class _Lowered(Exception):
-    """Both graphs of a layer are known, and about to run."""
+    """Stops a run when both graphs of a layer are known, before they run."""
 
 
 def _inspect(network: nn.Module, kind: str, count: int, batch: DrawnBatch, device: str) -> LayerKernels:

@@ -48,7 +48,7 @@ def bench(subject: Subject, settings: Settings, notify: Notify) -> Report:
 
 
 def list_kernels(subject: Subject, settings: Settings, notify: Notify) -> tuple[SideKernels, ...]:
-    """What is generated for the layers of the model and of its twin, in each dtype."""
+    """The kernels of the layers of the model and of its twin, in each dtype."""
     jobs = [(dtype, side) for dtype in settings.dtypes for side in COMPILED]
     kernels = []
     with empty_caches(settings.device, settings.threads):
@@ -59,7 +59,7 @@ def list_kernels(subject: Subject, settings: Settings, notify: Notify) -> tuple[
 
 
 def side_kernels(subject: Subject, settings: Settings, dtype: str, side: str) -> SideKernels:
-    """What is generated for a side's layers, on a mixture of all modalities in which no two have as many tokens."""
+    """The kernels of a side's layers, on a mixture of all modalities, each with another number of tokens."""
     model = subject.ir(side)
     mixture = [*rehearsals(settings.mixtures), *settings.mixtures][0]
     batch = make_batch(data_modalities(model), mixture, settings.batch, settings.seed, settings.device)
@@ -68,7 +68,7 @@ def side_kernels(subject: Subject, settings: Settings, dtype: str, side: str) ->
 
 
 class _Work:
-    """What has been found so far, and how far it has come."""
+    """The measurements so far, and how far the benchmark has come."""
 
     def __init__(self, subject: Subject, settings: Settings, notify: Notify) -> None:
         self.subject = subject

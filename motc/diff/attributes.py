@@ -1,4 +1,4 @@
-"""Edits of attributes: one after the other becomes the other model's, each with what it adds at that point."""
+"""Edits of attributes: one is changed at a time, and its edit has the parameters and FLOPs which that change adds."""
 
 from __future__ import annotations
 

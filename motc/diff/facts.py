@@ -22,7 +22,7 @@ Blocks = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFacts(LayerAttributes):
-    """What a layer is to one modality, with what its parameters do not follow from."""
+    """What a layer is to one modality: the attributes its parameters follow from, and all else that can differ."""
 
     mask: str
     rope: str | None
@@ -41,7 +41,7 @@ class LayerFacts(LayerAttributes):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OuterFacts(OuterAttributes):
-    """What is outside the layers, to one modality, with what its parameters do not follow from.
+    """What is outside the layers, to one modality: attributes its parameters follow from, and all else that can differ.
 
     `seen_targets` is None where the mask shows no token its target.
     """

@@ -47,7 +47,10 @@ def merge_ranges(edits: Iterable[Edit]) -> list[Edit]:
 
 
 def with_outer(in_layers: Iterable[Edit], outside: Iterable[Edit], layers: int) -> list[Edit]:
-    """Attribute edits: those of all layers concern the whole model, and take in the same change outside the layers."""
+    """Attribute edits of the layers and of what is outside them.
+
+    One that concerns all layers becomes one of the whole model, together with the same change outside the layers.
+    """
     rest = {key_of(edit): edit for edit in outside}
     edits = []
     for edit in in_layers:

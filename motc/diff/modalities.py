@@ -33,14 +33,14 @@ def name_edits(a: Model, b: Model, renamed: dict[str, str]) -> Iterator[Edit]:
 
 
 def removed(stretches: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
-    """One edit for each modality of `names` that goes, the last first, until `kept` is left: `added`, undone."""
+    """An edit for each of `names` that goes, the last first, until only `kept` is left: the reverse of `added`."""
     for index, name in reversed(list(enumerate(names))):
         present = (*kept, *names[: index + 1])
         yield _modality_edit("-", name, [(layers, stretch.only(present)) for layers, stretch in stretches])
 
 
 def added(stretches: list[Ranged], names: tuple[str, ...], kept: tuple[str, ...]) -> Iterator[Edit]:
-    """One edit for each modality of `names` that comes to `kept`, one after the other, until `stretches` is whole."""
+    """An edit for each of `names` that comes to `kept`, one after the other, until all of `stretches` is there."""
     for index, name in enumerate(names):
         present = (*kept, *names[: index + 1])
         yield _modality_edit("+", name, [(layers, stretch.only(present)) for layers, stretch in stretches])

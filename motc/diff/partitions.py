@@ -61,8 +61,9 @@ def partition_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | Non
 
 
 def take_in_final_norm(in_layers: list[Edit], outside: list[Edit], layers: int, have_final_norm: bool) -> list[Edit]:
-    """`*.norm` of all layers and `final_norm`, where they change alike, are `norm`; and `*.norm` alone is, unless both
-    models have a final norm.
+    """Edits in which `*.norm` of all layers and `final_norm` are one word, `norm`, where they change alike.
+
+    So is `*.norm` alone, unless both models have a final norm.
     """
     norms = next((edit for edit in in_layers if edit.subject == "*.norm" and edit.layers == (0, layers - 1)), None)
     if norms is None:
@@ -79,7 +80,7 @@ def take_in_final_norm(in_layers: list[Edit], outside: list[Edit], layers: int, 
 
 
 def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ...]:
-    """`paths`, with a section's bare word for all of it that is present."""
+    """The paths, but a section's name, such as `attention`, where they have all of its paths that are present."""
     left, words = list(paths), []
     for section, members in WORDS.items():
         here = [path for path in members if path in present]
@@ -102,7 +103,7 @@ def _restrict(blocks: Blocks, names: tuple[str, ...]) -> Partition:
 
 
 def _words(changes: Mapping[str, Change]) -> dict[str, tuple[str, ...]]:
-    """What changed, in words: a section's where all its leaves changed alike, as far as they have the modalities."""
+    """The changes by what they are called: by a section's name where all its leaves changed alike, else by a leaf's."""
     words: dict[str, tuple[str, ...]] = {}
     changed = [path for path, (before, after) in changes.items() if before != after]
     for section, members in WORDS.items():

@@ -28,9 +28,10 @@ class PreparedBatch:
 
 
 def indices(count: int, batch: int, seed: int, first: int, steps: int) -> Iterator[list[int]]:
-    """The samples of steps first..steps - 1: every sample once in an order made from the seed, then all in another.
+    """For each step from `first` to `steps` - 1, the indices of its samples.
 
-    What a step has depends on seed and step alone.
+    All samples come once, in an order drawn from the seed, then all again in another. What a step has depends on the
+    seed and its number alone.
     """
     epoch, order = -1, torch.empty(0)
     for step in range(first, steps):
@@ -72,7 +73,7 @@ def _loader(
 
 
 def make_batch(rows: list[Sample], makers: Mapping[str, MakeLayout], continuous: tuple[str, ...]) -> PreparedBatch:
-    """Samples as rows, padded at the end, with the layout of each maker, timed: it is a part of what a step costs."""
+    """Samples as rows, padded at the end, and each system's layout of them, whose seconds are part of its step."""
     longest = max(len(ids) for ids, *_ in rows)
     input_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
     modality_ids = torch.full((len(rows), longest), -1, dtype=torch.int64)

@@ -65,7 +65,7 @@ def read_checkpoint(path: Path, *, only_step: bool = False) -> tuple[int, dict[s
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Of names, dtypes, shapes and numbers."""
+    """A hash of tensors: of their names, dtypes, shapes and numbers."""
     hashed = hashlib.sha256()
     for name in sorted(tensors):
         x = tensors[name].cpu()

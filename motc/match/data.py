@@ -134,7 +134,10 @@ def _read_description(path: Path) -> bytes:
 
 
 def _sha256(path: Path) -> bytes:
-    """Of a shard. It is read here first, since a FIFO would wait for ever, and safetensors says little of the rest."""
+    """The hash of a shard.
+
+    It is read here before safetensors opens it, which would wait for ever for a FIFO and says little of other faults.
+    """
     kind = other_kind(path)
     if kind is not None:
         raise MatchError(f"{path} is {kind}; shards are files")

@@ -16,7 +16,7 @@ _held: set[int] = set()  # descriptors
 
 
 def _let_go() -> None:
-    """A forked process has the descriptors too, and would hold the folder after the one that took it has ended."""
+    """Close the locks that a forked process has inherited: with them it would hold what its parent has let go."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

@@ -38,9 +38,10 @@ def smooth(losses: Sequence[float], window: int) -> list[float]:
 
 
 def match(steps: Sequence[int], base: Sequence[float], other: Sequence[float]) -> Match:
-    """Match two curves of losses at the same steps; a step between two of them is found by a straight line.
+    """For each loss of the base, the step at which the other reaches it. Both have their losses at the same `steps`.
 
-    The line starts at the first step that has a loss, so nothing is matched before it.
+    Between two steps a curve is a straight line. It starts at the first step that has a loss, so nothing is matched
+    before.
     """
     points = [
         (step, mine, theirs)

@@ -49,7 +49,7 @@ def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -
 
 
 def _matched(axes: Any, report: Report, modality: str, colours: dict[str, str], *, time: bool) -> None:
-    """Each system's steps (or seconds) to the loss the base has after its own: below the base's own line is better."""
+    """Each system's steps (or seconds) to a loss, against the base's to it; below the base's own line is faster."""
     base_second = report.median_seconds(report.base) if time else 1.0
     end = report.settings.steps * (base_second or 1.0)
     axes.plot([0, end], [0, end], color="#bbbbbb", linewidth=1)

@@ -92,7 +92,7 @@ class System:
         self.held_out.append(sums / weights)
 
     def _losses(self, batch: PreparedBatch, noise: str) -> Any:
-        """`noise` says what is drawn for latents: timesteps and noise are the same in every system, and each time."""
+        """The batch's losses. `noise` seeds timesteps and noise, so that every system has the same ones, every time."""
         layout = batch.layouts[self.name].to(self.device)
         ids, kinds = batch.input_ids.to(self.device), batch.modality_ids.to(self.device)
         if not batch.latents:
@@ -113,7 +113,7 @@ class System:
         }
 
     def shapes(self, done: int) -> Shapes:
-        """Of the tensors of a checkpoint after `done` steps."""
+        """The dtypes and shapes of the tensors that a checkpoint after `done` steps has of it."""
         model = {f"{self.name}/model/{name}": x for name, x in self.network.state_dict().items()}
         tensors = {name: (x.dtype, tuple(x.shape)) for name, x in model.items()}
         for x, name in self.names.items():
@@ -123,7 +123,7 @@ class System:
         return {**tensors, **curve_shapes(self.name, len(self.modalities), done, self.settings)}
 
     def restore(self, saved: Mapping[str, Tensor], done: int) -> None:
-        """Stand where a checkpoint was written, whose tensors are of the right shapes."""
+        """Go back to where a checkpoint was written; its tensors must be of the right shapes."""
         mine = _below(f"{self.name}/", saved)
         self.losses = list(mine["losses"].unbind())
         self.seconds = mine["seconds"].tolist()
@@ -134,7 +134,7 @@ class System:
 
 
 def curve_shapes(name: str, modalities: int, done: int, settings: Settings) -> Shapes:
-    """Of a system's losses, seconds and held-out losses after `done` steps."""
+    """The dtypes and shapes of a system's losses, seconds and held-out losses after `done` steps."""
     evaluations = sum(step <= done for step in eval_steps(settings))
     return {
         f"{name}/losses": (torch.float64, (done, modalities)),

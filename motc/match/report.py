@@ -40,7 +40,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All of it; systems in the order given, the first is the base."""
+    """A whole comparison. Systems are in the order given, and the first is the base."""
 
     modalities: tuple[str, ...]
     continuous: tuple[str, ...]  # of them, those whose loss is a mean squared error, not nats a token
@@ -66,7 +66,7 @@ class Report:
         return eval_steps(self.settings)
 
     def median_seconds(self, system: str) -> float | None:
-        """Of its steps of all seeds, without those in which torch compiled; its layout is counted in."""
+        """The median of a system's steps of all seeds, layouts counted in, but no steps in which torch compiled."""
         return _median([second for curves in self.curves for second in curves.seconds[system]])
 
     def final(self, system: str, modality: str, *, held_out: bool) -> list[float]:
@@ -142,7 +142,7 @@ def make_report(
     parameters: dict[str, int],
     apart: tuple[str, ...],
 ) -> Report:
-    """Compare every system with the first, itself included; by steps alone if it was trained apart from it."""
+    """Compare every system with the first, itself included; where it was trained apart from that, by steps alone."""
     base = next(iter(parameters))
     modalities = described.modalities
     return Report(

@@ -103,7 +103,10 @@ def _is_done(path: Path, steps: int) -> bool:
 
 
 def _check_places(out: Path, names: list[str]) -> None:
-    """Raises MatchError where a folder, say, is in the place of a file, which else would be found after training."""
+    """Raises MatchError where a file of the run could not be written, before training rather than after.
+
+    So where a folder is in its place.
+    """
     for path in (out / name for name in names):
         kind = other_kind(path)
         if kind is not None:
@@ -141,9 +144,9 @@ def _recorded(models: Mapping[str, Model], data: Data, settings: Settings) -> di
 
 
 def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
-    """Write what this run is, with the systems added to it: by number, the groups of systems that are trained together.
+    """Record at `path` what this run is; returns the groups of systems that are trained together, by number.
 
-    Systems that the run does not have yet are a group. Raises MatchError where the run is another one.
+    Systems that the run does not have yet become a group of their own. Raises MatchError where another run is recorded.
     """
     systems: dict[str, str] = wanted["systems"]
     try:

@@ -105,13 +105,14 @@ def vocabulary(model: Model, modality: str) -> int:
 
 
 class Unsettled(Exception):
-    """No batch was drawn in which rounding leaves all experts' choices alone, so that nothing can be compared."""
+    """Every batch that was drawn has an expert chosen by a hair, which rounding could turn: nothing can be compared."""
 
 
 def settled(model: Model, parameters: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Batch:
-    """The batch, with other ids and latents drawn as long as some expert is chosen by a hair: there rounding would
-    decide. Both passes are looked at, for the loss noises latents anew and so may choose otherwise. Raises Unsettled
-    where that does not end.
+    """The batch, ids and latents drawn again until no expert is chosen by a hair: rounding then changes no choice.
+
+    That is asked of the forward and of the loss, which noises latents anew and so may choose otherwise. Raises
+    Unsettled after TRIES batches.
     """
     if not model.routings:
         return batch

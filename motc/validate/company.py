@@ -1,4 +1,4 @@
-"""The laws of company: padding and other documents in a batch change nothing that is said of a token."""
+"""The laws of padding and packing: padding and other documents in a batch change nothing that is said of a token."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DOCUMENTS = (4, 1, 6, 3)
 
 
 def company_laws(model: Model, module: nn.Module, generator: torch.Generator) -> list[Law]:
-    """The laws of padding and of packing: of each row by itself, or of whole batches where experts choose their tokens.
+    """The laws of padding and of packing, of each row by itself.
 
-    Such experts choose among all of a batch, so a row by itself is another matter.
+    Where experts choose their tokens they choose among all of a batch: then it is whole batches that are compared.
     """
     if "expert_choice" in model.routings:
         return [padded_batch_law(model, module, generator), packed_batch_law(model, module, generator)]

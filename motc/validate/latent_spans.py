@@ -17,10 +17,11 @@ Latents = dict[str, Tensor]
 def with_spans(
     model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Shapes]:
-    """Modality ids int64 [B, S] like the given ones, where each span of a latent has the tokens of one; and its size.
+    """Modality ids int64 [B, S] with whole latent spans, and the rows and columns of each modality's spans.
 
-    What would be too short, or would follow on a span of its own modality, becomes a token of some kind that the batch
-    has, and padding if it has none.
+    They are the given ones, but a run of a continuous modality is cut to the length of a span. A run that is too short,
+    and what would follow a span of its own modality, become tokens of a modality with a vocabulary that the batch has,
+    or padding if it has none.
     """
     shapes: Shapes = {}
     for modality in model.latent_modalities():

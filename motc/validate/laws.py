@@ -65,7 +65,7 @@ def validate(sparse: Model, dense: Model, sparse_module: nn.Module, dense_module
 
 
 def parameters_law(model: Model, module: nn.Module, prefix: str = "") -> Law:
-    """The module has the parameters, by name and shape, that the model declares; the deviation counts the others."""
+    """The module has the parameters that the model declares: the deviation counts those of another name or shape."""
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     wrong = set(shapes.items()) ^ set(parameter_shapes(model).items())
     return law(f"{prefix}parameters", [float(len(wrong))], 0.0)
@@ -115,7 +115,7 @@ def twin_laws(
 
 
 def single_modality_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
-    """A batch of one modality only is what the dense model made of that modality's tower says."""
+    """A batch of one modality gives what a dense model with that modality's parameters gives."""
     parameters, deviations = dict(module.named_parameters()), []
     for index, modality in enumerate(model.modalities):
         modality_ids = torch.full((2, 9), index)

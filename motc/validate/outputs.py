@@ -1,4 +1,4 @@
-"""What a module and the reference make of a batch, and how two such results are compared."""
+"""What a module and the reference give for a batch, and how two such results are compared."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def weights_of(losses: Any) -> dict[str, Tensor]:
 
 
 def without_balance(outputs: Outputs) -> Outputs:
-    """The outputs without the load-balancing loss, which is by router, and so another where a twin shares them."""
+    """The outputs without the load-balancing loss, which adds up over routers: a twin that shares them has another."""
     logits, losses, predictions = outputs
     assert not isinstance(losses, Tensor)
     kept = {name: value for name, value in losses.items() if name != BALANCE}

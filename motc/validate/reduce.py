@@ -81,7 +81,10 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
 
 
 def _layers(spec: Spec) -> dict[int, int]:
-    """Where each boundary between differently untied layers goes: one layer apart, or two where there is one kind."""
+    """The reduced number of each layer at which the untying changes, and of the end: they become one layer apart.
+
+    Where it never changes there are two layers, if there are as many.
+    """
     points = {0, spec.layers}
     for statement in spec.untie:
         if statement.layers is not None:

@@ -49,7 +49,7 @@ def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
 
 
 def layer_at(model: Model, index: int) -> Layer:
-    """The layer of a number."""
+    """The layer of this number."""
     return next(segment.layer for segment in model.segments if segment.first <= index <= segment.last)
 
 
@@ -79,7 +79,7 @@ def _block(leaf: Leaf | None, modality: str) -> Block | None:
 
 
 def _settings(layer: Layer) -> tuple[object, ...]:
-    """What a layer does beside its parameters."""
+    """All of a layer that is not in the shapes of its parameters."""
     attention = layer.attention
     return (
         layer.placement,

@@ -164,12 +164,12 @@ def runs(mixture: Mixture) -> Iterator[tuple[int, int]]:
 
 
 def split(total: int, parts: int) -> list[int]:
-    """`total` in whole numbers that differ by one at most."""
+    """`total` cut into whole numbers that differ by one at most."""
     return divide(total, [1] * parts)
 
 
 def divide(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` in whole numbers that are to each other as the weights."""
+    """`total` cut into whole numbers in proportion to the weights."""
     ends = [total * sum_ // sum(weights) for sum_ in accumulate(weights, initial=0)]
     return [end - start for start, end in pairwise(ends)]
 

@@ -56,7 +56,7 @@ class Cell:
 
     @staticmethod
     def _parts_ratio(pairs: list[tuple[float, float]]) -> Spread | None:
-        """None too where the base has nothing of a part."""
+        """The ratio of each pair; None where there are none, or the base spends nothing on the part."""
         if not pairs or any(other <= 0 for _, other in pairs):
             return None
         return spread([mine / other for mine, other in pairs])

@@ -28,7 +28,7 @@ Work = list[tuple[Tensor, Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductTimes:
-    """One way beside the whole, in rounds in which they take turns; seconds are the whole's."""
+    """One way to make the products beside one weight for all tokens, timed in turns; seconds are the latter's."""
 
     dtype: str
     pieces: int
@@ -44,7 +44,7 @@ class ProductTimes:
 def time_products(
     *, tokens: int, width: int, hidden: int, pieces: int, dtype: str, mode: str, rounds: int
 ) -> tuple[ProductTimes, ...]:
-    """Each way, in the products of q, k, v, out, gate, up and down; `backward` has the gradients of both sides too."""
+    """Each way, for the products of q, k, v, out, gate, up and down; `backward` has both gradients of each too."""
     whole = _run(_work([tokens], _shapes(width, hidden, joined=False), DTYPES[dtype]), mode)
     times = []
     with no_collection():
