@@ -48,13 +48,13 @@ def main() -> None:
         table.add_column(name, justify="right")
     for batch in map(int, arguments.batches.split(",")):
         for mixed in (False, True) if batch > 1 else (False,):
-            found = compare(arguments.spec, batch, mixed, arguments)
-            spread = found.ratio()
+            speed = compare(arguments.spec, batch, mixed, arguments)
+            spread = speed.ratio()
             table.add_row(
                 f"{batch} {'mixed' if mixed else 'text'}",
-                *(f"{found.median(side):.1f}" for side in ("mot", "dense")),
+                *(f"{speed.median(side):.1f}" for side in ("mot", "dense")),
                 f"{spread.median:.3f} ({spread.low:.3f} .. {spread.high:.3f})",
-                f"{found.limit:.2f}",
+                f"{speed.limit:.2f}",
             )
     Console().print(table)
 

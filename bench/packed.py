@@ -52,12 +52,12 @@ def main() -> None:
     sides = batches(4, 512)
     for batch in [*sides.values()] * 2:
         seconds(model, batch)
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    seconds_of: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(arguments.pairs):
         for name in sides if turn % 2 else reversed(sides):
-            found[name].append(seconds(model, sides[name]))
-    base = found["rows of their own"]
-    for name, times in found.items():
+            seconds_of[name].append(seconds(model, sides[name]))
+    base = seconds_of["rows of their own"]
+    for name, times in seconds_of.items():
         ratio = statistics.median(mine / own for mine, own in zip(times, base, strict=True))
         print(f"{name:18} {statistics.median(times) * 1e3:7.1f} ms   {ratio:.3f}")
 

@@ -30,7 +30,7 @@ def main() -> None:
     for dtype in DTYPES:
         for pieces in map(int, arguments.pieces.split(",")):
             for mode in ("forward", "backward"):
-                for found in time_products(
+                for times in time_products(
                     tokens=arguments.tokens,
                     width=arguments.width,
                     hidden=arguments.hidden,
@@ -39,9 +39,9 @@ def main() -> None:
                     mode=mode,
                     rounds=arguments.pairs,
                 ):
-                    ratio, whole = found.ratio, 1e3 * found.whole_seconds
+                    ratio, whole = times.ratio, 1e3 * times.whole_seconds
                     print(
-                        f"{dtype:9} {pieces} pieces  {mode:9} {found.way:7} / whole {ratio.median:.3f} "
+                        f"{dtype:9} {pieces} pieces  {mode:9} {times.way:7} / whole {ratio.median:.3f} "
                         f"({ratio.low:.3f} .. {ratio.high:.3f})   whole {whole:.2f} ms"
                     )
 

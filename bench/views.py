@@ -63,12 +63,12 @@ def compare(mask: str, length: int, rows: int, pairs: int) -> tuple[float, float
     by_views = model.layout(modality_ids)
     visible = visibility(model.mask, by_views.rows.modality_ids, None)[:, None]
     by_mask = by_views._replace(rows=by_views.rows._replace(mask=visible, views=None))
-    found: dict[str, list[float]] = {"views": [], "mask": []}
+    seconds_of: dict[str, list[float]] = {"views": [], "mask": []}
     for turn in track(range(pairs + WARM_UP), f"{mask}, {length} tokens"):
         sides = [("views", by_views), ("mask", by_mask)]
         for name, layout in sides if turn % 2 else reversed(sides):
-            found[name].append(seconds(model, ids, modality_ids, layout))
-    views, masked = (times[WARM_UP:] for times in found.values())
+            seconds_of[name].append(seconds(model, ids, modality_ids, layout))
+    views, masked = (times[WARM_UP:] for times in seconds_of.values())
     ratios = [a / b for a, b in zip(views, masked, strict=True)]
     return statistics.median(views), statistics.median(masked), statistics.median(ratios)
 

@@ -42,12 +42,12 @@ def package_version(package: str) -> str:
 def list_emoji(font: ImageFont.FreeTypeFont) -> list[tuple[str, str]]:
     """(characters, caption) of every emoji that the font draws as exactly one glyph, sorted by caption."""
     wanted = {emoji.STATUS["fully_qualified"], emoji.STATUS["component"]}
-    found: list[tuple[str, str]] = []
+    captioned: list[tuple[str, str]] = []
     for characters, entry in emoji.EMOJI_DATA.items():
         # A missing glyph has an empty box; a sequence without its ligature is drawn as several glyphs side by side.
         if entry["status"] in wanted and tuple(map(int, font.getbbox(characters))) == GLYPH_BOX:
-            found.append((entry["en"].strip(":").replace("_", " ").lower(), characters))
-    return [(characters, caption) for caption, characters in sorted(found)]
+            captioned.append((entry["en"].strip(":").replace("_", " ").lower(), characters))
+    return [(characters, caption) for caption, characters in sorted(captioned)]
 
 
 def render(font: ImageFont.FreeTypeFont, characters: str) -> Bytes:

@@ -95,8 +95,8 @@ def build(output: Path, archive: Path, *, samples: int, held_out: int, seed: int
         raise SystemExit("there is no espeak-ng: apt install espeak-ng")
     _source = find_source(archive, seed)
     with multiprocessing.get_context("fork").Pool() as pool:
-        made = pool.imap(_features_for_codes, range(FITTING), chunksize=16)
-        patches, frames = zip(*track(made, "samples to fit codes to", total=FITTING), strict=True)
+        features = pool.imap(_features_for_codes, range(FITTING), chunksize=16)
+        patches, frames = zip(*track(features, "samples to fit codes to", total=FITTING), strict=True)
     _codes = fit(np.concatenate(patches), IMAGE_CODES, seed), fit(np.concatenate(frames), SPEECH_UNITS, seed)
 
     def fill(folder: Path) -> dict[str, Any]:

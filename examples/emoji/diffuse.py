@@ -97,7 +97,7 @@ def train(models: dict[str, Any], data: EmojiData, *, seconds: float, batch_size
 def draw(model: Any, batch: Samples, *, steps: int, seed: int) -> Tensor:
     """Pixels [B, 3, 16, 16] that the model makes of noise for the captions of a batch."""
     captions = (batch.modality_ids == TEXT) & (batch.input_ids != END_OF_IMAGE)
-    made = model.generate(
+    generated = model.generate(
         batch.input_ids,
         torch.where(captions, TEXT, PADDING),
         max_new_tokens=PATCHES + 1,
@@ -106,7 +106,7 @@ def draw(model: Any, batch: Samples, *, steps: int, seed: int) -> Tensor:
         denoising_steps=steps,
         seed=seed,
     )
-    pixels: Tensor = made.latents["image"]
+    pixels: Tensor = generated.latents["image"]
     return pixels
 
 
@@ -135,10 +135,10 @@ def main() -> None:
         "MoT": motc.load(spec, seed=arguments.seed),
         "dense": motc.load(spec, dense=True, seed=arguments.seed),
     }
-    found = train(models, data, seconds=arguments.seconds, batch_size=arguments.batch_size, seed=arguments.seed)
-    console.print(f"{found['steps']} steps each; losses of text and image, mean of the last 20:")
+    losses = train(models, data, seconds=arguments.seconds, batch_size=arguments.batch_size, seed=arguments.seed)
+    console.print(f"{losses['steps']} steps each; losses of text and image, mean of the last 20:")
     for name in models:
-        console.print(f"  {name:<6}{found[name][0]:.3f}  {found[name][1]:.3f}")
+        console.print(f"  {name:<6}{losses[name][0]:.3f}  {losses[name][1]:.3f}")
     shown = samples(data, data.held_out[:: len(data.held_out) // 8][:8])
     with console.status("drawing"):
         drawn = [draw(model.eval(), shown, steps=arguments.steps, seed=arguments.seed) for model in models.values()]

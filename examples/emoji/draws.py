@@ -64,7 +64,7 @@ def find_source(archive: Path, seed: int) -> Source:
     listed = list_emoji()
     characters = [each.characters for each in listed]
     pictures = (noto(characters), twemoji(archive, characters))
-    parts = split(group([each for each in listed if any(each.characters in found for found in pictures)]))
+    parts = split(group([each for each in listed if any(each.characters in pictured for pictured in pictures)]))
     groups = (parts.training, parts.held_out, parts.training)
     return Source(groups=groups, pictures=pictures, seed=seed, archive=archive.name)
 
@@ -77,7 +77,7 @@ def draw(source: Source, kind: int, number: int) -> Drawn:
     chosen = members[generator.integers(len(members))]
     english = generator.random() < ENGLISH
     language = LANGUAGES[0] if english else str(generator.choice(LANGUAGES[1:]))
-    sets = [found[chosen.characters] for found in source.pictures if chosen.characters in found]
+    sets = [pictures[chosen.characters] for pictures in source.pictures if chosen.characters in pictures]
     return Drawn(
         name=chosen.names[language],
         picture=vary(sets[generator.integers(len(sets))], generator),
@@ -90,9 +90,9 @@ def write_shards(folder: Path, name: str, make: Callable[[int], Tensors], count:
     """Make and write samples; returns the number of tokens. Worker processes have what `make` reads by fork."""
     total = 0
     with multiprocessing.get_context("fork").Pool() as pool:
-        made = track(pool.imap(make, range(count), chunksize=16), f"{name} samples", total=count)
+        samples = track(pool.imap(make, range(count), chunksize=16), f"{name} samples", total=count)
         shard: list[Tensors] = []
-        for number, sample in enumerate(made, start=1):
+        for number, sample in enumerate(samples, start=1):
             shard.append(sample)
             if len(shard) == SHARD or number == count:
                 path = folder / f"{name}-{(number - 1) // SHARD:05d}.safetensors"

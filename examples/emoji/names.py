@@ -66,7 +66,7 @@ def group(listed: list[Emoji]) -> list[tuple[Emoji, ...]]:
     groups: dict[int, list[Emoji]] = {}
     for each, component in zip(listed, components.tolist(), strict=False):
         groups.setdefault(component, []).append(each)
-    return [tuple(found) for found in groups.values()]
+    return [tuple(members) for members in groups.values()]
 
 
 def split(groups: list[tuple[Emoji, ...]]) -> Split:
@@ -74,6 +74,6 @@ def split(groups: list[tuple[Emoji, ...]]) -> Split:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(groups)).tolist()
     held_out = set(order[: round(HELD_OUT_SHARE * len(groups))])
     return Split(
-        training=tuple(found for number, found in enumerate(groups) if number not in held_out),
-        held_out=tuple(found for number, found in enumerate(groups) if number in held_out),
+        training=tuple(members for number, members in enumerate(groups) if number not in held_out),
+        held_out=tuple(members for number, members in enumerate(groups) if number in held_out),
     )

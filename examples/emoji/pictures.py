@@ -27,13 +27,13 @@ def noto(wanted: list[str]) -> dict[str, Bytes]:
     if not FONT.is_file():
         raise SystemExit(f"there is no {FONT}: apt install fonts-noto-color-emoji")
     font = ImageFont.truetype(str(FONT), FONT_SIZE, layout_engine=ImageFont.Layout.RAQM)
-    found = {}
+    pictures = {}
     for characters in wanted:
         if tuple(map(int, font.getbbox(characters))) == GLYPH_BOX:
             canvas = Image.new("RGBA", (136, 136), (255, 255, 255, 0))
             ImageDraw.Draw(canvas).text((0, 4), characters, font=font, embedded_color=True)
-            found[characters] = np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-    return found
+            pictures[characters] = np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    return pictures
 
 
 def twemoji(archive: Path, wanted: list[str]) -> dict[str, Bytes]:
@@ -41,7 +41,7 @@ def twemoji(archive: Path, wanted: list[str]) -> dict[str, Bytes]:
     if not archive.is_file():
         raise SystemExit(f"there is no {archive}: npm pack emoji-datasource-twitter@16.0.0")
     names = {"-".join(f"{ord(character):04x}" for character in characters): characters for characters in wanted}
-    found = {}
+    pictures = {}
     with tarfile.open(archive) as files:
         for member in files:
             folder, _, name = member.name.rpartition("/")
@@ -49,8 +49,8 @@ def twemoji(archive: Path, wanted: list[str]) -> dict[str, Bytes]:
             content = files.extractfile(member) if folder == "package/img/twitter/64" and characters else None
             if content is not None and characters is not None:
                 picture = Image.open(io.BytesIO(content.read())).convert("RGBA")
-                found[characters] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-    return found
+                pictures[characters] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    return pictures
 
 
 def vary(picture: Bytes, generator: np.random.Generator) -> Bytes:

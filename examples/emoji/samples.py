@@ -19,7 +19,7 @@ def generate_images(model: Any, captions: Sequence[bytes], *, temperature: float
     """Image tokens [B, 64] drawn for each caption."""
     texts = [encode_caption(caption) for caption in captions]
     longest = max(map(len, texts))
-    made = model.generate(
+    generated = model.generate(
         torch.tensor([text + [0] * (longest - len(text)) for text in texts]),
         torch.tensor([[TEXT] * len(text) + [PADDING] * (longest - len(text)) for text in texts]),
         max_new_tokens=IMAGE_TOKENS,
@@ -27,7 +27,7 @@ def generate_images(model: Any, captions: Sequence[bytes], *, temperature: float
         temperature=temperature,
         seed=seed,
     )
-    images: Tensor = made.input_ids
+    images: Tensor = generated.input_ids
     return images
 
 

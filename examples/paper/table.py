@@ -82,8 +82,8 @@ def millions(number: int) -> str:
 
 def paper_name(stem: str) -> str:
     """`1.5B` for `chameleon_1_5b_mot`: the size the paper gives the model, which is in the file's name."""
-    found = re.search(r"_(\d+(?:_\d+)?)([mb])_", stem)
-    return f"{found[1].replace('_', '.')}{found[2].upper()}" if found else "–"
+    size_in_name = re.search(r"_(\d+(?:_\d+)?)([mb])_", stem)
+    return f"{size_in_name[1].replace('_', '.')}{size_in_name[2].upper()}" if size_in_name else "–"
 
 
 def with_table(text: str) -> str:
