@@ -34,6 +34,8 @@ class LossOutput(NamedTuple):
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """The cross-entropy [n] of logits [n, V] in float32 or wider, times its weight; 0 where the target is -1."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    # Torch 2.11 asks, and cannot tell where logits are joined from pieces.
+    torch._check(wide.shape[0] == targets.shape[0])  # type: ignore[no-untyped-call]
     losses = F.cross_entropy(wide, targets, ignore_index=-1, reduction="none")
     return losses if weights is None else losses * weights.to(losses.dtype)
 

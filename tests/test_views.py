@@ -19,6 +19,7 @@ from motc.plan.views import view_gathers
 from motc.reference.visibility import visibility
 from motc.validate.config import reference_mask
 from tests.building import built_mask
+from tests.exact import WIDEST
 from tests.test_compile import assert_same, fresh, pair
 from tests.test_masks import NAMES, every_mask
 
@@ -121,7 +122,7 @@ def leading(row: list[int], count: int) -> Tensor:
     "mask, backend", [(PREFIX, "inductor"), *((mask, "aot_eager") for mask in (BLIND, BLOCKS, APART))]
 )
 def test_one_graph_for_all_batches_with_views_and_one_more_for_masks(mask: str, backend: str, tmp_path: Path) -> None:
-    compiled, eager = pair(SPEC.format(mask=mask), tmp_path, backend, dtype=torch.float64)
+    compiled, eager = pair(SPEC.format(mask=mask), tmp_path, backend, dtype=WIDEST)
     shapes = [
         leading([1, 1, 1, 0, 2, 0, 1, 2], 2),
         leading([1, 0, 2, 2, 0, 0], 3),
