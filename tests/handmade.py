@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from motc.ir.layer import GATED, Attention, Ffn, FfnKind, Layer, Placement, Rope
+from motc.ir.attention import Attention, Rope
+from motc.ir.feed_forward import GATED, FeedForward, FfnKind
+from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Modality, Model, Segment
@@ -110,9 +112,8 @@ class Recipe:
             ),
             q_norm=leaf("attention.q_norm", head_norm(self.heads)),
             k_norm=leaf("attention.k_norm", head_norm(self.kv_heads)),
-            norm=sure("attention.norm", self.norms()),
         )
-        ffn = Ffn(
+        ffn = FeedForward(
             kinds=tuple(tower.kind for tower in towers.values()),
             gate=leaf("ffn.gate", {n: operator for n, operator in up.items() if towers[n].kind in GATED}),
             up=sure("ffn.up", up),
@@ -120,9 +121,14 @@ class Recipe:
                 "ffn.down",
                 {n: Linear(in_features=t.hidden, out_features=t.width, bias=t.bias) for n, t in towers.items()},
             ),
-            norm=sure("ffn.norm", self.norms()),
         )
-        return Layer(placement=self.placement, attention=attention, ffn=ffn)
+        place = {"pre": "before", "sublayer_output": "after", "post": "joined"}[self.placement]
+        bodies: dict[str, Body] = {"attention": attention, "ffn": ffn}
+        sublayers = (
+            Sublayer(role=role, body=body, **{place: sure(f"{role}.norm", self.norms())})
+            for role, body in bodies.items()
+        )
+        return Layer(sublayers=tuple(sublayers))
 
     def norms(self) -> dict[str, Operator]:
         return {n: Norm(kind=t.norm, shape=(t.width,), eps=self.eps) for n, t in self.towers.items()}

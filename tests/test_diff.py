@@ -15,7 +15,7 @@ from motc.diff import diff
 from motc.diff.attributes import SUBJECTS
 from motc.diff.facts import LayerFacts, OuterFacts, layer_stretch, outer_stretch
 from motc.driver import final_ir
-from motc.ir.layer import Rope
+from motc.ir.attention import Rope
 from motc.ir.mask import Mask
 from motc.schema import check
 from motc.source import SourceFile

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from motc.driver import stages
+from motc.ir.feed_forward import Moe
 from motc.ir.identity import canonical, semantic_hash, to_json
 from motc.ir.latent import LatentEnds, Unet
-from motc.ir.layer import Layer, Moe
+from motc.ir.layer import Layer, Sublayer
 from motc.ir.mask import Mask
 from motc.ir.model import Modality, Model, Segment, TokenLoss
 from motc.ir.operators import Embedding, Experts, Linear, Norm
@@ -176,7 +177,9 @@ def changes(value: Any) -> Iterator[Any]:
         case int() | float() | Fraction():
             yield value + 1
         case tuple():
-            if not any(isinstance(item, Segment) for item in value):
+            if any(isinstance(item, Sublayer) for item in value):
+                yield from (value[1:], value[::-1])
+            elif not any(isinstance(item, Segment) for item in value):
                 yield (*value, "more")
             for place, item in enumerate(value):
                 yield from ((*value[:place], other, *value[place + 1 :]) for other in changes(item))

@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import pytest
 
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import FeedForward
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
@@ -37,33 +39,50 @@ def holding(leaf: Leaf, operator: Operator) -> Leaf:
     return replace(leaf, blocks=(*leaf.blocks[:-1], replace(leaf.blocks[-1], operator=operator)))
 
 
+def attention_of(layer: Layer) -> Attention:
+    (attention,) = layer.attentions
+    return attention
+
+
+def ffn_of(layer: Layer) -> FeedForward:
+    (ffn,) = layer.feed_forwards
+    assert isinstance(ffn, FeedForward)
+    return ffn
+
+
+def with_body(layer: Layer, body: Attention | FeedForward) -> Layer:
+    """The layer, its body of this class being another."""
+    sublayers = (replace(each, body=body) if type(each.body) is type(body) else each for each in layer.sublayers)
+    return replace(layer, sublayers=tuple(sublayers))
+
+
 def with_attention(layer: Layer, **changed: Leaf | None) -> Layer:
-    return replace(layer, attention=replace(layer.attention, **changed))  # type: ignore[arg-type]
+    return with_body(layer, replace(attention_of(layer), **changed))  # type: ignore[arg-type]
 
 
 def with_ffn(layer: Layer, **changed: Leaf | None) -> Layer:
-    return replace(layer, ffn=replace(layer.ffn, **changed))  # type: ignore[arg-type]
+    return with_body(layer, replace(ffn_of(layer), **changed))  # type: ignore[arg-type]
 
 
 EXPERTS = Experts(count=2, active=Fraction(1), in_features=64, out_features=96, bias=False)
 PLANTED: dict[str, Callable[[Layer], Layer]] = {
     "attention.k of image is not what follows": lambda layer: with_attention(
-        layer, k=holding(layer.attention.k, Linear(in_features=64, out_features=64, bias=False))
+        layer, k=holding(attention_of(layer).k, Linear(in_features=64, out_features=64, bias=False))
     ),
     "attention.k_norm of text, image is not what follows": lambda layer: with_attention(layer, k_norm=None),
     "attention.v has blocks that overlap": lambda layer: with_attention(
-        layer, v=replace(layer.attention.v, blocks=layer.attention.v.blocks + layer.attention.v.blocks[:1])
+        layer, v=replace(v := attention_of(layer).v, blocks=v.blocks + v.blocks[:1])
     ),
     "attention.out has nothing for image": lambda layer: with_attention(
-        layer, out=replace(layer.attention.out, blocks=layer.attention.out.blocks[:1])
+        layer, out=replace(out := attention_of(layer).out, blocks=out.blocks[:1])
     ),
-    "a group is there twice": lambda layer: with_attention(layer, v=layer.attention.k),
-    "ffn.up of image is not what follows": lambda layer: with_ffn(layer, up=holding(layer.ffn.up, EXPERTS)),
+    "a group is there twice": lambda layer: with_attention(layer, v=attention_of(layer).k),
+    "ffn.up of image is not what follows": lambda layer: with_ffn(layer, up=holding(ffn_of(layer).up, EXPERTS)),
     "ffn.down of image is not what follows": lambda layer: with_ffn(
-        layer, down=holding(layer.ffn.down, Linear(in_features=64, out_features=64, bias=False))
+        layer, down=holding(ffn_of(layer).down, Linear(in_features=64, out_features=64, bias=False))
     ),
     "ffn.gate of text is not what follows": lambda layer: with_ffn(layer, gate=None),
-    "the inventory has no ffn.side": lambda layer: with_ffn(layer, down=replace(layer.ffn.down, path="ffn.side")),
+    "the inventory has no ffn.side": lambda layer: with_ffn(layer, down=replace(ffn_of(layer).down, path="ffn.side")),
 }
 
 
@@ -77,7 +96,7 @@ def test_what_does_not_follow_is_found(what: str) -> None:
 
 def test_a_model_has_one_mask() -> None:
     layer = RICH.segments[0].layer
-    other = replace(layer, attention=replace(layer.attention, mask=Mask(kind="full")))
+    other = with_body(layer, replace(attention_of(layer), mask=Mask(kind="full")))
     segments = (Segment(first=0, last=0, layer=layer), Segment(first=1, last=1, layer=other))
     with pytest.raises(CompilerBug, match="layers differ in their masks"):
         verify(replace(RICH, segments=segments), "hand")

@@ -40,7 +40,8 @@ def compiled(source: SourceFile, dense: bool = False) -> Model:
 
 
 def mask_of(model: Model) -> Mask:
-    return model.segments[0].layer.attention.mask
+    (mask,) = model.masks
+    return mask
 
 
 def mot(mask: str) -> SourceFile:
@@ -209,7 +210,9 @@ def test_the_reference_is_told_and_a_smaller_spec_keeps_the_mask() -> None:
     model = final_ir(checked)
     layer = reference_config(model).layers[0]
     seen = ("text", "vit")
-    assert layer.mask == ReferenceMask(kind="causal", bidirectional=("vae",), sees={"text": seen, "vit": seen})
+    assert layer.sublayers[0].body.mask == ReferenceMask(
+        kind="causal", bidirectional=("vae",), sees={"text": seen, "vit": seen}
+    )
     small = final_ir(reduce(checked))
     assert mask_of(small) == mask_of(model)
 

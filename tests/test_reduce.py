@@ -59,7 +59,7 @@ def test_layers_are_merged_and_towers_stay_apart(tmp_path: Path) -> None:
     model = lowered(small)
     assert structure(model) == structure(lowered(checked))
     assert [(segment.first, segment.last) for segment in model.segments] == [(0, 0), (1, 1), (2, 2)]
-    attention = model.segments[0].layer.attention
+    (attention,) = model.segments[0].layer.attentions
     assert (attention.heads, attention.kv_heads, attention.head_dim) == (2, 1, 8)
     assert len({modality.width for modality in model.modalities}) == 2
     assert total_parameters(model) < 20_000

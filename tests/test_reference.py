@@ -13,10 +13,13 @@ from torch import Tensor
 
 from motc.reference import (
     Batch,
+    ReferenceAttention,
     ReferenceConfig,
+    ReferenceFeedForward,
     ReferenceLayer,
     ReferenceMask,
     ReferenceNorm,
+    ReferenceSublayer,
     reference_forward,
     reference_loss,
 )
@@ -38,16 +41,23 @@ def dense_config(
     norms = {group: dict.fromkeys("ab", norm) for group in groups if "norm" in group}
     if qk_norm:
         norms |= {f"attention.{name}": dict.fromkeys("ab", qk_norm) for name in ("q_norm", "k_norm")}
-    defaults: dict[str, Any] = {"placement": "pre", "heads": 4, "kv_heads": 2, "head_dim": 8}
+    defaults: dict[str, Any] = {"heads": 4, "kv_heads": 2, "head_dim": 8}
     defaults["mask"] = ReferenceMask(kind="causal")
+    placement = settings.pop("placement", "pre")
+    attention = ReferenceAttention(**(defaults | {"rope_theta": 10000.0} | settings))
+    sublayers = (
+        ReferenceSublayer(name="attention", placement=placement, body=attention),
+        ReferenceSublayer(
+            name="ffn", placement=placement, body=ReferenceFeedForward(kinds=dict.fromkeys("ab", "swiglu"))
+        ),
+    )
     embedding, final_norm, head = ends
     return ReferenceConfig(
         modalities=("a", "b"),
         own_vocabularies=False,
         layers=tuple(
             ReferenceLayer(
-                **(defaults | {"rope_theta": 10000.0} | settings),
-                ffn_kinds=dict.fromkeys("ab", "swiglu"),
+                sublayers=sublayers,
                 prefixes={group: {m: names(index, group) for m in "ab"} for group in groups},
                 norms=norms,
             )
@@ -175,15 +185,20 @@ def mixed_model(mask: str, placement: str) -> tuple[ReferenceConfig, dict[str, T
     groups = {f"attention.{name}": name for name in ("q", "k", "v", "out", "norm")}
     groups |= {"ffn.up": "up", "ffn.down": "down", "ffn.norm": "ffn_norm"}
     prefixes = {group: {m: f"{name}.{m}" for m in widths} for group, name in groups.items()}
-    layer = ReferenceLayer(
-        placement=placement,  # type: ignore[arg-type]
+    attention = ReferenceAttention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=ReferenceMask(kind=mask),  # type: ignore[arg-type]
         rope_theta=50.0,
         rope_pairing="interleaved",
-        ffn_kinds={"a": "geglu", "b": "relu2"},
+    )
+    feed_forward = ReferenceFeedForward(kinds={"a": "geglu", "b": "relu2"})
+    layer = ReferenceLayer(
+        sublayers=(
+            ReferenceSublayer(name="attention", placement=placement, body=attention),  # type: ignore[arg-type]
+            ReferenceSublayer(name="ffn", placement=placement, body=feed_forward),  # type: ignore[arg-type]
+        ),
         prefixes=prefixes | {"ffn.gate": {"a": "gate.a"}, "attention.q_norm": {"a": "q_norm.a"}},
         norms={
             "attention.norm": norms,
@@ -280,9 +295,11 @@ def test_own_vocabularies_predict_through_the_targets_head() -> None:
     config, weights = mixed_model("causal", "pre")
     weights = {name: tensor for name, tensor in weights.items() if "embedding" not in name and "head" not in name}
     only_a = {group: dict.fromkeys("ab", found["a"]) for group, found in config.layers[0].prefixes.items()}
+    attention, _ = config.layers[0].sublayers
+    feed_forward = ReferenceFeedForward(kinds={"a": "geglu", "b": "geglu"})
     layer = replace(
         config.layers[0],
-        ffn_kinds={"a": "geglu", "b": "geglu"},
+        sublayers=(attention, ReferenceSublayer(name="ffn", placement="pre", body=feed_forward)),
         prefixes=only_a,
         norms={group: dict.fromkeys("ab", found["a"]) for group, found in config.layers[0].norms.items()},
     )

@@ -51,7 +51,8 @@ def table() -> str:
 def size(model: Model) -> str:
     """`1024 × 24 × 16`; every width where towers differ in it."""
     widths = "/".join(str(width) for width in dict.fromkeys(modality.width for modality in model.modalities))
-    return f"{widths} × {model.layers} × {model.segments[0].layer.attention.heads}"
+    heads = "/".join(dict.fromkeys(str(a.heads) for layer, _ in model.kinds() for a in layer.attentions))
+    return f"{widths} × {model.layers} × {heads}"
 
 
 def untied(twin: Model, model: Model) -> str:
@@ -64,7 +65,7 @@ def untied(twin: Model, model: Model) -> str:
     for edit in diff(twin, model):
         where = "" if edit.layers in (None, whole) else f" in {layer_range(*edit.layers)}"
         subjects.setdefault(f"{edit.after or edit.before}{where}", []).append(edit.subject)
-    mixtures = dict.fromkeys(moe for layer, _ in twin.kinds() for moe in twin.mixtures(layer).values())
+    mixtures = dict.fromkeys(moe for _, moe in twin.mixtures)
     experts = [f"all have {moe}" for moe in mixtures]
     return "; ".join([*experts, *(f"{', '.join(names)}: {change}" for change, names in subjects.items())]) or "–"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from motc.ir.layer import FfnKind, Moe
+from motc.ir.feed_forward import FfnKind, Moe
 from motc.lower.attributes import layer_attributes
 from motc.schema import Checked
 from motc.schema.spec import Spec
@@ -44,7 +44,7 @@ def _filled_losses(spec: Spec) -> dict[str, Any]:
     return {**weights, **{f"modalities.{name}.seen_targets": False for name in tokens}}
 
 
-def _filled_experts(moe: Moe | None, kind: FfnKind) -> dict[str, Any]:
+def _filled_experts(moe: Moe | None, kind: FfnKind | None) -> dict[str, Any]:
     if moe is None:
         return {}
     filled = {"ffn.expert": kind, "ffn.routing": moe.routing}

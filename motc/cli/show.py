@@ -154,15 +154,9 @@ def _print_model(model: Model, spec: Path) -> None:
     tree.add(f"towers {model.towers}")
     layers = tree.add(f"{model.layers} layers")
     for segment in model.segments:
-        attention, ffn = segment.layer.attention, segment.layer.ffn
-        heads = f"{attention.heads} heads of {attention.head_dim}"
-        if attention.kv_heads != attention.heads:
-            heads += f", {attention.kv_heads} kv heads"
-        kinds = ", ".join(dict.fromkeys(ffn.kinds))
-        if ffn.moe:
-            kinds += "".join(f", {moe} for {name}" for name, moe in model.mixtures(segment.layer).items())
         where = _range((segment.first, segment.last))
-        layers.add(f"{where}: {heads}, {attention.mask}, {kinds}, norm {segment.layer.placement}")
+        bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in segment.layer.sublayers)
+        layers.add(f"{where}: {bodies}, norm {segment.layer.placement}")
     console.print(tree)
 
     table = Table("group", "layers", "partition")

@@ -35,13 +35,12 @@ def memory(model: Model, dtype: str = "float32") -> Memory:
 
 
 def kv_cache_bytes_per_token(model: Model, dtype: str = "bfloat16") -> int:
-    """Keys and values of one token in every layer: 2 * kv_heads * head_dim numbers a layer, whatever its modality.
+    """Keys and values of one token in every attention: 2 * kv_heads * head_dim numbers, whatever its modality.
 
     Raises ValueError for an unknown dtype.
     """
     numbers = sum(
-        2 * segment.layer.attention.kv_heads * segment.layer.attention.head_dim * segment.count
-        for segment in model.segments
+        sublayer.body.cached_numbers * count for layer, count in model.kinds() for sublayer in layer.sublayers
     )
     return numbers * dtype_bytes(dtype)
 

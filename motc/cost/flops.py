@@ -48,6 +48,7 @@ def attention_flops(model: Model, sequence_length: int) -> int:
     The full square, for causal masks too, as torch.utils.flop_counter counts it.
     """
     return sum(
-        4 * segment.layer.attention.heads * segment.layer.attention.head_dim * sequence_length**2 * segment.count
-        for segment in model.segments
+        sublayer.body.sequence_flops(sequence_length) * count
+        for layer, count in model.kinds()
+        for sublayer in layer.sublayers
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes, OuterAttributes, layer_attributes, outer_attributes
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
@@ -24,7 +25,7 @@ Blocks = tuple[tuple[str, ...], ...]
 class LayerFacts(LayerAttributes):
     """What a layer is to one modality: the attributes its parameters follow from, and all else that can differ."""
 
-    mask: str
+    mask: str | None
     rope: str | None
     rope_theta: float | None
     rope_pairing: str | None
@@ -112,11 +113,12 @@ class Stretch:
 
 def layer_stretch(model: Model, layer: Layer, count: int, renamed: Mapping[str, str]) -> Stretch:
     """`count` layers like `layer`, with modalities called as `renamed` has it."""
-    attention, rope = layer.attention, layer.attention.rope
+    attention = layer.body("attention")
+    mask, rope = (attention.mask, attention.rope) if isinstance(attention, Attention) else (None, None)
     attributes = {
         renamed.get(name, name): LayerFacts(
             **_fields(each),
-            mask=str(attention.mask.renamed(renamed)),
+            mask=None if mask is None else str(mask.renamed(renamed)),
             rope=None if rope is None else f"theta {rope.theta:g}, pairing {rope.pairing}",
             rope_theta=None if rope is None else rope.theta,
             rope_pairing=None if rope is None else rope.pairing,

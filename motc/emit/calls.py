@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from motc.emit.latents import place_lines, words
 from motc.emit.text import method, statement
-from motc.ir.layer import Rope
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 from motc.plan.seen import Pairs, seen_targets
@@ -97,28 +96,23 @@ def _embedding(module: ModulePlan) -> list[str]:
 def _context(module: ModulePlan, constants: Constants) -> list[str]:
     """Lines that make what all layers share beside the layout: cosine and sine of positions, and the mask."""
     dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
-    rope = rope_of(module)
     mask = f"        mask = additive(layout.rows.mask, {dtype})"
-    if rope is None:
-        return [mask]
-    positions = "positions_in(layout, position_ids)"
-    return [*statement("cos, sin = ", angles(module, rope, constants, positions, dtype)), mask]
+    expression = angles(module, constants, "positions_in(layout, position_ids)", dtype)
+    return [mask] if expression is None else [*statement("cos, sin = ", expression), mask]
 
 
-def rope_of(module: ModulePlan) -> Rope | None:
-    """The rotary positions of all layers."""
-    return module.layer_plans[0].layer.attention.rope
-
-
-def angles(module: ModulePlan, rope: Rope, constants: Constants, positions: str, dtype: str) -> str:
-    """The expression of cosine and sine."""
-    head_dim = constants.named("HEAD_DIM", module.layer_plans[0].layer.attention.head_dim)
-    return f"rope_angles({positions}, {head_dim}, {constants.named('ROPE_THETA', rope.theta)}, {dtype})"
+def angles(module: ModulePlan, constants: Constants, positions: str, dtype: str) -> str | None:
+    """The expression of cosine and sine, the same for all layers that rotate; None where none does."""
+    if not module.model.ropes:
+        return None
+    ((rope, head_dim),) = module.model.ropes
+    theta, size = constants.named("ROPE_THETA", rope.theta), constants.named("HEAD_DIM", head_dim)
+    return f"rope_angles({positions}, {size}, {theta}, {dtype})"
 
 
 def _one_layer(module: ModulePlan) -> list[str]:
     """Lines that send the stream through a layer."""
-    passed = "x, layout, mask" + (", cos, sin" if rope_of(module) else "")
+    passed = "x, layout, mask" + (", cos, sin" if module.model.ropes else "")
     if not module.is_balanced:
         return [f"            x = layer({passed})"]
     return [f"            x, more = layer({passed})", "            balance = balance + more"]
@@ -177,8 +171,8 @@ def _leave_out_seen(module: ModulePlan) -> list[str]:
         return []
     lines = _neighbours("seen", always) if always else []
     if in_prefix:
-        names = [modality.name for modality in module.model.modalities]
-        prefix = tuple(names.index(name) for name in module.model.mask.prefix)
+        (mask,) = module.model.masks
+        prefix = tuple(module.model.names.index(name) for name in mask.prefix)
         lines += [
             *_neighbours("both" if always else "seen", in_prefix),
             f"        within = in_prefix(layout.modality_ids, documents, {prefix!r})",

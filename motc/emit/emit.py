@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.emit.layers import attention_class, ffn_class, layer_class
+from motc.emit.layers import layer_class, sublayer_class
 from motc.emit.model import model_class
 from motc.emit.package import Architecture
 from motc.plan import ModulePlan
@@ -17,13 +17,9 @@ def architecture(module: ModulePlan, version: str) -> Architecture:
     classes = [
         text
         for kind in module.layer_plans
-        for text in (
-            attention_class(module, kind, constants),
-            ffn_class(module, kind, constants),
-            layer_class(module, kind),
-        )
+        for text in (*(sublayer_class(module, part, constants) for part in kind.sublayers), layer_class(module, kind))
     ]
-    classes = [*dict.fromkeys(classes), model_class(module, constants)]  # kinds may share attention or feed-forward
+    classes = [*dict.fromkeys(classes), model_class(module, constants)]  # kinds may share sublayers
     code = "\n\n\n".join(classes)
     docstring = [
         f"{model.name}, a multi-modal transformer in plain PyTorch.",

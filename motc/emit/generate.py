@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from motc.emit.calls import angles, rope_of
+from motc.emit.calls import angles
 from motc.emit.latents import place_lines, words
 from motc.emit.mixture import tower_mixture
-from motc.emit.steps import activation, in_heads, rotate, variables
+from motc.emit.steps import activation, in_heads, variables
 from motc.emit.text import literal, method, names_tuple, statement
-from motc.ir.layer import FfnKind
+from motc.ir.feed_forward import FfnKind
 from motc.ir.leaf import Leaf
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate, Step, Value
-from motc.plan import LayerPlan, LeafPlan, ModulePlan
+from motc.plan import LeafPlan, ModulePlan, SublayerPlan
 from motc.plan.constants import Constants
 
 
@@ -31,9 +31,9 @@ def copy_of(module: ModulePlan, leaf: LeafPlan) -> tuple[str, bool]:
 class TowerSteps:
     """The lines of some steps of a sublayer, for tokens that are all one tower's."""
 
-    def __init__(self, module: ModulePlan, kind: LayerPlan, constants: Constants, steps: tuple[Step, ...]) -> None:
-        self.module, self.kind, self.constants = module, kind, constants
-        self.variables = variables(kind.layer)
+    def __init__(self, module: ModulePlan, part: SublayerPlan, constants: Constants, steps: tuple[Step, ...]) -> None:
+        self.module, self.part, self.constants = module, part, constants
+        self.variables = variables(part)
         self.lines: list[str] = []
         for step in steps:
             if not step.permutes:
@@ -48,14 +48,14 @@ class TowerSteps:
         match step.operation:
             case Apply(leaf=leaf):
                 return self._leaf(leaf, reads[0])
-            case Rotate():
-                return rotate(reads[0], self.kind.layer.attention.rope)
+            case Rotate(rope=rope):
+                return f"rotate_{rope.pairing}({reads[0]}, cos, sin)"
             case Add():
                 return " + ".join(reads)
-            case Activate():
-                return self._activation(reads)
-            case MixExperts():
-                lines, made = tower_mixture(self.module, self.kind, reads[0])
+            case Activate(kinds=kinds):
+                return self._activation(kinds, reads)
+            case MixExperts(mixture=body):
+                lines, made = tower_mixture(self.module, self.part, body, reads[0])
                 self.lines += lines
                 return made
             case Attend() | Permute():
@@ -64,32 +64,31 @@ class TowerSteps:
                 assert_never(step.operation)
 
     def _leaf(self, leaf: Leaf, x: str) -> str:
-        called, everywhere = copy_of(self.module, self.kind.leaves[leaf.path])
-        made = in_heads(f"{called}({x})", leaf, kind=self.kind, constants=self.constants)
+        called, everywhere = copy_of(self.module, self.part.leaves[leaf.path])
+        made = in_heads(f"{called}({x})", leaf, self.part.sublayer.body, self.constants)
         if everywhere:
             return made
         those = [name for name, group in self.module.towers if leaf.block_of(group[0]) is not None]
         return f"{made} if tower in {names_tuple(those)} else {x}"
 
-    def _activation(self, reads: list[str]) -> str:
-        names = [modality.name for modality in self.module.model.modalities]
-        kinds: dict[FfnKind, list[str]] = {}
+    def _activation(self, kinds: tuple[FfnKind, ...], reads: list[str]) -> str:
+        towers: dict[FfnKind, list[str]] = {}
         for tower, group in self.module.towers:
-            kinds.setdefault(self.kind.layer.ffn.kinds[names.index(group[0])], []).append(tower)
-        made = {kind: activation(kind, reads[0], reads[-1]) for kind in kinds}
-        *others, last = kinds
-        return "".join(f"{made[kind]} if tower in {names_tuple(kinds[kind])} else " for kind in others) + made[last]
+            towers.setdefault(kinds[self.module.model.names.index(group[0])], []).append(tower)
+        made = {kind: activation(kind, reads[0], reads[-1]) for kind in towers}
+        *others, last = towers
+        return "".join(f"{made[kind]} if tower in {names_tuple(towers[kind])} else " for kind in others) + made[last]
 
 
-def attention_methods(module: ModulePlan, kind: LayerPlan, constants: Constants) -> list[str]:
+def attention_methods(module: ModulePlan, part: SublayerPlan, constants: Constants) -> list[str]:
     """`project` and `conclude`: attention before tokens meet, and after."""
     if not module.generates:
         return []
-    steps = kind.layer.steps_of("attention")
+    steps = part.steps
     mix = next(index for index, step in enumerate(steps) if isinstance(step.operation, Attend))
-    before, after = (TowerSteps(module, kind, constants, part) for part in (steps[:mix], steps[mix + 1 :]))
+    before, after = (TowerSteps(module, part, constants, half) for half in (steps[:mix], steps[mix + 1 :]))
     read = ", ".join(before.variable(value) for value in steps[mix].reads)
-    angles = ", cos: Tensor, sin: Tensor" if kind.layer.attention.rope else ""
+    angles = ", cos: Tensor, sin: Tensor" if module.model.ropes else ""
     return [
         "",
         f"    def project(self, x: Tensor, tower: str{angles}) -> tuple[Tensor, Tensor, Tensor]:",
@@ -104,18 +103,17 @@ def attention_methods(module: ModulePlan, kind: LayerPlan, constants: Constants)
     ]
 
 
-def ffn_methods(module: ModulePlan, kind: LayerPlan, constants: Constants) -> list[str]:
+def ffn_methods(module: ModulePlan, part: SublayerPlan, constants: Constants) -> list[str]:
     """`of_tower`: the feed-forward of one tower's tokens."""
     if not module.generates:
         return []
-    steps = kind.layer.steps_of("ffn")
-    text = TowerSteps(module, kind, constants, steps)
+    text = TowerSteps(module, part, constants, part.steps)
     return [
         "",
         "    def of_tower(self, x: Tensor, tower: str) -> Tensor:",
         '        """The same for tokens that are all of one tower."""',
         *text.lines,
-        f"        return {text.variable(steps[-1].writes)}",
+        f"        return {text.variable(part.steps[-1].writes)}",
     ]
 
 
@@ -135,7 +133,7 @@ LAYER_METHOD = '''
 def facts(module: ModulePlan) -> list[str]:
     """The class attributes that generating reads."""
     model = module.model
-    attention = model.segments[0].layer.attention
+    ((kv_heads, head_dim),) = {(a.kv_heads, a.head_dim) for layer, _ in model.kinds() for a in layer.attentions}
     towers = {modality: name for name, group in module.towers for modality in group}
     return [
         *statement(
@@ -144,7 +142,7 @@ def facts(module: ModulePlan) -> list[str]:
             indent=4,
         ),
         f"    own_vocabularies = {model.vocab is None}",
-        f"    kv_heads, head_dim = {attention.kv_heads}, {attention.head_dim}",
+        f"    kv_heads, head_dim = {kv_heads}, {head_dim}",
     ]
 
 
@@ -184,8 +182,7 @@ def model_methods(module: ModulePlan, constants: Constants) -> list[str]:
     """What generating calls of the model, and `generate` itself."""
     model = module.model
     parts = []
-    rope = rope_of(module)
-    returned = angles(module, rope, constants, "positions", "dtype") if rope else "()"
+    returned = angles(module, constants, "positions", "dtype")
     head = module.head or module.embedding
     called = _by_modality(module, head)
     norm = copy_of(module, module.final_norm)[0] + "(x)" if module.final_norm else "x"
@@ -194,7 +191,7 @@ def model_methods(module: ModulePlan, constants: Constants) -> list[str]:
         """Cosine and sine of positions int64 [B, S], if there is any rotation."""
         dtype = next(self.layers.parameters()).dtype
         return {returned}'''
-        if rope
+        if returned
         else '''    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
         """Nothing: this model does not rotate."""
         return ()'''

@@ -6,31 +6,35 @@ from typing import assert_never
 
 from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
 from motc.emit.leaves import Applied, definition
-from motc.emit.mixture import mixture
-from motc.emit.steps import PLACEMENT, activation, in_heads, rotate, variables
+from motc.emit.mixture import mixed
+from motc.emit.steps import activation, formula, in_heads, variables
 from motc.emit.text import method, statement
-from motc.ir.layer import GATED, FfnKind
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture
+from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step, Value
-from motc.plan import LayerPlan, ModulePlan, has_views, kernel
+from motc.plan import LayerPlan, ModulePlan, SublayerPlan, kernel
 from motc.plan.constants import Constants
 
+TITLES = {"ffn": "the feed-forward"}
+"""What a sublayer is called in words, where it is not as its role."""
 
-class Sublayer:
+
+class Forward:
     """Writes the forward of one sublayer."""
 
-    def __init__(self, module: ModulePlan, kind: LayerPlan, constants: Constants, sublayer: str) -> None:
+    def __init__(self, module: ModulePlan, part: SublayerPlan, constants: Constants) -> None:
         self.module = module
-        self.kind = kind
+        self.part = part
         self.constants = constants
         self.text = Applied(module.execution)
-        self.variables = variables(kind.layer)
-        steps = kind.layer.steps_of(sublayer)
-        entry = steps[0].reads[0]
+        self.variables = variables(part)
+        entry = part.steps[0].reads[0]
         self.made_in: dict[str, Order] = {entry.name: entry.order}
-        for step in steps:
+        for step in part.steps:
             self._step(step)
-        self.result = self._variable(steps[-1].writes)
+        self.result = self._variable(part.steps[-1].writes)
 
     def _variable(self, value: Value) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""
@@ -38,7 +42,7 @@ class Sublayer:
         return name if self.made_in[value.name] == value.order else f"{name}_{value.order}"
 
     def _in_pieces(self, value: Value) -> bool:
-        return value.name in self.kind.pieces
+        return value.name in self.part.pieces
 
     def _step(self, step: Step) -> None:
         expression = self._expression(step, [self._variable(value) for value in step.reads])
@@ -52,41 +56,42 @@ class Sublayer:
         match step.operation:
             case Apply(leaf=leaf):
                 return self._leaf(step, leaf, reads[0])
-            case Rotate():
-                return rotate(reads[0], self.kind.layer.attention.rope)
-            case Attend():
-                return self._mix(reads)
-            case Activate():
-                return self._activation(step, reads)
-            case MixExperts():
-                return mixture(self.module, self.kind, self.text, reads[0], in_pieces=self._in_pieces(step.writes))
+            case Rotate(rope=rope):
+                return f"rotate_{rope.pairing}({reads[0]}, cos, sin)"
+            case Attend(attention=attention):
+                return self._mix(attention, reads)
+            case Activate(kinds=kinds):
+                return self._activation(kinds, reads, in_pieces=self._in_pieces(step.writes))
+            case MixExperts(mixture=body):
+                in_pieces = self._in_pieces(step.writes)
+                return mixed(self.module, self.part, body, self.text, reads[0], in_pieces=in_pieces)
             case Add():
                 return f"add({', '.join(reads)})" if self._in_pieces(step.writes) else " + ".join(reads)
             case Permute(to=order):
-                return None if step.writes.name in self.kind.resorted else f"to_{order}({reads[0]}, layout)"
+                return None if step.writes.name in self.part.resorted else f"to_{order}({reads[0]}, layout)"
             case _:
                 assert_never(step.operation)
 
     def _leaf(self, step: Step, leaf: Leaf, x: str) -> str:
-        plan = self.kind.leaves[leaf.path]
+        plan = self.part.leaves[leaf.path]
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
-        if step.reads[0].name in self.kind.resorted:
+        if step.reads[0].name in self.part.resorted:
             made = f"recomputed(self.sort_and_project, {self.variables[step.reads[0].name]}, layout)"
             return made if writes else self.text.joined(made, plan.counts)
         made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
-        return in_heads(made, leaf, kind=self.kind, constants=self.constants)
+        return in_heads(made, leaf, self.part.sublayer.body, self.constants)
 
-    def _mix(self, reads: list[str]) -> str:
-        a = self.kind.layer.attention
-        causal = "mask is None" if kernel(a.mask, self.module.model) == "causal" else "False"
+    def _mix(self, a: Attention, reads: list[str]) -> str:
+        needed = kernel(a.mask, self.module.model)
+        causal = "mask is None" if needed == "causal" else "False"
         gqa = ", enable_gqa=True" if a.kv_heads != a.heads else ""
         q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
         if self.module.generates:
             self.text.lines += ["        if cache is not None:", f"            cache.fill({reads[1]}, {reads[2]})"]
         self.text.assign(reads[0], f"not_empty({reads[0]})")
         call = f"F.scaled_dot_product_attention({q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa})"
-        if has_views(self.module.model):
+        if needed == "views":
             lines = [
                 "        if layout.rows.views is not None:",
                 f"            mixed = attend_by_views({', '.join(reads)}, layout.rows.views)",
@@ -98,49 +103,85 @@ class Sublayer:
         self.text.lines += lines
         return "mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]"
 
-    def _activation(self, step: Step, reads: list[str]) -> str:
-        counts = self.kind.ffn_counts
-        firsts = [self.module.order[sum(counts[:index])] for index in range(len(counts))]
-        kinds = [self.kind.layer.ffn.kinds[first] for first in firsts]
+    def _activation(self, kinds: tuple[FfnKind, ...], reads: list[str], *, in_pieces: bool) -> str:
+        counts, model = self.part.counts, self.module.model
+        firsts = [model.order[sum(counts[:index])] for index in range(len(counts))]
+        of_pieces = [kinds[model.names.index(first)] for first in firsts]
         gate, up = (reads[0] if len(reads) == 2 else "", reads[-1])
-        if not self._in_pieces(step.writes):
-            return activation(kinds[0], gate, up)
-        if len(set(kinds)) == 1:
-            each = activation(kinds[0], "g", "u")
-            if kinds[0] in GATED:
+        if not in_pieces:
+            return activation(of_pieces[0], gate, up)
+        if len(set(of_pieces)) == 1:
+            each = activation(of_pieces[0], "g", "u")
+            if of_pieces[0] in GATED:
                 return f"[{each} for g, u in zip({gate}, {up}, strict=True)]"
             return f"[{each} for u in {up}]"
-        pieces = [activation(kind, f"{gate}[{i}]", f"{up}[{i}]") for i, kind in enumerate(kinds)]
+        pieces = [activation(kind, f"{gate}[{i}]", f"{up}[{i}]") for i, kind in enumerate(of_pieces)]
         return f"[{', '.join(pieces)}]"
 
 
-def attention_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
-    a = kind.layer.attention
-    text = Sublayer(module, kind, constants, "attention")
-    leaves = [plan for path, plan in kind.leaves.items() if path.startswith("attention.")]
+def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants) -> str:
+    """The class of a sublayer: its norms, its body, and the residual."""
+    forward, body = Forward(module, part, constants), part.sublayer.body
+    result = f"{forward.result}, balance" if is_balanced(part) else forward.result
+    more = for_attention(module) if isinstance(body, Attention) else {}
+    has_shared = isinstance(body, Mixture) and body.shared_up is not None
     lines = [
-        f"class {kind.attention_class}(nn.Module):",
-        f'    """{PLACEMENT[kind.layer.placement]}, f being {a.mask} attention over all tokens of a document.',
-        "",
-        f"    {a.heads} heads, {a.kv_heads} key/value heads, head_dim {a.head_dim}.",
-        '    """',
+        f"class {part.class_name}(nn.Module):",
+        *_docstring(module, part.sublayer),
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
-        *(line for plan in leaves for line in definition(plan, module.execution, constants)),
+        *(("        self.shared = nn.Module()",) if has_shared else ()),
+        *(line for leaf in part.leaves.values() for line in definition(leaf, module.execution, constants)),
         "",
-        *forward_of(module, kind),
-        *text.text.lines,
-        f"        return {text.result}",
-        *(_project(module, kind) if kind.resorted else ()),
-        *attention_methods(module, kind, constants),
+        *forward_of(module, more, balanced=is_balanced(part)),
+        *forward.text.lines,
+        f"        return {result}",
+        *(_project(module, part) if part.resorted else ()),
+        *tower_methods(module, part, constants),
     ]
     return "\n".join(lines)
 
 
-def _project(module: ModulePlan, kind: LayerPlan) -> list[str]:
+def is_balanced(part: SublayerPlan) -> bool:
+    """Whether a sublayer gives a load-balancing loss beside the stream."""
+    return isinstance(part.sublayer.body, Mixture) and part.sublayer.body.is_balanced
+
+
+def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:
+    body, start = sublayer.body, f'    """{formula(sublayer)}, f being'
+    match body:
+        case Attention():
+            sizes = f"{body.heads} heads, {body.kv_heads} key/value heads, head_dim {body.head_dim}."
+            return [f"{start} {body.mask} attention over all tokens of a document.", "", f"    {sizes}", '    """']
+        case FeedForward():
+            return [f'{start} {_kinds(module, body)}. Token by token."""']
+        case Mixture():
+            mixtures = "; ".join(dict.fromkeys(str(moe) for moe in body.moe if moe))
+            lines = [f"{start} {_kinds(module, body)}.", "", f"    A mixture of experts: {mixtures}."]
+            if body.is_balanced:
+                lines += ["", "    Also gives the load-balancing loss of its routers, weighted."]
+            return [*lines, '    """']
+        case _:
+            assert_never(body)
+
+
+def _kinds(module: ModulePlan, body: FeedForward | Mixture) -> str:
+    """Each kind once, in the order that tokens are sorted in."""
+    model = module.model
+    return " / ".join(dict.fromkeys(body.kinds[model.names.index(name)] for name in model.order))
+
+
+def tower_methods(module: ModulePlan, part: SublayerPlan, constants: Constants) -> list[str]:
+    """What generating calls of a sublayer."""
+    if isinstance(part.sublayer.body, Attention):
+        return attention_methods(module, part, constants)
+    return ffn_methods(module, part, constants)
+
+
+def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
     """The method that sorts what attention made and projects it."""
-    counts = kind.leaves["attention.out"].counts
+    counts = part.leaves[part.sublayer.body.out.path].counts
     cut = Applied(module.execution).cut("to_sorted(mixed, layout)", counts)
     return [
         "",
@@ -151,69 +192,47 @@ def _project(module: ModulePlan, kind: LayerPlan) -> list[str]:
     ]
 
 
-def ffn_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
-    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    text = Sublayer(module, kind, constants, "ffn")
-    kinds = dict.fromkeys(kind.layer.ffn.kinds[index] for index in module.order)
-    leaves = [plan for path, plan in kind.leaves.items() if path.startswith("ffn.")]
-    has_shared = kind.layer.ffn.shared_up is not None
-    balanced = module.is_balanced
-    returned, result = (f"tuple[{stream}, Tensor]", f"{text.result}, balance") if balanced else (stream, text.result)
-    lines = [
-        f"class {kind.ffn_class}(nn.Module):",
-        *_ffn_docstring(kind, list(kinds)),
-        "",
-        "    def __init__(self) -> None:",
-        "        super().__init__()",
-        *(("        self.shared = nn.Module()",) if has_shared else ()),
-        *(line for plan in leaves for line in definition(plan, module.execution, constants)),
-        "",
-        *method("forward", [f"x: {stream}", f"layout: {module.execution.layout_type}"], returned),
-        *text.text.lines,
-        f"        return {result}",
-        *ffn_methods(module, kind, constants),
-    ]
-    return "\n".join(lines)
+def for_attention(module: ModulePlan) -> dict[str, str]:
+    """What layers are given beside the stream and the layout, for their attention: names and types."""
+    arguments = {"mask": "Tensor | None"}
+    if module.model.ropes:
+        arguments |= {"cos": "Tensor", "sin": "Tensor"}
+    if module.generates:
+        arguments |= {"cache": "KeyValues | None = None"}
+    return arguments
 
 
-def _ffn_docstring(kind: LayerPlan, kinds: list[FfnKind]) -> list[str]:
-    start = f'    """{PLACEMENT[kind.layer.placement]}, f being {" / ".join(kinds)}.'
-    if not kind.layer.ffn.moe:
-        return [f'{start} Token by token."""']
-    mixtures = "; ".join(dict.fromkeys(str(moe) for moe in kind.layer.ffn.moe if moe))
-    more = (
-        ["", "    Also gives the load-balancing loss of its routers, weighted."] if kind.layer.ffn.is_balanced else []
-    )
-    return [start, "", f"    A mixture of experts: {mixtures}.", *more, '    """']
-
-
-def forward_of(module: ModulePlan, kind: LayerPlan, *, balanced: bool = False) -> list[str]:
-    """The first lines of the forward of a layer, or of its attention."""
+def forward_of(module: ModulePlan, more: dict[str, str], *, balanced: bool) -> list[str]:
+    """The first lines of the forward of a layer or a sublayer; `balanced`: it also gives a load-balancing loss."""
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     returned = f"tuple[{stream}, Tensor]" if balanced else stream
-    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", "mask: Tensor | None"]
-    arguments += ["cos: Tensor", "sin: Tensor"] if kind.layer.attention.rope else []
-    arguments += ["cache: KeyValues | None = None"] if module.generates else []
-    return method("forward", arguments, returned)
+    arguments = {"x": stream, "layout": module.execution.layout_type, **more}
+    return method("forward", [f"{name}: {kind}" for name, kind in arguments.items()], returned)
 
 
 def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
-    passed = ", cos, sin" if kind.layer.attention.rope else ""
-    passed += ", cache" if module.generates else ""
     plural = "s" if "." in kind.where or "," in kind.where else ""
-    forward = "\n".join(forward_of(module, kind, balanced=module.is_balanced))
-    body = "        x = self.ffn(x, layout)\n        return x"
-    if module.is_balanced:
-        body = "        x, balance = self.ffn(x, layout)\n        return x, balance"
-    decode = f"\n{LAYER_METHOD}" if module.generates else ""
-    return f'''class {kind.layer_class}(nn.Module):
-    """Layer{plural} {kind.where}: attention, then the feed-forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = {kind.attention_class}()
-        self.ffn = {kind.ffn_class}()
-
-{forward}
-        x = self.attention(x, layout, mask{passed})
-{body}{decode}'''
+    bodies = ", then ".join(TITLES.get(part.sublayer.role, part.sublayer.role) for part in kind.sublayers)
+    roles = [part.sublayer.role for part in kind.sublayers]
+    lines = [
+        f"class {kind.layer_class}(nn.Module):",
+        f'    """Layer{plural} {kind.where}: {bodies}."""',
+        "",
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+        *(f"        self.{role} = {part.class_name}()" for role, part in zip(roles, kind.sublayers, strict=True)),
+        "",
+        *forward_of(module, for_attention(module), balanced=module.is_balanced),
+    ]
+    balances: list[str] = []
+    for role, part in zip(roles, kind.sublayers, strict=True):
+        more = for_attention(module) if isinstance(part.sublayer.body, Attention) else {}
+        call = f"self.{role}({', '.join(['x', 'layout', *more])})"
+        if is_balanced(part):
+            balances.append("balance" if not balances else f"balance_of_{role}")
+            lines.append(f"        x, {balances[-1]} = {call}")
+        else:
+            lines.append(f"        x = {call}")
+    balance = " + ".join(balances) or "torch.zeros((), device=layout.tokens.device)"
+    lines.append(f"        return x, {balance}" if module.is_balanced else "        return x")
+    return "\n".join(lines) + (f"\n{LAYER_METHOD}" if module.generates else "")

@@ -10,9 +10,9 @@ from motc.plan import has_views
 
 
 def model_mask(model: Model) -> str:
-    """The mask of all layers; cut into views where the model's attention goes so."""
-    names = tuple(modality.name for modality in model.modalities)
-    return mask_expression(model.mask, names, in_views=has_views(model))
+    """The mask of all layers; cut into views where attention goes so."""
+    (mask,) = model.masks
+    return mask_expression(mask, model.names, in_views=has_views(model))
 
 
 def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from motc.emit.leaves import Applied
 from motc.emit.steps import activation
 from motc.emit.text import names_tuple
-from motc.ir.layer import GATED, Moe
-from motc.plan import LayerPlan, ModulePlan, Unit, mixture_units
+from motc.ir.feed_forward import GATED, Mixture, Moe
+from motc.plan import ModulePlan, SublayerPlan, Unit, mixture_units
 
 
-def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pieces: bool) -> str:
+def mixed(module: ModulePlan, part: SublayerPlan, body: Mixture, text: Applied, x: str, *, in_pieces: bool) -> str:
     """Writes the lines, and gives the expression of the result: a tensor, or pieces where the stream is in pieces."""
-    units = mixture_units(kind.layer, module.model)
-    pieces = x if in_pieces else text.pieces(x, kind.ffn_counts)
+    units = mixture_units(body, module.model)
+    pieces = x if in_pieces else text.pieces(x, part.counts)
     if any(unit.moe is not None and unit.moe.routing == "expert_choice" for unit in units):
         slots = "layout.rows.slots.flatten()[layout.order]" if module.execution.sorts else "layout.rows.slots"
-        text.assign("places", text.cut(slots, kind.ffn_counts))
-    results = [""] * len(kind.ffn_counts)
+        text.assign("places", text.cut(slots, part.counts))
+    results = [""] * len(part.counts)
     balanced = False
     for index, unit in enumerate(units):
         out = "out" if len(units) == 1 else f"out_{index}"
@@ -25,7 +25,7 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
         else:
             text.assign("own", f"[{', '.join(f'{pieces}[{piece}]' for piece in unit.pieces)}]")
             text.assign("tokens", "torch.cat(own)")
-        made = _made(module, kind, unit, text)
+        made = _made(module, part, body, unit, text)
         text.assign(out, made if len(unit.pieces) == 1 else f"part({made}, own)")
         if unit.moe is not None and unit.moe.balance:
             term = f"{unit.moe.balance!r} * imbalance(routing)"
@@ -34,16 +34,16 @@ def mixture(module: ModulePlan, kind: LayerPlan, text: Applied, x: str, *, in_pi
         for place, piece in enumerate(unit.pieces):
             results[piece] = out if len(unit.pieces) == 1 else f"{out}[{place}]"
     result = f"[{', '.join(results)}]"
-    return result if in_pieces else text.joined(result, kind.ffn_counts)
+    return result if in_pieces else text.joined(result, part.counts)
 
 
-def tower_mixture(module: ModulePlan, kind: LayerPlan, x: str) -> tuple[list[str], str]:
+def tower_mixture(module: ModulePlan, part: SublayerPlan, body: Mixture, x: str) -> tuple[list[str], str]:
     """The lines and the result for tokens `x` [n, S, width] that are all of the tower `tower`, balance left out."""
     ways: dict[tuple[str, ...], list[str]] = {}
     for tower, group in module.towers:
         text = Applied(module.execution)
-        unit = Unit(members=(group,), pieces=(0,), moe=module.model.mixtures(kind.layer).get(group[0]))
-        text.assign("out", _made(module, kind, unit, text))
+        unit = Unit(members=(group,), pieces=(0,), moe=body.by_modality(module.model.names).get(group[0]))
+        text.assign("out", _made(module, part, body, unit, text))
         ways.setdefault(tuple(text.lines), []).append(tower)
     lines: list[str] = []
     for index, (way, towers) in enumerate(ways.items()):
@@ -55,27 +55,27 @@ def tower_mixture(module: ModulePlan, kind: LayerPlan, x: str) -> tuple[list[str
     return [f"        tokens = {x}.flatten(0, 1)", *lines], f"out.view_as({x})"
 
 
-def _made(module: ModulePlan, kind: LayerPlan, unit: Unit, text: Applied) -> str:
+def _made(module: ModulePlan, part: SublayerPlan, body: Mixture, unit: Unit, text: Applied) -> str:
     """The lines that send `tokens` through a unit, and the expression of what it makes of them."""
     if unit.moe is None:
-        return _down(module, kind, unit.modalities[0], text)
+        return _down(module, part, body, unit.modalities[0], text)
     if not unit.moe.shared:
-        return _routed(module, kind, unit, unit.moe, text)
-    own = [tuple(_group(kind, names[0], f"shared.{each}") for each in ("gate", "up", "down")) for names in unit.members]
+        return _routed(module, part, body, unit, unit.moe, text)
+    own = [tuple(_group(part, names[0], f"shared.{each}") for each in ("gate", "up", "down")) for names in unit.members]
     alike = len(set(own)) == 1
     if alike:
         text.assign("every", "tokens")
-    text.assign("mixed", _routed(module, kind, unit, unit.moe, text))
+    text.assign("mixed", _routed(module, part, body, unit, unit.moe, text))
     if alike:
-        return f"mixed + {_down(module, kind, unit.modalities[0], text, x='every', prefix='shared.')}"
+        return f"mixed + {_down(module, part, body, unit.modalities[0], text, x='every', prefix='shared.')}"
     for index, names in enumerate(unit.members):
-        text.assign(f"shared_{index}", _down(module, kind, names[0], text, x=f"own[{index}]", prefix="shared."))
+        text.assign(f"shared_{index}", _down(module, part, body, names[0], text, x=f"own[{index}]", prefix="shared."))
     return f"mixed + torch.cat([{', '.join(f'shared_{index}' for index in range(len(own)))}])"
 
 
-def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: Applied) -> str:
+def _routed(module: ModulePlan, part: SublayerPlan, body: Mixture, unit: Unit, moe: Moe, text: Applied) -> str:
     """The lines that route a unit's tokens, and the expression of what its experts make of them."""
-    logits = f"{_group(kind, unit.modalities[0], 'router')}(tokens)"
+    logits = f"{_group(part, unit.modalities[0], 'router')}(tokens)"
     if moe.routing == "top_k":
         text.assign("routing", f"top_k({logits}, {moe.per_token})")
     else:
@@ -85,12 +85,13 @@ def _routed(module: ModulePlan, kind: LayerPlan, unit: Unit, moe: Moe, text: App
         text.assign("routing", f"expert_choice({logits}, {fraction}, {places})")
     text.assign("tokens", "dispatch(tokens, routing)")
     ends = ", routing.ends" if moe.routing == "top_k" else ""
-    return f"combine({_down(module, kind, unit.modalities[0], text, ends)}, routing)"
+    return f"combine({_down(module, part, body, unit.modalities[0], text, ends)}, routing)"
 
 
 def _down(
     module: ModulePlan,
-    kind: LayerPlan,
+    part: SublayerPlan,
+    body: Mixture,
     modality: str,
     text: Applied,
     ends: str = "",
@@ -98,18 +99,17 @@ def _down(
     prefix: str = "",
 ) -> str:
     """The lines up to the activation, and the expression of `down`; `ends` says where each expert's tokens end."""
-    names = [each.name for each in module.model.modalities]
-    ffn_kind = kind.layer.ffn.kinds[names.index(modality)]
+    ffn_kind = body.kinds[module.model.names.index(modality)]
     inner = ("gate", "up") if ffn_kind in GATED else ("up",)
     for attribute in inner:
-        text.assign(attribute, f"{_group(kind, modality, prefix + attribute)}({x}{ends})")
+        text.assign(attribute, f"{_group(part, modality, prefix + attribute)}({x}{ends})")
     text.assign("hidden", activation(ffn_kind, "gate", "up"))
-    return f"{_group(kind, modality, prefix + 'down')}(hidden{ends})"
+    return f"{_group(part, modality, prefix + 'down')}(hidden{ends})"
 
 
-def _group(kind: LayerPlan, modality: str, attribute: str) -> str:
+def _group(part: SublayerPlan, modality: str, attribute: str) -> str:
     """A modality's own copy of a group; empty where it has none."""
-    leaf = kind.leaves.get(f"ffn.{attribute}")
+    leaf = next((leaf for leaf in part.leaves.values() if leaf.attribute == attribute), None)
     block = None if leaf is None else leaf.leaf.block_of(modality)
     if block is None:
         return ""

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from motc.ir.layer import FfnKind, Layer, Rope
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import FfnKind
+from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate
-from motc.plan import LayerPlan
+from motc.plan import SublayerPlan
 from motc.plan.constants import Constants
 
-PLACEMENT = {"pre": "x + f(norm(x))", "post": "norm(x + f(x))", "sublayer_output": "x + norm(f(x))"}
-VARIABLES = {
-    "attention.q": "q",
-    "attention.k": "k",
-    "attention.v": "v",
-    "attention.out": "out",
-    "ffn.gate": "gate",
-    "ffn.up": "up",
-    "ffn.down": "out",
-}
-"""What a group's product is called."""
+
+def formula(sublayer: Sublayer) -> str:
+    """What a sublayer makes of x, f being its body: `x + f(norm(x))`."""
+    branch = "f(norm(x))" if sublayer.before else "f(x)"
+    joined = f"x + norm({branch})" if sublayer.after else f"x + {branch}"
+    return f"norm({joined})" if sublayer.joined else joined
 
 
-def variables(layer: Layer) -> dict[str, str]:
-    """What each value of a layer is called. What is normed, rotated or added to stays what it is."""
-    named: dict[str, str] = {layer.steps[0].reads[0].name: "x"}
-    for step in layer.steps:
+def variables(part: SublayerPlan) -> dict[str, str]:
+    """What each value of a sublayer is called. What is normed, rotated or added to stays what it is."""
+    sublayer = part.sublayer
+    named: dict[str, str] = {part.steps[0].reads[0].name: "x"}
+    for step in part.steps:
         before = named[step.reads[0].name]
         match step.operation:
-            case Apply(leaf=leaf) if layer.placement == "pre" and leaf in (layer.attention.norm, layer.ffn.norm):
+            case Apply(leaf=leaf) if leaf == sublayer.before:
                 name = "h"
+            case Apply(leaf=leaf) if leaf.is_norm:
+                name = before
             case Apply(leaf=leaf):
-                name = before if leaf.is_norm else VARIABLES[leaf.path]
+                name = "out" if leaf == sublayer.body.out else part.leaves[leaf.path].attribute
             case Rotate() | Add() | Permute():
                 name = before
             case Attend():
@@ -62,16 +62,9 @@ def activation(kind: FfnKind, gate: str, up: str) -> str:
             assert_never(kind)
 
 
-def in_heads(projected: str, leaf: Leaf, *, kind: LayerPlan, constants: Constants) -> str:
-    """What a projection made, cut into heads if it is a query, a key or a value."""
-    a = kind.layer.attention
-    if leaf not in (a.q, a.k, a.v):
+def in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> str:
+    """What a group of a body made, cut into heads if it is queries, keys or values."""
+    if not isinstance(body, Attention) or leaf not in (body.q, body.k, body.v):
         return projected
-    heads = constants.named("HEADS", a.heads) if leaf == a.q else constants.named("KV_HEADS", a.kv_heads)
-    return f"torch.unflatten({projected}, -1, ({heads}, {constants.named('HEAD_DIM', a.head_dim)}))"
-
-
-def rotate(x: str, rope: Rope | None) -> str:
-    """The expression of queries or keys rotated by their positions."""
-    assert rope is not None
-    return f"rotate_{rope.pairing}({x}, cos, sin)"
+    heads = constants.named("HEADS", body.heads) if leaf == body.q else constants.named("KV_HEADS", body.kv_heads)
+    return f"torch.unflatten({projected}, -1, ({heads}, {constants.named('HEAD_DIM', body.head_dim)}))"

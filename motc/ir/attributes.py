@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, assert_never
 
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture, Moe
 from motc.ir.latent import LatentEnds
-from motc.ir.layer import GATED, FfnKind, Layer, Moe
+from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Modality, Model
 from motc.ir.operators import Experts, Linear, Norm, NormKind, Operator
@@ -18,23 +20,34 @@ from motc.source import CompilerBug
 class LayerAttributes:
     """What a layer is to one modality. `qk_norm_eps` is 0 where there is no norm of heads.
 
-    With `moe`, the feed-forward's kind and hidden size are those of an expert.
+    With `moe`, the feed-forward's kind and hidden size are those of an expert. Of a layer without attention the heads
+    are 0, and of one without a feed-forward the kind is None.
     """
 
     width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    attention_bias: bool
-    out_bias: bool
-    qk_norm: NormKind | None
-    qk_norm_eps: float
-    ffn_kind: FfnKind
-    moe: Moe | None
-    hidden: int
-    ffn_bias: bool
     norm_kind: NormKind
     norm_eps: float
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    attention_bias: bool = False
+    out_bias: bool = False
+    qk_norm: NormKind | None = None
+    qk_norm_eps: float = 0.0
+    ffn_kind: FfnKind | None = None
+    moe: Moe | None = None
+    hidden: int = 0
+    ffn_bias: bool = False
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is attention."""
+        return self.heads > 0
+
+    @property
+    def feeds(self) -> bool:
+        """Whether there is a feed-forward, with experts or without."""
+        return self.ffn_kind is not None
 
     @property
     def is_gated(self) -> bool:
@@ -70,29 +83,60 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 
     Raises CompilerBug where a group holds what it cannot hold, or nothing where every modality has something.
     """
-    attention, ffn, names = layer.attention, layer.ffn, [modality.name for modality in modalities]
-    q, out, up = (_linears(leaf, names) for leaf in (attention.q, attention.out, ffn.up))
-    norms, head_norms = _norms(ffn.norm, names), _norms(attention.q_norm)
-    moe = ffn.moe or (None,) * len(modalities)
-    return {
+    norms = _norms(_last_norm(layer), [modality.name for modality in modalities])
+    attributes = {
         modality.name: LayerAttributes(
-            width=modality.width,
-            heads=attention.heads,
-            kv_heads=attention.kv_heads,
-            head_dim=attention.head_dim,
-            attention_bias=q[modality.name].bias,
-            out_bias=out[modality.name].bias,
-            qk_norm=head_norms[modality.name].kind if modality.name in head_norms else None,
-            qk_norm_eps=head_norms[modality.name].eps if modality.name in head_norms else 0.0,
-            ffn_kind=kind,
-            moe=mixture,
-            hidden=up[modality.name].out_features,
-            ffn_bias=up[modality.name].bias,
-            norm_kind=norms[modality.name].kind,
-            norm_eps=norms[modality.name].eps,
+            width=modality.width, norm_kind=norms[modality.name].kind, norm_eps=norms[modality.name].eps
         )
-        for modality, kind, mixture in zip(modalities, ffn.kinds, moe, strict=True)
+        for modality in modalities
     }
+    for body in (layer.body("attention"), layer.body("ffn")):
+        match body:
+            case Attention():
+                attributes = _with_attention(attributes, body)
+            case FeedForward():
+                attributes = _with_feed_forward(attributes, body, (None,) * len(modalities))
+            case Mixture():
+                attributes = _with_feed_forward(attributes, body, body.moe)
+            case None:
+                pass
+            case _:
+                assert_never(body)
+    return attributes
+
+
+def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
+    q, out, head_norms = _linears(body.q, attributes), _linears(body.out, attributes), _norms(body.q_norm)
+    return {
+        name: replace(
+            a,
+            heads=body.heads,
+            kv_heads=body.kv_heads,
+            head_dim=body.head_dim,
+            attention_bias=q[name].bias,
+            out_bias=out[name].bias,
+            qk_norm=head_norms[name].kind if name in head_norms else None,
+            qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
+        )
+        for name, a in attributes.items()
+    }
+
+
+def _with_feed_forward(
+    attributes: dict[str, LayerAttributes], body: FeedForward | Mixture, mixtures: Sequence[Moe | None]
+) -> dict[str, LayerAttributes]:
+    up = _linears(body.up, attributes)
+    return {
+        name: replace(a, ffn_kind=kind, moe=moe, hidden=up[name].out_features, ffn_bias=up[name].bias)
+        for (name, a), kind, moe in zip(attributes.items(), body.kinds, mixtures, strict=True)
+    }
+
+
+def _last_norm(layer: Layer) -> Leaf:
+    norms = [leaf for sublayer in layer.sublayers for leaf in sublayer.norms.values()]
+    if not norms:
+        raise CompilerBug("a layer has no norm")
+    return norms[-1]
 
 
 def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
@@ -101,7 +145,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     Raises CompilerBug where a modality has no norm there.
     """
     names = [modality.name for modality in model.modalities]
-    norms = _norms(model.final_norm or model.segments[-1].layer.ffn.norm, names)
+    norms = _norms(model.final_norm or _last_norm(model.segments[-1].layer), names)
     return {
         modality.name: OuterAttributes(
             width=modality.width,
@@ -122,7 +166,7 @@ def _vocabulary(modality: Modality, model: Model) -> Vocabulary | None:
     return Vocabulary(model.vocab or 0, own=False) if modality.vocab is None else Vocabulary(modality.vocab, own=True)
 
 
-def _linears(leaf: Leaf, everyone: Sequence[str]) -> dict[str, Linear | Experts]:
+def _linears(leaf: Leaf, everyone: Iterable[str]) -> dict[str, Linear | Experts]:
     maps: dict[str, Linear | Experts] = {}
     for name, operator in _held(leaf, everyone).items():
         if not isinstance(operator, Linear | Experts):
@@ -131,7 +175,7 @@ def _linears(leaf: Leaf, everyone: Sequence[str]) -> dict[str, Linear | Experts]
     return maps
 
 
-def _norms(leaf: Leaf | None, everyone: Sequence[str] = ()) -> dict[str, Norm]:
+def _norms(leaf: Leaf | None, everyone: Iterable[str] = ()) -> dict[str, Norm]:
     norms: dict[str, Norm] = {}
     for name, operator in _held(leaf, everyone).items() if leaf else ():
         if not isinstance(operator, Norm):
@@ -140,7 +184,7 @@ def _norms(leaf: Leaf | None, everyone: Sequence[str] = ()) -> dict[str, Norm]:
     return norms
 
 
-def _held(leaf: Leaf, everyone: Sequence[str]) -> dict[str, Operator]:
+def _held(leaf: Leaf, everyone: Iterable[str]) -> dict[str, Operator]:
     """Each modality's operator; those of `everyone` must have one."""
     held = {name: block.operator for block in leaf.blocks for name in block.modalities}
     if missing := [name for name in everyone if name not in held]:

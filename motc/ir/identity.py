@@ -14,6 +14,8 @@ from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
+from motc.ir.feed_forward import FeedForward, Mixture
+from motc.ir.layer import Layer
 from motc.ir.model import Model
 
 FORMAT = 1
@@ -63,10 +65,34 @@ def to_json(value: object) -> Any:
             return str(value)
         case tuple():
             return [to_json(item) for item in value]
+        case Layer():
+            return _layer(value)
+        case FeedForward() | Mixture():
+            return {**_fields(value), "is": "Ffn"}
         case _ if is_dataclass(value):
             return _fields(value)
         case _:
             raise TypeError(f"{type(value).__name__} has no form that could be hashed")
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    """A layer: each sublayer's body with its norms, by its role, and where the norms stand.
+
+    {"is": "Layer", "placement": "pre", "attention": {"is": "Attention", ..., "norm": {...}}, "ffn": {...}}
+
+    If sublayers differ in where norms stand, or have other than one, each says it; roles that differ are listed.
+    """
+    form: dict[str, Any] = {"is": "Layer"}
+    placements = {tuple(sublayer.norms) for sublayer in layer.sublayers}
+    alike = len(placements) == 1 and len(*placements) == 1
+    if alike:
+        ((form["placement"],),) = placements
+    for sublayer in layer.sublayers:
+        norms = {placement: to_json(leaf) for placement, leaf in sublayer.norms.items()}
+        said = {"norm": next(iter(norms.values()))} if alike else {"norms": norms}
+        form[sublayer.role] = {**to_json(sublayer.body), **said}
+    roles = [sublayer.role for sublayer in layer.sublayers]
+    return form if roles == ["attention", "ffn"] else {**form, "roles": roles}
 
 
 def _fields(value: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -44,11 +44,15 @@ def _norm(a: LayerAttributes | OuterAttributes) -> Norm:
     return Norm(kind=a.norm_kind, shape=(a.width,), eps=a.norm_eps)
 
 
-def _into_heads(a: LayerAttributes, heads: int) -> Linear:
+def _into_heads(a: LayerAttributes, heads: int) -> Linear | None:
+    if not a.attends:
+        return None
     return Linear(in_features=a.width, out_features=heads * a.head_dim, bias=a.attention_bias)
 
 
-def _out(a: LayerAttributes) -> Linear:
+def _out(a: LayerAttributes) -> Linear | None:
+    if not a.attends:
+        return None
     return Linear(in_features=a.heads * a.head_dim, out_features=a.width, bias=a.out_bias)
 
 
@@ -58,12 +62,14 @@ def _head_norm(a: LayerAttributes, heads: int) -> Norm | None:
     return Norm.of_heads(a.qk_norm, heads=heads, head_dim=a.head_dim, eps=a.qk_norm_eps)
 
 
-def _up(a: LayerAttributes) -> Linear | Experts:
+def _up(a: LayerAttributes) -> Linear | Experts | None:
     return _in_ffn(a, a.width, a.hidden)
 
 
-def _in_ffn(a: LayerAttributes, in_features: int, out_features: int) -> Linear | Experts:
+def _in_ffn(a: LayerAttributes, in_features: int, out_features: int) -> Linear | Experts | None:
     """A linear map, or one for each expert."""
+    if not a.feeds:
+        return None
     if a.moe is None:
         return Linear(in_features=in_features, out_features=out_features, bias=a.ffn_bias)
     return Experts(
@@ -106,14 +112,14 @@ def _head(a: OuterAttributes) -> Linear | None:
 
 
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
-    Group("attention.norm", "norm", _norm),
+    Group("attention.norm", "norm", lambda a: _norm(a) if a.attends else None),
     Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
     Group("attention.k", "attention", lambda a: _into_heads(a, a.kv_heads)),
     Group("attention.v", "attention", lambda a: _into_heads(a, a.kv_heads)),
     Group("attention.out", "attention", _out, "into_stream"),
     Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
     Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads)),
-    Group("ffn.norm", "norm", _norm),
+    Group("ffn.norm", "norm", lambda a: _norm(a) if a.feeds else None),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
     Group("ffn.up", "ffn", _up),
     Group("ffn.down", "ffn", lambda a: _in_ffn(a, a.hidden, a.width), "into_stream"),

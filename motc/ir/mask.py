@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 MaskKind = Literal["causal", "full", "prefix", "blocks"]
 Often = Literal["never", "sometimes", "always"]
+OFTEN: tuple[Often, ...] = get_args(Often)
 Kernel = Literal["causal", "full", "views", "matrix"]
 Place = Literal["anywhere", "leading", "following"]
 Names = tuple[str, ...]

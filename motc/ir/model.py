@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from motc.ir.attention import Rope
+from motc.ir.feed_forward import Moe, Routing
 from motc.ir.latent import LatentEnds
-from motc.ir.layer import Layer, Moe, Routing
+from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
-from motc.ir.mask import Mask
+from motc.ir.mask import OFTEN, Mask, Often
 from motc.ir.partition import Partition
 from motc.ir.steps import Order, Step
 from motc.source import Span
@@ -96,23 +98,41 @@ class Model:
         return self.segments[-1].last + 1
 
     @property
-    def mask(self) -> Mask:
-        """Who sees whom. A layer has a mask of its own in the IR; all have the same, as `verify` checks."""
-        return self.segments[0].layer.attention.mask
+    def names(self) -> tuple[str, ...]:
+        """Those of the modalities, in the order of their declaration."""
+        return tuple(modality.name for modality in self.modalities)
+
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        """The masks of the layers, each once."""
+        return tuple(dict.fromkeys(a.mask for layer, _ in self.kinds() for a in layer.attentions))
+
+    @property
+    def ropes(self) -> tuple[tuple[Rope, int], ...]:
+        """The rotary positions of the layers that have any, each once, with the size of the heads they rotate."""
+        attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
+        return tuple(dict.fromkeys((a.rope, a.head_dim) for a in attentions if a.rope is not None))
 
     @property
     def is_balanced(self) -> bool:
         """Whether a load-balancing loss is part of the model's."""
-        return any(layer.ffn.is_balanced for layer, _ in self.kinds())
+        return any(mixture.is_balanced for layer, _ in self.kinds() for mixture in layer.mixtures)
+
+    @property
+    def mixtures(self) -> tuple[tuple[str, Moe], ...]:
+        """The modalities that have experts, with how they route in some layer: each pair once."""
+        bodies = (mixture for layer, _ in self.kinds() for mixture in layer.mixtures)
+        return tuple(dict.fromkeys(pair for body in bodies for pair in body.by_modality(self.names).items()))
 
     @property
     def routings(self) -> frozenset[Routing]:
         """How tokens and experts find each other, in some layer at least; none where there are no experts."""
-        return frozenset(moe.routing for layer, _ in self.kinds() for moe in self.mixtures(layer).values())
+        return frozenset(moe.routing for _, moe in self.mixtures)
 
-    def mixtures(self, layer: Layer) -> dict[str, Moe]:
-        """The modalities that have a mixture of experts in a layer, each with its own."""
-        return {modality.name: moe for modality, moe in zip(self.modalities, layer.ffn.moe, strict=False) if moe}
+    def sees_next(self, before: str, after: str) -> Often:
+        """Whether a token of modality `before` sees the one right after it, of modality `after`, in some layer."""
+        answers = {mask.sees_next(before, after) for mask in self.masks}
+        return max(answers, key=OFTEN.index, default="never")
 
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Every kind of layer there is, in the order of their first, with how many there are of it.

@@ -63,18 +63,10 @@ def told_loss(loss: TokenLoss) -> str:
 
 
 def _layer(layer: Layer) -> Iterator[str]:
-    attention = layer.attention
-    rope = f"rope theta {attention.rope.theta:g} {attention.rope.pairing}" if attention.rope else "no rope"
-    yield (
-        f"    attention: {attention.heads} heads, {attention.kv_heads} kv heads of {attention.head_dim}, "
-        f"{attention.mask}, {rope}"
-    )
-    for leaf in attention.leaves():
-        yield from _leaf(leaf, "      ")
-    mixtures = f"; experts: {', '.join(str(moe or 'none') for moe in layer.ffn.moe)}" if layer.ffn.moe else ""
-    yield f"    ffn: {', '.join(layer.ffn.kinds)}{mixtures}"
-    for leaf in layer.ffn.leaves():
-        yield from _leaf(leaf, "      ")
+    for sublayer in layer.sublayers:
+        yield f"    {sublayer.role}: {sublayer.body}"
+        for leaf in sublayer.leaves():
+            yield from _leaf(leaf, "      ")
     if layer.steps:
         yield "    steps:"
     for step in layer.steps:

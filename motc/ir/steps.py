@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from motc.ir.attention import Attention, Rope
+from motc.ir.feed_forward import FfnKind, Mixture
 from motc.ir.leaf import Leaf
 
 Order = Literal["slots", "sorted"]
@@ -39,20 +41,28 @@ class Apply:
 class Rotate:
     """Rotate queries or keys by their positions."""
 
+    rope: Rope
+
 
 @dataclass(frozen=True, slots=True)
 class Attend:
     """Attention itself, of queries, keys and values."""
 
+    attention: Attention
+
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """The activation of a feed-forward, of `gate` and `up` or of `up` alone."""
+    """The activation of a feed-forward, of `gate` and `up` or of `up` alone; each modality's kind, in their order."""
+
+    kinds: tuple[FfnKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MixExperts:
     """All of a feed-forward with experts: they take tokens as they like, of those that are there."""
+
+    mixture: Mixture
 
 
 @dataclass(frozen=True, slots=True)

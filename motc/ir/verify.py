@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from motc.ir.attributes import layer_attributes, outer_attributes
+from motc.ir.feed_forward import Mixture
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
-from motc.ir.layer import Ffn, Layer
+from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import Order
@@ -33,14 +34,18 @@ def verify(model: Model, stage: str) -> None:
     kinds = [layer for layer, _ in model.kinds()]
     require(len(set(kinds)) == len(kinds), "equal layers are not one object")
     for layer in kinds:
-        _verify_experts(layer.ffn, names, require)
+        roles = [sublayer.role for sublayer in layer.sublayers]
+        require(len(set(roles)) == len(roles) > 0, "the sublayers of a layer are missing, or two of one role")
+        for mixture in layer.mixtures:
+            _verify_experts(mixture, names, require)
         _verify_groups(layer.leaves(), LAYER_GROUPS, layer_attributes(layer, model.modalities), require)
         if layer.steps:
             _verify_steps(layer, model.residual, require)
     _verify_groups(model.outer_leaves(), OUTER_GROUPS, outer_attributes(model), require)
-    masks = {layer.attention.mask for layer in kinds}
-    require(len(masks) == 1, "layers differ in their masks")
-    for mask in masks:
+    require(len(model.masks) > 0, "no layer attends")
+    require(len(model.masks) == 1, "layers differ in their masks")  # a layout has one
+    require(len(model.ropes) < 2, "layers differ in their rotary positions")  # all are handed the same angles
+    for mask in model.masks:
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     for modality in model.latent_modalities():
         require(modality.loss.is_plain, f"{modality.name} has no targets that could count otherwise")
@@ -74,11 +79,11 @@ def _verify_groups(
         require(not wrong, f"{group.path} of {', '.join(wrong)} is not what follows from the other groups")
 
 
-def _verify_experts(ffn: Ffn, names: list[str], require: Require) -> None:
+def _verify_experts(mixture: Mixture, names: list[str], require: Require) -> None:
     """A router and the experts that it sends tokens to serve the same modalities."""
-    require(len(ffn.moe) in (0, len(names)), "mixtures of experts of other modalities")
-    for block in ffn.router.blocks if ffn.router else ():
-        for leaf in (ffn.gate, ffn.up, ffn.down):
+    require(len(mixture.moe) == len(names), "mixtures of experts of other modalities")
+    for block in mixture.router.blocks:
+        for leaf in (mixture.gate, mixture.up, mixture.down):
             for name in block.modalities:
                 experts = None if leaf is None else leaf.block_of(name)
                 alike = experts is None or experts.modalities == block.modalities

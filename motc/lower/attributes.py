@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import assert_never
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
+from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import LatentEnds, Unet
-from motc.ir.layer import GATED, FfnKind, Moe
 from motc.schema import Spec
 from motc.schema.spec import FfnSpec, LatentSpec, TowerSpec, UnetSpec
 

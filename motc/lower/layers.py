@@ -1,10 +1,14 @@
-"""The layers of a spec: each group's blocks, as `untie` has them, and what they are part of."""
+"""The layers of a spec: each group's blocks, as `untie` has them, and the sublayers that they are part of."""
 
 from __future__ import annotations
 
+from typing import assert_never
+
+from motc.ir.attention import Attention, Rope
 from motc.ir.attributes import LayerAttributes
+from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.inventory import LAYER_GROUPS, LAYER_PATHS
-from motc.ir.layer import Attention, Ffn, Layer, Rope
+from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Segment
@@ -15,6 +19,8 @@ from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.untie import Untied
 from motc.schema import Spec
+
+Leaves = dict[str, Leaf | None]
 
 
 def lower_layers(
@@ -44,48 +50,81 @@ def _layer(
     mask: Mask,
     builder: LeafBuilder,
 ) -> Layer | None:
-    leaf: dict[str, Leaf | None] = {
+    leaves: Leaves = {
         path: builder.build(path, partition, operators[path])
         for path, partition in zip(LAYER_PATHS, partitions, strict=True)
     }
     by_path = dict(zip(LAYER_PATHS, partitions, strict=True))
     _check_activations(by_path, operators, attributes, builder)
     check_sharing(by_path, operators, attributes, builder)
-    heads, kv_heads, head_dim = heads_of(spec)
-    rope = spec.attention.rope
-    q, k, v, out = (leaf[f"attention.{name}"] for name in ("q", "k", "v", "out"))
-    norm, ffn_norm, ffn_up, down = (leaf[path] for path in ("attention.norm", "ffn.norm", "ffn.up", "ffn.down"))
     if builder.errors:  # of this layer, or of one that has the same mistake and was first
         return None
-    assert q and k and v and out and norm and ffn_norm and ffn_up and down
-    attention = Attention(
+    bodies: dict[str, Body] = {
+        "attention": _attention(spec, leaves, mask),
+        "ffn": _feed_forward(leaves, tuple(attributes.values())),
+    }
+    return Layer(
+        sublayers=tuple(
+            _sublayer(role, body, spec.norm.placement, _sure(leaves, f"{role}.norm")) for role, body in bodies.items()
+        )
+    )
+
+
+def _sublayer(role: str, body: Body, placement: Placement, norm: Leaf) -> Sublayer:
+    match placement:
+        case "pre":
+            return Sublayer(role=role, body=body, before=norm)
+        case "sublayer_output":
+            return Sublayer(role=role, body=body, after=norm)
+        case "post":
+            return Sublayer(role=role, body=body, joined=norm)
+        case _:
+            assert_never(placement)
+
+
+def _attention(spec: Spec, leaves: Leaves, mask: Mask) -> Attention:
+    heads, kv_heads, head_dim = heads_of(spec)
+    rope = spec.attention.rope
+    return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=mask,
         rope=None if rope is None else Rope(theta=float(rope.theta), pairing=rope.pairing),
-        q=q,
-        k=k,
-        v=v,
-        out=out,
-        q_norm=leaf["attention.q_norm"],
-        k_norm=leaf["attention.k_norm"],
-        norm=norm,
+        q=_sure(leaves, "attention.q"),
+        k=_sure(leaves, "attention.k"),
+        v=_sure(leaves, "attention.v"),
+        out=_sure(leaves, "attention.out"),
+        q_norm=leaves["attention.q_norm"],
+        k_norm=leaves["attention.k_norm"],
     )
-    moe = tuple(a.moe for a in attributes.values())
-    ffn = Ffn(
-        kinds=tuple(a.ffn_kind for a in attributes.values()),
-        gate=leaf["ffn.gate"],
-        up=ffn_up,
+
+
+def _feed_forward(leaves: Leaves, attributes: tuple[LayerAttributes, ...]) -> FeedForward | Mixture:
+    """The feed-forward of modalities of these attributes, in their order; a mixture if one of them has experts."""
+    kinds = tuple(a.ffn_kind for a in attributes if a.ffn_kind is not None)
+    moe = tuple(a.moe for a in attributes)
+    gate, up, down = leaves["ffn.gate"], _sure(leaves, "ffn.up"), _sure(leaves, "ffn.down")
+    if not any(moe):
+        return FeedForward(kinds=kinds, gate=gate, up=up, down=down)
+    return Mixture(
+        kinds=kinds,
+        moe=moe,
+        router=_sure(leaves, "ffn.router"),
+        gate=gate,
+        up=up,
         down=down,
-        norm=ffn_norm,
-        moe=moe if any(moe) else (),
-        router=leaf["ffn.router"],
-        shared_gate=leaf["ffn.shared.gate"],
-        shared_up=leaf["ffn.shared.up"],
-        shared_down=leaf["ffn.shared.down"],
+        shared_gate=leaves["ffn.shared.gate"],
+        shared_up=leaves["ffn.shared.up"],
+        shared_down=leaves["ffn.shared.down"],
     )
-    return Layer(placement=spec.norm.placement, attention=attention, ffn=ffn)
+
+
+def _sure(leaves: Leaves, path: str) -> Leaf:
+    """A group that every model has here."""
+    leaf = leaves[path]
+    assert leaf is not None, path
+    return leaf
 
 
 def _check_activations(

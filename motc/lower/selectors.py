@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
+from motc.ir.feed_forward import GATED
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, SECTIONS
-from motc.ir.layer import GATED
 from motc.lower.attributes import ffn_kind
 from motc.schema import Spec
 from motc.source import CompilerBug, Diagnostic, Span

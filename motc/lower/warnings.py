@@ -16,10 +16,10 @@ def warnings(checked: Checked, model: Model) -> tuple[Diagnostic, ...]:
 
 def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
     """Experts that choose tokens, where a mask hides some tokens from others: what is hidden still plays a part."""
-    mask = model.mask
-    routed = {(name, moe.routing) for layer, _ in model.kinds() for name, moe in model.mixtures(layer).items()}
-    choosing = [name for name in model.towers.universe if (name, "expert_choice") in routed]
-    if not choosing or mask.kernel(tuple(modality.name for modality in model.modalities)) == "full":
+    chosen = {name for name, moe in model.mixtures if moe.routing == "expert_choice"}
+    choosing = [name for name in model.names if name in chosen]
+    hiding = [mask for mask in model.masks if mask.kernel(model.names) != "full"]
+    if not choosing or not hiding:
         return []
     spec = checked.spec
     place: tuple[str, ...] = ("ffn", "routing")
@@ -27,13 +27,13 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
         if tower.ffn.routing == "expert_choice" and set(tower.modalities) & set(choosing):
             place = ("towers", name, "ffn", "routing")
             break
-    match mask.kind:
+    match hiding[0].kind:
         case "causal" | "prefix":
             hidden = "that come after it"
         case "full" | "blocks":
             hidden = "that it does not see"
         case _:
-            assert_never(mask.kind)
+            assert_never(hiding[0].kind)
     said = "mask" in spec.attention.model_fields_set
     return [
         Diagnostic(
@@ -50,21 +50,22 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
 
 def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
-    mask, spec = model.mask, checked.spec.attention.mask
+    spec = checked.spec.attention.mask
+    in_one_run = {name for mask in model.masks for name in mask.bidirectional}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
     causes: dict[str, list[str]] = {}
     for name in silent:
-        ways = {before: mask.sees_next(before, name) for before in tokens}
+        ways = {before: model.sees_next(before, name) for before in tokens}
         if set(ways.values()) == {"never"}:
             continue
         own_run = [before for before, often in ways.items() if often != "never"] == [name]
-        causes.setdefault("bidirectional" if own_run and name in mask.bidirectional else spec.kind, []).append(name)
+        causes.setdefault("bidirectional" if own_run and name in in_one_run else spec.kind, []).append(name)
     return [_seen_target(checked, model, key, names, tokens) for key, names in causes.items()]
 
 
 def _seen_target(checked: Checked, model: Model, cause: str, names: list[str], tokens: list[str]) -> Diagnostic:
-    never = [name for name in names if all(model.mask.sees_next(before, name) == "always" for before in tokens)]
+    never = [name for name in names if all(model.sees_next(before, name) == "always" for before in tokens)]
     effect = f"the loss leaves out {'all' if never == names else 'such'} targets of {', '.join(names)}"
     effect += ": nothing is trained by cross-entropy" if never == tokens else ""
     why = {

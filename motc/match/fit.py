@@ -62,4 +62,4 @@ def check_objectives(models: Mapping[str, Model]) -> None:
 def _left_out(model: Model) -> tuple[object, ...]:
     """What decides which targets do not count."""
     seen = seen_targets(model)
-    return (seen, model.mask.prefix if seen.in_prefix else ())
+    return (seen, [mask.prefix for mask in model.masks] if seen.in_prefix else [])

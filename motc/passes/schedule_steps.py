@@ -15,7 +15,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from motc.ir.layer import Attention, Ffn, Layer
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import FeedForward, Mixture
+from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
@@ -52,71 +54,70 @@ class _Steps:
         self.sorts = sorts
         self.width = max(modality.width for modality in model.modalities)
         self.steps: list[Step] = []
-        self.sublayer = "attention"
         self.numbers = {STREAM: self.width}
-        x = self._joined(layer, layer.attention, STREAM)
-        self.sublayer = "ffn"
-        self._joined(layer, layer.ffn, x)
+        x = STREAM
+        for sublayer in layer.sublayers:
+            self.role = sublayer.role
+            x = self._joined(sublayer, x)
 
-    def _joined(self, layer: Layer, part: Attention | Ffn, x: Value) -> Value:
-        """A sublayer: what its body makes of the stream, added to it; normed where the placement says so."""
-        h = self._apply(part.norm, x) if layer.placement == "pre" else x
-        match part:
+    def _joined(self, sublayer: Sublayer, x: Value) -> Value:
+        """What the body makes of the stream, added to it, with the norms before, after and behind."""
+        branch = self._body(sublayer.body, self._apply(sublayer.before, x))
+        x = self._step(Add(), "add", x, self._apply(sublayer.after, branch), numbers=self.width)
+        return self._apply(sublayer.joined, x)
+
+    def _body(self, body: Body, h: Value) -> Value:
+        match body:
             case Attention():
-                branch = self._attention(part, h)
-            case Ffn():
-                branch = self._feed_forward(part, h)
+                return self._attention(body, h)
+            case FeedForward():
+                return self._feed_forward(body, h)
+            case Mixture():  # experts take tokens as they like, of those that are there: all of it is one operation
+                needs: Order | None = "sorted" if self.sorts else None
+                return self._step(MixExperts(body), "mixture", h, numbers=self.width, needs=needs)
             case _:
-                assert_never(part)
-        if layer.placement == "sublayer_output":
-            branch = self._apply(part.norm, branch)
-        x = self._step(Add(), "add", x, branch, numbers=self.width)
-        return self._apply(part.norm, x) if layer.placement == "post" else x
+                assert_never(body)
 
     def _attention(self, a: Attention, h: Value) -> Value:
         """Queries, keys and values, attention among them, and the way back to the stream's width."""
-        heads = []
-        for name, leaf, norm, rotates in (
-            ("q", a.q, a.q_norm, True),
-            ("k", a.k, a.k_norm, True),
-            ("v", a.v, None, False),
-        ):
-            value = self._apply(leaf, h)
-            if norm is not None:
-                value = self._apply(norm, value)
-            if rotates and a.rope is not None:
-                value = self._step(Rotate(), f"rotate_{name}", value, numbers=self.numbers[value], needs="slots")
-            heads.append(value)
-        mixed = self._step(Attend(), "mix", *heads, numbers=a.heads * a.head_dim, needs="slots")
+        q = self._rotated(a, "rotate_q", self._apply(a.q_norm, self._apply(a.q, h)))
+        k = self._rotated(a, "rotate_k", self._apply(a.k_norm, self._apply(a.k, h)))
+        v = self._apply(a.v, h)
+        mixed = self._step(Attend(a), "mix", q, k, v, numbers=a.heads * a.head_dim, needs="slots")
         return self._apply(a.out, mixed)
 
-    def _feed_forward(self, f: Ffn, h: Value) -> Value:
-        """Up, activated, and down; or all of a mixture of experts in one step."""
-        if f.moe:
-            needs: Order | None = "sorted" if self.sorts else None
-            return self._step(MixExperts(), "mixture", h, numbers=self.width, needs=needs)
+    def _rotated(self, a: Attention, name: str, value: Value) -> Value:
+        if a.rope is None:
+            return value
+        return self._step(Rotate(a.rope), name, value, numbers=self.numbers[value], needs="slots")
+
+    def _feed_forward(self, f: FeedForward, h: Value) -> Value:
+        """Up, activated, and down."""
         first = len(self.steps)
-        inner = [self._apply(leaf, h) for leaf in (f.gate, f.up) if leaf is not None]
-        hidden = self._step(Activate(), "activation", *inner, numbers=self.numbers[inner[-1]])
+        inner = [self._apply(leaf, h) for leaf in f.inner]
+        hidden = self._step(Activate(f.kinds), "activation", *inner, numbers=self.numbers[inner[-1]])
         out = self._apply(f.down, hidden)
         within = self.steps[first:]
         if self.model.strategy == "sorted" and any(step.needs for step in within[: len(inner)]):
             self.steps[first:] = [replace(step, needs="sorted") for step in within]  # in pieces, apart until down
         return out
 
-    def _apply(self, leaf: Leaf, value: Value) -> Value:
+    def _apply(self, leaf: Leaf | None, value: Value) -> Value:
+        """The value after a group; as it is where there is none."""
+        if leaf is None:
+            return value
         needs: Order | None = "sorted" if self.sorts and needs_order(leaf, self.model) else None
         numbers = max(_numbers_written(block.operator) or self.numbers[value] for block in leaf.blocks)
         return self._written(Apply(leaf), leaf.path, value, numbers=numbers, needs=needs)
 
     def _step(self, operation: Operation, name: str, *reads: Value, numbers: int, needs: Order | None = None) -> Value:
-        return self._written(operation, f"{self.sublayer}.{name}", *reads, numbers=numbers, needs=needs)
+        return self._written(operation, f"{self.role}.{name}", *reads, numbers=numbers, needs=needs)
 
     def _written(self, operation: Operation, name: str, *reads: Value, numbers: int, needs: Order | None) -> Value:
         writes = Value(name)
         self.numbers[writes] = numbers
         self.steps.append(
-            Step(sublayer=self.sublayer, operation=operation, reads=reads, writes=writes, numbers=numbers, needs=needs)
+            Step(sublayer=self.role, operation=operation, reads=reads, writes=writes, numbers=numbers, needs=needs)
         )
         return writes
 

@@ -2,8 +2,19 @@
 
 from motc.plan.execution import Execution
 from motc.plan.mixture import Unit, mixture_units
-from motc.plan.module_plan import LayerPlan, LeafPlan, ModulePlan
+from motc.plan.module_plan import LayerPlan, LeafPlan, ModulePlan, SublayerPlan
 from motc.plan.plan import plan
 from motc.plan.views import has_views, kernel
 
-__all__ = ["Execution", "LayerPlan", "LeafPlan", "ModulePlan", "Unit", "has_views", "kernel", "mixture_units", "plan"]
+__all__ = [
+    "Execution",
+    "LayerPlan",
+    "LeafPlan",
+    "ModulePlan",
+    "SublayerPlan",
+    "Unit",
+    "has_views",
+    "kernel",
+    "mixture_units",
+    "plan",
+]

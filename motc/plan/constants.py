@@ -37,8 +37,8 @@ class Constants:
 
     def __init__(self, model: Model) -> None:
         layers = [layer for layer, _ in model.kinds()]
-        attention = [layer.attention for layer in layers]
-        up = [block.operator for layer in layers for block in layer.ffn.up.blocks]
+        attention = [body for layer in layers for body in layer.attentions]
+        up = [block.operator for layer in layers for body in layer.feed_forwards for block in body.up.blocks]
         norms = [block.operator for leaf in model.leaves() for block in leaf.blocks if isinstance(block.operator, Norm)]
         each: dict[str, Iterable[object]] = {
             "LAYERS": [model.layers],

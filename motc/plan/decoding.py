@@ -10,7 +10,7 @@ def can_generate(model: Model) -> bool:
 
     Experts that choose their tokens would choose others.
     """
-    return "expert_choice" not in model.routings and model.mask.is_decodable
+    return "expert_choice" not in model.routings and all(mask.is_decodable for mask in model.masks)
 
 
 def decode_towers(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:

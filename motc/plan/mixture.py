@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.layer import Layer, Moe
+from motc.ir.feed_forward import FeedForward, Mixture, Moe
 from motc.ir.model import Model
 
 
@@ -26,26 +26,29 @@ class Unit:
         return tuple(name for names in self.members for name in names)
 
 
-def mixture_units(layer: Layer, model: Model) -> tuple[Unit, ...]:
-    """The units of a layer with experts. Tokens that share a router are one, wherever they stand."""
-    counts = mixture_counts(layer, model)
+def mixture_units(mixture: Mixture, model: Model) -> tuple[Unit, ...]:
+    """The units of a mixture of experts. Tokens that share a router are one, wherever they stand."""
+    counts = counts_within(mixture, model)
     members = [model.order[sum(counts[:index]) : sum(counts[: index + 1])] for index in range(len(counts))]
     pools: dict[tuple[str, ...], list[int]] = {}
     for index, names in enumerate(members):
-        block = layer.ffn.router.block_of(names[0]) if layer.ffn.router else None
+        block = mixture.router.block_of(names[0])
         pools.setdefault(names if block is None else block.modalities, []).append(index)
+    moe = mixture.by_modality(model.names)
     return tuple(
         Unit(
             members=tuple(members[piece] for piece in pieces),
             pieces=tuple(pieces),
-            moe=model.mixtures(layer).get(members[pieces[0]][0]),
+            moe=moe.get(members[pieces[0]][0]),
         )
         for pieces in pools.values()
     )
 
 
-def mixture_counts(layer: Layer, model: Model) -> tuple[int, ...]:
-    """How many modalities each piece holds: as many as all groups serve together, one each where widths differ."""
-    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in layer.ffn.inner()}
+def counts_within(body: FeedForward | Mixture, model: Model) -> tuple[int, ...]:
+    """How many modalities each piece within a feed-forward holds: as many as all its groups serve together, one each
+    where widths differ.
+    """
+    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in body.leaves()}
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()

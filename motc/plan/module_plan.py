@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from motc.ir.inventory import LAYER_GROUPS
-from motc.ir.layer import Layer
+from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
+from motc.ir.steps import Step
 from motc.plan.execution import Execution
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
@@ -31,23 +32,30 @@ class LeafPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerPlan:
-    """One kind of layer: its class names, the layers of that kind, and its groups by path.
+class SublayerPlan:
+    """A sublayer of one kind of layer: the name of its class, its steps, and its groups by path.
 
+    `pieces` are the values that are pieces, not one tensor; within a feed-forward piece i holds `counts[i]` modalities,
+    elsewhere one each.
     `resorted` are the values that the group which reads them sorts itself, and in the backward again.
-    `pieces` are the operations that write pieces, not one tensor; within the feed-forward piece i holds `ffn_counts[i]`
-    modalities, elsewhere one each.
     """
 
-    attention_class: str
-    ffn_class: str
+    sublayer: Sublayer
+    class_name: str
+    steps: tuple[Step, ...]
+    leaves: dict[str, LeafPlan]
+    pieces: frozenset[str]
+    counts: tuple[int, ...]
+    resorted: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlan:
+    """One kind of layer: the name of its class, its sublayers in their order, and the layers of that kind."""
+
     layer_class: str
     where: str
-    layer: Layer
-    leaves: dict[str, LeafPlan]
-    resorted: frozenset[str]
-    pieces: frozenset[str]
-    ffn_counts: tuple[int, ...]
+    sublayers: tuple[SublayerPlan, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

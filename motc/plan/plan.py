@@ -5,24 +5,26 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.identity import semantic_hash
-from motc.ir.layer import Layer
+from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
-from motc.ir.steps import Apply, Attend
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate, Step
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.decoding import can_generate, decode_towers
 from motc.plan.execution import execution
 from motc.plan.library import taken
-from motc.plan.mixture import mixture_counts
-from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan
+from motc.plan.mixture import counts_within
+from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan, SublayerPlan
 
 Kind = TypeVar("Kind")
 
-IN_STREAM = ("attention.norm", "attention.out", "attention.add", "ffn.norm", "ffn.down", "ffn.mixture", "ffn.add")
-IN_FFN = ("ffn.gate", "ffn.up", "ffn.activation")
+CLASSES = {"ffn": "FeedForward"}
+"""What the class of a sublayer is called after its model, where it is not as its role."""
 
 
 def plan(model: Model) -> ModulePlan:
@@ -31,9 +33,8 @@ def plan(model: Model) -> ModulePlan:
     class_name = name_of_class(model.name)
     kinds = [layer for layer, _ in model.kinds()]
     in_pieces = len({modality.width for modality in model.modalities}) > 1
-    suffixes = _Suffixes(kinds)
-    where = _places(model)
-    layer_plans = tuple(_layer_plan(model, layer, suffixes, where[id(layer)], class_name, in_pieces) for layer in kinds)
+    classes, where = _Classes(class_name, kinds), _places(model)
+    layer_plans = tuple(_layer_plan(model, layer, classes, where[id(layer)], in_pieces) for layer in kinds)
     index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
     ends = {
@@ -86,38 +87,54 @@ def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int],
 
 def name_of_class(name: str) -> str:
     """CamelCase, with `Model` after it where Python, an import or a building block already uses the name."""
-    camel = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
-    return f"{camel}Model" if camel in taken() or hasattr(builtins, camel) else camel
+    title = camel(name)
+    return f"{title}Model" if title in taken() or hasattr(builtins, title) else title
+
+
+def camel(name: str) -> str:
+    """`emoji_mot` as `EmojiMot`."""
+    return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
 
 
 def _has_towers(layers: Iterable[LayerPlan], ends: Mapping[str, LeafPlan]) -> bool:
     """Whether any tokens go through parameters of their own."""
-    leaves = [*(leaf for layer in layers for leaf in layer.leaves.values()), *ends.values()]
+    within = (leaf for layer in layers for sublayer in layer.sublayers for leaf in sublayer.leaves.values())
+    leaves = [*within, *ends.values()]
     return any(leaf.form in ("by_tower", "held") for leaf in leaves)
 
 
-def _layer_plan(
-    model: Model, layer: Layer, suffixes: _Suffixes, where: str, class_name: str, in_pieces: bool
-) -> LayerPlan:
-    pieces = _pieces(layer, model, in_pieces)
-    each = (1,) * len(model.order)
-    within = _ffn_counts(layer, model, in_pieces)
-    leaves = {
-        leaf.path: _held(leaf, model)
-        if layer.ffn.moe and leaf in layer.ffn.inner()
-        else leaf_plan(leaf, model, _counts(leaf, layer, pieces, each, within))
-        for leaf in layer.leaves()
-    }
+def _layer_plan(model: Model, layer: Layer, classes: _Classes, where: str, in_pieces: bool) -> LayerPlan:
     return LayerPlan(
-        attention_class=f"{class_name}Attention{suffixes.attention[layer.attention]}",
-        ffn_class=f"{class_name}FeedForward{suffixes.ffn[layer.ffn]}",
-        layer_class=f"{class_name}Layer{suffixes.layer[layer]}",
+        layer_class=classes.of_layers[layer],
         where=where,
-        layer=layer,
-        leaves=leaves,
-        resorted=_attended_and_sorted(layer) if leaves["attention.out"].form == "by_tower" else frozenset(),
+        sublayers=tuple(
+            _sublayer_plan(model, layer, sublayer, classes.of_sublayers[sublayer], in_pieces)
+            for sublayer in layer.sublayers
+        ),
+    )
+
+
+def _sublayer_plan(model: Model, layer: Layer, sublayer: Sublayer, class_name: str, in_pieces: bool) -> SublayerPlan:
+    body, steps = sublayer.body, layer.steps_of(sublayer)
+    each = (1,) * len(model.order)
+    inner = _inner_pieces(body, steps, model)
+    pieces = inner | (_in_stream(sublayer, steps) if in_pieces else frozenset())
+    counts = each if isinstance(body, Attention) else counts_within(body, model)
+
+    def leaf_of(leaf: Leaf) -> LeafPlan:
+        if isinstance(body, Mixture) and leaf in body.leaves():
+            return _held(leaf, model)
+        touched = pieces & {leaf.path, *_read_by(steps, leaf)}
+        return leaf_plan(leaf, model, counts if touched & inner else each if touched else None)
+
+    return SublayerPlan(
+        sublayer=sublayer,
+        class_name=class_name,
+        steps=steps,
+        leaves=(leaves := {leaf.path: leaf_of(leaf) for leaf in sublayer.leaves()}),
         pieces=pieces,
-        ffn_counts=within,
+        counts=counts,
+        resorted=_sorted_attended(steps) if leaves[body.out.path].form == "by_tower" else frozenset(),
     )
 
 
@@ -127,56 +144,58 @@ def _held(leaf: Leaf, model: Model) -> LeafPlan:
     return found if found.form == "single" else replace(found, form="held")
 
 
-def _counts(
-    leaf: Leaf, layer: Layer, pieces: frozenset[str], each: tuple[int, ...], within: tuple[int, ...]
-) -> tuple[int, ...] | None:
-    """The pieces a leaf is applied to, if it reads or writes any."""
-    touched = pieces & {leaf.path, *_read_by(layer, leaf)}
-    if not touched:
-        return None
-    return within if touched & set(IN_FFN) else each
+def _in_stream(sublayer: Sublayer, steps: tuple[Step, ...]) -> frozenset[str]:
+    """The values that are as wide as the stream, which is kept in pieces where modalities differ in their widths."""
+    names = {steps[0].reads[0].name}
+    for step in steps:
+        match step.operation:
+            case Apply(leaf=leaf):
+                ends_in_stream = leaf == sublayer.body.out or leaf in sublayer.norms.values()
+            case Add() | MixExperts():
+                ends_in_stream = True
+            case Rotate() | Attend() | Activate() | Permute():
+                ends_in_stream = False
+            case _:
+                assert_never(step.operation)
+        if ends_in_stream:
+            names.add(step.writes.name)
+    return frozenset(names)
 
 
-def _pieces(layer: Layer, model: Model, in_pieces: bool) -> frozenset[str]:
-    """The operations that write pieces: all on the stream where widths differ, and what is within a feed-forward of
-    several copies. There each piece goes its own way: joined, it would need memory of its own for the activation.
+def _inner_pieces(body: Body, steps: tuple[Step, ...], model: Model) -> frozenset[str]:
+    """The values within a feed-forward of several copies, each piece of which goes its own way: joined, they would need
+    memory of their own for the activation.
     """
-    found = set(IN_STREAM) | {"x"} if in_pieces else set()
-    if not layer.ffn.moe and model.strategy != "grouped" and any(needs_order(leaf, model) for leaf in _inner(layer)):
-        found |= set(IN_FFN)
-    return frozenset(found)
+    if not isinstance(body, FeedForward) or model.strategy == "grouped":
+        return frozenset()
+    if not any(needs_order(leaf, model) for leaf in body.inner):
+        return frozenset()
+    activated = next(step for step in steps if isinstance(step.operation, Activate))
+    return frozenset(value.name for value in (*activated.reads, activated.writes))
 
 
-def _inner(layer: Layer) -> list[Leaf]:
-    return [leaf for leaf in (layer.ffn.gate, layer.ffn.up) if leaf is not None]
-
-
-def _ffn_counts(layer: Layer, model: Model, in_pieces: bool) -> tuple[int, ...]:
-    """How many modalities each piece within a feed-forward holds: as many as all its groups serve together."""
-    if layer.ffn.moe:
-        return mixture_counts(layer, model)
-    counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in layer.ffn.inner()}
-    return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()
-
-
-def _attended_and_sorted(layer: Layer) -> frozenset[str]:
+def _sorted_attended(steps: tuple[Step, ...]) -> frozenset[str]:
     """What attention makes, if it is sorted."""
-    attended = {step.writes for step in layer.steps if isinstance(step.operation, Attend)}
-    return frozenset(step.writes.name for step in layer.steps if step.permutes and step.reads[0] in attended)
+    attended = {step.writes for step in steps if isinstance(step.operation, Attend)}
+    return frozenset(step.writes.name for step in steps if step.permutes and step.reads[0] in attended)
 
 
-def _read_by(layer: Layer, leaf: Leaf) -> set[str]:
-    """The operations that write what a leaf reads; `x` for what comes into the layer."""
-    return {value.name for step in layer.steps if step.operation == Apply(leaf) for value in step.reads}
+def _read_by(steps: tuple[Step, ...], leaf: Leaf) -> set[str]:
+    """The values that a leaf reads."""
+    return {value.name for step in steps if step.operation == Apply(leaf) for value in step.reads}
 
 
-class _Suffixes:
-    """What tells the classes of different kinds apart: a letter or number each, nothing where there is one kind."""
+class _Classes:
+    """The names of classes. A letter or number each tells different kinds apart; there is none where there is one."""
 
-    def __init__(self, kinds: Sequence[Layer]) -> None:
-        self.attention = _suffixes(kind.attention for kind in kinds)
-        self.ffn = _suffixes(kind.ffn for kind in kinds)
-        self.layer = _suffixes(kinds)
+    def __init__(self, model: str, kinds: Sequence[Layer]) -> None:
+        self.of_layers = {layer: f"{model}Layer{suffix}" for layer, suffix in _suffixes(kinds).items()}
+        self.of_sublayers: dict[Sublayer, str] = {}
+        sublayers = [sublayer for layer in kinds for sublayer in layer.sublayers]
+        for role in dict.fromkeys(sublayer.role for sublayer in sublayers):
+            title = CLASSES.get(role, camel(role))
+            suffixes = _suffixes(sublayer for sublayer in sublayers if sublayer.role == role)
+            self.of_sublayers |= {sublayer: f"{model}{title}{suffix}" for sublayer, suffix in suffixes.items()}
 
 
 def _suffixes(kinds: Iterable[Kind]) -> dict[Kind, str]:

@@ -45,8 +45,9 @@ def planned_moves(layer: Layer, model: Model) -> Moves:
     if model.strategy == "reference":
         return naive_moves(layer, model)
     gathers, scatters = _routing(layer, model)
+    views = sum(view_gathers(attention.mask, model) for attention in layer.attentions)
     return Moves(
-        gathers=sum(step.permutes for step in layer.steps) + view_gathers(layer.attention.mask, model) + gathers,
+        gathers=sum(step.permutes for step in layer.steps) + views + gathers,
         scatters=scatters,
         products=_products(layer, model),
     )
@@ -67,10 +68,12 @@ def _routing(layer: Layer, model: Model) -> tuple[int, int]:
     expert choice, where a token is in any number of pairs, results are added by a scatter.
     """
     gathers = scatters = 0
-    for block in layer.ffn.router.blocks if layer.ffn.router else ():
-        scattered = model.mixtures(layer)[block.modalities[0]].routing == "expert_choice"
-        gathers += 1 if scattered else 2
-        scatters += scattered
+    for mixture in layer.mixtures:
+        moe = mixture.by_modality(model.names)
+        for block in mixture.router.blocks:
+            scattered = moe[block.modalities[0]].routing == "expert_choice"
+            gathers += 1 if scattered else 2
+            scatters += scattered
     return gathers, scatters
 
 

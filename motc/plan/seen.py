@@ -26,7 +26,7 @@ def seen_targets(model: Model) -> SeenTargets:
     def pairs(often: Often) -> Pairs:
         table = tuple(
             tuple(
-                after.loss.seen_targets is False and model.mask.sees_next(before.name, after.name) == often
+                after.loss.seen_targets is False and model.sees_next(before.name, after.name) == often
                 for after in model.modalities
             )
             for before in model.modalities

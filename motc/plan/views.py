@@ -8,13 +8,13 @@ from motc.ir.model import Model
 
 def kernel(mask: Mask, model: Model) -> Kernel:
     """What a mask needs in this model. Only rows that are one document each can be cut into views."""
-    needed = mask.kernel(_names(model))
+    needed = mask.kernel(model.names)
     return "matrix" if needed == "views" and model.strategy != "sorted" else needed
 
 
 def has_views(model: Model) -> bool:
-    """Whether the model's attention goes by views."""
-    return kernel(model.mask, model) == "views"
+    """Whether attention goes by views in some layer."""
+    return any(kernel(mask, model) == "views" for mask in model.masks)
 
 
 def view_gathers(mask: Mask, model: Model) -> int:
@@ -24,11 +24,7 @@ def view_gathers(mask: Mask, model: Model) -> int:
     if kernel(mask, model) != "views":
         return 0
     gathers = 1
-    for view in mask.views(_names(model)):
-        sees_row = view.seen == _names(model)
+    for view in mask.views(model.names):
+        sees_row = view.seen == model.names
         gathers += 0 if sees_row and view.causal else 1 if sees_row else 3
     return gathers
-
-
-def _names(model: Model) -> tuple[str, ...]:
-    return tuple(modality.name for modality in model.modalities)

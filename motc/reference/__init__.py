@@ -1,7 +1,14 @@
 """The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
 
 from motc.reference.batch import Batch
-from motc.reference.config import ReferenceConfig, ReferenceLayer, ReferenceNorm
+from motc.reference.config import (
+    ReferenceAttention,
+    ReferenceConfig,
+    ReferenceFeedForward,
+    ReferenceLayer,
+    ReferenceNorm,
+    ReferenceSublayer,
+)
 from motc.reference.experts import ReferenceMoe, Trace
 from motc.reference.latents import ReferenceLatent
 from motc.reference.loss import ReferenceLoss, reference_loss
@@ -10,13 +17,16 @@ from motc.reference.visibility import ReferenceMask
 
 __all__ = [
     "Batch",
+    "ReferenceAttention",
     "ReferenceConfig",
+    "ReferenceFeedForward",
     "ReferenceLatent",
     "ReferenceLayer",
     "ReferenceLoss",
     "ReferenceMask",
     "ReferenceMoe",
     "ReferenceNorm",
+    "ReferenceSublayer",
     "Trace",
     "reference_forward",
     "reference_hidden",

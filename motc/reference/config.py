@@ -28,26 +28,48 @@ Norms = Mapping[str, ReferenceNorm]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceLayer:
-    """One layer's settings, the kind of each modality's FFN, and where each group's parameters and norms are found.
+class ReferenceAttention:
+    """Attention of these heads. Its groups are .q, .k, .v, .out, and .q_norm and .k_norm."""
 
-    `prefixes` and `norms` are keyed by group: attention.q, .k, .v, .out, .q_norm, .k_norm, .norm, ffn.gate, .up, .down,
-    .router, .shared.gate, .shared.up, .shared.down, .norm.
-    Groups no modality has may be left out. Modalities that have one router choose, or are chosen from,
-    together; `moe` is that of those who have one.
-    """
-
-    placement: Literal["pre", "post", "sublayer_output"]
     heads: int
     kv_heads: int
     head_dim: int
     mask: ReferenceMask
     rope_theta: float | None
     rope_pairing: Literal["half", "interleaved"] = "half"
-    ffn_kinds: Mapping[str, FfnKind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceFeedForward:
+    """Each modality's kind of feed-forward, and the mixtures of those who have one.
+
+    Its groups are .gate, .up, .down, and .router, .shared.gate, .shared.up, .shared.down. Modalities that have one
+    router choose, or are chosen from, together.
+    """
+
+    kinds: Mapping[str, FfnKind]
+    moe: Mapping[str, ReferenceMoe] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSublayer:
+    """A body with its norm, whose group is .norm; all groups begin with `name`, such as attention.q."""
+
+    name: str
+    placement: Literal["pre", "post", "sublayer_output"]
+    body: ReferenceAttention | ReferenceFeedForward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceLayer:
+    """One layer's sublayers, in their order, and where each group's parameters and norms are found.
+
+    `prefixes` and `norms` are keyed by group. Groups no modality has may be left out.
+    """
+
+    sublayers: tuple[ReferenceSublayer, ...]
     prefixes: Mapping[str, Prefixes]
     norms: Mapping[str, Norms]
-    moe: Mapping[str, ReferenceMoe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,3 +93,18 @@ class ReferenceConfig:
     latents: Mapping[str, ReferenceLatent] = field(default_factory=dict)
     target_weights: Mapping[str, float] = field(default_factory=dict)
     unseen_only: tuple[str, ...] = ()
+
+    @property
+    def masks(self) -> tuple[ReferenceMask, ...]:
+        """The masks of all layers, each once."""
+        masks = [body.mask for body in self._bodies() if isinstance(body, ReferenceAttention)]
+        return tuple(mask for place, mask in enumerate(masks) if mask not in masks[:place])
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether routers have a load-balancing loss, in some layer at least."""
+        mixtures = [body.moe for body in self._bodies() if isinstance(body, ReferenceFeedForward)]
+        return any(moe.balance for moes in mixtures for moe in moes.values())
+
+    def _bodies(self) -> list[ReferenceAttention | ReferenceFeedForward]:
+        return [sublayer.body for layer in self.layers for sublayer in layer.sublayers]

@@ -1,16 +1,29 @@
-"""One layer: attention and the feed-forward, each with its norm, added to the residual stream."""
+"""One layer: its sublayers, each with its norm, added to the residual stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
 
-from motc.reference.config import Norms, Prefixes, ReferenceLayer
+from motc.reference.config import (
+    Norms,
+    Prefixes,
+    ReferenceAttention,
+    ReferenceFeedForward,
+    ReferenceLayer,
+    ReferenceSublayer,
+)
 from motc.reference.experts import Trace, mixture
 from motc.reference.operators import Parameters, Streams, activated, linear, normalised, rotate, to_sequence
+from motc.reference.visibility import ReferenceMask
+
+See = Callable[[ReferenceMask], Tensor]
+"""Which token sees which by a mask: bool [B, S, S]."""
 
 
 def layer_forward(
@@ -19,132 +32,141 @@ def layer_forward(
     x: Streams,
     tokens: dict[str, Tensor],
     position_ids: Tensor,
-    visible: Tensor,
+    see: See,
     trace: Trace,
 ) -> Streams:
-    """Attention, then the feed-forward, each with its residual and its norm."""
+    """Each sublayer with its norm and its residual, one after the other."""
+    for sublayer in layer.sublayers:
+        groups = Groups(layer, sublayer.name, parameters)
+        match sublayer.body:
+            case ReferenceAttention() as body:
+                function = partial(attention, groups, body, tokens=tokens, position_ids=position_ids, see=see)
+            case ReferenceFeedForward() as body:
+                function = partial(feed_forward, groups, body, tokens=tokens, trace=trace)
+            case _:
+                assert_never(sublayer.body)
+        x = joined(sublayer, groups, x, function)
+    return x
 
-    def attend(a: Streams) -> Streams:
-        return attention(layer, parameters, a, tokens, position_ids, visible)
 
-    def feed(a: Streams) -> Streams:
-        return feed_forward(layer, parameters, a, tokens, trace)
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Where the parameters of a sublayer's groups are found."""
 
-    return sublayer(layer, "ffn.norm", parameters, sublayer(layer, "attention.norm", parameters, x, attend), feed)
+    layer: ReferenceLayer
+    sublayer: str
+    parameters: Parameters
+
+    def prefixes(self, group: str) -> Prefixes:
+        """The prefix of each modality's parameters; empty for a group that no modality has."""
+        return self.layer.prefixes.get(f"{self.sublayer}.{group}", {})
+
+    def normed(self, group: str, x: Streams) -> Streams:
+        """Each modality's norm over the last dimension."""
+        norms = self.layer.norms.get(f"{self.sublayer}.{group}", {})
+        return normalise(self.prefixes(group), norms, self.parameters, x)
 
 
-def sublayer(
-    layer: ReferenceLayer,
-    norm: str,
-    parameters: Parameters,
-    x: Streams,
-    function: Callable[[Streams], Streams],
-) -> Streams:
+def joined(sublayer: ReferenceSublayer, groups: Groups, x: Streams, function: Callable[[Streams], Streams]) -> Streams:
     """x + f(norm(x)), norm(x + f(x)), or Algorithm 1's x + norm(f(x))."""
-
-    def normed(a: Streams) -> Streams:
-        return normalise(layer.prefixes[norm], layer.norms[norm], parameters, a)
-
-    match layer.placement:
+    match sublayer.placement:
         case "pre":
-            return add(x, function(normed(x)))
+            return add(x, function(groups.normed("norm", x)))
         case "post":
-            return normed(add(x, function(x)))
+            return groups.normed("norm", add(x, function(x)))
         case "sublayer_output":
-            return add(x, normed(function(x)))
+            return add(x, groups.normed("norm", function(x)))
         case _:
-            assert_never(layer.placement)
+            assert_never(sublayer.placement)
 
 
 def attention(
-    layer: ReferenceLayer,
-    parameters: Parameters,
-    x: Streams,
-    tokens: dict[str, Tensor],
-    position_ids: Tensor,
-    visible: Tensor,
+    groups: Groups, body: ReferenceAttention, x: Streams, tokens: dict[str, Tensor], position_ids: Tensor, see: See
 ) -> Streams:
     """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output."""
-    q = project(layer, "q", layer.heads, parameters, x, tokens)
-    k = project(layer, "k", layer.kv_heads, parameters, x, tokens)
-    v = project(layer, "v", layer.kv_heads, parameters, x, tokens)
-    if layer.rope_theta is not None:
-        q = rotate(q, position_ids, layer.rope_theta, layer.rope_pairing)
-        k = rotate(k, position_ids, layer.rope_theta, layer.rope_pairing)
-    outputs = []
-    for head in range(layer.heads):
-        kv_head = head * layer.kv_heads // layer.heads
-        scores = q[:, :, head] @ k[:, :, kv_head].transpose(1, 2) * layer.head_dim**-0.5
+    q = project(groups, "q", body.heads, body.head_dim, x, tokens)
+    k = project(groups, "k", body.kv_heads, body.head_dim, x, tokens)
+    v = project(groups, "v", body.kv_heads, body.head_dim, x, tokens)
+    if body.rope_theta is not None:
+        q = rotate(q, position_ids, body.rope_theta, body.rope_pairing)
+        k = rotate(k, position_ids, body.rope_theta, body.rope_pairing)
+    visible, outputs = see(body.mask), []
+    for head in range(body.heads):
+        kv_head = head * body.kv_heads // body.heads
+        scores = q[:, :, head] @ k[:, :, kv_head].transpose(1, 2) * body.head_dim**-0.5
         # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1) * visible
         outputs.append(weights @ v[:, :, kv_head])
     a = torch.cat(outputs, dim=-1)
-    return {m: linear(parameters, prefix, a[tokens[m]]) for m, prefix in layer.prefixes["attention.out"].items()}
+    return {m: linear(groups.parameters, prefix, a[tokens[m]]) for m, prefix in groups.prefixes("out").items()}
 
 
-def project(
-    layer: ReferenceLayer, name: str, heads: int, parameters: Parameters, x: Streams, tokens: dict[str, Tensor]
-) -> Tensor:
+def project(groups: Groups, name: str, heads: int, head_dim: int, x: Streams, tokens: dict[str, Tensor]) -> Tensor:
     """Queries, keys or values of every token, normed where its modality norms them, in sequence order.
 
     [B, S, heads, head_dim], zeros at padding.
     """
-    prefixes = layer.prefixes[f"attention.{name}"]
     projected = {
-        m: linear(parameters, prefix, x[m]).reshape(-1, heads, layer.head_dim) for m, prefix in prefixes.items()
+        m: linear(groups.parameters, prefix, x[m]).reshape(-1, heads, head_dim)
+        for m, prefix in groups.prefixes(name).items()
     }
-    group = f"attention.{name}_norm"
-    normed = normalise(layer.prefixes.get(group, {}), layer.norms.get(group, {}), parameters, projected)
-    return to_sequence(normed, tokens)
+    return to_sequence(groups.normed(f"{name}_norm", projected), tokens)
 
 
 def feed_forward(
-    layer: ReferenceLayer, parameters: Parameters, x: Streams, tokens: dict[str, Tensor], trace: Trace
+    groups: Groups, body: ReferenceFeedForward, x: Streams, tokens: dict[str, Tensor], trace: Trace
 ) -> Streams:
     """Each modality's own feed-forward, of its own kind; a mixture of experts for all that share its router."""
     outputs = {}
     for modality in x:
-        if modality not in layer.moe:
-            outputs[modality] = feed(layer, modality, parameters, x[modality])
+        if modality not in body.moe:
+            outputs[modality] = feed(groups, body, modality, groups.parameters, x[modality])
         elif modality not in outputs:
-            router = layer.prefixes["ffn.router"][modality]
-            pool = [m for m in x if layer.prefixes["ffn.router"].get(m) == router]
+            router = groups.prefixes("router")[modality]
+            pool = [m for m in x if groups.prefixes("router").get(m) == router]
 
-            experts = expert_parameters(layer, modality, parameters)
+            experts = expert_parameters(groups, body, modality)
 
             def apply(
                 expert: int, token: Tensor, modality: str = modality, experts: list[Parameters] = experts
             ) -> Tensor:
-                return feed(layer, modality, experts[expert], token)
+                return feed(groups, body, modality, experts[expert], token)
 
-            joined = torch.cat([x[m] for m in pool])
+            pooled = torch.cat([x[m] for m in pool])
             places = torch.cat([tokens[m].flatten().nonzero()[:, 0] for m in pool])
-            mixed = mixture(layer.moe[modality], router, parameters, joined, places, apply, trace)
-            if layer.moe[modality].shared:  # each modality's own, or shared by others than the router
-                mixed = mixed + torch.cat([feed(layer, m, parameters, x[m], group="ffn.shared") for m in pool])
+            mixed = mixture(body.moe[modality], router, groups.parameters, pooled, places, apply, trace)
+            if body.moe[modality].shared:  # each modality's own, or shared by others than the router
+                mixed = mixed + torch.cat([feed(groups, body, m, groups.parameters, x[m], "shared.") for m in pool])
             outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
     return {modality: outputs[modality] for modality in x}
 
 
-def expert_parameters(layer: ReferenceLayer, modality: str, parameters: Parameters) -> list[Parameters]:
+def expert_parameters(groups: Groups, body: ReferenceFeedForward, modality: str) -> list[Parameters]:
     """Each expert's own parameters: its slice of the stacked ones."""
-    groups = [layer.prefixes.get(f"ffn.{name}", {}).get(modality) for name in ("gate", "up", "down")]
-    stacked = [f"{prefix}.{kind}" for prefix in groups for kind in ("weight", "bias")]
+    prefixes = [groups.prefixes(name).get(modality) for name in ("gate", "up", "down")]
+    stacked = [f"{prefix}.{kind}" for prefix in prefixes for kind in ("weight", "bias")]
     return [
-        {name: parameters[name][expert] for name in stacked if name in parameters}
-        for expert in range(layer.moe[modality].experts)
+        {name: groups.parameters[name][expert] for name in stacked if name in groups.parameters}
+        for expert in range(body.moe[modality].experts)
     ]
 
 
-def feed(layer: ReferenceLayer, modality: str, parameters: Parameters, tokens: Tensor, group: str = "ffn") -> Tensor:
-    """Tokens [..., w] through the plain feed-forward of a modality's kind."""
+def feed(
+    groups: Groups,
+    body: ReferenceFeedForward,
+    modality: str,
+    parameters: Parameters,
+    tokens: Tensor,
+    part: Literal["", "shared."] = "",
+) -> Tensor:
+    """Tokens [..., w] through the plain feed-forward of a modality's kind, or through its shared experts."""
 
     def through(name: str) -> Tensor:
-        return linear(parameters, layer.prefixes[f"{group}.{name}"][modality], tokens)
+        return linear(parameters, groups.prefixes(f"{part}{name}")[modality], tokens)
 
-    inner = activated(layer.ffn_kinds[modality], through("up"), lambda: through("gate"))
-    return linear(parameters, layer.prefixes[f"{group}.down"][modality], inner)
+    inner = activated(body.kinds[modality], through("up"), lambda: through("gate"))
+    return linear(parameters, groups.prefixes(f"{part}down")[modality], inner)
 
 
 def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Streams) -> Streams:

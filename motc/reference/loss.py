@@ -56,7 +56,7 @@ def reference_loss(
         weights[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
         total = total + latent.weight * by_modality[modality]
     by_modality = {modality: by_modality[modality] for modality in config.modalities}
-    if not any(moe.balance for layer in config.layers for moe in layer.moe.values()):
+    if not config.is_balanced:
         return ReferenceLoss(total, by_modality, weight, weights)
     balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
     return ReferenceLoss(total + balance, by_modality, weight, weights, balance)
@@ -92,9 +92,10 @@ def counted_targets(config: ReferenceConfig, batch: Batch, labels: Tensor, weigh
     counted = (before >= 0) & (after >= 0) & (labels[:, 1:] != -100) & (weights[:, 1:] != 0)
     if batch.document_ids is not None:
         counted = counted & (batch.document_ids[:, :-1] == batch.document_ids[:, 1:])
-    mask = config.layers[0].mask  # all layers have the same
-    visible = visibility(mask, config.modalities, batch.modality_ids, batch.document_ids)
-    seen = visible.diagonal(offset=1, dim1=1, dim2=2)
+    seen = torch.zeros_like(counted)
+    for mask in config.masks:
+        visible = visibility(mask, config.modalities, batch.modality_ids, batch.document_ids)
+        seen = seen | visible.diagonal(offset=1, dim1=1, dim2=2)
     for index, modality in enumerate(config.modalities):
         if modality in config.latents:
             counted = counted & (before != index) & (after != index)

@@ -16,7 +16,7 @@ from motc.reference.experts import Trace
 from motc.reference.latents import latent_prediction, latent_tokens
 from motc.reference.layer import layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
-from motc.reference.visibility import visibility
+from motc.reference.visibility import ReferenceMask, visibility
 
 
 def reference_forward(
@@ -76,9 +76,12 @@ def reference_hidden(
         else:
             weight = parameters[config.latents[m].prefix + ".decode.weight"]
             x[m] = weight.new_zeros(0, weight.shape[1])
+
+    def see(mask: ReferenceMask) -> Tensor:
+        return visibility(mask, config.modalities, modality_ids, batch.document_ids)
+
     for layer in config.layers:
-        visible = visibility(layer.mask, config.modalities, modality_ids, batch.document_ids)
-        x = layer_forward(layer, parameters, x, tokens, position_ids, visible, Trace() if trace is None else trace)
+        x = layer_forward(layer, parameters, x, tokens, position_ids, see, Trace() if trace is None else trace)
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 
 

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from motc.ir.attention import RopePairing
+from motc.ir.feed_forward import FfnKind, Routing
 from motc.ir.latent import EndsKind
-from motc.ir.layer import FfnKind, Placement, RopePairing, Routing
+from motc.ir.layer import Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
 from motc.ir.operators import NormKind

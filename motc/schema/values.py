@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from motc.ir.layer import FfnKind
+from motc.ir.feed_forward import FfnKind
 from motc.ir.operators import NormKind
 from motc.schema.mistake import Mistake
 from motc.schema.names import PATTERN, REFUSED, check_name

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
-from motc.ir.layer import Layer
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import FeedForward, Mixture
+from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
 from motc.ir.operators import Norm
-from motc.reference import ReferenceConfig, ReferenceLatent, ReferenceLayer, ReferenceMask, ReferenceMoe, ReferenceNorm
+from motc.reference import (
+    ReferenceAttention,
+    ReferenceConfig,
+    ReferenceFeedForward,
+    ReferenceLatent,
+    ReferenceLayer,
+    ReferenceMask,
+    ReferenceMoe,
+    ReferenceNorm,
+    ReferenceSublayer,
+)
 
 Value = TypeVar("Value")
 
@@ -55,8 +67,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
     layers = (
         replace(
             layer,
-            ffn_kinds=_only(modality, layer.ffn_kinds),
-            moe=_only(modality, layer.moe),
+            sublayers=tuple(replace(each, body=_of_tower(each.body, modality)) for each in layer.sublayers),
             prefixes={path: _only(modality, of_all) for path, of_all in layer.prefixes.items()},
             norms={path: _only(modality, of_all) for path, of_all in layer.norms.items()},
         )
@@ -91,31 +102,61 @@ def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
 
 
 def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLayer:
-    attention = layer.attention
     norms = (leaf for leaf in layer.leaves() if leaf.is_norm)
     return ReferenceLayer(
-        placement=layer.placement,
-        heads=attention.heads,
-        kv_heads=attention.kv_heads,
-        head_dim=attention.head_dim,
-        mask=reference_mask(attention.mask),
-        rope_theta=attention.rope.theta if attention.rope else None,
-        rope_pairing=attention.rope.pairing if attention.rope else "half",
-        ffn_kinds=dict(zip(modalities, layer.ffn.kinds, strict=True)),
+        sublayers=tuple(_sublayer(sublayer, modalities) for sublayer in layer.sublayers),
         prefixes={leaf.path: _prefixes(leaf, index) for leaf in layer.leaves()},
         norms={leaf.path: _norms(leaf) for leaf in norms},
-        moe={
-            modality: ReferenceMoe(
-                experts=moe.experts,
-                routing=moe.routing,
-                per_token=moe.per_token,
-                balance=moe.balance,
-                shared=moe.shared,
-            )
-            for modality, moe in zip(modalities, layer.ffn.moe, strict=False)
-            if moe is not None
-        },
     )
+
+
+def _sublayer(sublayer: Sublayer, modalities: tuple[str, ...]) -> ReferenceSublayer:
+    (placement,) = sublayer.norms
+    return ReferenceSublayer(name=sublayer.role, placement=placement, body=_body(sublayer.body, modalities))
+
+
+def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | ReferenceFeedForward:
+    match body:
+        case Attention():
+            return ReferenceAttention(
+                heads=body.heads,
+                kv_heads=body.kv_heads,
+                head_dim=body.head_dim,
+                mask=reference_mask(body.mask),
+                rope_theta=body.rope.theta if body.rope else None,
+                rope_pairing=body.rope.pairing if body.rope else "half",
+            )
+        case FeedForward():
+            return ReferenceFeedForward(kinds=dict(zip(modalities, body.kinds, strict=True)))
+        case Mixture():
+            return ReferenceFeedForward(
+                kinds=dict(zip(modalities, body.kinds, strict=True)),
+                moe={
+                    modality: ReferenceMoe(
+                        experts=moe.experts,
+                        routing=moe.routing,
+                        per_token=moe.per_token,
+                        balance=moe.balance,
+                        shared=moe.shared,
+                    )
+                    for modality, moe in body.by_modality(modalities).items()
+                },
+            )
+        case _:
+            assert_never(body)
+
+
+def _of_tower(
+    body: ReferenceAttention | ReferenceFeedForward, modality: str
+) -> ReferenceAttention | ReferenceFeedForward:
+    """The body of one modality alone."""
+    match body:
+        case ReferenceAttention():
+            return body
+        case ReferenceFeedForward():
+            return replace(body, kinds=_only(modality, body.kinds), moe=_only(modality, body.moe))
+        case _:
+            assert_never(body)
 
 
 def reference_mask(mask: Mask) -> ReferenceMask:

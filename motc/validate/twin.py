@@ -70,8 +70,8 @@ def _paired(
 
 def _choose(model: Model, layer: int, modality: str) -> bool:
     """Whether experts choose a modality's tokens in a layer."""
-    moe = model.mixtures(layer_at(model, layer)).get(modality)
-    return moe is not None and moe.routing == "expert_choice"
+    mixtures = (mixture.by_modality(model.names) for mixture in layer_at(model, layer).mixtures)
+    return any(modality in moe and moe[modality].routing == "expert_choice" for moe in mixtures)
 
 
 def _block(leaf: Leaf | None, modality: str) -> Block | None:
@@ -80,10 +80,4 @@ def _block(leaf: Leaf | None, modality: str) -> Block | None:
 
 def _settings(layer: Layer) -> tuple[object, ...]:
     """All of a layer that is not in the shapes of its parameters."""
-    attention = layer.attention
-    return (
-        layer.placement,
-        layer.ffn.kinds,
-        layer.ffn.moe,
-        (attention.heads, attention.kv_heads, attention.head_dim, attention.mask, attention.rope),
-    )
+    return tuple((sublayer.role, *sublayer.norms, sublayer.body.settings) for sublayer in layer.sublayers)

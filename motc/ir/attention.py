@@ -1,0 +1,65 @@
+"""Attention: the body of a sublayer in which tokens meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from motc.ir.leaf import Leaf
+from motc.ir.mask import Mask
+
+RopePairing = Literal["half", "interleaved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rope:
+    """Rotary positions: pairs (i, i + head_dim/2) for `half`, (2i, 2i + 1) for `interleaved`."""
+
+    theta: float
+    pairing: RopePairing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """Attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mask: Mask
+    rope: Rope | None
+    q: Leaf
+    k: Leaf
+    v: Leaf
+    out: Leaf
+    q_norm: Leaf | None
+    k_norm: Leaf | None
+
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Its parameter groups, in the order of the forward."""
+        leaves = (self.q, self.k, self.v, self.q_norm, self.k_norm, self.out)
+        return tuple(leaf for leaf in leaves if leaf is not None)
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """All of it that is not in the shapes of its parameters."""
+        return (self.heads, self.kv_heads, self.head_dim, self.mask, self.rope)
+
+    def sequence_flops(self, length: int) -> int:
+        """Products that are no group's, for a sequence: scores and weighted sums, the full square for any mask."""
+        return 4 * self.heads * self.head_dim * length**2
+
+    @property
+    def cached_numbers(self) -> int:
+        """How many numbers of a token are kept for those that follow: its keys and values."""
+        return 2 * self.kv_heads * self.head_dim
+
+    def __str__(self) -> str:
+        """`4 heads, 2 kv heads of 32, causal, rope theta 10000 half`."""
+        rope = f"rope theta {self.rope.theta:g} {self.rope.pairing}" if self.rope else "no rope"
+        return f"{self.heads} heads, {self.kv_heads} kv heads of {self.head_dim}, {self.mask}, {rope}"
+
+    def brief(self, modalities: tuple[str, ...]) -> str:
+        """`4 heads of 32, 2 kv heads, causal`."""
+        kv_heads = f", {self.kv_heads} kv heads" if self.kv_heads != self.heads else ""
+        return f"{self.heads} heads of {self.head_dim}{kv_heads}, {self.mask}"

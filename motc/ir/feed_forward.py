@@ -1,0 +1,143 @@
+"""Feed-forwards and mixtures of experts: the bodies of sublayers in which each token is by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from motc.ir.leaf import Leaf
+
+FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
+Routing = Literal["top_k", "expert_choice"]
+
+GATED: frozenset[FfnKind] = frozenset(("swiglu", "geglu"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moe:
+    """How a mixture of experts routes.
+
+    `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so
+    many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: none.
+    `shared` experts take every token besides.
+    """
+
+    experts: int
+    routing: Routing
+    per_token: Fraction
+    balance: float
+    shared: int = 0
+
+    def __str__(self) -> str:
+        """`4 experts, expert_choice, capacity factor 1`, `8 experts, top 2, balance 0.01`."""
+        shared = f" and {self.shared} shared" if self.shared else ""
+        if self.routing == "expert_choice":
+            return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"
+        return f"{self.experts} experts{shared}, top {self.per_token}, balance {self.balance:g}"
+
+
+class TokenByToken:
+    """A body that costs nothing but its groups, and keeps nothing of a token for those that follow."""
+
+    __slots__ = ()
+
+    def sequence_flops(self, length: int) -> int:
+        """Products that are no group's: none."""
+        return 0
+
+    @property
+    def cached_numbers(self) -> int:
+        """How many numbers of a token are kept for those that follow: none."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForward(TokenByToken):
+    """Up, an activation, and down. `kinds` is each modality's, in their order; `gate` concerns those with a gate."""
+
+    kinds: tuple[FfnKind, ...]
+    gate: Leaf | None
+    up: Leaf
+    down: Leaf
+
+    @property
+    def out(self) -> Leaf:
+        """The group that ends in the stream's width."""
+        return self.down
+
+    @property
+    def inner(self) -> tuple[Leaf, ...]:
+        """The groups that read what the body reads."""
+        return (self.up,) if self.gate is None else (self.gate, self.up)
+
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Its parameter groups, in the order of the forward."""
+        return (*self.inner, self.down)
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """All of it that is not in the shapes of its parameters."""
+        return self.kinds
+
+    def __str__(self) -> str:
+        """`swiglu, gelu`: each modality's kind."""
+        return ", ".join(self.kinds)
+
+    def brief(self, modalities: tuple[str, ...]) -> str:
+        """`swiglu`: each kind once."""
+        return ", ".join(dict.fromkeys(self.kinds))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture(TokenByToken):
+    """A feed-forward that has experts for one modality at least; `kinds` are then those of an expert.
+
+    `moe` is each modality's mixture, in their order, None where it has a plain feed-forward. `router` concerns the
+    modalities that have one; `shared_gate`, `shared_up` and `shared_down` those with shared experts, which are one
+    feed-forward of their sizes together.
+    """
+
+    kinds: tuple[FfnKind, ...]
+    moe: tuple[Moe | None, ...]
+    router: Leaf
+    gate: Leaf | None
+    up: Leaf
+    down: Leaf
+    shared_gate: Leaf | None = None
+    shared_up: Leaf | None = None
+    shared_down: Leaf | None = None
+
+    @property
+    def out(self) -> Leaf:
+        """The group that ends in the stream's width."""
+        return self.down
+
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Its parameter groups, in the order of the forward."""
+        shared = (self.shared_gate, self.shared_up, self.shared_down)
+        leaves = (self.router, self.gate, self.up, self.down, *shared)
+        return tuple(leaf for leaf in leaves if leaf is not None)
+
+    def by_modality(self, modalities: tuple[str, ...]) -> dict[str, Moe]:
+        """Those of the model's modalities that have experts, each with its mixture."""
+        return {name: moe for name, moe in zip(modalities, self.moe, strict=True) if moe is not None}
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a load-balancing loss goes with it."""
+        return any(moe is not None and moe.balance > 0 for moe in self.moe)
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """All of it that is not in the shapes of its parameters."""
+        return (self.kinds, self.moe)
+
+    def __str__(self) -> str:
+        """`swiglu, gelu; experts: 4 experts, top 2, balance 0.01, none`: each modality's kind and mixture."""
+        return f"{', '.join(self.kinds)}; experts: {', '.join(str(moe or 'none') for moe in self.moe)}"
+
+    def brief(self, modalities: tuple[str, ...]) -> str:
+        """`swiglu, 4 experts, top 2, balance 0.01 for text`: each kind once, and who has which mixture."""
+        mixtures = (f"{moe} for {name}" for name, moe in self.by_modality(modalities).items())
+        return ", ".join((*dict.fromkeys(self.kinds), *mixtures))

@@ -1,0 +1,117 @@
+"""Layers that the language cannot say yet: from the IR on, a layer is whatever sublayers it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from motc.cost import attention_flops, kv_cache_bytes_per_token, total_parameters
+from motc.driver import PASSES, stages
+from motc.ir.attention import Attention
+from motc.ir.identity import semantic_hash
+from motc.ir.layer import Layer, Sublayer
+from motc.ir.model import Model, Segment, Strategy
+from motc.ir.print import print_ir
+from motc.ir.verify import verify
+from motc.schema import check
+from motc.source import CompilerBug, SourceFile
+from motc.syntax import read
+from tests.fuzz.properties import obeys_every_law
+
+SPEC = """
+model open {
+  width = 16, layers = 1, vocab = 11
+  modality text, image
+  attention { heads = 2, kv_heads = 1, qk_norm = rms }
+  ffn { hidden = 24, kind = swiglu }
+  tower t = text
+  tower i = image {EXPERTS}
+  untie attention, ffn, norm
+}
+"""
+
+
+def without_feed_forward(layer: Layer) -> Layer:
+    return Layer(sublayers=layer.sublayers[:1])
+
+
+def without_attention(layer: Layer) -> Layer:
+    return Layer(sublayers=layer.sublayers[1:])
+
+
+def the_other_way_round(layer: Layer) -> Layer:
+    return Layer(sublayers=layer.sublayers[::-1])
+
+
+def normed_behind(layer: Layer) -> Layer:
+    """The attention's norm behind the sum, the feed-forward's after its body."""
+    attention, ffn = layer.sublayers
+    return Layer(
+        sublayers=(
+            replace(attention, before=None, joined=attention.before),
+            replace(ffn, before=None, after=ffn.before),
+        )
+    )
+
+
+def without_positions(layer: Layer) -> Layer:
+    def still(sublayer: Sublayer) -> Sublayer:
+        body = sublayer.body
+        return replace(sublayer, body=replace(body, rope=None)) if isinstance(body, Attention) else sublayer
+
+    return Layer(sublayers=tuple(map(still, layer.sublayers)))
+
+
+Change = Callable[[Layer], Layer]
+CHANGES: tuple[Change, ...] = (
+    without_feed_forward,
+    without_attention,
+    the_other_way_round,
+    normed_behind,
+    without_positions,
+)
+
+
+def opened(*changes: Change, experts: bool = False, strategy: Strategy = "sorted", dense: bool = False) -> Model:
+    """The model of a layer as the spec has it, and one for each change, after all passes."""
+    moe = "{ ffn { kind = moe, experts = 4, top_k = 2, balance = 0.1 } }" if experts else "{ ffn { kind = gelu } }"
+    spec = check(read(SourceFile("open.mot", SPEC.replace("{EXPERTS}", moe))))
+    _, model = next(stages(spec, dense=dense, strategy=strategy))
+    layer = model.segments[0].layer
+    layers = (layer, *(change(layer) for change in changes))
+    model = replace(model, segments=tuple(Segment(first=i, last=i, layer=each) for i, each in enumerate(layers)))
+    for rewrite in PASSES:
+        model = rewrite(model)
+        verify(model, rewrite.__name__)
+    return model
+
+
+@pytest.mark.parametrize("experts", [False, True])
+def test_a_layer_is_what_its_sublayers_are(experts: bool) -> None:
+    obeys_every_law(opened(*CHANGES, experts=experts), opened(*CHANGES, experts=experts, dense=True), seed=3)
+
+
+@pytest.mark.parametrize("strategy", ["reference", "blend"])
+def test_in_other_strategies_too(strategy: Strategy) -> None:
+    obeys_every_law(opened(*CHANGES, strategy=strategy), opened(*CHANGES, dense=True), seed=4)
+
+
+def test_no_two_of_them_have_one_hash_or_one_text() -> None:
+    models = [opened(), *map(opened, CHANGES)]
+    assert len({semantic_hash(model) for model in models}) == len({print_ir(model) for model in models}) == len(models)
+
+
+def test_attention_costs_where_there_is_some() -> None:
+    whole, more = opened(), opened(without_attention)
+    assert attention_flops(more, 8) == attention_flops(whole, 8) > 0
+    assert kv_cache_bytes_per_token(more) == kv_cache_bytes_per_token(whole) > 0
+    assert total_parameters(more) > total_parameters(whole)
+
+
+def test_a_layer_has_a_sublayer_of_each_role_once() -> None:
+    with pytest.raises(CompilerBug, match="two of one role"):
+        opened(lambda layer: Layer(sublayers=layer.sublayers[:1] * 2))
+    with pytest.raises(CompilerBug, match="missing"):
+        opened(lambda layer: Layer(sublayers=()))
