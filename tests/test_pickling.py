@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_a_model_of_a_file_is_pickled_by_its_name(tmp_path: Path, monkeypatch: p
     assert total(pickle.loads(text)) == total(copy.deepcopy(model))
 
 
+@pytest.fixture
+def little_garbage() -> Iterator[None]:
+    """A collection looks at what the test made, and not at all that is there."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("little_garbage")
 @pytest.mark.parametrize("strategy", ["sorted", "grouped", "blend", "reference"])
 def test_a_module_goes_with_its_last_model(strategy: Any) -> None:
     """Else a program that loads many, such as a sweep, would keep the text and the classes of all."""
