@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 from motc import __version__
 from motc.emit import emit, emit_package
-from motc.ir.model import Model, Strategy
+from motc.ir.execution import Strategy
+from motc.ir.model import Model
 from motc.ir.verify import verify
 from motc.lower import lower
 from motc.passes import PASSES

@@ -11,7 +11,8 @@ from torch import nn
 from motc import __version__
 from motc.driver import final_ir
 from motc.emit import emit
-from motc.ir.model import Model, Strategy
+from motc.ir.execution import Strategy
+from motc.ir.model import Model
 from motc.loading import import_source, instantiate
 from motc.plan import plan
 from motc.schema import check

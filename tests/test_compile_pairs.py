@@ -13,7 +13,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from motc.driver import final_ir
-from motc.ir.model import Strategy
+from motc.ir.execution import Strategy
 from motc.loading import instantiate
 from motc.schema import check
 from motc.source import SourceFile

@@ -14,7 +14,7 @@ from codegen_templates.experts import Experts, combine, dispatch, expert_choice,
 from motc.cli import main
 from motc.cost import cost
 from motc.driver import compile_ir
-from motc.ir.model import Strategy
+from motc.ir.execution import Strategy
 from motc.loading import instantiate
 from motc.source import SpecError
 from tests.planted import broken, report

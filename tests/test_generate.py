@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from motc.driver import check_spec, final_ir
-from motc.ir.model import Strategy
+from motc.ir.execution import Strategy
 from motc.loading import instantiate
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce

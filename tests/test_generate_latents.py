@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motc.driver import check_spec, compile_ir, final_ir
-from motc.ir.model import Strategy
+from motc.ir.execution import Strategy
 from motc.loading import instantiate
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce

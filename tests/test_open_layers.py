@@ -10,9 +10,10 @@ import pytest
 from motc.cost import attention_flops, kv_cache_bytes_per_token, total_parameters
 from motc.driver import PASSES, stages
 from motc.ir.attention import Attention
+from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
 from motc.ir.layer import Layer, Sublayer
-from motc.ir.model import Model, Segment, Strategy
+from motc.ir.model import Model, Segment
 from motc.ir.print import print_ir
 from motc.ir.verify import verify
 from motc.schema import check

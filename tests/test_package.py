@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from motc.driver import compile_ir, generate, generate_package
-from motc.ir.model import Strategy
+from motc.ir.execution import Strategy
 from motc.source import SpecError
 
 ROOT = Path(__file__).resolve().parent.parent

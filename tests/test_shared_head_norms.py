@@ -11,7 +11,7 @@ import torch
 from motc.cost import total_parameters
 from motc.diff import diff
 from motc.driver import compile_ir
-from motc.ir.model import Strategy
+from motc.ir.execution import Strategy
 from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate import validate

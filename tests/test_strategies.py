@@ -14,7 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import motc
 from motc.driver import check_spec, compile_ir, final_ir
-from motc.ir.model import Model, Strategy
+from motc.ir.execution import Strategy
+from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate.batches import random_batches, settled

@@ -14,7 +14,8 @@ from torch import Tensor
 from codegen_templates.experts import Routing, expert_choice, top_k
 from codegen_templates.sizes import mark_sizes
 from motc.driver import compile_ir
-from motc.ir.model import Model, Strategy
+from motc.ir.execution import Strategy
+from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.reference import Batch, ReferenceMoe, Trace, reference_forward
 from motc.reference.experts import expert_choice as reference_expert_choice

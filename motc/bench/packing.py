@@ -15,8 +15,9 @@ from motc.bench.subject import data_modalities
 from motc.cost import cost
 from motc.driver import final_ir
 from motc.emit import emit
+from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
-from motc.ir.model import Model, Strategy
+from motc.ir.model import Model
 from motc.plan import plan
 from motc.schema import Checked
 from motc.source import SpecError

@@ -10,7 +10,8 @@ from torch import nn
 from motc.bench.portable.batches import Modality
 from motc.bench.portable.settings import DTYPES
 from motc.driver import final_ir
-from motc.ir.model import LatentModality, Model, Strategy
+from motc.ir.execution import Strategy
+from motc.ir.model import LatentModality, Model
 from motc.loading import instantiate
 from motc.schema import Checked
 

@@ -21,7 +21,7 @@ from motc.cli.output import (
 from motc.files import other_kind, write_whole
 
 if TYPE_CHECKING:
-    from motc.ir.model import Strategy
+    from motc.ir.execution import Strategy
 
 
 def run(

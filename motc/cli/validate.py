@@ -13,7 +13,7 @@ from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, StrategyOptio
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from motc.ir.model import Strategy
+    from motc.ir.execution import Strategy
     from motc.schema import Checked
     from motc.validate import Report
 

@@ -121,7 +121,7 @@ def _one_layer(module: ModulePlan) -> list[str]:
 def _losses(module: ModulePlan) -> str:
     """Next-token losses, and what denoising and balancing experts cost where there is any."""
     beside_latents = module.model.latents() is not None
-    by_head = module.model.vocab is None and module.model.strategy == "sorted"
+    by_head = module.model.vocab is None and module.execution.heads_in_pieces
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", "labels: Tensor", "weights: Tensor | None"]
     arguments += ["balance: Tensor"] if module.is_balanced else []

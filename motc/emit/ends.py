@@ -101,7 +101,7 @@ def score_method(module: ModulePlan) -> str:
     answer, none = ("sums =", "torch.zeros((), device=x.device)") if latents else ("return", "")
     if latents:
         text.assign("normed", "x")
-    if module.head_pieces and module.model.strategy == "sorted":
+    if module.head_pieces and module.execution.heads_in_pieces:
         sorted_losses(module, text, _blocks_of_head(module))
         lines += [
             f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
@@ -116,7 +116,7 @@ def score_method(module: ModulePlan) -> str:
             f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
             f"        {answer} torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)",
         ]
-    elif module.model.strategy == "sorted":
+    elif module.execution.heads_in_pieces:
         wanted = "TargetOrder"
         rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
         lines += [

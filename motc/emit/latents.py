@@ -118,7 +118,7 @@ def _places(module: ModulePlan) -> list[tuple[str, int]]:
 def _in_piece(module: ModulePlan, name: str, place: int) -> str:
     """A modality's patches with their places in its own piece of the stream."""
     found = f'patches["{name}"]'
-    if module.model.strategy == "blend":  # each piece has all places
+    if module.execution.pieces_are_whole:
         return found
     pieces = Applied(module.execution).cut(f"{found}.order", module.each)
     return f"in_piece({found}, {pieces}[{place}])"

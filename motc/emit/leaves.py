@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from motc.emit.text import names_tuple, statement
+from motc.ir.execution import Execution
 from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
-from motc.plan import Execution, LeafPlan
+from motc.plan import LeafPlan
 from motc.plan.constants import Constants
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from motc.ir.attention import Rope
+from motc.ir.execution import Execution, Strategy, execution
 from motc.ir.feed_forward import Moe, Routing
 from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
@@ -19,7 +20,6 @@ from motc.ir.partition import Partition
 from motc.ir.steps import Order, Step
 from motc.source import Span
 
-Strategy = Literal["sorted", "reference", "grouped", "blend"]
 Objective = Literal["ddpm", "flow"]
 
 
@@ -96,6 +96,11 @@ class Model:
     @property
     def layers(self) -> int:
         return self.segments[-1].last + 1
+
+    @property
+    def execution(self) -> Execution:
+        """How the strategy runs a model."""
+        return execution(self.strategy)
 
     @property
     def names(self) -> tuple[str, ...]:

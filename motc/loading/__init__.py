@@ -13,7 +13,8 @@ from torch import nn
 from motc import __version__
 from motc.driver import compile_ir
 from motc.emit import emit
-from motc.ir.model import Model, Strategy
+from motc.ir.execution import Strategy
+from motc.ir.model import Model
 from motc.loading.arguments import read_device, read_dtype, read_seed
 from motc.loading.source import import_source
 from motc.plan import plan

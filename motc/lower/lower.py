@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motc.ir.attributes import OuterAttributes
+from motc.ir.execution import Strategy
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
-from motc.ir.model import LatentModality, Modality, Model, Strategy, TokenLoss
+from motc.ir.model import LatentModality, Modality, Model, TokenLoss
 from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.experts import check_experts

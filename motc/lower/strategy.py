@@ -16,11 +16,11 @@ def check_strategy(model: Model) -> None:
 
     Vocabularies may differ, for tables are looked up and each head is applied by itself.
     """
-    if model.routings and model.strategy in ("grouped", "blend"):
+    if model.routings and not model.execution.has_experts:
         message = f"the {model.strategy} strategy cannot run a mixture of experts, whose router needs a tower's tokens"
         way_out = "use --strategy sorted, which has grouped products for experts"
         raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
-    if model.strategy != "grouped":
+    if not model.execution.groups_copies:
         return
     own_vocabularies = model.vocab is None
     for leaf in model.leaves():
@@ -28,12 +28,12 @@ def check_strategy(model: Model) -> None:
             continue
         different = _difference(leaf, model)
         if different is not None:
-            message = f"the grouped strategy cannot run {leaf.path}: {different}"
+            message = f"the {model.strategy} strategy cannot run {leaf.path}: {different}"
             way_out = "use --strategy sorted, or give the towers the same attributes"
             raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
     kinds = {kind for layer, _ in model.kinds() for body in layer.feed_forwards for kind in body.kinds}
     if len(kinds) > 1:
-        message = f"the grouped strategy cannot run feed-forwards of several kinds: {', '.join(sorted(kinds))}"
+        message = f"the {model.strategy} strategy cannot run feed-forwards of several kinds: {', '.join(sorted(kinds))}"
         way_out = "use --strategy sorted, or give the towers the same kind"
         raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
 

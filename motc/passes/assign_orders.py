@@ -25,7 +25,7 @@ ORDERS: tuple[Order, ...] = ("slots", "sorted")
 def assign_orders(model: Model) -> Model:
     """The same model with the `order` of every step, and `residual`."""
     widths = {modality.width for modality in model.modalities}
-    if model.strategy in ("reference", "blend"):
+    if not model.execution.sorts:
         residual: Order = "slots"
     elif len(widths) > 1:
         residual = "sorted"  # no one tensor holds vectors of several widths: the stream stays apart

@@ -29,8 +29,7 @@ STREAM = Value("x")
 
 def schedule_steps(model: Model) -> Model:
     """The same model with each layer's `steps`."""
-    sorts = model.strategy in ("sorted", "grouped")
-    return model.with_steps(lambda layer: tuple(_Steps(layer, model, sorts).steps))
+    return model.with_steps(lambda layer: tuple(_Steps(layer, model).steps))
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
@@ -49,9 +48,9 @@ def norms_alike(leaf: Leaf, model: Model) -> bool:
 class _Steps:
     """The steps of one layer, as they are written out. Each method gives the value that its last step writes."""
 
-    def __init__(self, layer: Layer, model: Model, sorts: bool) -> None:
+    def __init__(self, layer: Layer, model: Model) -> None:
         self.model = model
-        self.sorts = sorts
+        self.sorts = model.execution.sorts
         self.width = max(modality.width for modality in model.modalities)
         self.steps: list[Step] = []
         self.numbers = {STREAM: self.width}
@@ -98,7 +97,7 @@ class _Steps:
         hidden = self._step(Activate(f.kinds), "activation", *inner, numbers=self.numbers[inner[-1]])
         out = self._apply(f.down, hidden)
         within = self.steps[first:]
-        if self.model.strategy == "sorted" and any(step.needs for step in within[: len(inner)]):
+        if not self.model.execution.groups_copies and any(step.needs for step in within[: len(inner)]):
             self.steps[first:] = [replace(step, needs="sorted") for step in within]  # in pieces, apart until down
         return out
 

@@ -1,13 +1,11 @@
 """IR to a plan of the generated file."""
 
-from motc.plan.execution import Execution
 from motc.plan.mixture import Unit, mixture_units
 from motc.plan.module_plan import LayerPlan, LeafPlan, ModulePlan, SublayerPlan
 from motc.plan.plan import plan
 from motc.plan.views import has_views, kernel
 
 __all__ = [
-    "Execution",
     "LayerPlan",
     "LeafPlan",
     "ModulePlan",

@@ -1,70 +1,23 @@
-"""How each strategy runs a model, as building blocks: one object for each, asked by whoever writes text."""
+"""How a model's strategy runs it, in what it needs of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import assert_never
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
-from motc.ir.model import Strategy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
-    """The building blocks by which modalities are told apart.
-
-    `layout` makes a layout of the type `layout_type`. `cut` makes pieces of a tensor, for the copies of a group;
-    `join` makes one of them again. `by_tower` is the class that holds copies. `reads` says whether making a layout
-    reads from the device, `compiles` whether the model can be compiled. `told` is what a reader should know of it.
-    """
-
-    layout: str
-    layout_type: str
-    cut: str
-    join: str
-    by_tower: str
-    sorts: bool
-    reads: bool
-    compiles: bool
-    told: str
+from motc.ir.execution import Execution
+from motc.ir.model import Model
+from motc.plan.module_plan import LayerPlan, LeafPlan
 
 
-def execution(strategy: Strategy, *, sorts: bool, has_towers: bool) -> Execution:
-    """How a strategy runs a model; `sorts`: whether anything in it needs tokens in sorted order."""
-    match strategy:
-        case "sorted" | "grouped" | "blend" | "reference" if not has_towers and not sorts:
-            told = ""
-        case "sorted":
-            told = "Tokens are sorted by modality, so that a tower works on a slice; attention has them in rows."
-        case "grouped":
-            told = "Tokens are sorted by modality, and all towers work in one grouped matrix product."
-        case "blend":
-            told = "Every tower works on every token, and then one is chosen: shapes do not depend on data."
-        case "reference":
-            told = "Tokens go to their towers by boolean masks: the plain meaning, for checking against."
-        case _:
-            assert_never(strategy)
-    layouts = {
-        "sorted": ("sorted_layout", "SortedLayout") if sorts else ("document_layout", "SlotLayout"),
-        "grouped": ("grouped_layout", "GroupedLayout") if sorts else ("compact_layout", "SlotLayout"),
-        "blend": ("compact_layout", "SlotLayout"),
-        "reference": ("batch_layout", "SlotLayout"),
-    }
-    pieces = {
-        "sorted": ("split", "merge"),
-        "grouped": ("group", "ungroup"),
-        "blend": ("branch", "choose"),
-        "reference": ("select", "put_back"),
-    }
-    layout, layout_type = layouts[strategy]
-    cut, join = pieces[strategy]
-    return Execution(
-        layout=layout,
-        layout_type=layout_type,
-        cut=cut,
-        join=join,
-        by_tower="GroupedByTower" if strategy == "grouped" else "ByTower",
-        sorts=sorts,
-        reads=strategy in ("sorted", "reference"),
-        compiles=strategy != "reference",
-        told=told,
+def planned_execution(model: Model, layers: Iterable[LayerPlan], ends: Collection[LeafPlan]) -> Execution:
+    """The strategy's execution: without sorting if nothing needs it, and not to be told of if there are no towers."""
+    within = [leaf for layer in layers for sublayer in layer.sublayers for leaf in sublayer.leaves.values()]
+    sorts = model.execution.sorts and (
+        any(step.order == "sorted" for layer, _ in model.kinds() for step in layer.steps)
+        or any(end.form == "by_tower" for end in ends)
+        or (bool(model.latents()) and model.vocab is not None)
     )
+    has_towers = any(leaf.form in ("by_tower", "held") for leaf in (*within, *ends))
+    told = model.execution.told if sorts or has_towers else ""
+    return replace(model.execution, sorts=sorts, told=told)

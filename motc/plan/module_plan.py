@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from motc.ir.execution import Execution
 from motc.ir.inventory import LAYER_GROUPS
 from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import Step
-from motc.plan.execution import Execution
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
 

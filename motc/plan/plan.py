@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
@@ -16,7 +16,7 @@ from motc.ir.model import Model, Segment
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate, Step
 from motc.passes.schedule_steps import needs_order, norms_alike
 from motc.plan.decoding import can_generate, decode_towers
-from motc.plan.execution import execution
+from motc.plan.execution import planned_execution
 from motc.plan.library import taken
 from motc.plan.mixture import counts_within
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan, SublayerPlan
@@ -42,11 +42,6 @@ def plan(model: Model) -> ModulePlan:
         for leaf in model.outer_leaves()
         if leaf.path != "latents"
     }
-    sorts = model.strategy in ("sorted", "grouped") and (
-        any(step.order == "sorted" for layer in kinds for step in layer.steps)
-        or any(end.form == "by_tower" for end in ends.values())
-        or (bool(model.latents()) and model.vocab is not None)
-    )
     return ModulePlan(
         model=model,
         class_name=class_name,
@@ -59,7 +54,7 @@ def plan(model: Model) -> ModulePlan:
         head=ends.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
-        execution=execution(model.strategy, sorts=sorts, has_towers=_has_towers(layer_plans, ends)),
+        execution=planned_execution(model, layer_plans, ends.values()),
         generates=can_generate(model),
         towers=decode_towers(model),
     )
@@ -76,7 +71,7 @@ def _everywhere(leaf: Leaf, model: Model) -> Leaf:
 
 def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int], ...]:
     """How the stream is cut for a shared vocabulary's head, if latents are to be left out of it."""
-    if model.latents() is None or model.vocab is None or model.strategy == "grouped":
+    if model.latents() is None or model.vocab is None or model.execution.groups_copies:
         return ()
     leaf = model.head or model.embedding
     if in_pieces:
@@ -94,13 +89,6 @@ def name_of_class(name: str) -> str:
 def camel(name: str) -> str:
     """`emoji_mot` as `EmojiMot`."""
     return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
-
-
-def _has_towers(layers: Iterable[LayerPlan], ends: Mapping[str, LeafPlan]) -> bool:
-    """Whether any tokens go through parameters of their own."""
-    within = (leaf for layer in layers for sublayer in layer.sublayers for leaf in sublayer.leaves.values())
-    leaves = [*within, *ends.values()]
-    return any(leaf.form in ("by_tower", "held") for leaf in leaves)
 
 
 def _layer_plan(model: Model, layer: Layer, classes: _Classes, where: str, in_pieces: bool) -> LayerPlan:
@@ -166,7 +154,7 @@ def _inner_pieces(body: Body, steps: tuple[Step, ...], model: Model) -> frozense
     """The values within a feed-forward of several copies, each piece of which goes its own way: joined, they would need
     memory of their own for the activation.
     """
-    if not isinstance(body, FeedForward) or model.strategy == "grouped":
+    if not isinstance(body, FeedForward) or model.execution.groups_copies:
         return frozenset()
     if not any(needs_order(leaf, model) for leaf in body.inner):
         return frozenset()

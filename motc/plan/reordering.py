@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
+from motc.ir.execution import Products
 from motc.ir.layer import Layer
 from motc.ir.model import Model
 from motc.ir.operators import Experts, Linear
@@ -37,19 +39,21 @@ def naive_moves(layer: Layer, model: Model) -> Moves:
     """
     copies = [len(leaf.blocks) for leaf in layer.leaves() if len(leaf.blocks) > 1]
     gathers, scatters = _routing(layer, model)
-    return Moves(gathers=sum(copies) + gathers, scatters=sum(copies) + scatters, products=_products(layer, None))
+    return Moves(
+        gathers=sum(copies) + gathers, scatters=sum(copies) + scatters, products=_products(layer, model, "copies")
+    )
 
 
 def planned_moves(layer: Layer, model: Model) -> Moves:
     """By the layer's steps, after all passes, as the model's strategy runs them."""
-    if model.strategy == "reference":
+    if model.execution.gathers_by_masks:
         return naive_moves(layer, model)
     gathers, scatters = _routing(layer, model)
     views = sum(view_gathers(attention.mask, model) for attention in layer.attentions)
     return Moves(
         gathers=sum(step.permutes for step in layer.steps) + views + gathers,
         scatters=scatters,
-        products=_products(layer, model),
+        products=_products(layer, model, model.execution.products),
     )
 
 
@@ -77,14 +81,15 @@ def _routing(layer: Layer, model: Model) -> tuple[int, int]:
     return gathers, scatters
 
 
-def _products(layer: Layer, model: Model | None) -> int:
-    """Matrix products with weights: one for each copy, or as a model's strategy makes them.
-
-    `sorted` has one for each run of tokens that a copy serves, `grouped` one for all copies.
-    """
+def _products(layer: Layer, model: Model, products: Products) -> int:
+    """Matrix products with weights: one for each run of tokens that a copy serves, for each copy, or for each group."""
     linear = [leaf for leaf in layer.leaves() if isinstance(leaf.blocks[0].operator, Linear | Experts)]
-    if model is not None and model.strategy == "sorted":
-        return sum(sum(block is not None for block, _ in leaf.runs(model.order)) for leaf in linear)
-    if model is not None and model.strategy == "grouped":
-        return len(linear)
-    return sum(len(leaf.blocks) for leaf in linear)
+    match products:
+        case "runs":
+            return sum(sum(block is not None for block, _ in leaf.runs(model.order)) for leaf in linear)
+        case "copies":
+            return sum(len(leaf.blocks) for leaf in linear)
+        case "groups":
+            return len(linear)
+        case _:
+            assert_never(products)

@@ -9,7 +9,7 @@ from motc.ir.model import Model
 def kernel(mask: Mask, model: Model) -> Kernel:
     """What a mask needs in this model. Only rows that are one document each can be cut into views."""
     needed = mask.kernel(model.names)
-    return "matrix" if needed == "views" and model.strategy != "sorted" else needed
+    return "matrix" if needed == "views" and not model.execution.rows_are_documents else needed
 
 
 def has_views(model: Model) -> bool:

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 from hypothesis import strategies as st
 
+from motc.ir.execution import Strategy
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
-from motc.ir.model import Strategy
 
 NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
