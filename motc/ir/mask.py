@@ -127,6 +127,17 @@ class Mask:
                 assert_never(self.kind)
 
     @property
+    def hidden(self) -> str:
+        """Which tokens one does not see, in words."""
+        match self.kind:
+            case "causal" | "prefix":
+                return "that come after it"
+            case "full" | "blocks":
+                return "that it does not see"
+            case _:
+                assert_never(self.kind)
+
+    @property
     def is_decodable(self) -> bool:
         """Whether a document can be generated token by token, what was computed of a token staying as it is.
 

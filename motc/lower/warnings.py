@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from motc.ir.model import Model
 from motc.schema import Checked
 from motc.source import Diagnostic
@@ -27,19 +25,12 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
         if tower.ffn.routing == "expert_choice" and set(tower.modalities) & set(choosing):
             place = ("towers", name, "ffn", "routing")
             break
-    match hiding[0].kind:
-        case "causal" | "prefix":
-            hidden = "that come after it"
-        case "full" | "blocks":
-            hidden = "that it does not see"
-        case _:
-            assert_never(hiding[0].kind)
     said = "mask" in spec.attention.model_fields_set
     return [
         Diagnostic(
             code="MOT060",
             message=f"experts of {', '.join(choosing)} choose among all tokens of a batch, so what a token becomes "
-            f"depends on tokens {hidden}",
+            f"depends on tokens {hiding[0].hidden}",
             span=checked.span(*place),
             help="for a model that generates, use routing = top_k; to compare losses with the paper's, leave it",
             related=(("the mask", checked.span("attention", "mask")),) if said else (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TypeVar, assert_never
 
 from motc.ir.attention import Attention
@@ -160,14 +160,9 @@ def _of_tower(
 
 
 def reference_mask(mask: Mask) -> ReferenceMask:
-    """A mask in the reference's words."""
-    return ReferenceMask(
-        kind=mask.kind,
-        prefix=mask.prefix,
-        bidirectional=mask.bidirectional,
-        blocks=mask.blocks,
-        sees=dict(mask.sees),
-    )
+    """A mask in the reference's words, which are the same."""
+    alike = {field.name: getattr(mask, field.name) for field in fields(mask) if field.name not in ("kind", "sees")}
+    return ReferenceMask(kind=mask.kind, sees=dict(mask.sees), **alike)
 
 
 def _prefixes(leaf: Leaf, layer: int | None) -> dict[str, str]:
