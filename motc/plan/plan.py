@@ -10,6 +10,7 @@ from typing import TypeVar, assert_never
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.identity import semantic_hash
+from motc.ir.inventory import VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
@@ -62,7 +63,7 @@ def plan(model: Model) -> ModulePlan:
 
 def _everywhere(leaf: Leaf, model: Model) -> Leaf:
     """The leaf, latents going along with its first block where they have none: what that makes of them is not used."""
-    if leaf.path not in ("embedding", "head") or model.latents() is None:
+    if leaf.path not in VOCABULARY_PATHS or model.latents() is None:
         return leaf
     first, *rest = leaf.blocks
     latents = tuple(modality.name for modality in model.latent_modalities())
