@@ -36,8 +36,8 @@ def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None =
     verify(model, "lower")
     yield "lower", model
     for rewrite in PASSES:
-        model = rewrite(model)
-        verify(model, rewrite.__name__)
+        before, model = model, rewrite(model)
+        verify(model, rewrite.__name__, before)
         yield rewrite.__name__, model
 
 

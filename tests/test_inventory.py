@@ -9,12 +9,13 @@ from fractions import Fraction
 import pytest
 
 from motc.ir.attention import Attention
+from motc.ir.attributes import LayerAttributes, layer_attributes
 from motc.ir.feed_forward import FeedForward
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
-from motc.ir.model import Model, Segment
+from motc.ir.model import Modality, Model, Segment
 from motc.ir.operators import Experts, Linear, Operator
 from motc.ir.verify import verify
 from motc.source import CompilerBug
@@ -92,6 +93,24 @@ def test_what_does_not_follow_is_found(what: str) -> None:
     wrong: Model = replace(RICH, segments=tuple(replace(segment, layer=layer) for segment in RICH.segments))
     with pytest.raises(CompilerBug, match=what):
         verify(wrong, "hand")
+
+
+def test_what_a_pass_changes_is_looked_at_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Layer] = []
+
+    def counted(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str, LayerAttributes]:
+        asked.append(layer)
+        return layer_attributes(layer, modalities)
+
+    monkeypatch.setattr("motc.ir.verify.layer_attributes", counted)
+    layer = RICH.segments[0].layer
+    verify(RICH.with_steps(lambda _: ()), "a pass", RICH)
+    assert asked == []
+    changed = with_ffn(layer, gate=None)
+    wrong = replace(RICH, segments=tuple(replace(segment, layer=changed) for segment in RICH.segments))
+    with pytest.raises(CompilerBug, match=r"ffn\.gate of text is not what follows"):
+        verify(wrong, "a pass", RICH)
+    assert asked == [changed]
 
 
 def test_a_model_has_one_mask() -> None:

@@ -16,8 +16,11 @@ from motc.source import CompilerBug
 Require = Callable[[bool, str], None]
 
 
-def verify(model: Model, stage: str) -> None:
-    """Raise CompilerBug if the IR is inconsistent; `stage` says what made it."""
+def verify(model: Model, stage: str, before: Model | None = None) -> None:
+    """Raise CompilerBug if the IR is inconsistent; `stage` says what made it.
+
+    Of sublayers that `before` has too, which is verified and of the same modalities, only the steps are looked at.
+    """
     names = [modality.name for modality in model.modalities]
 
     def require(condition: bool, what: str) -> None:
@@ -33,14 +36,19 @@ def verify(model: Model, stage: str) -> None:
         expected = segment.last + 1
     kinds = [layer for layer, _ in model.kinds()]
     require(len(set(kinds)) == len(kinds), "equal layers are not one object")
+    known: set[int] = set()
+    if before is not None and before.modalities == model.modalities:
+        known = {id(layer.sublayers) for layer, _ in before.kinds()}
     for layer in kinds:
+        if layer.steps:
+            _verify_steps(layer, model.residual, require)
+        if id(layer.sublayers) in known:
+            continue
         roles = [sublayer.role for sublayer in layer.sublayers]
         require(len(set(roles)) == len(roles) > 0, "the sublayers of a layer are missing, or two of one role")
         for mixture in layer.mixtures:
             _verify_experts(mixture, names, require)
         _verify_groups(layer.leaves(), LAYER_GROUPS, layer_attributes(layer, model.modalities), require)
-        if layer.steps:
-            _verify_steps(layer, model.residual, require)
     _verify_groups(model.outer_leaves(), OUTER_GROUPS, outer_attributes(model), require)
     require(len(model.masks) > 0, "no layer attends")
     require(len(model.masks) == 1, "layers differ in their masks")  # a layout has one
