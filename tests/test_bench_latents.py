@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from motc.bench import Mixture, Settings, Subject, bench, mixtures
+from motc.bench import ModalityMix, Settings, Subject, bench, mixtures
 from motc.bench.portable.batches import DrawnBatch, make_batch, rehearsals, runs
 from motc.bench.portable.sides import Side
 from motc.bench.subject import data_modalities
@@ -66,7 +66,7 @@ def test_shares_are_those_of_the_nearest_number_of_whole_spans() -> None:
     assert (text_last.counts, text_last.share) == ((640, 384), 0.375)
 
 
-def check_spans(model: Model, mixture: Mixture, batch: DrawnBatch) -> None:
+def check_spans(model: Model, mixture: ModalityMix, batch: DrawnBatch) -> None:
     """Each row has the mixture's tokens, and each span of a continuous modality those of one latent."""
     rows = len(batch.modality_ids)
     for index, count in enumerate(mixture.counts):
@@ -102,7 +102,7 @@ def test_rows_hold_whole_spans_with_other_tokens_between(sequence: int, tiny: Pa
 
 
 def test_spans_of_two_modalities_take_turns_where_one_has_fewer() -> None:
-    found = [run for run in runs(Mixture(counts=(3, 12, 4), continuous=(1, 2))) if run[1]]
+    found = [run for run in runs(ModalityMix(counts=(3, 12, 4), continuous=(1, 2))) if run[1]]
     assert found == [(0, 1), (1, 4), (0, 1), (1, 4), (0, 1), (1, 4), (2, 4)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from motc.bench import Mixture, mixtures
+from motc.bench import ModalityMix, mixtures
 from motc.bench.kernels import read_code
 from motc.bench.portable.batches import make_batch, most_even, rehearsals, runs, split
 from motc.bench.portable.compiling import warm_up
@@ -90,10 +90,10 @@ def test_every_row_has_exactly_the_asked_share(ratio: float, sequence: int) -> N
 
 
 def test_modalities_come_in_spans() -> None:
-    found = list(runs(Mixture(counts=(645, 379))))
+    found = list(runs(ModalityMix(counts=(645, 379))))
     assert [modality for modality, _ in found] == [0, 1] * 4
     assert min(length for _, length in found) > 90
-    assert list(runs(Mixture(counts=(0, 5)))) == [(1, 5)]
+    assert list(runs(ModalityMix(counts=(0, 5)))) == [(1, 5)]
 
 
 def test_mixtures_of_any_number_of_modalities() -> None:

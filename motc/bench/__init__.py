@@ -2,7 +2,7 @@
 
 from motc.bench.depths import DepthCompilation, compile_depths
 from motc.bench.packing import Packing, pack_of
-from motc.bench.portable.batches import Mixture, mixtures
+from motc.bench.portable.batches import ModalityMix, mixtures
 from motc.bench.portable.settings import DTYPES, MODES, Mode, Settings
 from motc.bench.report import Report, SideKernels, kernels_json
 from motc.bench.run import Notify, bench, list_kernels
@@ -12,7 +12,7 @@ __all__ = [
     "DTYPES",
     "MODES",
     "DepthCompilation",
-    "Mixture",
+    "ModalityMix",
     "Mode",
     "Notify",
     "Packing",

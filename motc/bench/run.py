@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from motc.bench.kernels import layer_kernels
-from motc.bench.portable.batches import DrawnBatch, Mixture, make_batch, most_even, rehearsals
+from motc.bench.portable.batches import DrawnBatch, ModalityMix, make_batch, most_even, rehearsals
 from motc.bench.portable.cells import Cell
 from motc.bench.portable.compiling import empty_caches
 from motc.bench.portable.rounds import parameter_bytes, step_peak_bytes, time_sides, warm_up_side
@@ -125,10 +125,10 @@ class _Work:
             parameters = parameter_bytes(networks[name])
             self.memory[dtype, name] = SideMemory(dtype=dtype, side=name, parameters=parameters, peak=peak)
 
-    def _batch(self, mixture: Mixture) -> DrawnBatch:
+    def _batch(self, mixture: ModalityMix) -> DrawnBatch:
         settings = self.settings
         return make_batch(self.modalities, mixture, settings.batch, settings.seed, settings.device)
 
 
-def _words(mixture: Mixture) -> str:
+def _words(mixture: ModalityMix) -> str:
     return " + ".join(str(count) for count in mixture.counts)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from motc.bench.portable.batches import Modality
+from motc.bench.portable.batches import DataModality
 from motc.bench.portable.settings import DTYPES
 from motc.driver import final_ir
 from motc.ir.execution import Strategy
@@ -39,11 +39,11 @@ class Subject:
         return network
 
 
-def data_modalities(model: Model) -> tuple[Modality, ...]:
+def data_modalities(model: Model) -> tuple[DataModality, ...]:
     """What of a model's modalities its data must fit."""
     return tuple(
-        Modality(name=each.name, channels=each.ends.channels, patch=each.ends.patch)
+        DataModality(name=each.name, channels=each.ends.channels, patch=each.ends.patch)
         if isinstance(each, LatentModality)
-        else Modality(name=each.name, vocab=model.vocab if each.vocab is None else each.vocab)
+        else DataModality(name=each.name, vocab=model.vocab if each.vocab is None else each.vocab)
         for each in model.modalities
     )

@@ -20,7 +20,7 @@ PIPED_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class GroupRange:
     """A parameter group, alike in layers `first` to `last` (None: outside the layers)."""
 
     leaf: Leaf
@@ -100,23 +100,23 @@ def to_json(model: Model) -> dict[str, Any]:
     }
 
 
-def groups(model: Model) -> Iterator[Group]:
+def groups(model: Model) -> Iterator[GroupRange]:
     """Every group in the order of the forward, runs of layers where it does not change as one."""
-    yield from (Group(leaf=leaf, layers=None) for leaf in model.leaves_before())
+    yield from (GroupRange(leaf=leaf, layers=None) for leaf in model.leaves_before())
     paths = dict.fromkeys(leaf.path for segment in model.segments for leaf in segment.layer.leaves())
     for path in paths:
-        runs: list[Group] = []
+        runs: list[GroupRange] = []
         for segment in model.segments:
             for leaf in segment.layer.leaves():
                 if leaf.path != path:
                     continue
                 last = runs[-1] if runs else None
                 if last and last.layers and last.leaf == leaf and last.layers[1] == segment.first - 1:
-                    runs[-1] = Group(leaf=leaf, layers=(last.layers[0], segment.last))
+                    runs[-1] = GroupRange(leaf=leaf, layers=(last.layers[0], segment.last))
                 else:
-                    runs.append(Group(leaf=leaf, layers=(segment.first, segment.last)))
+                    runs.append(GroupRange(leaf=leaf, layers=(segment.first, segment.last)))
         yield from runs
-    yield from (Group(leaf=leaf, layers=None) for leaf in model.leaves_after())
+    yield from (GroupRange(leaf=leaf, layers=None) for leaf in model.leaves_after())
 
 
 def _print_resolved(keys: list[tuple[str, Any, str]]) -> None:

@@ -26,7 +26,7 @@ TIMESTEP = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Modality:
+class DataModality:
     """A modality of a model: tokens with one of `vocab` ids, or latents of so many channels in square patches."""
 
     name: str
@@ -36,7 +36,7 @@ class Modality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mixture:
+class ModalityMix:
     """Tokens of each of the model's modalities in a row. `share` is that of the last, where two were mixed by it.
 
     The modalities at the indices `continuous` come in whole spans, with other tokens between.
@@ -81,7 +81,7 @@ def mixtures(
     ratios: Sequence[float] | None,
     names: Sequence[str] | None,
     continuous: Sequence[str] = (),
-) -> tuple[Mixture, ...]:
+) -> tuple[ModalityMix, ...]:
     """One mixture a ratio where the data holds two modalities, else one of even shares.
 
     `names` are the modalities in the data (None: all), `ratios` the last one's shares (None: the defaults). Of those
@@ -105,7 +105,7 @@ def mixtures(
     return tuple(dict.fromkeys(by_share))
 
 
-def rehearsals(known: Sequence[Mixture]) -> tuple[Mixture, ...]:
+def rehearsals(known: Sequence[ModalityMix]) -> tuple[ModalityMix, ...]:
     """Two uneven mixtures to warm up on, that no size is taken for a constant; none where the data never mixes."""
     widest = max(known, key=lambda mixture: mixture.present)
     if widest.present < 2:
@@ -123,12 +123,14 @@ def rehearsals(known: Sequence[Mixture]) -> tuple[Mixture, ...]:
     )
 
 
-def most_even(among: Sequence[Mixture]) -> Mixture:
+def most_even(among: Sequence[ModalityMix]) -> ModalityMix:
     """The mixture whose rarest modality has most tokens."""
     return max(among, key=lambda mixture: min(count for count in mixture.counts if count) * mixture.present**2)
 
 
-def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, seed: int, device: str) -> DrawnBatch:
+def make_batch(
+    modalities: Sequence[DataModality], mixture: ModalityMix, batch: int, seed: int, device: str
+) -> DrawnBatch:
     """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary.
 
     No row begins within a span. Latents are random numbers, each of a span of its own.
@@ -150,7 +152,7 @@ def make_batch(modalities: Sequence[Modality], mixture: Mixture, batch: int, see
     )
 
 
-def runs(mixture: Mixture) -> Iterator[tuple[int, int]]:
+def runs(mixture: ModalityMix) -> Iterator[tuple[int, int]]:
     """Modality index and length of each span of a row."""
     counts = {index: count for index, count in enumerate(mixture.counts) if count}
     most = max(mixture.spans.values(), default=0)
@@ -197,7 +199,7 @@ def _check_room(spanning: list[str], others: int, sequence: int) -> None:
         )
 
 
-def _shared(modalities: int, used: list[int], sequence: int, share: float, spanning: Sequence[int]) -> Mixture:
+def _shared(modalities: int, used: list[int], sequence: int, share: float, spanning: Sequence[int]) -> ModalityMix:
     first, last = used
     rounded = spanning[0] if spanning else last  # the one that comes in units
     unit = latent_side(sequence) ** 2 if spanning else 1
@@ -208,7 +210,7 @@ def _shared(modalities: int, used: list[int], sequence: int, share: float, spann
     return replace(mixture, share=mixture.counts[last] / sequence if spanning else share)
 
 
-def _counted(modalities: int, wanted: Mapping[int, int], spanning: Sequence[int]) -> Mixture:
+def _counted(modalities: int, wanted: Mapping[int, int], spanning: Sequence[int]) -> ModalityMix:
     """The tokens that are wanted by index; where there are spans, the nearest number, and the others share the rest."""
     counts, sequence = dict(wanted), sum(wanted.values())
     others = [index for index in wanted if index not in spanning]
@@ -217,10 +219,10 @@ def _counted(modalities: int, wanted: Mapping[int, int], spanning: Sequence[int]
         counts |= {index: length * min(round(wanted[index] / length), most) for index in spanning}
         rest = sequence - sum(counts[index] for index in spanning)
         counts |= zip(others, divide(rest, [wanted[index] + 1 for index in others]), strict=True)
-    return Mixture(counts=tuple(counts.get(index, 0) for index in range(modalities)), continuous=tuple(spanning))
+    return ModalityMix(counts=tuple(counts.get(index, 0) for index in range(modalities)), continuous=tuple(spanning))
 
 
-def _beginnings(mixture: Mixture) -> Iterator[int]:
+def _beginnings(mixture: ModalityMix) -> Iterator[int]:
     """The places of a row at which no span is cut."""
     place = 0
     for index, length in runs(mixture):
@@ -229,7 +231,7 @@ def _beginnings(mixture: Mixture) -> Iterator[int]:
 
 
 def _latents(
-    modalities: Sequence[Modality], mixture: Mixture, batch: int, generator: torch.Generator
+    modalities: Sequence[DataModality], mixture: ModalityMix, batch: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     latents = {}
     for index, modality in enumerate(modalities):

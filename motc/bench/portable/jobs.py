@@ -12,7 +12,7 @@ from typing import Any, assert_never
 import torch
 from torch._dynamo.utils import counters
 
-from .batches import DrawnBatch, Mixture, make_batch, most_even, rehearsals
+from .batches import DrawnBatch, ModalityMix, make_batch, most_even, rehearsals
 from .cells import BASE
 from .checking import Truth, check, find_truth
 from .decoding import decode
@@ -155,7 +155,7 @@ class Workshop:
         name: str,
         phase: Phase,
         entries: Entries,
-        warm: tuple[Mixture, ...] | None = None,
+        warm: tuple[ModalityMix, ...] | None = None,
     ) -> None:
         batches = [self._batch(model, each) for each in warm or (*rehearsals(model.mixtures()), *model.mixtures())]
         compilation = warm_up_side(side, "forward" if phase == "inference" else "backward", batches, lambda: None)
@@ -193,7 +193,7 @@ class Workshop:
         job: Job,
         sides: Mapping[str, Side],
         entries: Entries,
-        only: tuple[Mixture, ...] | None = None,
+        only: tuple[ModalityMix, ...] | None = None,
         profiled: bool = True,
     ) -> None:
         """The reference has a third of the rounds: it is slow, and so far off that less tells.
@@ -236,7 +236,7 @@ class Workshop:
             entries.setdefault("memory", []).append(entry)
         self.save()
 
-    def _batch(self, model: PackedModel, mixture: Mixture) -> DrawnBatch:
+    def _batch(self, model: PackedModel, mixture: ModalityMix) -> DrawnBatch:
         return make_batch(model.modalities, mixture, model.batch, self.pack.seed, self.device)
 
     def _need_time(self) -> None:
@@ -257,7 +257,7 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
-def _check_entry(model: PackedModel, strategy: str, dtype: str, compiled: bool, mixture: Mixture) -> dict[str, Any]:
+def _check_entry(model: PackedModel, strategy: str, dtype: str, compiled: bool, mixture: ModalityMix) -> dict[str, Any]:
     """What is checked. It is not `judged` where rounding may send a token to another expert than the reference's."""
     judged = not (model.routed and dtype == "bfloat16")
     tokens = list(mixture.counts)

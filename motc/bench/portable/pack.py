@@ -15,7 +15,7 @@ from typing import Any, Literal, assert_never, cast, get_args
 import torch
 from torch import nn
 
-from .batches import Mixture, Modality, mixtures
+from .batches import DataModality, ModalityMix, mixtures
 from .settings import DTYPES, Mode
 
 MANIFEST = "pack.json"
@@ -37,7 +37,7 @@ class PackedModel:
 
     name: str
     semantic_hash: str
-    modalities: tuple[Modality, ...]
+    modalities: tuple[DataModality, ...]
     classes: Mapping[str, str]
     routed: bool
     parameters: int
@@ -46,7 +46,7 @@ class PackedModel:
     modalities_used: tuple[str, ...] | None = None
     ratios: tuple[float, ...] | None = None
 
-    def mixtures(self) -> tuple[Mixture, ...]:
+    def mixtures(self) -> tuple[ModalityMix, ...]:
         """What the rows hold."""
         names = [modality.name for modality in self.modalities]
         continuous = [modality.name for modality in self.modalities if modality.channels is not None]
@@ -115,7 +115,7 @@ def read_pack(folder: Path) -> Pack:
         PackedModel(
             **{
                 **model,
-                "modalities": tuple(Modality(**modality) for modality in model["modalities"]),
+                "modalities": tuple(DataModality(**modality) for modality in model["modalities"]),
                 "modalities_used": _tuple(model["modalities_used"]),
                 "ratios": _tuple(model["ratios"]),
             }

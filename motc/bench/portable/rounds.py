@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from .batches import DrawnBatch, Mixture, Modality
+from .batches import DataModality, DrawnBatch, ModalityMix
 from .cells import Cell
 from .compiling import Compilation, graph_count, warm_up
 from .memory import peak_bytes
@@ -30,10 +30,10 @@ def warm_up_side(side: Side, mode: Mode, batches: Sequence[DrawnBatch], notify: 
 def time_sides(
     sides: Mapping[str, Side],
     mode: Mode,
-    mixture: Mixture,
+    mixture: ModalityMix,
     batch: DrawnBatch,
     *,
-    modalities: Sequence[Modality],
+    modalities: Sequence[DataModality],
     dtype: str,
     rounds: int,
     profiled: Sequence[str],

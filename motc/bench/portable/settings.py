@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from .batches import Mixture
+from .batches import ModalityMix
 
 Mode = Literal["forward", "backward", "step"]
 MODES: tuple[Mode, ...] = ("forward", "backward", "step")
@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Settings:
     """`mixtures` come from `motc.bench.mixtures`; `threads` None leaves torch's number as it is."""
 
-    mixtures: tuple[Mixture, ...]
+    mixtures: tuple[ModalityMix, ...]
     batch: int = 2
     pairs: int = 15
     dtypes: tuple[str, ...] = tuple(DTYPES)
