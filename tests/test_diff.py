@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from motc.cost import total_parameters
 from motc.diff import diff
-from motc.diff.attributes import SUBJECTS
+from motc.diff.attributes import IN_LAYERS, OUTSIDE
 from motc.diff.facts import LayerFacts, OuterFacts, layer_stretch, outer_stretch
 from motc.driver import final_ir
 from motc.ir.attention import Rope
@@ -194,8 +194,8 @@ def test_json_is_json() -> None:
 
 
 def test_every_attribute_has_a_subject() -> None:
-    for facts in (LayerFacts, OuterFacts):
-        assert set(facts.__dataclass_fields__) <= set(SUBJECTS)
+    assert set(LayerFacts.__dataclass_fields__) - {"settings"} == set(IN_LAYERS.values())
+    assert set(OuterFacts.__dataclass_fields__) == set(OUTSIDE.values())
 
 
 def test_depth_costs_no_time() -> None:

@@ -19,7 +19,7 @@ from motc.ir.verify import verify
 from motc.schema import check
 from motc.source import CompilerBug, SourceFile
 from motc.syntax import read
-from tests.fuzz.properties import obeys_every_law
+from tests.fuzz.properties import differ_alike_both_ways, obeys_every_law
 
 SPEC = """
 model open {
@@ -102,6 +102,12 @@ def test_in_other_strategies_too(strategy: Strategy) -> None:
 def test_no_two_of_them_have_one_hash_or_one_text() -> None:
     models = [opened(), *map(opened, CHANGES)]
     assert len({semantic_hash(model) for model in models}) == len({print_ir(model) for model in models}) == len(models)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_differs_is_told_and_adds_up(change: Change) -> None:
+    differ_alike_both_ways(opened(), opened(change))
+    differ_alike_both_ways(opened(lambda layer: layer), opened(change))
 
 
 def test_attention_costs_where_there_is_some() -> None:

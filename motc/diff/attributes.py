@@ -4,67 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from motc.diff.edit import Edit
-from motc.diff.facts import Facts, Stretch
+from motc.diff.facts import Facts, LayerFacts, OuterFacts, Stretch
 from motc.ir.latent import LatentEnds
 
-SUBJECTS = {
+IN_LAYERS = {
     "width": "width",
-    "heads": "attention.heads",
-    "kv_heads": "attention.kv_heads",
-    "head_dim": "attention.head_dim",
-    "attention_bias": "attention.bias",
-    "out_bias": "attention.out_bias",
-    "qk_norm": "attention.qk_norm",
-    "qk_norm_eps": "attention.qk_norm_eps",
-    "mask": "attention.mask",
-    "rope": "attention.rope",
-    "rope_theta": "attention.rope.theta",
-    "rope_pairing": "attention.rope.pairing",
-    "ffn_kind": "ffn.kind",
-    "moe": "ffn.experts",
-    "hidden": "ffn.hidden",
-    "ffn_bias": "ffn.bias",
-    "norm_kind": "norm.kind",
-    "norm_eps": "norm.eps",
-    "placement": "norm.placement",
+    "attention.heads": "heads",
+    "attention.kv_heads": "kv_heads",
+    "attention.head_dim": "head_dim",
+    "attention.bias": "attention_bias",
+    "attention.out_bias": "out_bias",
+    "attention.qk_norm": "qk_norm",
+    "attention.qk_norm_eps": "qk_norm_eps",
+    "ffn.kind": "ffn_kind",
+    "ffn.experts": "moe",
+    "ffn.hidden": "hidden",
+    "ffn.bias": "ffn_bias",
+    "norm.kind": "norm_kind",
+    "norm.eps": "norm_eps",
+}
+OUTSIDE = {
+    "width": "width",
+    "norm.kind": "norm_kind",
+    "norm.eps": "norm_eps",
     "vocab": "vocab",
     "latent": "latent",
-    "objective": "latent.objective",
-    "weight": "latent.weight",
-    "target_weight": "weight",
+    "latent.objective": "objective",
+    "latent.weight": "weight",
+    "weight": "target_weight",
     "seen_targets": "seen_targets",
-    "tied": "embedding.tied",
-    "norm_final": "norm.final",
+    "embedding.tied": "tied",
+    "norm.final": "norm_final",
 }
+"""What an edit is about, in the language's keys, and the attribute that holds it; a layer's settings have such keys."""
 
 
 def attribute_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | None) -> list[Edit]:
     """What turns the attributes of `start` into those of `goal`; both have the same modalities and blocks."""
     edits = []
     current, everyone = start, tuple(goal.attributes)
-    for name in SUBJECTS:
+    subjects = _subjects(start, goal)
+    for subject in subjects:
         changes: dict[tuple[Any, Any], list[str]] = {}
         for modality in everyone:
-            before, after = (getattr(stretch.attributes[modality], name, None) for stretch in (start, goal))
+            before, after = (_value(stretch.attributes[modality], subject) for stretch in (start, goal))
             if before != after:
                 changes.setdefault((before, after), []).append(modality)
         for (before, after), modalities in changes.items():
             changed: Mapping[str, Facts] = {
-                modality: replace(attributes, **{name: after}) if modality in modalities else attributes
+                modality: _with(attributes, subject, after) if modality in modalities else attributes
                 for modality, attributes in current.attributes.items()
             }
             following = replace(current, attributes=changed)
-            if _is_told(name, before, after):
+            if _is_told(subject, subjects, before, after):
                 flops_before, flops_after = current.flops(), following.flops()
                 edits.append(
                     Edit(
                         kind="~",
-                        subject=SUBJECTS[name],
-                        before=_text(name, before),
-                        after=_text(name, after),
+                        subject=subject,
+                        before=_text(subject, before),
+                        after=_text(subject, after),
                         layers=layers,
                         modalities=() if len(modalities) == len(everyone) else tuple(modalities),
                         parameters=following.parameters() - current.parameters(),
@@ -75,23 +77,56 @@ def attribute_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | Non
     return edits
 
 
-def _is_told(name: str, before: Any, after: Any) -> bool:
-    """Whether a change has an edit of its own: theta, pairing and eps go along where rope or a norm comes or goes."""
-    match name:
-        case "rope":
-            return before is None or after is None
-        case "latent":  # its width is the modality's, which is told as such
-            return _text(name, before) != _text(name, after)
-        case "rope_theta" | "rope_pairing" | "objective" | "weight" | "target_weight" | "seen_targets":
-            return before is not None and after is not None
-        case "qk_norm_eps":
-            return 0.0 not in (before, after)
+def _subjects(start: Stretch, goal: Stretch) -> list[str]:
+    """What may differ, a section's attributes and settings one after the other."""
+    facts = [*start.attributes.values(), *goal.attributes.values()]
+    settings = dict.fromkeys(key for each in facts if isinstance(each, LayerFacts) for key in each.settings)
+    if not settings:
+        return [*OUTSIDE]
+    subjects = [*IN_LAYERS, *(key for key in settings if key not in IN_LAYERS)]
+    sections = [subject.partition(".")[0] for subject in subjects]
+    return sorted(subjects, key=lambda subject: sections.index(subject.partition(".")[0]))
+
+
+def _value(facts: Facts, subject: str) -> Any:
+    match facts:
+        case LayerFacts():
+            name = IN_LAYERS.get(subject)
+            return facts.settings.get(subject) if name is None else getattr(facts, name)
+        case OuterFacts():
+            return getattr(facts, OUTSIDE[subject])
         case _:
-            return True
+            assert_never(facts)
 
 
-def _text(name: str, value: Any) -> str:
-    match name:
+def _with(facts: Facts, subject: str, value: Any) -> Facts:
+    match facts:
+        case LayerFacts() if subject not in IN_LAYERS:
+            return replace(facts, settings={**facts.settings, subject: value})
+        case LayerFacts():
+            return replace(facts, **{IN_LAYERS[subject]: value})
+        case OuterFacts():
+            return replace(facts, **{OUTSIDE[subject]: value})
+        case _:
+            assert_never(facts)
+
+
+def _is_told(subject: str, subjects: list[str], before: Any, after: Any) -> bool:
+    """Whether a change has an edit of its own: what is within a section goes along where the section comes or goes."""
+    match subject:
+        case "latent":  # its width is the modality's, which is told as such
+            return _text(subject, before) != _text(subject, after)
+        case "weight" | "seen_targets":
+            return before is not None and after is not None
+        case "attention.qk_norm_eps":
+            return 0.0 not in (before, after)
+    if any(other.startswith(f"{subject}.") for other in subjects):
+        return before is None or after is None
+    return subject.rpartition(".")[0] not in subjects or (before is not None and after is not None)
+
+
+def _text(subject: str, value: Any) -> str:
+    match subject:
         case "vocab":
             if value is None:
                 return "none"

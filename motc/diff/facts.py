@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes, OuterAttributes, layer_attributes, outer_attributes
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
+from motc.ir.mask import Mask
 from motc.ir.model import LatentModality, Model, Objective
 from motc.ir.operators import Embedding, Operator
 
@@ -25,11 +25,7 @@ Blocks = tuple[tuple[str, ...], ...]
 class LayerFacts(LayerAttributes):
     """What a layer is to one modality: the attributes its parameters follow from, and all else that can differ."""
 
-    mask: str | None
-    rope: str | None
-    rope_theta: float | None
-    rope_pairing: str | None
-    placement: str
+    settings: Mapping[str, Any]
 
     def operators(self) -> dict[str, Operator]:
         """Each leaf of the layer that concerns the modality."""
@@ -113,17 +109,11 @@ class Stretch:
 
 def layer_stretch(model: Model, layer: Layer, count: int, renamed: Mapping[str, str]) -> Stretch:
     """`count` layers like `layer`, with modalities called as `renamed` has it."""
-    attention = layer.body("attention")
-    mask, rope = (attention.mask, attention.rope) if isinstance(attention, Attention) else (None, None)
+    settings = {
+        key: str(value.renamed(renamed)) if isinstance(value, Mask) else value for key, value in layer.settings.items()
+    }
     attributes = {
-        renamed.get(name, name): LayerFacts(
-            **_fields(each),
-            mask=None if mask is None else str(mask.renamed(renamed)),
-            rope=None if rope is None else f"theta {rope.theta:g}, pairing {rope.pairing}",
-            rope_theta=None if rope is None else rope.theta,
-            rope_pairing=None if rope is None else rope.pairing,
-            placement=layer.placement,
-        )
+        renamed.get(name, name): LayerFacts(**_fields(each), settings=settings)
         for name, each in layer_attributes(layer, model.modalities).items()
     }
     return _stretch(count, layer.leaves(), attributes, renamed)

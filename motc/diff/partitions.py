@@ -12,8 +12,7 @@ from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from motc.ir.partition import Partition
 
 WORDS = {
-    "attention": SECTIONS["attention"],
-    "ffn": SECTIONS["ffn"],
+    **{section: paths for section, paths in SECTIONS.items() if section != "norm"},
     "*.norm": tuple(path for path in SECTIONS["norm"] if path in LAYER_PATHS),
 }
 

@@ -41,9 +41,18 @@ class Attention:
         return tuple(leaf for leaf in leaves if leaf is not None)
 
     @property
-    def settings(self) -> tuple[object, ...]:
-        """All of it that is not in the shapes of its parameters."""
-        return (self.heads, self.kv_heads, self.head_dim, self.mask, self.rope)
+    def settings(self) -> dict[str, object]:
+        """All of it that is not in the shapes of its parameters, by the language's keys."""
+        rope = self.rope
+        return {
+            "heads": self.heads,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "mask": self.mask,
+            "rope": None if rope is None else f"theta {rope.theta:g}, pairing {rope.pairing}",
+            "rope.theta": None if rope is None else rope.theta,
+            "rope.pairing": None if rope is None else rope.pairing,
+        }
 
     def sequence_flops(self, length: int) -> int:
         """Products that are no group's, for a sequence: scores and weighted sums, the full square for any mask."""

@@ -76,9 +76,9 @@ class FeedForward(TokenByToken):
         return (*self.inner, self.down)
 
     @property
-    def settings(self) -> tuple[object, ...]:
-        """All of it that is not in the shapes of its parameters."""
-        return self.kinds
+    def settings(self) -> dict[str, object]:
+        """All of it that is not in the shapes of its parameters, by the language's keys."""
+        return {"kind": self.kinds}
 
     def __str__(self) -> str:
         """`swiglu, gelu`: each modality's kind."""
@@ -129,9 +129,9 @@ class Mixture(TokenByToken):
         return any(moe is not None and moe.balance > 0 for moe in self.moe)
 
     @property
-    def settings(self) -> tuple[object, ...]:
-        """All of it that is not in the shapes of its parameters."""
-        return (self.kinds, self.moe)
+    def settings(self) -> dict[str, object]:
+        """All of it that is not in the shapes of its parameters, by the language's keys."""
+        return {"kind": self.kinds, "experts": self.moe}
 
     def __str__(self) -> str:
         """`swiglu, gelu; experts: 4 experts, top 2, balance 0.01, none`: each modality's kind and mixture."""

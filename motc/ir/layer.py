@@ -71,8 +71,20 @@ class Layer:
 
     @property
     def placement(self) -> str:
-        """Where its norms stand, in the language's words: each once."""
-        return ", ".join(dict.fromkeys(place for sublayer in self.sublayers for place in sublayer.norms)) or "none"
+        """Where norms stand, in the language's words: of all sublayers, or of each if they differ."""
+        places = [" and ".join(sublayer.norms) or "none" for sublayer in self.sublayers]
+        return ", ".join(places if len(set(places)) > 1 else places[:1])
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All of it that is not in the shapes of its parameters, by the language's keys: `attention.mask`."""
+        of_bodies = {
+            f"{sublayer.role}.{key}": value
+            for sublayer in self.sublayers
+            for key, value in sublayer.body.settings.items()
+        }
+        roles = ", ".join(sublayer.role for sublayer in self.sublayers)
+        return {"sublayers": roles, **of_bodies, "norm.placement": self.placement}
 
     def steps_of(self, sublayer: Sublayer) -> tuple[Step, ...]:
         """The steps of a sublayer, in the order they run."""

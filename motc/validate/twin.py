@@ -18,7 +18,7 @@ def twin_mismatch(sparse: Model, dense: Model) -> str | None:
     if sparse.layers != dense.layers:
         return "the numbers of layers differ"
     for index in range(sparse.layers):
-        if _settings(layer_at(sparse, index)) != _settings(layer_at(dense, index)):
+        if layer_at(sparse, index).settings != layer_at(dense, index).settings:
             return f"layer {index}: its FFN's kind or experts, mask, placement or heads differ from the dense twin's"
     for layer, path, ours, theirs in _leaves(sparse, dense):
         where = path if layer is None else f"layers.{layer}.{path}"
@@ -76,8 +76,3 @@ def _choose(model: Model, layer: int, modality: str) -> bool:
 
 def _block(leaf: Leaf | None, modality: str) -> Block | None:
     return leaf.block_of(modality) if leaf else None
-
-
-def _settings(layer: Layer) -> tuple[object, ...]:
-    """All of a layer that is not in the shapes of its parameters."""
-    return tuple((sublayer.role, *sublayer.norms, sublayer.body.settings) for sublayer in layer.sublayers)
