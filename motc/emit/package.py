@@ -57,17 +57,17 @@ def files_of(names: set[str]) -> list[str]:
 
 def in_order(files: Sequence[str]) -> list[str]:
     """These files, each after those that must be run before it, which are there too."""
-    found: list[str] = []
+    ordered: list[str] = []
 
     def put(file: str) -> None:
-        if file not in found:
+        if file not in ordered:
             for other in sorted(library()[file].needed_first):
                 put(other)
-            found.append(file)
+            ordered.append(file)
 
     for file in files:
         put(file)
-    return found
+    return ordered
 
 
 def titled(file: str) -> str:

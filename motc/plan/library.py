@@ -95,16 +95,16 @@ def _outside(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
 
 def defined(tree: ast.Module) -> frozenset[str]:
     """The names that a module's top level defines, without those it imports."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in tree.body:
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
-                found.add(name)
+                names.add(name)
             case ast.Assign(targets=targets):
-                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
             case _:
                 pass
-    return frozenset(found)
+    return frozenset(names)
 
 
 def names_needed_first(tree: ast.Module) -> set[str]:
@@ -132,11 +132,11 @@ def names_in(nodes: Iterable[ast.AST]) -> set[str]:
 
 def closure(files: Iterable[str]) -> list[str]:
     """These files and all that they import, in the order of their names."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(files)
     while waiting:
         file = waiting.pop()
-        if file not in found:
-            found.add(file)
+        if file not in reached:
+            reached.add(file)
             waiting += library()[file].imports
-    return sorted(found)
+    return sorted(reached)

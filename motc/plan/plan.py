@@ -129,8 +129,8 @@ def _sublayer_plan(model: Model, layer: Layer, sublayer: Sublayer, class_name: s
 
 def _held(leaf: Leaf, model: Model) -> LeafPlan:
     """A leaf of a feed-forward with experts: each copy is applied by itself, to what was sent to it."""
-    found = leaf_plan(leaf, model, None)
-    return found if found.form == "single" else replace(found, form="held")
+    whole = leaf_plan(leaf, model, None)
+    return whole if whole.form == "single" else replace(whole, form="held")
 
 
 def _in_stream(sublayer: Sublayer, steps: tuple[Step, ...]) -> frozenset[str]:
@@ -197,10 +197,10 @@ def _suffixes(kinds: Iterable[Kind]) -> dict[Kind, str]:
 
 def _places(model: Model) -> dict[int, str]:
     """In which layers each kind stands, by its identity: `0..3, 5`."""
-    found: dict[int, list[str]] = {}
+    ranges_of: dict[int, list[str]] = {}
     for segment in model.segments:
-        found.setdefault(id(segment.layer), []).append(_range(segment))
-    return {key: ", ".join(ranges) for key, ranges in found.items()}
+        ranges_of.setdefault(id(segment.layer), []).append(_range(segment))
+    return {key: ", ".join(ranges) for key, ranges in ranges_of.items()}
 
 
 def _range(segment: Segment) -> str:
