@@ -11,6 +11,8 @@ def branch(x: Tensor, layout: SlotLayout, counts: tuple[int, ...]) -> list[Tenso
 
     Branch i is of `counts[i]` modalities.
     """
+    if isinstance(layout.places, int):
+        return [x]
     if x.is_floating_point():
         return [x for _ in counts]
     first, branches = 0, []
@@ -22,6 +24,8 @@ def branch(x: Tensor, layout: SlotLayout, counts: tuple[int, ...]) -> list[Tenso
 
 def choose(branches: list[Tensor], layout: SlotLayout, counts: tuple[int, ...]) -> Tensor:
     """Each slot [R, L, ...] from the branch its token belongs to, branch i being of `counts[i]` modalities."""
+    if isinstance(layout.places, int):
+        return branches[0]
     whole, first = branches[0], counts[0]
     for each, count in zip(branches[1:], counts[1:], strict=True):
         later = layout.places >= first

@@ -1,5 +1,6 @@
 """One copy of a module per block of modalities, all in one grouped matrix product."""
 
+from bisect import bisect
 from collections.abc import Mapping
 
 import torch
@@ -7,27 +8,38 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autocast import product_dtype
+from .layout import Layout
 
 
 class GroupedByTower(nn.ModuleDict):
     """Copies of a linear map, or of an embedding; group i of the tokens goes through the one that `route[i]` names.
 
-    Without a route, group i goes through the i-th copy. A copy that is more than its weight and bias, such as one that
-    an adapter wraps, is called: then every copy works on every token.
+    Without a route, group i goes through the i-th copy. `ends[i]` is the number of modalities that the first i + 1
+    entries of `route` serve together; not given, each serves one.
+    A copy that is more than its weight and bias, such as one that an adapter wraps, is called: then every copy works on
+    every token.
     """
 
-    def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        copies: Mapping[str, nn.Module],
+        route: tuple[str, ...] | None = None,
+        ends: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__(copies)
         self.route = tuple(copies) if route is None else route
+        self.ends = tuple(range(1, len(self.route))) if ends is None else ends
 
     def of(self, parameter: str) -> list[Tensor]:
         """The weight or bias of each group."""
         return [getattr(self[name], parameter) for name in self.route]
 
-    def forward(self, pieces: list[Tensor]) -> list[Tensor]:
-        x, ends = pieces
+    def forward(self, pieces: list[Tensor], layout: Layout) -> list[Tensor]:
+        if isinstance(layout.places, int):
+            return [self[self.route[bisect(self.ends, layout.places)]](pieces[0])]
+        x, until = pieces
         token = torch.arange(x.shape[0], dtype=torch.int32, device=x.device)
-        group = torch.bucketize(token, ends, right=True)
+        group = torch.bucketize(token, until, right=True)
         if not all(is_plain_copy(self[name]) for name in self.route):
             return [self.one_by_one(x, group)]
         weights = self.of("weight")
@@ -36,7 +48,7 @@ class GroupedByTower(nn.ModuleDict):
                 x = torch.where(group > index, x + table.shape[0], x)
             return [F.embedding(x, torch.cat(weights))]
         dtype = product_dtype(x)
-        y = F.grouped_mm(x.to(dtype), torch.stack([weight.t().to(dtype) for weight in weights]), offs=ends)
+        y = F.grouped_mm(x.to(dtype), torch.stack([weight.t().to(dtype) for weight in weights]), offs=until)
         if getattr(self[self.route[0]], "bias", None) is not None:
             y = y + torch.stack(self.of("bias")).to(dtype)[group]
         return [y]

@@ -42,11 +42,11 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
 def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | None]) -> Callable[..., Any]:
     """The function, the sizes of its first arguments marked at every call, by these names; None: as they do themselves.
 
-    Layouts have none here: they are marked once a batch.
+    Layouts have none here: they are marked once a batch. With a cache nothing is compiled.
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and kwargs.get("cache") is None:
             for value, names in zip(args, sizes, strict=False):
                 if names is None:
                     value.mark_sizes()

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .latents import Patches, make_patches
+from .cache import Cache
+from .embed import in_stream, positions_in
+from .latents import DenoisingOutput, Patches, make_patches, patch_states, without
 from .layout import Layout
 from .multimodal import MultimodalModel
+from .objectives import denoising_losses, noise_latents
 from .outputs import LossOutput
+from .target_checks import only_with_labels
+from .targets import Targets, find_targets, sort_targets
 
 
 class DenoisingModel(MultimodalModel):
-    """A model with continuous modalities: their ends are `latents`, what they learn is in `objectives`."""
+    """A model with continuous modalities: their ends are `latents`, what they learn is in `objectives`.
+
+    `transform` also takes the patches that go into the stream. `norm` is what the final norm makes of the stream;
+    `read` and `score` give that too, and `predict` makes predictions of it.
+    """
 
     objectives: ClassVar[Mapping[str, Any]]
     weights: ClassVar[Mapping[str, float]]  # of their losses in the total
     latents: nn.ModuleDict
+    norm: Callable[..., Any]
 
     def encode(
         self, layout: Layout, latents: Mapping[str, Tensor] | None, timesteps: Mapping[str, Tensor] | None
@@ -31,6 +41,78 @@ class DenoisingModel(MultimodalModel):
         """The states [P, w] of each modality's patches to what its ends predict, in the shape of its latents."""
         ends: Mapping[str, Any] = dict(self.latents.items())
         return {name: ends[name].prediction(states[name], each.kept) for name, each in patches.items()}
+
+    def predict(self, x: Any, layout: Any, patches: dict[str, Patches]) -> dict[str, Tensor]:
+        """The normed stream to predictions, each in the shape of its latents."""
+        return self.predictions({name: patch_states(x, placed) for name, placed in patches.items()}, patches)
+
+    def words(self, layout: Layout) -> Tensor:
+        """The modality ids int64 [B, S] of tokens that have an id, -1 at latents as at padding."""
+        return without(layout.modality_ids, tuple(map(self.modalities.index, self.objectives)))
+
+    def targets(self, labels: Tensor, weights: Tensor | None, layout: Layout) -> Targets:
+        labels, words = self.counted(labels, layout), self.words(layout)
+        return find_targets(labels, weights, words, layout.document_ids, layout.tokens, len(self.modalities))
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        latents: Mapping[str, Tensor] | None = None,
+        timesteps: Mapping[str, Tensor] | None = None,
+        noise: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        position_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        layout: Any = None,
+        cache: Cache | None = None,
+    ) -> DenoisingOutput | LossOutput:
+        """Logits [B, S, V], or a dict modality -> [B, S, V_m] of own vocabularies, and predictions for latents.
+
+        `latents` holds for each continuous modality the noised latents [n, channels, height, width] of its spans, in
+        the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S]; the input ids of latents
+        may be anything. With `labels`, this is `loss`: latents are clean, and losses are returned. Logits are zeros at
+        padding and at latents. `layout` and `cache` are as for a model of tokens alone.
+        """
+        only_with_labels(labels, weights=weights, noise=noise, generator=generator)
+        if cache is None:
+            layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
+        aims: dict[str, Tensor] = {}
+        if labels is not None:
+            latents, timesteps, aims = noise_latents(self.objectives, latents, timesteps, noise, generator)
+        patches = self.encode(layout, latents, timesteps)
+        ids = in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
+        x = self.transform(ids, layout, positions_in(layout, position_ids), patches, cache)
+        balance = None
+        if self.is_balanced:
+            x, balance = x
+        if labels is not None:
+            targets = self.targets(labels, weights, layout)
+            sums, states = self.score(x, layout, sort_targets(targets) if self.sorts_targets else targets)
+            means = self.means(sums, targets, layout, balance)
+            return self.with_denoising(means, self.predict(states, layout, patches), aims)
+        logits, states = self.logits(x, layout, cache)
+        return DenoisingOutput(logits, self.predict(states, layout, patches))
+
+    def logits(self, x: Any, layout: Layout, cache: Cache | None) -> Any:
+        """The logits of the stream after the last layer, none where a cache wants none; and the normed stream."""
+        if cache is not None and not cache.wanted:
+            return {}, self.norm(x, layout)
+        return super().logits(x, layout, cache)
+
+    def with_denoising(
+        self, means: LossOutput, predictions: dict[str, Tensor], aims: Mapping[str, Tensor]
+    ) -> LossOutput:
+        """The losses of tokens, and those of predictions of latents."""
+        denoising, numbers = denoising_losses(predictions, aims)
+        return means._replace(
+            total=means.total + sum(self.weights[name] * loss for name, loss in denoising.items()),
+            by_modality={**means.by_modality, **denoising},
+            weights={**means.weights, **numbers},
+        )
 
     def loss(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .autocast import product_dtype
-from .decode import KeyValues, decode_step, plan_step
+from .cache import Cache, Step
+from .constants import constant, on_device
 from .generate_checks import (
     Span,
     check_drawing,
@@ -114,7 +115,9 @@ def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) 
 
 
 class Decoding:
-    """Rows that are continued: where each stands, the tokens it got, and what the caches hold."""
+    """Rows that are continued: where each stands, the tokens it got, and the cache of what it has seen."""
+
+    layout: Any
 
     def __init__(
         self,
@@ -135,13 +138,22 @@ class Decoding:
         self.stops = checked_stops(model, stop)
         self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
         self.active = list(range(len(rows)))
-        shape = (len(rows), model.kv_heads, modality_ids.shape[1] + max_new_tokens, model.head_dim)
-        like = next(model.parameters())
-        # Zeros: what is not seen counts 0 times, and must be a number.
-        empty = like.new_zeros(shape, dtype=product_dtype(like))
-        self.caches = [KeyValues(empty.clone(), empty.clone()) for _ in model.layers]
-        self.known = modality_ids.new_full((shape[0], shape[2]), -1)
-        self.known[:, : modality_ids.shape[1]] = modality_ids
+        self.known = nn.functional.pad(modality_ids, (0, max_new_tokens), value=-1)
+        self.cache = Cache(len(model.layers), self.known.shape[1])
+
+    def start(self, input_ids: Tensor, modality_ids: Tensor, lengths: list[int], **latents: Any) -> Any:
+        """The logits after the prompts, int64 [B, L] without padding but at their ends."""
+        self.layout = self.model.layout(modality_ids)
+        self.want()
+        logits = self.model(input_ids, modality_ids, layout=self.layout, cache=self.cache, **latents).logits
+        last = on_device([length - 1 for length in lengths], modality_ids.device)
+        rows = torch.arange(len(lengths), device=last.device)
+        return {name: of[rows, last] for name, of in logits.items()} if isinstance(logits, dict) else logits[rows, last]
+
+    def want(self) -> None:
+        """Tell the cache which modalities come next."""
+        following = {self.rows[row].next for row in self.active}
+        self.cache.wanted = tuple(name for name in self.model.vocabularies if name in following)
 
     def drawn(self, logits: Any, rows: list[int]) -> dict[int, tuple[int, str]]:
         """A token and its modality for each of these rows. Raises ValueError where none can be generated."""
@@ -152,30 +164,64 @@ class Decoding:
 
     def feed(self, given: Mapping[int, tuple[int, str]]) -> Any:
         """Give each active row its token; the logits of what comes next, or None if no row goes on."""
-        fed: dict[int, tuple[int, str]] = {}
+        fed: dict[int, tuple[int, int]] = {}
         for row, (token, modality) in given.items():
-            self.made[row].append((token, self.model.modalities.index(modality)))
+            index = self.model.modalities.index(modality)
+            self.made[row].append((token, index))
             if token not in self.stops.get(modality, ()) and len(self.made[row]) < self.max_new_tokens:
-                fed[row] = (token, modality)
+                fed[row] = (token, index)
         self.active = sorted(fed)
         if not self.active:
             return None
-        idle = (0, fed[self.active[0]][1])  # a row that has ended costs no tower of its own, and its result is not read
+        idle = (0, fed[self.active[0]][1])  # a row that has ended brings in no other parameters, and is not read
         tokens, modalities = zip(*(fed.get(row, idle) for row in range(len(self.rows))), strict=True)
         at = [state.length if row in fed else state.length - 1 for row, state in enumerate(self.rows)]
-        for row, (token, modality) in fed.items():
-            self.rows[row].follow(token, modality)
-        where = self.known.new_tensor([[row, at[row], self.made[row][-1][1]] for row in self.active])
-        self.known[where[:, 0], where[:, 1]] = where[:, 2]
-        step = plan_step(self.model, list(modalities), at, self.known, self.model.angles)
-        wanted = {self.rows[row].next for row in self.active} & self.model.vocabularies.keys()
-        return decode_step(self.model, self.known.new_tensor(tokens), step, self.caches, wanted)
+        for row, (token, index) in fed.items():
+            self.rows[row].follow(token, self.model.modalities[index])
+        self.want()
+        ids, modality_ids, positions = on_device([tokens, modalities, at], self.known.device)[:, :, None]
+        rows = torch.arange(len(at), device=positions.device)[:, None]
+        self.known[rows, positions] = modality_ids
+        self.cache.step = Step(rows, positions, max(at) + 1)
+        mask = self.mask(modality_ids, max(at) + 1, in_step=len(set(at)) == 1)
+        layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, mask)
+        logits = self.model(ids, modality_ids, layout=layout, cache=self.cache).logits
+        return {name: of[:, 0] for name, of in logits.items()} if isinstance(logits, dict) else logits[:, 0]
+
+    def mask(self, modality_ids: Tensor, length: int, in_step: bool) -> Tensor | None:
+        """Who sees whom, bool [B, 1, 1, length], of a token more in each row; None if all see all.
+
+        `in_step`: whether all rows have as many tokens.
+        """
+        sees = self.model.mask.sees
+        if in_step and not sees:
+            return None
+        known = self.known[:, :length]
+        mask = known >= 0
+        if sees:
+            mask = mask & constant(sees, known.device)[modality_ids, known]
+        return mask[:, None, None]
 
     def result(self) -> tuple[Tensor, Tensor]:
         """The ids that each row got and their modalities, int64 [B, N]; where a row has ended 0 and -1."""
         longest = max(map(len, self.made))
         padded = self.known.new_tensor([row + [(0, -1)] * (longest - len(row)) for row in self.made])
         return padded[:, :, 0], padded[:, :, 1]
+
+
+def layout_of_step(
+    model: Any, before: Any, modalities: set[int], modality_ids: Tensor, positions: Tensor, mask: Tensor | None
+) -> Any:
+    """The layout of S more tokens of each row, [B, S], of these modalities. `before` is a layout of the model's."""
+    places = {model.alike[modality] for modality in modalities} if model.alike else set()
+    layout = before.of_one(places.pop(), modality_ids) if len(places) == 1 else model.layout(modality_ids)
+    return layout._replace(rows=layout.rows._replace(positions=positions, mask=mask, views=None))
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Nothing is compiled in here, for lengths differ from call to call; what was compiled runs as it was written."""
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: Tensor, lengths: list[int]) -> list[Row]:
@@ -201,10 +247,10 @@ def generate_tokens(
     input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
     rows = followed(model, spans, input_ids, modality_ids, lengths)
     decoding = Decoding(model, rows, modality_ids, **choices)
-    last = torch.tensor(lengths, device=modality_ids.device) - 1
-    logits = model.prefill(input_ids, model.layout(modality_ids), decoding.caches, last)
-    while decoding.active:
-        logits = decoding.feed(decoding.drawn(logits, decoding.active))
+    with uncompiled():
+        logits = decoding.start(input_ids, modality_ids, lengths)
+        while decoding.active:
+            logits = decoding.feed(decoding.drawn(logits, decoding.active))
     return Generated(*decoding.result())
 
 

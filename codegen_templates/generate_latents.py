@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from .decode import KeyValues, Step
-from .generate import Decoding, Row, compact, followed, in_last_document
+from .cache import Step
+from .constants import on_device
+from .generate import Decoding, Row, compact, followed, in_last_document, layout_of_step, uncompiled
 from .generate_checks import Span, check_mapping, check_prompt, checked_spans, generator_of, whole
 from .latent_checks import named, outside
 from .latents import rank_of
@@ -116,45 +117,55 @@ def ends_after_prompts(
     return found
 
 
-def plan_span(model: Any, name: str, starts: list[int], count: int, known: Tensor) -> Step:
-    """The step of `count` tokens of a modality that rows have from these positions on.
+class NextLatents:
+    """Latents that some rows are to have next: where their patches stand, and a cache of these rows."""
 
-    `known` int64 [n, T] are the rows' modalities so far, these tokens included.
-    """
-    rows = torch.arange(len(starts), device=known.device)
-    positions = torch.tensor(starts, device=known.device)[:, None] + torch.arange(count, device=known.device)
-    length = max(starts) + count
-    seen = visibility(model.mask, known[:, :length], None)[rows[:, None], positions]
-    mask = None if bool(seen.all()) else seen[:, None]
-    members = [(model.towers[name], {name: list(range(len(starts)))})]
-    return Step(members, [len(starts)], rows, rows, positions, [model.angles(positions)], mask, length)
+    def __init__(self, decoding: Decoding, name: str, rows: list[int], count: int) -> None:
+        """`count`: how many patches each has."""
+        model, modality = decoding.model, decoding.model.modalities.index(name)
+        starts = [decoding.rows[row].length for row in rows]
+        for row, start in zip(rows, starts, strict=True):
+            decoding.rows[row].check_next()
+            decoding.known[row, start : start + count] = modality
+        device, length = decoding.known.device, max(starts) + count
+        each = torch.arange(len(rows), device=device)[:, None]
+        positions = on_device(starts, device)[:, None] + torch.arange(count, device=device)
+        seen = visibility(model.mask, decoding.known[rows, :length], None)[each, positions]
+        mask = None if bool(seen.all()) else seen[:, None]
+        self.model, self.name, self.decoding, self.rows = model, name, decoding, rows
+        self.modality_ids = torch.full_like(positions, modality)
+        self.layout = layout_of_step(model, decoding.layout, {modality}, self.modality_ids, positions, mask)
+        self.cache = decoding.cache.of_rows(rows, length)
+        self.cache.step = Step(each, positions, length)
 
+    def predicted(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """What the model predicts of latents [n, channels, height, width] at timesteps [n]; they are kept as seen."""
+        given = {"latents": {self.name: x}, "timesteps": {self.name: timesteps}}
+        ids = self.modality_ids  # may be anything
+        output = self.model(ids, self.modality_ids, layout=self.layout, cache=self.cache, **given)
+        predicted: Tensor = output.predictions[self.name]
+        return predicted
 
-def states_of(model: Any, tokens: Tensor, step: Step, caches: list[KeyValues]) -> Tensor:
-    """Patches [n * count, w] through the layers, which keep their keys and values, and the final norm."""
-    pieces = [tokens.view(*step.positions.shape, -1)]
-    for layer, cache in zip(model.layers, caches, strict=True):
-        pieces = layer.decode(pieces, step, cache)
-    states: Tensor = model.norm_token(pieces[0], step.members[0][0])
-    return states.flatten(0, 1)
+    def keep(self, x: Tensor) -> None:
+        """Go on by these latents, clean ones."""
+        self.predicted(x, torch.zeros(x.shape[0], dtype=torch.int64, device=x.device))
+        self.decoding.cache.put_rows(self.rows, self.cache)
 
 
 def denoised(
     model: Any,
     name: str,
     noise: Tensor,
-    step: Step,
-    caches: list[KeyValues],
+    following: NextLatents,
     scheduler: Any,
     steps: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Noise [n, channels, height, width] to latents; their keys and values, as clean ones, are left in the caches.
+    """Noise [n, channels, height, width] to latents, which the rows then have seen.
 
     Raises ValueError for timesteps that the modality's objective does not have, and where numbers are lost.
     """
-    ends, objective, x = model.latents[name], model.objectives[name], noise
-    dtype = next(ends.parameters()).dtype
+    objective, x = model.objectives[name], noise
     scheduler.set_timesteps(steps, device=noise.device)
     times = scheduler.timesteps
     if (objective.whole and times.is_floating_point()) or bool(outside(times, objective).any()):
@@ -162,13 +173,11 @@ def denoised(
         raise ValueError(f"the scheduler of {name} has timesteps its objective has not: {kind} in 0..{objective.last}")
     drawing = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     for time in times:
-        tokens, kept = ends.tokens(x.to(dtype), time.expand(x.shape[0]))
-        predicted = ends.prediction(states_of(model, tokens, step, caches), kept)
+        predicted = following.predicted(x, time.expand(x.shape[0]))
         x = scheduler.step(predicted.to(x.dtype), time, x, **drawing).prev_sample
     if not bool(x.isfinite().all()):
         raise ValueError(f"denoising {name} gave infinite numbers or NaN: is its scheduler one for its objective?")
-    tokens, _ = ends.tokens(x.to(dtype), torch.zeros(x.shape[0], dtype=torch.int64, device=x.device))
-    states_of(model, tokens, step, caches)
+    following.keep(x)
     return x
 
 
@@ -179,19 +188,11 @@ def make_latents(
     model, generator = decoding.model, decoding.how["generator"]
     ends, modality = model.latents[name], model.modalities.index(name)
     count = size[0] // ends.patch * (size[1] // ends.patch)
-    starts = [decoding.rows[row].length for row in rows]
-    for row, start in zip(rows, starts, strict=True):
-        decoding.rows[row].check_next()
-        decoding.known[row, start : start + count] = modality
-    step = plan_span(model, name, starts, count, decoding.known[rows])
-    caches = [KeyValues(*(kept[rows, :, : step.length] for kept in cache)) for cache in decoding.caches]
+    following = NextLatents(decoding, name, rows, count)
     like = next(ends.parameters())
     dtype = torch.promote_types(like.dtype, torch.float32)
     noise = torch.randn(len(rows), ends.channels, *size, generator=generator, device=like.device, dtype=dtype)
-    x = denoised(model, name, noise, step, caches, scheduler, steps, generator)
-    for cache, own in zip(decoding.caches, caches, strict=True):
-        for kept, new in zip(cache, own, strict=True):
-            kept[rows, :, : step.length] = new
+    x = denoised(model, name, noise, following, scheduler, steps, generator)
     for row in rows:
         decoding.made[row] += [(0, modality)] * count
         for _ in range(count):
@@ -222,22 +223,23 @@ def generate_with_latents(
     rows = followed(model, checked, input_ids, modality_ids, lengths)
     decoding = Decoding(model, rows, modality_ids, max_new_tokens, **choices)
     given = ends_after_prompts(model, checked, rows, modality_ids, lengths)
-    last = torch.tensor(lengths, device=modality_ids.device) - 1
-    logits = model.prefill(input_ids, model.layout(modality_ids), decoding.caches, last, latents)
     made: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
-    while decoding.active:
-        for name, size in sizes.items():
-            span = checked[name]
-            beginning = [row for row in decoding.active if row not in given and rows[row].next == name]
-            fitting = [row for row in beginning if max_new_tokens - len(decoding.made[row]) > span["length"]]
-            decoding.active = [row for row in decoding.active if row not in beginning or row in fitting]
-            if fitting:
-                x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps)
-                made[name] += zip(fitting, x, strict=True)
-                given.update(dict.fromkeys(fitting, (span["end"], span["within"])))
-        others = [row for row in decoding.active if row not in given]
-        logits = decoding.feed({**given, **(decoding.drawn(logits, others) if others else {})})
-        given = {}
+    with uncompiled():
+        given_latents = {"latents": latents, "timesteps": unnoised(latents)}
+        logits = decoding.start(input_ids, modality_ids, lengths, **given_latents)
+        while decoding.active:
+            for name, size in sizes.items():
+                span = checked[name]
+                beginning = [row for row in decoding.active if row not in given and rows[row].next == name]
+                fitting = [row for row in beginning if max_new_tokens - len(decoding.made[row]) > span["length"]]
+                decoding.active = [row for row in decoding.active if row not in beginning or row in fitting]
+                if fitting:
+                    x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps)
+                    made[name] += zip(fitting, x, strict=True)
+                    given.update(dict.fromkeys(fitting, (span["end"], span["within"])))
+            others = [row for row in decoding.active if row not in given]
+            logits = decoding.feed({**given, **(decoding.drawn(logits, others) if others else {})})
+            given = {}
     found = {}
     for name, size in sizes.items():
         like = next(model.latents[name].parameters())

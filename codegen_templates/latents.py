@@ -51,23 +51,26 @@ def make_patches(
     """Noised latents [n, channels, height, width] and timesteps [n] of each modality, as patches of the stream.
 
     Raises TypeError or ValueError where they do not fit one another or the spans in `modality_ids`. Reads back from the
-    device.
+    device. Of a step of generating, all of one modality, there are patches of the latents that are given.
     """
     latents, timesteps = named("latents", latents, ends), named("timesteps", timesteps, ends)
     patches = {}
+    is_step = isinstance(layout.places, int)
     for name, module in ends.items():
         end: Any = module
         like: Tensor = next(end.parameters())
         x, t = latents.get(name), timesteps.get(name)
+        if x is None and is_step:
+            continue
         if x is None:
             x = like.new_zeros(0, end.channels, end.patch, end.patch)
             t = torch.zeros(0, dtype=torch.int64, device=like.device)
         rank = rank_of(layout.modality_ids, modalities.index(name))
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not is_step:
             check_latents(name, x, t, end, objectives[name])
             check_spans(name, x, t, end, objectives[name], layout, modalities.index(name))
         vectors, kept = end.tokens(x.to(like.dtype), t)
-        order = look_up(rank, layout.tokens, -1)
+        order = rank.view_as(layout.modality_ids) if is_step else look_up(rank, layout.tokens, -1)
         vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
         patches[name] = Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))
     return patches

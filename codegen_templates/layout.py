@@ -25,6 +25,14 @@ class Layout(Protocol):
         """Attention's rows of slots [R, L]."""
 
     @property
+    def places(self) -> Tensor | int:
+        """int64 [R, L]: the place of each slot's modality in the order they are sorted in; their number for none.
+
+        In a step of generating whose tokens all go through the same parameters one number, the place of a modality that
+        has these. Such tokens [B, S] are in no other order than the batch's, and in one piece.
+        """
+
+    @property
     def tokens(self) -> Tensor:
         """int64 [N] or [R, L]: the flattened batch's token at each place of the stream."""
 

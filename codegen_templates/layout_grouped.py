@@ -21,10 +21,10 @@ class GroupedLayout(NamedTuple):
     modality_ids: Tensor  # int64 [B, S], -1 at padding
     document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
     rows: Rows
-    places: Tensor  # int64 [B, S]: the place of each slot's modality in the order they are sorted in
+    places: Tensor | int  # int64 [R, L]: of each slot's modality in the order they are sorted in; or one of all
     order: Tensor  # int64 [B * S]: the slot of each sorted token
     inverse: Tensor  # int64 [B, S]: the sorted place of each slot's token
-    sorted_places: Tensor  # int64 [B * S]: `places`, sorted
+    sorted_places: Tensor | int  # int64 [N]: `places`, sorted; or one of all
     ends: Tensor  # int32 [M]: where each modality's sorted tokens end; padding goes with the last
     tokens: Tensor  # int64 [B * S] or, if the stream is kept in slots, [B, S]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
@@ -34,13 +34,19 @@ class GroupedLayout(NamedTuple):
         """The layout on another device, as for a batch that a data loader made."""
         return GroupedLayout(*moved(tuple(self), device, non_blocking))
 
+    def of_one(self, place: int, modality_ids: Tensor) -> GroupedLayout:
+        """A layout of other tokens [B, S], all with the parameters of the modality at a place."""
+        return self._replace(modality_ids=modality_ids, places=place, sorted_places=place)
+
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         self.rows.mark_sizes()
         for x in (self.places, self.inverse):
-            mark_sizes(x, "rows", "length")
+            if isinstance(x, Tensor):
+                mark_sizes(x, "rows", "length")
         for x in (self.order, self.sorted_places):
-            mark_sizes(x, "stream")
+            if isinstance(x, Tensor):
+                mark_sizes(x, "stream")
         mark_numbers(self.tokens)
         for y in (self.modality_ids, self.document_ids, self.batch):
             if y is not None:
@@ -86,6 +92,8 @@ def grouped_layout(
 
 def group(x: Tensor, layout: GroupedLayout, counts: tuple[int, ...]) -> list[Tensor]:
     """Sorted tokens [N, ...], and where each group of them ends, group i being `counts[i]` modalities."""
+    if isinstance(layout.places, int):
+        return [x]
     last = [sum(counts[: index + 1]) - 1 for index in range(len(counts))]
     return [x, torch.stack([layout.ends[index] for index in last])]
 

@@ -21,26 +21,30 @@ def batch_layout(
     return place_slots(rows, modality_ids, document_ids, modalities, key)
 
 
-def piece_masks(layout: SlotLayout, counts: tuple[int, ...]) -> list[Tensor]:
+def piece_masks(places: Tensor, counts: tuple[int, ...]) -> list[Tensor]:
     """For each piece a bool [R, L]: which slots hold its tokens, piece i being `counts[i]` modalities."""
     first, masks = 0, []
     for count in counts:
-        masks.append((layout.places >= first) & (layout.places < first + count))
+        masks.append((places >= first) & (places < first + count))
         first += count
     return masks
 
 
 def select(x: Tensor, layout: SlotLayout, counts: tuple[int, ...]) -> list[Tensor]:
     """What stands in the slots [R, L, ...], each piece's tokens [n, ...] by themselves."""
-    return [x[mask] for mask in piece_masks(layout, counts)]
+    if isinstance(layout.places, int):
+        return [x]
+    return [x[mask] for mask in piece_masks(layout.places, counts)]
 
 
 def put_back(pieces: list[Tensor], layout: SlotLayout, counts: tuple[int, ...]) -> Tensor:
     """The pieces back in their slots [R, L, ...], zeros where there is no token."""
+    if isinstance(layout.places, int):
+        return pieces[0]
     dtype = pieces[0].dtype
     for piece in pieces[1:]:  # autocast may have lowered some
         dtype = torch.promote_types(dtype, piece.dtype)
     whole = pieces[0].new_zeros(*layout.places.shape, *pieces[0].shape[1:], dtype=dtype)
-    for piece, mask in zip(pieces, piece_masks(layout, counts), strict=True):
+    for piece, mask in zip(pieces, piece_masks(layout.places, counts), strict=True):
         whole = whole.masked_scatter(mask.view(*mask.shape, *(1 for _ in piece.shape[1:])), piece.to(dtype))
     return whole

@@ -18,7 +18,7 @@ class SlotLayout(NamedTuple):
     modality_ids: Tensor  # int64 [B, S], -1 at padding
     document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
     rows: Rows
-    places: Tensor  # int64 [R, L]: as `rows.modality_ids`, their number where there is no token
+    places: Tensor | int  # int64 [R, L]: of `rows.modality_ids`, in the order they are sorted in; or one of all
     tokens: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     batch: Tensor | None  # int64 [B, S]: the slot of each token of the batch; None: the slots are the batch
     key: str  # of the model that made it: equal where masks, orders of modalities and strategies are
@@ -27,11 +27,16 @@ class SlotLayout(NamedTuple):
         """The layout on another device, as for a batch that a data loader made."""
         return SlotLayout(*moved(tuple(self), device, non_blocking))
 
+    def of_one(self, place: int, modality_ids: Tensor) -> SlotLayout:
+        """A layout of other tokens [B, S], all with the parameters of the modality at a place."""
+        return self._replace(modality_ids=modality_ids, places=place)
+
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         self.rows.mark_sizes()
-        mark_sizes(self.places, "rows", "length")
-        mark_sizes(self.tokens, "rows", "length")
+        for y in (self.places, self.tokens):
+            if isinstance(y, Tensor):
+                mark_sizes(y, "rows", "length")
         for x in (self.modality_ids, self.document_ids, self.batch):
             if x is not None:
                 mark_sizes(x, "batch", "sequence")

@@ -24,10 +24,10 @@ class SortedLayout(NamedTuple):
     modality_ids: Tensor  # int64 [B, S], -1 at padding
     document_ids: Tensor | None  # int64 [B, S], or None: each row is one document
     rows: Rows
-    places: Tensor  # int64 [R, L]: the place of each slot's modality in the order they are sorted in
+    places: Tensor | int  # int64 [R, L]: of each slot's modality in the order they are sorted in; or one of all
     order: Tensor  # int64 [N]: the slot of each sorted token
     inverse: Tensor  # int64 [R, L]: the sorted place of each slot's token
-    sorted_places: Tensor  # int64 [N]: `places`, sorted
+    sorted_places: Tensor | int  # int64 [N]: `places`, sorted; or one of all
     pieces: tuple[Tensor, ...]  # one [n] for each modality, in the order they are sorted in: as many as it has tokens
     tokens: Tensor  # int64 [N] or, if the stream is kept in slots, [R, L]: the batch's token at each of its places
     batch: Tensor  # int64 [B, S]: the place in the stream of each token of the batch
@@ -37,14 +37,20 @@ class SortedLayout(NamedTuple):
         """The layout on another device, as for a batch that a data loader made."""
         return SortedLayout(*moved(tuple(self), device, non_blocking))
 
+    def of_one(self, place: int, modality_ids: Tensor) -> SortedLayout:
+        """A layout of other tokens [B, S], all with the parameters of the modality at a place."""
+        return self._replace(modality_ids=modality_ids, places=place, sorted_places=place)
+
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         self.rows.mark_sizes()
         for x in (self.places, self.inverse):
-            mark_sizes(x, "rows", "length")
+            if isinstance(x, Tensor):
+                mark_sizes(x, "rows", "length")
         mark_numbers(self.tokens)
         for x in (self.order, self.sorted_places):
-            mark_sizes(x, "stream")
+            if isinstance(x, Tensor):
+                mark_sizes(x, "stream")
         for x in self.pieces:
             mark_sizes(x, "piece")
         for y in (self.modality_ids, self.document_ids, self.batch):
@@ -97,9 +103,11 @@ def piece_sizes(layout: SortedLayout, tokens: int, counts: tuple[int, ...]) -> l
 
 def split(x: Tensor, layout: SortedLayout, counts: tuple[int, ...]) -> list[Tensor]:
     """Sorted tokens [N, ...] cut into pieces, piece i being those of `counts[i]` modalities."""
+    if isinstance(layout.places, int):
+        return [x]
     return list(torch.split(x, piece_sizes(layout, x.shape[0], counts)))
 
 
 def merge(pieces: list[Tensor], layout: SortedLayout, counts: tuple[int, ...]) -> Tensor:
     """What `split` has cut, whole again."""
-    return torch.cat(pieces)
+    return pieces[0] if isinstance(layout.places, int) else torch.cat(pieces)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .batch_order import to_batch
+from .cache import Cache
 from .checked_layout import checked_layout
 from .compiling import ENDS, compile_parts
+from .embed import in_stream, positions_in
 from .initialise import initialise
 from .layout import AnyLayout, Layout
 from .masks import Mask
-from .outputs import LossOutput
+from .outputs import LossOutput, ModelOutput, mean_losses, sums_by_modality, weigh_modalities
 from .sizes import check_attention
 from .target_checks import check_targets, only_with_labels
+from .targets import Targets, find_targets, sort_targets
 
 
 class MultimodalModel(nn.Module):
     """A transformer over tokens of several modalities: ids in, logits or losses out.
 
-    A model has the methods `layout`, `embed`, `read` (the stream to logits), `score` (the stream to losses) and
-    `forward`, and these attributes.
+    A model says what it is made of: `embedding`, `layers`, `final_norm` and `head`. Its methods are `layout`, `embed`
+    (ids to the stream), `transform` (ids to the stream after the last layer), `read` (the stream to logits) and `score`
+    (the stream to losses); `embed`, `read` and `score` are here for ends that have no copies.
     """
 
     modalities: ClassVar[tuple[str, ...]]
@@ -30,10 +35,24 @@ class MultimodalModel(nn.Module):
     semantic_hash: ClassVar[str]
     layout_key: ClassVar[str]
     mask: ClassVar[Mask]
-    into_stream: ClassVar[tuple[str, ...]]  # a layer's groups whose results are added to the stream: they start smaller
-    stream_sizes: ClassVar[tuple[str, ...]]  # what the sizes of the stream are called, for the compiler
-    layout_reads: ClassVar[bool]  # whether making a layout reads from the device
+    into_stream: ClassVar[tuple[str, ...]] = ("attention.out", "ffn.down")
+    """A layer's groups whose results are added to the stream: they start smaller."""
+    stream_sizes: ClassVar[tuple[str, ...]] = ("rows", "length")  # what the sizes of the stream are called
+    layout_reads: ClassVar[bool] = True  # whether making a layout reads from the device
+    own_vocabularies: ClassVar[bool] = False  # whether each modality has one, and logits are a dict
+    sorts_targets: ClassVar[bool] = False  # whether `score` takes targets sorted by modality
+    is_balanced: ClassVar[bool] = False  # whether `transform` also gives the load-balancing loss of experts
+    target_weights: ClassVar[tuple[float, ...]] = ()  # of each modality's targets in the total's mean; () are ones
+    alike: ClassVar[tuple[int, ...]] = ()
+    """Of each modality the place, as they are sorted, of the first that has all its parameters: in a step of generating
+    tokens that are alike are not sorted. Empty: all are.
+    """
+    layout: Callable[..., Any]
+    transform: Callable[..., Any]
     layers: nn.ModuleList
+    embedding: Any
+    final_norm: Any
+    head: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,6 +96,75 @@ class MultimodalModel(nn.Module):
             check_attention(prepared.rows.slots, has_mask=prepared.rows.mask is not None)
             prepared.mark_sizes()
         return prepared
+
+    def embed(self, ids: Tensor, layout: Any) -> Any:
+        """Token ids to the stream."""
+        return self.embedding(ids)
+
+    def read(self, x: Any, layout: Any) -> Any:
+        """The stream to logits, in the order of the batch."""
+        return self.head(to_batch(self.final_norm(x), layout))
+
+    def score(self, x: Any, layout: Any, wanted: Any) -> Any:
+        """The sum of each modality's losses [M]."""
+        return sums_by_modality(self.head(self.final_norm(x)), wanted, len(self.modalities))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        layout: Any = None,
+        cache: Cache | None = None,
+    ) -> ModelOutput | LossOutput:
+        """Logits [B, S, V], or a dict modality -> [B, S, V_m] of own vocabularies; with `labels` what `loss` returns.
+
+        All arguments int64 [B, S]; `weights` floating-point. `layout` is what `self.layout` made, or with a `cache`,
+        which has the keys and values of the tokens before, that of the step. Logits are zeros at padding.
+        """
+        if cache is None:
+            layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
+        x = self.transform(in_stream(input_ids, layout), layout, positions_in(layout, position_ids), cache)
+        balance = None
+        if self.is_balanced:
+            x, balance = x
+        if labels is not None:
+            return self.losses(x, layout, labels, weights, balance)
+        return ModelOutput(self.logits(x, layout, cache))
+
+    def logits(self, x: Any, layout: Layout, cache: Cache | None) -> Any:
+        """The logits of the stream after the last layer; with a cache, in the vocabularies that it wants."""
+        if self.own_vocabularies and cache is not None:
+            return self.read(x, layout, cache.wanted)  # type: ignore[call-arg]
+        return self.read(x, layout)
+
+    def counted(self, labels: Tensor, layout: Any) -> Tensor:
+        """The labels int64 [B, S], -100 where a token is no target though there is one."""
+        return labels
+
+    def targets(self, labels: Tensor, weights: Tensor | None, layout: Layout) -> Targets:
+        """What the stream's places are to predict."""
+        labels, words = self.counted(labels, layout), layout.modality_ids
+        return find_targets(labels, weights, words, layout.document_ids, layout.tokens, len(self.modalities))
+
+    def losses(
+        self, x: Any, layout: Layout, labels: Tensor, weights: Tensor | None, balance: Tensor | None
+    ) -> LossOutput:
+        """The losses of the stream after the last layer."""
+        targets = self.targets(labels, weights, layout)
+        sums = self.score(x, layout, sort_targets(targets) if self.sorts_targets else targets)
+        return self.means(sums, targets, layout, balance)
+
+    def means(self, sums: Tensor, targets: Targets, layout: Layout, balance: Tensor | None) -> LossOutput:
+        """The means of sums of losses [M]."""
+        if balance is not None:  # where no token is real, routers have balanced nothing
+            balance = torch.where((layout.modality_ids >= 0).any(), balance, 0.0)
+        means = mean_losses(sums, targets.totals, self.modalities, balance)
+        return weigh_modalities(means, sums, targets.totals, self.target_weights) if self.target_weights else means
 
     def loss(
         self,

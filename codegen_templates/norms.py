@@ -1,5 +1,6 @@
 """Norms over the last dimension; statistics in float32 or wider, cast back before the result is scaled."""
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -71,7 +72,10 @@ class NormByTower(nn.ModuleDict):
             chosen = torch.where(places >= end, other, chosen)
         return chosen
 
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+    def forward(self, x: Tensor, places: Tensor | int) -> Tensor:
+        if isinstance(places, int):
+            normed: Tensor = self[self.route[bisect(self.ends, places)]](x)
+            return normed
         places = places.view(*places.shape, *(1 for _ in x.shape[places.ndim :]))
         copies: list[Any] = [self[name] for name in self.route]
         y = copies[0].normalise(x)

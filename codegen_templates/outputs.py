@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .targets import Targets
+
 
 class ModelOutput(NamedTuple):
     """`logits` [B, S, V], or a dict modality -> [B, S, V_m] with own vocabularies; zeros at padding."""
@@ -50,6 +52,14 @@ def weighted_sum(values: Tensor, weights: tuple[float, ...]) -> Tensor:
     return torch.stack([weight * value for weight, value in zip(weights, values.unbind(), strict=True)]).sum()
 
 
+def sums_by_modality(logits: Tensor, wanted: Targets, count: int) -> Tensor:
+    """The sums [M] of the losses of targets of each modality, by the logits [..., V] of every place of the stream."""
+    weights = None if wanted.weights is None else wanted.weights.flatten()
+    losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)
+    modality = torch.arange(count, device=losses.device)[:, None]
+    return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)
+
+
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balance: Tensor | None = None) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
     weights = dict(zip(modalities, totals.unbind(), strict=True))
@@ -57,3 +67,10 @@ def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balan
     weight = totals.sum()
     total = divided(sums.sum(), weight)
     return LossOutput(total if balance is None else total + balance, by_modality, weight, weights, balance)
+
+
+def weigh_modalities(means: LossOutput, sums: Tensor, totals: Tensor, weights: tuple[float, ...]) -> LossOutput:
+    """The means, each modality's targets counting in the total as much as its weight says."""
+    weight = weighted_sum(totals, weights)
+    total = divided(weighted_sum(sums, weights), weight)
+    return means._replace(total=total if means.balance is None else total + means.balance, weight=weight)

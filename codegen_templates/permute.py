@@ -33,5 +33,7 @@ class Permute(torch.autograd.Function):
 
 def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     """Rows of x [n, ...] by `order` int64 [m], whose inverse is `inverse` int64 [n]; -1 where there is no partner."""
+    if not torch.is_grad_enabled():
+        return Permute.forward(x, order, inverse)  # at a third of what `apply` costs
     permuted: Tensor = Permute.apply(x, order, inverse)  # type: ignore[no-untyped-call]
     return permuted

@@ -3,22 +3,12 @@
 import torch
 from torch import Tensor
 
-from .layout import Layout
-from .tokens import look_up
-
 
 def rope_angles(position_ids: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine [B, S, 1, head_dim / 2] of each position's angles, computed in float32, cast to `dtype`."""
     powers = torch.arange(0, head_dim, 2, device=position_ids.device, dtype=torch.int64).float() / head_dim
     angles = position_ids.float()[:, :, None, None] * (1.0 / theta**powers)
     return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def positions_in(layout: Layout, position_ids: Tensor | None) -> Tensor:
-    """The positions int64 [R, L] of attention's slots: those given, [B, S] or one for all rows, or from 0."""
-    if position_ids is None:
-        return layout.rows.positions
-    return look_up(position_ids.expand_as(layout.modality_ids).flatten(), layout.rows.slots, 0)
 
 
 def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

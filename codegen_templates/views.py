@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .attention import attend
+from .cache import KeyValues
 from .constants import constant
 from .masks import Mask
 from .permute import permute
@@ -155,3 +157,14 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         return attend().transpose(1, 2)
     with sdpa_kernel(KERNELS):
         return attend().transpose(1, 2)
+
+
+def attend_in_views(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, views: Views | None, cache: KeyValues | None = None
+) -> Tensor:
+    """As `attend`, in a call for each view where there are any, else with a mask."""
+    if views is None:
+        return attend(q, k, v, mask, cache, causal=False)
+    if cache is not None:
+        cache.extended(k.transpose(1, 2), v.transpose(1, 2))
+    return attend_by_views(not_empty(q), k, v, views).transpose(1, 2).flatten(2)

@@ -96,7 +96,7 @@ MISTAKES = {
         BOTH,
         SPEC.replace("vocab = 7", "vocab = 11").replace("vocab = 5", "vocab = 11"),
     ),
-    "no mask": Mistake("is_causal=mask is None", "is_causal=False", EVERY),
+    "no mask": Mistake("is_causal=causal,", "is_causal=False,", EVERY),
     "a given layout that is not taken as it is": Mistake(
         "        layout = self.prepared(",
         "        layout = layout and layout._replace(sorted_places=layout.sorted_places.flip(0))\n"

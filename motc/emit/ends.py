@@ -2,50 +2,63 @@
 
 from __future__ import annotations
 
-from motc.emit.latents import merged_logits, sorted_losses, words
-from motc.emit.leaves import Applied
-from motc.emit.text import method, statement
+from motc.emit.latents import merged_logits, sorted_losses
+from motc.emit.leaves import Applied, each_piece
+from motc.emit.text import literal, method, names_tuple, statement
 from motc.plan import LeafPlan, ModulePlan
 
 
-def embed_method(module: ModulePlan) -> str:
+def end_methods(module: ModulePlan) -> list[str]:
+    """The methods of ends that are not as for a model without copies."""
+    methods = []
+    if module.embedding.form != "single":
+        methods.append(_embed(module))
+    if module.model.latents() is not None:
+        methods += [_norm_method(module), _read_beside_latents(module), _score(module)]
+    elif not _has_plain_ends(module):
+        methods += [_read(module), _score(module)]
+    return methods
+
+
+def _has_plain_ends(module: ModulePlan) -> bool:
+    """Whether logits are one head's, of one norm's, wherever a token stands."""
+    ends = (module.final_norm, module.head)
+    return module.model.vocab is not None and all(end is not None and end.form == "single" for end in ends)
+
+
+def _embed(module: ModulePlan) -> str:
     leaf, text = module.embedding, Applied(module.execution)
     in_pieces = module.stream_in_pieces
-    if leaf.form == "single":
-        result = "self.embedding(ids)"
-    else:
-        if module.sorts_ends:
-            text.assign("ids", "ids.flatten()[layout.order]")
-        result = text.through(leaf, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
-        if module.sorts_ends:
-            result = f"to_slots({result}, layout)"
+    if module.sorts_ends:
+        text.assign("ids", "ids_to_sorted(ids, layout)")
+    result = text.through(leaf, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
+    if module.sorts_ends:
+        result = f"to_slots({result}, layout)"
     stream = "list[Tensor]" if in_pieces else "Tensor"
     lines = [
         *method("embed", ["ids: Tensor", f"layout: {module.execution.layout_type}"], stream),
         '        """Token ids to the stream."""',
         *text.lines,
-        f"        x: {stream} = {result}",
+        *statement(f"x: {stream} = ", result),
         "        return x",
     ]
     return "\n".join(lines)
 
 
-def read_method(module: ModulePlan) -> str:
+def _read(module: ModulePlan) -> str:
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     own = module.model.vocab is None
-    returned = "dict[str, Tensor]" if own else "Tensor"
     text = _normed(module)
-    if module.model.latents() is not None:
-        return _read_beside_latents(module, text, stream, returned)
+    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}"]
     if not own and _head(module).form == "by_tower":
         text.assign("logits", _logits(module, text))
         result = ["        return to_batch(logits, layout)"]
     else:
         text.assign("x", "to_batch(x, layout)")
         single = [f"        logits: Tensor = {_single_head(module, 'x')}", "        return logits"]
-        result = _own_logits(module) if own else single
+        result = statement("return ", _own_logits(module, "x")) if own else single
     lines = [
-        *method("read", [f"x: {stream}", f"layout: {module.execution.layout_type}"], returned),
+        *method("read", [*arguments, *_wanted(module)], "dict[str, Tensor]" if own else "Tensor"),
         '        """The stream to logits, in the order of the batch."""',
         *text.lines,
         *result,
@@ -53,25 +66,58 @@ def read_method(module: ModulePlan) -> str:
     return "\n".join(lines)
 
 
-def _read_beside_latents(module: ModulePlan, text: Applied, stream: str, returned: str) -> str:
+def _wanted(module: ModulePlan) -> list[str]:
+    """The argument that says which modalities' logits are wanted, where each has a vocabulary of its own."""
+    if module.model.vocab is not None:
+        return []
+    names = names_tuple([modality.name for modality in module.model.token_modalities()])
+    return [f"wanted: tuple[str, ...] = {names}"]
+
+
+def _own_logits(module: ModulePlan, x: str) -> str:
+    """The expression of the logits in each vocabulary that is wanted."""
+    leaf = _head(module).leaf
+    blocks = {modality.name: leaf.block_of(modality.name) for modality in module.model.token_modalities()}
+    named = {name: block.name for name, block in blocks.items() if block is not None and block.name}
+    copy = "name" if all(name == block for name, block in named.items()) else f"{literal(named)}[name]"
+    group = f"[{copy}]" if named else ""
+    if module.head:
+        return f"{{name: self.head{group}({x}) for name in wanted}}"
+    return f"{{name: F.linear({x}, self.embedding{group}.weight) for name in wanted}}"
+
+
+def _norm_method(module: ModulePlan) -> str:
+    """The method by which denoising has the normed stream without logits."""
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    text = _final_norm(module)
+    lines = [
+        *method("norm", [f"x: {stream}", f"layout: {module.execution.layout_type}"], stream),
+        '        """The stream after the final norm."""',
+        *text.lines,
+        "        return x",
+    ]
+    return "\n".join(lines)
+
+
+def _read_beside_latents(module: ModulePlan) -> str:
     """`read` where latents have no logits; it also returns the normed stream, for predictions."""
-    masked = "torch.where(words[..., None] >= 0, {}, 0.0)"
-    text.assign("normed", "x")
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    returned = "dict[str, Tensor]" if module.model.vocab is None else "Tensor"
+    text = _normed(module)
+    masked = "torch.where(self.words(layout)[..., None] >= 0, {}, 0.0)"
     if module.model.vocab is None:
-        text.assign("words", words(module))
         text.assign("batch", masked.format("to_batch(x, layout)"))
-        items = [f'"{m.name}": {_own_head(module, m.name, "batch")}' for m in module.model.token_modalities()]
-        text.assign("logits", f"{{{', '.join(items)}}}")
-        result = "        return logits, normed"
+        text.assign("logits", _own_logits(module, "batch"))
+        result = "        return logits, x"
     elif module.head_pieces:
         text.assign("logits", merged_logits(module, text, _blocks_of_head(module)))
-        result = "        return to_batch(logits, layout), normed"
+        result = "        return to_batch(logits, layout), x"
     else:
-        text.assign("words", words(module))
-        text.assign("logits", _logits(module, text))
-        result = f"        return {masked.format('to_batch(logits, layout)')}, normed"
+        text.lines += statement("logits = ", _logits(module, text))
+        result = f"        return {masked.format('to_batch(logits, layout)')}, x"
+    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", *_wanted(module)]
     lines = [
-        *method("read", [f"x: {stream}", f"layout: {module.execution.layout_type}"], f"tuple[{returned}, {stream}]"),
+        *method("read", arguments, f"tuple[{returned}, {stream}]"),
         '        """The stream to logits, in the order of the batch, zeros at latents; and the normed stream."""',
         *text.lines,
         result,
@@ -85,13 +131,7 @@ def _blocks_of_head(module: ModulePlan) -> dict[str, str]:
     return {block.name: _own_head(module, block.modalities[0], "{x}") for block in leaf.blocks}
 
 
-def _own_logits(module: ModulePlan) -> list[str]:
-    """The lines that return every modality's logits, on one line where they fit."""
-    items = [f'"{m.name}": {_own_head(module, m.name, "x")}' for m in module.model.modalities]
-    return statement("return ", f"{{{', '.join(items)}}}")
-
-
-def score_method(module: ModulePlan) -> str:
+def _score(module: ModulePlan) -> str:
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     text = _normed(module)
     modalities = [modality.name for modality in module.model.modalities]
@@ -99,8 +139,6 @@ def score_method(module: ModulePlan) -> str:
     latents = module.model.latents() is not None
     wanted, lines = "Targets", text.lines
     answer, none = ("sums =", "torch.zeros((), device=x.device)") if latents else ("return", "")
-    if latents:
-        text.assign("normed", "x")
     if module.head_pieces and module.execution.heads_in_pieces:
         sorted_losses(module, text, _blocks_of_head(module))
         lines += [
@@ -110,12 +148,7 @@ def score_method(module: ModulePlan) -> str:
     elif module.model.vocab is not None:
         blocks = _blocks_of_head(module) if module.head_pieces else {}
         text.assign("logits", merged_logits(module, text, blocks) if module.head_pieces else _logits(module, text))
-        lines += [
-            "        weights = None if wanted.weights is None else wanted.weights.flatten()",
-            "        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)",
-            f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
-            f"        {answer} torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)",
-        ]
+        lines.append(f"        {answer} sums_by_modality(logits, wanted, len(self.modalities))")
     elif module.execution.heads_in_pieces:
         wanted = "TargetOrder"
         rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
@@ -145,7 +178,7 @@ def score_method(module: ModulePlan) -> str:
         ]
     returned, more = ("Tensor", "")
     if latents:
-        lines.append("        return sums, normed")
+        lines.append("        return sums, x")
         returned, more = f"tuple[Tensor, {stream}]", "; and the normed stream"
     head = [
         *method(
@@ -165,6 +198,15 @@ def _piece_loss(module: ModulePlan, modality: str, i: int) -> str:
 
 def _normed(module: ModulePlan) -> Applied:
     """The lines that send the stream through the final norm."""
+    if module.model.latents() is None:
+        return _final_norm(module)
+    text = Applied(module.execution)
+    text.assign("x", "self.norm(x, layout)")
+    return text
+
+
+def _final_norm(module: ModulePlan) -> Applied:
+    """The same, written out."""
     text, leaf = Applied(module.execution), module.final_norm
     if leaf is None:
         return text
@@ -197,18 +239,17 @@ def _own_head(module: ModulePlan, modality: str, x: str) -> str:
 
 
 def _logits(module: ModulePlan, text: Applied) -> str:
-    """The logits of every place of the stream, in one shared vocabulary."""
-    leaf = _head(module)
+    """The logits of every place of the stream `x`, in one shared vocabulary."""
+    leaf, states = _head(module), "x"
     if leaf.form == "single":
         return _single_head(module, "x")
     if module.sorts_ends:
-        text.assign("x", "to_sorted(x, layout)")
+        states = "states"
+        text.assign(states, "to_sorted(x, layout)")
     if module.head is None:
-        text.assign("pieces", "x" if module.stream_in_pieces else text.cut("x", leaf.counts))
-        products = ", ".join(
-            f'F.linear(pieces[{i}], self.embedding["{name}"].weight)' for i, name in enumerate(leaf.route)
-        )
-        result = text.joined(f"[{products}]", leaf.counts)
+        pieces = states if module.stream_in_pieces else text.cut(states, leaf.counts)
+        tied = [f'lambda x: F.linear(x, self.embedding["{name}"].weight)' for name in leaf.route]
+        result = text.joined(each_piece(tied, leaf.counts, pieces), leaf.counts)
     else:
-        result = text.through(leaf, "x", "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
+        result = text.through(leaf, states, "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
     return f"to_slots({result}, layout)" if module.sorts_ends else result

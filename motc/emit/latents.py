@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.emit.leaves import Applied, constructor
+from motc.emit.leaves import Applied, constructor, each_piece
 from motc.emit.text import literal, method, statement
 from motc.ir.model import Objective
 from motc.plan import ModulePlan
@@ -29,31 +29,28 @@ def ends_definition(module: ModulePlan, constants: Constants) -> list[str]:
 
 
 def place_lines(module: ModulePlan) -> list[str]:
-    """The lines of `hidden` that put patches at their places."""
+    """The lines of `transform` that put patches at their places."""
     if not module.stream_in_pieces:
-        return ["        for found in patches.values():", "            x = place_patches(x, found)"]
+        return ["        for placed in patches.values():", "            x = place_patches(x, placed)"]
     return [
         f"        x[{place}] = patch_piece(x[{place}], {_in_piece(module, name, place)})"
         for name, place in _places(module)
     ]
 
 
-def predict_method(module: ModulePlan) -> str:
-    """The method that makes predictions of states."""
-    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", "patches: dict[str, Patches]"]
+def predict_method(module: ModulePlan) -> str | None:
+    """The method that makes predictions of states, where these are in pieces."""
+    if not module.stream_in_pieces:
+        return None
+    arguments = ["x: list[Tensor]", f"layout: {module.execution.layout_type}", "patches: dict[str, Patches]"]
     lines = [
         *method("predict", arguments, "dict[str, Tensor]"),
         '        """The normed stream to predictions, each in the shape of its latents."""',
+        "        states = {",
     ]
-    if module.stream_in_pieces:
-        lines.append("        states = {")
-        for name, place in _places(module):
-            lines.append(f'            "{name}": patch_states(x[{place}], {_in_piece(module, name, place)}),')
-        lines.append("        }")
-    else:
-        lines.append("        states = {name: patch_states(x, found) for name, found in patches.items()}")
-    return "\n".join([*lines, "        return self.predictions(states, patches)"])
+    for name, place in _places(module):
+        lines.append(f'            "{name}": patch_states(x[{place}], {_in_piece(module, name, place)}),')
+    return "\n".join([*lines, "        }", "        return self.predictions(states, patches)"])
 
 
 def head_lines(module: ModulePlan, text: Applied) -> None:
@@ -70,13 +67,17 @@ def merged_logits(module: ModulePlan, text: Applied, head: dict[str, str]) -> st
     """The logits of every place of the stream, zeros at latents; `head` is the expression of each of its blocks."""
     head_lines(module, text)
     vocab = module.model.vocab
-    made = ", ".join(
-        f"absent(pieces[{i}], {vocab})" if block is None else head[block].format(x=f"pieces[{i}]")
-        for i, (block, _) in enumerate(module.head_pieces)
-    )
+    none = f"lambda x: absent(x, {vocab})"
+    each = [none if block is None else function_of(head[block]) for block, _ in module.head_pieces]
     counts = tuple(count for _, count in module.head_pieces)
-    result = text.joined(f"[{made}]", counts)
+    result = text.joined(each_piece(each, counts, "pieces"), counts)
     return f"to_slots({result}, layout)" if module.sorts_ends else result
+
+
+def function_of(expression: str) -> str:
+    """A function of `x`, of an expression that has `{x}`: of a module's call, the module."""
+    called = expression.removesuffix("({x})")
+    return called if called != expression else f"lambda x: {expression.format(x='x')}"
 
 
 def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> None:
@@ -122,10 +123,3 @@ def _in_piece(module: ModulePlan, name: str, place: int) -> str:
         return found
     pieces = Applied(module.execution).cut(f"{found}.order", module.each)
     return f"in_piece({found}, {pieces}[{place}])"
-
-
-def words(module: ModulePlan) -> str:
-    """The modality ids of tokens that have an id, as an expression."""
-    if not module.continuous:
-        return "layout.modality_ids"
-    return f"without(layout.modality_ids, {module.continuous!r})"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from motc.emit.generate import LAYER_METHOD, attention_methods, ffn_methods
-from motc.emit.leaves import Applied, definition
+from motc.emit.leaves import Applied, definition, each_piece
 from motc.emit.mixture import mixed
 from motc.emit.steps import activation, formula, in_heads, variables
-from motc.emit.text import method, statement
+from motc.emit.text import method
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture
 from motc.ir.layer import Sublayer
@@ -83,25 +82,17 @@ class Forward:
         return in_heads(made, leaf, self.part.sublayer.body, self.constants)
 
     def _mix(self, a: Attention, reads: list[str]) -> str:
+        given = f"{', '.join(reads)}, mask"
         needed = kernel(a.mask, self.module.model)
-        causal = "mask is None" if needed == "causal" else "False"
-        gqa = ", enable_gqa=True" if a.kv_heads != a.heads else ""
-        q, k, v = (f"{name}.transpose(1, 2)" for name in reads)
-        if self.module.generates:
-            self.text.lines += ["        if cache is not None:", f"            cache.fill({reads[1]}, {reads[2]})"]
-        self.text.assign(reads[0], f"not_empty({reads[0]})")
-        call = f"F.scaled_dot_product_attention({q}, {k}, {v}, attn_mask=mask, is_causal={causal}{gqa})"
-        if needed == "views":
-            lines = [
-                "        if layout.rows.views is not None:",
-                f"            mixed = attend_by_views({', '.join(reads)}, layout.rows.views)",
-                "        else:",
-                *statement("mixed = ", call, indent=12),
-            ]
-        else:
-            lines = statement("mixed = ", call)
-        self.text.lines += lines
-        return "mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]"
+        match needed:
+            case "causal":
+                return f"attend({given}, cache)"
+            case "views":
+                return f"attend_in_views({given}, layout.rows.views, cache)"
+            case "full" | "matrix":
+                return f"attend({given}, cache, causal=False)"
+            case _:
+                assert_never(needed)
 
     def _activation(self, kinds: tuple[FfnKind, ...], reads: list[str], *, in_pieces: bool) -> str:
         counts, model = self.part.counts, self.module.model
@@ -115,8 +106,8 @@ class Forward:
             if of_pieces[0] in GATED:
                 return f"[{each} for g, u in zip({gate}, {up}, strict=True)]"
             return f"[{each} for u in {up}]"
-        pieces = [activation(kind, f"{gate}[{i}]", f"{up}[{i}]") for i, kind in enumerate(of_pieces)]
-        return f"[{', '.join(pieces)}]"
+        functions = [f"lambda g, u: {activation(kind, 'g', 'u')}" for kind in of_pieces]
+        return each_piece(functions, counts, gate or up, up)
 
 
 def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants) -> str:
@@ -138,7 +129,6 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
         *forward.text.lines,
         f"        return {result}",
         *(_project(module, part) if part.resorted else ()),
-        *tower_methods(module, part, constants),
     ]
     return "\n".join(lines)
 
@@ -172,13 +162,6 @@ def _kinds(module: ModulePlan, body: FeedForward | Mixture) -> str:
     return " / ".join(dict.fromkeys(body.kinds[model.names.index(name)] for name in model.order))
 
 
-def tower_methods(module: ModulePlan, part: SublayerPlan, constants: Constants) -> list[str]:
-    """What generating calls of a sublayer."""
-    if isinstance(part.sublayer.body, Attention):
-        return attention_methods(module, part, constants)
-    return ffn_methods(module, part, constants)
-
-
 def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
     """The method that sorts what attention made and projects it."""
     counts = part.leaves[part.sublayer.body.out.path].counts
@@ -187,7 +170,7 @@ def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
         "",
         f"    def sort_and_project(self, mixed: Tensor, layout: {module.execution.layout_type}) -> list[Tensor]:",
         '        """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""',
-        f"        projected: list[Tensor] = self.out({cut})",
+        f"        projected: list[Tensor] = self.out({cut}, layout)",
         "        return projected",
     ]
 
@@ -197,9 +180,7 @@ def for_attention(module: ModulePlan) -> dict[str, str]:
     arguments = {"mask": "Tensor | None"}
     if module.model.ropes:
         arguments |= {"cos": "Tensor", "sin": "Tensor"}
-    if module.generates:
-        arguments |= {"cache": "KeyValues | None = None"}
-    return arguments
+    return arguments | {"cache": "KeyValues | None = None"}
 
 
 def forward_of(module: ModulePlan, more: dict[str, str], *, balanced: bool) -> list[str]:
@@ -235,4 +216,4 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
             lines.append(f"        x = {call}")
     balance = " + ".join(balances) or "torch.zeros((), device=layout.tokens.device)"
     lines.append(f"        return x, {balance}" if module.is_balanced else "        return x")
-    return "\n".join(lines) + (f"\n{LAYER_METHOD}" if module.generates else "")
+    return "\n".join(lines)

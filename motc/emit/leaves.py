@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from motc.emit.text import names_tuple, statement
@@ -48,9 +49,10 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
     cls = "nn.ModuleDict" if leaf.form == "held" else execution.by_tower
     if leaf.form == "norm_by_tower":
-        cls = "NormByTower"
+        cls, extra = "NormByTower", [f"route={names_tuple(leaf.route)}"]
+    if leaf.form == "norm_by_tower" or (leaf.form == "by_tower" and set(leaf.counts) != {1}):
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
-        extra = [f"route={names_tuple(leaf.route)}", f"ends={ends}"]
+        extra.append(f"ends={ends}")
     if len(set(constructors)) == 1:
         copies = f"{{name: {constructors[0]} for name in {names_tuple(names)}}}"
     else:
@@ -87,7 +89,7 @@ class Applied:
         if leaf.form == "shared":
             applied = f"[self.{leaf.attribute}(piece) for piece in {pieces}]"
         else:
-            applied = f"self.{leaf.attribute}({pieces})"
+            applied = f"self.{leaf.attribute}({pieces}, layout)"
         return applied if writes_pieces else self.joined(applied, leaf.counts)
 
     def joined(self, pieces: str, counts: tuple[int, ...]) -> str:
@@ -106,3 +108,9 @@ class Applied:
             self.lines += statement(f"{name} = ", self.cut(x, counts))
             self._cut[x, counts] = name
         return self._cut[x, counts]
+
+
+def each_piece(functions: Sequence[str], counts: tuple[int, ...], *pieces: str) -> str:
+    """The expression that applies to each piece a function of its own, of as many arguments as there are `pieces`."""
+    several = f"({', '.join(functions)}{',' if len(functions) == 1 else ''})"
+    return f"each_piece({several}, layout, {counts}, {', '.join(pieces)})"

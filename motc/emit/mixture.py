@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from motc.emit.leaves import Applied
 from motc.emit.steps import activation
-from motc.emit.text import names_tuple
 from motc.ir.feed_forward import GATED, Mixture, Moe
 from motc.plan import ModulePlan, SublayerPlan, Unit, mixture_units
 
@@ -35,24 +34,6 @@ def mixed(module: ModulePlan, part: SublayerPlan, body: Mixture, text: Applied, 
             results[piece] = out if len(unit.pieces) == 1 else f"{out}[{place}]"
     result = f"[{', '.join(results)}]"
     return result if in_pieces else text.joined(result, part.counts)
-
-
-def tower_mixture(module: ModulePlan, part: SublayerPlan, body: Mixture, x: str) -> tuple[list[str], str]:
-    """The lines and the result for tokens `x` [n, S, width] that are all of the tower `tower`, balance left out."""
-    ways: dict[tuple[str, ...], list[str]] = {}
-    for tower, group in module.towers:
-        text = Applied(module.execution)
-        unit = Unit(members=(group,), pieces=(0,), moe=body.by_modality(module.model.names).get(group[0]))
-        text.assign("out", _made(module, part, body, unit, text))
-        ways.setdefault(tuple(text.lines), []).append(tower)
-    lines: list[str] = []
-    for index, (way, towers) in enumerate(ways.items()):
-        if len(ways) == 1:
-            lines += way
-            continue
-        condition = "else" if index == len(ways) - 1 else f"{'elif' if index else 'if'} tower in {names_tuple(towers)}"
-        lines += [f"        {condition}:", *(f"    {line}" for line in way)]
-    return [f"        tokens = {x}.flatten(0, 1)", *lines], f"out.view_as({x})"
 
 
 def _made(module: ModulePlan, part: SublayerPlan, body: Mixture, unit: Unit, text: Applied) -> str:

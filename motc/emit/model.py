@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from motc.emit import latents
-from motc.emit.calls import call_methods
-from motc.emit.ends import embed_method, read_method, score_method
-from motc.emit.generate import facts, model_methods
+from motc.emit.calls import counted_method, transform_method
+from motc.emit.ends import end_methods
 from motc.emit.leaves import definition
 from motc.emit.masks import model_mask
 from motc.emit.text import docstring, literal, method, names_tuple, statement
@@ -23,14 +22,12 @@ def model_class(module: ModulePlan, constants: Constants) -> str:
         *((INIT_CONVOLUTIONS,) if any(m.ends.unet for m in module.model.latent_modalities()) else ()),
         *((REFUSE_COMPILE,) if not module.execution.compiles else ()),
         _layout(module),
-        embed_method(module),
-        read_method(module),
-        score_method(module),
-        *((latents.predict_method(module),) if beside_latents else ()),
-        *call_methods(module, constants),
-        *(model_methods(module, constants) if module.generates else ()),
+        transform_method(module, constants),
+        *end_methods(module),
+        latents.predict_method(module) if beside_latents else None,
+        counted_method(module),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part is not None)
 
 
 def _head_of_class(module: ModulePlan) -> str:
@@ -40,10 +37,6 @@ def _head_of_class(module: ModulePlan) -> str:
     bases = ["DenoisingModel" if model.latents() else "MultimodalModel"]
     if module.generates:
         bases.insert(0, "GeneratesLatents" if model.latents() else "GeneratesTokens")
-    stream = ("stream",) if model.residual == "sorted" else ("rows", "length")
-    if module.stream_in_pieces and model.residual == "sorted":
-        stream = ("piece",)
-    weights = tuple(modality.loss.weight for modality in model.modalities)
     lines = [
         f"class {module.class_name}({', '.join(bases)}):",
         *docstring(f"{model.name}: {model.layers} layer{'s' * (model.layers > 1)}, modalities {', '.join(names)}."),
@@ -53,15 +46,33 @@ def _head_of_class(module: ModulePlan) -> str:
         f'    semantic_hash = "{module.semantic_hash}"',
         f'    layout_key = "{_layout_key(module)}"',
         *statement("mask = ", model_mask(model), indent=4),
-        *statement("into_stream = ", names_tuple(module.into_stream), indent=4),
-        f"    stream_sizes = {names_tuple(stream)}",
-        f"    layout_reads = {module.execution.reads}",
-        *(facts(module) if module.generates else ()),
+        *_unlike_the_base(module),
         *(latents.class_attributes(module) if model.latents() else ()),
     ]
-    if set(weights) != {1.0}:
-        lines.append(f"    target_weights = {weights!r}  # of each modality's targets in the total's mean")
     return "\n".join(lines)
+
+
+def _unlike_the_base(module: ModulePlan) -> list[str]:
+    """The class attributes that are not as for a model without copies."""
+    model, lines = module.model, []
+    if module.into_stream != ("attention.out", "ffn.down"):
+        lines += statement("into_stream = ", names_tuple(module.into_stream), indent=4)
+    if model.residual == "sorted":
+        lines.append(f"    stream_sizes = {names_tuple(['piece' if module.stream_in_pieces else 'stream'])}")
+    if not module.execution.reads:
+        lines.append("    layout_reads = False")
+    if model.vocab is None:
+        lines.append("    own_vocabularies = True")
+        if module.execution.heads_in_pieces:
+            lines.append("    sorts_targets = True")
+    if module.is_balanced:
+        lines.append("    is_balanced = True")
+    if module.alike and module.generates:
+        lines.append(f"    alike = {module.alike!r}")
+    weights = tuple(modality.loss.weight for modality in model.modalities)
+    if set(weights) != {1.0}:
+        lines.append(f"    target_weights = {weights!r}")
+    return lines
 
 
 def _init(module: ModulePlan, constants: Constants) -> str:

@@ -13,21 +13,14 @@ def can_generate(model: Model) -> bool:
     return "expert_choice" not in model.routings and all(mask.is_decodable for mask in model.masks)
 
 
-def decode_towers(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Groups of modalities that share all parameters of the layers and the final norm, each with a name.
-
-    The name is that of their copies where all have the same, else that of the first modality.
+def alike(model: Model) -> tuple[int, ...]:
+    """For each modality, in the order of their declaration, the place of the first in `model.order` whose parameters
+    are all the same. Empty where text names pieces one by one, which a step of one modality does not have.
     """
-    leaves = [leaf for layer, _ in model.kinds() for leaf in layer.leaves()]
-    leaves += [model.final_norm] if model.final_norm else []
-    groups: dict[tuple[str | None, ...], list[str]] = {}
-    names: dict[tuple[str | None, ...], set[str]] = {}
-    for modality in model.order:
-        blocks = [leaf.block_of(modality) for leaf in leaves]
-        key = tuple(None if block is None else block.name for block in blocks)
-        groups.setdefault(key, []).append(modality)
-        names[key] = {name for name in key if name}
-    called = [next(iter(names[key])) if len(names[key]) == 1 else group[0] for key, group in groups.items()]
-    if len(set(called)) < len(called):
-        called = [group[0] for group in groups.values()]
-    return tuple((name, tuple(group)) for name, group in zip(called, groups.values(), strict=True))
+    in_pieces = len({modality.width for modality in model.modalities}) > 1
+    if model.routings or (in_pieces and model.latents()):
+        return ()
+    leaves = [leaf for layer, _ in model.kinds() for leaf in layer.leaves()] + list(model.outer_leaves())
+    copies = {name: tuple(leaf.block_of(name) for leaf in leaves) for name in model.order}
+    each = [copies[name] for name in model.order]
+    return tuple(each.index(copies[modality.name]) for modality in model.modalities)

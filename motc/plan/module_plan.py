@@ -63,9 +63,10 @@ class ModulePlan:
     """A whole generated file.
 
     `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
-    `execution` is how the strategy runs it. `towers` are the modalities that generating takes together, by name,
-    where the model `generates`. `head_pieces` are the runs of modalities with one block of a shared
-    vocabulary's head, where latents have none: each run's block, or None, and how many modalities it holds.
+    `execution` is how the strategy runs it. Where the model `generates`, `alike` says for each modality where the first
+    stands in that order that has all its parameters; it is empty where a step's tokens are sorted as a batch's are.
+    `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents have none: each
+    run's block, or None, and how many modalities it holds.
     """
 
     model: Model
@@ -81,7 +82,7 @@ class ModulePlan:
     stream_in_pieces: bool
     execution: Execution
     generates: bool
-    towers: tuple[tuple[str, tuple[str, ...]], ...]
+    alike: tuple[int, ...]
 
     @property
     def into_stream(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate, Step
 from motc.passes.schedule_steps import needs_order, norms_alike
-from motc.plan.decoding import can_generate, decode_towers
+from motc.plan.decoding import alike, can_generate
 from motc.plan.execution import planned_execution
 from motc.plan.library import taken
 from motc.plan.mixture import counts_within
@@ -57,7 +57,7 @@ def plan(model: Model) -> ModulePlan:
         stream_in_pieces=in_pieces,
         execution=planned_execution(model, layer_plans, ends.values()),
         generates=can_generate(model),
-        towers=decode_towers(model),
+        alike=alike(model),
     )
 
 

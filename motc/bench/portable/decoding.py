@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -68,14 +69,13 @@ def tokens_a_second(network: Any, modality_ids: Tensor, steps: int, seconds_of: 
 
 
 def weights_read(network: Any, modality_ids: Tensor) -> int:
-    """Bytes of the parameters of a batch's towers and heads; of a table only a row is read a token."""
-    names = {network.modalities[index] for index in modality_ids[:, -1].tolist()}
-    others = set(network.towers.values()) - {network.towers[name] for name in names}
-    unread = ["embedding."]
-    if network.own_vocabularies:
-        unread += [f"head.{name}." for name in network.modalities if name not in names]
+    """Bytes of the parameters that a step of a batch reads; of a table only a row is read a token."""
+    places = network.layout(modality_ids[:, -1:]).places.unique().tolist()
+    by_tower = [module for module in network.modules() if hasattr(module, "ends")]
+    read = {module.route[bisect(module.ends, place)] for module in by_tower for place in places}
+    others = {name for module in by_tower for name in module.route} - read
     return sum(
         parameter.numel() * parameter.element_size()
         for name, parameter in network.named_parameters()
-        if not name.startswith(tuple(unread)) and not others & set(name.split("."))
+        if not name.startswith("embedding.") and not others & set(name.split("."))
     )

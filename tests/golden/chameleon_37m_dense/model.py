@@ -10,15 +10,14 @@ Tokens of all modalities share one attention; each goes through its tower's para
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .batch_order import to_batch
-from .decode import KeyValues, Step, attend
-from .embed import in_stream
+from .attention import attend
+from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_documents import document_layout
 from .layout_slots import SlotLayout
@@ -26,10 +25,7 @@ from .mask_causal import Causal
 from .masks import additive
 from .multimodal import MultimodalModel
 from .norms import RMSNorm
-from .outputs import LossOutput, ModelOutput, cross_entropy, mean_losses
-from .rope import positions_in, rope_angles, rotate_half
-from .sizes import not_empty
-from .targets import Targets, find_targets
+from .rope import rope_angles, rotate_half
 
 LAYERS = 4
 WIDTH = 256
@@ -70,29 +66,7 @@ class Chameleon37mDenseAttention(nn.Module):
         k = torch.unflatten(self.k(x), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(k, cos, sin)
         v = torch.unflatten(self.v(x), -1, (KV_HEADS, HEAD_DIM))
-        if cache is not None:
-            cache.fill(k, v)
-        q = not_empty(q)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=mask is None
-        )
-        mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
-        out = self.out(mixed)
-        out = self.norm(out)
-        x = x + out
-        return x
-
-    def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""
-        q = torch.unflatten(self.q(x), -1, (HEADS, HEAD_DIM))
-        q = rotate_half(q, cos, sin)
-        k = torch.unflatten(self.k(x), -1, (KV_HEADS, HEAD_DIM))
-        k = rotate_half(k, cos, sin)
-        v = torch.unflatten(self.v(x), -1, (KV_HEADS, HEAD_DIM))
-        return q, k, v
-
-    def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:
-        """x after attention, with what its tokens attended to."""
+        mixed = attend(q, k, v, mask, cache)
         out = self.out(mixed)
         out = self.norm(out)
         x = x + out
@@ -110,16 +84,6 @@ class Chameleon37mDenseFeedForward(nn.Module):
         self.down = nn.Linear(HIDDEN, WIDTH, bias=False)
 
     def forward(self, x: Tensor, layout: SlotLayout) -> Tensor:
-        gate = self.gate(x)
-        up = self.up(x)
-        hidden = F.silu(gate) * up
-        out = self.down(hidden)
-        out = self.norm(out)
-        x = x + out
-        return x
-
-    def of_tower(self, x: Tensor, tower: str) -> Tensor:
-        """The same for tokens that are all of one tower."""
         gate = self.gate(x)
         up = self.up(x)
         hidden = F.silu(gate) * up
@@ -150,17 +114,6 @@ class Chameleon37mDenseLayer(nn.Module):
         x = self.ffn(x, layout)
         return x
 
-    def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
-        """More tokens of each row, [n, S, width] for each tower that has rows."""
-        towers = [tower for tower, _ in step.members]
-        projected = [
-            self.attention.project(x, tower, *angles)
-            for x, tower, angles in zip(pieces, towers, step.angles, strict=True)
-        ]
-        mixed = attend(projected, step, cache)
-        concluded = map(self.attention.conclude, pieces, mixed, towers)
-        return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]
-
 
 class Chameleon37mDense(GeneratesTokens, MultimodalModel):
     """chameleon_37m_dense: 4 layers, modalities text, image."""
@@ -170,12 +123,7 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-db60ff92ea5408dc"
     layout_key = "document_layout fc03f57726af"
     mask = Causal()
-    into_stream = ("attention.out", "ffn.down")
-    stream_sizes = ("rows", "length")
-    layout_reads = True
-    towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "text"}
-    own_vocabularies = False
-    kv_heads, head_dim = 8, 32
+    alike = (0, 0)
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,89 +139,14 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
         """
         return document_layout(modality_ids, document_ids, modalities=(0, 1), mask=self.mask, key=self.layout_key)
 
-    def embed(self, ids: Tensor, layout: SlotLayout) -> Tensor:
-        """Token ids to the stream."""
-        x: Tensor = self.embedding(ids)
-        return x
-
-    def read(self, x: Tensor, layout: SlotLayout) -> Tensor:
-        """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x)
-        x = to_batch(x, layout)
-        logits: Tensor = self.head(x)
-        return logits
-
-    def score(self, x: Tensor, layout: SlotLayout, wanted: Targets) -> Tensor:
-        """The sum of each modality's losses [M]."""
-        x = self.final_norm(x)
-        logits = self.head(x)
-        weights = None if wanted.weights is None else wanted.weights.flatten()
-        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)
-        modality = torch.arange(2, device=losses.device)[:, None]
-        return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: SlotLayout | None = None,
-    ) -> ModelOutput | LossOutput:
-        """Logits, [B, S, V], zeros at padding; with `labels` no logits, but what `loss` returns.
-
-        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
-        """
-        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.embed(in_stream(input_ids, layout), layout)
-        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x.dtype)
+    def transform(self, ids: Tensor, layout: SlotLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
+        """Token ids to the stream after the last layer."""
+        x: Tensor = self.embed(ids, layout)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = additive(layout.rows.mask, x.dtype)
-        for layer in self.layers:
-            x = layer(x, layout, mask, cos, sin)
-        if labels is not None:
-            return self.losses(x, layout, labels, weights)
-        return ModelOutput(self.read(x, layout))
-
-    def losses(self, x: Tensor, layout: SlotLayout, labels: Tensor, weights: Tensor | None) -> LossOutput:
-        """The losses of the stream after the last layer."""
-        words, documents = layout.modality_ids, layout.document_ids
-        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        sums = self.score(x, layout, targets)
-        return mean_losses(sums, targets.totals, self.modalities)
-
-    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """Cosine and sine of positions int64 [B, S], if there is any rotation."""
-        dtype = next(self.layers.parameters()).dtype
-        return rope_angles(positions, HEAD_DIM, ROPE_THETA, dtype)
-
-    def prefill(self, ids: Tensor, layout: SlotLayout, caches: list[KeyValues], last: Tensor) -> Any:
-        """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
-        x = self.embed(in_stream(ids, layout), layout)
-        angles = self.angles(layout.rows.positions)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ
-        logits = self.read(x, layout)
-        rows = torch.arange(last.numel(), device=last.device)
-        return logits[rows, last]
-
-    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
-        """Ids [n, 1] of one modality to the stream."""
-        x: Tensor = self.embedding(ids)
+        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+            x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
-    def norm_token(self, x: Tensor, tower: str) -> Tensor:
-        """The stream [n, S, width] of one tower after the final norm."""
-        x = self.final_norm(x)
-        return x
 
-    def read_token(self, x: Tensor, modality: str) -> Tensor:
-        """Normed states [n, width] to logits of tokens of the modality."""
-        logits: Tensor = self.head(x)
-        return logits
-
-
-# motc: sha256 12d351fe33c3b0635e9ddccaa6180703ea3272afb142fb0115b81f1ffe149aef
+# motc: sha256 acaaa4c4df795346ad15f60cbc025494e686489566b951a63c2abf8a51adc658

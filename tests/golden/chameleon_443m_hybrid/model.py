@@ -17,21 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attend
 from .batch_order import to_batch
 from .by_tower import ByTower
-from .embed import in_stream
+from .cache import Cache, KeyValues, layers_of
 from .experts import Experts, combine, dispatch, expert_choice
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
 from .masks import additive
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
-from .outputs import LossOutput, ModelOutput, cross_entropy, mean_losses
+from .outputs import sums_by_modality
 from .recompute import recomputed
 from .reorder import to_slots, to_sorted
-from .rope import positions_in, rope_angles, rotate_half
-from .sizes import not_empty
-from .targets import Targets, find_targets
+from .rope import rope_angles, rotate_half
+from .targets import Targets
 
 LAYERS = 24
 WIDTH = 1024
@@ -61,21 +61,25 @@ class Chameleon443mHybridAttention(nn.Module):
         self.v = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.out = ByTower({name: nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False) for name in ("text", "image")})
 
-    def forward(self, x: Tensor, layout: SortedLayout, mask: Tensor | None, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: SortedLayout,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
         x_pieces = split(x, layout, (1, 1))
-        q = torch.unflatten(merge(self.q(x_pieces), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
         q_slots = to_slots(q, layout)
         q = rotate_half(q_slots, cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         k_slots = to_slots(k, layout)
         k = rotate_half(k_slots, cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
-        q = not_empty(q)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v_slots.transpose(1, 2), attn_mask=mask, is_causal=mask is None
-        )
-        mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
+        mixed = attend(q, k, v_slots, mask, cache)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1))
         out = self.norm(out, layout.sorted_places)
         x = x + out
@@ -83,7 +87,7 @@ class Chameleon443mHybridAttention(nn.Module):
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)))
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)), layout)
         return projected
 
 
@@ -138,8 +142,16 @@ class Chameleon443mHybridLayer(nn.Module):
         self.attention = Chameleon443mHybridAttention()
         self.ffn = Chameleon443mHybridFeedForward()
 
-    def forward(self, x: Tensor, layout: SortedLayout, mask: Tensor | None, cos: Tensor, sin: Tensor) -> Tensor:
-        x = self.attention(x, layout, mask, cos, sin)
+    def forward(
+        self,
+        x: Tensor,
+        layout: SortedLayout,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValues | None = None,
+    ) -> Tensor:
+        x = self.attention(x, layout, mask, cos, sin, cache)
         x = self.ffn(x, layout)
         return x
 
@@ -152,9 +164,7 @@ class Chameleon443mHybrid(MultimodalModel):
     semantic_hash = "1-9c6860584f74596d"
     layout_key = "sorted_layout 8cc1b69198ef"
     mask = Causal()
-    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
-    layout_reads = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,9 +184,13 @@ class Chameleon443mHybrid(MultimodalModel):
             modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
         )
 
-    def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
-        """Token ids to the stream."""
-        x: Tensor = self.embedding(ids)
+    def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
+        """Token ids to the stream after the last layer."""
+        x: Tensor = self.embed(ids, layout)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
+        mask = additive(layout.rows.mask, x.dtype)
+        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+            x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
     def read(self, x: Tensor, layout: SortedLayout) -> Tensor:
@@ -190,42 +204,7 @@ class Chameleon443mHybrid(MultimodalModel):
         """The sum of each modality's losses [M]."""
         x = self.final_norm(x, layout.sorted_places)
         logits = self.head(x)
-        weights = None if wanted.weights is None else wanted.weights.flatten()
-        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)
-        modality = torch.arange(2, device=losses.device)[:, None]
-        return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: SortedLayout | None = None,
-    ) -> ModelOutput | LossOutput:
-        """Logits, [B, S, V], zeros at padding; with `labels` no logits, but what `loss` returns.
-
-        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
-        """
-        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.embed(in_stream(input_ids, layout), layout)
-        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer in self.layers:
-            x = layer(x, layout, mask, cos, sin)
-        if labels is not None:
-            return self.losses(x, layout, labels, weights)
-        return ModelOutput(self.read(x, layout))
-
-    def losses(self, x: Tensor, layout: SortedLayout, labels: Tensor, weights: Tensor | None) -> LossOutput:
-        """The losses of the stream after the last layer."""
-        words, documents = layout.modality_ids, layout.document_ids
-        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        sums = self.score(x, layout, targets)
-        return mean_losses(sums, targets.totals, self.modalities)
+        return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 82679eb817c118f39db5f29a22f16058e41438b155a7c5ed1170981ddff65487
+# motc: sha256 dd3ccfe411a32aae52038ef5bf1deb52e485077b4bb1fbdf74569d7f37e34125

@@ -11,28 +11,27 @@ Tokens are sorted by modality, so that a tower works on a slice; attention has t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attend
 from .batch_order import to_batch
 from .by_tower import ByTower
-from .decode import KeyValues, Step, attend
-from .embed import in_stream
+from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
 from .masks import additive
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
-from .outputs import LossOutput, ModelOutput, cross_entropy, mean_losses
+from .outputs import sums_by_modality
 from .recompute import recomputed
 from .reorder import to_slots, to_sorted
-from .rope import positions_in, rope_angles, rotate_half
-from .sizes import not_empty
-from .targets import Targets, find_targets
+from .rope import rope_angles, rotate_half
+from .targets import Targets
 
 LAYERS = 24
 WIDTH = 1024
@@ -58,10 +57,18 @@ class ChameleonSpeech443mTextAloneAttention(nn.Module):
             route=("text", "image_speech"),
             ends=(1,),
         )
-        self.q = ByTower({name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")})
-        self.k = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")})
-        self.v = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")})
-        self.out = ByTower({name: nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False) for name in ("text", "image_speech")})
+        self.q = ByTower(
+            {name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")}, ends=(1,)
+        )
+        self.k = ByTower(
+            {name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")}, ends=(1,)
+        )
+        self.v = ByTower(
+            {name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")}, ends=(1,)
+        )
+        self.out = ByTower(
+            {name: nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False) for name in ("text", "image_speech")}, ends=(1,)
+        )
 
     def forward(
         self,
@@ -73,21 +80,15 @@ class ChameleonSpeech443mTextAloneAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout, (1, 2))
-        q = torch.unflatten(merge(self.q(x_pieces), layout, (1, 2)), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 2)), -1, (HEADS, HEAD_DIM))
         q_slots = to_slots(q, layout)
         q = rotate_half(q_slots, cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces), layout, (1, 2)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 2)), -1, (KV_HEADS, HEAD_DIM))
         k_slots = to_slots(k, layout)
         k = rotate_half(k_slots, cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces), layout, (1, 2)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 2)), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
-        if cache is not None:
-            cache.fill(k, v_slots)
-        q = not_empty(q)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v_slots.transpose(1, 2), attn_mask=mask, is_causal=mask is None
-        )
-        mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
+        mixed = attend(q, k, v_slots, mask, cache)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 2))
         out = self.norm(out, layout.sorted_places)
         x = x + out
@@ -95,24 +96,8 @@ class ChameleonSpeech443mTextAloneAttention(nn.Module):
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 2)))
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 2)), layout)
         return projected
-
-    def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""
-        q = torch.unflatten(self.q[tower](x), -1, (HEADS, HEAD_DIM))
-        q = rotate_half(q, cos, sin)
-        k = torch.unflatten(self.k[tower](x), -1, (KV_HEADS, HEAD_DIM))
-        k = rotate_half(k, cos, sin)
-        v = torch.unflatten(self.v[tower](x), -1, (KV_HEADS, HEAD_DIM))
-        return q, k, v
-
-    def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:
-        """x after attention, with what its tokens attended to."""
-        out = self.out[tower](mixed)
-        out = self.norm[tower](out)
-        x = x + out
-        return x
 
 
 class ChameleonSpeech443mTextAloneFeedForward(nn.Module):
@@ -125,27 +110,21 @@ class ChameleonSpeech443mTextAloneFeedForward(nn.Module):
             route=("text", "image_speech"),
             ends=(1,),
         )
-        self.gate = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image_speech")})
-        self.up = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image_speech")})
-        self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image_speech")})
+        self.gate = ByTower(
+            {name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image_speech")}, ends=(1,)
+        )
+        self.up = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image_speech")}, ends=(1,))
+        self.down = ByTower(
+            {name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image_speech")}, ends=(1,)
+        )
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
         x_pieces = split(x, layout, (1, 2))
-        gate = self.gate(x_pieces)
-        up = self.up(x_pieces)
+        gate = self.gate(x_pieces, layout)
+        up = self.up(x_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        out = merge(self.down(hidden), layout, (1, 2))
+        out = merge(self.down(hidden, layout), layout, (1, 2))
         out = self.norm(out, layout.sorted_places)
-        x = x + out
-        return x
-
-    def of_tower(self, x: Tensor, tower: str) -> Tensor:
-        """The same for tokens that are all of one tower."""
-        gate = self.gate[tower](x)
-        up = self.up[tower](x)
-        hidden = F.silu(gate) * up
-        out = self.down[tower](hidden)
-        out = self.norm[tower](out)
         x = x + out
         return x
 
@@ -171,17 +150,6 @@ class ChameleonSpeech443mTextAloneLayer(nn.Module):
         x = self.ffn(x, layout)
         return x
 
-    def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
-        """More tokens of each row, [n, S, width] for each tower that has rows."""
-        towers = [tower for tower, _ in step.members]
-        projected = [
-            self.attention.project(x, tower, *angles)
-            for x, tower, angles in zip(pieces, towers, step.angles, strict=True)
-        ]
-        mixed = attend(projected, step, cache)
-        concluded = map(self.attention.conclude, pieces, mixed, towers)
-        return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]
-
 
 class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
     """chameleon_speech_443m_text_alone: 24 layers, modalities text, image, speech."""
@@ -191,12 +159,8 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-4476f0257e398081"
     layout_key = "sorted_layout 9ebe23eafe2d"
     mask = Causal()
-    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
-    layout_reads = True
-    towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image_speech", "speech": "image_speech"}
-    own_vocabularies = False
-    kv_heads, head_dim = 16, 64
+    alike = (0, 1, 1)
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,9 +182,13 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
             modality_ids, document_ids, modalities=(0, 1, 2), stream_is_sorted=True, mask=self.mask, key=self.layout_key
         )
 
-    def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
-        """Token ids to the stream."""
-        x: Tensor = self.embedding(ids)
+    def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
+        """Token ids to the stream after the last layer."""
+        x: Tensor = self.embed(ids, layout)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
+        mask = additive(layout.rows.mask, x.dtype)
+        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+            x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
     def read(self, x: Tensor, layout: SortedLayout) -> Tensor:
@@ -234,73 +202,7 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         """The sum of each modality's losses [M]."""
         x = self.final_norm(x, layout.sorted_places)
         logits = self.head(x)
-        weights = None if wanted.weights is None else wanted.weights.flatten()
-        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)
-        modality = torch.arange(3, device=losses.device)[:, None]
-        return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: SortedLayout | None = None,
-    ) -> ModelOutput | LossOutput:
-        """Logits, [B, S, V], zeros at padding; with `labels` no logits, but what `loss` returns.
-
-        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
-        """
-        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.embed(in_stream(input_ids, layout), layout)
-        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer in self.layers:
-            x = layer(x, layout, mask, cos, sin)
-        if labels is not None:
-            return self.losses(x, layout, labels, weights)
-        return ModelOutput(self.read(x, layout))
-
-    def losses(self, x: Tensor, layout: SortedLayout, labels: Tensor, weights: Tensor | None) -> LossOutput:
-        """The losses of the stream after the last layer."""
-        words, documents = layout.modality_ids, layout.document_ids
-        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        sums = self.score(x, layout, targets)
-        return mean_losses(sums, targets.totals, self.modalities)
-
-    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """Cosine and sine of positions int64 [B, S], if there is any rotation."""
-        dtype = next(self.layers.parameters()).dtype
-        return rope_angles(positions, HEAD_DIM, ROPE_THETA, dtype)
-
-    def prefill(self, ids: Tensor, layout: SortedLayout, caches: list[KeyValues], last: Tensor) -> Any:
-        """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
-        x = self.embed(in_stream(ids, layout), layout)
-        angles = self.angles(layout.rows.positions)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ
-        logits = self.read(x, layout)
-        rows = torch.arange(last.numel(), device=last.device)
-        return logits[rows, last]
-
-    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
-        """Ids [n, 1] of one modality to the stream."""
-        x: Tensor = self.embedding(ids)
-        return x
-
-    def norm_token(self, x: Tensor, tower: str) -> Tensor:
-        """The stream [n, S, width] of one tower after the final norm."""
-        x = self.final_norm[tower](x)
-        return x
-
-    def read_token(self, x: Tensor, modality: str) -> Tensor:
-        """Normed states [n, width] to logits of tokens of the modality."""
-        logits: Tensor = self.head(x)
-        return logits
+        return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 e001019e12ecff78e37f06365a25a50b9160990b8bde9e135879cbc7be7693d2
+# motc: sha256 5ddb158cc45c8b591a32344cdce9aa67488d54b261895bba71fb6716c348a021

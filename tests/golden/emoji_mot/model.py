@@ -11,28 +11,27 @@ Tokens are sorted by modality, so that a tower works on a slice; attention has t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attend
 from .batch_order import to_batch
 from .by_tower import ByTower
-from .decode import KeyValues, Step, attend
-from .embed import in_stream
+from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
 from .masks import additive
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
-from .outputs import LossOutput, ModelOutput, cross_entropy, mean_losses
+from .outputs import cross_entropy
 from .recompute import recomputed
 from .reorder import to_slots, to_sorted
-from .rope import positions_in, rope_angles, rotate_half
-from .sizes import not_empty
-from .targets import TargetOrder, find_targets, sort_targets
+from .rope import rope_angles, rotate_half
+from .targets import TargetOrder
 
 LAYERS = 4
 WIDTH = 128
@@ -77,49 +76,25 @@ class EmojiMotAttention(nn.Module):
     ) -> Tensor:
         h = self.norm(x, layout.sorted_places)
         h_pieces = split(h, layout, (1, 1))
-        q = torch.unflatten(merge(self.q(h_pieces), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(h_pieces, layout), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
         q_slots = to_slots(q, layout)
         q = self.q_norm(q_slots, layout.places)
         q = rotate_half(q, cos, sin)
-        k = torch.unflatten(merge(self.k(h_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         k_slots = to_slots(k, layout)
         k = self.k_norm(k_slots, layout.places)
         k = rotate_half(k, cos, sin)
-        v = torch.unflatten(merge(self.v(h_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
-        if cache is not None:
-            cache.fill(k, v_slots)
-        q = not_empty(q)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v_slots.transpose(1, 2), attn_mask=mask, is_causal=mask is None
-        )
-        mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
+        mixed = attend(q, k, v_slots, mask, cache)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1))
         x = x + out
         return x
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)))
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)), layout)
         return projected
-
-    def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""
-        h = self.norm[tower](x)
-        q = torch.unflatten(self.q[tower](h), -1, (HEADS, HEAD_DIM))
-        q = self.q_norm[tower](q)
-        q = rotate_half(q, cos, sin)
-        k = torch.unflatten(self.k[tower](h), -1, (KV_HEADS, HEAD_DIM))
-        k = self.k_norm[tower](k)
-        k = rotate_half(k, cos, sin)
-        v = torch.unflatten(self.v[tower](h), -1, (KV_HEADS, HEAD_DIM))
-        return q, k, v
-
-    def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:
-        """x after attention, with what its tokens attended to."""
-        out = self.out[tower](mixed)
-        x = x + out
-        return x
 
 
 class EmojiMotFeedForward(nn.Module):
@@ -137,20 +112,10 @@ class EmojiMotFeedForward(nn.Module):
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
         h = self.norm(x, layout.sorted_places)
         h_pieces = split(h, layout, (1, 1))
-        gate = self.gate(h_pieces)
-        up = self.up(h_pieces)
+        gate = self.gate(h_pieces, layout)
+        up = self.up(h_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        out = merge(self.down(hidden), layout, (1, 1))
-        x = x + out
-        return x
-
-    def of_tower(self, x: Tensor, tower: str) -> Tensor:
-        """The same for tokens that are all of one tower."""
-        h = self.norm[tower](x)
-        gate = self.gate[tower](h)
-        up = self.up[tower](h)
-        hidden = F.silu(gate) * up
-        out = self.down[tower](hidden)
+        out = merge(self.down(hidden, layout), layout, (1, 1))
         x = x + out
         return x
 
@@ -176,17 +141,6 @@ class EmojiMotLayer(nn.Module):
         x = self.ffn(x, layout)
         return x
 
-    def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
-        """More tokens of each row, [n, S, width] for each tower that has rows."""
-        towers = [tower for tower, _ in step.members]
-        projected = [
-            self.attention.project(x, tower, *angles)
-            for x, tower, angles in zip(pieces, towers, step.angles, strict=True)
-        ]
-        mixed = attend(projected, step, cache)
-        concluded = map(self.attention.conclude, pieces, mixed, towers)
-        return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]
-
 
 class EmojiMot(GeneratesTokens, MultimodalModel):
     """emoji_mot: 4 layers, modalities text, image."""
@@ -196,12 +150,10 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
     semantic_hash = "1-cfd30a61b1aea11c"
     layout_key = "sorted_layout 8cc1b69198ef"
     mask = Causal()
-    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
-    layout_reads = True
-    towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image"}
     own_vocabularies = True
-    kv_heads, head_dim = 4, 32
+    sorts_targets = True
+    alike = (0, 1)
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,17 +173,26 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
             modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
         )
 
+    def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
+        """Token ids to the stream after the last layer."""
+        x = self.embed(ids, layout)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
+        mask = additive(layout.rows.mask, x.dtype)
+        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+            x = layer(x, layout, mask, cos, sin, cache=kept)
+        return x
+
     def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
         """Token ids to the stream."""
         ids_pieces = split(ids, layout, (1, 1))
-        x: Tensor = merge(self.embedding(ids_pieces), layout, (1, 1))
+        x: Tensor = merge(self.embedding(ids_pieces, layout), layout, (1, 1))
         return x
 
-    def read(self, x: Tensor, layout: SortedLayout) -> dict[str, Tensor]:
+    def read(self, x: Tensor, layout: SortedLayout, wanted: tuple[str, ...] = ("text", "image")) -> dict[str, Tensor]:
         """The stream to logits, in the order of the batch."""
         x = self.final_norm(x, layout.sorted_places)
         x = to_batch(x, layout)
-        return {"text": self.head["text"](x), "image": self.head["image"](x)}
+        return {name: self.head[name](x) for name in wanted}
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: TargetOrder) -> Tensor:
         """The sum of each modality's losses [M]."""
@@ -244,68 +205,5 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
             ]
         )
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: SortedLayout | None = None,
-    ) -> ModelOutput | LossOutput:
-        """Logits, a dict modality -> [B, S, V_m], zeros at padding; with `labels` no logits, but what `loss` returns.
 
-        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
-        """
-        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.embed(in_stream(input_ids, layout), layout)
-        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer in self.layers:
-            x = layer(x, layout, mask, cos, sin)
-        if labels is not None:
-            return self.losses(x, layout, labels, weights)
-        return ModelOutput(self.read(x, layout))
-
-    def losses(self, x: Tensor, layout: SortedLayout, labels: Tensor, weights: Tensor | None) -> LossOutput:
-        """The losses of the stream after the last layer."""
-        words, documents = layout.modality_ids, layout.document_ids
-        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        sums = self.score(x, layout, sort_targets(targets))
-        return mean_losses(sums, targets.totals, self.modalities)
-
-    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """Cosine and sine of positions int64 [B, S], if there is any rotation."""
-        dtype = next(self.layers.parameters()).dtype
-        return rope_angles(positions, HEAD_DIM, ROPE_THETA, dtype)
-
-    def prefill(self, ids: Tensor, layout: SortedLayout, caches: list[KeyValues], last: Tensor) -> Any:
-        """Fill the caches with the prompt's tokens; the logits after the `last` of each row."""
-        x = self.embed(in_stream(ids, layout), layout)
-        angles = self.angles(layout.rows.positions)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ
-        logits = self.read(x, layout)
-        rows = torch.arange(last.numel(), device=last.device)
-        return {name: of[rows, last] for name, of in logits.items()}
-
-    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
-        """Ids [n, 1] of one modality to the stream."""
-        x: Tensor = self.embedding[modality](ids)
-        return x
-
-    def norm_token(self, x: Tensor, tower: str) -> Tensor:
-        """The stream [n, S, width] of one tower after the final norm."""
-        x = self.final_norm[tower](x)
-        return x
-
-    def read_token(self, x: Tensor, modality: str) -> Tensor:
-        """Normed states [n, width] to logits in the modality's vocabulary."""
-        logits: Tensor = self.head[modality](x)
-        return logits
-
-
-# motc: sha256 bd8cf2b10ede0e5d87d67068c2153e07877088d459a93766a4ca2e2384a7b796
+# motc: sha256 8ec649c53393bf8a83956d28994f68a142386a2d276975fc5abc6bf60a9688e8

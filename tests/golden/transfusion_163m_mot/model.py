@@ -17,27 +17,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attend
 from .batch_order import to_batch
-from .by_tower import ByTower
-from .decode import KeyValues, Step, attend
+from .by_tower import ByTower, each_piece
+from .cache import Cache, KeyValues, layers_of
 from .denoising import DenoisingModel
-from .embed import in_stream
-from .generate_latents import GeneratesLatents, unnoised
+from .generate_latents import GeneratesLatents
 from .latent_unet import UnetEnds, initialise_convolutions
-from .latents import DenoisingOutput, Patches, absent, patch_states, place_patches, without
+from .latents import Patches, absent, place_patches
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_bidirectional import Bidirectional
 from .mask_causal import Causal
 from .masks import additive
 from .norms import NormByTower, RMSNorm
-from .objectives import DDPM, denoising_losses, noise_latents
-from .outputs import LossOutput, cross_entropy, mean_losses
+from .objectives import DDPM
+from .outputs import cross_entropy
 from .recompute import recomputed
 from .reorder import to_slots, to_sorted
-from .rope import positions_in, rope_angles, rotate_half
-from .sizes import not_empty
-from .target_checks import only_with_labels
-from .targets import Targets, find_targets
+from .rope import rope_angles, rotate_half
+from .targets import Targets
 
 LAYERS = 16
 WIDTH = 768
@@ -76,21 +74,15 @@ class Transfusion163mMotAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout, (1, 1))
-        q = torch.unflatten(merge(self.q(x_pieces), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
         q_slots = to_slots(q, layout)
         q = rotate_half(q_slots, cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         k_slots = to_slots(k, layout)
         k = rotate_half(k_slots, cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
-        if cache is not None:
-            cache.fill(k, v_slots)
-        q = not_empty(q)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v_slots.transpose(1, 2), attn_mask=mask, is_causal=False
-        )
-        mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
+        mixed = attend(q, k, v_slots, mask, cache, causal=False)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1))
         out = self.norm(out, layout.sorted_places)
         x = x + out
@@ -98,24 +90,8 @@ class Transfusion163mMotAttention(nn.Module):
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)))
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)), layout)
         return projected
-
-    def project(self, x: Tensor, tower: str, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [n, S, heads, head_dim] of tokens [n, S, width] of one tower."""
-        q = torch.unflatten(self.q[tower](x), -1, (HEADS, HEAD_DIM))
-        q = rotate_half(q, cos, sin)
-        k = torch.unflatten(self.k[tower](x), -1, (KV_HEADS, HEAD_DIM))
-        k = rotate_half(k, cos, sin)
-        v = torch.unflatten(self.v[tower](x), -1, (KV_HEADS, HEAD_DIM))
-        return q, k, v
-
-    def conclude(self, x: Tensor, mixed: Tensor, tower: str) -> Tensor:
-        """x after attention, with what its tokens attended to."""
-        out = self.out[tower](mixed)
-        out = self.norm[tower](out)
-        x = x + out
-        return x
 
 
 class Transfusion163mMotFeedForward(nn.Module):
@@ -132,21 +108,11 @@ class Transfusion163mMotFeedForward(nn.Module):
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
         x_pieces = split(x, layout, (1, 1))
-        gate = self.gate(x_pieces)
-        up = self.up(x_pieces)
+        gate = self.gate(x_pieces, layout)
+        up = self.up(x_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        out = merge(self.down(hidden), layout, (1, 1))
+        out = merge(self.down(hidden, layout), layout, (1, 1))
         out = self.norm(out, layout.sorted_places)
-        x = x + out
-        return x
-
-    def of_tower(self, x: Tensor, tower: str) -> Tensor:
-        """The same for tokens that are all of one tower."""
-        gate = self.gate[tower](x)
-        up = self.up[tower](x)
-        hidden = F.silu(gate) * up
-        out = self.down[tower](hidden)
-        out = self.norm[tower](out)
         x = x + out
         return x
 
@@ -172,17 +138,6 @@ class Transfusion163mMotLayer(nn.Module):
         x = self.ffn(x, layout)
         return x
 
-    def decode(self, pieces: list[Tensor], step: Step, cache: KeyValues) -> list[Tensor]:
-        """More tokens of each row, [n, S, width] for each tower that has rows."""
-        towers = [tower for tower, _ in step.members]
-        projected = [
-            self.attention.project(x, tower, *angles)
-            for x, tower, angles in zip(pieces, towers, step.angles, strict=True)
-        ]
-        mixed = attend(projected, step, cache)
-        concluded = map(self.attention.conclude, pieces, mixed, towers)
-        return [self.ffn.of_tower(x, tower) for x, tower in zip(concluded, towers, strict=True)]
-
 
 class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     """transfusion_163m_mot: 16 layers, modalities text, image."""
@@ -192,12 +147,8 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     semantic_hash = "1-7ba12a18ec88ebeb"
     layout_key = "sorted_layout c5606409fd1c"
     mask = Bidirectional(Causal(), (1,))
-    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
-    layout_reads = True
-    towers: ClassVar[Mapping[str, str]] = {"text": "text", "image": "image"}
-    own_vocabularies = False
-    kv_heads, head_dim = 12, 64
+    alike = (0, 1)
     objectives: ClassVar[Mapping[str, Any]] = {"image": DDPM}
     weights: ClassVar[Mapping[str, float]] = {"image": 5.0}
 
@@ -225,23 +176,39 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
             modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
         )
 
-    def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
-        """Token ids to the stream."""
-        x: Tensor = self.embedding(ids)
+    def transform(
+        self,
+        ids: Tensor,
+        layout: SortedLayout,
+        positions: Tensor,
+        patches: dict[str, Patches],
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Token ids, and patches of latents, to the stream after the last layer."""
+        x: Tensor = self.embed(ids, layout)
+        for placed in patches.values():
+            x = place_patches(x, placed)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
+        mask = additive(layout.rows.mask, x.dtype)
+        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+            x = layer(x, layout, mask, cos, sin, cache=kept)
+        return x
+
+    def norm(self, x: Tensor, layout: SortedLayout) -> Tensor:
+        """The stream after the final norm."""
+        x = self.final_norm(x, layout.sorted_places)
         return x
 
     def read(self, x: Tensor, layout: SortedLayout) -> tuple[Tensor, Tensor]:
         """The stream to logits, in the order of the batch, zeros at latents; and the normed stream."""
-        x = self.final_norm(x, layout.sorted_places)
-        normed = x
+        x = self.norm(x, layout)
         pieces = split(x, layout, (1, 1))
-        logits = merge([self.head(pieces[0]), absent(pieces[1], 32000)], layout, (1, 1))
-        return to_batch(logits, layout), normed
+        logits = merge(each_piece((self.head, lambda x: absent(x, 32000)), layout, (1, 1), pieces), layout, (1, 1))
+        return to_batch(logits, layout), x
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: Targets) -> tuple[Tensor, Tensor]:
         """The sum of each modality's losses [M]; and the normed stream."""
-        x = self.final_norm(x, layout.sorted_places)
-        normed = x
+        x = self.norm(x, layout)
         pieces = split(x, layout, (1, 1))
         ids = split(wanted.ids, layout, (1, 1))
         kinds = split(wanted.modality_ids, layout, (1, 1))
@@ -252,112 +219,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         following = kinds[0]
         modality = torch.arange(2, device=losses.device)[:, None]
         sums = torch.where(modality == following, losses, 0.0).sum(1)
-        return sums, normed
-
-    def predict(self, x: Tensor, layout: SortedLayout, patches: dict[str, Patches]) -> dict[str, Tensor]:
-        """The normed stream to predictions, each in the shape of its latents."""
-        states = {name: patch_states(x, found) for name, found in patches.items()}
-        return self.predictions(states, patches)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        latents: Mapping[str, Tensor] | None = None,
-        timesteps: Mapping[str, Tensor] | None = None,
-        noise: Mapping[str, Tensor] | None = None,
-        generator: torch.Generator | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: SortedLayout | None = None,
-    ) -> DenoisingOutput | LossOutput:
-        """Logits, [B, S, V], zeros at padding and at latents, and predictions for latents.
-
-        `latents` holds for each continuous modality the noised latents [n, channels, height, width] of its spans, in
-        the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S]; the input ids of latents
-        may be anything. With `labels`, this is `loss`: latents are clean, and losses are returned.
-        """
-        only_with_labels(labels, weights=weights, noise=noise, generator=generator)
-        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        aims: dict[str, Tensor] = {}
-        if labels is not None:
-            noised = noise_latents(self.objectives, latents, timesteps, noise, generator)
-            latents, timesteps, aims = noised
-        patches = self.encode(layout, latents, timesteps)
-        ids = torch.where(without(layout.modality_ids, (1,)) >= 0, input_ids, 0)
-        x = self.embed(in_stream(ids, layout), layout)
-        for found in patches.values():
-            x = place_patches(x, found)
-        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer in self.layers:
-            x = layer(x, layout, mask, cos, sin)
-        if labels is not None:
-            return self.losses(x, layout, labels, weights, patches, aims)
-        logits, states = self.read(x, layout)
-        return DenoisingOutput(logits, self.predict(states, layout, patches))
-
-    def losses(
-        self,
-        x: Tensor,
-        layout: SortedLayout,
-        labels: Tensor,
-        weights: Tensor | None,
-        patches: dict[str, Patches],
-        aims: dict[str, Tensor],
-    ) -> LossOutput:
-        """The losses of the stream after the last layer."""
-        words, documents = without(layout.modality_ids, (1,)), layout.document_ids
-        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        sums, states = self.score(x, layout, targets)
-        means = mean_losses(sums, targets.totals, self.modalities)
-        denoising, numbers = denoising_losses(self.predict(states, layout, patches), aims)
-        weighted = sum(self.weights[name] * loss for name, loss in denoising.items())
-        return means._replace(
-            total=means.total + weighted,
-            by_modality={**means.by_modality, **denoising},
-            weights={**means.weights, **numbers},
-        )
-
-    def angles(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """Cosine and sine of positions int64 [B, S], if there is any rotation."""
-        dtype = next(self.layers.parameters()).dtype
-        return rope_angles(positions, HEAD_DIM, ROPE_THETA, dtype)
-
-    def prefill(
-        self, ids: Tensor, layout: SortedLayout, caches: list[KeyValues], last: Tensor, latents: Mapping[str, Tensor]
-    ) -> Any:
-        """Fill the caches with the prompt's tokens and clean latents; the logits after the `last` of each row."""
-        ids = torch.where(without(layout.modality_ids, (1,)) >= 0, ids, 0)
-        x = self.embed(in_stream(ids, layout), layout)
-        patches = self.encode(layout, latents, unnoised(latents))
-        for found in patches.values():
-            x = place_patches(x, found)
-        angles = self.angles(layout.rows.positions)
-        mask = additive(layout.rows.mask, x.dtype)
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x = layer.forward(x, layout, mask, *angles, cache=cache)  # not compiled: lengths differ
-        logits, _ = self.read(x, layout)
-        rows = torch.arange(last.numel(), device=last.device)
-        return logits[rows, last]
-
-    def embed_token(self, ids: Tensor, modality: str) -> Tensor:
-        """Ids [n, 1] of one modality to the stream."""
-        x: Tensor = self.embedding(ids)
-        return x
-
-    def norm_token(self, x: Tensor, tower: str) -> Tensor:
-        """The stream [n, S, width] of one tower after the final norm."""
-        x = self.final_norm[tower](x)
-        return x
-
-    def read_token(self, x: Tensor, modality: str) -> Tensor:
-        """Normed states [n, width] to logits of tokens of the modality."""
-        logits: Tensor = self.head(x)
-        return logits
+        return sums, x
 
 
-# motc: sha256 64827a3bb6544ba3ad4432b68e57b5b855cd943f43dd8e29769a6d25d55241bf
+# motc: sha256 0712a8e5096a93a8c0c5a7fb27e2744471c1a2e778b1356ccb81eb5270b929fb

@@ -19,19 +19,18 @@ from torch.nn import functional as F
 
 from .batch_order import to_batch
 from .by_tower import ByTower, add
-from .embed import in_stream
+from .cache import Cache, KeyValues, layers_of
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .masks import additive
 from .multimodal import MultimodalModel
 from .norms import RMSNorm
-from .outputs import LossOutput, ModelOutput, cross_entropy, mean_losses
+from .outputs import sums_by_modality
 from .recompute import recomputed
 from .reorder import to_slots, to_sorted
-from .rope import positions_in, rope_angles, rotate_half
+from .rope import rope_angles, rotate_half
 from .seen import neighbours
-from .sizes import not_empty
-from .targets import Targets, find_targets
-from .views import attend_by_views
+from .targets import Targets
+from .views import attend_in_views
 from .views_blocks import BlocksInViews
 
 LAYERS = 2
@@ -84,37 +83,31 @@ class TwoWidthsAttention(nn.Module):
         )
 
     def forward(
-        self, x: list[Tensor], layout: SortedLayout, mask: Tensor | None, cos: Tensor, sin: Tensor
+        self,
+        x: list[Tensor],
+        layout: SortedLayout,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValues | None = None,
     ) -> list[Tensor]:
-        h = self.norm(x)
-        q = torch.unflatten(merge(self.q(h), layout, (1, 1, 1)), -1, (HEADS, HEAD_DIM))
+        h = self.norm(x, layout)
+        q = torch.unflatten(merge(self.q(h, layout), layout, (1, 1, 1)), -1, (HEADS, HEAD_DIM))
         q_slots = to_slots(q, layout)
         q = rotate_half(q_slots, cos, sin)
-        k = torch.unflatten(merge(self.k(h), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
         k_slots = to_slots(k, layout)
         k = rotate_half(k_slots, cos, sin)
-        v = torch.unflatten(merge(self.v(h), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
-        q = not_empty(q)
-        if layout.rows.views is not None:
-            mixed = attend_by_views(q, k, v_slots, layout.rows.views)
-        else:
-            mixed = F.scaled_dot_product_attention(
-                q.transpose(1, 2),
-                k.transpose(1, 2),
-                v_slots.transpose(1, 2),
-                attn_mask=mask,
-                is_causal=False,
-                enable_gqa=True,
-            )
-        mixed = mixed.transpose(1, 2).flatten(2)  # [R, L, heads * head_dim]
+        mixed = attend_in_views(q, k, v_slots, mask, layout.rows.views, cache)
         out = recomputed(self.sort_and_project, mixed, layout)
         x = add(x, out)
         return x
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1, 1)))
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1, 1)), layout)
         return projected
 
 
@@ -140,11 +133,11 @@ class TwoWidthsFeedForward(nn.Module):
         )
 
     def forward(self, x: list[Tensor], layout: SortedLayout) -> list[Tensor]:
-        h = self.norm(x)
-        gate = self.gate(h)
-        up = self.up(h)
+        h = self.norm(x, layout)
+        gate = self.gate(h, layout)
+        up = self.up(h, layout)
         hidden = [F.gelu(g) * u for g, u in zip(gate, up, strict=True)]
-        out = self.down(hidden)
+        out = self.down(hidden, layout)
         x = add(x, out)
         return x
 
@@ -158,9 +151,15 @@ class TwoWidthsLayer(nn.Module):
         self.ffn = TwoWidthsFeedForward()
 
     def forward(
-        self, x: list[Tensor], layout: SortedLayout, mask: Tensor | None, cos: Tensor, sin: Tensor
+        self,
+        x: list[Tensor],
+        layout: SortedLayout,
+        mask: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        cache: KeyValues | None = None,
     ) -> list[Tensor]:
-        x = self.attention(x, layout, mask, cos, sin)
+        x = self.attention(x, layout, mask, cos, sin, cache)
         x = self.ffn(x, layout)
         return x
 
@@ -173,9 +172,7 @@ class TwoWidths(MultimodalModel):
     semantic_hash = "1-f44b8a09fe9fc1d3"
     layout_key = "sorted_layout 2b79efabae90"
     mask = BlocksInViews(((0,), (1,), (2,)))
-    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("piece",)
-    layout_reads = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,60 +197,39 @@ class TwoWidths(MultimodalModel):
             modality_ids, document_ids, modalities=(0, 1, 2), stream_is_sorted=True, mask=self.mask, key=self.layout_key
         )
 
+    def transform(
+        self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None
+    ) -> list[Tensor]:
+        """Token ids to the stream after the last layer."""
+        x = self.embed(ids, layout)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x[0].dtype)
+        mask = additive(layout.rows.mask, x[0].dtype)
+        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+            x = layer(x, layout, mask, cos, sin, cache=kept)
+        return x
+
     def embed(self, ids: Tensor, layout: SortedLayout) -> list[Tensor]:
         """Token ids to the stream."""
         ids_pieces = split(ids, layout, (1, 1, 1))
-        x: list[Tensor] = self.embedding(ids_pieces)
+        x: list[Tensor] = self.embedding(ids_pieces, layout)
         return x
 
     def read(self, x: list[Tensor], layout: SortedLayout) -> Tensor:
         """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x)
-        logits = merge(self.head(x), layout, (1, 1, 1))
+        x = self.final_norm(x, layout)
+        logits = merge(self.head(x, layout), layout, (1, 1, 1))
         return to_batch(logits, layout)
 
     def score(self, x: list[Tensor], layout: SortedLayout, wanted: Targets) -> Tensor:
         """The sum of each modality's losses [M]."""
-        x = self.final_norm(x)
-        logits = merge(self.head(x), layout, (1, 1, 1))
-        weights = None if wanted.weights is None else wanted.weights.flatten()
-        losses = cross_entropy(logits.flatten(0, -2), wanted.ids.flatten(), weights)
-        modality = torch.arange(3, device=losses.device)[:, None]
-        return torch.where(modality == wanted.modality_ids.flatten(), losses, 0.0).sum(1)
+        x = self.final_norm(x, layout)
+        logits = merge(self.head(x, layout), layout, (1, 1, 1))
+        return sums_by_modality(logits, wanted, len(self.modalities))
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        modality_ids: Tensor,
-        *,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        layout: SortedLayout | None = None,
-    ) -> ModelOutput | LossOutput:
-        """Logits, [B, S, V], zeros at padding; with `labels` no logits, but what `loss` returns.
-
-        All arguments int64 [B, S]; `weights` floating-point, and `layout` what `self.layout` made.
-        """
-        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.embed(in_stream(input_ids, layout), layout)
-        cos, sin = rope_angles(positions_in(layout, position_ids), HEAD_DIM, ROPE_THETA, x[0].dtype)
-        mask = additive(layout.rows.mask, x[0].dtype)
-        for layer in self.layers:
-            x = layer(x, layout, mask, cos, sin)
-        if labels is not None:
-            return self.losses(x, layout, labels, weights)
-        return ModelOutput(self.read(x, layout))
-
-    def losses(self, x: list[Tensor], layout: SortedLayout, labels: Tensor, weights: Tensor | None) -> LossOutput:
-        """The losses of the stream after the last layer."""
-        words, documents = layout.modality_ids, layout.document_ids
+    def counted(self, labels: Tensor, layout: SortedLayout) -> Tensor:
+        """The labels int64 [B, S], -100 at targets that the token before them sees."""
         seen = neighbours(layout.modality_ids, ((True, False, False), (True, True, False), (True, True, True)))
-        labels = labels.masked_fill(seen, -100)
-        targets = find_targets(labels, weights, words, documents, layout.tokens, len(self.modalities))
-        sums = self.score(x, layout, targets)
-        return mean_losses(sums, targets.totals, self.modalities)
+        return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 f92757cf9ed3dbfb48453aa3a3348a39c4ace70be49180203c1affdb76b74873
+# motc: sha256 fa1a24a0d96107cf6c6248ac07cd8872083f92817bcc0de40c4e077588a009d1

@@ -1,0 +1,80 @@
+"""Keys and values of the tokens that a model has seen, for those that come after them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .autocast import product_dtype
+
+
+class Step(NamedTuple):
+    """Where the next S tokens of each row stand: at `positions` int64 [B, S] of `rows` int64 [B, 1].
+
+    `length` is how many places have a token then, in the row that has most.
+    """
+
+    rows: Tensor
+    positions: Tensor
+    length: int
+
+
+class KeyValues:
+    """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values that new tokens see, [B, kv_heads, n, head_dim], after those of the new ones are kept.
+
+        A prompt sees itself. What is kept of its padding is not seen, and overwritten by the tokens that come there.
+        """
+        step = self.cache.step
+        if step is None:
+            shape = (k.shape[0], k.shape[1], self.cache.room, k.shape[3])
+            # Zeros: what is not seen counts 0 times, and must be a number.
+            self.keys, self.values = (x.new_zeros(shape, dtype=product_dtype(x)) for x in (k, v))
+            self.keys[:, :, : k.shape[2]] = k
+            self.values[:, :, : v.shape[2]] = v
+            return k, v
+        for kept, new in ((self.keys, k), (self.values, v)):
+            kept[step.rows, :, step.positions] = new.transpose(1, 2).to(kept.dtype)
+        return self.keys[:, :, : step.length], self.values[:, :, : step.length]
+
+
+class Cache:
+    """What a model keeps of the tokens it has seen, layer by layer.
+
+    The first tokens it takes are prompts, in rows of slots without padding between; later ones stand where `step` says.
+    With vocabularies of their own, logits are made for the modalities in `wanted` alone.
+    """
+
+    def __init__(self, layers: int, room: int) -> None:
+        """`room`: how many tokens of each row there may be."""
+        self.room = room
+        self.step: Step | None = None
+        self.wanted: tuple[str, ...] = ()
+        self.layers = [KeyValues(self) for _ in range(layers)]
+
+    def of_rows(self, rows: list[int], length: int) -> Cache:
+        """A copy of some rows, up to a length."""
+        copy = Cache(len(self.layers), length)
+        for own, kept in zip(copy.layers, self.layers, strict=True):
+            own.keys, own.values = kept.keys[rows, :, :length], kept.values[rows, :, :length]
+        return copy
+
+    def put_rows(self, rows: list[int], copy: Cache) -> None:
+        """Take over what was kept in such a copy."""
+        for own, kept in zip(copy.layers, self.layers, strict=True):
+            kept.keys[rows, :, : copy.room] = own.keys
+            kept.values[rows, :, : copy.room] = own.values
+
+
+def layers_of(cache: Cache | None, count: int) -> list[KeyValues | None]:
+    """The keys and values of each layer; None for each where nothing is kept."""
+    return [None] * count if cache is None else [*cache.layers]
