@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 import motc
-from motc.bench.portable.decoding import Decoding, decode
+from motc.bench.portable.decoding import DecodingSpeed, decode
 from motc.bench.portable.settings import DTYPES
 
 
-def compare(spec: Path, batch: int, mixed: bool, arguments: argparse.Namespace) -> Decoding:
+def compare(spec: Path, batch: int, mixed: bool, arguments: argparse.Namespace) -> DecodingSpeed:
     """The model of a spec beside its twin."""
     dtype, device = DTYPES[arguments.dtype], arguments.device
     ours, dense = (motc.load(spec, dense=dense, dtype=dtype, device=device).eval() for dense in (False, True))

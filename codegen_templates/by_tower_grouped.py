@@ -58,8 +58,8 @@ class GroupedByTower(nn.ModuleDict):
         y: Tensor | None = None
         for index, name in enumerate(self.route):
             mine = group == index
-            made: Tensor = self[name](x if x.is_floating_point() else torch.where(mine, x, 0))
-            y = made if y is None else torch.where(mine[:, None], made, y)
+            result: Tensor = self[name](x if x.is_floating_point() else torch.where(mine, x, 0))
+            y = result if y is None else torch.where(mine[:, None], result, y)
         assert y is not None
         return y
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from .autocast import product_dtype
 
 
-class Step(NamedTuple):
+class NewTokens(NamedTuple):
     """Where the next S tokens of each row stand: at `positions` int64 [B, S] of `rows` int64 [B, 1].
 
     `length` is how many places have a token then, in the row that has most.
@@ -57,7 +57,7 @@ class Cache:
     def __init__(self, layers: int, room: int) -> None:
         """`room`: how many tokens of each row there may be."""
         self.room = room
-        self.step: Step | None = None
+        self.step: NewTokens | None = None
         self.wanted: tuple[str, ...] = ()
         self.layers = [KeyValues(self) for _ in range(layers)]
 

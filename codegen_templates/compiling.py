@@ -13,12 +13,12 @@ from .sizes import check_compiler, mark_sizes
 # permutations go into the norms and rotary positions that follow them.
 FUSE_MORE = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
 
-ENDS = ("embed", "read", "score")
+OUTER_METHODS = ("embed", "read", "score")
 """Methods of a model that are compiled beside its layers."""
 
 
 def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
-    """Compile a model's layers and its ends, each by itself; arguments as for torch.compile.
+    """Compile a model's layers and its outer methods, each by itself; arguments as for torch.compile.
 
     Raises RuntimeError where torch is older than 2.11.
     """
@@ -33,10 +33,10 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
         sizes = (stream, (), ("rows", "one", "length", "length"), rows, rows)
         layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
     flat = ("stream",) if stream[0] in ("stream", "piece") else rows
-    ends = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
-    for name in ENDS:
+    outer = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
+    for name in OUTER_METHODS:
         model.__dict__.pop(name, None)  # compiled before
-        model.__dict__[name] = with_sizes(torch.compile(getattr(model, name), *args, **kwargs), ends[name])
+        model.__dict__[name] = with_sizes(torch.compile(getattr(model, name), *args, **kwargs), outer[name])
 
 
 def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | None]) -> Callable[..., Any]:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .cache import Cache, Step
+from .cache import Cache, NewTokens
 from .constants import constant, on_device
 from .generate_checks import (
-    Span,
+    TokenSpan,
     check_drawing,
     check_prompt,
     checked_spans,
@@ -32,7 +32,7 @@ class Generated(NamedTuple):
 class Row:
     """Where a row stands: its number of tokens, and which modality comes next."""
 
-    def __init__(self, model: Any, spans: Mapping[str, Span]) -> None:
+    def __init__(self, model: Any, spans: Mapping[str, TokenSpan]) -> None:
         self.model, self.spans = model, spans
         self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
         self.length, self.run, self.next = 0, 0, ""
@@ -97,10 +97,10 @@ def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
         before = probabilities.cumsum(-1) - probabilities
         drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
         tokens = ids.gather(1, drawn)
-    found: list[list[int]] = torch.cat([tokens, most.isfinite().to(tokens.dtype)], dim=1).tolist()
-    if not all(is_number for _, is_number in found):
+    tokens_and_checks: list[list[int]] = torch.cat([tokens, most.isfinite().to(tokens.dtype)], dim=1).tolist()
+    if not all(is_number for _, is_number in tokens_and_checks):
         raise ValueError("logits are NaN or infinite: no token can be drawn from them")
-    return [token for token, _ in found]
+    return [token for token, _ in tokens_and_checks]
 
 
 def draw(logits: Any, modalities: Sequence[str], active: list[int], **how: Any) -> dict[int, int]:
@@ -182,7 +182,7 @@ class Decoding:
         ids, modality_ids, positions = on_device([tokens, modalities, at], self.known.device)[:, :, None]
         rows = torch.arange(len(at), device=positions.device)[:, None]
         self.known[rows, positions] = modality_ids
-        self.cache.step = Step(rows, positions, max(at) + 1)
+        self.cache.step = NewTokens(rows, positions, max(at) + 1)
         mask = self.mask(modality_ids, max(at) + 1, in_step=len(set(at)) == 1)
         layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, mask)
         logits = self.model(ids, modality_ids, layout=layout, cache=self.cache).logits
@@ -224,7 +224,9 @@ def uncompiled() -> AbstractContextManager[None]:
     return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
-def followed(model: Any, spans: Mapping[str, Span], ids: Tensor, modality_ids: Tensor, lengths: list[int]) -> list[Row]:
+def followed(
+    model: Any, spans: Mapping[str, TokenSpan], ids: Tensor, modality_ids: Tensor, lengths: list[int]
+) -> list[Row]:
     """For each prompt a `Row` that has followed its tokens to the last."""
     rows = [Row(model, spans) for _ in lengths]
     for row, tokens, of, length in zip(rows, ids.tolist(), modality_ids.tolist(), lengths, strict=True):
@@ -239,7 +241,7 @@ def generate_tokens(
     input_ids: Tensor,
     modality_ids: Tensor,
     document_ids: Tensor | None,
-    spans: Mapping[str, Span],
+    spans: Mapping[str, TokenSpan],
     **choices: Any,
 ) -> Generated:
     """See the model's `generate`; `choices` are what `Decoding` takes besides."""
@@ -264,7 +266,7 @@ class GeneratesTokens:
         *,
         max_new_tokens: int,
         document_ids: Tensor | None = None,
-        spans: Mapping[str, Span] | None = None,
+        spans: Mapping[str, TokenSpan] | None = None,
         stop: Mapping[str, Iterable[int]] | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,

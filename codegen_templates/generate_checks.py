@@ -13,7 +13,7 @@ from .checked_layout import no_token
 from .checks import check_modalities, check_tensor, refuse
 
 
-class Span(TypedDict, total=False):
+class TokenSpan(TypedDict, total=False):
     """Which tokens stand around those of a modality.
 
     After the token `begin` of modality `within` (if not given, the first) come tokens of this one: `length` of them, or
@@ -85,21 +85,21 @@ def check_mapping(name: str, given: Any) -> None:
 def checked_stops(model: Any, stop: Any) -> dict[str, set[int]]:
     """The tokens after which a row ends, by modality. Raises TypeError or ValueError for what none can be."""
     check_mapping("stop", stop)
-    found = {}
+    stops = {}
     for modality, tokens in stop.items():
         if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
             raise TypeError(
                 f"stop has for {modality} the tokens after which a row ends, as a list, not {reprlib.repr(tokens)}"
             )
-        found[modality] = {whole(f"a token of {modality} in stop", token, positive=False) for token in tokens}
-        check_tokens(model, modality, found[modality])
-    return found
+        stops[modality] = {whole(f"a token of {modality} in stop", token, positive=False) for token in tokens}
+        check_tokens(model, modality, stops[modality])
+    return stops
 
 
-def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
+def checked_spans(model: Any, spans: Any) -> dict[str, TokenSpan]:
     """The spans, with `within` in each. Raises TypeError or ValueError for what no model has and no span can mean."""
     check_mapping("spans", spans)
-    found: dict[str, Span] = {}
+    known: dict[str, TokenSpan] = {}
     for name, given in spans.items():
         if name not in model.modalities:
             raise ValueError(f"{reprlib.repr(name)} is no modality of this model: {', '.join(model.modalities)}")
@@ -114,7 +114,7 @@ def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
             for key, value in given.items()
             if key != "within"
         }
-        span = Span(**{"within": given.get("within", next(iter(model.vocabularies))), **numbers})  # type: ignore[typeddict-item]
+        span = TokenSpan(**{"within": given.get("within", next(iter(model.vocabularies))), **numbers})  # type: ignore[typeddict-item]
         if name == span["within"] or ("end" not in span and "length" not in span):
             raise ValueError(f"the span of {name} needs an end or a length, within another modality")
         if "end" in span and model.own_vocabularies and name in model.vocabularies:
@@ -123,11 +123,11 @@ def checked_spans(model: Any, spans: Any) -> dict[str, Span]:
             model, span["within"], [token for token in (span.get("begin"), span.get("end")) if token is not None]
         )
         if any(
-            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in found.values()
+            (other["within"], other.get("begin")) == (span["within"], span.get("begin", -1)) for other in known.values()
         ):
             raise ValueError(f"token {span['begin']} of {span['within']} begins the spans of two modalities")
-        found[name] = span
-    return found
+        known[name] = span
+    return known
 
 
 def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from .cache import Step
+from .cache import NewTokens
 from .constants import on_device
 from .generate import Decoding, Row, compact, followed, in_last_document, layout_of_step, uncompiled
-from .generate_checks import Span, check_mapping, check_prompt, checked_spans, generator_of, whole
+from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spans, generator_of, whole
 from .latent_checks import named, outside
 from .latents import rank_of
 from .masks import visibility
@@ -45,18 +45,18 @@ class LatentSpan(TypedDict, total=False):
 
 def checked_sizes(
     model: Any, spans: Mapping[str, Any], schedulers: Mapping[str, Any]
-) -> tuple[dict[str, Span], dict[str, tuple[int, int]]]:
+) -> tuple[dict[str, TokenSpan], dict[str, tuple[int, int]]]:
     """All spans with lengths in tokens, and the sizes of latents. Raises ValueError for what no model can make."""
     check_mapping("schedulers", schedulers)
     check_mapping("spans", spans)
     for name in schedulers:
         if name not in model.latents:
             raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(model.latents)}")
-    found: dict[str, Span] = {}
+    lengthened: dict[str, TokenSpan] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for name, span in spans.items():
         if name not in model.latents or not isinstance(span, Mapping):
-            found[name] = span
+            lengthened[name] = span
             continue
         if {"begin", "end", "size"} - span.keys() or "length" in span:
             raise ValueError(f"the span of {name} needs begin, end and size (height, width), and no length")
@@ -67,8 +67,8 @@ def checked_sizes(
         if name not in schedulers:
             raise ValueError(f"the span of {name} needs a scheduler, as diffusers has: schedulers={{{name!r}: ...}}")
         rest = {key: value for key, value in span.items() if key != "size"}
-        found[name] = Span(**rest, length=height // patch * (width // patch))  # type: ignore[typeddict-item]
-    return checked_spans(model, found), sizes
+        lengthened[name] = TokenSpan(**rest, length=height // patch * (width // patch))  # type: ignore[typeddict-item]
+    return checked_spans(model, lengthened), sizes
 
 
 def checked_size(name: str, size: Any) -> tuple[int, int]:
@@ -92,29 +92,29 @@ def latents_kept(
         return latents
     patches = model.encode(model.layout(modality_ids, document_ids), latents, unnoised(latents))
     kept = in_last_document(modality_ids, document_ids).flatten()
-    found = {}
+    of_rows = {}
     for name, x in latents.items():
         rank = rank_of(modality_ids, model.modalities.index(name))
         length = (patches[name].vectors.shape[0] - 1) // max(1, x.shape[0])
-        found[name] = x[(rank[kept & (rank >= 0)] // max(1, length)).unique().to(x.device)]
-    return found
+        of_rows[name] = x[(rank[kept & (rank >= 0)] // max(1, length)).unique().to(x.device)]
+    return of_rows
 
 
 def ends_after_prompts(
-    model: Any, spans: Mapping[str, Span], rows: list[Row], modality_ids: Tensor, lengths: list[int]
+    model: Any, spans: Mapping[str, TokenSpan], rows: list[Row], modality_ids: Tensor, lengths: list[int]
 ) -> dict[int, tuple[int, str]]:
     """The token that must follow, for rows whose prompt ends with latents. Raises ValueError if none is known."""
-    found = {}
+    endings = {}
     for row, length in enumerate(lengths):
         name = model.modalities[modality_ids[row, length - 1]]
         if name not in model.latents:
             continue
         if name not in spans:
             raise ValueError(f"a prompt ends with latents of {name}, and no token is predicted of them: add their end")
-        found[row] = (spans[name]["end"], spans[name]["within"])
+        endings[row] = (spans[name]["end"], spans[name]["within"])
         rows[row].next = spans[name]["within"]
         rows[row].check_next()
-    return found
+    return endings
 
 
 class NextLatents:
@@ -136,7 +136,7 @@ class NextLatents:
         self.modality_ids = torch.full_like(positions, modality)
         self.layout = layout_of_step(model, decoding.layout, {modality}, self.modality_ids, positions, mask)
         self.cache = decoding.cache.of_rows(rows, length)
-        self.cache.step = Step(each, positions, length)
+        self.cache.step = NewTokens(each, positions, length)
 
     def predicted(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """What the model predicts of latents [n, channels, height, width] at timesteps [n]; they are kept as seen."""
@@ -223,7 +223,7 @@ def generate_with_latents(
     rows = followed(model, checked, input_ids, modality_ids, lengths)
     decoding = Decoding(model, rows, modality_ids, max_new_tokens, **choices)
     given = ends_after_prompts(model, checked, rows, modality_ids, lengths)
-    made: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
+    finished: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
     with uncompiled():
         given_latents = {"latents": latents, "timesteps": unnoised(latents)}
         logits = decoding.start(input_ids, modality_ids, lengths, **given_latents)
@@ -235,17 +235,19 @@ def generate_with_latents(
                 decoding.active = [row for row in decoding.active if row not in beginning or row in fitting]
                 if fitting:
                     x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps)
-                    made[name] += zip(fitting, x, strict=True)
+                    finished[name] += zip(fitting, x, strict=True)
                     given.update(dict.fromkeys(fitting, (span["end"], span["within"])))
             others = [row for row in decoding.active if row not in given]
             logits = decoding.feed({**given, **(decoding.drawn(logits, others) if others else {})})
             given = {}
-    found = {}
+    images = {}
     for name, size in sizes.items():
         like = next(model.latents[name].parameters())
         empty = like.new_zeros(0, model.latents[name].channels, *size)
-        found[name] = torch.stack([x for _, x in sorted(made[name], key=lambda pair: pair[0])]) if made[name] else empty
-    return GeneratedLatents(*decoding.result(), found)
+        images[name] = (
+            torch.stack([x for _, x in sorted(finished[name], key=lambda pair: pair[0])]) if finished[name] else empty
+        )
+    return GeneratedLatents(*decoding.result(), images)
 
 
 class GeneratesLatents:
@@ -258,7 +260,7 @@ class GeneratesLatents:
         *,
         max_new_tokens: int,
         document_ids: Tensor | None = None,
-        spans: Mapping[str, Span | LatentSpan] | None = None,
+        spans: Mapping[str, TokenSpan | LatentSpan] | None = None,
         stop: Mapping[str, Iterable[int]] | None = None,
         latents: Mapping[str, Tensor] | None = None,
         schedulers: Mapping[str, Any] | None = None,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .batch_order import to_batch
 from .cache import Cache
 from .checked_layout import checked_layout
-from .compiling import ENDS, compile_parts
+from .compiling import OUTER_METHODS, compile_parts
 from .embed import in_stream, positions_in
 from .initialise import initialise
 from .layout import AnyLayout, Layout
@@ -74,7 +74,7 @@ class MultimodalModel(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: all but compiled code, so that a copy is to be compiled anew."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {**{name: value for name, value in state.items() if name not in ENDS}, "is_compiled": False}
+        return {**{name: value for name, value in state.items() if name not in OUTER_METHODS}, "is_compiled": False}
 
     def prepared(
         self,

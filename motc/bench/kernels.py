@@ -108,7 +108,7 @@ def _compile_kind(network: nn.Module, kind: str) -> None:
     """Compile as the model does, and keep of it only the layers of a kind."""
     cast(Any, network).compile()
     blocks = cast(Any, sys.modules[type(network).__module__])  # of a model in a single file
-    for end in blocks.ENDS:
+    for end in blocks.OUTER_METHODS:
         del vars(network)[end]
     for layer in _layers(network):
         if type(layer).__name__ != kind:

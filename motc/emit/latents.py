@@ -56,7 +56,7 @@ def predict_method(module: ModulePlan) -> str | None:
 def head_lines(module: ModulePlan, text: Applied) -> None:
     """Lines that cut the normed stream `x` into `pieces` for a shared vocabulary's head."""
     source = "x"
-    if module.sorts_ends:
+    if module.sorts_outer:
         text.assign("states", "to_sorted(x, layout)")
         source = "states"
     counts = tuple(count for _, count in module.head_pieces)
@@ -71,7 +71,7 @@ def merged_logits(module: ModulePlan, text: Applied, head: dict[str, str]) -> st
     each = [none if block is None else function_of(head[block]) for block, _ in module.head_pieces]
     counts = tuple(count for _, count in module.head_pieces)
     result = text.joined(each_piece(each, counts, "pieces"), counts)
-    return f"to_slots({result}, layout)" if module.sorts_ends else result
+    return f"to_slots({result}, layout)" if module.sorts_outer else result
 
 
 def function_of(expression: str) -> str:
@@ -86,7 +86,7 @@ def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> No
     counts = tuple(count for _, count in module.head_pieces)
 
     def cut(values: str) -> str:
-        return text.cut(f"{values}{'.flatten()[layout.order]' if module.sorts_ends else ''}", counts)
+        return text.cut(f"{values}{'.flatten()[layout.order]' if module.sorts_outer else ''}", counts)
 
     text.assign("ids", cut("wanted.ids"))
     text.assign("kinds", cut("wanted.modality_ids"))
@@ -118,8 +118,8 @@ def _places(module: ModulePlan) -> list[tuple[str, int]]:
 
 def _in_piece(module: ModulePlan, name: str, place: int) -> str:
     """A modality's patches with their places in its own piece of the stream."""
-    found = f'patches["{name}"]'
+    patches = f'patches["{name}"]'
     if module.execution.pieces_are_whole:
-        return found
-    pieces = Applied(module.execution).cut(f"{found}.order", module.each)
-    return f"in_piece({found}, {pieces}[{place}])"
+        return patches
+    pieces = Applied(module.execution).cut(f"{patches}.order", module.each)
+    return f"in_piece({patches}, {pieces}[{place}])"

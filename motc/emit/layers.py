@@ -76,10 +76,10 @@ class Forward:
         places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
         writes = self._in_pieces(step.writes)
         if step.reads[0].name in self.part.resorted:
-            made = f"recomputed(self.sort_and_project, {self.variables[step.reads[0].name]}, layout)"
-            return made if writes else self.text.joined(made, plan.counts)
-        made = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
-        return in_heads(made, leaf, self.part.sublayer.body, self.constants)
+            applied = f"recomputed(self.sort_and_project, {self.variables[step.reads[0].name]}, layout)"
+            return applied if writes else self.text.joined(applied, plan.counts)
+        applied = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
+        return in_heads(applied, leaf, self.part.sublayer.body, self.constants)
 
     def _mix(self, a: Attention, reads: list[str]) -> str:
         given = f"{', '.join(reads)}, mask"

@@ -56,7 +56,7 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     if len(set(constructors)) == 1:
         copies = f"{{name: {constructors[0]} for name in {names_tuple(names)}}}"
     else:
-        pairs = (f'"{name}": {made}' for name, made in zip(names, constructors, strict=True))
+        pairs = (f'"{name}": {each}' for name, each in zip(names, constructors, strict=True))
         copies = f"{{{', '.join(pairs)}}}"
     return statement(f"{attribute} = ", f"{cls}({', '.join([copies, *extra])})")
 

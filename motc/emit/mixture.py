@@ -24,8 +24,8 @@ def mixed(module: ModulePlan, part: SublayerPlan, body: Mixture, text: Applied, 
         else:
             text.assign("own", f"[{', '.join(f'{pieces}[{piece}]' for piece in unit.pieces)}]")
             text.assign("tokens", "torch.cat(own)")
-        made = _made(module, part, body, unit, text)
-        text.assign(out, made if len(unit.pieces) == 1 else f"part({made}, own)")
+        of_unit = _made(module, part, body, unit, text)
+        text.assign(out, of_unit if len(unit.pieces) == 1 else f"part({of_unit}, own)")
         if unit.moe is not None and unit.moe.balance:
             term = f"{unit.moe.balance!r} * imbalance(routing)"
             text.assign("balance", f"balance + {term}" if balanced else term)

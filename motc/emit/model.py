@@ -6,9 +6,9 @@ import hashlib
 
 from motc.emit import latents
 from motc.emit.calls import counted_method, transform_method
-from motc.emit.ends import end_methods
 from motc.emit.leaves import definition
 from motc.emit.masks import model_mask
+from motc.emit.outer import outer_methods
 from motc.emit.text import docstring, literal, method, names_tuple, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -23,7 +23,7 @@ def model_class(module: ModulePlan, constants: Constants) -> str:
         *((REFUSE_COMPILE,) if not module.execution.compiles else ()),
         _layout(module),
         transform_method(module, constants),
-        *end_methods(module),
+        *outer_methods(module),
         latents.predict_method(module) if beside_latents else None,
         counted_method(module),
     ]

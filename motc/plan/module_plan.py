@@ -96,8 +96,8 @@ class ModulePlan:
         return self.model.is_balanced
 
     @property
-    def sorts_ends(self) -> bool:
-        """Whether what an end with copies reads must be sorted for it, the stream being kept in attention's rows."""
+    def sorts_outer(self) -> bool:
+        """Whether tokens must be sorted for an outer group with copies, as the stream is in attention's rows."""
         return self.execution.sorts and self.model.residual == "slots"
 
     @property

@@ -38,7 +38,7 @@ def plan(model: Model) -> ModulePlan:
     layer_plans = tuple(_layer_plan(model, layer, classes, where[id(layer)], in_pieces) for layer in kinds)
     index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
-    ends = {
+    outer = {
         leaf.path: leaf_plan(_everywhere(leaf, model), model, each if in_pieces else None)
         for leaf in model.outer_leaves()
         if leaf.path != "latents"
@@ -50,12 +50,12 @@ def plan(model: Model) -> ModulePlan:
         order=tuple(names.index(name) for name in model.order),
         layer_plans=layer_plans,
         runs=tuple((index[id(segment.layer)], segment.count) for segment in model.segments),
-        embedding=ends["embedding"],
-        final_norm=ends.get("final_norm"),
-        head=ends.get("head"),
+        embedding=outer["embedding"],
+        final_norm=outer.get("final_norm"),
+        head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
-        execution=planned_execution(model, layer_plans, ends.values()),
+        execution=planned_execution(model, layer_plans, outer.values()),
         generates=can_generate(model),
         alike=alike(model),
     )

@@ -14,7 +14,7 @@ from .timing import Spread, Stopwatch, spread, stopwatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
+class DecodingSpeed:
     """Tokens of the whole batch a second by decode steps alone, in each round, and the most the ratio can be.
 
     `mixed`: the rows are at the modalities in turn, else all at the first. `limit`: the bytes of weights that the twin
@@ -40,7 +40,7 @@ class Decoding:
 
 def decode(
     ours: nn.Module, dense: nn.Module, device: str, *, batch: int, mixed: bool, prompt: int, steps: int, rounds: int
-) -> Decoding:
+) -> DecodingSpeed:
     """The two swap places from round to round; a first round warms up."""
     networks: dict[str, Any] = {"mot": ours, "dense": dense}
     modality_ids = torch.zeros(batch, prompt, dtype=torch.int64, device=device)
@@ -50,7 +50,7 @@ def decode(
     for turn in range(rounds + 1):
         for name in networks if turn % 2 else reversed(list(networks)):
             speeds[name].append(tokens_a_second(networks[name], modality_ids, steps, stopwatch(device)))
-    return Decoding(
+    return DecodingSpeed(
         batch=batch,
         mixed=mixed,
         tokens_per_second={name: tuple(each[1:]) for name, each in speeds.items()},

@@ -8,31 +8,31 @@ from motc.emit.text import literal, method, names_tuple, statement
 from motc.plan import LeafPlan, ModulePlan
 
 
-def end_methods(module: ModulePlan) -> list[str]:
-    """The methods of ends that are not as for a model without copies."""
+def outer_methods(module: ModulePlan) -> list[str]:
+    """The methods before and after the layers that are not as for a model without copies."""
     methods = []
     if module.embedding.form != "single":
         methods.append(_embed(module))
     if module.model.latents() is not None:
         methods += [_norm_method(module), _read_beside_latents(module), _score(module)]
-    elif not _has_plain_ends(module):
+    elif not _has_plain_outer(module):
         methods += [_read(module), _score(module)]
     return methods
 
 
-def _has_plain_ends(module: ModulePlan) -> bool:
+def _has_plain_outer(module: ModulePlan) -> bool:
     """Whether logits are one head's, of one norm's, wherever a token stands."""
-    ends = (module.final_norm, module.head)
-    return module.model.vocab is not None and all(end is not None and end.form == "single" for end in ends)
+    outer = (module.final_norm, module.head)
+    return module.model.vocab is not None and all(leaf is not None and leaf.form == "single" for leaf in outer)
 
 
 def _embed(module: ModulePlan) -> str:
     leaf, text = module.embedding, Applied(module.execution)
     in_pieces = module.stream_in_pieces
-    if module.sorts_ends:
+    if module.sorts_outer:
         text.assign("ids", "ids_to_sorted(ids, layout)")
     result = text.through(leaf, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
-    if module.sorts_ends:
+    if module.sorts_outer:
         result = f"to_slots({result}, layout)"
     stream = "list[Tensor]" if in_pieces else "Tensor"
     lines = [
@@ -212,7 +212,7 @@ def _final_norm(module: ModulePlan) -> Applied:
         return text
     in_pieces = module.stream_in_pieces
     places = "layout.sorted_places" if module.model.residual == "sorted" else "layout.places"
-    resort = module.sorts_ends and leaf.form == "by_tower"
+    resort = module.sorts_outer and leaf.form == "by_tower"
     if resort:
         text.assign("x", "to_sorted(x, layout)")
     result = text.through(leaf, "x", places, reads_pieces=in_pieces, writes_pieces=in_pieces)
@@ -243,7 +243,7 @@ def _logits(module: ModulePlan, text: Applied) -> str:
     leaf, states = _head(module), "x"
     if leaf.form == "single":
         return _single_head(module, "x")
-    if module.sorts_ends:
+    if module.sorts_outer:
         states = "states"
         text.assign(states, "to_sorted(x, layout)")
     if module.head is None:
@@ -252,4 +252,4 @@ def _logits(module: ModulePlan, text: Applied) -> str:
         result = text.joined(each_piece(tied, leaf.counts, pieces), leaf.counts)
     else:
         result = text.through(leaf, states, "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
-    return f"to_slots({result}, layout)" if module.sorts_ends else result
+    return f"to_slots({result}, layout)" if module.sorts_outer else result
