@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import Cache, NewTokens
-from .constants import constant, on_device
+from .constants import on_device
 from .generate_checks import (
     TokenSpan,
     check_drawing,
@@ -193,13 +193,11 @@ class Decoding:
 
         `in_step`: whether all rows have as many tokens.
         """
-        sees = self.model.mask.sees
-        if in_step and not sees:
-            return None
         known = self.known[:, :length]
-        mask = known >= 0
-        if sees:
-            mask = mask & constant(sees, known.device)[modality_ids, known]
+        seen = self.model.mask.seen_by_next(modality_ids, known)
+        if in_step and seen is None:
+            return None
+        mask = known >= 0 if seen is None else seen & (known >= 0)
         return mask[:, None, None]
 
     def result(self) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,9 @@ class Bidirectional(Mask):
         within = both_ways[:, :, None] & (run[:, :, None] == run[:, None, :])
         return within | self.mask.allows(modality_ids, document_ids, together)
 
+    def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
+        return self.mask.seen_by_next(modality_ids, known)
+
 
 def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
     """A number for each run of tokens of one modality and document that follow one another, int64 [R, L].

@@ -15,3 +15,8 @@ class Directed(Mask):
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         may = constant(self.sees, modality_ids.device)[modality_ids[:, :, None], modality_ids[:, None, :]]
         return may & self.mask.allows(modality_ids, document_ids, together)
+
+    def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
+        may = constant(self.sees, known.device)[modality_ids, known]
+        within = self.mask.seen_by_next(modality_ids, known)
+        return may if within is None else may & within

@@ -21,15 +21,20 @@ class Mask(ABC):
     bidirectional: tuple[int, ...] = ()
     """Modalities of which an unbroken run sees all of itself."""
 
-    sees: tuple[tuple[bool, ...], ...] = ()
-    """sees[i][j]: whether tokens of modality i may see those of j at all; empty: all may."""
-
     @abstractmethod
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         """Whether each token of a row (dimension 1) may see each other (dimension 2), bool [R, L, L] or [1, L, L].
 
         `together`, bool [R, L, L], says which are tokens of one document; what is said of others does not count.
         """
+
+    def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
+        """Which tokens of its row one more token sees, bool [B, T]; None: all of them.
+
+        modality_ids int64 [B, 1] are those of the tokens that come next, known int64 [B, T] those of each row's tokens
+        up to it, -1 where there is none: what is said of such a place does not count.
+        """
+        return None
 
     def views(self, modality_ids: Tensor) -> Any:
         """The `Views` by which attention needs no matrix, for rows of one document each; None: it needs the matrix."""
