@@ -11,6 +11,7 @@ import pytest
 
 from motc.cli import main
 from motc.driver import compile_ir
+from motc.ir.execution import Strategy
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = str(ROOT / "specs" / "emoji_mot.mot")
@@ -91,3 +92,22 @@ def test_build_and_validate_take_a_strategy(tmp_path: Path, capsys: pytest.Captu
     for command in ("build", "show", "validate"):
         assert main([command, experts, "--strategy", "blend"]) == 1
         assert "MOT056" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("untie", "strategy", "embed", "norm", "read"),
+    [
+        ("embedding, head", "sorted", ["sort", "embedding", "unsort"], ["final_norm"], ["sort", "head", "unsort"]),
+        ("embedding, head", "blend", ["embedding"], ["final_norm"], ["head"]),
+        ("embedding, head, attention, ffn", "sorted", ["embedding"], ["final_norm"], ["head"]),
+        ("*.norm, final_norm", "sorted", ["embedding"], ["final_norm"], ["head"]),
+    ],
+)
+def test_what_is_outside_the_layers_is_sorted_where_the_stream_is_not(
+    untie: str, strategy: Strategy, embed: list[str], norm: list[str], read: list[str], tmp_path: Path
+) -> None:
+    """With all of a layer untied the stream is sorted already, and norms are one norm for all but for their weights."""
+    path = tmp_path / "three.mot"
+    path.write_text(THREE.format(mask="", untie=f"untie {untie}"))
+    outer = compile_ir(path, strategy=strategy).outer_steps
+    assert [[step.name for step in steps] for steps in (outer.embed, outer.norm, outer.read)] == [embed, norm, read]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from motc.emit.leaves import Applied, constructor, each_piece
+from motc.emit.steps import around, permuted
 from motc.emit.text import literal, method, statement
 from motc.ir.model import Objective
+from motc.ir.steps import Order
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
@@ -53,25 +55,32 @@ def predict_method(module: ModulePlan) -> str | None:
     return "\n".join([*lines, "        }", "        return self.predictions(states, patches)"])
 
 
-def head_lines(module: ModulePlan, text: Applied) -> None:
-    """Lines that cut the normed stream `x` into `pieces` for a shared vocabulary's head."""
-    source = "x"
-    if module.sorts_outer:
-        text.assign("states", "to_sorted(x, layout)")
-        source = "states"
+def states_for_head(module: ModulePlan, text: Applied) -> tuple[str, Order | None]:
+    """The normed stream by its name in the order the head needs, and the order that logits are brought back into."""
+    before, after = around(module.model.outer_steps.read)
+    if before is None:
+        return "x", after
+    text.assign("states", permuted("x", before))
+    return "states", after
+
+
+def head_lines(module: ModulePlan, text: Applied) -> Order | None:
+    """Lines that cut the normed stream into `pieces` for a shared vocabulary's head; the order to bring them back."""
+    states, after = states_for_head(module, text)
     counts = tuple(count for _, count in module.head_pieces)
-    text.assign("pieces", source if module.stream_in_pieces else text.cut(source, counts))
+    text.assign("pieces", states if module.stream_in_pieces else text.cut(states, counts))
+    return after
 
 
 def merged_logits(module: ModulePlan, text: Applied, head: dict[str, str]) -> str:
     """The logits of every place of the stream, zeros at latents; `head` is the expression of each of its blocks."""
-    head_lines(module, text)
+    after = head_lines(module, text)
     vocab = module.model.vocab
     none = f"lambda x: absent(x, {vocab})"
     each = [none if block is None else function_of(head[block]) for block, _ in module.head_pieces]
     counts = tuple(count for _, count in module.head_pieces)
     result = text.joined(each_piece(each, counts, "pieces"), counts)
-    return f"to_slots({result}, layout)" if module.sorts_outer else result
+    return permuted(result, after)
 
 
 def function_of(expression: str) -> str:
@@ -82,11 +91,11 @@ def function_of(expression: str) -> str:
 
 def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> None:
     """Lines that take the losses of a shared vocabulary's targets, piece by piece, latents left out."""
-    head_lines(module, text)
+    after = head_lines(module, text)
     counts = tuple(count for _, count in module.head_pieces)
 
     def cut(values: str) -> str:
-        return text.cut(f"{values}{'.flatten()[layout.order]' if module.sorts_outer else ''}", counts)
+        return text.cut(f"{values}{'.flatten()[layout.order]' if after else ''}", counts)
 
     text.assign("ids", cut("wanted.ids"))
     text.assign("kinds", cut("wanted.modality_ids"))

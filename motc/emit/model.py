@@ -63,7 +63,7 @@ def _unlike_the_base(module: ModulePlan) -> list[str]:
         lines.append("    layout_reads = False")
     if model.vocab is None:
         lines.append("    own_vocabularies = True")
-        if module.execution.heads_in_pieces:
+        if module.scoring == "targets":
             lines.append("    sorts_targets = True")
     if module.is_balanced:
         lines.append("    is_balanced = True")

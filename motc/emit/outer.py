@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from motc.emit.latents import merged_logits, sorted_losses
+from typing import assert_never
+
+from motc.emit.latents import merged_logits, sorted_losses, states_for_head
 from motc.emit.leaves import Applied, each_piece
+from motc.emit.steps import around, permuted
 from motc.emit.text import literal, method, names_tuple, statement
+from motc.ir.model import LatentModality
 from motc.plan import LeafPlan, ModulePlan
+
+NO_LOSS = "torch.zeros((), device=x.device)"
+"""What stands for the loss of latents, which have no targets."""
 
 
 def outer_methods(module: ModulePlan) -> list[str]:
@@ -15,25 +22,18 @@ def outer_methods(module: ModulePlan) -> list[str]:
         methods.append(_embed(module))
     if module.model.latents() is not None:
         methods += [_norm_method(module), _read_beside_latents(module), _score(module)]
-    elif not _has_plain_outer(module):
+    elif not module.has_plain_outer:
         methods += [_read(module), _score(module)]
     return methods
 
 
-def _has_plain_outer(module: ModulePlan) -> bool:
-    """Whether logits are one head's, of one norm's, wherever a token stands."""
-    outer = (module.final_norm, module.head)
-    return module.model.vocab is not None and all(leaf is not None and leaf.form == "single" for leaf in outer)
-
-
 def _embed(module: ModulePlan) -> str:
-    leaf, text = module.embedding, Applied(module.execution)
-    in_pieces = module.stream_in_pieces
-    if module.sorts_outer:
-        text.assign("ids", "ids_to_sorted(ids, layout)")
-    result = text.through(leaf, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
-    if module.sorts_outer:
-        result = f"to_slots({result}, layout)"
+    text, in_pieces = Applied(module.execution), module.stream_in_pieces
+    (before, after) = around(module.model.outer_steps.embed)
+    if before:
+        text.assign("ids", f"ids_to_{before}(ids, layout)")
+    result = text.through(module.embedding, "ids", "", reads_pieces=False, writes_pieces=in_pieces)
+    result = permuted(result, after)
     stream = "list[Tensor]" if in_pieces else "Tensor"
     lines = [
         *method("embed", ["ids: Tensor", f"layout: {module.execution.layout_type}"], stream),
@@ -134,66 +134,75 @@ def _blocks_of_head(module: ModulePlan) -> dict[str, str]:
 def _score(module: ModulePlan) -> str:
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     text = _normed(module)
-    modalities = [modality.name for modality in module.model.modalities]
-    tokens = {modality.name for modality in module.model.token_modalities()}
     latents = module.model.latents() is not None
-    wanted, lines = "Targets", text.lines
-    answer, none = ("sums =", "torch.zeros((), device=x.device)") if latents else ("return", "")
-    if module.head_pieces and module.execution.heads_in_pieces:
-        sorted_losses(module, text, _blocks_of_head(module))
-        lines += [
-            f"        modality = torch.arange({len(modalities)}, device=losses.device)[:, None]",
-            f"        {answer} torch.where(modality == following, losses, 0.0).sum(1)",
-        ]
-    elif module.model.vocab is not None:
-        blocks = _blocks_of_head(module) if module.head_pieces else {}
-        text.assign("logits", merged_logits(module, text, blocks) if module.head_pieces else _logits(module, text))
-        lines.append(f"        {answer} sums_by_modality(logits, wanted, len(self.modalities))")
-    elif module.execution.heads_in_pieces:
-        wanted = "TargetOrder"
-        rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
-        lines += [
-            f"        states, ids, weights = wanted.cut({rows})",
-        ]
-        sums = [_piece_loss(module, name, i) if name in tokens else none for i, name in enumerate(modalities)]
-        lines += statement(f"{answer} ", f"torch.stack([{', '.join(sums)}])")
-    else:
-        lines += [
-            "        weights = None if wanted.weights is None else wanted.weights.flatten()",
-            "        sums = []",
-            *(
-                line
-                for i, name in enumerate(modalities)
-                for line in (
-                    (f"        sums.append({none})",)
-                    if name not in tokens
-                    else (
-                        f"        ids = torch.where(wanted.modality_ids == {i}, wanted.ids, -1)",
-                        f"        logits = {_own_head(module, name, 'x')}",
-                        "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum())",
-                    )
-                )
-            ),
-            f"        {answer} torch.stack(sums)",
-        ]
+    answer = "sums =" if latents else "return"
+    wanted = "TargetOrder" if module.scoring == "targets" else "Targets"
+    match module.scoring:
+        case "pieces":
+            _score_pieces(module, text, answer)
+        case "places":
+            _score_places(module, text, answer)
+        case "targets":
+            _score_targets(module, text, answer)
+        case "masks":
+            _score_masks(module, text, answer)
+        case _:
+            assert_never(module.scoring)
     returned, more = ("Tensor", "")
     if latents:
-        lines.append("        return sums, x")
+        text.lines.append("        return sums, x")
         returned, more = f"tuple[Tensor, {stream}]", "; and the normed stream"
-    head = [
-        *method(
-            "score",
-            [f"x: {stream}", f"layout: {module.execution.layout_type}", f"wanted: {wanted}"],
-            returned,
-        ),
+    arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", f"wanted: {wanted}"]
+    lines = [
+        *method("score", arguments, returned),
         f'        """The sum of each modality\'s losses [M]{more}."""',
+        *text.lines,
     ]
-    return "\n".join([*head, *lines])
+    return "\n".join(lines)
 
 
-def _piece_loss(module: ModulePlan, modality: str, i: int) -> str:
-    """The sum of the losses of piece `i`, whose targets are a modality's."""
-    return f"cross_entropy({_own_head(module, modality, f'states[{i}]')}, ids[{i}], weights[{i}]).sum()"
+def _score_pieces(module: ModulePlan, text: Applied, answer: str) -> None:
+    sorted_losses(module, text, _blocks_of_head(module))
+    text.lines += [
+        f"        modality = torch.arange({len(module.order)}, device=losses.device)[:, None]",
+        f"        {answer} torch.where(modality == following, losses, 0.0).sum(1)",
+    ]
+
+
+def _score_places(module: ModulePlan, text: Applied, answer: str) -> None:
+    cut = bool(module.head_pieces)
+    text.assign("logits", merged_logits(module, text, _blocks_of_head(module)) if cut else _logits(module, text))
+    text.lines.append(f"        {answer} sums_by_modality(logits, wanted, len(self.modalities))")
+
+
+def _score_targets(module: ModulePlan, text: Applied, answer: str) -> None:
+    rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
+    text.lines.append(f"        states, ids, weights = wanted.cut({rows})")
+    sums = []
+    for place, modality in enumerate(module.model.modalities):
+        if isinstance(modality, LatentModality):
+            sums.append(NO_LOSS)
+            continue
+        logits = _own_head(module, modality.name, f"states[{place}]")
+        sums.append(f"cross_entropy({logits}, ids[{place}], weights[{place}]).sum()")
+    text.lines += statement(f"{answer} ", f"torch.stack([{', '.join(sums)}])")
+
+
+def _score_masks(module: ModulePlan, text: Applied, answer: str) -> None:
+    text.lines += [
+        "        weights = None if wanted.weights is None else wanted.weights.flatten()",
+        "        sums = []",
+    ]
+    for place, modality in enumerate(module.model.modalities):
+        if isinstance(modality, LatentModality):
+            text.lines.append(f"        sums.append({NO_LOSS})")
+            continue
+        text.lines += [
+            f"        ids = torch.where(wanted.modality_ids == {place}, wanted.ids, -1)",
+            f"        logits = {_own_head(module, modality.name, 'x')}",
+            "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum())",
+        ]
+    text.lines.append(f"        {answer} torch.stack(sums)")
 
 
 def _normed(module: ModulePlan) -> Applied:
@@ -212,11 +221,11 @@ def _final_norm(module: ModulePlan) -> Applied:
         return text
     in_pieces = module.stream_in_pieces
     places = "layout.sorted_places" if module.model.residual == "sorted" else "layout.places"
-    resort = module.sorts_outer and leaf.form == "by_tower"
-    if resort:
-        text.assign("x", "to_sorted(x, layout)")
+    before, after = around(module.model.outer_steps.norm)
+    if before:
+        text.assign("x", permuted("x", before))
     result = text.through(leaf, "x", places, reads_pieces=in_pieces, writes_pieces=in_pieces)
-    text.assign("x", f"to_slots({result}, layout)" if resort else result)
+    text.assign("x", permuted(result, after))
     return text
 
 
@@ -240,16 +249,14 @@ def _own_head(module: ModulePlan, modality: str, x: str) -> str:
 
 def _logits(module: ModulePlan, text: Applied) -> str:
     """The logits of every place of the stream `x`, in one shared vocabulary."""
-    leaf, states = _head(module), "x"
+    leaf = _head(module)
     if leaf.form == "single":
         return _single_head(module, "x")
-    if module.sorts_outer:
-        states = "states"
-        text.assign(states, "to_sorted(x, layout)")
+    states, after = states_for_head(module, text)
     if module.head is None:
         pieces = states if module.stream_in_pieces else text.cut(states, leaf.counts)
         tied = [f'lambda x: F.linear(x, self.embedding["{name}"].weight)' for name in leaf.route]
         result = text.joined(each_piece(tied, leaf.counts, pieces), leaf.counts)
     else:
         result = text.through(leaf, states, "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
-    return f"to_slots({result}, layout)" if module.sorts_outer else result
+    return permuted(result, after)

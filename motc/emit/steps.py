@@ -8,7 +8,7 @@ from motc.ir.attention import Attention
 from motc.ir.feed_forward import FfnKind
 from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step
 from motc.plan import SublayerPlan
 from motc.plan.constants import Constants
 
@@ -45,6 +45,20 @@ def variables(part: SublayerPlan) -> dict[str, str]:
                 assert_never(step.operation)
         named[step.writes.name] = name
     return named
+
+
+def around(steps: tuple[Step, ...]) -> tuple[Order | None, Order | None]:
+    """Of steps that apply one group: the orders that tokens are brought into before it and after it; None if not."""
+    place = next(place for place, step in enumerate(steps) if not step.permutes)
+    before, after = (
+        next((step.writes.order for step in part if step.permutes), None) for part in (steps[:place], steps[place:])
+    )
+    return before, after
+
+
+def permuted(x: str, order: Order | None) -> str:
+    """The expression of values brought into an order; as they are if it is None."""
+    return x if order is None else f"to_{order}({x}, layout)"
 
 
 def activation(kind: FfnKind, gate: str, up: str) -> str:

@@ -17,7 +17,7 @@ from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import OFTEN, Mask, Often
 from motc.ir.partition import Partition
-from motc.ir.steps import Order, Step
+from motc.ir.steps import Order, OuterSteps, Step
 from motc.source import Span
 
 Objective = Literal["ddpm", "flow"]
@@ -76,7 +76,8 @@ class Model:
     """A whole model.
 
     `order` is the one in which tokens are sorted by modality, `residual` how the residual stream is kept between
-    layers, `strategy` how modalities are told apart; none of them changes what a model means.
+    layers, `strategy` how modalities are told apart, `outer_steps` how what is outside the layers is executed; none of
+    them changes what a model means.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Model:
     order: tuple[str, ...] = field(compare=False)
     strategy: Strategy = field(default="sorted", compare=False)
     residual: Order = field(default="slots", compare=False)
+    outer_steps: OuterSteps = field(default=OuterSteps(), compare=False)
     span: Span | None = field(default=None, compare=False)
 
     @property
@@ -151,10 +153,15 @@ class Model:
             counts[id(segment.layer)] = counts.get(id(segment.layer), 0) + segment.count
         return tuple((layer, counts[key]) for key, layer in layers.items())
 
-    def with_steps(self, steps: Callable[[Layer], tuple[Step, ...]]) -> Model:
-        """The same model, each layer having the steps that a function of it gives."""
-        scheduled = {id(layer): replace(layer, steps=steps(layer)) for layer, _ in self.kinds()}
-        segments = (replace(segment, layer=scheduled[id(segment.layer)]) for segment in self.segments)
+    def with_steps(self, change: Callable[[tuple[Step, ...]], tuple[Step, ...]]) -> Model:
+        """The same model, the steps of each layer, and those outside them, being what a function makes of them."""
+        changed = self.with_layers(lambda layer: replace(layer, steps=change(layer.steps)))
+        return replace(changed, outer_steps=self.outer_steps.each(change))
+
+    def with_layers(self, change: Callable[[Layer], Layer]) -> Model:
+        """The same model, each kind of layer being what a function makes of it."""
+        changed = {id(layer): change(layer) for layer, _ in self.kinds()}
+        segments = (replace(segment, layer=changed[id(segment.layer)]) for segment in self.segments)
         return replace(self, segments=tuple(segments))
 
     def leaves_before(self) -> tuple[Leaf, ...]:

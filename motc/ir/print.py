@@ -9,6 +9,7 @@ from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Model, TokenLoss
 from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
+from motc.ir.steps import Step
 
 
 def print_ir(model: Model) -> str:
@@ -40,6 +41,7 @@ def _lines(model: Model) -> Iterator[str]:
     yield f"  order {' '.join(model.order)}, residual {model.residual}, strategy {model.strategy}"
     for leaf in model.leaves_before():
         yield from _leaf(leaf, "  ")
+    yield from _steps(model.outer_steps.embed, "  ")
     for segment in model.segments:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
         yield f"  layers {span}, placement {segment.layer.placement}"
@@ -48,6 +50,7 @@ def _lines(model: Model) -> Iterator[str]:
         yield from _leaf(leaf, "  ")
     if model.tied_embedding:
         yield "  head tied to the embedding"
+    yield from _steps(model.outer_steps.norm + model.outer_steps.read, "  ")
 
 
 def told_loss(loss: TokenLoss) -> str:
@@ -67,10 +70,14 @@ def _layer(layer: Layer) -> Iterator[str]:
         yield f"    {sublayer.role}: {sublayer.body}"
         for leaf in sublayer.leaves():
             yield from _leaf(leaf, "      ")
-    if layer.steps:
-        yield "    steps:"
-    for step in layer.steps:
-        line = f"      {step.writes} = {step.name}({', '.join(map(str, step.reads))})"
+    yield from _steps(layer.steps, "    ")
+
+
+def _steps(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
+    if steps:
+        yield f"{indent}steps:"
+    for step in steps:
+        line = f"{indent}  {step.writes} = {step.name}({', '.join(map(str, step.reads))})"
         order = step.order or (f"needs {step.needs}" if step.needs else "")
         order = f"for {', '.join(step.forced_by)}" if step.forced_by else "" if step.permutes else order
         yield f"{line:<76}  {order}".rstrip()

@@ -1,7 +1,8 @@
-"""How a layer is executed: its operations one after the other, and in which order of tokens each works."""
+"""How a model is executed: its operations one after the other, and in which order of tokens each works."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -82,7 +83,7 @@ Operation = Apply | Rotate | Attend | Activate | MixExperts | Add | Permute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One operation of a layer, in the order they run, and the sublayer that it is part of.
+    """One operation, in the order they run, and the sublayer that it is part of, empty outside the layers.
 
     Of the values written under a name the last one holds.
     `order` is the one it works in, and `needs` the one it must; None until that is decided, or if it is free.
@@ -104,11 +105,30 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What it is called to people: as what it writes, and a permutation `sort` or `unsort`."""
+        """What it is called to people: as the group it applies, `sort` or `unsort`, or as what it writes."""
         match self.operation:
+            case Apply(leaf=leaf):
+                return leaf.path
             case Permute(to="sorted"):
                 return "sort"
             case Permute():
                 return "unsort"
             case _:
                 return self.writes.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OuterSteps:
+    """What is done outside the layers: `embed` makes the stream of ids, `norm` comes after the last layer, and `read`
+    makes logits, by the head or by the embedding's table. Each gets and gives tokens in the order the stream is kept
+    in; none has steps before they are scheduled.
+    """
+
+    embed: tuple[Step, ...] = ()
+    norm: tuple[Step, ...] = ()
+    read: tuple[Step, ...] = ()
+
+    def each(self, change: Callable[[tuple[Step, ...]], tuple[Step, ...]]) -> OuterSteps:
+        """The same, each of the three being what a function makes of it; what has no steps stays so."""
+        embed, norm, read = (change(steps) if steps else () for steps in (self.embed, self.norm, self.read))
+        return OuterSteps(embed=embed, norm=norm, read=read)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from motc.ir.attributes import layer_attributes, outer_attributes
 from motc.ir.feed_forward import Mixture
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
-from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Order
+from motc.ir.steps import Order, Step
 from motc.source import CompilerBug
 
 Require = Callable[[bool, str], None]
@@ -36,12 +35,13 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
         expected = segment.last + 1
     kinds = [layer for layer, _ in model.kinds()]
     require(len(set(kinds)) == len(kinds), "equal layers are not one object")
+    for steps in (model.outer_steps.embed, model.outer_steps.norm, model.outer_steps.read):
+        _verify_steps(steps, model.residual, require)
     known: set[int] = set()
     if before is not None and before.modalities == model.modalities:
         known = {id(layer.sublayers) for layer, _ in before.kinds()}
     for layer in kinds:
-        if layer.steps:
-            _verify_steps(layer, model.residual, require)
+        _verify_steps(layer.steps, model.residual, require)
         if id(layer.sublayers) in known:
             continue
         roles = [sublayer.role for sublayer in layer.sublayers]
@@ -98,18 +98,20 @@ def _verify_experts(mixture: Mixture, names: list[str], require: Require) -> Non
                 require(alike, f"experts and the router of {name} serve other modalities")
 
 
-def _verify_steps(layer: Layer, residual: Order, require: Require) -> None:
+def _verify_steps(steps: tuple[Step, ...], residual: Order, require: Require) -> None:
     """Every value is written before it is read, and every step works in the order it needs, on values in that order."""
-    entry = layer.steps[0].reads[0]
+    if not steps:
+        return
+    entry = steps[0].reads[0]
     written = {entry}
-    for step in layer.steps:
+    for step in steps:
         require(set(step.reads) <= written, f"{step.name} reads what is not written")
         require(step.order is None or step.needs in (None, step.order), f"{step.name} works in the wrong order")
         written.add(step.writes)
-    if any(step.permutes for step in layer.steps) or all(step.order == "slots" for step in layer.steps):
-        for step in layer.steps:
+    if any(step.permutes for step in steps) or all(step.order == "slots" for step in steps):
+        for step in steps:
             orders = {value.order for value in (*step.reads, step.writes)}
             expected = {"slots", "sorted"} if step.permutes else {step.order}
             require(orders == expected, f"{step.name} mixes orders")
-        stream = {entry.order, layer.steps[-1].writes.order}
+        stream = {entry.order, steps[-1].writes.order}
         require(stream == {residual}, "the stream changes its order")

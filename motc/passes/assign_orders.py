@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from motc.ir.layer import Layer
 from motc.ir.model import Model
 from motc.ir.steps import Order, Step, Value
 from motc.passes.permutations import cancel, place
@@ -31,22 +30,22 @@ def assign_orders(model: Model) -> Model:
         residual = "sorted"  # no one tensor holds vectors of several widths: the stream stays apart
     else:
         residual = min(ORDERS, key=lambda order: _permuted(model, order))
-    return replace(model.with_steps(lambda layer: _assigned(layer, residual)), residual=residual)
+    return replace(model.with_steps(lambda steps: _assigned(steps, residual)), residual=residual)
 
 
 def _permuted(model: Model, residual: Order) -> int:
     """How many numbers a token has permuted in all layers."""
     total = 0
     for layer, count in model.kinds():
-        steps = cancel(place(_assigned(layer, residual), residual))
+        steps = cancel(place(_assigned(layer.steps, residual), residual))
         total += sum(step.numbers for step in steps if step.permutes) * count
     return total
 
 
-def _assigned(layer: Layer, residual: Order) -> tuple[Step, ...]:
-    readers: dict[Value, set[Order]] = {layer.steps[-1].writes: {residual}}
+def _assigned(steps: tuple[Step, ...], residual: Order) -> tuple[Step, ...]:
+    readers: dict[Value, set[Order]] = {steps[-1].writes: {residual}}
     assigned: list[Step] = []
-    for step in reversed(layer.steps):
+    for step in reversed(steps):
         wanted = readers.get(step.writes, set())
         order = step.needs or (wanted.pop() if len(wanted) == 1 else residual)
         for value in step.reads:

@@ -57,7 +57,8 @@ def _for_readers(permutation: Step, steps: list[Step]) -> Step:
     """A permutation with those that read it, in the sublayer of the first of them."""
     readers = [step for step in steps if permutation.writes in step.reads]
     if not readers:
-        return replace(permutation, forced_by=("the next layer",), sublayer=steps[-1].sublayer)
+        sublayer = steps[-1].sublayer
+        return replace(permutation, forced_by=("the next layer" if sublayer else "what follows",), sublayer=sublayer)
     return replace(permutation, forced_by=tuple(step.name for step in readers), sublayer=readers[0].sublayer)
 
 

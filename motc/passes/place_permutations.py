@@ -16,4 +16,4 @@ from motc.passes.permutations import place
 
 def place_permutations(model: Model) -> Model:
     """The same model, with a step for each permutation."""
-    return model.with_steps(lambda layer: place(layer.steps, model.residual))
+    return model.with_steps(lambda steps: place(steps, model.residual))

@@ -21,15 +21,16 @@ from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, Rotate, Step, Value
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, OuterSteps, Rotate, Step, Value
 
 STREAM = Value("x")
 """What comes into a layer."""
 
 
 def schedule_steps(model: Model) -> Model:
-    """The same model with each layer's `steps`."""
-    return model.with_steps(lambda layer: tuple(_Steps(layer, model).steps))
+    """The same model with each layer's `steps`, and those outside the layers."""
+    scheduled = model.with_layers(lambda layer: replace(layer, steps=tuple(_Steps(layer, model).steps)))
+    return replace(scheduled, outer_steps=_outer_steps(model))
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
@@ -43,6 +44,32 @@ def norms_alike(leaf: Leaf, model: Model) -> bool:
     operators = {block.operator for block in leaf.blocks}
     complete = all(leaf.block_of(modality.name) for modality in model.modalities)
     return complete and len(operators) == 1 and leaf.is_norm
+
+
+def skips_latents(model: Model) -> bool:
+    """Whether the head of a shared vocabulary is given no latents, so that tokens must be told apart for it."""
+    return model.latents() is not None and model.vocab is not None and not model.execution.groups_copies
+
+
+def _outer_steps(model: Model) -> OuterSteps:
+    """Of own vocabularies each head works on every token, wherever it stands."""
+    head = model.head or model.embedding
+    told_apart = model.vocab is not None and (needs_order(head, model) or skips_latents(model))
+    norm = model.final_norm
+    return OuterSteps(
+        embed=(_outer_step(model, model.embedding, "ids", "x", needs_order(model.embedding, model)),),
+        norm=() if norm is None else (_outer_step(model, norm, "x", "normed", needs_order(norm, model)),),
+        read=(_outer_step(model, head, "normed" if norm else "x", "logits", told_apart),),
+    )
+
+
+def _outer_step(model: Model, leaf: Leaf, reads: str, writes: str, told_apart: bool) -> Step:
+    width = max(modality.width for modality in model.modalities)
+    numbers = max(_numbers_written(block.operator) or width for block in leaf.blocks)
+    needs: Order | None = "sorted" if model.execution.sorts and told_apart else None
+    return Step(
+        sublayer="", operation=Apply(leaf), reads=(Value(reads),), writes=Value(writes), numbers=numbers, needs=needs
+    )
 
 
 class _Steps:

@@ -11,6 +11,7 @@ from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import Step
+from motc.plan.scoring import Scoring
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
 
@@ -66,7 +67,7 @@ class ModulePlan:
     `execution` is how the strategy runs it. Where the model `generates`, `alike` says for each modality where the first
     stands in that order that has all its parameters; it is empty where a step's tokens are sorted as a batch's are.
     `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents have none: each
-    run's block, or None, and how many modalities it holds.
+    run's block, or None, and how many modalities it holds. `scoring` is how losses are taken.
     """
 
     model: Model
@@ -79,6 +80,7 @@ class ModulePlan:
     final_norm: LeafPlan | None
     head: LeafPlan | None
     head_pieces: tuple[tuple[str | None, int], ...]
+    scoring: Scoring
     stream_in_pieces: bool
     execution: Execution
     generates: bool
@@ -91,14 +93,15 @@ class ModulePlan:
         return tuple(group.path for group in LAYER_GROUPS if group.start == "into_stream" and group.path in there)
 
     @property
+    def has_plain_outer(self) -> bool:
+        """Whether logits are one head's, of one norm's, wherever a token stands."""
+        outer = (self.final_norm, self.head)
+        return self.model.vocab is not None and all(leaf is not None and leaf.form == "single" for leaf in outer)
+
+    @property
     def is_balanced(self) -> bool:
         """Whether layers also give a load-balancing loss."""
         return self.model.is_balanced
-
-    @property
-    def sorts_outer(self) -> bool:
-        """Whether tokens must be sorted for an outer group with copies, as the stream is in attention's rows."""
-        return self.execution.sorts and self.model.residual == "slots"
 
     @property
     def continuous(self) -> tuple[int, ...]:
