@@ -10,10 +10,10 @@ from .layout import Layout
 
 
 class ByTower(nn.ModuleDict):
-    """Copies of one module; piece i goes through the copy that `route[i]` names, or past them if None.
+    """Copies of one module, by name; piece i goes through the copy that `route[i]` names, or past them if None.
 
-    Without a route, piece i goes through the i-th copy. `ends[i]` is the number of modalities that the first i + 1
-    entries of `route` serve together; not given, each serves one.
+    Without a route, piece i goes through the i-th copy. `ends[i]` is the number of modalities that the first i + 1 of
+    `route` serve together; not given, each serves one.
     """
 
     def __init__(

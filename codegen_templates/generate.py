@@ -39,7 +39,7 @@ class Row:
         self.in_prefix = bool(model.mask.prefix)
 
     def follow(self, token: int, modality: str) -> None:
-        """Go on by a token."""
+        """Go on by one token of a modality."""
         self.length += 1
         self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask.prefix
         span = self.spans.get(modality)
@@ -151,7 +151,7 @@ class Decoding:
         return {name: of[rows, last] for name, of in logits.items()} if isinstance(logits, dict) else logits[rows, last]
 
     def want(self) -> None:
-        """Tell the cache which modalities come next."""
+        """Tell the cache which modalities come next, so that logits are made for these alone."""
         following = {self.rows[row].next for row in self.active}
         self.cache.wanted = tuple(name for name in self.model.vocabularies if name in following)
 
@@ -189,9 +189,9 @@ class Decoding:
         return {name: of[:, 0] for name, of in logits.items()} if isinstance(logits, dict) else logits[:, 0]
 
     def mask(self, modality_ids: Tensor, length: int, in_step: bool) -> Tensor | None:
-        """Who sees whom, bool [B, 1, 1, length], of a token more in each row; None if all see all.
+        """Which tokens one more token of each row sees, bool [B, 1, 1, length]; None: all of them.
 
-        `in_step`: whether all rows have as many tokens.
+        `in_step`: whether all rows have the same number of tokens.
         """
         known = self.known[:, :length]
         seen = self.model.mask.seen_by_next(modality_ids, known)

@@ -147,7 +147,7 @@ class NextLatents:
         return predicted
 
     def keep(self, x: Tensor) -> None:
-        """Go on by these latents, clean ones."""
+        """Let the rows have seen these latents, clean ones, and go on after them."""
         self.predicted(x, torch.zeros(x.shape[0], dtype=torch.int64, device=x.device))
         self.decoding.cache.put_rows(self.rows, self.cache)
 

@@ -77,7 +77,7 @@ def make_patches(
 
 
 def rank_of(modality_ids: Tensor, modality: int) -> Tensor:
-    """Which of a modality's tokens each token of the flattened batch is, int64 [B * S]; -1: none of them."""
+    """Which of a modality's tokens in the batch each token is, counted from 0, int64 [B * S]; -1 where it is none."""
     mine = modality_ids.flatten() == modality
     return torch.where(mine, mine.cumsum(0) - 1, -1)
 

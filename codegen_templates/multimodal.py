@@ -27,7 +27,7 @@ class MultimodalModel(nn.Module):
 
     A model says what it is made of: `embedding`, `layers`, `final_norm` and `head`. Its methods are `layout`, `embed`
     (ids to the stream), `transform` (ids to the stream after the last layer), `read` (the stream to logits) and `score`
-    (the stream to losses); `embed`, `read` and `score` are here for ends that have no copies.
+    (the stream to losses); `embed`, `read` and `score` are here for embeddings and heads without copies.
     """
 
     modalities: ClassVar[tuple[str, ...]]

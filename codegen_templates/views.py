@@ -145,7 +145,7 @@ def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
 def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     """What a call's queries [R, n, heads, head_dim] find, likewise; keys and values [R, m, kv_heads, head_dim]."""
     queries, keys = (not_empty(x, any_length=True).transpose(1, 2) for x in (q, k))
-    attend = partial(
+    attention = partial(
         F.scaled_dot_product_attention,
         queries,
         keys,
@@ -154,9 +154,9 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         enable_gqa=q.shape[2] != k.shape[2],
     )
     if not (q.is_cuda and torch.compiler.is_compiling()):
-        return attend().transpose(1, 2)
+        return attention().transpose(1, 2)
     with sdpa_kernel(KERNELS):
-        return attend().transpose(1, 2)
+        return attention().transpose(1, 2)
 
 
 def attend_in_views(
