@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,10 +28,11 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
     if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {"mode", "options"} and not args:
         kwargs["options"] = FUSE_MORE
     stream, rows = model.stream_sizes, ("rows", "length")
+    given = {"x": stream, "mask": ("rows", "one", "length", "length"), "cos": rows, "sin": rows}
     for layer in model.layers:
         layer.compile(*args, **kwargs)
-        # The stream, the layout, the mask, cosine and sine.
-        sizes = (stream, (), ("rows", "one", "length", "length"), rows, rows)
+        names = inspect.signature(layer.forward).parameters
+        sizes = tuple(given.get(name, ()) for name in names)
         layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
     flat = ("stream",) if stream[0] in ("stream", "piece") else rows
     outer = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}

@@ -1,5 +1,6 @@
 """The targets of the next-token loss."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -103,3 +104,8 @@ def sort_targets(targets: Targets) -> TargetOrder:
     ids = targets.ids.flatten()[order].view(shape)
     weights = None if targets.weights is None else targets.weights.flatten()[order].view(shape)
     return TargetOrder(order.view(shape), invert(order, order.numel()).view(shape), ids, weights, pieces)
+
+
+def weights_of_pieces(weights: Tensor | None, cut: Callable[[Tensor], list[Tensor]], count: int) -> list[Tensor | None]:
+    """The weights of each of `count` pieces that targets are cut into; None for each where all count 1."""
+    return [None] * count if weights is None else [*cut(weights)]

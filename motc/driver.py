@@ -18,6 +18,7 @@ from motc.plan import plan
 from motc.schema import Checked, check
 from motc.schema.resolve import resolve
 from motc.source import SourceFile
+from motc.syntax import write
 
 
 def check_spec(spec: Path | SourceFile, overrides: Mapping[str, Any] | None = None) -> Checked:
@@ -58,11 +59,17 @@ def compile_ir(
     return final_ir(check_spec(spec, overrides), dense=dense, strategy=strategy)
 
 
-def generate(model: Model) -> str:
-    """The model of a final IR in a single file."""
-    return emit(plan(model), __version__)
+def spec_text(checked: Checked, *, dense: bool = False) -> str:
+    """A spec as one `.mot` text: with what it extends, and with all overrides."""
+    twin = "# Its dense twin: nothing untied but vocabularies.\n" if dense else ""
+    return twin + write(checked.tree, "mot")
 
 
-def generate_package(model: Model) -> dict[str, str]:
-    """The text of each file of the model's package, by its name."""
-    return emit_package(plan(model), __version__)
+def generate(model: Model, spec: str = "") -> str:
+    """The model of a final IR in a single file, which quotes the text of its spec."""
+    return emit(plan(model), __version__, spec)
+
+
+def generate_package(model: Model, spec: str = "") -> dict[str, str]:
+    """The text of each file of the model's package, by its name; the architecture quotes the text of its spec."""
+    return emit_package(plan(model), __version__, spec)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
-from motc.driver import compile_ir, generate_package
+from motc.driver import check_spec, final_ir, generate_package, spec_text
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*/model.py"))
@@ -29,5 +30,15 @@ def test_there_are_goldens_of_every_kind() -> None:
 def test_the_generated_architecture_is_the_golden_one(path: Path) -> None:
     specs = [*(ROOT / "specs").rglob(f"{path.parent.name}.mot"), *path.parent.glob("*.mot")]
     (spec,) = specs
-    found = generate_package(compile_ir(spec))["model.py"]
+    checked = check_spec(spec)
+    found = generate_package(final_ir(checked), spec_text(checked))["model.py"]
     assert found == path.read_text(encoding="utf-8"), "run `make golden` and read the difference"
+
+
+@pytest.mark.parametrize("name, most", [("emoji_mot", 250), ("chameleon_37m_dense", 120)])
+def test_an_architecture_is_read_at_once(name: str, most: int) -> None:
+    """Its lines without those of the docstring, which quotes the spec."""
+    text = (ROOT / "tests" / "golden" / name / "model.py").read_text(encoding="utf-8")
+    docstring = ast.parse(text).body[0]
+    assert isinstance(docstring, ast.Expr) and docstring.end_lineno is not None
+    assert len(text.splitlines()) - docstring.end_lineno <= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import torch
 
-from motc.driver import compile_ir, generate, generate_package
+from motc.driver import check_spec, compile_ir, final_ir, generate, generate_package, spec_text
 from motc.ir.execution import Strategy
+from motc.ir.identity import semantic_hash
 from motc.source import SpecError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,14 +40,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     for spec in SPECS:
         for strategy in get_args(Strategy):
             try:
-                model = compile_ir(spec, strategy=strategy)
+                checked = check_spec(spec)
+                model = final_ir(checked, strategy=strategy)
             except SpecError:  # a strategy that cannot run it
                 continue
             package = folder / f"{model.name}_{strategy}"
             package.mkdir()
-            for name, text in generate_package(model).items():
+            quoted = spec_text(checked)
+            for name, text in generate_package(model, quoted).items():
                 (package / name).write_text(text, encoding="utf-8")
-            (folder / f"{model.name}_{strategy}_alone.py").write_text(generate(model), encoding="utf-8")
+            (folder / f"{model.name}_{strategy}_alone.py").write_text(generate(model, quoted), encoding="utf-8")
             nameless = generate_package(replace(model, name="nameless"))["model.py"]
             kinds.setdefault(re.sub(r"\d+|# motc.*|semantic_hash = .*", "", nameless), package)
     assert 20 < len(kinds) < len(list(folder.glob("*/"))) / 2
@@ -103,3 +107,16 @@ def test_two_packages_live_in_one_program_and_are_subclassed(tmp_path: Path, mon
     x = torch.randn(4, 128)
     cos = sin = torch.ones(1, 4, 1, 16)
     torch.testing.assert_close(compiled(x, layout, None, cos, sin), models[0].layers[0](x, layout, None, cos, sin))
+
+
+def test_the_docstring_quotes_the_spec_with_all_that_it_extends(tmp_path: Path) -> None:
+    """It is the same model, from a text that needs no other; whatever a spec says, the file remains Python."""
+    checked = check_spec(ROOT / "specs" / "emoji_mot.mot", {"layers": 3})
+    text = generate_package(final_ir(checked), spec_text(checked))["model.py"]
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    spec = tmp_path / "again.mot"
+    spec.write_text(docstring[docstring.index("    model") :])
+    assert "layers = 3" in docstring and semantic_hash(compile_ir(spec)) in text
+    odd = generate_package(final_ir(checked), 'model "\\n" """ ' + "word " * 50)["model.py"]
+    assert '\\n" """ word' in (ast.get_docstring(ast.parse(odd)) or "")
+    assert max(map(len, odd.splitlines())) <= 120

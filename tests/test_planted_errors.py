@@ -66,7 +66,7 @@ MISTAKES = {
         {"reference gradients", "twin gradients"},
     ),
     "a norm placed elsewhere": Mistake(
-        "        out = self.norm(out, layout.sorted_places)\n        x = x + out\n",
+        "        x = x + self.norm(out, layout.sorted_places)\n",
         "        x = self.norm(x + out, layout.sorted_places)\n",
         {*BOTH, "single modality"},
     ),

@@ -98,7 +98,7 @@ def _compile(
     single_file: bool,
 ) -> dict[str, str]:
     """The pipeline up to `stop_after`; the text of each file by its name, or nothing where it stopped before."""
-    from motc.driver import check_spec, generate, generate_package, stages
+    from motc.driver import check_spec, generate, generate_package, spec_text, stages
     from motc.ir.print import print_ir
     from motc.passes import PASSES
     from motc.plan import plan
@@ -117,7 +117,8 @@ def _compile(
     if stop_after == "plan":
         plan(model)
         return {}
-    return {"model.py": generate(model)} if single_file else generate_package(model)
+    text = spec_text(checked, dense=dense)
+    return {"model.py": generate(model, text)} if single_file else generate_package(model, text)
 
 
 def _known(given: list[str], names: list[str], option: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motc.emit.latents import place_lines
+from motc.emit.layers import arguments_of
 from motc.emit.text import method, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -46,7 +47,8 @@ def _context(module: ModulePlan, constants: Constants) -> list[str]:
 
 def _one_layer(module: ModulePlan) -> list[str]:
     """Lines that send the stream through a layer."""
-    passed = "x, layout, mask" + (", cos, sin" if module.model.ropes else "") + ", cache=kept"
+    *given, _ = arguments_of(module)
+    passed = f"{', '.join(given)}, cache=kept"
     if not module.is_balanced:
         return [f"            x = layer({passed})"]
     return [f"            x, more = layer({passed})", "            balance = balance + more"]

@@ -99,7 +99,7 @@ def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> No
 
     text.assign("ids", cut("wanted.ids"))
     text.assign("kinds", cut("wanted.modality_ids"))
-    text.lines += weights_of_pieces(cut("wanted.weights"))
+    text.assign("weights", f"weights_of_pieces(wanted.weights, lambda x: {cut('x')}, {len(counts)})")
     present = [(i, block) for i, (block, _) in enumerate(module.head_pieces) if block is not None]
     losses = [f"cross_entropy({head[block].format(x=f'pieces[{i}]')}, ids[{i}], weights[{i}])" for i, block in present]
     kinds = [f"kinds[{i}]" for i, _ in present]
@@ -109,15 +109,6 @@ def sorted_losses(module: ModulePlan, text: Applied, head: dict[str, str]) -> No
     else:
         text.assign("losses", f"torch.cat([{', '.join(losses)}])")
         text.assign("following", f"torch.cat([{', '.join(kinds)}])")
-
-
-def weights_of_pieces(cut: str) -> list[str]:
-    """Lines that give each piece of `ids` its `weights`, cut as `cut` says, or None."""
-    return [
-        "        weights: list[Tensor | None] = [None for _ in ids]",
-        "        if wanted.weights is not None:",
-        f"            weights = [*{cut}]",
-    ]
 
 
 def _places(module: ModulePlan) -> list[tuple[str, int]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from motc.emit.inline import RETURN, inlined
 from motc.emit.leaves import Applied, definition, each_piece
 from motc.emit.mixture import mixed
 from motc.emit.steps import activation, formula, in_heads, variables
-from motc.emit.text import method
+from motc.emit.text import method, statement
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture
-from motc.ir.layer import Sublayer
+from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step, Value
 from motc.plan import LayerPlan, ModulePlan, SublayerPlan, kernel
@@ -33,7 +34,15 @@ class Forward:
         self.made_in: dict[str, Order] = {entry.name: entry.order}
         for step in part.steps:
             self._step(step)
-        self.result = self._variable(part.steps[-1].writes)
+        result = self._variable(part.steps[-1].writes)
+        self.statements = inlined(self.text.statements, f"{result}, balance" if is_balanced(part) else result)
+
+    @property
+    def lines(self) -> list[str]:
+        """The body of `forward`, as text."""
+        starts = [f"{name} " if name == RETURN else f"{name} = " for name, _ in self.statements]
+        expressions = [expression for _, expression in self.statements]
+        return [line for pair in zip(starts, expressions, strict=True) for line in statement(*pair)]
 
     def _variable(self, value: Value) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""
@@ -113,8 +122,6 @@ class Forward:
 def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants) -> str:
     """The class of a sublayer: its norms, its body, and the residual."""
     forward, body = Forward(module, part, constants), part.sublayer.body
-    result = f"{forward.result}, balance" if is_balanced(part) else forward.result
-    more = for_attention(module) if isinstance(body, Attention) else {}
     has_shared = isinstance(body, Mixture) and body.shared_up is not None
     lines = [
         f"class {part.class_name}(nn.Module):",
@@ -125,9 +132,8 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
         *(("        self.shared = nn.Module()",) if has_shared else ()),
         *(line for leaf in part.leaves.values() for line in definition(leaf, module.execution, constants)),
         "",
-        *forward_of(module, more, balanced=is_balanced(part)),
-        *forward.text.lines,
-        f"        return {result}",
+        *forward_of(arguments_of(module, body), balanced=is_balanced(part)),
+        *forward.lines,
         *(_project(module, part) if part.resorted else ()),
     ]
     return "\n".join(lines)
@@ -142,8 +148,7 @@ def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:
     body, start = sublayer.body, f'    """{formula(sublayer)}, f being'
     match body:
         case Attention():
-            sizes = f"{body.heads} heads, {body.kv_heads} key/value heads, head_dim {body.head_dim}."
-            return [f"{start} {body.mask} attention over all tokens of a document.", "", f"    {sizes}", '    """']
+            return [f'{start} {body.mask} attention over all tokens of a document."""']
         case FeedForward():
             return [f'{start} {_kinds(module, body)}. Token by token."""']
         case Mixture():
@@ -175,19 +180,19 @@ def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
     ]
 
 
-def for_attention(module: ModulePlan) -> dict[str, str]:
-    """What layers are given beside the stream and the layout, for their attention: names and types."""
-    arguments = {"mask": "Tensor | None"}
-    if module.model.ropes:
-        arguments |= {"cos": "Tensor", "sin": "Tensor"}
-    return arguments | {"cache": "KeyValues | None = None"}
+def arguments_of(module: ModulePlan, body: Body | None = None) -> dict[str, str]:
+    """What a layer is given, or the sublayer of a body: names and types."""
+    arguments = {"x": "list[Tensor]" if module.stream_in_pieces else "Tensor"}
+    arguments |= {"layout": module.execution.layout_type} if module.layers_take_layout else {}
+    if body is not None and not isinstance(body, Attention):
+        return arguments
+    angles = {"cos": "Tensor", "sin": "Tensor"} if module.model.ropes else {}
+    return {**arguments, "mask": "Tensor | None", **angles, "cache": "KeyValues | None = None"}
 
 
-def forward_of(module: ModulePlan, more: dict[str, str], *, balanced: bool) -> list[str]:
+def forward_of(arguments: dict[str, str], *, balanced: bool) -> list[str]:
     """The first lines of the forward of a layer or a sublayer; `balanced`: it also gives a load-balancing loss."""
-    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
-    returned = f"tuple[{stream}, Tensor]" if balanced else stream
-    arguments = {"x": stream, "layout": module.execution.layout_type, **more}
+    returned = f"tuple[{arguments['x']}, Tensor]" if balanced else arguments["x"]
     return method("forward", [f"{name}: {kind}" for name, kind in arguments.items()], returned)
 
 
@@ -203,12 +208,11 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
         "        super().__init__()",
         *(f"        self.{role} = {part.class_name}()" for role, part in zip(roles, kind.sublayers, strict=True)),
         "",
-        *forward_of(module, for_attention(module), balanced=module.is_balanced),
+        *forward_of(arguments_of(module), balanced=module.is_balanced),
     ]
     balances: list[str] = []
     for role, part in zip(roles, kind.sublayers, strict=True):
-        more = for_attention(module) if isinstance(part.sublayer.body, Attention) else {}
-        call = f"self.{role}({', '.join(['x', 'layout', *more])})"
+        call = f"self.{role}({', '.join(arguments_of(module, part.sublayer.body))})"
         if is_balanced(part):
             balances.append("balance" if not balances else f"balance_of_{role}")
             lines.append(f"        x, {balances[-1]} = {call}")

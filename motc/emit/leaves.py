@@ -66,13 +66,18 @@ class Applied:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self.lines: list[str] = []
+        self.statements: list[tuple[str, str]] = []
         self._cut: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def assign(self, name: str, expression: str) -> None:
         """A line `name = expression`; what was cut from an earlier value of the name is forgotten."""
         self._cut = {key: pieces for key, pieces in self._cut.items() if key[0] != name}
-        self.lines += statement(f"{name} = ", expression)
+        self.statements.append((name, expression))
+
+    @property
+    def lines(self) -> list[str]:
+        """What was assigned so far, as text."""
+        return [line for name, expression in self.statements for line in statement(f"{name} = ", expression)]
 
     def through(self, leaf: LeafPlan, x: str, places: str, *, reads_pieces: bool, writes_pieces: bool) -> str:
         """The expression for `x`, a tensor or the pieces, after a group; `places` are the tokens' in its order."""
@@ -105,7 +110,7 @@ class Applied:
         if (x, counts) not in self._cut:
             others = sum(name == x for name, _ in self._cut)
             name = f"{x}_pieces" if not others else f"{x}_pieces_{others + 1}"
-            self.lines += statement(f"{name} = ", self.cut(x, counts))
+            self.statements.append((name, self.cut(x, counts)))
             self._cut[x, counts] = name
         return self._cut[x, counts]
 

@@ -124,8 +124,7 @@ def _layout(module: ModulePlan) -> str:
     lines = [
         *method("layout", arguments, module.execution.layout_type),
         *docstring(
-            "Where each token lies; optional, once a batch.",
-            "modality_ids int64 [B, S], -1 at padding; document_ids int64 [B, S]: documents do not see each other.",
+            "Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding.",
             indent=8,
         ),
         *statement("return ", f"{module.execution.layout}({', '.join(given)})"),

@@ -113,7 +113,7 @@ def _read_beside_latents(module: ModulePlan) -> str:
         text.assign("logits", merged_logits(module, text, _blocks_of_head(module)))
         result = "        return to_batch(logits, layout), x"
     else:
-        text.lines += statement("logits = ", _logits(module, text))
+        text.assign("logits", _logits(module, text))
         result = f"        return {masked.format('to_batch(logits, layout)')}, x"
     arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", *_wanted(module)]
     lines = [
@@ -134,50 +134,43 @@ def _blocks_of_head(module: ModulePlan) -> dict[str, str]:
 def _score(module: ModulePlan) -> str:
     stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
     text = _normed(module)
-    latents = module.model.latents() is not None
-    answer = "sums =" if latents else "return"
     wanted = "TargetOrder" if module.scoring == "targets" else "Targets"
     match module.scoring:
         case "pieces":
-            _score_pieces(module, text, answer)
+            sums = _score_pieces(module, text)
         case "places":
-            _score_places(module, text, answer)
+            sums = _score_places(module, text)
         case "targets":
-            _score_targets(module, text, answer)
+            sums = _score_targets(module, text)
         case "masks":
-            _score_masks(module, text, answer)
+            sums = _score_masks(module, text)
         case _:
             assert_never(module.scoring)
-    returned, more = ("Tensor", "")
-    if latents:
-        text.lines.append("        return sums, x")
-        returned, more = f"tuple[Tensor, {stream}]", "; and the normed stream"
     arguments = [f"x: {stream}", f"layout: {module.execution.layout_type}", f"wanted: {wanted}"]
-    lines = [
-        *method("score", arguments, returned),
-        f'        """The sum of each modality\'s losses [M]{more}."""',
-        *text.lines,
-    ]
-    return "\n".join(lines)
+    if module.model.latents() is None:
+        head = [*method("score", arguments, "Tensor"), '        """The sum of each modality\'s losses [M]."""']
+        return "\n".join([*head, *text.lines, *statement("return ", sums)])
+    text.assign("sums", sums)
+    head = method("score", arguments, f"tuple[Tensor, {stream}]")
+    said = '        """The sum of each modality\'s losses [M]; and the normed stream."""'
+    return "\n".join([*head, said, *text.lines, "        return sums, x"])
 
 
-def _score_pieces(module: ModulePlan, text: Applied, answer: str) -> None:
+def _score_pieces(module: ModulePlan, text: Applied) -> str:
     sorted_losses(module, text, _blocks_of_head(module))
-    text.lines += [
-        f"        modality = torch.arange({len(module.order)}, device=losses.device)[:, None]",
-        f"        {answer} torch.where(modality == following, losses, 0.0).sum(1)",
-    ]
+    text.assign("modality", f"torch.arange({len(module.order)}, device=losses.device)[:, None]")
+    return "torch.where(modality == following, losses, 0.0).sum(1)"
 
 
-def _score_places(module: ModulePlan, text: Applied, answer: str) -> None:
+def _score_places(module: ModulePlan, text: Applied) -> str:
     cut = bool(module.head_pieces)
     text.assign("logits", merged_logits(module, text, _blocks_of_head(module)) if cut else _logits(module, text))
-    text.lines.append(f"        {answer} sums_by_modality(logits, wanted, len(self.modalities))")
+    return "sums_by_modality(logits, wanted, len(self.modalities))"
 
 
-def _score_targets(module: ModulePlan, text: Applied, answer: str) -> None:
+def _score_targets(module: ModulePlan, text: Applied) -> str:
     rows = "x" if module.model.residual == "sorted" else "x.flatten(0, 1)"
-    text.lines.append(f"        states, ids, weights = wanted.cut({rows})")
+    text.assign("states, ids, weights", f"wanted.cut({rows})")
     sums = []
     for place, modality in enumerate(module.model.modalities):
         if isinstance(modality, LatentModality):
@@ -185,24 +178,21 @@ def _score_targets(module: ModulePlan, text: Applied, answer: str) -> None:
             continue
         logits = _own_head(module, modality.name, f"states[{place}]")
         sums.append(f"cross_entropy({logits}, ids[{place}], weights[{place}]).sum()")
-    text.lines += statement(f"{answer} ", f"torch.stack([{', '.join(sums)}])")
+    return f"torch.stack([{', '.join(sums)}])"
 
 
-def _score_masks(module: ModulePlan, text: Applied, answer: str) -> None:
-    text.lines += [
-        "        weights = None if wanted.weights is None else wanted.weights.flatten()",
-        "        sums = []",
-    ]
+def _score_masks(module: ModulePlan, text: Applied) -> str:
+    text.assign("weights", "None if wanted.weights is None else wanted.weights.flatten()")
+    sums = []
     for place, modality in enumerate(module.model.modalities):
         if isinstance(modality, LatentModality):
-            text.lines.append(f"        sums.append({NO_LOSS})")
+            sums.append(NO_LOSS)
             continue
-        text.lines += [
-            f"        ids = torch.where(wanted.modality_ids == {place}, wanted.ids, -1)",
-            f"        logits = {_own_head(module, modality.name, 'x')}",
-            "        sums.append(cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum())",
-        ]
-    text.lines.append(f"        {answer} torch.stack(sums)")
+        text.assign("ids", f"torch.where(wanted.modality_ids == {place}, wanted.ids, -1)")
+        text.assign("logits", _own_head(module, modality.name, "x"))
+        text.assign(f"sum_{place}", "cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum()")
+        sums.append(f"sum_{place}")
+    return f"torch.stack([{', '.join(sums)}])"
 
 
 def _normed(module: ModulePlan) -> Applied:

@@ -12,6 +12,7 @@ from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import Step
 from motc.plan.scoring import Scoring
+from motc.plan.views import kernel
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
 
@@ -104,10 +105,14 @@ class ModulePlan:
         return self.model.is_balanced
 
     @property
-    def continuous(self) -> tuple[int, ...]:
-        """The ids of continuous modalities."""
-        names = [modality.name for modality in self.model.modalities]
-        return tuple(names.index(modality.name) for modality in self.model.latent_modalities())
+    def layers_take_layout(self) -> bool:
+        """Whether a layer asks where tokens stand: where it has copies, experts, or attention in views."""
+        sublayers = [sublayer for kind in self.layer_plans for sublayer in kind.sublayers]
+        return (
+            bool(self.model.routings)
+            or any(leaf.form != "single" for sublayer in sublayers for leaf in sublayer.leaves.values())
+            or any(kernel(mask, self.model) == "views" for mask in self.model.masks)
+        )
 
     @property
     def each(self) -> tuple[int, ...]:

@@ -1,0 +1,78 @@
+"""Statements as a person writes them: what is used once, and at once, stands where it is used.
+
+    before   gate = self.gate(x)            after    x = x + self.down(F.silu(self.gate(x)) * self.up(x))
+             up = self.up(x)                         return x
+             hidden = F.silu(gate) * up
+             out = self.down(hidden)
+             x = x + out
+             return x
+
+Each statement reads what the ones before it wrote, so what is computed is the same. What is returned keeps its name,
+for what a module gives has no type, and a name has.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+
+Statement = tuple[str, str]
+"""A name and the expression that it is to stand for."""
+
+WIDEST = 92
+"""A statement that got longer than this, without its indentation, would not be read more easily."""
+
+RETURN = "return"
+
+
+def inlined(statements: Sequence[Statement], result: str) -> list[Statement]:
+    """The statements of a function's body that returns `result`; the last one has the name `return`."""
+    shorter = [*statements, (RETURN, result)]
+    index = 0
+    while index < len(shorter) - 1:
+        merged = _merged(shorter, index)
+        if merged is None:
+            index += 1
+        else:
+            shorter[index : index + 2] = [merged]
+            index = max(index - 1, 0)  # what stands before may go in too
+    return shorter
+
+
+def _merged(statements: Sequence[Statement], index: int) -> Statement | None:
+    """A statement and the one after it as one, if it is used there alone and may stand there."""
+    (name, expression), (target, following) = statements[index : index + 2]
+    if target == RETURN or not name.isidentifier() or _is_read(name, target, statements[index + 2 :]):
+        return None
+    tree = ast.parse(following, mode="eval").body
+    if not _takes(tree, name, expression):
+        return None
+    merged = re.sub(rf"(?<![\w.\"]){name}(?![\w\"=])", lambda _: expression, following)
+    return (target, merged) if len(f"{target} = {merged}") <= WIDEST else None
+
+
+def _is_read(name: str, target: str, later: Sequence[Statement]) -> bool:
+    """Whether a name is read after the statement that assigns `target`, before it gets another value."""
+    if target == name:
+        return False
+    for assigned, expression in later:
+        if name in [node.id for node in ast.walk(ast.parse(expression)) if isinstance(node, ast.Name)]:
+            return True
+        if assigned == name:
+            return False
+    return False
+
+
+def _takes(tree: ast.expr, name: str, expression: str) -> bool:
+    """Whether an expression may stand for a name, which must occur once."""
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func).startswith("attend"):
+        return False  # queries, keys and values have names
+    if any(isinstance(node, ast.ListComp | ast.Lambda | ast.List) for node in ast.walk(tree)):
+        return False
+    parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
+    moved = ast.parse(expression, mode="eval").body
+    if len(uses) != 1 or isinstance(moved, ast.ListComp | ast.List | ast.IfExp):
+        return False
+    return not isinstance(moved, ast.BinOp) or isinstance(parents.get(id(uses[0])), ast.Call | None)
