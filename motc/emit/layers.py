@@ -6,7 +6,7 @@ from typing import assert_never
 
 from motc.emit.inline import RETURN, inlined
 from motc.emit.leaves import Applied, definition, each_piece
-from motc.emit.mixture import mixed
+from motc.emit.mixture import MixtureText
 from motc.emit.steps import activation, formula, in_heads, variables
 from motc.emit.text import method, statement
 from motc.ir.attention import Attention
@@ -72,7 +72,7 @@ class Forward:
                 return self._activation(kinds, reads, in_pieces=self._in_pieces(step.writes))
             case MixExperts(mixture=body):
                 in_pieces = self._in_pieces(step.writes)
-                return mixed(self.module, self.part, body, self.text, reads[0], in_pieces=in_pieces)
+                return MixtureText(self.module, self.part, body, self.text).mixed(reads[0], in_pieces=in_pieces)
             case Add():
                 return f"add({', '.join(reads)})" if self._in_pieces(step.writes) else " + ".join(reads)
             case Permute(to=order):

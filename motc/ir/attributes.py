@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture, Moe
@@ -90,18 +90,11 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
         )
         for modality in modalities
     }
-    for body in (layer.body("attention"), layer.body("ffn")):
-        match body:
-            case Attention():
-                attributes = _with_attention(attributes, body)
-            case FeedForward():
-                attributes = _with_feed_forward(attributes, body, (None,) * len(modalities))
-            case Mixture():
-                attributes = _with_feed_forward(attributes, body, body.moe)
-            case None:
-                pass
-            case _:
-                assert_never(body)
+    attention, ffn = layer.body("attention"), layer.body("ffn")
+    if isinstance(attention, Attention):
+        attributes = _with_attention(attributes, attention)
+    if isinstance(ffn, FeedForward | Mixture):
+        attributes = _with_feed_forward(attributes, ffn)
     return attributes
 
 
@@ -123,9 +116,9 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
 
 
 def _with_feed_forward(
-    attributes: dict[str, LayerAttributes], body: FeedForward | Mixture, mixtures: Sequence[Moe | None]
+    attributes: dict[str, LayerAttributes], body: FeedForward | Mixture
 ) -> dict[str, LayerAttributes]:
-    up = _linears(body.up, attributes)
+    up, mixtures = _linears(body.up, attributes), body.moe if isinstance(body, Mixture) else (None,) * len(attributes)
     return {
         name: replace(a, ffn_kind=kind, moe=moe, hidden=up[name].out_features, ffn_bias=up[name].bias)
         for (name, a), kind, moe in zip(attributes.items(), body.kinds, mixtures, strict=True)

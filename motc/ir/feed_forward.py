@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, assert_never
 
 from motc.ir.leaf import Leaf
 
@@ -32,9 +32,13 @@ class Moe:
     def __str__(self) -> str:
         """`4 experts, expert_choice, capacity factor 1`, `8 experts, top 2, balance 0.01`."""
         shared = f" and {self.shared} shared" if self.shared else ""
-        if self.routing == "expert_choice":
-            return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"
-        return f"{self.experts} experts{shared}, top {self.per_token}, balance {self.balance:g}"
+        match self.routing:
+            case "expert_choice":
+                return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"
+            case "top_k":
+                return f"{self.experts} experts{shared}, top {self.per_token}, balance {self.balance:g}"
+            case _:
+                assert_never(self.routing)
 
 
 class TokenByToken:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.identity import semantic_hash
 from motc.ir.inventory import VOCABULARY_PATHS
@@ -110,7 +109,7 @@ def _sublayer_plan(model: Model, layer: Layer, sublayer: Sublayer, class_name: s
     each = (1,) * len(model.order)
     inner = _inner_pieces(body, steps, model)
     pieces = inner | (_in_stream(sublayer, steps) if in_pieces else frozenset())
-    counts = each if isinstance(body, Attention) else counts_within(body, model)
+    counts = counts_within(body, model) if isinstance(body, FeedForward | Mixture) else each
 
     def leaf_of(leaf: Leaf) -> LeafPlan:
         if isinstance(body, Mixture) and leaf in body.leaves():

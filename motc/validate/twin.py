@@ -26,7 +26,7 @@ def twin_mismatch(sparse: Model, dense: Model) -> str | None:
             block, twin = _block(ours, modality), _block(theirs, modality)
             if (block and block.operator) != (twin and twin.operator):
                 return f"{where}: {modality} has another shape, kind or bias than the dense twin"
-            chooses = layer is not None and path == "ffn.router" and _choose(sparse, layer, modality)
+            chooses = layer is not None and _choose(sparse, layer, path, modality)
             if block and twin and chooses and block.modalities != twin.modalities:
                 return f"{where}: experts choose among other tokens than in the dense twin"
             if block and twin and not set(block.modalities) <= set(twin.modalities):
@@ -68,9 +68,9 @@ def _paired(
         yield layer, path, mine.get(path), other.get(path)
 
 
-def _choose(model: Model, layer: int, modality: str) -> bool:
+def _choose(model: Model, layer: int, router: str, modality: str) -> bool:
     """Whether experts choose a modality's tokens in a layer."""
-    mixtures = (mixture.by_modality(model.names) for mixture in layer_at(model, layer).mixtures)
+    mixtures = (m.by_modality(model.names) for m in layer_at(model, layer).mixtures if m.router.path == router)
     return any(modality in moe and moe[modality].routing == "expert_choice" for moe in mixtures)
 
 
