@@ -113,10 +113,10 @@ def test_a_model_that_leaves_out_and_weighs_obeys_the_laws(mask: str) -> None:
     assert report.ok, report
 
 
-@pytest.mark.parametrize("planted", ["pass", "labels = labels.masked_fill(seen.roll(1, 1), -100)"])
+@pytest.mark.parametrize("planted", ["return labels", "return labels.masked_fill(seen.roll(1, 1), -100)"])
 def test_the_laws_find_seen_targets_that_count(planted: str) -> None:
     sparse, dense = (lowered(source("mask { bidirectional = image }"), dense=dense) for dense in (False, True))
-    right = "labels = labels.masked_fill(seen, -100)"
+    right = "return labels.masked_fill(seen, -100)"
     text = generate(sparse)
     assert right in text
     broken = import_source(text.replace(right, planted)).Told().double()
