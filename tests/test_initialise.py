@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from math import sqrt
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -18,15 +19,22 @@ model starts {
   modality out { vocab = 40 }
   modality down { vocab = 50 }
   attention { heads = 4, bias = true, qk_norm = rms }
-  ffn { kind = moe, experts = 3, hidden = 24, routing = top_k, top_k = 1, shared_experts = 2 }
+  ffn { FFN }
   norm { kind = layer }
   untie attention, ffn
 }
 """
 
 
-def test_every_parameter_starts_as_its_group_does_whatever_modalities_are_called() -> None:
-    model = motc.load(SPEC, seed=5)
+FFN = {
+    "plain": "kind = swiglu, hidden = 24",
+    "experts": "kind = moe, experts = 3, hidden = 24, routing = top_k, top_k = 1, shared_experts = 2",
+}
+
+
+@pytest.mark.parametrize("kind", FFN)
+def test_every_parameter_starts_as_its_group_does_whatever_modalities_are_called(kind: str) -> None:
+    model = motc.load(SPEC.replace("FFN", FFN[kind]), seed=5)
     smaller = {group.path for group in LAYER_GROUPS if group.start == "into_stream"}
     assert smaller == {"attention.out", "ffn.down", "ffn.shared.down"}
     for path, module in model.named_modules():
