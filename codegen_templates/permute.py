@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Permute(torch.autograd.Function):
+class RowPermutation(torch.autograd.Function):
     """Row i of the result is row `order[i]` of x, or zeros where that is -1; `inverse` goes the other way.
 
     What one reads the other writes, so the gradient is gathered too: by `inverse`, and zero where nothing was read.
@@ -34,6 +34,6 @@ class Permute(torch.autograd.Function):
 def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     """Rows of x [n, ...] by `order` int64 [m], whose inverse is `inverse` int64 [n]; -1 where there is no partner."""
     if not torch.is_grad_enabled():
-        return Permute.forward(x, order, inverse)  # at a third of what `apply` costs
-    permuted: Tensor = Permute.apply(x, order, inverse)  # type: ignore[no-untyped-call]
+        return RowPermutation.forward(x, order, inverse)  # at a third of what `apply` costs
+    permuted: Tensor = RowPermutation.apply(x, order, inverse)  # type: ignore[no-untyped-call]
     return permuted

@@ -13,7 +13,7 @@ Products = Literal["runs", "copies", "groups"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class LayoutBlock:
     """The building block that makes a layout, and the type of what it makes."""
 
     function: str
@@ -47,7 +47,7 @@ class Execution:
     cut: str
     join: str
     by_tower: str
-    layouts: tuple[Layout, Layout]
+    layouts: tuple[LayoutBlock, LayoutBlock]
     reads: bool
     compiles: bool
     told: str
@@ -68,7 +68,7 @@ class Execution:
         return self._layout.type
 
     @property
-    def _layout(self) -> Layout:
+    def _layout(self) -> LayoutBlock:
         of_sorted, of_others = self.layouts
         return of_sorted if self.sorts else of_others
 
@@ -100,8 +100,8 @@ SORTED = Execution(
     join="merge",
     by_tower="ByTower",
     layouts=(
-        Layout(function="sorted_layout", type="SortedLayout"),
-        Layout(function="document_layout", type="SlotLayout"),
+        LayoutBlock(function="sorted_layout", type="SortedLayout"),
+        LayoutBlock(function="document_layout", type="SlotLayout"),
     ),
     reads=True,
     compiles=True,
@@ -120,8 +120,8 @@ GROUPED = Execution(
     join="ungroup",
     by_tower="GroupedByTower",
     layouts=(
-        Layout(function="grouped_layout", type="GroupedLayout"),
-        Layout(function="compact_layout", type="SlotLayout"),
+        LayoutBlock(function="grouped_layout", type="GroupedLayout"),
+        LayoutBlock(function="compact_layout", type="SlotLayout"),
     ),
     reads=False,
     compiles=True,
@@ -139,7 +139,7 @@ BLEND = Execution(
     cut="branch",
     join="choose",
     by_tower="ByTower",
-    layouts=(Layout(function="compact_layout", type="SlotLayout"),) * 2,
+    layouts=(LayoutBlock(function="compact_layout", type="SlotLayout"),) * 2,
     reads=False,
     compiles=True,
     told="Every tower works on every token, and then one is chosen: shapes do not depend on data.",
@@ -156,7 +156,7 @@ REFERENCE = Execution(
     cut="select",
     join="put_back",
     by_tower="ByTower",
-    layouts=(Layout(function="batch_layout", type="SlotLayout"),) * 2,
+    layouts=(LayoutBlock(function="batch_layout", type="SlotLayout"),) * 2,
     reads=True,
     compiles=False,
     told="Tokens go to their towers by boolean masks: the plain meaning, for checking against.",

@@ -52,8 +52,8 @@ class Constants:
             "NORM_EPS": [norm.eps for norm in norms],
             "ROPE_THETA": [a.rope.theta for a in attention if a.rope],
         }
-        values = {name: set(found) for name, found in each.items()}
-        self.values = {name: found.pop() for name, found in values.items() if len(found) == 1}
+        values = {name: set(sizes) for name, sizes in each.items()}
+        self.values = {name: sizes.pop() for name, sizes in values.items() if len(sizes) == 1}
 
     def named(self, name: str, value: object) -> str:
         """A value by its name (or a product of names), if that is what the model has everywhere; else as it is."""
