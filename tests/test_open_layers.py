@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from motc.cost import attention_flops, kv_cache_bytes_per_token, total_parameters
 from motc.driver import PASSES, stages
@@ -16,10 +18,12 @@ from motc.ir.layer import Layer, Sublayer
 from motc.ir.model import Model, Segment
 from motc.ir.print import print_ir
 from motc.ir.verify import verify
+from motc.loading import instantiate
 from motc.schema import check
 from motc.source import CompilerBug, SourceFile
 from motc.syntax import read
-from tests.fuzz.properties import differ_alike_both_ways, obeys_every_law
+from motc.validate.random_parameters import randomise
+from tests.fuzz.properties import differ_alike_both_ways, forget_generated, obeys_every_law
 
 SPEC = """
 model open {
@@ -28,8 +32,8 @@ model open {
   attention { heads = 2, kv_heads = 1, qk_norm = rms }
   ffn { hidden = 24, kind = swiglu }
   tower t = text
-  tower i = image {EXPERTS}
-  untie attention, ffn, norm
+  tower i = image {IMAGE}
+  untie attention, ffn, norm, embedding, head
 }
 """
 
@@ -75,10 +79,16 @@ CHANGES: tuple[Change, ...] = (
 )
 
 
-def opened(*changes: Change, experts: bool = False, strategy: Strategy = "sorted", dense: bool = False) -> Model:
+IMAGE = {
+    "": "{ ffn { kind = gelu } }",
+    "experts": "{ ffn { kind = moe, experts = 4, top_k = 2, balance = 0.1 } }",
+    "narrow": "{ width = 8, ffn { kind = gelu } }",
+}
+
+
+def opened(*changes: Change, image: str = "", strategy: Strategy = "sorted", dense: bool = False) -> Model:
     """The model of a layer as the spec has it, and one for each change, after all passes."""
-    moe = "{ ffn { kind = moe, experts = 4, top_k = 2, balance = 0.1 } }" if experts else "{ ffn { kind = gelu } }"
-    spec = check(read(SourceFile("open.mot", SPEC.replace("{EXPERTS}", moe))))
+    spec = check(read(SourceFile("open.mot", SPEC.replace("{IMAGE}", IMAGE[image]))))
     _, model = next(stages(spec, dense=dense, strategy=strategy))
     layer = model.segments[0].layer
     layers = (layer, *(change(layer) for change in changes))
@@ -89,9 +99,9 @@ def opened(*changes: Change, experts: bool = False, strategy: Strategy = "sorted
     return model
 
 
-@pytest.mark.parametrize("experts", [False, True])
-def test_a_layer_is_what_its_sublayers_are(experts: bool) -> None:
-    obeys_every_law(opened(*CHANGES, experts=experts), opened(*CHANGES, experts=experts, dense=True), seed=3)
+@pytest.mark.parametrize("image", IMAGE)
+def test_a_layer_is_what_its_sublayers_are(image: str) -> None:
+    obeys_every_law(opened(*CHANGES, image=image), opened(*CHANGES, image=image, dense=True), seed=3)
 
 
 @pytest.mark.parametrize("strategy", ["reference", "blend"])
@@ -122,3 +132,14 @@ def test_a_layer_has_a_sublayer_of_each_role_once() -> None:
         opened(lambda layer: Layer(sublayers=layer.sublayers[:1] * 2))
     with pytest.raises(CompilerBug, match="missing"):
         opened(lambda layer: Layer(sublayers=()))
+
+
+@pytest.mark.parametrize("image", ["", "narrow"])
+def test_generating_is_the_forward_of_all_tokens(image: str) -> None:
+    model: Any = instantiate(opened(*CHANGES, image=image), dtype=torch.float64)
+    randomise(model, torch.Generator().manual_seed(0))
+    ids, modality_ids = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([[0, 1, 0, 0], [1, 1, 0, 0]])
+    ends = model.generate(ids, modality_ids, max_new_tokens=6, temperature=0.0)
+    ids, modality_ids = (torch.cat(pair, 1) for pair in ((ids, ends.input_ids), (modality_ids, ends.modality_ids)))
+    assert torch.equal(model(ids, modality_ids).logits[:, 3:-1].argmax(-1), ids[:, 4:])
+    forget_generated()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.identity import semantic_hash
@@ -13,7 +13,7 @@ from motc.ir.inventory import VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Permute, Rotate, Step
+from motc.ir.steps import Activate, Add, Apply, Attend, Step
 from motc.passes.schedule_steps import needs_order, norms_alike, skips_latents
 from motc.plan.decoding import alike, can_generate
 from motc.plan.execution import planned_execution
@@ -135,21 +135,13 @@ def _held(leaf: Leaf, model: Model) -> LeafPlan:
 
 
 def _in_stream(sublayer: Sublayer, steps: tuple[Step, ...]) -> frozenset[str]:
-    """The values that are as wide as the stream, which is kept in pieces where modalities differ in their widths."""
-    names = {steps[0].reads[0].name}
+    """The values that are as wide as the stream: what is added to it or normed beside it, and what comes of that."""
+    beside = [Apply(norm) for norm in sublayer.norms.values()]
+    values = [steps[0].reads[0]]
     for step in steps:
-        match step.operation:
-            case Apply(leaf=leaf):
-                ends_in_stream = leaf == sublayer.body.out or leaf in sublayer.norms.values()
-            case Add() | MixExperts():
-                ends_in_stream = True
-            case Rotate() | Attend() | Activate() | Permute():
-                ends_in_stream = False
-            case _:
-                assert_never(step.operation)
-        if ends_in_stream:
-            names.add(step.writes.name)
-    return frozenset(names)
+        if isinstance(step.operation, Add) or step.operation in beside:
+            values += [*step.reads, step.writes]
+    return frozenset(value.name for value in values)
 
 
 def _inner_pieces(body: Body, steps: tuple[Step, ...], model: Model) -> frozenset[str]:
