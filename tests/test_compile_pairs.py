@@ -1,6 +1,6 @@
 """Whatever `check` accepts compiles and trains: of all that a spec can say, every two choices meet in one model.
 
-`make test-compile` compiles all these models; `make test` those that once could not be compiled.
+`make test-compile` compiles all these models; `make test` traces those that once could not be compiled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from torch._dynamo.utils import counters
 
 from motc.driver import final_ir
 from motc.ir.execution import Strategy
+from motc.ir.model import Model
 from motc.loading import instantiate
+from motc.reference import Batch
 from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read
@@ -137,26 +139,36 @@ def test_every_pair_that_is_allowed_is_in_a_case() -> None:
                 assert ((a, x), (b, y)) in found or not allowed({a: x, b: y})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(number), marks=() if number in ONCE_FAILED else pytest.mark.compile_pairs)
-        for number, case in enumerate(CASES)
-    ],
-)
+@pytest.mark.compile_pairs
+@pytest.mark.parametrize("case", CASES, ids=[str(number) for number in range(len(CASES))])
 def test_compiled_as_eager(case: Case) -> None:
     """Outputs and gradients, padded and packed, with any share of each modality."""
+    compare(case, "inductor")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ONCE_FAILED)
+def test_traced_as_eager(number: int) -> None:
+    """Both failed before a kernel was made; kernels: tests/test_kernels.py."""
+    compare(CASES[number], "aot_eager")
+
+
+def compare(case: Case, backend: str) -> None:
     strategy: Strategy = "blend" if case["strategy"] == "blend" else "sorted"
     model = final_ir(check(read(SourceFile("pairs.mot", spec(case)))), strategy=strategy)
-    eager, compiled = (instantiate(model, dtype=WIDEST) for _ in range(2))
     generator = torch.Generator().manual_seed(1)
-    randomise(eager, generator)
-    compiled.load_state_dict(eager.state_dict())
-    compiled.compile()  # type: ignore[no-untyped-call]
     kinds = random_modalities(3, 2, 20, generator)
     unequal = torch.tensor([0] * 18 + [1, 2]).repeat(2, 1)
     batches = [*random_batches(model, generator), with_ids(model, kinds, generator, document_ids=unequal)]
+    assert_compiled_as_eager(model, batches, generator, backend)
+
+
+def assert_compiled_as_eager(model: Model, batches: list[Batch], generator: torch.Generator, backend: str) -> None:
+    """Outputs and gradients of random parameters, on each batch; no graph is broken."""
+    eager, compiled = (instantiate(model, dtype=WIDEST) for _ in range(2))
+    randomise(eager, generator)
+    compiled.load_state_dict(eager.state_dict())
+    compiled.compile(backend=backend)  # type: ignore[no-untyped-call]
     for batch in batches:
         expected, found = run(eager, batch), run(compiled, batch)
         weights = random_like(expected, generator)

@@ -432,7 +432,7 @@ def fresh() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("spec", ["linear"], indirect=True)
 def test_one_graph_for_each_kind_of_layer_and_each_end(spec: Path) -> None:
-    """Kernels of latents are made by tests/test_compile_pairs.py."""
+    """Kernels of latents are made by tests/test_kernels.py."""
     compiled, eager = (motc.load(spec, dtype=WIDEST) for _ in range(2))
     compiled.compile(backend="aot_eager")  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,59 @@
+"""Kernels that the compiler makes give eager's results and gradients: of each strategy one model in which much meets.
+
+Making kernels takes most of a test's time, so graphs are counted elsewhere, without them (tests/test_compile.py). Every
+two choices of a spec meet in tests/test_compile_pairs.py, for `make test-compile`.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from motc.driver import final_ir
+from motc.ir.execution import Strategy
+from motc.schema import check
+from motc.source import SourceFile
+from motc.syntax import read
+from motc.validate.batches import random_batches
+from tests.test_compile_pairs import assert_compiled_as_eager, fresh
+
+fresh = fresh  # for every test of this file too
+
+SORTED = """
+model sorted {
+  width = 16; layers = 1; vocab = 11
+  modality text, action
+  modality image { latent { channels = 1, patch = 2, objective = flow, ends = unet, unet { channels = 4 } } }
+  attention { heads = 4, head_dim = 4, kv_heads = 2, qk_norm = layer, mask { sees { text = text } } }
+  ffn { hidden = 12 }
+  tower expert = action { width = 8, ffn { kind = gelu, hidden = 8, bias = true } }
+  tower chosen = image { ffn { kind = moe, experts = 3, routing = expert_choice } }
+  untie attention, ffn, norm, embedding, head
+}
+"""
+BLEND = """
+model blended {
+  width = 8; layers = 1
+  modality text { vocab = 11 }
+  modality image { vocab = 7 }
+  attention { heads = 2, qk_norm = rms, rope { pairing = interleaved }, mask { bidirectional = image } }
+  ffn { hidden = 6 }
+  norm { kind = layer, placement = post }
+  untie attention, ffn, norm
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text, strategy", [(SORTED, "sorted"), (BLEND, "blend")], ids=["sorted", "blend"])
+def test_kernels_as_eager(text: str, strategy: Strategy) -> None:
+    """A graph of the layer and three of the ends; documents that are unlike, and weights, would take more."""
+    if strategy == "sorted" and torch.__version__.startswith("2.12."):
+        pytest.skip("torch 2.12 compiles no towers of several widths: docs/execution.md")
+    model = final_ir(check(read(SourceFile("kernels.mot", text))), strategy=strategy)
+    generator = torch.Generator().manual_seed(1)
+    batches = [x for x in random_batches(model, generator) if x.document_ids is None and x.weights is None]
+    assert len(batches) > 5
+    assert_compiled_as_eager(model, batches, generator, "inductor")
+    assert counters["stats"]["unique_graphs"] == 4
