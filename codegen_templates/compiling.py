@@ -53,7 +53,7 @@ def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | N
                 if names is None:
                     value.mark_sizes()
                 elif names:
-                    for x in value if isinstance(value, list) else [value]:
+                    for x in value if isinstance(value, list | tuple) else [value]:
                         if x is not None and not hasattr(x, "_dynamo_unbacked_indices"):
                             mark_sizes(x, *names)
         return function(*args, **kwargs)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Matrix(NamedTuple):
+    """A matrix of who sees whom as attention takes it."""
+
+    added: Tensor  # [R, 1, L, L]: what is added to the scores, 0 where it sees and -inf elsewhere
+    visible: Tensor | None  # bool [R, 1, L, L]: whether it sees; None where a row is one document
 
 
 class Mask(ABC):
@@ -53,10 +60,3 @@ def visibility(mask: Mask, modality_ids: Tensor, document_ids: Tensor | None) ->
     visible = together & mask.allows(modality_ids, document_ids, together)
     itself = torch.eye(modality_ids.shape[1], dtype=torch.bool, device=modality_ids.device)
     return visible | (itself & ~real[:, :, None])
-
-
-def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """What attention adds to its scores: 0 where the mask is true, -inf elsewhere. Made once for all layers."""
-    if mask is None:
-        return None
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))

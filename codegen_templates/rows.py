@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .masks import Mask, visibility
+from .masks import Mask, Matrix, visibility
 from .sizes import mark_sizes
 from .tokens import look_up, token_before
 
@@ -20,6 +20,14 @@ class Rows(NamedTuple):
     positions: Tensor  # int64 [R, L]: from 0 in each document
     mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: attention needs no matrix
     views: Any = None  # the `Views` by which it needs none; None: the mask's own kernel does
+    hold_documents: bool = False  # whether a row may be several documents, which `mask` keeps apart
+
+    def matrix(self, dtype: torch.dtype) -> Matrix | None:
+        """The mask for scores of a dtype, if there is one. Made once for all layers."""
+        if self.mask is None:
+            return None
+        zeros = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device)
+        return Matrix(zeros.masked_fill_(~self.mask, float("-inf")), self.mask if self.hold_documents else None)
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -32,11 +40,18 @@ class Rows(NamedTuple):
 
 
 def fill_rows(
-    slots: Tensor, modality_ids: Tensor, document_ids: Tensor | None, mask: Mask, plain: bool, views: Any = None
+    slots: Tensor,
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    mask: Mask,
+    plain: bool,
+    views: Any = None,
+    one_document: bool = False,
 ) -> Rows:
     """The rows whose slots hold these tokens of the batch, int64 [R, L]; modality_ids and document_ids are [B, S].
 
     There is a matrix of who sees whom unless the rows are `plain`, so that the mask's kernel will do, or have views.
+    `one_document`: each row is known to be one.
     """
     modalities = look_up(modality_ids.flatten(), slots, -1)
     if document_ids is None:
@@ -46,7 +61,8 @@ def fill_rows(
     if plain or views is not None:
         return Rows(slots, modalities, positions, None, views)
     documents = None if document_ids is None else look_up(document_ids.flatten(), slots, -1)
-    return Rows(slots, modalities, positions, visibility(mask, modalities, documents)[:, None])
+    visible = visibility(mask, modalities, documents)[:, None]
+    return Rows(slots, modalities, positions, visible, hold_documents=documents is not None and not one_document)
 
 
 def document_starts(modality_ids: Tensor, document_ids: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: Ma
     slots, apart = document_rows(present, document_ids)
     plain = apart and (mask.kernel == "causal" or (mask.kernel == "full" and not bool((slots < 0).any())))
     views = mask.views(look_up(present.flatten(), slots, -1)) if apart else None
-    return fill_rows(slots, present, document_ids, mask, plain, views)
+    return fill_rows(slots, present, document_ids, mask, plain, views, one_document=apart)
 
 
 def with_a_token(modality_ids: Tensor) -> Tensor:

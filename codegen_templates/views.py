@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .attention import attend
 from .cache import KeyValues
 from .constants import constant
-from .masks import Mask
+from .masks import Mask, Matrix
 from .permute import permute
 from .sizes import mark_sizes, not_empty
 
@@ -160,7 +160,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def attend_in_views(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, views: Views | None, cache: KeyValues | None = None
+    q: Tensor, k: Tensor, v: Tensor, mask: Matrix | None, views: Views | None, cache: KeyValues | None = None
 ) -> Tensor:
     """As `attend`, in a call for each view where there are any, else with a mask."""
     if views is None:

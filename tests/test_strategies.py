@@ -167,16 +167,33 @@ model plain {
 STRATEGIES: list[Strategy] = ["sorted", "grouped", "blend", "reference"]
 
 
+NAN_MASKS = {
+    "causal": "",
+    "bidirectional": "mask { bidirectional = image }",
+    "prefix": "mask { kind = prefix, prefix = text }",
+}
+DOCUMENTS = {"alike": [0, 0, 0, 1, 1, 1], "unlike": [0, 1, 1, 1, 1, 1], "three": [0, 0, 1, 1, 1, 2]}
+
+
+@pytest.mark.parametrize("documents", list(DOCUMENTS))
+@pytest.mark.parametrize("mask", list(NAN_MASKS))
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_nan_stays_in_its_row_and_in_sorted_in_its_document(strategy: Strategy) -> None:
-    model: Any = motc.load(PLAIN, strategy=strategy)
-    model.embedding.weight.data[7] = torch.nan
-    ids = torch.tensor([[1, 7, 3, 4, 5, 6], [1, 2, 3, 4, 7, 7]])
+def test_a_nan_stays_in_its_document(strategy: Strategy, mask: str, documents: str) -> None:
+    """Others have what they have without it, to the bit."""
+    model: Any = motc.load(PLAIN.replace("heads = 4", f"heads = 4\n {NAN_MASKS[mask]}"), strategy=strategy)
     kinds = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 1, 0, 0, -1, -1]])
-    documents = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
-    logits = model(ids, kinds, document_ids=documents).logits
-    assert logits[0, 1].isnan().all() and logits[1].isfinite().all()
-    assert strategy != "sorted" or logits[0, 3:].isfinite().all()
+    rows = torch.tensor([DOCUMENTS[documents], [0, 0, 0, 0, 0, 0]])
+    for spoilt in range(6):
+        ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 7, 7]])
+        ids[0, spoilt] = 7
+        model.embedding.weight.data[7] = 0.5
+        expected = model(ids, kinds, document_ids=rows).logits
+        model.embedding.weight.data[7] = torch.nan
+        logits = model(ids, kinds, document_ids=rows).logits
+        others = rows != rows[0, spoilt]
+        others[1] = kinds[1] >= 0
+        assert logits[0, spoilt].isnan().all()
+        assert torch.equal(logits[others], expected[others])
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")

@@ -37,7 +37,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
 def _context(module: ModulePlan, constants: Constants) -> list[str]:
     """Lines that make what all layers share beside the layout: cosine and sine of positions, and the mask."""
     dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
-    mask = f"        mask = additive(layout.rows.mask, {dtype})"
+    mask = f"        mask = layout.rows.matrix({dtype})"
     if not module.model.ropes:
         return [mask]
     ((rope, head_dim),) = module.model.ropes

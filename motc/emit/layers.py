@@ -187,7 +187,7 @@ def arguments_of(module: ModulePlan, body: Body | None = None) -> dict[str, str]
     if body is not None and not isinstance(body, Attention):
         return arguments
     angles = {"cos": "Tensor", "sin": "Tensor"} if module.model.ropes else {}
-    return {**arguments, "mask": "Tensor | None", **angles, "cache": "KeyValues | None = None"}
+    return {**arguments, "mask": "Matrix | None", **angles, "cache": "KeyValues | None = None"}
 
 
 def forward_of(arguments: dict[str, str], *, balanced: bool) -> list[str]:

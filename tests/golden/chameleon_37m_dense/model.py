@@ -34,7 +34,7 @@ from .generate import GeneratesTokens
 from .layout_documents import document_layout
 from .layout_slots import SlotLayout
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import RMSNorm
 from .rope import rope_angles, rotate_half
@@ -62,7 +62,7 @@ class Chameleon37mDenseAttention(nn.Module):
         self.out = nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cos: Tensor, sin: Tensor, cache: KeyValues | None = None
+        self, x: Tensor, mask: Matrix | None, cos: Tensor, sin: Tensor, cache: KeyValues | None = None
     ) -> Tensor:
         q = rotate_half(torch.unflatten(self.q(x), -1, (HEADS, HEAD_DIM)), cos, sin)
         k = rotate_half(torch.unflatten(self.k(x), -1, (KV_HEADS, HEAD_DIM)), cos, sin)
@@ -95,7 +95,7 @@ class Chameleon37mDenseLayer(nn.Module):
         self.ffn = Chameleon37mDenseFeedForward()
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, cos: Tensor, sin: Tensor, cache: KeyValues | None = None
+        self, x: Tensor, mask: Matrix | None, cos: Tensor, sin: Tensor, cache: KeyValues | None = None
     ) -> Tensor:
         x = self.attention(x, mask, cos, sin, cache)
         x = self.ffn(x)
@@ -127,10 +127,10 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, mask, cos, sin, cache=kept)
         return x
 
 
-# motc: sha256 cb0b6cf3065943e7dfed7be91352397cc87a0323650efe19df10d1a4941778bd
+# motc: sha256 f29fc785021f61722edffb36aaa927f816108c5fac5d07025ec6b38c072fd5aa

@@ -38,7 +38,7 @@ from .cache import Cache, KeyValues, layers_of
 from .experts import Experts, combine, dispatch, expert_choice
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
 from .outputs import sums_by_modality
@@ -76,7 +76,7 @@ class Chameleon443mHybridAttention(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -147,7 +147,7 @@ class Chameleon443mHybridLayer(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -186,7 +186,7 @@ class Chameleon443mHybrid(MultimodalModel):
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -205,4 +205,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 f07f49ee7a16b219bae2fc829423bbab2595a2204d6560f7239a582f3dfbf27c
+# motc: sha256 fa06d65b7a364163420a475ae4b5b4f05d799756fce78cda62de70ee6f65f4e1

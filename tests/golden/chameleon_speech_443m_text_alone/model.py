@@ -37,7 +37,7 @@ from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
 from .outputs import sums_by_modality
@@ -84,7 +84,7 @@ class ChameleonSpeech443mTextAloneAttention(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -146,7 +146,7 @@ class ChameleonSpeech443mTextAloneLayer(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -188,7 +188,7 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -207,4 +207,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 83a992de3ac47fc3e330ff7d7eb753d0c52539488f11a78c8f9295e2526774bf
+# motc: sha256 1488a2142ef93c596a21b5779c8b65496c9510b816b3bb57526a808fdeb5b551

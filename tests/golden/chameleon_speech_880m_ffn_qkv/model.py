@@ -37,7 +37,7 @@ from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import RMSNorm
 from .reorder import to_slots, to_sorted
@@ -73,7 +73,7 @@ class ChameleonSpeech880mFfnQkvAttention(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -120,7 +120,7 @@ class ChameleonSpeech880mFfnQkvLayer(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -158,10 +158,10 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
 
-# motc: sha256 51fd6f1be18eab9e8508ba8bdfed47138626bdb8251f060b7eb4cec1d056e3a4
+# motc: sha256 79daeb7f28885edcc683302c060d5af5bc4836683de37a9c73611ec960913d16

@@ -37,7 +37,7 @@ from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
 from .outputs import sums_by_modality
@@ -82,7 +82,7 @@ class ChameleonSpeech880mMotAttention(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -140,7 +140,7 @@ class ChameleonSpeech880mMotLayer(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -182,7 +182,7 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -201,4 +201,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 4004b28982c50f6a3140d9d5fe030926f2ea8f10c4625a9a082f451ae9dd75a2
+# motc: sha256 d30e8b7b066b8e14fa4d2ab7def0d204d79df1c3cf5b0a1dc1ba238730f1d6ea

@@ -36,7 +36,7 @@ from .cache import Cache, KeyValues, layers_of
 from .generate import GeneratesTokens
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import NormByTower, RMSNorm
 from .outputs import cross_entropy
@@ -78,7 +78,7 @@ class EmojiMotAttention(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -133,7 +133,7 @@ class EmojiMotLayer(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -175,7 +175,7 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         """Token ids to the stream after the last layer."""
         x = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -204,4 +204,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 e259fa143df560b8d158e55b95ad3747e58136907dc6fffaeb4c8b796c948918
+# motc: sha256 4b5117c0e36c4fc5e326c0a62db3de8127a43e6c8417b071c0c8d6f1915d7c96

@@ -41,7 +41,7 @@ from .latents import Patches, absent, place_patches
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
 from .mask_bidirectional import Bidirectional
 from .mask_causal import Causal
-from .masks import additive
+from .masks import Matrix
 from .norms import NormByTower, RMSNorm
 from .objectives import DDPM
 from .outputs import cross_entropy
@@ -78,7 +78,7 @@ class Transfusion163mMotAttention(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -134,7 +134,7 @@ class Transfusion163mMotLayer(nn.Module):
         self,
         x: Tensor,
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -191,7 +191,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         for placed in patches.values():
             x = place_patches(x, placed)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
-        mask = additive(layout.rows.mask, x.dtype)
+        mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -222,4 +222,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 194bce7e28d4f8d45efe4c2c59995aeb310857429279dfc27a112eb5a1f6f3f5
+# motc: sha256 fa0d2cd68007128e215de2de3e22578f56d053976803088cd6707c6136c0ac81

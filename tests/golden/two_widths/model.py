@@ -39,7 +39,7 @@ from .batch_order import to_batch
 from .by_tower import ByTower, add
 from .cache import Cache, KeyValues, layers_of
 from .layout_sorted import SortedLayout, merge, sorted_layout, split
-from .masks import additive
+from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import RMSNorm
 from .outputs import sums_by_modality
@@ -101,7 +101,7 @@ class TwoWidthsAttention(nn.Module):
         self,
         x: list[Tensor],
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -165,7 +165,7 @@ class TwoWidthsLayer(nn.Module):
         self,
         x: list[Tensor],
         layout: SortedLayout,
-        mask: Tensor | None,
+        mask: Matrix | None,
         cos: Tensor,
         sin: Tensor,
         cache: KeyValues | None = None,
@@ -211,7 +211,7 @@ class TwoWidths(MultimodalModel):
         """Token ids to the stream after the last layer."""
         x = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x[0].dtype)
-        mask = additive(layout.rows.mask, x[0].dtype)
+        mask = layout.rows.matrix(x[0].dtype)
         for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -240,4 +240,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 af05a305cc687a49c310484ac261eca5cbda01e2b835d8570893e1d853160a8b
+# motc: sha256 49845131ee9a65e6aa1f67ac6c4cfab4bf0e282ff0256e76a9ec48d442d603e5
