@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -51,7 +52,9 @@ def checked_sizes(
     check_mapping("spans", spans)
     for name in schedulers:
         if name not in model.latents:
-            raise ValueError(f"{name!r} is no continuous modality of this model: {', '.join(model.latents)}")
+            raise ValueError(
+                f"{reprlib.repr(name)} is no continuous modality of this model: {', '.join(model.latents)}"
+            )
     lengthened: dict[str, TokenSpan] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for name, span in spans.items():
@@ -74,7 +77,7 @@ def checked_sizes(
 def checked_size(name: str, size: Any) -> tuple[int, int]:
     """A latent's height and width. Raises TypeError or ValueError for anything but two whole numbers."""
     if not isinstance(size, Sequence) or len(size) != 2:
-        raise TypeError(f"the span of {name} needs its size as (height, width), not {size!r}")
+        raise TypeError(f"the span of {name} needs its size as (height, width), not {reprlib.repr(size)}")
     height, width = (whole(f"the size of the span of {name}", number, positive=False) for number in size)
     return height, width
 
