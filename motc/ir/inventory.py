@@ -14,7 +14,7 @@ from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
 from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
 
-Section = Literal["attention", "ffn", "norm"]
+SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
 """How a group's matrices and tables start: normal, or smaller, as what they give is added to the stream.
 
@@ -34,7 +34,7 @@ class Group(Generic[Attributes]):
     """
 
     path: str
-    section: Section | None
+    section: SectionName | None
     operator: Callable[[Attributes], Operator | None]
     start: Start = "normal"
     is_of_vocabulary: bool = False
@@ -143,9 +143,9 @@ OUTER_PATHS = tuple(group.path for group in OUTER_GROUPS if group.path != "laten
 VOCABULARY_PATHS = tuple(group.path for group in OUTER_GROUPS if group.is_of_vocabulary)
 
 
-def _in_section(section: Section) -> tuple[str, ...]:
+def _in_section(section: SectionName) -> tuple[str, ...]:
     in_layers = (group.path for group in LAYER_GROUPS if group.section == section)
     return (*in_layers, *(group.path for group in OUTER_GROUPS if group.section == section))
 
 
-SECTIONS: dict[str, tuple[str, ...]] = {section: _in_section(section) for section in get_args(Section)}
+SECTIONS: dict[str, tuple[str, ...]] = {section: _in_section(section) for section in get_args(SectionName)}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from motc.ir.model import LatentModality, Model
 
-Shapes = dict[str, tuple[int, int]]
+Grids = dict[str, tuple[int, int]]
 """Modality to the rows and columns of patches that each of its spans has."""
 
 GRIDS = ((2, 3), (2, 1), (1, 1))
@@ -16,14 +16,14 @@ Latents = dict[str, Tensor]
 
 def with_spans(
     model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator
-) -> tuple[Tensor, Shapes]:
+) -> tuple[Tensor, Grids]:
     """Modality ids int64 [B, S] with whole latent spans, and the rows and columns of each modality's spans.
 
     They are the given ones, but a run of a continuous modality is cut to the length of a span. A run that is too short,
     and what would follow a span of its own modality, become tokens of a modality with a vocabulary that the batch has,
     or padding if it has none.
     """
-    shapes: Shapes = {}
+    shapes: Grids = {}
     for modality in model.latent_modalities():
         shapes[modality.name] = GRIDS[int(torch.randint(0, len(GRIDS), (), generator=generator))]
     if not shapes:
@@ -69,7 +69,7 @@ def span_places(modality_ids: Tensor, document_ids: Tensor | None, index: int) -
 
 
 def random_latents(
-    model: Model, modality_ids: Tensor, document_ids: Tensor | None, shapes: Shapes, generator: torch.Generator
+    model: Model, modality_ids: Tensor, document_ids: Tensor | None, shapes: Grids, generator: torch.Generator
 ) -> tuple[Latents, Latents, Latents]:
     """Latents, timesteps and noise of every span; none where a modality has no span."""
     latents, timesteps, noise = {}, {}, {}

@@ -20,8 +20,8 @@ from .settings import DTYPES, Mode
 
 MANIFEST = "pack.json"
 MODELS = "models"
-Kind = Literal["check", "time", "graphs", "decode", "products"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+JobKind = Literal["check", "time", "graphs", "decode", "products"]
+KINDS: tuple[JobKind, ...] = get_args(JobKind)
 
 _COUNTER = itertools.count()
 
@@ -61,7 +61,7 @@ class Job:
     `decode` generates; `products` times the products of one layer alone, on the processor.
     """
 
-    kind: Kind
+    kind: JobKind
     model: str
     seconds: float
     strategy: str = "sorted"

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from .timing import Run
 
-Kind = Literal["products", "attention"]
+PartKind = Literal["products", "attention"]
 
 PRODUCTS = frozenset(
     "mm addmm bmm baddbmm _grouped_mm _addmm_activation _mkl_linear _linear_pointwise mkldnn_linear "
@@ -79,7 +79,7 @@ def parts_on_cuda(events: Iterable[Any]) -> Parts:
     return Parts(**seconds, other=whole - sum(seconds.values()))
 
 
-def kind_of(name: str) -> Kind | None:
+def kind_of(name: str) -> PartKind | None:
     """What an operator such as `aten::mm` counts as by itself."""
     library, _, operator = name.rpartition("::")
     if not library:
@@ -89,9 +89,9 @@ def kind_of(name: str) -> Kind | None:
     return "products" if operator in PRODUCTS else None
 
 
-def kind_within(event: Any) -> Kind | None:
+def kind_within(event: Any) -> PartKind | None:
     """What an operator counts as where it was called: as the outermost of its callers that counts does."""
-    outermost: Kind | None = None
+    outermost: PartKind | None = None
     while event is not None:
         outermost = kind_of(event.name) or outermost
         event = event.cpu_parent
