@@ -41,7 +41,7 @@ test-compile: .venv/.installed
 # What depends on torch, on another release of it, in an environment of its own; TORCH=2.11.0, say.
 TORCH_ENV := build/torch-$(TORCH)/venv
 TORCH_TESTS := $(addprefix tests/test_, autocast.py bench.py bench_latents.py bench_measures.py bench_pack.py bench_parts.py \
-	checks.py compile.py compile_pairs.py experts.py generate.py generated_model.py kernels.py latents.py layout.py loss.py \
+	checks.py compile.py experts.py generate.py generated_model.py kernels.py latents.py layout.py loss.py \
 	old_torch.py pickling.py strategies.py targets.py ties.py views.py)
 
 $(TORCH_ENV)/.installed: pyproject.toml constraints.txt

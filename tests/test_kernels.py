@@ -34,13 +34,13 @@ model sorted {
 """
 BLEND = """
 model blended {
-  width = 8; layers = 1
-  modality text { vocab = 11 }
-  modality image { vocab = 7 }
-  attention { heads = 2, qk_norm = rms, rope { pairing = interleaved }, mask { bidirectional = image } }
+  width = 8; layers = 1; vocab = 11
+  modality text, image
+  attention { heads = 2, head_dim = 4, qk_norm = rms, rope { pairing = interleaved }, mask { bidirectional = image } }
   ffn { hidden = 6 }
   norm { kind = layer, placement = post }
-  untie attention, ffn, norm
+  tower wide = image { width = 12 }
+  untie attention, ffn, norm, embedding, head
 }
 """
 
@@ -48,12 +48,15 @@ model blended {
 @pytest.mark.slow
 @pytest.mark.parametrize("text, strategy", [(SORTED, "sorted"), (BLEND, "blend")], ids=["sorted", "blend"])
 def test_kernels_as_eager(text: str, strategy: Strategy) -> None:
-    """A graph of the layer and three of the ends; documents that are unlike, and weights, would take more."""
+    """A graph of the layer and three of the ends; documents that are unlike, and weights, would take more.
+
+    A layer norm of queries and keys, and pieces of the stream under `blend`, once could not be compiled.
+    """
     if strategy == "sorted" and torch.__version__.startswith("2.12."):
         pytest.skip("torch 2.12 compiles no towers of several widths: docs/execution.md")
     model = final_ir(check(read(SourceFile("kernels.mot", text))), strategy=strategy)
     generator = torch.Generator().manual_seed(1)
     batches = [x for x in random_batches(model, generator) if x.document_ids is None and x.weights is None]
     assert len(batches) > 5
-    assert_compiled_as_eager(model, batches, generator, "inductor")
+    assert_compiled_as_eager(model, batches, generator)
     assert counters["stats"]["unique_graphs"] == 4
