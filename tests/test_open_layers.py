@@ -13,8 +13,10 @@ from motc.cost import attention_flops, kv_cache_bytes_per_token, total_parameter
 from motc.driver import PASSES, stages
 from motc.ir.attention import Attention
 from motc.ir.execution import Strategy
+from motc.ir.feed_forward import FeedForward
 from motc.ir.identity import semantic_hash
 from motc.ir.layer import Layer, Sublayer
+from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
 from motc.ir.print import print_ir
 from motc.ir.verify import verify
@@ -69,6 +71,20 @@ def without_positions(layer: Layer) -> Layer:
     return Layer(sublayers=tuple(map(still, layer.sublayers)))
 
 
+def for_text_alone(layer: Layer) -> Layer:
+    """Images have no feed-forward, where they have one of their own."""
+
+    def kept(leaf: Leaf) -> Leaf:
+        return replace(leaf, blocks=tuple(block for block in leaf.blocks if "text" in block.modalities))
+
+    attention, ffn = layer.sublayers
+    f = ffn.body
+    if not isinstance(f, FeedForward) or ffn.before is None or len(f.up.blocks) == 1:
+        return layer
+    body = FeedForward(kinds=(f.kinds[0], None), gate=f.gate and kept(f.gate), up=kept(f.up), down=kept(f.down))
+    return Layer(sublayers=(attention, replace(ffn, before=kept(ffn.before), body=body)))
+
+
 Change = Callable[[Layer], Layer]
 CHANGES: tuple[Change, ...] = (
     without_feed_forward,
@@ -76,6 +92,7 @@ CHANGES: tuple[Change, ...] = (
     the_other_way_round,
     normed_behind,
     without_positions,
+    for_text_alone,
 )
 
 

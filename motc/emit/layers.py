@@ -103,7 +103,7 @@ class Forward:
             case _:
                 assert_never(needed)
 
-    def _activation(self, kinds: tuple[FfnKind, ...], reads: list[str], *, in_pieces: bool) -> str:
+    def _activation(self, kinds: tuple[FfnKind | None, ...], reads: list[str], *, in_pieces: bool) -> str:
         counts, model = self.part.counts, self.module.model
         firsts = [model.order[sum(counts[:index])] for index in range(len(counts))]
         of_pieces = [kinds[model.names.index(first)] for first in firsts]
@@ -164,7 +164,8 @@ def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:
 def _kinds(module: ModulePlan, body: FeedForward | Mixture) -> str:
     """Each kind once, in the order that tokens are sorted in."""
     model = module.model
-    return " / ".join(dict.fromkeys(body.kinds[model.names.index(name)] for name in model.order))
+    kinds = (body.kinds[model.names.index(name)] for name in model.order)
+    return " / ".join(dict.fromkeys(kind for kind in kinds if kind is not None))
 
 
 def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:

@@ -95,6 +95,9 @@ class Applied:
             applied = f"[self.{leaf.attribute}(piece) for piece in {pieces}]"
         else:
             applied = f"self.{leaf.attribute}({pieces}, layout)"
+        if leaf.adds_nothing:
+            copies = ["lambda x: x" if name else "torch.zeros_like" for name in leaf.route]
+            applied = each_piece(copies, leaf.counts, applied)
         return applied if writes_pieces else self.joined(applied, leaf.counts)
 
     def joined(self, pieces: str, counts: tuple[int, ...]) -> str:

@@ -61,9 +61,11 @@ def permuted(x: str, order: Order | None) -> str:
     return x if order is None else f"to_{order}({x}, layout)"
 
 
-def activation(kind: FfnKind, gate: str, up: str) -> str:
-    """The expression of what a feed-forward makes of `up`, and of `gate` where it is gated."""
+def activation(kind: FfnKind | None, gate: str, up: str) -> str:
+    """The expression of what a feed-forward makes of `up`, and of `gate` where it is gated; there may be none."""
     match kind:
+        case None:
+            return up
         case "swiglu":
             return f"F.silu({gate}) * {up}"
         case "geglu":

@@ -83,7 +83,7 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 
     Raises CompilerBug where a group holds what it cannot hold, or nothing where every modality has something.
     """
-    norms = _norms(_last_norm(layer), [modality.name for modality in modalities])
+    norms = _norms_in(layer, [modality.name for modality in modalities])
     attributes = {
         modality.name: LayerAttributes(
             width=modality.width, norm_kind=norms[modality.name].kind, norm_eps=norms[modality.name].eps
@@ -118,18 +118,31 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
 def _with_feed_forward(
     attributes: dict[str, LayerAttributes], body: FeedForward | Mixture
 ) -> dict[str, LayerAttributes]:
-    up, mixtures = _linears(body.up, attributes), body.moe if isinstance(body, Mixture) else (None,) * len(attributes)
-    return {
-        name: replace(a, ffn_kind=kind, moe=moe, hidden=up[name].out_features, ffn_bias=up[name].bias)
-        for (name, a), kind, moe in zip(attributes.items(), body.kinds, mixtures, strict=True)
+    kinds = dict(zip(attributes, body.kinds, strict=True))
+    up = _linears(body.up, [name for name, kind in kinds.items() if kind is not None])
+    moe = body.by_modality(tuple(attributes)) if isinstance(body, Mixture) else {}
+    feeding = {
+        name: replace(
+            attributes[name],
+            ffn_kind=kinds[name],
+            moe=moe.get(name),
+            hidden=operator.out_features,
+            ffn_bias=operator.bias,
+        )
+        for name, operator in up.items()
     }
+    return attributes | feeding
 
 
-def _last_norm(layer: Layer) -> Leaf:
-    norms = [leaf for sublayer in layer.sublayers for leaf in sublayer.norms.values()]
-    if not norms:
-        raise CompilerBug("a layer has no norm")
-    return norms[-1]
+def _norms_in(layer: Layer, everyone: Iterable[str]) -> dict[str, Norm]:
+    """Each modality's last norm in a layer; everyone must have one."""
+    norms: dict[str, Norm] = {}
+    for sublayer in layer.sublayers:
+        for leaf in sublayer.norms.values():
+            norms |= _norms(leaf)
+    if missing := [name for name in everyone if name not in norms]:
+        raise CompilerBug(f"a layer has no norm for {', '.join(missing)}")
+    return norms
 
 
 def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
@@ -138,7 +151,8 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     Raises CompilerBug where a modality has no norm there.
     """
     names = [modality.name for modality in model.modalities]
-    norms = _norms(model.final_norm or _last_norm(model.segments[-1].layer), names)
+    last = model.segments[-1].layer
+    norms = _norms(model.final_norm, names) if model.final_norm else _norms_in(last, names)
     return {
         modality.name: OuterAttributes(
             width=modality.width,

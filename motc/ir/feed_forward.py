@@ -58,9 +58,12 @@ class TokenByToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedForward(TokenByToken):
-    """Up, an activation, and down. `kinds` is each modality's, in their order; `gate` concerns those with a gate."""
+    """Up, an activation, and down; `gate` concerns the modalities with a gate.
 
-    kinds: tuple[FfnKind, ...]
+    `kinds` is each modality's, in their order: None where it has no feed-forward, and nothing is added to its tokens.
+    """
+
+    kinds: tuple[FfnKind | None, ...]
     gate: Leaf | None
     up: Leaf
     down: Leaf
@@ -85,12 +88,12 @@ class FeedForward(TokenByToken):
         return {"kind": self.kinds}
 
     def __str__(self) -> str:
-        """`swiglu, gelu`: each modality's kind."""
-        return ", ".join(self.kinds)
+        """`swiglu, none`: each modality's kind."""
+        return ", ".join(kind or "none" for kind in self.kinds)
 
     def brief(self, modalities: tuple[str, ...]) -> str:
         """`swiglu`: each kind once."""
-        return ", ".join(dict.fromkeys(self.kinds))
+        return ", ".join(dict.fromkeys(kind for kind in self.kinds if kind is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

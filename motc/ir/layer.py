@@ -19,7 +19,7 @@ class Sublayer:
     """What a body makes of the stream is added to it: x + after(body(before(x))), all of it through `joined`.
 
     `role` is what its parameters' paths begin with, such as `attention`. Norms that there are not are None.
-    Every modality has all of the body, though of some of its groups only what its kind has.
+    Every modality has the body, though of its groups only those of its kind; of a feed-forward it may have nothing.
     """
 
     role: str

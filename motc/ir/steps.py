@@ -56,7 +56,7 @@ class Attend:
 class Activate:
     """The activation of a feed-forward, of `gate` and `up` or of `up` alone; each modality's kind, in their order."""
 
-    kinds: tuple[FfnKind, ...]
+    kinds: tuple[FfnKind | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

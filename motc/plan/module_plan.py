@@ -24,6 +24,8 @@ class LeafPlan:
     `single`: one module for the whole. `shared`: one module, piece by piece. `norm_by_tower`: one norm for the whole,
     scaled by each token's copy. `by_tower`: piece i, of `counts[i]` modalities, goes to `route[i]`. `held`: copies that
     are taken one by one, in a feed-forward with experts.
+
+    `adds_nothing`: pieces without a copy are 0 after it; otherwise they are as before.
     """
 
     attribute: str
@@ -31,6 +33,7 @@ class LeafPlan:
     form: Form
     route: tuple[str | None, ...]
     counts: tuple[int, ...]
+    adds_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,7 +115,8 @@ def _sublayer_plan(model: Model, layer: Layer, sublayer: Sublayer, class_name: s
         if isinstance(body, Mixture) and leaf in body.leaves():
             return _held(leaf, model)
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
-        return leaf_plan(leaf, model, counts if touched & inner else each if touched else None)
+        planned = leaf_plan(leaf, model, counts if touched & inner else each if touched else None)
+        return replace(planned, adds_nothing=leaf == body.out and None in planned.route)
 
     return SublayerPlan(
         sublayer=sublayer,

@@ -41,7 +41,7 @@ class ReferenceAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceFeedForward:
-    """Each modality's kind of feed-forward, and the mixtures of those who have one.
+    """The kind of feed-forward of each modality that has one, and the mixtures of those who have experts.
 
     Its groups are .gate, .up, .down, and .router, .shared.gate, .shared.up, .shared.down. Modalities that have one
     router choose, or are chosen from, together.

@@ -120,7 +120,9 @@ def feed_forward(
     """Each modality's own feed-forward, of its own kind; a mixture of experts for all that share its router."""
     outputs = {}
     for modality in x:
-        if modality not in body.moe:
+        if modality not in body.kinds:
+            outputs[modality] = torch.zeros_like(x[modality])
+        elif modality not in body.moe:
             outputs[modality] = feed(groups, body, modality, groups.parameters, x[modality])
         elif modality not in outputs:
             router = groups.prefixes("router")[modality]

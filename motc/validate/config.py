@@ -127,7 +127,8 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                 rope_pairing=body.rope.pairing if body.rope else "half",
             )
         case FeedForward():
-            return ReferenceFeedForward(kinds=dict(zip(modalities, body.kinds, strict=True)))
+            kinds = dict(zip(modalities, body.kinds, strict=True))
+            return ReferenceFeedForward(kinds={name: kind for name, kind in kinds.items() if kind is not None})
         case Mixture():
             return ReferenceFeedForward(
                 kinds=dict(zip(modalities, body.kinds, strict=True)),
