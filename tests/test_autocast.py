@@ -103,7 +103,7 @@ def test_latents(strategy: str) -> None:
     plain, losses = model(ids, kinds, **how), model.loss(ids, kinds, noise=latents, **how)
     scheduler = diffusers.DDIMScheduler(1000, beta_schedule="squaredcos_cap_v2", clip_sample=False)
     with lowered():
-        found = model(ids, kinds, **how)
+        output = model(ids, kinds, **how)
         lossy = model.loss(ids, kinds, noise=latents, **how)
         made = model.generate(
             torch.tensor([[5, 6]]),
@@ -113,8 +113,8 @@ def test_latents(strategy: str) -> None:
             schedulers={"image": scheduler},
             denoising_steps=2,
         )
-    assert_near(found.logits, plain.logits)
-    assert deviation(found.predictions["image"].float(), plain.predictions["image"]) <= NEAR
+    assert_near(output.logits, plain.logits)
+    assert deviation(output.predictions["image"].float(), plain.predictions["image"]) <= NEAR
     assert abs(lossy.total - losses.total) <= NEAR * losses.total
     assert made.latents["image"].shape == (1, 3, 4, 4)
 

@@ -53,8 +53,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """What a run found."""
     spec = tmp_path_factory.mktemp("bench") / "tiny.mot"
     spec.write_text(TINY, encoding="utf-8")
-    found = mixtures(["text", "image"], 16, [0.5, 0.25], None)
-    settings = Settings(mixtures=found, pairs=2, dtypes=("float32",), modes=("step",), threads=1)
+    mixes = mixtures(["text", "image"], 16, [0.5, 0.25], None)
+    settings = Settings(mixtures=mixes, pairs=2, dtypes=("float32",), modes=("step",), threads=1)
     threads, told = torch.get_num_threads(), []
     report = bench(WithoutKernels(checked=check_spec(spec)), settings, lambda done, what: told.append((done, what)))
     assert torch.get_num_threads() == threads
@@ -140,12 +140,12 @@ def test_deeper_models_compile_no_more_graphs(
     monkeypatch.setattr("motc.bench.depths.TRIES", 1)
     make_no_kernels(monkeypatch)
     assert main(["bench", tiny, *FEW, "--ratios", "0", "--depths", "1,3", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [(depth["side"], depth["layers"], depth["graph_breaks"]) for depth in found["depths"]] == [
+    document = json.loads(capsys.readouterr().out)
+    assert [(depth["side"], depth["layers"], depth["graph_breaks"]) for depth in document["depths"]] == [
         (side, layers, 0) for side in ("mot", "dense") for layers in (1, 3)
     ]
     for side in ("mot", "dense"):
-        shallow, deep = (depth["graphs"] for depth in found["depths"] if depth["side"] == side)
+        shallow, deep = (depth["graphs"] for depth in document["depths"] if depth["side"] == side)
         assert shallow == deep > 0
 
 

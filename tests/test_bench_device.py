@@ -103,9 +103,9 @@ def test_what_is_far_from_the_reference_is_told(
     kind = getattr(torch, dtype)
     truth = find_truth(Side(Network().to(kind), "cpu"), batch)
     assert truth.outputs["logits"].dtype == torch.float32
-    found = check(Side(Network(change).to(kind), "cpu"), batch, truth, dtype)
-    assert found.ok is ok
-    assert found.output == "logits"
+    checked = check(Side(Network(change).to(kind), "cpu"), batch, truth, dtype)
+    assert checked.ok is ok
+    assert checked.output == "logits"
 
 
 def test_where_rounding_is_above_the_tolerance_the_reference_is_the_measure() -> None:
@@ -132,5 +132,5 @@ def test_a_gradient_where_the_reference_has_none_is_wrong() -> None:
     ids = torch.tensor([[1, 2, 3, 4]])
     batch = DrawnBatch(input_ids=ids, modality_ids=torch.zeros_like(ids))
     truth = find_truth(Side(Network(), "cpu"), batch)
-    found = check(Side(Everywhere(), "cpu"), batch, truth, "float32")
-    assert not found.ok and found.parameter.startswith("unused") and found.gradient_error is None
+    checked = check(Side(Everywhere(), "cpu"), batch, truth, "float32")
+    assert not checked.ok and checked.parameter.startswith("unused") and checked.gradient_error is None

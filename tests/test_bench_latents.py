@@ -51,9 +51,9 @@ def four(tmp_path: Path) -> Path:
 
 
 def shares_of(sequence: int, *ratios: float) -> list[tuple[int, float | None]]:
-    found = mixtures(["text", "image"], sequence, ratios, None, ["image"])
-    assert all(sum(mixture.counts) == sequence for mixture in found)
-    return [(mixture.counts[1], mixture.share) for mixture in found]
+    mixes = mixtures(["text", "image"], sequence, ratios, None, ["image"])
+    assert all(sum(mixture.counts) == sequence for mixture in mixes)
+    return [(mixture.counts[1], mixture.share) for mixture in mixes]
 
 
 def test_shares_are_those_of_the_nearest_number_of_whole_spans() -> None:
@@ -107,8 +107,8 @@ def test_spans_of_two_modalities_take_turns_where_one_has_fewer() -> None:
 
 
 def test_rehearsals_are_uneven_and_of_whole_spans() -> None:
-    found = mixtures(["text", "image"], 1024, [0.0, 0.5], None, ["image"])
-    assert [mixture.counts for mixture in rehearsals(found)] == [(384, 640), (640, 384)]
+    mixes = mixtures(["text", "image"], 1024, [0.0, 0.5], None, ["image"])
+    assert [mixture.counts for mixture in rehearsals(mixes)] == [(384, 640), (640, 384)]
     text = mixtures(["text", "image", "speech"], 1024, None, ["text", "speech"], ["image"])
     assert [mixture.continuous for mixture in rehearsals(text)] == [(), ()]
 

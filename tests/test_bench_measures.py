@@ -59,10 +59,10 @@ def test_one_side_takes_every_turn() -> None:
 
 
 def test_the_spread_is_median_and_outer_tenths() -> None:
-    found = spread([float(number) for number in range(10, -1, -1)])
-    assert (found.median, found.low, found.high) == (5.0, 1.0, 9.0)
-    found = spread([1.5])
-    assert (found.median, found.low, found.high) == (1.5, 1.5, 1.5)
+    spreads = spread([float(number) for number in range(10, -1, -1)])
+    assert (spreads.median, spreads.low, spreads.high) == (5.0, 1.0, 9.0)
+    spreads = spread([1.5])
+    assert (spreads.median, spreads.low, spreads.high) == (1.5, 1.5, 1.5)
 
 
 def test_compile_seconds_are_those_beyond_the_fastest_run() -> None:
@@ -70,9 +70,9 @@ def test_compile_seconds_are_those_beyond_the_fastest_run() -> None:
     times = iter([11.0, 4.0, 2.0, 1.0])
     steps = [clock.timed("first", times).run, clock.timed("second", times).run]
     told: list[str] = []
-    found = warm_up(steps, lambda: told.append(""), clock)
-    assert (found.first_seconds, found.seconds, len(told)) == (10.0, 14.0, 4)
-    assert (found.graphs, found.recompilations, found.graph_breaks) == (0, 0, 0)
+    compilation = warm_up(steps, lambda: told.append(""), clock)
+    assert (compilation.first_seconds, compilation.seconds, len(told)) == (10.0, 14.0, 4)
+    assert (compilation.graphs, compilation.recompilations, compilation.graph_breaks) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.001, 0.37, 0.5, 0.999, 1.0])
@@ -109,11 +109,11 @@ def test_mixtures_of_any_number_of_modalities() -> None:
 
 
 def test_rehearsals_are_two_uneven_mixtures_of_what_is_mixed() -> None:
-    found = mixtures(["text", "image"], 1024, [0.0, 0.37, 0.5], None)
-    first, second = rehearsals(found)
+    mixes = mixtures(["text", "image"], 1024, [0.0, 0.37, 0.5], None)
+    first, second = rehearsals(mixes)
     assert first.counts == second.counts[::-1] and len(set(first.counts)) == 2
     assert sum(first.counts) == 1024
-    assert most_even(found).counts == (512, 512)
+    assert most_even(mixes).counts == (512, 512)
     assert rehearsals(mixtures(["text", "image"], 1024, [0.0, 1.0], None)) == ()
     assert [m.counts[1] for m in rehearsals(mixtures(["a", "b", "c"], 64, None, ["a", "c"]))] == [0, 0]
     for sequence in (1, 2, 3):
@@ -156,7 +156,7 @@ class Runner:
 def benchmark_compiled_module(args):
     cpp_fused_add_0(buf0, buf1)
 """
-    found = read_code(code, 7)
-    assert found.kernels == ("cpp_fused_add_0", "triton_mul_1", "cpp_fused_add_0")
-    assert found.library_calls == ("mm", "_scaled_dot_product_flash_attention_for_cpu")
-    assert (found.products, found.generated) == (1, 7)
+    kernels = read_code(code, 7)
+    assert kernels.kernels == ("cpp_fused_add_0", "triton_mul_1", "cpp_fused_add_0")
+    assert kernels.library_calls == ("mm", "_scaled_dot_product_flash_attention_for_cpu")
+    assert (kernels.products, kernels.generated) == (1, 7)

@@ -36,9 +36,9 @@ def test_operators_on_cpu_count_once_and_all_adds_up() -> None:
     inner = event("aten::mm", 21e6, 29e6, grouped)
     attention = event("aten::_scaled_dot_product_attention_math", 40e6, 55e6, graph)
     within = event("aten::bmm", 41e6, 50e6, event("aten::matmul", 41e6, 51e6, attention))
-    found = parts_on_cpu([whole, graph, product, grouped, inner, attention, within])
-    assert found == Parts(products=20.0, attention=15.0, other=65.0)
-    assert found.rest == 80.0
+    parts = parts_on_cpu([whole, graph, product, grouped, inner, attention, within])
+    assert parts == Parts(products=20.0, attention=15.0, other=65.0)
+    assert parts.rest == 80.0
 
 
 def test_kernels_on_cuda_belong_to_the_operator_that_asked_for_them() -> None:
@@ -53,8 +53,8 @@ def test_kernels_on_cuda_belong_to_the_operator_that_asked_for_them() -> None:
         for index, length in enumerate((7, 10, 1, 5, 2))
     ]
     region = event(WHOLE, 0, 90e6, device_type=DeviceType.CUDA, is_user_annotation=True)
-    found = parts_on_cuda([event(WHOLE), graph, product, runtime, attention, inner, step, *on_device, region])
-    assert found == Parts(products=11.0, attention=5.0, other=9.0)
+    parts = parts_on_cuda([event(WHOLE), graph, product, runtime, attention, inner, step, *on_device, region])
+    assert parts == Parts(products=11.0, attention=5.0, other=9.0)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_parts_of_a_real_run(compiled: bool, dtype: torch.dtype) -> None:
         network(x).square().mean().backward()
 
     run()
-    found = profile_run(run, "cpu")
-    assert min(found.products, found.attention, found.other) > 0
+    parts = profile_run(run, "cpu")
+    assert min(parts.products, parts.attention, parts.other) > 0
 
 
 def test_ratios_of_parts_are_of_the_rounds_that_both_sides_had() -> None:

@@ -69,11 +69,11 @@ def test_own_vocabularies_and_towers_count_by_modality() -> None:
         vocabs={"text": 256, "image": 1024},
         outer={"embedding": EACH, "head": EACH, "final_norm": EACH},
     )
-    found = cost(recipe.model())
-    assert found.active["text"] == LAYERS * A_LAYER + 2 * 256 * WIDTH + WIDTH
-    assert found.active["image"] == LAYERS * (ATTENTION + 2 * WIDTH * 128 + 2 * WIDTH) + 2 * 1024 * WIDTH + WIDTH
-    assert found.parameters == sum(found.active.values())
-    assert found.flops_per_token["image"] == 2 * (LAYERS * (ATTENTION + 2 * WIDTH * 128) + 1024 * WIDTH)
+    costs = cost(recipe.model())
+    assert costs.active["text"] == LAYERS * A_LAYER + 2 * 256 * WIDTH + WIDTH
+    assert costs.active["image"] == LAYERS * (ATTENTION + 2 * WIDTH * 128 + 2 * WIDTH) + 2 * 1024 * WIDTH + WIDTH
+    assert costs.parameters == sum(costs.active.values())
+    assert costs.flops_per_token["image"] == 2 * (LAYERS * (ATTENTION + 2 * WIDTH * 128) + 1024 * WIDTH)
 
 
 def test_biases_and_layer_norms_add_parameters_but_no_flops() -> None:
@@ -145,12 +145,12 @@ def test_bytes_of_training_and_of_the_cache() -> None:
 
 
 def test_the_json_holds_what_the_command_promises() -> None:
-    found = cost(MOT.model())
-    shown = found.to_json()
-    assert shown["flops_per_token"] == found.flops_per_token
+    costs = cost(MOT.model())
+    shown = costs.to_json()
+    assert shown["flops_per_token"] == costs.flops_per_token
     assert isinstance(shown["parameters"], dict)
-    assert shown["parameters"]["total"] == found.parameters
-    assert shown["parameters"]["active"] == found.active
+    assert shown["parameters"]["total"] == costs.parameters
+    assert shown["parameters"]["active"] == costs.active
 
 
 def test_depth_costs_no_time() -> None:

@@ -85,19 +85,19 @@ def test_checkpointed_layers_compile_and_generate(page: Path) -> None:
     def compiled(text: str) -> str:
         return wide(text).replace("optimizer =", 'model.compile(backend="aot_eager")\noptimizer =')
 
-    found = run(page / "checkpointing.py", compiled)
-    assert_same(parameters(found), parameters(run(page / "plain.py", wide)))
+    output = run(page / "checkpointing.py", compiled)
+    assert_same(parameters(output), parameters(run(page / "plain.py", wide)))
     prompt = torch.zeros(1, 3, dtype=torch.int64)
-    assert found["model"].generate(prompt, prompt, max_new_tokens=2).input_ids.shape == (1, 2)
+    assert output["model"].generate(prompt, prompt, max_new_tokens=2).input_ids.shape == (1, 2)
 
 
 def test_frozen_parameters_stay_and_a_pattern_that_matches_nothing_is_an_error(page: Path) -> None:
     before = parameters({"model": motc.load("model.mot")})
-    found = run(page / "freeze.py")
-    for name, x in parameters(found).items():
+    output = run(page / "freeze.py")
+    for name, x in parameters(output).items():
         assert torch.equal(x, before[name]) == (".text." in name), name
     with pytest.raises(ValueError, match=r"'layers.\*.txt.\*' matches no parameter"):
-        found["freeze"](found["model"], "layers.*.txt.*")
+        output["freeze"](output["model"], "layers.*.txt.*")
 
 
 def test_averaged_weights_are_between(page: Path) -> None:

@@ -133,9 +133,9 @@ def test_expert_choice_takes_the_best_tokens() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
     probabilities = logits.softmax(-1)
     places = torch.arange(4)
-    found = expert_choice(logits, (1, 1), places)
-    assert found.order.tolist() == [0, 2, 1, 3]
-    torch.testing.assert_close(found.weights, probabilities[[0, 2, 1, 3], [0, 0, 1, 1]])
+    routing = expert_choice(logits, (1, 1), places)
+    assert routing.order.tolist() == [0, 2, 1, 3]
+    torch.testing.assert_close(routing.weights, probabilities[[0, 2, 1, 3], [0, 0, 1, 1]])
     assert expert_choice(logits, (5, 4), places).order.tolist() == [0, 2, 3, 1, 3, 2], "three of four each, rounded up"
 
 
@@ -188,8 +188,8 @@ def test_padding_is_in_no_balance(tmp_path: Path) -> None:
     assert model.loss(nothing.abs(), nothing).balance.item() == 0
     ids, modality_ids = torch.randint(0, 40, (2, 9)), torch.randint(0, 2, (2, 9))
     padded = torch.nn.functional.pad(modality_ids, (0, 4), value=-1)
-    found = model.loss(torch.nn.functional.pad(ids, (0, 4), value=7), padded)
-    torch.testing.assert_close(found.balance, model.loss(ids, modality_ids).balance, rtol=1e-12, atol=0)
+    losses = model.loss(torch.nn.functional.pad(ids, (0, 4), value=7), padded)
+    torch.testing.assert_close(losses.balance, model.loss(ids, modality_ids).balance, rtol=1e-12, atol=0)
 
 
 WRONG = {

@@ -341,14 +341,14 @@ def test_the_paper_s_sizes(size: str, ends: str) -> None:
     overrides = {"modalities.image.latent.ends": ends}
     dense, mot = (compile_ir(PAPER / f"transfusion_{size}_{kind}.mot", overrides) for kind in ("dense", "mot"))
     linear = 2 * 32 * width + 32 + width + 257 * width + (width + 1) * width
-    found = cost(dense)
-    added = found.groups["latents"]
+    costs = cost(dense)
+    added = costs.groups["latents"]
     assert added == linear if ends == "linear" else abs(added - 0.27e9) < 0.03 * 0.27e9 or size != "7b"
-    assert found.parameters == 2 * 32000 * width + layers_of(width, layers, hidden) + added
-    assert cost(mot).parameters - found.parameters == layers_of(width, layers, hidden)
-    assert found.active == cost(mot).active
-    assert found.active["image"] == layers_of(width, layers, hidden) + added
-    assert found.flops_per_token == cost(mot).flops_per_token
+    assert costs.parameters == 2 * 32000 * width + layers_of(width, layers, hidden) + added
+    assert cost(mot).parameters - costs.parameters == layers_of(width, layers, hidden)
+    assert costs.active == cost(mot).active
+    assert costs.active["image"] == layers_of(width, layers, hidden) + added
+    assert costs.flops_per_token == cost(mot).flops_per_token
     network = motc.load(PAPER / f"transfusion_{size}_mot.mot", set=overrides, device="meta")
     assert sum(parameter.numel() for parameter in network.parameters()) == cost(mot).parameters
 

@@ -80,9 +80,9 @@ def test_labels_and_weights_that_say_nothing_change_no_bit(spec: str, tmp_path: 
     model = load(tmp_path, spec, dtype=torch.float32)
     as_ever = model.loss(IDS, MODALITIES)
     for how in ({"labels": IDS.clone()}, {"weights": torch.ones(2, 6)}, {"weights": torch.ones(2, 6).half()}):
-        found = model.loss(IDS, MODALITIES, **how)
-        assert torch.equal(found.total, as_ever.total)
-        assert all(torch.equal(found.by_modality[name], as_ever.by_modality[name]) for name in model.modalities)
+        losses = model.loss(IDS, MODALITIES, **how)
+        assert torch.equal(losses.total, as_ever.total)
+        assert all(torch.equal(losses.by_modality[name], as_ever.by_modality[name]) for name in model.modalities)
 
 
 @pytest.mark.parametrize("spec", [SHARED, OWN, LATENT], ids=["shared", "own", "latents"])
@@ -91,18 +91,18 @@ def test_without_any_weight_the_loss_is_0_and_reaches_every_parameter(spec: str,
     modalities = MODALITIES.clamp(max=0) if spec == LATENT else MODALITIES
     for how in ({"labels": torch.full_like(IDS, -100)}, {"weights": torch.zeros(2, 6)}):
         model.zero_grad()
-        found = model.loss(IDS, modalities, **how)
-        found.total.backward()
-        assert (found.total.item(), found.weight.item(), found.by_modality["text"].item()) == (0, 0, 0)
+        losses = model.loss(IDS, modalities, **how)
+        losses.total.backward()
+        assert (losses.total.item(), losses.weight.item(), losses.by_modality["text"].item()) == (0, 0, 0)
         assert not any(p.grad is None or p.grad.any() for p in model.parameters())
 
 
 def test_forward_with_labels_is_the_loss(tmp_path: Path) -> None:
     model = load(tmp_path, OWN)
     labels, weights = IDS.masked_fill(IDS < 3, -100), torch.rand(2, 6)
-    found = model(IDS, MODALITIES, labels=labels, weights=weights)
+    output = model(IDS, MODALITIES, labels=labels, weights=weights)
     expected = model.loss(IDS, MODALITIES, labels=labels, weights=weights)
-    assert torch.equal(found.total, expected.total)
+    assert torch.equal(output.total, expected.total)
     assert type(model(IDS, MODALITIES)).__name__ == "ModelOutput"
     with pytest.raises(ValueError, match="weights go with labels"):
         model(IDS, MODALITIES, weights=weights)
@@ -114,10 +114,10 @@ def test_forward_with_labels_noises_clean_latents(tmp_path: Path) -> None:
     given = {"latents": {"image": torch.randn(1, 2, 2, 2)}, "timesteps": {"image": torch.tensor([300.0])}}
     noise = {"image": torch.randn(1, 2, 2, 2)}
     labels = torch.full((1, 6), 10**6).masked_fill(modalities == 0, 3)  # those of latents are not read
-    found = model(IDS[:1], modalities, labels=labels, noise=noise, **given)
+    output = model(IDS[:1], modalities, labels=labels, noise=noise, **given)
     expected = model.loss(IDS[:1], modalities, labels=labels, noise=noise, **given)
-    assert torch.equal(found.total, expected.total)
-    assert found.total.item() == pytest.approx(5 * found.by_modality["image"].item())
+    assert torch.equal(output.total, expected.total)
+    assert output.total.item() == pytest.approx(5 * output.by_modality["image"].item())
     for how in ({"noise": noise}, {"generator": torch.Generator()}, {"weights": torch.ones(1, 6)}):
         with pytest.raises(ValueError, match="weights, noise and generator go with labels"):
             model(IDS[:1], modalities, **how, **given)

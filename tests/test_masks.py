@@ -64,12 +64,12 @@ def random_rows(seed: int, count: int, rows: int = 4, length: int = 12) -> tuple
 
 
 def assert_same(mask: Mask, names: tuple[str, ...], modality_ids: Tensor, document_ids: Tensor | None) -> None:
-    found = run_template(mask, names, modality_ids, document_ids)
+    actual = run_template(mask, names, modality_ids, document_ids)
     expected = reference(reference_mask(mask), names, modality_ids, document_ids)
     alone = torch.eye(modality_ids.shape[1], dtype=torch.bool) & (modality_ids < 0)[:, :, None]
-    assert found.dtype == torch.bool
-    assert torch.equal(found, expected | alone), str(mask)
-    assert found.any(dim=2).all(), "a row is empty"
+    assert actual.dtype == torch.bool
+    assert torch.equal(actual, expected | alone), str(mask)
+    assert actual.any(dim=2).all(), "a row is empty"
 
 
 @pytest.mark.parametrize("seed", range(8))

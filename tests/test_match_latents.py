@@ -225,9 +225,9 @@ def drawn(system: System, data: Data, monkeypatch: pytest.MonkeyPatch, *, evalua
     noise_latents = type(system.network).loss.__globals__["noise_latents"]
 
     def watched(*args: object) -> object:
-        found = noise_latents(*args)
-        seen.extend([found[1]["image"], found[2]["image"]])  # ddpm: what is to be predicted is the noise
-        return found
+        noised = noise_latents(*args)
+        seen.extend([noised[1]["image"], noised[2]["image"]])  # ddpm: what is to be predicted is the noise
+        return noised
 
     layouts = {system.name: system.network.layout}
     batches = list(held_out_batches(data, layouts, batch=4))

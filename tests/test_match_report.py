@@ -16,28 +16,28 @@ from motc.match.report import Curves, Report, make_report
 def test_a_curve_that_is_twice_as_fast_needs_half_the_steps() -> None:
     steps = list(range(1, 101))
     base = [1 / step for step in steps]
-    found = match(steps, base, [1 / (2 * step) for step in steps])
-    assert found.ratio == pytest.approx(0.5, abs=0.01)
-    assert found.other_steps[:6] == (1, 1, 2, 2, 3, 3)  # the first at which 2 s >= t
-    assert found.unmatched == 0
+    matched = match(steps, base, [1 / (2 * step) for step in steps])
+    assert matched.ratio == pytest.approx(0.5, abs=0.01)
+    assert matched.other_steps[:6] == (1, 1, 2, 2, 3, 3)  # the first at which 2 s >= t
+    assert matched.unmatched == 0
 
 
 def test_losses_never_reached_are_counted_and_left_out() -> None:
     steps = list(range(1, 101))
-    found = match(steps, [1 / step for step in steps], [2 / step for step in steps])
-    assert found.ratio == pytest.approx(2.0)
-    assert found.unmatched == 50
+    matched = match(steps, [1 / step for step in steps], [2 / step for step in steps])
+    assert matched.ratio == pytest.approx(2.0)
+    assert matched.unmatched == 50
 
 
 def test_between_evaluations_the_step_is_found_by_a_line() -> None:
-    found = match([10, 20, 30], [4.0, 3.0, 2.0], [4.0, 2.0, 1.0])
-    assert found.other_steps == (10, 15, 20)
+    matched = match([10, 20, 30], [4.0, 3.0, 2.0], [4.0, 2.0, 1.0])
+    assert matched.other_steps == (10, 15, 20)
 
 
 def test_smoothing_leaves_out_batches_without_a_target() -> None:
-    found = smooth([1.0, 3.0, math.nan, 5.0], 2)
-    assert math.isnan(found[0])
-    assert found[1:] == [2.0, 3.0, 5.0]
+    means = smooth([1.0, 3.0, math.nan, 5.0], 2)
+    assert math.isnan(means[0])
+    assert means[1:] == [2.0, 3.0, 5.0]
 
 
 def report() -> Report:
@@ -56,11 +56,11 @@ def report() -> Report:
 
 
 def test_a_noisy_base_needs_less_than_its_own_steps() -> None:
-    found = report()
-    (itself,) = found.comparisons["base"]
+    result = report()
+    (itself,) = result.comparisons["base"]
     assert itself.training["text"].other_steps == (1, 2, 2, 4, 2, 6)
-    assert found.ratios("base", "text", "training") == [pytest.approx((1 + 4 + 6 + 16 + 10 + 36) / 91)]
-    assert found.ratios("base", "text", "held_out") == [pytest.approx((3 * 3 + 6 * 3) / 45)]
+    assert result.ratios("base", "text", "training") == [pytest.approx((1 + 4 + 6 + 16 + 10 + 36) / 91)]
+    assert result.ratios("base", "text", "held_out") == [pytest.approx((3 * 3 + 6 * 3) / 45)]
 
 
 def test_the_base_beside_itself_is_in_the_report_without_times() -> None:

@@ -125,14 +125,14 @@ def test_the_load_balancing_loss_and_its_gradient(tmp_path: Path) -> None:
     ours.load_state_dict(dict(renamed(dict(theirs.named_parameters()))))
     input_ids, modality_ids = torch.randint(0, 61, (2, 11)), torch.randint(0, 2, (2, 11))
     expected = 0.25 / 2 * theirs(input_ids, use_cache=False, output_router_logits=True).aux_loss
-    found = ours.loss(input_ids, modality_ids)
-    torch.testing.assert_close(found.balance, expected.double(), rtol=1e-6, atol=0.0)
+    losses = ours.loss(input_ids, modality_ids)
+    torch.testing.assert_close(losses.balance, expected.double(), rtol=1e-6, atol=0.0)
     expected.backward()
-    found.balance.backward()
+    losses.balance.backward()
     gradient = theirs.model.layers[0].mlp.gate.weight.grad
     assert gradient.abs().max() > 1e-4
     torch.testing.assert_close(ours.layers[0].ffn.router.weight.grad, gradient, rtol=1e-6, atol=1e-9)
     counted = sum(
-        found.by_modality[name] * int((modality_ids[:, 1:] == i).sum()) for i, name in enumerate(ours.modalities)
+        losses.by_modality[name] * int((modality_ids[:, 1:] == i).sum()) for i, name in enumerate(ours.modalities)
     )
-    torch.testing.assert_close(found.total, counted / 20 + found.balance)
+    torch.testing.assert_close(losses.total, counted / 20 + losses.balance)

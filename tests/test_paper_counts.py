@@ -110,10 +110,10 @@ def test_experts_count_as_their_number_says_and_cost_as_one(kind: str) -> None:
     router = row.layers * row.width * count
     experts = row.layers * 3 * row.width * row.hidden
     assert total_parameters(model) == expected(row, 1) + (count - 1) * experts + router
-    found = cost(model)
-    assert set(found.active.values()) == {expected(row, 1) + router}
+    costs = cost(model)
+    assert set(costs.active.values()) == {expected(row, 1) + router}
     dense = cost(compile_ir(PAPER / "chameleon_443m_dense.mot")).flops_per_token
-    assert found.flops_per_token == {name: flops + 2 * router for name, flops in dense.items()}
+    assert costs.flops_per_token == {name: flops + 2 * router for name, flops in dense.items()}
     network = motc.load(PAPER / f"chameleon_443m_{kind}.mot", device="meta")
     assert sum(parameter.numel() for parameter in network.parameters()) == total_parameters(model)
 
@@ -171,9 +171,9 @@ def test_each_step_of_the_component_ablation_adds_what_it_unties() -> None:
 def test_leave_one_out_has_two_towers(alone: str) -> None:
     row = SIZES["443m"]
     model = compile_ir(PAPER / f"chameleon_speech_443m_{alone}_alone.mot")
-    found = cost(model)
-    assert found.parameters == expected(row, 2)
-    assert set(found.active.values()) == {expected(row, 1)}
+    costs = cost(model)
+    assert costs.parameters == expected(row, 2)
+    assert set(costs.active.values()) == {expected(row, 1)}
     others = tuple(name for name in ("text", "image", "speech") if name != alone)
     assert model.final_norm is not None
     for leaf in (*model.segments[0].layer.leaves(), model.final_norm):

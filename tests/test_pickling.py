@@ -87,9 +87,9 @@ def test_what_is_loaded_after_an_unpickled_model_has_classes_of_its_own(model: A
     name = type(model).__module__
     kept = pickle.dumps(model)
     del sys.modules[name]  # as in a program that has not loaded it
-    found = pickle.loads(kept)
-    assert type(found).__module__ == name and type(found) is not type(model)
-    assert type(motc.load(SPEC)) is not type(found)
+    loaded = pickle.loads(kept)
+    assert type(loaded).__module__ == name and type(loaded) is not type(model)
+    assert type(motc.load(SPEC)) is not type(loaded)
 
 
 def test_a_model_of_a_file_is_pickled_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

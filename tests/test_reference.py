@@ -132,13 +132,13 @@ def test_agrees_with_hugging_face(name: str) -> None:
     input_ids, modality_ids = ids_and_modalities()
     core = model.model.language_model if hasattr(model.model, "language_model") else model.model
     expected = model.lm_head(core(input_ids=input_ids).last_hidden_state)
-    found = reference_forward(
+    logits = reference_forward(
         dense_config(2, hugging_face_name, HF_ENDS, **settings),
         dict(model.named_parameters()),
         Batch(input_ids=input_ids, modality_ids=modality_ids),
     )
-    assert isinstance(found, Tensor)
-    torch.testing.assert_close(found, expected, rtol=FLOAT32_LEVEL, atol=FLOAT32_LEVEL)
+    assert isinstance(logits, Tensor)
+    torch.testing.assert_close(logits, expected, rtol=FLOAT32_LEVEL, atol=FLOAT32_LEVEL)
 
 
 def test_loss_agrees_with_hugging_face() -> None:
@@ -146,15 +146,15 @@ def test_loss_agrees_with_hugging_face() -> None:
     torch.manual_seed(2)
     model = randomised(transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL)))
     input_ids, modality_ids = ids_and_modalities()
-    found = reference_loss(
+    losses = reference_loss(
         dense_config(2, hugging_face_name, HF_ENDS),
         dict(model.named_parameters()),
         Batch(input_ids=input_ids, modality_ids=modality_ids),
     )
     expected = model(input_ids=input_ids, labels=input_ids).loss
-    torch.testing.assert_close(found.total, expected.double(), rtol=FLOAT32_LEVEL, atol=FLOAT32_LEVEL)
+    torch.testing.assert_close(losses.total, expected.double(), rtol=FLOAT32_LEVEL, atol=FLOAT32_LEVEL)
     share = (modality_ids[:, 1:] == 0).double().mean()
-    torch.testing.assert_close(share * found.by_modality["a"] + (1 - share) * found.by_modality["b"], found.total)
+    torch.testing.assert_close(share * losses.by_modality["a"] + (1 - share) * losses.by_modality["b"], losses.total)
 
 
 def mixed_model(mask: str, placement: str) -> tuple[ReferenceConfig, dict[str, Tensor]]:
@@ -278,9 +278,9 @@ def test_agrees_with_token_by_token(mask: str, placement: str) -> None:
 
         expected[p] = apply("head", m, norm("final_norm", m, placed("ffn_norm", m, h, feed)))
     batch = Batch(input_ids=input_ids[None], modality_ids=modality_ids[None], document_ids=documents[None])
-    found = reference_forward(config, weights, batch)
-    assert isinstance(found, Tensor)
-    torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-6)
+    logits = reference_forward(config, weights, batch)
+    assert isinstance(logits, Tensor)
+    torch.testing.assert_close(logits[0], expected, rtol=1e-6, atol=1e-6)
     loss = reference_loss(config, weights, batch)
     assert {m: float(value) for m, value in loss.by_modality.items()} == pytest.approx(
         {

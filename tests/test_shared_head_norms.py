@@ -45,8 +45,8 @@ def test_every_law_holds(qk_norm: str, untie: str, strategy: Strategy, tmp_path:
     names = [name for name, _ in modules[0].named_parameters() if "_norm" in name and "attention" in name]
     assert "layers.0.attention.k_norm.weight" in names
     assert ("layers.0.attention.q_norm.a_b.weight" in names) == bool(untie)
-    found = validate(sparse, dense, *modules)
-    assert found.ok, found
+    report = validate(sparse, dense, *modules)
+    assert report.ok, report
 
 
 def test_it_costs_one_copy_and_differs_by_one(tmp_path: Path) -> None:

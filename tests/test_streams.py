@@ -87,9 +87,9 @@ def test_a_failure_is_json_for_a_program(
 ) -> None:
     words = [word.replace("OUT", str(tmp_path / "out")) for word in words]
     assert main([*words, "--json"]) == code
-    found = json.loads(capsys.readouterr().out)
-    (diagnostic,) = found["diagnostics"]
-    assert not found["ok"]
+    document = json.loads(capsys.readouterr().out)
+    (diagnostic,) = document["diagnostics"]
+    assert not document["ok"]
     assert said in diagnostic["message"]
     assert (diagnostic["code"], diagnostic["file"], diagnostic["help"]) == (None, None, way_out)
 

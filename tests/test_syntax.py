@@ -247,14 +247,14 @@ def test_a_mistake_is_told_where_it_is(source: SourceFile, code: str, place: str
 
 def test_every_duplicate_is_told_with_both_places() -> None:
     text = "model a {\n width = 1\n width = 2\n modality t, t\n ffn { x = 1, x = 2 }\n untie a\n}"
-    found = refused(mot(text))
-    assert [(d.code, str(d.span), str(d.related[0][1])) for d in found] == [
+    diagnostics = refused(mot(text))
+    assert [(d.code, str(d.span), str(d.related[0][1])) for d in diagnostics] == [
         ("MOT007", "spec.mot:3:2", "spec.mot:2:2"),
         ("MOT007", "spec.mot:4:14", "spec.mot:4:11"),
         ("MOT007", "spec.mot:5:15", "spec.mot:5:8"),
     ]
-    found = refused(yaml("a: 1\nb: {c: 1, c: 2}\na: 2\n"))
-    assert [str(diagnostic.span) for diagnostic in found] == ["spec.yaml:2:11", "spec.yaml:3:1"]
+    diagnostics = refused(yaml("a: 1\nb: {c: 1, c: 2}\na: 2\n"))
+    assert [str(diagnostic.span) for diagnostic in diagnostics] == ["spec.yaml:2:11", "spec.yaml:3:1"]
     with pytest.raises(SpecError):
         format_source(mot(text))
 

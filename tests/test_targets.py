@@ -262,10 +262,10 @@ def test_beside_latents_tokens_may_have_weight_0(tmp_path: Path) -> None:
     model: Any = motc.load(path)
     modality_ids = torch.tensor([[0, 0, 1, 1, 0, 0]])
     latents = {"image": torch.randn(1, 2, 1, 2)}
-    found = model.loss(torch.ones(1, 6).long(), modality_ids, latents=latents)
-    found.total.backward()
-    assert found.by_modality["text"].item() > 0
-    assert found.total.item() == pytest.approx(5 * found.by_modality["image"].item())
+    losses = model.loss(torch.ones(1, 6).long(), modality_ids, latents=latents)
+    losses.total.backward()
+    assert losses.by_modality["text"].item() > 0
+    assert losses.total.item() == pytest.approx(5 * losses.by_modality["image"].item())
     assert not model.head.weight.grad.any()
 
 

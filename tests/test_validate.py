@@ -48,10 +48,10 @@ def spec(vocab: str, modalities: str, rest: str, mask: str = "") -> str:
     [(SHARED, EACH), (OWN, PAIRS), (OWN, EACH + TIED), (SHARED, PAIRS + TIED), (SHARED, NONE)],
 )
 def test_a_right_module_passes_every_law(ends: tuple[str, str], untied: str) -> None:
-    found = report(spec(*ends, untied))
-    assert found.ok, found
-    assert not found.skipped
-    assert [law.name for law in found.laws] == LAWS
+    result = report(spec(*ends, untied))
+    assert result.ok, result
+    assert not result.skipped
+    assert [law.name for law in result.laws] == LAWS
 
 
 @pytest.mark.parametrize(
@@ -64,24 +64,24 @@ def test_a_right_module_passes_every_law(ends: tuple[str, str], untied: str) -> 
     ],
 )
 def test_every_mask_obeys_every_law(mask: str) -> None:
-    found = report(spec(*SHARED, PAIRS, f", mask {{ {mask} }}"))
-    assert found.ok, found
-    assert not found.skipped
+    result = report(spec(*SHARED, PAIRS, f", mask {{ {mask} }}"))
+    assert result.ok, result
+    assert not result.skipped
 
 
 def test_a_missing_parameter_is_found_before_anything_runs() -> None:
     each, pairs = compiled(spec(*SHARED, EACH)), compiled(spec(*SHARED, PAIRS))
-    found = validate(each.sparse, each.dense, module_of(pairs), each.twin)
-    assert [(law.name, law.ok) for law in found.laws] == [("parameters", False), ("dense twin parameters", True)]
-    assert not found.ok
+    report = validate(each.sparse, each.dense, module_of(pairs), each.twin)
+    assert [(law.name, law.ok) for law in report.laws] == [("parameters", False), ("dense twin parameters", True)]
+    assert not report.ok
 
 
 def test_towers_of_other_shapes_skip_the_twin_laws() -> None:
-    found = report(spec(*SHARED, "tower wide = image { ffn { hidden = 16 } }\n  untie ffn"))
-    assert found.ok, found
-    assert [law.name for law in found.laws if law.name.startswith("twin")] == []
-    assert len(found.skipped) == 2
-    assert "layers.0.ffn.gate" in found.skipped[0]
+    result = report(spec(*SHARED, "tower wide = image { ffn { hidden = 16 } }\n  untie ffn"))
+    assert result.ok, result
+    assert [law.name for law in result.laws if law.name.startswith("twin")] == []
+    assert len(result.skipped) == 2
+    assert "layers.0.ffn.gate" in result.skipped[0]
 
 
 def test_float32_is_refused() -> None:
