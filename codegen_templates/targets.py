@@ -35,10 +35,10 @@ def find_targets(
     tokens: Tensor,
     count: int,
 ) -> Targets:
-    """The targets of a stream whose places hold these `tokens` of the flattened batch (-1: none).
+    """The targets of a stream whose places hold these `tokens` of the flattened batch, [N] or [R, L] (-1: none).
 
     A token's target is the label of the token after it. It counts if both tokens are real and of one document, the
-    label is not negative and its weight is not 0. `count` is the number of modalities; all else is [B, S].
+    label is not negative and its weight is not 0. `count` is the number of modalities; the others are [B, S].
     """
     counts = (modality_ids[:, 1:] >= 0) & (modality_ids[:, :-1] >= 0) & (labels[:, 1:] >= 0)
     if document_ids is not None:
