@@ -15,15 +15,16 @@ def attend(
 ) -> Tensor:
     """What queries [R, L, heads, head_dim] find, [R, L, heads * head_dim]; keys and values [R, L, kv_heads, head_dim].
 
-    Without a `mask` a token sees those before it if `causal`, else all; and of
-    tokens that follow on others, whose keys and values `cache` has kept, each sees all.
+    Without a `mask` a token sees those before it if `causal`, else all; and tokens that follow on others, whose keys
+    and values `cache` has kept, see all.
+
     Where a row may be several documents, NaN is taken out of keys and values, and tokens that see it are NaN
     afterwards: 0, the weight of what is not seen, times NaN is NaN.
     """
     q, k, v = not_empty(q).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     causal = causal and mask is None
     if cache is not None:
-        causal = causal and cache.cache.step is None
+        causal = causal and cache.takes_prompt
         k, v = cache.extended(k, v)
     gqa = q.shape[1] != k.shape[1]
     added, visible = (None, None) if mask is None else mask

@@ -29,6 +29,11 @@ class KeyValues:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
 
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether the next tokens are the first."""
+        return self.cache.step is None
+
     def extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values that new tokens see, [B, kv_heads, n, head_dim], after those of the new ones are kept.
 
@@ -51,7 +56,8 @@ class Cache:
     """What a model keeps of the tokens it has seen, layer by layer.
 
     The first tokens it takes are prompts, in rows of slots without padding between; later ones stand where `step` says.
-    With vocabularies of their own, logits are made for the modalities in `wanted` alone.
+    With vocabularies of their own, logits are made for the modalities in `wanted` alone; beside latents none where it
+    is empty.
     """
 
     def __init__(self, layers: int, room: int) -> None:

@@ -183,19 +183,19 @@ class Decoding:
         rows = torch.arange(len(at), device=positions.device)[:, None]
         self.known[rows, positions] = modality_ids
         self.cache.step = NewTokens(rows, positions, max(at) + 1)
-        mask = self.mask(modality_ids, max(at) + 1, in_step=len(set(at)) == 1)
+        mask = self.mask(modality_ids, max(at) + 1, equally_long=len(set(at)) == 1)
         layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, mask)
         logits = self.model(ids, modality_ids, layout=layout, cache=self.cache).logits
         return {name: of[:, 0] for name, of in logits.items()} if isinstance(logits, dict) else logits[:, 0]
 
-    def mask(self, modality_ids: Tensor, length: int, in_step: bool) -> Tensor | None:
+    def mask(self, modality_ids: Tensor, length: int, equally_long: bool) -> Tensor | None:
         """Which tokens one more token of each row sees, bool [B, 1, 1, length]; None: all of them.
 
-        `in_step`: whether all rows have the same number of tokens.
+        `equally_long`: whether all rows have the same number of tokens.
         """
         known = self.known[:, :length]
         seen = self.model.mask.seen_by_next(modality_ids, known)
-        if in_step and seen is None:
+        if equally_long and seen is None:
             return None
         mask = known >= 0 if seen is None else seen & (known >= 0)
         return mask[:, None, None]
