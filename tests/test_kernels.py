@@ -26,9 +26,10 @@ model sorted {
   modality text, action
   modality image { latent { channels = 1, patch = 2, objective = flow, ends = unet, unet { channels = 4 } } }
   attention { heads = 4, head_dim = 4, kv_heads = 2, qk_norm = layer, mask { sees { text = text } } }
-  ffn { kind = moe, experts = 3, routing = expert_choice, hidden = 12 }
+  ffn { hidden = 12 }
   tower expert = action { width = 8, ffn { kind = gelu, hidden = 8, bias = true } }
-  untie * as {text, image} {action}
+  tower chosen = image { ffn { kind = moe, experts = 3, routing = expert_choice } }
+  untie attention, ffn, norm, embedding, head
 }
 """
 BLEND = """
