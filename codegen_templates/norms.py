@@ -53,14 +53,17 @@ class LayerNorm(nn.Module):
 class NormByTower(nn.ModuleDict):
     """Copies of one norm, by name. All tokens are normalised at once, in any order, then each is scaled by its copy.
 
-    `route` names the copies of the modalities, in their sorted order, once where several in a row share one.
-    `ends[i]` is the number of modalities that the first i + 1 of `route` serve together.
+    `route` names the copies of the modalities, in their sorted order, once where several in a row share one; not given,
+    all copies. `ends[i]` is the number of modalities that the first i + 1 of `route` serve together; not given, each
+    serves one.
     """
 
-    def __init__(self, copies: Mapping[str, nn.Module], route: tuple[str, ...], ends: tuple[int, ...]) -> None:
+    def __init__(
+        self, copies: Mapping[str, nn.Module], route: tuple[str, ...] | None = None, ends: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__(copies)
-        self.route = route
-        self.ends = ends
+        self.route = tuple(copies) if route is None else route
+        self.ends = tuple(range(1, len(self.route))) if ends is None else ends
 
     def choose(self, places: Tensor, copies: Iterable[Tensor]) -> Tensor:
         """Each token's result, from `copies`: the results of each copy in `route`, for all tokens.

@@ -48,9 +48,8 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     names = tuple(block.name for block in leaf.leaf.blocks)
     extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
     cls = "nn.ModuleDict" if leaf.form == "held" else execution.by_tower
-    if leaf.form == "norm_by_tower":
-        cls, extra = "NormByTower", [f"route={names_tuple(leaf.route)}"]
-    if leaf.form == "norm_by_tower" or (leaf.form == "by_tower" and set(leaf.counts) != {1}):
+    cls = "NormByTower" if leaf.form == "norm_by_tower" else cls
+    if leaf.form in ("norm_by_tower", "by_tower") and set(leaf.counts) != {1}:
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
         extra.append(f"ends={ends}")
     if len(set(constructors)) == 1:

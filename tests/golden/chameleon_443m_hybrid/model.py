@@ -64,9 +64,7 @@ class Chameleon443mHybridAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.q = ByTower({name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.k = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.v = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
@@ -107,9 +105,7 @@ class Chameleon443mHybridFeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.router = nn.ModuleDict({name: nn.Linear(WIDTH, EXPERTS, bias=False) for name in ("text",)})
         self.gate = nn.ModuleDict(
             {"text": Experts(EXPERTS, WIDTH, HIDDEN, bias=False), "image": nn.Linear(WIDTH, HIDDEN, bias=False)}
@@ -171,9 +167,7 @@ class Chameleon443mHybrid(MultimodalModel):
         super().__init__()
         self.embedding = nn.Embedding(VOCAB, WIDTH)
         self.layers = nn.ModuleList([Chameleon443mHybridLayer() for _ in range(LAYERS)])
-        self.final_norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.final_norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.head = nn.Linear(WIDTH, VOCAB, bias=False)
 
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
@@ -205,4 +199,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 fa06d65b7a364163420a475ae4b5b4f05d799756fce78cda62de70ee6f65f4e1
+# motc: sha256 48008a27542c6c46aecc4ea919cbc863a113567652b395ef1b1dd5d2a81ae7e4

@@ -62,11 +62,7 @@ class ChameleonSpeech443mTextAloneAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image_speech")},
-            route=("text", "image_speech"),
-            ends=(1,),
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image_speech")}, ends=(1,))
         self.q = ByTower(
             {name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image_speech")}, ends=(1,)
         )
@@ -112,11 +108,7 @@ class ChameleonSpeech443mTextAloneFeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image_speech")},
-            route=("text", "image_speech"),
-            ends=(1,),
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image_speech")}, ends=(1,))
         self.gate = ByTower(
             {name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image_speech")}, ends=(1,)
         )
@@ -172,9 +164,7 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         self.embedding = nn.Embedding(VOCAB, WIDTH)
         self.layers = nn.ModuleList([ChameleonSpeech443mTextAloneLayer() for _ in range(LAYERS)])
         self.final_norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image_speech")},
-            route=("text", "image_speech"),
-            ends=(1,),
+            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image_speech")}, ends=(1,)
         )
         self.head = nn.Linear(WIDTH, VOCAB, bias=False)
 
@@ -207,4 +197,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 1488a2142ef93c596a21b5779c8b65496c9510b816b3bb57526a808fdeb5b551
+# motc: sha256 1dcf7fcaa2abf00063435d000c20c76e4f591ac7463dc345911e54945114bada

@@ -62,11 +62,7 @@ class ChameleonSpeech880mMotAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image", "speech")},
-            route=("text", "image", "speech"),
-            ends=(1, 2),
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image", "speech")})
         self.q = ByTower({name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image", "speech")})
         self.k = ByTower(
             {name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image", "speech")}
@@ -110,11 +106,7 @@ class ChameleonSpeech880mMotFeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image", "speech")},
-            route=("text", "image", "speech"),
-            ends=(1, 2),
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image", "speech")})
         self.gate = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image", "speech")})
         self.up = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image", "speech")})
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image", "speech")})
@@ -165,11 +157,7 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         super().__init__()
         self.embedding = nn.Embedding(VOCAB, WIDTH)
         self.layers = nn.ModuleList([ChameleonSpeech880mMotLayer() for _ in range(LAYERS)])
-        self.final_norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image", "speech")},
-            route=("text", "image", "speech"),
-            ends=(1, 2),
-        )
+        self.final_norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image", "speech")})
         self.head = nn.Linear(WIDTH, VOCAB, bias=False)
 
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
@@ -201,4 +189,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 d30e8b7b066b8e14fa4d2ab7def0d204d79df1c3cf5b0a1dc1ba238730f1d6ea
+# motc: sha256 109bd27e7d03b8414ff1db7bf4efc6bc4c0aa8e97e619908e565a052e11e9798

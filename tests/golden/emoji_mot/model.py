@@ -60,18 +60,12 @@ class EmojiMotAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.q = ByTower({name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.k = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.v = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
-        self.q_norm = NormByTower(
-            {name: RMSNorm(HEAD_DIM, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
-        self.k_norm = NormByTower(
-            {name: RMSNorm(HEAD_DIM, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.q_norm = NormByTower({name: RMSNorm(HEAD_DIM, eps=NORM_EPS) for name in ("text", "image")})
+        self.k_norm = NormByTower({name: RMSNorm(HEAD_DIM, eps=NORM_EPS) for name in ("text", "image")})
         self.out = ByTower({name: nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False) for name in ("text", "image")})
 
     def forward(
@@ -105,9 +99,7 @@ class EmojiMotFeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.gate = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image")})
         self.up = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image")})
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image")})
@@ -160,9 +152,7 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         super().__init__()
         self.embedding = ByTower({"text": nn.Embedding(258, WIDTH), "image": nn.Embedding(512, WIDTH)})
         self.layers = nn.ModuleList([EmojiMotLayer() for _ in range(LAYERS)])
-        self.final_norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.final_norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.head = ByTower({"text": nn.Linear(WIDTH, 258, bias=False), "image": nn.Linear(WIDTH, 512, bias=False)})
 
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
@@ -204,4 +194,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 4b5117c0e36c4fc5e326c0a62db3de8127a43e6c8417b071c0c8d6f1915d7c96
+# motc: sha256 1da90e49a1222017ee4335a0b30dd47a95555719c2727d23a426f91f66d5ad31

@@ -66,9 +66,7 @@ class Transfusion163mMotAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.q = ByTower({name: nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.k = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
         self.v = ByTower({name: nn.Linear(WIDTH, KV_HEADS * HEAD_DIM, bias=False) for name in ("text", "image")})
@@ -106,9 +104,7 @@ class Transfusion163mMotFeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.gate = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image")})
         self.up = ByTower({name: nn.Linear(WIDTH, HIDDEN, bias=False) for name in ("text", "image")})
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image")})
@@ -162,9 +158,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         self.embedding = nn.Embedding(VOCAB, WIDTH)
         self.latents = nn.ModuleDict({"image": UnetEnds(8, patch=2, width=WIDTH, inside=576, blocks=3)})
         self.layers = nn.ModuleList([Transfusion163mMotLayer() for _ in range(LAYERS)])
-        self.final_norm = NormByTower(
-            {name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")}, route=("text", "image"), ends=(1,)
-        )
+        self.final_norm = NormByTower({name: RMSNorm(WIDTH, eps=NORM_EPS) for name in ("text", "image")})
         self.head = nn.Linear(WIDTH, VOCAB, bias=False)
 
     def init_weights(self, seed: int = 0) -> None:
@@ -222,4 +216,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 fa0d2cd68007128e215de2de3e22578f56d053976803088cd6707c6136c0ac81
+# motc: sha256 26da7e848a23537ac9ce7c6317fa0a956ccc30d085380606dea6ac35f27137ec
