@@ -36,12 +36,13 @@ class Row:
         self.model, self.spans = model, spans
         self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
         self.length, self.run, self.next = 0, 0, ""
-        self.in_prefix = bool(model.mask.prefix)
+        self.prefixes = [mask.prefix for mask in model.masks if mask.prefix]  # those it has not left yet
 
     def follow(self, token: int, modality: str) -> None:
         """Go on by one token of a modality."""
         self.length += 1
-        self.in_prefix = self.in_prefix and self.model.modalities.index(modality) in self.model.mask.prefix
+        index = self.model.modalities.index(modality)
+        self.prefixes = [prefix for prefix in self.prefixes if index in prefix]
         span = self.spans.get(modality)
         self.run = self.run + 1 if span else 0
         self.next = self.begins.get((modality, token), modality)
@@ -56,9 +57,10 @@ class Row:
     def check_next(self) -> None:
         """Raise ValueError if what comes next would be seen by tokens before it."""
         index = self.model.modalities.index(self.next)
-        if self.next in self.model.vocabularies and index in self.model.mask.bidirectional:
+        both_ways = any(index in mask.bidirectional for mask in self.model.masks)
+        if self.next in self.model.vocabularies and both_ways:
             raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
-        if self.in_prefix and index in self.model.mask.prefix:
+        if any(index in prefix for prefix in self.prefixes):
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
 
 
@@ -183,22 +185,25 @@ class Decoding:
         rows = torch.arange(len(at), device=positions.device)[:, None]
         self.known[rows, positions] = modality_ids
         self.cache.step = NewTokens(rows, positions, max(at) + 1)
-        mask = self.mask(modality_ids, max(at) + 1, equally_long=len(set(at)) == 1)
-        layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, mask)
+        masks = self.masks(modality_ids, max(at) + 1, equally_long=len(set(at)) == 1)
+        layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, masks)
         logits = self.model(ids, modality_ids, layout=layout, cache=self.cache).logits
         return {name: of[:, 0] for name, of in logits.items()} if isinstance(logits, dict) else logits[:, 0]
 
-    def mask(self, modality_ids: Tensor, length: int, equally_long: bool) -> Tensor | None:
-        """Which tokens one more token of each row sees, bool [B, 1, 1, length]; None: all of them.
+    def masks(self, modality_ids: Tensor, length: int, equally_long: bool) -> list[Tensor | None]:
+        """Which tokens one more token of each row sees by each mask, bool [B, 1, 1, length]; None: all of them.
 
         `equally_long`: whether all rows have the same number of tokens.
         """
         known = self.known[:, :length]
-        seen = self.model.mask.seen_by_next(modality_ids, known)
-        if equally_long and seen is None:
-            return None
-        mask = known >= 0 if seen is None else seen & (known >= 0)
-        return mask[:, None, None]
+        masks: list[Tensor | None] = []
+        for mask in self.model.masks:
+            seen = mask.seen_by_next(modality_ids, known)
+            if seen is None and equally_long:
+                masks.append(None)
+            else:
+                masks.append((known >= 0 if seen is None else seen & (known >= 0))[:, None, None])
+        return masks
 
     def result(self) -> tuple[Tensor, Tensor]:
         """The ids that each row got and their modalities, int64 [B, N]; where a row has ended 0 and -1."""
@@ -208,12 +213,17 @@ class Decoding:
 
 
 def layout_of_step(
-    model: Any, before: Any, modalities: set[int], modality_ids: Tensor, positions: Tensor, mask: Tensor | None
+    model: Any,
+    before: Any,
+    modalities: set[int],
+    modality_ids: Tensor,
+    positions: Tensor,
+    masks: list[Tensor | None],
 ) -> Any:
     """The layout of S more tokens of each row, [B, S], of these modalities. `before` is a layout of the model's."""
     places = {model.alike[modality] for modality in modalities} if model.alike else set()
     layout = before.of_one(places.pop(), modality_ids) if len(places) == 1 else model.layout(modality_ids)
-    return layout._replace(rows=layout.rows._replace(positions=positions, mask=mask, views=None))
+    return layout._replace(rows=layout.rows.of_step(positions, masks))
 
 
 def uncompiled() -> AbstractContextManager[None]:

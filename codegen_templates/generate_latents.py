@@ -133,11 +133,12 @@ class NextLatents:
         device, length = decoding.known.device, max(starts) + count
         each = torch.arange(len(rows), device=device)[:, None]
         positions = on_device(starts, device)[:, None] + torch.arange(count, device=device)
-        seen = visibility(model.mask, decoding.known[rows, :length], None)[each, positions]
-        mask = None if bool(seen.all()) else seen[:, None]
+        known = decoding.known[rows, :length]
+        seen = [visibility(mask, known, None)[each, positions] for mask in model.masks]
+        masks = [None if bool(visible.all()) else visible[:, None] for visible in seen]
         self.model, self.name, self.decoding, self.rows = model, name, decoding, rows
         self.modality_ids = torch.full_like(positions, modality)
-        self.layout = layout_of_step(model, decoding.layout, {modality}, self.modality_ids, positions, mask)
+        self.layout = layout_of_step(model, decoding.layout, {modality}, self.modality_ids, positions, masks)
         self.cache = decoding.cache.of_rows(rows, length)
         self.cache.step = NewTokens(each, positions, length)
 

@@ -10,13 +10,18 @@ from .rows_compact import compact_rows
 
 
 def compact_layout(
-    modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: Mask, key: str = ""
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    modalities: tuple[int, ...],
+    mask: Mask,
+    other_masks: tuple[Mask, ...] = (),
+    key: str = "",
 ) -> SlotLayout:
     """The batch's rows with padding at their ends; on a GPU reads nothing back.
 
     Raises TypeError or ValueError for ids as `check_modalities` does.
     """
     check_modalities(modality_ids, document_ids, len(modalities), reads=False)
-    plain = document_ids is None and mask.kernel == "causal"
-    rows = fill_rows(compact_rows(modality_ids), modality_ids, document_ids, mask, plain)
+    plain = ("causal",) if document_ids is None else ()
+    rows = fill_rows(compact_rows(modality_ids), modality_ids, document_ids, (mask, *other_masks), plain)
     return place_slots(rows, modality_ids, document_ids, modalities, key)

@@ -59,6 +59,7 @@ def grouped_layout(
     modalities: tuple[int, ...],
     mask: Mask,
     stream_is_sorted: bool,
+    other_masks: tuple[Mask, ...] = (),
     key: str = "",
 ) -> GroupedLayout:
     """The layout of a batch whose modalities are sorted in this order; on a GPU reads nothing back.
@@ -68,7 +69,8 @@ def grouped_layout(
     count = len(modalities)
     check_modalities(modality_ids, document_ids, count, reads=False)
     slots = compact_rows(modality_ids)
-    rows = fill_rows(slots, modality_ids, document_ids, mask, document_ids is None and mask.kernel == "causal")
+    plain = ("causal",) if document_ids is None else ()
+    rows = fill_rows(slots, modality_ids, document_ids, (mask, *other_masks), plain)
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     each = torch.arange(count, device=places.device)[:, None]

@@ -10,14 +10,19 @@ from .rows import fill_rows
 
 
 def batch_layout(
-    modality_ids: Tensor, document_ids: Tensor | None, modalities: tuple[int, ...], mask: Mask, key: str = ""
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    modalities: tuple[int, ...],
+    mask: Mask,
+    other_masks: tuple[Mask, ...] = (),
+    key: str = "",
 ) -> SlotLayout:
     """The batch's rows as they are. Raises TypeError or ValueError for ids as `check_modalities` does."""
     check_modalities(modality_ids, document_ids, len(modalities), reads=True)
-    whole = document_ids is None and bool((modality_ids >= 0).all())
+    plain = ("causal", "full") if document_ids is None and bool((modality_ids >= 0).all()) else ()
     tokens = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
     slots = torch.where(modality_ids >= 0, tokens, -1)
-    rows = fill_rows(slots, modality_ids, document_ids, mask, whole and mask.kernel is not None)
+    rows = fill_rows(slots, modality_ids, document_ids, (mask, *other_masks), plain)
     return place_slots(rows, modality_ids, document_ids, modalities, key)
 
 

@@ -35,6 +35,7 @@ class MultimodalModel(nn.Module):
     semantic_hash: ClassVar[str]
     layout_key: ClassVar[str]
     mask: ClassVar[Mask]
+    other_masks: ClassVar[tuple[Mask, ...]] = ()  # of layers whose mask is another
     into_stream: ClassVar[tuple[str, ...]] = ("attention.out", "ffn.down")
     """A layer's groups whose results are added to the stream: they start smaller."""
     stream_sizes: ClassVar[tuple[str, ...]] = ("rows", "length")  # what the sizes of the stream are called
@@ -57,6 +58,11 @@ class MultimodalModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.is_compiled = False
+
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        """The masks of the layers, each once."""
+        return (self.mask, *self.other_masks)
 
     def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
@@ -93,7 +99,8 @@ class MultimodalModel(nn.Module):
         if labels is not None and (labels is not input_ids or weights is not None):
             check_targets(self, labels, weights, input_ids, modality_ids, reads=reads)
         if self.is_compiled and not torch.compiler.is_compiling():
-            check_attention(prepared.rows.slots, has_mask=prepared.rows.mask is not None)
+            has_mask = any(rows.mask is not None for rows in prepared.rows.by_mask)
+            check_attention(prepared.rows.slots, has_mask=has_mask)
             prepared.mark_sizes()
         return prepared
 

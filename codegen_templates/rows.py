@@ -13,7 +13,7 @@ from .tokens import look_up, token_before
 
 
 class Rows(NamedTuple):
-    """Attention's rows; -1 stands for a slot without a token."""
+    """Attention's rows, and who sees whom in them by one mask; -1 stands for a slot without a token."""
 
     slots: Tensor  # int64 [R, L]: which token of the flattened batch stands in each slot
     modality_ids: Tensor  # int64 [R, L]: its modality
@@ -21,9 +21,25 @@ class Rows(NamedTuple):
     mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: attention needs no matrix
     views: Any = None  # the `Views` by which it needs none; None: the mask's own kernel does
     hold_documents: bool = False  # whether a row may be several documents, which `mask` keeps apart
+    others: tuple[Any, ...] = ()  # the same `Rows` by each other mask that layers have
+
+    @property
+    def by_mask(self) -> tuple[Rows, ...]:
+        """These rows by each mask that layers have, in the order of a model's `masks`."""
+        return (self, *self.others)
+
+    def matrices(self, dtype: torch.dtype, masks: tuple[int, ...]) -> list[Matrix | None]:
+        """For each layer the matrix of its mask, which is one of `by_mask`; each is made once."""
+        each = [rows.matrix(dtype) for rows in self.by_mask]
+        return [each[mask] for mask in masks]
+
+    def of_step(self, positions: Tensor, masks: list[Tensor | None]) -> Rows:
+        """Rows of S more tokens, int64 [R, S]: what each sees by each mask, bool [R, 1, S, T]; None: all."""
+        rows, *others = [self._replace(positions=positions, mask=mask, views=None, others=()) for mask in masks]
+        return rows._replace(others=tuple(others))
 
     def matrix(self, dtype: torch.dtype) -> Matrix | None:
-        """The mask for scores of a dtype, if there is one. Made once for all layers."""
+        """The mask for scores of a dtype, if there is one. Made once for all layers that have it."""
         if self.mask is None:
             return None
         zeros = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device)
@@ -33,36 +49,46 @@ class Rows(NamedTuple):
         """Tell the compiler which sizes vary."""
         for x in (self.slots, self.modality_ids, self.positions):
             mark_sizes(x, "rows", "length")
-        if self.mask is not None:
-            mark_sizes(self.mask, "rows", "one", "length", "length")
-        if self.views is not None:
-            self.views.mark_sizes()
+        for rows in self.by_mask:
+            if rows.mask is not None:
+                mark_sizes(rows.mask, "rows", "one", "length", "length")
+            if rows.views is not None:
+                rows.views.mark_sizes()
 
 
 def fill_rows(
     slots: Tensor,
     modality_ids: Tensor,
     document_ids: Tensor | None,
-    mask: Mask,
-    plain: bool,
-    views: Any = None,
+    masks: tuple[Mask, ...],
+    plain: tuple[str, ...],
     one_document: bool = False,
 ) -> Rows:
     """The rows whose slots hold these tokens of the batch, int64 [R, L]; modality_ids and document_ids are [B, S].
 
-    There is a matrix of who sees whom unless the rows are `plain`, so that the mask's kernel will do, or have views.
-    `one_document`: each row is known to be one.
+    For a mask there is a matrix of who sees whom unless its kernel is one of those that are right for these rows,
+    `plain`, or it can be cut into views. `one_document`: each row is known to be one, unpadded, as views need it.
     """
     modalities = look_up(modality_ids.flatten(), slots, -1)
+    documents = None
     if document_ids is None:
         positions = slots.clamp(min=0) % modality_ids.shape[1]
     else:
         positions = look_up(document_positions(modality_ids, document_ids).flatten(), slots, 0)
-    if plain or views is not None:
-        return Rows(slots, modalities, positions, None, views)
-    documents = None if document_ids is None else look_up(document_ids.flatten(), slots, -1)
-    visible = visibility(mask, modalities, documents)[:, None]
-    return Rows(slots, modalities, positions, visible, hold_documents=documents is not None and not one_document)
+        if any(mask.kernel not in plain for mask in masks):
+            documents = look_up(document_ids.flatten(), slots, -1)
+
+    def rows_by(mask: Mask) -> Rows:
+        if mask.kernel in plain:
+            return Rows(slots, modalities, positions, None)
+        views = mask.views(modalities) if one_document else None
+        if views is not None:
+            return Rows(slots, modalities, positions, None, views)
+        visible = visibility(mask, modalities, documents)[:, None]
+        return Rows(slots, modalities, positions, visible, hold_documents=documents is not None and not one_document)
+
+    rows, *others = map(rows_by, masks)
+    return rows._replace(others=tuple(others))
 
 
 def document_starts(modality_ids: Tensor, document_ids: Tensor) -> Tensor:

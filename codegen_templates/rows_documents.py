@@ -5,7 +5,6 @@ from torch import Tensor
 
 from .masks import Mask
 from .rows import Rows, document_starts, fill_rows
-from .tokens import look_up
 
 
 def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, bool]:
@@ -32,16 +31,17 @@ def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Te
     return slots, True
 
 
-def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, mask: Mask) -> Rows:
+def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, masks: tuple[Mask, ...]) -> Rows:
     """The rows of `document_rows` with all that attention needs; a batch of padding alone has one token that is none's.
 
     That stand-in keeps tensors from being empty.
     """
     present = with_a_token(modality_ids)
     slots, apart = document_rows(present, document_ids)
-    plain = apart and (mask.kernel == "causal" or (mask.kernel == "full" and not bool((slots < 0).any())))
-    views = mask.views(look_up(present.flatten(), slots, -1)) if apart else None
-    return fill_rows(slots, present, document_ids, mask, plain, views, one_document=apart)
+    plain: tuple[str, ...] = ("causal",) if apart else ()
+    if apart and any(mask.kernel == "full" for mask in masks) and not bool((slots < 0).any()):
+        plain = ("causal", "full")
+    return fill_rows(slots, present, document_ids, masks, plain, one_document=apart)
 
 
 def with_a_token(modality_ids: Tensor) -> Tensor:

@@ -10,12 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from motc.driver import check_spec, compile_ir, final_ir
+from motc.driver import check_spec, compile_ir, final_ir, stages
 from motc.ir.execution import Strategy
+from motc.ir.mask import Mask
 from motc.loading import instantiate
+from motc.source import SourceFile
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from tests.test_latents import SPECS
+from tests.test_masks_by_layer import attending
+from tests.test_open_layers import of_layers
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -203,6 +207,17 @@ def test_however_towers_are_told_apart(
 @pytest.mark.parametrize("name", ["depth", "image"])
 def test_each_of_two_continuous_modalities(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(load(tmp_path, HARD["own"]), monkeypatch, name)
+
+
+def test_each_layer_has_its_own_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = check_spec(SourceFile("hybrid.mot", HYBRID))
+    _, model = next(stages(spec))
+    layer = model.segments[0].layer
+    changes = attending(Mask(kind="causal"), rope=None), attending(Mask(kind="causal", bidirectional=("image",)))
+    model = of_layers(model, (layer, *(change(layer) for change in changes)))
+    module = instantiate(model, dtype=torch.float64)
+    randomise(module, torch.Generator().manual_seed(1))
+    check(module.eval(), monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["transfusion_163m_mot", "transfusion_7b_mot"])

@@ -14,8 +14,7 @@ from motc.ir.feed_forward import FeedForward
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
-from motc.ir.mask import Mask
-from motc.ir.model import Modality, Model, Segment
+from motc.ir.model import Modality, Model
 from motc.ir.operators import Experts, Linear, Operator
 from motc.ir.verify import verify
 from motc.source import CompilerBug
@@ -111,11 +110,3 @@ def test_what_a_pass_changes_is_looked_at_and_nothing_else(monkeypatch: pytest.M
     with pytest.raises(CompilerBug, match=r"ffn\.gate of text is not what follows"):
         verify(wrong, "a pass", RICH)
     assert asked == [changed]
-
-
-def test_a_model_has_one_mask() -> None:
-    layer = RICH.segments[0].layer
-    other = with_body(layer, replace(attention_of(layer), mask=Mask(kind="full")))
-    segments = (Segment(first=0, last=0, layer=layer), Segment(first=1, last=1, layer=other))
-    with pytest.raises(CompilerBug, match="layers differ in their masks"):
-        verify(replace(RICH, segments=segments), "hand")

@@ -29,7 +29,7 @@ from tests.fuzz.properties import differ_alike_both_ways, forget_generated, obey
 
 SPEC = """
 model open {
-  width = 16, layers = 1, vocab = 11
+  width = 16, layers = 1, vocab = 16
   modality text, image
   attention { heads = 2, kv_heads = 1, qk_norm = rms }
   ffn { hidden = 24, kind = swiglu }
@@ -100,6 +100,7 @@ IMAGE = {
     "": "{ ffn { kind = gelu } }",
     "experts": "{ ffn { kind = moe, experts = 4, top_k = 2, balance = 0.1 } }",
     "narrow": "{ width = 8, ffn { kind = gelu } }",
+    "alike": "",
 }
 
 
@@ -108,7 +109,11 @@ def opened(*changes: Change, image: str = "", strategy: Strategy = "sorted", den
     spec = check(read(SourceFile("open.mot", SPEC.replace("{IMAGE}", IMAGE[image]))))
     _, model = next(stages(spec, dense=dense, strategy=strategy))
     layer = model.segments[0].layer
-    layers = (layer, *(change(layer) for change in changes))
+    return of_layers(model, (layer, *(change(layer) for change in changes)))
+
+
+def of_layers(model: Model, layers: tuple[Layer, ...]) -> Model:
+    """The model with other layers, after all passes."""
     model = replace(model, segments=tuple(Segment(first=i, last=i, layer=each) for i, each in enumerate(layers)))
     for rewrite in PASSES:
         model = rewrite(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from motc.emit.latents import place_lines
 from motc.emit.layers import arguments_of
 from motc.emit.text import method, statement
+from motc.ir.attention import Angles
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 from motc.plan.seen import Pairs, seen_targets
@@ -20,6 +21,11 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
     said = "Token ids, and patches of latents," if beside_latents else "Token ids"
     balance = "; and what balances experts" if module.is_balanced else ""
     layers = constants.named("LAYERS", module.model.layers)
+    each, iterated = "layer, kept", f"self.layers, layers_of(cache, {layers})"
+    if len(module.model.masks) > 1:
+        each, iterated = f"{each}, mask", f"{iterated}, masks"
+    if len(module.model.angles) > 1:
+        each, iterated = f"{each}, (cos, sin)", f"{iterated}, angles"
     lines = [
         *method("transform", arguments, f"tuple[{stream}, Tensor]" if module.is_balanced else stream),
         f'        """{said} to the stream after the last layer{balance}."""',
@@ -27,7 +33,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         *(place_lines(module) if beside_latents else ()),
         *_context(module, constants),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
-        f"        for layer, kept in zip(self.layers, layers_of(cache, {layers}), strict=True):",
+        f"        for {each} in zip({iterated}, strict=True):",
         *_one_layer(module),
         f"        return x, balance / {layers}" if module.is_balanced else "        return x",
     ]
@@ -35,14 +41,25 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
 
 
 def _context(module: ModulePlan, constants: Constants) -> list[str]:
-    """Lines that make what all layers share beside the layout: cosine and sine of positions, and the mask."""
+    """Lines that make what layers are given beside the layout: cosine and sine of positions, and the mask.
+
+    Where they differ in one of these, a list of each layer's own.
+    """
     dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
-    mask = f"        mask = layout.rows.matrix({dtype})"
-    if not module.model.ropes:
-        return [mask]
-    ((rope, head_dim),) = module.model.ropes
-    theta, size = constants.named("ROPE_THETA", rope.theta), constants.named("HEAD_DIM", head_dim)
-    return [*statement("cos, sin = ", f"rope_angles(positions, {size}, {theta}, {dtype})"), mask]
+    angles = [_angles(each, constants, dtype) for each in module.model.angles]
+    lines = statement("cos, sin = ", angles[0]) if len(angles) == 1 else []
+    if len(angles) > 1:
+        lines += statement("angles = ", f"[{', '.join(angles)}]")
+        lines += statement("angles = ", f"[angles[number] for number in {module.layer_angles!r}]")
+    if len(module.model.masks) == 1:
+        return [*lines, f"        mask = layout.rows.matrix({dtype})"]
+    return [*lines, *statement("masks = ", f"layout.rows.matrices({dtype}, {module.layer_masks!r})")]
+
+
+def _angles(angles: Angles, constants: Constants, dtype: str) -> str:
+    theta, head_dim = angles
+    size, base = constants.named("HEAD_DIM", head_dim), constants.named("ROPE_THETA", theta)
+    return f"rope_angles(positions, {size}, {base}, {dtype})"
 
 
 def _one_layer(module: ModulePlan) -> list[str]:
@@ -64,13 +81,13 @@ def counted_method(module: ModulePlan) -> str | None:
         '        """The labels int64 [B, S], -100 at targets that the token before them sees."""',
         *(_neighbours("seen", always) if always else ()),
     ]
-    if in_prefix:
-        (mask,) = module.model.masks
-        prefix = tuple(module.model.names.index(name) for name in mask.prefix)
+    for number, (modalities, pairs) in enumerate(in_prefix):
+        prefix = tuple(module.model.names.index(name) for name in modalities)
+        more = bool(always) or number > 0
         lines += [
-            *_neighbours("both" if always else "seen", in_prefix),
+            *_neighbours("both" if more else "seen", pairs),
             f"        within = in_prefix(layout.modality_ids, layout.document_ids, {prefix!r})",
-            f"        seen = {'seen | (both & within)' if always else 'seen & within'}",
+            f"        seen = {'seen | (both & within)' if more else 'seen & within'}",
         ]
     return "\n".join([*lines, "        return labels.masked_fill(seen, -100)"])
 

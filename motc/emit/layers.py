@@ -97,7 +97,9 @@ class Forward:
             case "causal":
                 return f"attend({given}, cache)"
             case "views":
-                return f"attend_in_views({given}, layout.rows.views, cache)"
+                number = self.module.model.masks.index(a.mask)
+                rows = f"layout.rows.others[{number - 1}]" if number else "layout.rows"
+                return f"attend_in_views({given}, {rows}.views, cache)"
             case "full" | "matrix":
                 return f"attend({given}, cache, causal=False)"
             case _:
@@ -187,7 +189,7 @@ def arguments_of(module: ModulePlan, body: Body | None = None) -> dict[str, str]
     arguments |= {"layout": module.execution.layout_type} if module.layers_take_layout else {}
     if body is not None and not isinstance(body, Attention):
         return arguments
-    angles = {"cos": "Tensor", "sin": "Tensor"} if module.model.ropes else {}
+    angles = {"cos": "Tensor", "sin": "Tensor"} if module.model.angles else {}
     return {**arguments, "mask": "Matrix | None", **angles, "cache": "KeyValues | None = None"}
 
 

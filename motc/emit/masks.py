@@ -6,13 +6,12 @@ from typing import assert_never
 
 from motc.ir.mask import Mask
 from motc.ir.model import Model
-from motc.plan import has_views
+from motc.plan import kernel
 
 
-def model_mask(model: Model) -> str:
-    """The mask of all layers; cut into views where attention goes so."""
-    (mask,) = model.masks
-    return mask_expression(mask, model.names, in_views=has_views(model))
+def model_masks(model: Model) -> list[str]:
+    """The masks of the layers; cut into views where attention goes so."""
+    return [mask_expression(mask, model.names, in_views=kernel(mask, model) == "views") for mask in model.masks]
 
 
 def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> str:

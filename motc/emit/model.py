@@ -7,9 +7,9 @@ import hashlib
 from motc.emit import latents
 from motc.emit.calls import counted_method, transform_method
 from motc.emit.leaves import definition
-from motc.emit.masks import model_mask
+from motc.emit.masks import model_masks
 from motc.emit.outer import outer_methods
-from motc.emit.text import docstring, literal, method, names_tuple, statement
+from motc.emit.text import docstring, listed, literal, method, names_tuple, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
@@ -32,6 +32,7 @@ def model_class(module: ModulePlan, constants: Constants) -> str:
 
 def _head_of_class(module: ModulePlan) -> str:
     model = module.model
+    mask, *others = model_masks(model)
     names = [modality.name for modality in model.modalities]
     sizes = {modality.name: modality.vocab or model.vocab for modality in model.token_modalities()}
     bases = ["DenoisingModel" if model.latents() else "MultimodalModel"]
@@ -45,7 +46,8 @@ def _head_of_class(module: ModulePlan) -> str:
         *statement("vocabularies: ClassVar[Mapping[str, int]] = ", literal(sizes), indent=4),
         f'    semantic_hash = "{module.semantic_hash}"',
         f'    layout_key = "{_layout_key(module)}"',
-        *statement("mask = ", model_mask(model), indent=4),
+        *statement("mask = ", mask, indent=4),
+        *(statement("other_masks = ", listed(others), indent=4) if others else ()),
         *_unlike_the_base(module),
         *(latents.class_attributes(module) if model.latents() else ()),
     ]
@@ -114,12 +116,13 @@ def _layout_arguments(module: ModulePlan) -> list[str]:
 
 def _layout_key(module: ModulePlan) -> str:
     """What makes a model's layouts, and a digest: equal for models whose layouts of a batch are equal."""
-    said = " ".join([*_layout_arguments(module), model_mask(module.model)])
+    said = " ".join([*_layout_arguments(module), *model_masks(module.model)])
     return f"{module.execution.layout} {hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
 def _layout(module: ModulePlan) -> str:
-    given = ["modality_ids", "document_ids", *_layout_arguments(module), "mask=self.mask", "key=self.layout_key"]
+    masks = ["mask=self.mask", *(["other_masks=self.other_masks"] if len(module.model.masks) > 1 else [])]
+    given = ["modality_ids", "document_ids", *_layout_arguments(module), *masks, "key=self.layout_key"]
     arguments = ["modality_ids: Tensor", "document_ids: Tensor | None = None"]
     lines = [
         *method("layout", arguments, module.execution.layout_type),

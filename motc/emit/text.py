@@ -110,8 +110,12 @@ def filled(text: str, width: int) -> list[str]:
 
 def names_tuple(names: Sequence[str | None]) -> str:
     """A tuple of names, as text."""
-    quoted = ["None" if name is None else f'"{name}"' for name in names]
-    return f"({quoted[0]},)" if len(quoted) == 1 else f"({', '.join(quoted)})"
+    return listed(["None" if name is None else f'"{name}"' for name in names])
+
+
+def listed(items: Sequence[str]) -> str:
+    """A tuple of expressions, at least one, as text."""
+    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
 
 
 def literal(values: Mapping[str, object]) -> str:

@@ -9,6 +9,8 @@ from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 
 RopePairing = Literal["half", "interleaved"]
+Angles = tuple[float, int]
+"""What the angles of rotary positions follow from: theta, and the size of the heads that are rotated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class Attention:
             "rope.theta": None if rope is None else rope.theta,
             "rope.pairing": None if rope is None else rope.pairing,
         }
+
+    @property
+    def angles(self) -> Angles | None:
+        """What the angles that it rotates by follow from; None where it does not rotate."""
+        return None if self.rope is None else (self.rope.theta, self.head_dim)
 
     def sequence_flops(self, length: int) -> int:
         """Products that are no group's, for a sequence: scores and weighted sums, the full square for any mask."""

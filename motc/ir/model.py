@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from motc.ir.attention import Rope
+from motc.ir.attention import Angles
 from motc.ir.execution import Execution, Strategy, execution
 from motc.ir.feed_forward import Moe, Routing
 from motc.ir.latent import LatentEnds
@@ -111,14 +111,14 @@ class Model:
 
     @property
     def masks(self) -> tuple[Mask, ...]:
-        """The masks of the layers, each once."""
+        """The masks of the layers, each once, in the order of the first layer that has it."""
         return tuple(dict.fromkeys(a.mask for layer, _ in self.kinds() for a in layer.attentions))
 
     @property
-    def ropes(self) -> tuple[tuple[Rope, int], ...]:
-        """The rotary positions of the layers that have any, each once, with the size of the heads they rotate."""
+    def angles(self) -> tuple[Angles, ...]:
+        """The angles of the layers with rotary positions, each once, in the order of the first layer that has them."""
         attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
-        return tuple(dict.fromkeys((a.rope, a.head_dim) for a in attentions if a.rope is not None))
+        return tuple(dict.fromkeys(a.angles for a in attentions if a.angles is not None))
 
     @property
     def is_balanced(self) -> bool:

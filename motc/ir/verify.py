@@ -46,13 +46,13 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
             continue
         roles = [sublayer.role for sublayer in layer.sublayers]
         require(len(set(roles)) == len(roles) > 0, "the sublayers of a layer are missing, or two of one role")
+        alike = len({(a.mask, a.angles) for a in layer.attentions}) < 2
+        require(alike, "attentions of one layer differ in their masks or angles")  # a layer is handed one of each
         for mixture in layer.mixtures:
             _verify_experts(mixture, names, require)
         _verify_groups(layer.leaves(), LAYER_GROUPS, layer_attributes(layer, model.modalities), require)
     _verify_groups(model.outer_leaves(), OUTER_GROUPS, outer_attributes(model), require)
     require(len(model.masks) > 0, "no layer attends")
-    require(len(model.masks) == 1, "layers differ in their masks")  # a layout has one
-    require(len(model.ropes) < 2, "layers differ in their rotary positions")  # all are handed the same angles
     for mask in model.masks:
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
     for modality in model.latent_modalities():

@@ -51,15 +51,9 @@ def check_objectives(models: Mapping[str, Model]) -> None:
     """Raises MatchError where two models are to predict different things of a continuous modality, or other targets."""
     (base, first), *others = models.items()
     for name, model in others:
-        if _left_out(first) != _left_out(model):
+        if seen_targets(first) != seen_targets(model):
             raise MatchError(f"{base} and {name} leave out other targets that can be seen: their losses do not compare")
         for mine, theirs in zip(first.latent_modalities(), model.latent_modalities(), strict=True):
             if mine.objective != theirs.objective:
                 objectives = f"{mine.objective} ({base}) and {theirs.objective} ({name})"
                 raise MatchError(f"the objectives of {mine.name} are {objectives}: their losses do not compare")
-
-
-def _left_out(model: Model) -> tuple[object, ...]:
-    """What decides which targets do not count."""
-    seen = seen_targets(model)
-    return (seen, [mask.prefix for mask in model.masks] if seen.in_prefix else [])

@@ -3,7 +3,7 @@
 from motc.plan.mixture import Unit, mixture_units
 from motc.plan.module_plan import LayerPlan, LeafPlan, ModulePlan, SublayerPlan
 from motc.plan.plan import plan
-from motc.plan.views import has_views, kernel
+from motc.plan.views import kernel
 
 __all__ = [
     "LayerPlan",
@@ -11,7 +11,6 @@ __all__ = [
     "ModulePlan",
     "SublayerPlan",
     "Unit",
-    "has_views",
     "kernel",
     "mixture_units",
     "plan",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from motc.ir.attention import Attention
 from motc.ir.execution import Execution
 from motc.ir.inventory import LAYER_GROUPS
 from motc.ir.layer import Sublayer
@@ -116,6 +118,24 @@ class ModulePlan:
             or any(leaf.form != "single" for sublayer in sublayers for leaf in sublayer.leaves.values())
             or any(kernel(mask, self.model) == "views" for mask in self.model.masks)
         )
+
+    @property
+    def layer_masks(self) -> tuple[int, ...]:
+        """For each layer which of the model's masks is its own; the first where it has no attention."""
+        masks = self.model.masks
+        return self._of_layers(lambda attention: masks.index(attention.mask))
+
+    @property
+    def layer_angles(self) -> tuple[int, ...]:
+        """For each layer which of the model's angles are its own; the first where it rotates nothing."""
+        angles = self.model.angles
+        return self._of_layers(lambda attention: 0 if attention.angles is None else angles.index(attention.angles))
+
+    def _of_layers(self, number: Callable[[Attention], int]) -> tuple[int, ...]:
+        """A number of each layer's attention, 0 where it has none."""
+        segments = self.model.segments
+        each = ((segment.count, next(map(number, segment.layer.attentions), 0)) for segment in segments)
+        return tuple(place for count, place in each for _ in range(count))
 
     @property
     def each(self) -> tuple[int, ...]:

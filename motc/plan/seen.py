@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from motc.ir.mask import Often
+from motc.ir.mask import Mask
 from motc.ir.model import Model
 
 Pairs = tuple[tuple[bool, ...], ...]
@@ -13,24 +14,29 @@ Pairs = tuple[tuple[bool, ...], ...]
 class SeenTargets(NamedTuple):
     """Pairs [before][target] of modalities, in the order of their ids; empty where there are none.
 
-    Of those in `always` the target is left out, of those in `in_prefix` where both are in their document's prefix.
+    Of those in `always` the target is left out. `in_prefix` has for each prefix that some layers' mask has its
+    modalities, and the pairs whose target is left out where both are in that prefix of their document.
     """
 
     always: Pairs
-    in_prefix: Pairs
+    in_prefix: tuple[tuple[tuple[str, ...], Pairs], ...]
 
 
 def seen_targets(model: Model) -> SeenTargets:
     """The pairs of which the second token is no target."""
 
-    def pairs(often: Often) -> Pairs:
+    def pairs(is_such: Callable[[str, str], bool]) -> Pairs:
         table = tuple(
-            tuple(
-                after.loss.seen_targets is False and model.sees_next(before.name, after.name) == often
-                for after in model.modalities
-            )
+            tuple(after.loss.seen_targets is False and is_such(before.name, after.name) for after in model.modalities)
             for before in model.modalities
         )
         return table if any(any(row) for row in table) else ()
 
-    return SeenTargets(pairs("always"), pairs("sometimes"))
+    def always(before: str, after: str) -> bool:
+        return model.sees_next(before, after) == "always"
+
+    def in_prefix(mask: Mask) -> Pairs:
+        return pairs(lambda *pair: mask.sees_next(*pair) == "sometimes" and not always(*pair))
+
+    found = ((mask.prefix, in_prefix(mask)) for mask in model.masks)
+    return SeenTargets(pairs(always), tuple((prefix, table) for prefix, table in found if table))

@@ -12,11 +12,6 @@ def kernel(mask: Mask, model: Model) -> Kernel:
     return "matrix" if needed == "views" and not model.execution.rows_are_documents else needed
 
 
-def has_views(model: Model) -> bool:
-    """Whether attention goes by views in some layer."""
-    return any(kernel(mask, model) == "views" for mask in model.masks)
-
-
 def view_gathers(mask: Mask, model: Model) -> int:
     """How many gathers a layer's calls by views make: of their keys, values and queries where those are not all of a
     row, and of the answers back. None where there are no views.
