@@ -53,7 +53,8 @@ ALL = (
     attending(RUNS, rope=SLOW),
     attending(BLIND),
 )
-DECODABLE = (attending(PREFIX, rope=SLOW), attending(RUNS, rope=None), attending(BLIND), without_attention)
+TEXT_ALONE = Mask(kind="causal", sees=(("text", ("text",)),))
+DECODABLE = (attending(PREFIX, rope=SLOW), attending(RUNS, rope=None), attending(TEXT_ALONE), without_attention)
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +167,16 @@ def test_what_any_mask_forbids_is_not_generated() -> None:
         with pytest.raises(ValueError, match="belongs to the prefix"):
             prefix.generate(ids[:, :1], modality_ids[:, leading : leading + 1], max_new_tokens=2)
     assert not hasattr(instantiate(opened(attending(FULL))), "generate")
+
+
+def test_compiling_is_refused_for_any_mask_that_torch_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = instantiate(opened(attending(RUNS)))
+    model.compile(backend="eager")
+    monkeypatch.setattr(torch, "__version__", "2.12.0")
+    with pytest.raises(RuntimeError, match="needs a matrix of who sees whom"):
+        model(*batch([[1, 1, 0]]))
+
+
+def test_a_layout_of_other_masks_has_another_key() -> None:
+    keys = {instantiate(opened(*map(attending, masks))).layout_key for masks in ((), (FULL,), (FULL, RUNS))}
+    assert len(keys) == 3
