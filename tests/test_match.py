@@ -125,6 +125,14 @@ def describe(**changed: object) -> Callable[[Path], None]:
     return break_it
 
 
+def replace_description(put: Callable[[Path], object]) -> Callable[[Path], None]:
+    def break_it(data: Path) -> None:
+        (data / "data.json").unlink()
+        put(data / "data.json")
+
+    return break_it
+
+
 def in_place(name: str, put: Callable[[Path], object]) -> Callable[[Path], None]:
     def break_it(data: Path) -> None:
         path = data / f"{name}-00000.safetensors"
@@ -138,6 +146,8 @@ def in_place(name: str, put: Callable[[Path], object]) -> Callable[[Path], None]
     "break_it, said",
     [
         (shutil.rmtree, "no data.json"),
+        (replace_description(Path.mkdir), "data.json is a directory; a description is a file"),
+        (replace_description(os.mkfifo), "data.json is a FIFO; a description is a file"),
         (lambda data: (data / "data.json").write_text("{"), "is no JSON"),
         (lambda data: (data / "data.json").write_text("{}"), "lacks format, modalities, vocab"),
         (lambda data: (data / "held_out-00000.safetensors").unlink(), "no held_out-"),

@@ -77,6 +77,12 @@ def test_what_stops_a_command_is_an_exit_code(
         (["nope"], 2, "No such command 'nope'", "see motc --help"),
         (["show", SPEC, "--set", "x"], 2, "'x' is not KEY=VALUE", "see motc show --help"),
         (["diff", SPEC], 1, "give either a second spec or --dense", "see motc diff --help"),
+        (
+            ["validate", SPEC, "--strategy", "nosuch"],
+            2,
+            "Invalid value for '--strategy': 'nosuch' is not one of 'sorted', 'reference', 'grouped', 'blend'.",
+            "see motc validate --help",
+        ),
         (["fmt", SPEC, "--write", "--check"], 2, "No such option: --json", "see motc fmt --help"),
         (["bench", SPEC, "--dtype", "int3"], 2, "'int3' is none of float32", "see motc bench --help"),
         (["match", SPEC, "--data", "nowhere", "--out", "OUT"], 1, "nowhere is no data folder", ""),
@@ -92,6 +98,13 @@ def test_a_failure_is_json_for_a_program(
     assert not document["ok"]
     assert said in diagnostic["message"]
     assert (diagnostic["code"], diagnostic["file"], diagnostic["help"]) == (None, None, way_out)
+
+
+def test_an_option_without_its_value_names_the_help_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", SPEC, "--set"]) == 2
+    (diagnostic,) = json.loads(capsys.readouterr().out)["diagnostics"]
+    assert diagnostic["message"] == "Option '--set' requires an argument."
+    assert diagnostic["help"] == "see motc check --help"
 
 
 def test_a_file_that_cannot_be_written_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,9 +87,10 @@ def _run(words: list[str]) -> int:
         report(error.diagnostics, more=error.more, as_json=as_json)
         return 1
     except UsageError as error:
-        error.message = shortened(error.message)
+        error.message = shortened(error.message.removeprefix("Value error, "))  # which pydantic puts before typer's own
         if as_json:
-            command = error.ctx.command_path if error.ctx else "motc"
+            # An option without its value is told without a context; no option before a command has one.
+            command = error.ctx.command_path if error.ctx else f"motc {words[0]}"
             fail(error.format_message(), as_json=True, way_out=f"see {command} --help")
         else:
             error.show()

@@ -98,6 +98,9 @@ class Data:
 def read_data(folder: Path) -> Data:
     """Read and check a data folder. Raises MatchError."""
     path = folder / "data.json"
+    kind = other_kind(path)
+    if kind is not None:
+        raise MatchError(f"{path} is {kind}; a description is a file")
     if not path.is_file():
         raise MatchError(f"{folder} is no data folder: it has no data.json (docs/match.md says what one holds)")
     written = _read_description(path)
