@@ -30,6 +30,11 @@ class GroupedByTower(nn.ModuleDict):
         self.route = tuple(copies) if route is None else route
         self.ends = tuple(range(1, len(self.route))) if ends is None else ends
 
+    @property
+    def is_grouped_product(self) -> bool:
+        """Whether its copies are linear maps, in one product."""
+        return all(is_plain_copy(self[name]) and isinstance(self[name], nn.Linear) for name in self.route)
+
     def of(self, parameter: str) -> list[Tensor]:
         """The weight or bias of each group."""
         return [getattr(self[name], parameter) for name in self.route]

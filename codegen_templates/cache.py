@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import reprlib
+from collections.abc import Sized
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -81,6 +83,14 @@ class Cache:
             kept.values[rows, :, : copy.room] = own.values
 
 
-def layers_of(cache: Cache | None, count: int) -> list[KeyValues | None]:
+def layers_of(cache: Cache | None, layers: Sized) -> list[KeyValues | None]:
     """The keys and values of each layer; None for each where nothing is kept."""
-    return [None] * count if cache is None else [*cache.layers]
+    return [None] * len(layers) if cache is None else [*cache.layers]
+
+
+def check_cache(cache: Any, layout: Any) -> None:
+    """Raise TypeError or ValueError unless this is a cache, with the layout of a step: only `generate` makes these."""
+    if not isinstance(cache, Cache):
+        raise TypeError(f"cache must be a Cache, not {reprlib.repr(cache)}")
+    if layout is None:
+        raise ValueError("with a cache goes the layout of the step, which generate makes: call generate")

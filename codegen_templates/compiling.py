@@ -27,6 +27,7 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
     kwargs.setdefault("fullgraph", True)
     if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {"mode", "options"} and not args:
         kwargs["options"] = FUSE_MORE
+    model.has_grouped_products = any(getattr(part, "is_grouped_product", False) for part in model.modules())
     stream, rows = model.stream_sizes, ("rows", "length")
     given = {"x": stream, "mask": ("rows", "one", "length", "length"), "cos": rows, "sin": rows}
     for layer in model.layers:

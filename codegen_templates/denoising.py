@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .cache import Cache
+from .cache import Cache, check_cache
 from .embed import in_stream, positions_in
 from .latents import DenoisingOutput, Patches, make_patches, patch_states, without
 from .layout import Layout
@@ -78,7 +78,9 @@ class DenoisingModel(MultimodalModel):
         padding and at latents. `layout` and `cache` are as for a model of tokens alone.
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
-        if cache is None:
+        if cache is not None:
+            check_cache(cache, layout)
+        else:
             layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
         aims: dict[str, Tensor] = {}
         if labels is not None:

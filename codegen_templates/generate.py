@@ -97,7 +97,8 @@ def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
         scaled = torch.where(wide < most, (wide - most) / temperature, 0.0)
         probabilities, ids = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True)
         before = probabilities.cumsum(-1) - probabilities
-        drawn = torch.multinomial(torch.where(before < top_p, probabilities, 0.0), 1, generator=generator)
+        kept = before < max(top_p, torch.finfo(before.dtype).tiny)  # the likeliest one always
+        drawn = torch.multinomial(torch.where(kept, probabilities, 0.0), 1, generator=generator)
         tokens = ids.gather(1, drawn)
     tokens_and_checks: list[list[int]] = torch.cat([tokens, most.isfinite().to(tokens.dtype)], dim=1).tolist()
     if not all(is_number for _, is_number in tokens_and_checks):

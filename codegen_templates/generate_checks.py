@@ -68,7 +68,7 @@ def generator_of(seed: Any, device: torch.device) -> torch.Generator | None:
 def check_drawing(temperature: Any, top_p: Any) -> None:
     """Raise TypeError or ValueError for a temperature and a share of probabilities that tokens cannot be drawn by."""
     for name, value in (("temperature", temperature), ("top_p", top_p)):
-        if isinstance(value, bool) or not hasattr(value, "__float__"):
+        if isinstance(value, bool) or not hasattr(value, "__float__") or (isinstance(value, Tensor) and value.ndim):
             raise TypeError(f"{name} must be a number, not {reprlib.repr(value)}")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be a finite number, 0 or more, not {temperature}")
@@ -132,7 +132,7 @@ def checked_spans(model: Any, spans: Any) -> dict[str, TokenSpan]:
 
 def check_tokens(model: Any, modality: str, tokens: Iterable[int]) -> None:
     """Raise ValueError for ids that the modality's vocabulary does not have."""
-    if modality not in model.vocabularies:
+    if modality not in tuple(model.vocabularies):  # which asks nothing of what it is
         raise ValueError(
             f"{reprlib.repr(modality)} is no modality of this model's tokens: {', '.join(model.vocabularies)}"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch_order import to_batch
-from .cache import Cache
+from .cache import Cache, check_cache
 from .checked_layout import checked_layout
 from .compiling import OUTER_METHODS, compile_parts
 from .embed import in_stream, positions_in
@@ -17,7 +17,7 @@ from .initialise import initialise
 from .layout import AnyLayout, Layout
 from .masks import Mask
 from .outputs import LossOutput, ModelOutput, mean_losses, sums_by_modality, weigh_modalities
-from .sizes import check_attention
+from .sizes import check_attention, check_grouped_products
 from .target_checks import check_targets, only_with_labels
 from .targets import Targets, find_targets, sort_targets
 
@@ -58,6 +58,7 @@ class MultimodalModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.is_compiled = False
+        self.has_grouped_products = False  # as `compile` has found
 
     @property
     def masks(self) -> tuple[Mask, ...]:
@@ -101,6 +102,8 @@ class MultimodalModel(nn.Module):
         if self.is_compiled and not torch.compiler.is_compiling():
             has_mask = any(rows.mask is not None for rows in prepared.rows.by_mask)
             check_attention(prepared.rows.slots, has_mask=has_mask)
+            if self.has_grouped_products:
+                check_grouped_products(next(self.layers.parameters()))
             prepared.mark_sizes()
         return prepared
 
@@ -133,7 +136,9 @@ class MultimodalModel(nn.Module):
         All arguments int64 [B, S]; `weights` floating-point. `layout` is what `self.layout` made, or with a `cache`,
         which has the keys and values of the tokens before, that of the step. Logits are zeros at padding.
         """
-        if cache is None:
+        if cache is not None:
+            check_cache(cache, layout)
+        else:
             layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
         x = self.transform(in_stream(input_ids, layout), layout, positions_in(layout, position_ids), cache)
         balance = None

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .autocast import product_dtype
+
 LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
 """What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
@@ -37,6 +39,16 @@ def check_attention(slots: Tensor, has_mask: bool) -> None:
         raise RuntimeError(
             f"compiled on CUDA, attention needs at most {MOST_ROWS:,} rows, of two tokens or more; here are {rows:,} "
             f"of {length}. Uncompiled it works"
+        )
+
+
+def check_grouped_products(parameter: Tensor) -> None:
+    """Raise RuntimeError where torch cannot compile grouped products of a parameter's dtype, or that of autocast."""
+    dtype = product_dtype(parameter)
+    if dtype != torch.bfloat16:
+        raise RuntimeError(
+            f"torch compiles grouped products in bfloat16 alone, and these are in {dtype}: use bfloat16 parameters or "
+            "autocast, another strategy than grouped, or the model uncompiled"
         )
 
 

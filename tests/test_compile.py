@@ -227,6 +227,15 @@ def test_other_strategies_compile(
     assert not counters["graph_break"]
 
 
+def test_grouped_products_that_torch_cannot_compile_are_told(tmp_path: Path) -> None:
+    compiled, _ = pair(THREE, tmp_path, "eager", strategy="grouped", dtype=torch.float32)
+    ids, modality_ids, documents = next(iter(batches(1)))
+    with pytest.raises(RuntimeError, match=r"grouped products in bfloat16 alone, and these are in torch\.float32"):
+        compiled.loss(ids, modality_ids, document_ids=documents)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compiled.loss(ids, modality_ids, document_ids=documents).total.isfinite()
+
+
 @pytest.mark.slow
 def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None:
     """Routing may turn on a rounding, so losses are compared, and not each token."""

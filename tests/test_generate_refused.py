@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def generate(model: Any, **how: Any) -> Any:
         ({"spans": {"image": {**SPAN, "length": 1.5}}}, TypeError, r"length of the span of image .* not 1\.5"),
         ({"spans": {"image": {**SPAN, "length": -2}}}, ValueError, "length of the span of image must be positive"),
         ({"spans": {"image": {**SPAN, "begin": 4.0}}}, TypeError, "begin of the span of image must be a whole number"),
+        ({"temperature": torch.ones(2)}, TypeError, r"temperature must be a number, not tensor\(\[1"),
+        ({"spans": {"image": {**SPAN, "within": ["x"]}}}, ValueError, r"\['x'\] is no modality of this model's tokens"),
         ({"spans": {"image": {**SPAN, "within": 0}}}, ValueError, "0 is no modality of this model's tokens"),
         ({"document_ids": torch.tensor([[0, 0, 0], [0, 0, 0]])}, ValueError, "document_ids must be"),
     ],
@@ -123,3 +126,23 @@ def test_any_finite_temperature_draws(model: Any) -> None:
     greedy = generate(model, temperature=0).input_ids
     for temperature in (1e-40, 1e-320):
         assert generate(model, temperature=temperature).input_ids.equal(greedy)
+
+
+def test_the_smallest_share_of_probabilities_keeps_the_likeliest_token(model: Any) -> None:
+    assert generate(model, top_p=1e-300, temperature=1.0).input_ids.equal(generate(model, temperature=0).input_ids)
+
+
+def test_a_cache_is_what_generate_makes(model: Any) -> None:
+    ids = torch.zeros(1, 2, dtype=torch.int64)
+    with pytest.raises(TypeError, match="cache must be a Cache, not 3"):
+        model(ids, ids, cache=3)
+    with pytest.raises(ValueError, match="with a cache goes the layout of the step, which generate makes"):
+        model(ids, ids, cache=sys.modules[type(model).__module__].Cache(1, 8))
+
+
+def test_a_model_may_lose_layers() -> None:
+    """As for a trial of what the last ones do."""
+    model: Any = motc.load(ROOT / "specs" / "emoji_mot.mot", set={"width": 16, "attention.heads": 2, "layers": 2})
+    model.layers = model.layers[:1]
+    assert generate(model).input_ids.shape == (2, 2)
+    assert model.loss(torch.tensor([[5, 6]]), torch.tensor([[0, 0]])).total.isfinite()

@@ -21,7 +21,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
     said = "Token ids, and patches of latents," if beside_latents else "Token ids"
     balance = "; and what balances experts" if module.is_balanced else ""
     layers = constants.named("LAYERS", module.model.layers)
-    each, iterated = "layer, kept", f"self.layers, layers_of(cache, {layers})"
+    each, iterated = "layer, kept", "self.layers, layers_of(cache, self.layers)"
     if len(module.model.masks) > 1:
         each, iterated = f"{each}, mask", f"{iterated}, masks"
     if len(module.model.angles) > 1:

@@ -128,9 +128,9 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, mask, cos, sin, cache=kept)
         return x
 
 
-# motc: sha256 f29fc785021f61722edffb36aaa927f816108c5fac5d07025ec6b38c072fd5aa
+# motc: sha256 44c7f765be2d6ed3d1fc9e417571de05d2d0a1979132894b7576efdae01d0829

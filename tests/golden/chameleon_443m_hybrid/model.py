@@ -181,7 +181,7 @@ class Chameleon443mHybrid(MultimodalModel):
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
@@ -199,4 +199,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 48008a27542c6c46aecc4ea919cbc863a113567652b395ef1b1dd5d2a81ae7e4
+# motc: sha256 d357f190c70408f68776153d2d6ee5372a44bf01d98742ea8944b2ea266f2c08

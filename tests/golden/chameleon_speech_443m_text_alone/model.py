@@ -179,7 +179,7 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
@@ -197,4 +197,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 1dcf7fcaa2abf00063435d000c20c76e4f591ac7463dc345911e54945114bada
+# motc: sha256 719328c3be57eb96b459fc9c502aff039799aad71aa83a0ef859dcd6ab64cd0b

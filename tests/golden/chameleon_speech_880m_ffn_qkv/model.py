@@ -159,9 +159,9 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
 
-# motc: sha256 79daeb7f28885edcc683302c060d5af5bc4836683de37a9c73611ec960913d16
+# motc: sha256 ffd8fd2f2e8a9d00e1c670dd2ed8a260ef3f1418320029540a534ed9de4b65d0

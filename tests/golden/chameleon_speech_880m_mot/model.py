@@ -171,7 +171,7 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         x: Tensor = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
@@ -189,4 +189,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 109bd27e7d03b8414ff1db7bf4efc6bc4c0aa8e97e619908e565a052e11e9798
+# motc: sha256 b8431ca14bc09ba3d68fdd2ed69f2b873cb8b335ad20aac9b13adfca5bf961e6

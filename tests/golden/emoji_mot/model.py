@@ -166,7 +166,7 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         x = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
@@ -194,4 +194,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 1da90e49a1222017ee4335a0b30dd47a95555719c2727d23a426f91f66d5ad31
+# motc: sha256 cb5817c3d7b82495c2a4f1d1841a0b2943015c8b5b64d3adab4d72ffa85c1930

@@ -186,7 +186,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
             x = place_patches(x, placed)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
@@ -216,4 +216,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 26da7e848a23537ac9ce7c6317fa0a956ccc30d085380606dea6ac35f27137ec
+# motc: sha256 1e46f4e1655354caf081016d01bff5c5812fe560e8c2a75cef096e7e171c2e8e

@@ -212,7 +212,7 @@ class TwoWidths(MultimodalModel):
         x = self.embed(ids, layout)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x[0].dtype)
         mask = layout.rows.matrix(x[0].dtype)
-        for layer, kept in zip(self.layers, layers_of(cache, LAYERS), strict=True):
+        for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
@@ -240,4 +240,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 49845131ee9a65e6aa1f67ac6c4cfab4bf0e282ff0256e76a9ec48d442d603e5
+# motc: sha256 adc08889133dd8d87418449042bbef95475504faf1d08dcfd13b8038f619e757
