@@ -19,7 +19,8 @@ ATTRIBUTES = frozenset(
     """T_destination add_module apply bfloat16 buffers call_super_init children choose clear compile copy cpu cuda
     double
     dump_patches ends eval extra_repr float forward fromkeys get get_buffer get_extra_state get_parameter
-    get_submodule half init_weights ipu items keys load_state_dict modules mtia named_buffers named_children
+    get_submodule half init_weights ipu is_grouped_product items keys load_state_dict modules mtia named_buffers
+    named_children
     named_modules named_parameters of one_by_one parameters pop popitem register_backward_hook register_buffer
     register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
     register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
