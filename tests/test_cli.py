@@ -6,13 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from motc.cli import main
+from motc.driver import check_spec
 from motc.emit.signature import is_untouched, sign
+from motc.schema import Checked
+from motc.source import SourceFile
 from motc.source.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -313,3 +317,15 @@ def test_show_takes_latents_beside_vocabularies_of_each_modality(capsys: pytest.
     shown = capsys.readouterr().out
     assert "text: width 128, vocab 259" in shown
     assert "image: width 128, latent, 3 channels in patches of 4, linear ends, ddpm" in shown
+
+
+def test_diff_from_the_dense_twin_reads_the_spec_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    def counted(spec: Path | SourceFile, overrides: Mapping[str, Any] | None = None) -> Checked:
+        read.append(spec)
+        return check_spec(spec, overrides)
+
+    monkeypatch.setattr("motc.driver.check_spec", counted)
+    assert main(["diff", SPEC, "--dense"]) == 2
+    assert len(read) == 1

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from motc.cost import total_parameters
 from motc.diff import diff
 from motc.diff.attributes import IN_LAYERS, OUTSIDE
-from motc.diff.facts import LayerFacts, OuterFacts, layer_stretch, outer_stretch
+from motc.diff.facts import LayerFacts, OuterFacts, Stretch, layer_stretch, outer_stretch
 from motc.driver import final_ir
 from motc.ir.attention import Rope
+from motc.ir.layer import Layer
 from motc.ir.mask import Mask
+from motc.ir.model import Model
+from motc.ir.operators import Operator
 from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read
@@ -206,6 +209,62 @@ def test_depth_costs_no_time() -> None:
     assert_adds_up(*deep, diff(*deep))
     diff(*flat)
     assert calls(lambda: diff(*deep)) == calls(lambda: diff(*flat))
+
+
+def test_layers_that_alternate_cost_what_their_kinds_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Layer] = []
+
+    def counted(model: Model, layer: Layer, count: int, renamed: Mapping[str, str]) -> Stretch:
+        asked.append(layer)
+        return layer_stretch(model, layer, count, renamed)
+
+    monkeypatch.setattr("motc.diff.edits.layer_stretch", counted)
+    text = """
+model alternating {
+  width = 16
+  layers = 40
+  vocab = 9
+  modality text, image
+  attention { heads = 2 }
+  %s
+}
+"""
+    statements = "\n  ".join(f"untie ffn in layers {layer}" for layer in range(0, 40, 2))
+    checked = check(read(SourceFile("alternating.mot", text % statements)))
+    dense, alternating = final_ir(checked, dense=True), final_ir(checked)
+    assert_adds_up(dense, alternating, diff(dense, alternating))
+    assert len(asked) == 1 + 2
+
+
+def test_modalities_that_are_alike_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[LayerFacts] = []
+    operators = LayerFacts.operators
+
+    def counted(facts: LayerFacts) -> dict[str, Operator]:
+        looked.append(facts)
+        return operators(facts)
+
+    monkeypatch.setattr(LayerFacts, "operators", counted)
+
+    def looks(modalities: int) -> int:
+        names = [f"m{number}" for number in range(modalities)]
+        partition = f"{{m0}} {{{', '.join(names[1:])}}}"
+        text = f"""
+model many {{
+  width = 16
+  layers = 4
+  vocab = 9
+  modality {", ".join(names)}
+  attention {{ heads = 2 }}
+  untie *.norm, attention.q as {partition} in layers 1..2
+}}
+"""
+        checked = check(read(SourceFile("many.mot", text)))
+        looked.clear()
+        assert diff(final_ir(checked, dense=True), final_ir(checked))
+        return len(looked)
+
+    assert looks(64) == looks(2)
 
 
 @st.composite

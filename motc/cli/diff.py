@@ -32,10 +32,12 @@ def run(
     if (other is None) != dense:
         raise typer.BadParameter("give either a second spec or --dense", param_hint="OTHER")
     from motc.diff import diff
-    from motc.driver import compile_ir
+    from motc.driver import check_spec, final_ir
 
     values = overrides(set_)
-    old, new = compile_ir(spec, values, dense=dense), compile_ir(other or spec, values)
+    checked = check_spec(spec, values)
+    old = final_ir(checked, dense=dense)
+    new = final_ir(checked if other is None else check_spec(other, values))
     edits = diff(old, new)
     if json:
         print_json({"same": not edits, "edits": [edit.to_json() for edit in edits]})

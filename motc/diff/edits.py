@@ -7,6 +7,7 @@ layers that come. Each edit has what its step adds at that point, so nothing is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from motc.diff.attributes import attribute_edits
 from motc.diff.edit import Edit
@@ -29,8 +30,13 @@ def diff(a: Model, b: Model) -> tuple[Edit, ...]:
     common = tuple(name for name in new if name in old)
     gone, come = tuple(name for name in old if name not in new), tuple(name for name in new if name not in old)
 
+    kinds_of_a, kinds_of_b = _kinds(a, renamed), _kinds(b, {})
     pairs = [
-        (layers, layer_stretch(a, of_a, _count(layers), renamed), layer_stretch(b, of_b, _count(layers), {}))
+        (
+            layers,
+            replace(kinds_of_a[id(of_a)], count=_count(layers)),
+            replace(kinds_of_b[id(of_b)], count=_count(layers)),
+        )
         for layers, of_a, of_b in aligned(a, b)
     ]
     outer_of_a, outer_of_b = outer_stretch(a, renamed), outer_stretch(b, {})
@@ -60,6 +66,11 @@ def aligned(a: Model, b: Model) -> Iterator[tuple[tuple[int, int], Layer, Layer]
         left, right, first = left + (of_a.last == last), right + (of_b.last == last), last + 1
 
 
+def _kinds(model: Model, renamed: dict[str, str]) -> dict[int, Stretch]:
+    """One layer of each kind as a stretch, by the layer's id: equal layers are one object."""
+    return {id(layer): layer_stretch(model, layer, 1, renamed) for layer, _ in model.kinds()}
+
+
 def _count(layers: tuple[int, int]) -> int:
     return layers[1] - layers[0] + 1
 
@@ -72,7 +83,10 @@ def _changes(
     differing = [(where, one, other) for where, one, other in pairs if one != other]
     attributes = with_outer(
         merge_ranges(
-            edit for where, one, other in differing for edit in attribute_edits(repartition(one, other), other, where)
+            edit
+            for where, one, other in differing
+            if one.attributes != other.attributes
+            for edit in attribute_edits(repartition(one, other), other, where)
         ),
         attribute_edits(repartition(outer_of_a, outer_of_b), outer_of_b, None),
         layers,

@@ -81,11 +81,13 @@ class Stretch:
         A block's size is the largest one its modalities ask for; in a valid model they all ask for the same.
         """
         asked = {
-            modality: {path: operator.parameters for path, operator in attributes.operators().items()}
-            for modality, attributes in self.attributes.items()
+            key: {path: operator.parameters for path, operator in attributes.operators().items()}
+            for key, attributes in self._distinct().items()
         }
+        key_of = {modality: id(attributes) for modality, attributes in self.attributes.items()}
         return {
-            path: self.count * sum(max(asked[modality].get(path, 0) for modality in block) for block in blocks)
+            path: self.count
+            * sum(max(asked[key].get(path, 0) for key in {key_of[modality] for modality in block}) for block in blocks)
             for path, blocks in self.blocks.items()
         }
 
@@ -95,12 +97,18 @@ class Stretch:
 
     def flops(self) -> dict[str, int]:
         """The matrix products of one token, by modality."""
-        return {modality: self.count * attributes.flops() for modality, attributes in self.attributes.items()}
+        each = {key: self.count * attributes.flops() for key, attributes in self._distinct().items()}
+        return {modality: each[id(attributes)] for modality, attributes in self.attributes.items()}
+
+    def _distinct(self) -> dict[int, Facts]:
+        """The attributes by id, each object once: of many modalities most share theirs."""
+        return {id(attributes): attributes for attributes in self.attributes.values()}
 
     def only(self, modalities: tuple[str, ...]) -> Stretch:
         """This stretch without the other modalities, and without the blocks that no modality is left in."""
+        names = set(modalities)
         left = {
-            path: tuple(kept for block in blocks if (kept := tuple(name for name in block if name in modalities)))
+            path: tuple(kept for block in blocks if (kept := tuple(name for name in block if name in names)))
             for path, blocks in self.blocks.items()
         }
         attributes = {name: self.attributes[name] for name in modalities if name in self.attributes}
@@ -112,10 +120,9 @@ def layer_stretch(model: Model, layer: Layer, count: int, renamed: Mapping[str, 
     settings = {
         key: str(value.renamed(renamed)) if isinstance(value, Mask) else value for key, value in layer.settings.items()
     }
-    attributes = {
-        renamed.get(name, name): LayerFacts(**_fields(each), settings=settings)
-        for name, each in layer_attributes(layer, model.modalities).items()
-    }
+    attributes_of = layer_attributes(layer, model.modalities)
+    facts = {each: LayerFacts(**_fields(each), settings=settings) for each in dict.fromkeys(attributes_of.values())}
+    attributes = {renamed.get(name, name): facts[each] for name, each in attributes_of.items()}
     return _stretch(count, layer.leaves(), attributes, renamed)
 
 
@@ -144,11 +151,11 @@ def _stretch(
 ) -> Stretch:
     blocks: dict[str, Blocks] = {}
     names: dict[tuple[str, tuple[str, ...]], str] = {}
-    order = list(attributes)
+    rank = {name: place for place, name in enumerate(attributes)}
     for leaf in leaves:
         groups: list[tuple[str, ...]] = []
         for block in leaf.blocks:
-            declared = sorted(block.modalities, key=lambda name: order.index(renamed.get(name, name)))
+            declared = sorted(block.modalities, key=lambda name: rank[renamed.get(name, name)])
             members = tuple(renamed.get(name, name) for name in declared)
             groups.append(members)
             # A name made of its modalities' names follows them when they are renamed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from motc.diff.edit import Edit
 from motc.diff.facts import Blocks, Stretch
@@ -27,6 +28,9 @@ def repartition(start: Stretch, goal: Stretch) -> Stretch:
     """
     shared: dict[str, Blocks] = {}
     for path in dict.fromkeys((*start.blocks, *goal.blocks)):
+        if start.blocks.get(path) == goal.blocks.get(path):
+            shared[path] = goal.blocks[path]
+            continue
         blocks = [list(block) for block in goal.blocks.get(path, ())]
         placed = {name for block in blocks for name in block}
         for old in start.blocks.get(path, ()):
@@ -91,13 +95,15 @@ def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ..
 
 def _change(start: Stretch, goal: Stretch, path: str) -> Change:
     """The partitions of the modalities that have the leaf in both."""
-    old, new = ([name for block in stretch.blocks[path] for name in block] for stretch in (start, goal))
+    old, new = ({name for block in stretch.blocks[path] for name in block} for stretch in (start, goal))
     common = tuple(name for name in goal.attributes if name in old and name in new)
     return _restrict(start.blocks[path], common), _restrict(goal.blocks[path], common)
 
 
+@lru_cache(maxsize=1024)  # the leaves of a stretch mostly share alike
 def _restrict(blocks: Blocks, names: tuple[str, ...]) -> Partition:
-    kept = (tuple(name for name in block if name in names) for block in blocks)
+    among = set(names)
+    kept = (tuple(name for name in block if name in among) for block in blocks)
     return Partition.of(names, (block for block in kept if block))
 
 
