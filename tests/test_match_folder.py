@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import signal
 import stat
@@ -23,8 +24,10 @@ from safetensors.torch import load_file, save_file
 from motc.cli import main
 from motc.ir.model import Model
 from motc.match import Data, MatchError, Report, Settings, match_systems, read_data
+from motc.match.batches import PreparedBatch
 from motc.match.checkpoint import digest, read_checkpoint, write_checkpoint
 from motc.match.lock import locked
+from motc.match.race import System
 from tests.small_run import SETTINGS, do_not_compile, models_in, write_data, write_specs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -183,10 +186,6 @@ WEIGHT = "mot/optimizer/layers.0.attention.q.weight"
 @pytest.mark.parametrize(
     "change, said",
     [
-        (drop(f"{WEIGHT}/exp_avg"), f"{WEIGHT}/exp_avg is absent, and should be torch.float32 [16, 16]"),
-        (put(f"{WEIGHT}/exp_avg", lambda x: x[:3]), "exp_avg is torch.float32 [3, 16], and should be torch.float32"),
-        (put(f"{WEIGHT}/exp_avg_sq", torch.Tensor.double), "exp_avg_sq is torch.float64 [16, 16], and should be"),
-        (put(f"{WEIGHT}/step", lambda x: x[None]), "step is torch.float32 [1], and should be torch.float32 []"),
         (drop("mot/model/head.text.weight"), "mot/model/head.text.weight is absent"),
         (put("mot/losses", lambda x: x[:2]), "mot/losses is torch.float64 [2, 2], and should be torch.float64 [4, 2]"),
         (put("dense/seconds", lambda x: x[:0]), "dense/seconds is torch.float64 [0]"),
@@ -206,7 +205,84 @@ def test_a_checkpoint_of_the_wrong_shape_is_told(
     assert str(caught.value).endswith("; remove it to begin this seed anew")
 
 
-@pytest.mark.parametrize("step", ["-3", "", "4.0", "[4]", "[" * 100_000, "NaN", "Infinity", "9" * 5000, "³"])
+def at(place: Any, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        x[place] = value
+        return x
+
+    return change
+
+
+NAN = float("nan")
+MISFITS = [
+    (drop(f"{WEIGHT}/exp_avg"), f"{WEIGHT}/exp_avg is absent, and should be torch.float32 [16, 16]"),
+    (put(f"{WEIGHT}/exp_avg", lambda x: x[:3]), "exp_avg is torch.float32 [3, 16], and should be torch.float32"),
+    (put(f"{WEIGHT}/exp_avg_sq", torch.Tensor.double), "exp_avg_sq is torch.float64 [16, 16], and should be"),
+    (put(f"{WEIGHT}/step", lambda x: x[None]), "step is torch.float32 [1], and should be torch.float32 []"),
+    (lambda tensors: tensors.update({f"{WEIGHT}/more": torch.ones(1)}), "more is torch.float32 [1], and should be"),
+    (put("mot/model/head.text.weight", lambda x: x[:1]), "mot/model/head.text.weight is torch.float32 [1, 16]"),
+    (put("mot/model/head.text.weight", at((0, 0), NAN)), "head.text.weight has numbers that are infinite or NaN"),
+    (put(f"{WEIGHT}/exp_avg", at((0, 0), math.inf)), f"{WEIGHT}/exp_avg has numbers that are infinite or NaN"),
+    (put(f"{WEIGHT}/exp_avg_sq", at((0, 0), -1)), f"{WEIGHT}/exp_avg_sq has squares that are negative"),
+    (put(f"{WEIGHT}/step", lambda x: x * 0 - 5), "step has -5, and should be a number of steps within 1..{done}"),
+    (put(f"{WEIGHT}/step", lambda x: x * 0 + 1.5), "step has 1.5, and should be a number of steps"),
+    (put(f"{WEIGHT}/step", lambda x: x * 0 + 9), "step has 9, and should be a number of steps"),
+    (put("dense/losses", at((0, 0), NAN)), "dense/losses has losses that are NaN where there were targets"),
+    (put("mot/losses", at(0, NAN)), "mot/losses has losses that are NaN where there were targets"),
+    (put("mot/held_out", at(0, NAN)), "mot/held_out has losses that are NaN where there were targets"),
+    (put("mot/losses", at((0, 1), -math.inf)), "mot/losses has infinite losses"),
+    (put("mot/seconds", at(0, -1)), "mot/seconds has times that are infinite or negative"),
+]
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+@pytest.mark.parametrize("change, said", MISFITS)
+def test_a_checkpoint_that_training_does_not_write_is_told(
+    change: Callable[[Tensors], object],
+    said: str,
+    is_finished: bool,
+    stopped: Path,
+    models: dict[str, Model],
+    data: Data,
+) -> None:
+    path, done = stopped / "seed0.safetensors", 8 if is_finished else 4
+    if is_finished:
+        run(models, data, stopped)
+    rewrite(path, change, str(done))
+    with pytest.raises(MatchError) as caught:
+        run(models, data, stopped)
+    assert str(caught.value).startswith(f"{path} does not fit: ")
+    assert said.replace("{done}", str(done)) in str(caught.value)
+    assert str(caught.value).endswith("; remove it to begin this seed anew")
+
+
+def test_losses_of_a_single_system_are_numbers(models: dict[str, Model], data: Data, tmp_path: Path) -> None:
+    only = {"mot": models["mot"]}
+    run(only, data, tmp_path / "out")
+    rewrite(tmp_path / "out" / "seed0.safetensors", put("mot/losses", lambda x: x * NAN), "8")
+    with pytest.raises(MatchError, match="mot/losses has losses that are NaN"):
+        run(only, data, tmp_path / "out")
+
+
+def test_a_held_out_loss_that_is_no_number_ends_the_run(
+    models: dict[str, Model], data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = System._losses
+
+    def broken(system: System, batch: PreparedBatch, noise: str) -> Any:
+        given = losses(system, batch, noise)
+        if noise.startswith("held-out"):
+            return given._replace(by_modality={name: x * NAN for name, x in given.by_modality.items()})
+        return given
+
+    monkeypatch.setattr(System, "_losses", broken)
+    with pytest.raises(MatchError, match="dense: a held-out loss after step 4 is no finite number"):
+        run(models, data, tmp_path / "out")
+    assert not (tmp_path / "out" / "seed0.safetensors").exists()
+
+
+@pytest.mark.parametrize("step", ["-3", "", "4.0", "[4]", "[" * 100_000, "NaN", "Infinity", "9" * 5000, "³", "٤"])
 def test_a_step_that_is_no_number_is_told(step: str, stopped: Path, models: dict[str, Model], data: Data) -> None:
     rewrite(stopped / "seed0.safetensors", lambda _: None, step)
     with pytest.raises(MatchError, match="no checkpoint of this motc match; remove it to begin this seed anew"):

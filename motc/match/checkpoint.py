@@ -12,9 +12,6 @@ from torch import Tensor
 from motc.files import replacing
 from motc.match.settings import MatchError
 
-Shapes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-"""What tensors a checkpoint must have: by name, their dtypes and shapes."""
-
 REMEDY = "remove it to begin this seed anew"
 
 
@@ -57,7 +54,7 @@ def read_checkpoint(path: Path, *, only_step: bool = False) -> tuple[int, dict[s
     except SafetensorError as error:
         raise MatchError(f"{path} is no whole checkpoint ({error}); {REMEDY}") from None
     step, written = metadata.get("step", ""), metadata.get("sha256")
-    if not (step.isdecimal() and len(step) < 20 and written):
+    if not (step.isascii() and step.isdecimal() and len(step) < 20 and written):
         raise MatchError(f"{path} is no checkpoint of this motc match; {REMEDY}")
     if not only_step and digest(tensors) != written:
         raise MatchError(f"{path} is damaged: it does not hold what was written; {REMEDY}")
@@ -72,16 +69,6 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         hashed.update(f"{name} {x.dtype} {[*x.shape]}\n".encode())
         hashed.update(x.reshape(-1).view(torch.uint8).numpy().data)
     return hashed.hexdigest()
-
-
-def check_shapes(path: Path, saved: Mapping[str, Tensor], wanted: Shapes) -> None:
-    """Raises MatchError unless the tensors are those wanted, no more and no fewer."""
-    for name in sorted(saved.keys() | wanted.keys()):
-        x = saved.get(name)
-        mine = "absent" if x is None else f"{x.dtype} {[*x.shape]}"
-        right = f"{wanted[name][0]} {[*wanted[name][1]]}" if name in wanted else "absent"
-        if mine != right:
-            raise MatchError(f"{path} does not fit: {name} is {mine}, and should be {right}; {REMEDY}")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

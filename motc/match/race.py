@@ -15,15 +15,8 @@ from torch import Tensor
 from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.match.batches import PreparedBatch, held_out_batches, training_batches
-from motc.match.checkpoint import (
-    REMEDY,
-    Shapes,
-    check_shapes,
-    optimizer_tensors,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
-)
+from motc.match.checkpoint import REMEDY, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
+from motc.match.contents import below, check_checkpoint
 from motc.match.data import Data
 from motc.match.report import eval_steps
 from motc.match.settings import BETAS, CLIP, FINAL_RATE, WARM_UP, WEIGHT_DECAY, MatchError, Settings
@@ -79,7 +72,10 @@ class System:
 
     @torch.no_grad()
     def evaluate(self, batches: list[PreparedBatch]) -> None:
-        """Record the mean held-out loss of each modality, every target and image counted once."""
+        """Record the mean held-out loss of each modality, every target and image counted once.
+
+        Raises MatchError at a NaN or infinite loss.
+        """
         sums, weights = torch.zeros(2, len(self.modalities), dtype=torch.float64)
         for number, batch in enumerate(batches):
             losses = self._losses(batch, f"held-out batch {number}")
@@ -89,6 +85,8 @@ class System:
             )
             sums += means * numbers
             weights += numbers
+        if not bool(sums.isfinite().all()):
+            raise MatchError(f"{self.name}: a held-out loss after step {len(self.losses)} is no finite number")
         self.held_out.append(sums / weights)
 
     def _losses(self, batch: PreparedBatch, noise: str) -> Any:
@@ -112,39 +110,15 @@ class System:
             f"{self.name}/held_out": torch.stack(self.held_out),
         }
 
-    def shapes(self, done: int) -> Shapes:
-        """The dtypes and shapes of the tensors that a checkpoint after `done` steps has of it."""
-        model = {f"{self.name}/model/{name}": x for name, x in self.network.state_dict().items()}
-        tensors = {name: (x.dtype, tuple(x.shape)) for name, x in model.items()}
-        for x, name in self.names.items():
-            path = f"{self.name}/optimizer/{name}"
-            tensors |= {f"{path}/{key}": (x.dtype, tuple(x.shape)) for key in ("exp_avg", "exp_avg_sq")}
-            tensors[f"{path}/step"] = (torch.float32, ())
-        return {**tensors, **curve_shapes(self.name, len(self.modalities), done, self.settings)}
-
     def restore(self, saved: Mapping[str, Tensor], done: int) -> None:
         """Go back to where a checkpoint was written; its tensors must be of the right shapes."""
-        mine = _below(f"{self.name}/", saved)
+        mine = below(f"{self.name}/", saved)
         self.losses = list(mine["losses"].unbind())
         self.seconds = mine["seconds"].tolist()
         self.held_out = list(mine["held_out"].unbind())
-        self.network.load_state_dict(_below("model/", mine))
-        restore_optimizer(self.optimizer, self.names, _below("optimizer/", mine))
+        self.network.load_state_dict(below("model/", mine))
+        restore_optimizer(self.optimizer, self.names, below("optimizer/", mine))
         self.start(done)
-
-
-def curve_shapes(name: str, modalities: int, done: int, settings: Settings) -> Shapes:
-    """The dtypes and shapes of a system's losses, seconds and held-out losses after `done` steps."""
-    evaluations = sum(step <= done for step in eval_steps(settings))
-    return {
-        f"{name}/losses": (torch.float64, (done, modalities)),
-        f"{name}/seconds": (torch.float64, (done,)),
-        f"{name}/held_out": (torch.float64, (evaluations, modalities)),
-    }
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
 
 
 def rate_factor(step: int, steps: int) -> float:
@@ -166,7 +140,7 @@ def race(
         first, saved = read_checkpoint(path)
         if first not in eval_steps(settings):
             raise MatchError(f"{path} says it is of step {first}, after which none is written; {REMEDY}")
-        check_shapes(path, saved, {name: x for system in systems for name, x in system.shapes(first).items()})
+        check_checkpoint(path, saved, {system.name: system.network for system in systems}, first, settings)
         for system in systems:
             system.restore(saved, first)
     if first == settings.steps:

@@ -14,15 +14,18 @@ from torch import Tensor
 from motc.files import other_kind, remove_leftovers, replacing
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
-from motc.match.checkpoint import check_shapes, read_checkpoint
+from motc.loading import instantiate
+from motc.match.checkpoint import read_checkpoint
+from motc.match.contents import check_checkpoint
 from motc.match.data import Data
 from motc.match.fit import check_fit, check_objectives
 from motc.match.lock import locked
-from motc.match.race import Notify, curve_shapes, race
+from motc.match.race import Notify, race
 from motc.match.report import Curves, Report, make_report
 from motc.match.settings import MatchError, Settings
 
 RUN = "run.json"
+CURVES = ("losses", "held_out", "seconds")
 REPORTS = ("report.md", "report.json", "report.png")  # which the command line writes
 
 
@@ -75,7 +78,7 @@ def _match(models: Mapping[str, Model], data: Data, settings: Settings, out: Pat
                 tell(0.0, f"seed {seed}: compiling")
                 with _reproducible():
                     race({name: models[name] for name in group}, data, settings, seed, path, tell)
-            saved |= _curve_tensors(path, group, len(data.modalities), settings)
+            saved |= _finished(path, {name: models[name] for name in group}, settings)
         curves.append(_curves(saved, models, seed))
     base, *_ = models
     apart = tuple(name for group in groups.values() if base not in group for name in group)
@@ -113,19 +116,17 @@ def _check_places(out: Path, names: list[str]) -> None:
             raise MatchError(f"{path} is {kind}, in the place of a file: remove it, or choose another --out")
 
 
-def _curve_tensors(path: Path, group: list[str], modalities: int, settings: Settings) -> dict[str, Tensor]:
-    saved = read_checkpoint(path)[1]
-    shapes = {key: x for name in group for key, x in curve_shapes(name, modalities, settings.steps, settings).items()}
-    curves = {name: x for name, x in saved.items() if name in shapes}
-    check_shapes(path, curves, shapes)
-    return curves
+def _finished(path: Path, models: Mapping[str, Model], settings: Settings) -> dict[str, Tensor]:
+    """The curves of a checkpoint after the last step. Raises MatchError where it is not what training writes."""
+    done, saved = read_checkpoint(path)
+    networks = {name: instantiate(model, device="meta") for name, model in models.items()}
+    check_checkpoint(path, saved, networks, done, settings)
+    return {f"{name}/{curve}": saved[f"{name}/{curve}"] for name in models for curve in CURVES}
 
 
 def _curves(saved: Mapping[str, Tensor], models: Mapping[str, Model], seed: int) -> Curves:
-    def of(kind: str) -> dict[str, Any]:
-        return {name: saved[f"{name}/{kind}"].tolist() for name in models}
-
-    return Curves(seed=seed, losses=of("losses"), held_out=of("held_out"), seconds=of("seconds"))
+    curves = {curve: {name: saved[f"{name}/{curve}"].tolist() for name in models} for curve in CURVES}
+    return Curves(seed=seed, **curves)
 
 
 def _parameters(model: Model) -> int:
