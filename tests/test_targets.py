@@ -15,10 +15,12 @@ from motc.cli.resolved import resolved
 from motc.diff import diff
 from motc.driver import check_spec, final_ir, generate
 from motc.ir.identity import semantic_hash
+from motc.ir.layer import Layer
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.loading import import_source, instantiate
 from motc.lower import warnings
+from motc.plan.seen import seen_targets
 from motc.reference.visibility import visibility
 from motc.schema import check
 from motc.source import Diagnostic, SourceFile, SpecError
@@ -282,3 +284,26 @@ def test_diff_and_resolved_name_both(tmp_path: Path) -> None:
     assert found["modalities.text.weight"] == (2, "told.mot:3")
     assert found["modalities.image.weight"] == (1, "default")
     assert found["modalities.image.seen_targets"] == (False, "default")
+
+
+def test_layers_are_looked_through_once_whatever_the_number_of_modalities(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = Model.kinds
+    asked: list[Model] = []
+
+    def counted(model: Model) -> tuple[tuple[Layer, int], ...]:
+        asked.append(model)
+        return kinds(model)
+
+    monkeypatch.setattr(Model, "kinds", counted)
+
+    def asks(modalities: int) -> int:
+        names = ", ".join(f"m{number}" for number in range(modalities))
+        text = f"model a {{ width = 16, layers = 2, vocab = 9\n modality {names}\n attention {{ heads = 2 }} }}"
+        checked = check(read(SourceFile("a.mot", text)))
+        model = final_ir(checked)
+        asked.clear()
+        assert warnings(checked, model) == ()
+        assert seen_targets(model) == ((), ())
+        return len(asked)
+
+    assert asks(64) == asks(2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never, get_args
 
@@ -197,6 +197,11 @@ class Mask:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         return ", ".join(parts)
+
+
+def sees_next(masks: Iterable[Mask], before: str, after: str) -> Often:
+    """Whether a token of modality `before` sees the one right after it, of modality `after`, by one of the masks."""
+    return max((mask.sees_next(before, after) for mask in masks), key=OFTEN.index, default="never")
 
 
 def _braces(names: Names) -> str:

@@ -15,7 +15,7 @@ from motc.ir.feed_forward import Moe, Routing
 from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
-from motc.ir.mask import OFTEN, Mask, Often
+from motc.ir.mask import Mask
 from motc.ir.partition import Partition
 from motc.ir.steps import Order, OuterSteps, Step
 from motc.source import Span
@@ -135,11 +135,6 @@ class Model:
     def routings(self) -> frozenset[Routing]:
         """How tokens and experts find each other, in some layer at least; none where there are no experts."""
         return frozenset(moe.routing for _, moe in self.mixtures)
-
-    def sees_next(self, before: str, after: str) -> Often:
-        """Whether a token of modality `before` sees the one right after it, of modality `after`, in some layer."""
-        answers = {mask.sees_next(before, after) for mask in self.masks}
-        return max(answers, key=OFTEN.index, default="never")
 
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Every kind of layer there is, in the order of their first, with how many there are of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motc.ir.mask import Mask, sees_next
 from motc.ir.model import Model
 from motc.schema import Checked
 from motc.source import Diagnostic
@@ -42,21 +43,24 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
 def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
     spec = checked.spec.attention.mask
-    in_one_run = {name for mask in model.masks for name in mask.bidirectional}
+    masks = model.masks
+    in_one_run = {name for mask in masks for name in mask.bidirectional}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
     causes: dict[str, list[str]] = {}
     for name in silent:
-        ways = {before: model.sees_next(before, name) for before in tokens}
+        ways = {before: sees_next(masks, before, name) for before in tokens}
         if set(ways.values()) == {"never"}:
             continue
         own_run = [before for before, often in ways.items() if often != "never"] == [name]
         causes.setdefault("bidirectional" if own_run and name in in_one_run else spec.kind, []).append(name)
-    return [_seen_target(checked, model, key, names, tokens) for key, names in causes.items()]
+    return [_seen_target(checked, masks, key, names, tokens) for key, names in causes.items()]
 
 
-def _seen_target(checked: Checked, model: Model, cause: str, names: list[str], tokens: list[str]) -> Diagnostic:
-    never = [name for name in names if all(model.sees_next(before, name) == "always" for before in tokens)]
+def _seen_target(
+    checked: Checked, masks: tuple[Mask, ...], cause: str, names: list[str], tokens: list[str]
+) -> Diagnostic:
+    never = [name for name in names if all(sees_next(masks, before, name) == "always" for before in tokens)]
     effect = f"the loss leaves out {'all' if never == names else 'such'} targets of {', '.join(names)}"
     effect += ": nothing is trained by cross-entropy" if never == tokens else ""
     why = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from motc.ir.mask import Mask
+from motc.ir.mask import Mask, sees_next
 from motc.ir.model import Model
 
 Pairs = tuple[tuple[bool, ...], ...]
@@ -24,6 +24,7 @@ class SeenTargets(NamedTuple):
 
 def seen_targets(model: Model) -> SeenTargets:
     """The pairs of which the second token is no target."""
+    masks = model.masks
 
     def pairs(is_such: Callable[[str, str], bool]) -> Pairs:
         table = tuple(
@@ -33,10 +34,10 @@ def seen_targets(model: Model) -> SeenTargets:
         return table if any(any(row) for row in table) else ()
 
     def always(before: str, after: str) -> bool:
-        return model.sees_next(before, after) == "always"
+        return sees_next(masks, before, after) == "always"
 
     def in_prefix(mask: Mask) -> Pairs:
         return pairs(lambda *pair: mask.sees_next(*pair) == "sometimes" and not always(*pair))
 
-    found = ((mask.prefix, in_prefix(mask)) for mask in model.masks)
+    found = ((mask.prefix, in_prefix(mask)) for mask in masks)
     return SeenTargets(pairs(always), tuple((prefix, table) for prefix, table in found if table))
