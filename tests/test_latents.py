@@ -445,6 +445,9 @@ def test_one_graph_for_each_kind_of_layer_and_each_end(spec: Path) -> None:
         ]
         assert max(deviation(*pair) for pair in zip(*outputs, strict=True)) <= OUTPUTS
         assert deviation(*gradients) <= GRADIENTS
-        # one kind of layer; what embeds, what reads, what scores; and what scores by weights, in the last batch
-        assert counters["stats"]["unique_graphs"] == 4 + (found.weights is not None)
+        # One kind of layer; what embeds, what reads, what scores. In the last batch also what scores by weights, and
+        # the layer where documents share a row.
+        is_last = found.weights is not None
+        assert compiled.layout(found.modality_ids, found.document_ids).rows.hold_documents is is_last
+        assert counters["stats"]["unique_graphs"] == 4 + 2 * is_last
     assert not counters["graph_break"]
