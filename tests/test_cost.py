@@ -58,7 +58,7 @@ def test_a_tied_embedding_counts_once_and_still_makes_logits() -> None:
     tied = replace(DENSE, tied=True).model()
     assert cost(tied).parameters == LAYERS * A_LAYER + VOCAB * WIDTH + WIDTH
     assert cost(tied).active["text"] == cost(tied).parameters
-    assert flops_per_token(tied, "text") == flops_per_token(DENSE.model(), "text")
+    assert flops_per_token(tied)["text"] == flops_per_token(DENSE.model())["text"]
 
 
 def test_own_vocabularies_and_towers_count_by_modality() -> None:
@@ -81,11 +81,11 @@ def test_biases_and_layer_norms_add_parameters_but_no_flops() -> None:
     rich = replace(DENSE, towers=dict.fromkeys(DENSE.towers, Tower(bias=True, norm="layer", qk_norm="layer"))).model()
     biases = QUERY + 2 * KEY + WIDTH + 2 * HIDDEN + WIDTH
     assert total_parameters(rich) - total_parameters(plain) == LAYERS * (biases + 2 * WIDTH + 2 * (QUERY + KEY)) + WIDTH
-    assert flops_per_token(rich, "text") == flops_per_token(plain, "text")
+    assert flops_per_token(rich)["text"] == flops_per_token(plain)["text"]
 
 
 def test_flops_are_two_for_each_weight_of_a_product() -> None:
-    assert flops_per_token(DENSE.model(), "text") == 2 * (LAYERS * (ATTENTION + FFN) + VOCAB * WIDTH)
+    assert flops_per_token(DENSE.model())["text"] == 2 * (LAYERS * (ATTENTION + FFN) + VOCAB * WIDTH)
     assert attention_flops(DENSE.model(), 100) == LAYERS * 4 * QUERY * 100 * 100
 
 
@@ -106,7 +106,7 @@ def test_flops_are_what_torch_counts() -> None:
             tokens = F.rms_norm(tokens + F.linear(hidden, weight(WIDTH, HIDDEN)), (WIDTH,))
         F.linear(tokens, weight(VOCAB, WIDTH))
     model = DENSE.model()
-    assert counter.get_total_flops() == length * flops_per_token(model, "text") + attention_flops(model, length)
+    assert counter.get_total_flops() == length * flops_per_token(model)["text"] + attention_flops(model, length)
 
 
 @pytest.mark.parametrize("path", DIFFERENT, ids=lambda path: path.stem)
@@ -118,7 +118,8 @@ def test_flops_are_what_torch_counts_in_the_generated_model(path: Path) -> None:
     batch = with_ids(model, modality_ids, torch.Generator().manual_seed(0))
     network = instantiate(model, dtype=torch.float64)  # there are no grouped products, which the counter does not know
     names = [modality.name for modality in model.modalities]
-    expected = sum(flops_per_token(model, names[token]) for token in batch.modality_ids.flatten().tolist())
+    flops = flops_per_token(model)
+    expected = sum(flops[names[token]] for token in batch.modality_ids.flatten().tolist())
     expected += rows * attention_flops(model, length)
     expected += sum(len(times) * latent_span_flops(model, name) for name, times in batch.timesteps.items())
     noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}

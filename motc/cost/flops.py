@@ -10,21 +10,27 @@ from motc.ir.model import Model
 from motc.ir.operators import Embedding
 
 
-def flops_per_token(model: Model, modality: str) -> int:
-    """The matrix products one token of `modality` passes through, the head included (also where it is the tied table).
+def flops_per_token(model: Model) -> dict[str, int]:
+    """The matrix products a token of each modality passes through, the head included (also where it is the tied table).
 
     A token of a continuous modality passes through its ends instead of a head. Attention's own products grow with the
     sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `latent_span_flops`.
     """
-    flops = 0
+    flops = {modality.name: _outer_flops(model, modality.name) for modality in model.modalities}
     for layer, count in model.kinds():
         for leaf in layer.leaves():
-            block = leaf.block_of(modality)
-            if block is not None:
-                flops += block.operator.flops * count
+            for block in leaf.blocks:
+                of_a_token = block.operator.flops * count
+                for modality in block.modalities:
+                    flops[modality] += of_a_token
+    return flops
+
+
+def _outer_flops(model: Model, modality: str) -> int:
+    """The head's product, or those of the ends of a continuous modality."""
     latents = model.latents()
     ends = None if latents is None else latents.block_of(modality)
-    return flops + (head_flops(model, modality) if ends is None else ends.operator.flops)
+    return head_flops(model, modality) if ends is None else ends.operator.flops
 
 
 def latent_span_flops(model: Model, modality: str) -> int:

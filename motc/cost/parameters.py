@@ -65,15 +65,15 @@ def cost(model: Model) -> Cost:
     blocks: dict[str, int] = {}
     for leaf, count in leaves_with_counts(model):
         for block in leaf.blocks:
-            parameters = block.operator.parameters * count
+            parameters, of_a_token = block.operator.parameters * count, block.operator.active_parameters * count
             groups[leaf.path] = groups.get(leaf.path, 0) + parameters
             blocks[block.name] = blocks.get(block.name, 0) + parameters
             for modality in block.modalities:
-                active[modality] += block.operator.active_parameters * count
+                active[modality] += of_a_token
     return Cost(
         parameters=sum(groups.values()),
         active=active,
         groups=groups,
         blocks=blocks,
-        flops_per_token={name: flops_per_token(model, name) for name in active},
+        flops_per_token=flops_per_token(model),
     )

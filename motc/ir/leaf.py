@@ -41,9 +41,10 @@ class Leaf:
 
     def runs(self, order: tuple[str, ...]) -> tuple[tuple[Block | None, int], ...]:
         """The blocks met by modalities in this order, each with how many follow one another; None: not concerned."""
+        block_by_modality = {name: block for block in self.blocks for name in block.modalities}
         runs: list[tuple[Block | None, int]] = []
         for name in order:
-            block = self.block_of(name)
+            block = block_by_modality.get(name)
             if runs and runs[-1][0] == block:
                 runs[-1] = (block, runs[-1][1] + 1)
             else:

@@ -25,7 +25,7 @@ class Value:
 
     def ordered(self, order: Order) -> Value:
         """The same value, its tokens in this order."""
-        return replace(self, order=order)
+        return self if order == self.order else replace(self, order=order)
 
     def __str__(self) -> str:
         return self.name if self.order == "slots" else f"{self.name} {self.order}"

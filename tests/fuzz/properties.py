@@ -125,8 +125,8 @@ def assert_adds_up(a: Model, b: Model, edits: tuple[Edit, ...]) -> None:
     new = {modality.name for modality in b.modalities}
     for name in new | (old - set(renamed.values())):
         was = renamed.get(name, name)
-        before = flops_per_token(a, was) if was in old else 0
-        after = flops_per_token(b, name) if name in new else 0
+        before = flops_per_token(a)[was] if was in old else 0
+        after = flops_per_token(b)[name] if name in new else 0
         assert sum(edit.flops.get(name, 0) for edit in edits) == after - before, name
 
 
