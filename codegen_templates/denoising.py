@@ -72,10 +72,10 @@ class DenoisingModel(MultimodalModel):
     ) -> DenoisingOutput | LossOutput:
         """Logits [B, S, V], or a dict modality -> [B, S, V_m] of own vocabularies, and predictions for latents.
 
-        `latents` holds for each continuous modality the noised latents [n, channels, height, width] of its spans, in
-        the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S]; the input ids of latents
-        may be anything. With `labels`, this is `loss`: latents are clean, and losses are returned. Logits are zeros at
-        padding and at latents. `layout` and `cache` are as for a model of tokens alone.
+        `latents` holds for each continuous modality the noised latents [n, channels, ...] of its spans (in images with
+        height and width), in the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S];
+        the input ids of latents may be anything. With `labels`, this is `loss`: latents are clean, and losses are
+        returned. Logits are zeros at padding and at latents. `layout` and `cache` are as for a model of tokens alone.
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
         if cache is not None:

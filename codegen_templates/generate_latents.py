@@ -14,7 +14,7 @@ from .cache import NewTokens
 from .constants import on_device
 from .generate import Decoding, Row, compact, followed, in_last_document, layout_of_step, uncompiled
 from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spans, generator_of, whole
-from .latent_checks import named, outside
+from .latent_checks import AXES, is_cut, named, outside, patch_words, patches_in, product_words
 from .latents import rank_of
 from .masks import visibility
 
@@ -22,8 +22,8 @@ from .masks import visibility
 class GeneratedLatents(NamedTuple):
     """What was generated, without the prompt: int64 [B, N], where a row has ended modality -1 and id 0; so at latents.
 
-    `latents` holds for each continuous modality in `spans` what was made, [n, channels, height, width] in float32 or
-    wider, in the order spans come in the batch, rows first.
+    `latents` holds for each continuous modality in `spans` what was made, [n, channels, ...] in float32 or wider,
+    in the order spans come in the batch, rows first.
     """
 
     input_ids: Tensor
@@ -35,19 +35,20 @@ class LatentSpan(TypedDict, total=False):
     """Which tokens stand around latents.
 
     After the token `begin` of modality `within` (if not given, the first with tokens) come the patches of a latent of
-    `size`, height and width; then the token `end`, and it goes on in `within`.
+    `size`: height and width of an image, the length of a sequence, or frames, height and width; then the token `end`,
+    and it goes on in `within`.
     """
 
     begin: int
     end: int
-    size: tuple[int, int]
+    size: int | tuple[int, ...]
     within: str
 
 
 def checked_sizes(
     model: Any, spans: Mapping[str, Any], schedulers: Mapping[str, Any]
-) -> tuple[dict[str, TokenSpan], dict[str, tuple[int, int]]]:
-    """All spans with lengths in tokens, and the sizes of latents. Raises ValueError for what no model can make."""
+) -> tuple[dict[str, TokenSpan], dict[str, tuple[int, ...]]]:
+    """All spans with lengths in tokens, and the sides of latents. Raises ValueError for what no model can make."""
     check_mapping("schedulers", schedulers)
     check_mapping("spans", spans)
     for name in schedulers:
@@ -56,30 +57,37 @@ def checked_sizes(
                 f"{reprlib.repr(name)} is no continuous modality of this model: {', '.join(model.latents)}"
             )
     lengthened: dict[str, TokenSpan] = {}
-    sizes: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     for name, span in spans.items():
         if name not in model.latents or not isinstance(span, Mapping):
             lengthened[name] = span
             continue
-        if {"begin", "end", "size"} - span.keys() or "length" in span:
-            raise ValueError(f"the span of {name} needs begin, end and size (height, width), and no length")
-        height, width = sizes[name] = checked_size(name, span["size"])
         patch = model.latents[name].patch
-        if min(height, width) < 1 or height % patch or width % patch:
-            raise ValueError(f"the span of {name} has size {height} x {width}: no multiple of its patch, {patch}")
+        axes = ", ".join(AXES[len(patch)])
+        if {"begin", "end", "size"} - span.keys() or "length" in span:
+            raise ValueError(f"the span of {name} needs begin, end and size ({axes}), and no length")
+        sides = sizes[name] = checked_size(name, span["size"], axes)
+        if min(sides) < 1 or not is_cut(sides, patch):
+            words = patch_words(patch)
+            raise ValueError(f"the span of {name} has size {product_words(sides)}: no multiple of its patch, {words}")
         if name not in schedulers:
             raise ValueError(f"the span of {name} needs a scheduler, as diffusers has: schedulers={{{name!r}: ...}}")
         rest = {key: value for key, value in span.items() if key != "size"}
-        lengthened[name] = TokenSpan(**rest, length=height // patch * (width // patch))  # type: ignore[typeddict-item]
+        lengthened[name] = TokenSpan(**rest, length=patches_in(sides, patch))  # type: ignore[typeddict-item]
     return checked_spans(model, lengthened), sizes
 
 
-def checked_size(name: str, size: Any) -> tuple[int, int]:
-    """A latent's height and width. Raises TypeError or ValueError for anything but two whole numbers."""
-    if not isinstance(size, Sequence) or len(size) != 2:
-        raise TypeError(f"the span of {name} needs its size as (height, width), not {reprlib.repr(size)}")
-    height, width = (whole(f"the size of the span of {name}", number, positive=False) for number in size)
-    return height, width
+def checked_size(name: str, size: Any, axes: str) -> tuple[int, ...]:
+    """A latent's sides along its axes, said as `height, width`. Raises TypeError or ValueError for other than numbers.
+
+    That of a sequence may be its length alone.
+    """
+    count = len(axes.split(", "))
+    if count == 1 and not isinstance(size, Sequence):
+        size = (size,)
+    if not isinstance(size, Sequence) or len(size) != count:
+        raise TypeError(f"the span of {name} needs its size as ({axes}), not {reprlib.repr(size)}")
+    return tuple(whole(f"the size of the span of {name}", number, positive=False) for number in size)
 
 
 def unnoised(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,7 +151,7 @@ class NextLatents:
         self.cache.step = NewTokens(each, positions, length)
 
     def predicted(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        """What the model predicts of latents [n, channels, height, width] at timesteps [n]; they are kept as seen."""
+        """What the model predicts of latents [n, channels, ...] at timesteps [n]; they are kept as seen."""
         given = {"latents": {self.name: x}, "timesteps": {self.name: timesteps}}
         ids = self.modality_ids  # may be anything
         output = self.model(ids, self.modality_ids, layout=self.layout, cache=self.cache, **given)
@@ -165,7 +173,7 @@ def denoised(
     steps: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Noise [n, channels, height, width] to latents, which the rows then have seen.
+    """Noise [n, channels, ...] to latents, which the rows then have seen.
 
     Raises ValueError for timesteps that the modality's objective does not have, and where numbers are lost.
     """
@@ -186,12 +194,12 @@ def denoised(
 
 
 def make_latents(
-    decoding: Decoding, name: str, rows: list[int], size: tuple[int, int], scheduler: Any, steps: int
+    decoding: Decoding, name: str, rows: list[int], size: tuple[int, ...], scheduler: Any, steps: int
 ) -> Tensor:
-    """A latent [channels, height, width] for each of these rows, which go on by its patches."""
+    """A latent [channels, ...] of this size for each of these rows, which go on by its patches."""
     model, generator = decoding.model, decoding.how["generator"]
     ends, modality = model.latents[name], model.modalities.index(name)
-    count = size[0] // ends.patch * (size[1] // ends.patch)
+    count = patches_in(size, ends.patch)
     following = NextLatents(decoding, name, rows, count)
     like = next(ends.parameters())
     dtype = torch.promote_types(like.dtype, torch.float32)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -11,6 +12,29 @@ from torch import Tensor
 
 from .rows_compact import compact_rows
 from .tokens import look_up
+
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
+"""What the axes of a sequence, an image and a volume are called."""
+
+
+def product_words(sides: Sequence[int]) -> str:
+    """Sides in words: `4 x 6`."""
+    return " x ".join(map(str, sides))
+
+
+def patch_words(patch: Sequence[int]) -> str:
+    """A patch in words: a number where it is the same along each axis."""
+    return str(patch[0]) if len(set(patch)) == 1 else product_words(patch)
+
+
+def is_cut(sides: Sequence[int], patch: Sequence[int]) -> bool:
+    """Whether the sides of a latent are multiples of its patch's."""
+    return not any(side % size for side, size in zip(sides, patch, strict=True))
+
+
+def patches_in(sides: Sequence[int], patch: Sequence[int]) -> int:
+    """How many patches a latent of these sides has."""
+    return prod(side // size for side, size in zip(sides, patch, strict=True))
 
 
 def named(kind: str, given: Any, modalities: Iterable[str]) -> Mapping[str, Tensor]:
@@ -50,10 +74,13 @@ def outside(timesteps: Tensor, objective: Any) -> Tensor:
 
 def check_latents(name: str, latents: Tensor, timesteps: Tensor | None, ends: Any, objective: Any) -> None:
     """Raise ValueError for latents or timesteps of another shape or kind than a modality's ends take."""
-    if latents.ndim != 4 or latents.shape[1] != ends.channels:
-        raise ValueError(f"latents of {name} must be [spans, {ends.channels}, height, width], not {[*latents.shape]}")
-    if latents.shape[2] % ends.patch or latents.shape[3] % ends.patch:
-        raise ValueError(f"latents of {name} are {latents.shape[2]} x {latents.shape[3]}: no multiple of {ends.patch}")
+    if latents.ndim != 2 + len(ends.patch) or latents.shape[1] != ends.channels:
+        axes = ", ".join(AXES[len(ends.patch)])
+        raise ValueError(f"latents of {name} must be [spans, {ends.channels}, {axes}], not {[*latents.shape]}")
+    if not is_cut(latents.shape[2:], ends.patch):
+        raise ValueError(
+            f"latents of {name} are {product_words(latents.shape[2:])}: no multiple of {patch_words(ends.patch)}"
+        )
     check_floating("latents", name, latents)
     if timesteps is None:
         raise ValueError(f"latents of {name} need timesteps: timesteps={{{name!r}: [{latents.shape[0]}]}}")
@@ -68,7 +95,7 @@ def check_spans(
     A span is a longest run of its tokens in one document; padding does not break it. Latents must be finite.
     """
     assert timesteps is not None
-    length = latents.shape[2] // ends.patch * (latents.shape[3] // ends.patch)
+    length = patches_in(latents.shape[2:], ends.patch)
     slots = compact_rows(layout.modality_ids)
     mine = look_up(layout.modality_ids.flatten(), slots, -1) == modality
     goes_on = mine[:, 1:] & mine[:, :-1]
@@ -91,7 +118,7 @@ def check_spans(
     if spans != latents.shape[0]:
         raise ValueError(f"modality_ids have {spans} spans of {name}, and there are latents for {latents.shape[0]}")
     if uneven or tokens != spans * length:
-        size = f"{latents.shape[2]} x {latents.shape[3]}"
+        size = product_words(latents.shape[2:])
         raise ValueError(f"a span of {name} has another number of tokens than the {length} patches of {size} latents")
     if broken:
         raise ValueError(f"{broken} of the numbers in the latents of {name} are infinite or NaN")

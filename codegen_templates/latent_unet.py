@@ -57,7 +57,7 @@ class UnetEnds(nn.Module):
     def __init__(self, channels: int, patch: int, width: int, inside: int, blocks: int) -> None:
         super().__init__()
         self.channels = channels
-        self.patch = patch
+        self.patch = (patch, patch)
         wide = [inside * 2**level for level in range(patch.bit_length())]
         time = 4 * inside
         self.time = TimestepEmbedding(256, time)

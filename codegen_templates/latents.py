@@ -48,7 +48,7 @@ def make_patches(
     latents: Mapping[str, Tensor] | None,
     timesteps: Mapping[str, Tensor] | None,
 ) -> dict[str, Patches]:
-    """Noised latents [n, channels, height, width] and timesteps [n] of each modality, as patches of the stream.
+    """Noised latents [n, channels, ...] and timesteps [n] of each modality, as patches of the stream.
 
     Raises TypeError or ValueError where they do not fit one another or the spans in `modality_ids`. Reads back from the
     device. Of a step of generating, all of one modality, there are patches of the latents that are given.
@@ -63,7 +63,7 @@ def make_patches(
         if x is None and is_step:
             continue
         if x is None:
-            x = like.new_zeros(0, end.channels, end.patch, end.patch)
+            x = like.new_zeros(0, end.channels, *end.patch)
             t = torch.zeros(0, dtype=torch.int64, device=like.device)
         rank = rank_of(layout.modality_ids, modalities.index(name))
         if not torch.compiler.is_compiling() and not is_step:

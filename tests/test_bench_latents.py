@@ -78,7 +78,7 @@ def check_spans(model: Model, mixture: ModalityMix, batch: DrawnBatch) -> None:
         length = mixture.side**2
         assert all((batch.modality_ids[row, first : first + length] == index).all() for row, first in places)
         if places:
-            size = mixture.side * modality.ends.patch
+            size = mixture.side * modality.ends.patch_shape[0]
             assert batch.latents[modality.name].shape == (len(places), modality.ends.channels, size, size)
             assert batch.timesteps[modality.name].tolist() == [500] * len(places)
         else:

@@ -69,7 +69,7 @@ class Prompt:
 def prompt(model: Any, name: str, begin: int) -> Prompt:
     """Two rows end where latents begin, one after latents; one has latents between words."""
     text, image = model.modalities.index(next(iter(model.vocabularies))), model.modalities.index(name)
-    channels, patch = model.latents[name].channels, model.latents[name].patch
+    channels, patch = model.latents[name].channels, model.latents[name].patch[0]
     other = model.modalities.index(list(model.vocabularies)[-1])
     words, made = [other, text], [image] * 2  # latents of 1 x 2 patches
     rows = [[*words, text], [-1, text, *made, text, text], [*words, *made], [text, -1, text], [text]]
@@ -123,7 +123,7 @@ def denoised_plainly(model: Any, name: str, ids: Tensor, of: Tensor, before: lis
 
 def assert_as_recomputed(model: Any, name: str, groups: list[Group], given: Prompt, made: Any, span: Any) -> None:
     """Each token is the likeliest after what stands before it, each latent what denoising makes of its noise."""
-    image, patch = model.modalities.index(name), model.latents[name].patch
+    image, patch = model.modalities.index(name), model.latents[name].patch[0]
     count = span["size"][0] // patch * (span["size"][1] // patch)
     latents = iter(made.latents[name])
     prompts = iter(given.latents[name])
@@ -166,7 +166,7 @@ def assert_as_recomputed(model: Any, name: str, groups: list[Group], given: Prom
 
 def check(model: Any, monkeypatch: pytest.MonkeyPatch, name: str = "image") -> Any:
     """A prompt is continued, with latents that begin where the model likes to begin them."""
-    patch, how = model.latents[name].patch, {"max_new_tokens": NEW, "temperature": 0}
+    patch, how = model.latents[name].patch[0], {"max_new_tokens": NEW, "temperature": 0}
     plain = prompt(model, name, 0)
     said = model.generate(plain.ids[4:], plain.modality_ids[4:], **how).input_ids[0, :8].tolist()
     begin = max(said, key=said.index)  # the last row comes to it by itself

@@ -42,7 +42,7 @@ class Subject:
 def data_modalities(model: Model) -> tuple[DataModality, ...]:
     """What of a model's modalities its data must fit."""
     return tuple(
-        DataModality(name=each.name, channels=each.ends.channels, patch=each.ends.patch)
+        DataModality(name=each.name, channels=each.ends.channels, patch=each.ends.patch_shape)
         if isinstance(each, LatentModality)
         else DataModality(name=each.name, vocab=model.vocab if each.vocab is None else each.vocab)
         for each in model.modalities

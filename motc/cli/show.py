@@ -145,7 +145,7 @@ def _print_model(model: Model, spec: Path) -> None:
         if isinstance(modality, LatentModality):
             ends = modality.ends
             kind = (
-                f"latent, {ends.channels} channels in patches of {ends.patch}, {ends.kind} ends, {modality.objective}"
+                f"latent, {ends.channels} channels in patches of {ends.words}, {ends.kind} ends, {modality.objective}"
             )
         else:
             kind = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"

@@ -140,7 +140,7 @@ def _text(subject: str, value: Any) -> str:
 
 def _latent(ends: LatentEnds) -> str:
     inside = f" ({ends.unet.channels} channels, {ends.unet.blocks} blocks)" if ends.unet else ""
-    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.patch}"
+    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.words}"
 
 
 def _plain(value: Any) -> str:

@@ -16,6 +16,9 @@ TIME_FREQUENCIES = 256
 
 KERNEL = 3
 
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
+"""What the axes of a latent are called behind its channels, by their number: of a sequence, an image or a volume."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndLayer:
@@ -49,13 +52,28 @@ class Unet:
 class LatentEnds(Parameterised):
     """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
 
-    Linear maps, unless there is a U-Net.
+    Linear maps, unless there is a U-Net. `patch` is how much of a latent a token has along each of its axes: of images
+    a number, if it is the same for both; else one for each of length, of height and width, or of frames, height and
+    width.
     """
 
     channels: int
-    patch: int
+    patch: int | tuple[int, ...]
     width: int
     unet: Unet | None
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """How much of a latent a token has along each of its axes."""
+        return (self.patch, self.patch) if isinstance(self.patch, int) else self.patch
+
+    @property
+    def words(self) -> str:
+        """How wide a patch is: `2`, `1 x 4`, or of other than images `1 x 2 x 2 of frames, height, width`."""
+        if isinstance(self.patch, int):
+            return str(self.patch)
+        axes = "" if len(self.patch) == 2 else f" of {', '.join(AXES[len(self.patch)])}"
+        return " x ".join(map(str, self.patch)) + axes
 
     @property
     def kind(self) -> EndsKind:
@@ -65,7 +83,7 @@ class LatentEnds(Parameterised):
         """All layers of the ends, in the order of the forward."""
         if self.unet is not None:
             return tuple(_unet_layers(self, self.unet))
-        numbers = self.channels * self.patch**2
+        numbers = self.channels * prod(self.patch_shape)
         return (
             EndLayer(name="encode", shape=(self.width, numbers)),
             *_time(self.width),
@@ -99,7 +117,7 @@ def _time(width: int) -> tuple[EndLayer, ...]:
 
 def _unet_layers(ends: LatentEnds, unet: Unet) -> Iterator[EndLayer]:
     """Down to a pixel a token, and up again; level l has 2^l times the channels of the first, and 4^-l the pixels."""
-    channels = [unet.channels * 2**level for level in range(ends.patch.bit_length())]
+    channels = [unet.channels * 2**level for level in range(ends.patch_shape[0].bit_length())]
     pixels = [4 ** (len(channels) - 1 - level) for level in range(len(channels))]
     time = 4 * unet.channels
     yield from _time(time)

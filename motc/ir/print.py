@@ -99,7 +99,7 @@ def _operator(operator: Operator) -> str:
             return f"{kind} {list(shape)}, eps {eps:g}"
         case Embedding(vocab=vocab, width=width):
             return f"table {vocab} x {width}"
-        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
+        case LatentEnds(channels=channels, words=patch, width=width, unet=unet):
             ends = "linear" if unet is None else f"unet of {unet.channels} channels and {unet.blocks} blocks, as"
             return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back"
         case _:

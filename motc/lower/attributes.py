@@ -66,7 +66,14 @@ def heads_of(spec: Spec) -> tuple[int, int, int]:
 def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
     sizes = latent.unet or UnetSpec()
     unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
-    return LatentEnds(channels=latent.channels, patch=latent.patch, width=width, unet=unet)
+    return LatentEnds(channels=latent.channels, patch=_patch(latent.patch), width=width, unet=unet)
+
+
+def _patch(said: int | list[int]) -> int | tuple[int, ...]:
+    """A patch by its axes; that of an image by a number, where it is a square."""
+    if isinstance(said, int):
+        return said
+    return said[0] if len(said) == 2 and said[0] == said[1] else tuple(said)
 
 
 def feed_forward(spec: Spec, tower: TowerSpec | None) -> FfnSpec:

@@ -49,10 +49,14 @@ def _check_latents(checked: Checked, errors: list[Diagnostic]) -> None:
 
 
 def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
-    """A U-Net halves a patch until it is one pixel; its sizes are said for a U-Net only."""
+    """A U-Net halves a square patch of an image until it is one pixel; its sizes are said for a U-Net only."""
     ends = checked.span("modalities", name, "latent", "ends")
-    if latent.ends == "unet" and (latent.patch < 2 or latent.patch & (latent.patch - 1)):
-        message = f"a U-Net halves a patch until it is one pixel, and {latent.patch} is no power of two from 2 up"
+    sides = [latent.patch] * 2 if isinstance(latent.patch, int) else latent.patch
+    square = len(sides) == 2 and sides[0] == sides[1]
+    if latent.ends == "unet" and (not square or sides[0] < 2 or sides[0] & (sides[0] - 1)):
+        message = f"a U-Net halves a patch until it is one pixel, and {sides[0]} is no power of two from 2 up"
+        if not square:
+            message = f"a U-Net is of images in square patches, and these are {' x '.join(map(str, sides))}"
         span = checked.span("modalities", name, "latent", "patch")
         related = (("the ends", ends),)
         errors.append(

@@ -36,13 +36,16 @@ def check_fit(data: Data, model: Model, name: str) -> None:
 
 
 def _check_latents(modality: LatentModality, size: LatentSize, name: str) -> None:
-    channels, patch = modality.ends.channels, modality.ends.patch
+    channels, sides = modality.ends.channels, modality.ends.patch_shape
+    if len(sides) != 2:
+        raise MatchError(f"{name} has latents of {len(sides)} axes for {modality.name}; the data has images")
     if channels != size.channels:
         raise MatchError(f"{name} has {channels} channels for {modality.name}; the data has {size.channels}")
     cut = f"{size.height} x {size.width} latents of {modality.name}"
-    if size.height % patch or size.width % patch:
-        raise MatchError(f"{name} has patches of {patch} x {patch}; the data has {cut}, which are no multiple")
-    tokens = size.height // patch * (size.width // patch)
+    (rows, columns), patch = sides, modality.ends.words
+    if size.height % rows or size.width % columns:
+        raise MatchError(f"{name} has patches of {rows} x {columns}; the data has {cut}, which are no multiple")
+    tokens = size.height // rows * (size.width // columns)
     if tokens != size.tokens:
         raise MatchError(f"{name} makes {tokens} tokens of {cut}, its patch being {patch}; the data has {size.tokens}")
 

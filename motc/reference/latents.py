@@ -7,7 +7,9 @@ squared error of the predicted noise (DDPM, arXiv 2006.11239, cosine schedule of
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -25,28 +27,27 @@ FREQUENCIES = 128
 class ReferenceLatent:
     """A continuous modality; `prefix` is that of its ends' parameters, `weight` its loss's in the total.
 
-    `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear.
+    `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear. `patch` is how much
+    of a latent a token has along each of its axes.
     """
 
     blocks: int | None
     channels: int
-    patch: int
+    patch: tuple[int, ...]
     objective: Literal["ddpm", "flow"]
     weight: float
     prefix: str
 
 
 def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Tensor, timesteps: Tensor) -> Tensor:
-    """The tokens [n * patches, width] of noised latents [n, channels, height, width]: by span, row and column."""
+    """The tokens [n * patches, width] of noised latents [n, channels, ...]: by span, the last axis fastest."""
     if latent.blocks is not None:
         return unet_down(latent, parameters, noised, timesteps)[0]
-    p, tokens = latent.patch, []
+    tokens = []
     for x, timestep in zip(noised, timesteps.tolist(), strict=True):
         time = time_vector(latent, parameters, timestep)
-        for row in range(x.shape[1] // p):
-            for column in range(x.shape[2] // p):
-                patch = x[:, row * p : (row + 1) * p, column * p : (column + 1) * p]
-                tokens.append(linear(parameters, latent.prefix + ".encode", patch.flatten()) + time)
+        for place in places_of_patches(latent, x):
+            tokens.append(linear(parameters, latent.prefix + ".encode", x[place].flatten()) + time)
     weight = parameters[latent.prefix + ".encode.weight"]
     return torch.stack(tokens) if tokens else weight.new_zeros(0, weight.shape[0])
 
@@ -57,15 +58,20 @@ def latent_prediction(
     """What the tokens' states [n * patches, width] predict, in the shape of the noised latents."""
     if latent.blocks is not None:
         return unet_up(latent, parameters, states, noised, timesteps)
-    p, patches = latent.patch, iter(linear(parameters, latent.prefix + ".decode", states))
-    images = []
-    for x in noised:
-        rows = []
-        for _ in range(x.shape[1] // p):
-            row = [next(patches).reshape(latent.channels, p, p) for _ in range(x.shape[2] // p)]
-            rows.append(torch.cat(row, dim=2))
-        images.append(torch.cat(rows, dim=1))
-    return torch.stack(images) if images else states.new_zeros(noised.shape)
+    patches = iter(linear(parameters, latent.prefix + ".decode", states))
+    predicted = states.new_zeros(noised.shape)
+    for number, x in enumerate(noised):
+        for place in places_of_patches(latent, x):
+            predicted[number][place] = next(patches).reshape(latent.channels, *latent.patch)
+    return predicted
+
+
+def places_of_patches(latent: ReferenceLatent, x: Tensor) -> Iterator[tuple[slice, ...]]:
+    """Where the patches of a latent [channels, ...] lie, all channels of each, in the order of their tokens."""
+    grid = (range(0, side, size) for side, size in zip(x.shape[1:], latent.patch, strict=True))
+    for corner in itertools.product(*grid):
+        sides = (slice(start, start + size) for start, size in zip(corner, latent.patch, strict=True))
+        yield slice(None), *sides
 
 
 def time_vector(latent: ReferenceLatent, parameters: Parameters, timestep: float) -> Tensor:
@@ -91,7 +97,7 @@ def unet_down(
         for block in range(latent.blocks):
             x = residual_block(parameters, f"{latent.prefix}.down.{level}.{block}", x, times)
             images.append(x)
-        if 2**level == latent.patch:
+        if 2**level == latent.patch[0]:
             break
         x = convolve(parameters, f"{latent.prefix}.shrink.{level}", x, stride=2)
         level += 1

@@ -25,6 +25,7 @@ from motc.schema.values import (
     LayerRange,
     Name,
     Names,
+    Patch,
     QkNorm,
     Size,
     SomeNames,
@@ -63,8 +64,10 @@ class UnetSpec(Section):
 class LatentSpec(Section):
     """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
 
-    channels: Size = Field(..., description="channels of a latent image")
-    patch: Annotated[int, Field(ge=1, le=64)] = Field(..., description="a token is a patch of so many rows and columns")
+    channels: Size = Field(..., description="channels of a latent")
+    patch: Patch = Field(
+        ..., description="a token is a patch of so many rows and columns, or of so many along each axis of a list"
+    )
     ends: EndsKind = Field("linear", description="what makes tokens of patches, and back")
     unet: UnetSpec | None = Field(None, description="sizes of a U-Net, for ends = unet")
     objective: Objective = Field("ddpm", description="what is predicted: the noise, or a velocity")

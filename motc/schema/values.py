@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from motc.ir.feed_forward import FfnKind
@@ -65,6 +65,11 @@ def mask_word(value: Any) -> Any:
     return value if isinstance(value, dict | BaseModel) else {"kind": value}
 
 
+def number_or_list(value: Any) -> str:
+    """Which of the two a value is to be taken for, so that what is wrong with it is said of that one."""
+    return "list" if isinstance(value, list) else "number"
+
+
 def selector_item(value: Any) -> Any:
     return {"groups": [value]} if isinstance(value, str) else value
 
@@ -89,6 +94,11 @@ SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_
 LayerNumber = Annotated[int, Field(ge=0)]
 LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]
 FfnKindName = Literal[FfnKind, "moe"]
+PatchSize = Annotated[int, Field(ge=1, le=64)]
+Patch = Annotated[
+    Annotated[PatchSize, Tag("number")] | Annotated[list[PatchSize], Field(min_length=1, max_length=3), Tag("list")],
+    Discriminator(number_or_list),
+]
 ExpertCount = Annotated[int, Field(ge=1, le=1024)]
 CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
 BalanceWeight = Annotated[float, Field(ge=0, le=1000)]

@@ -286,8 +286,8 @@ CODES = _catalogue(
     (
         "MOT063",
         "a U-Net that does not fit",
-        "A U-Net halves a patch until it is one pixel, so `patch` is a power of two; `unet` goes with `ends = unet` "
-        "only.",
+        "A U-Net is of images, and halves a patch until it is one pixel, so `patch` is a power of two, the same for "
+        "both sides; sequences and volumes have linear ends. `unet` goes with `ends = unet` only.",
         "modality image { latent { channels = 8, patch = 3, ends = unet } }",
     ),
     (

@@ -49,7 +49,7 @@ def reference_config(model: Model) -> ReferenceConfig:
             modality.name: ReferenceLatent(
                 blocks=modality.ends.unet.blocks if modality.ends.unet else None,
                 channels=modality.ends.channels,
-                patch=modality.ends.patch,
+                patch=modality.ends.patch_shape,
                 objective=modality.objective,
                 weight=modality.weight,
                 prefix=f"latents.{modality.name}",

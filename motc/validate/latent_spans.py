@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
 from motc.ir.model import LatentModality, Model
 
-Grids = dict[str, tuple[int, int]]
-"""Modality to the rows and columns of patches that each of its spans has."""
+Grids = dict[str, tuple[int, ...]]
+"""Modality to how many patches each of its spans has along each axis."""
 
-GRIDS = ((2, 3), (2, 1), (1, 1))
+GRIDS = {1: ((5,), (2,), (1,)), 2: ((2, 3), (2, 1), (1, 1)), 3: ((1, 2, 3), (2, 1, 2), (1, 1, 1))}
+"""By the number of axes, the grids that are drawn."""
 Latents = dict[str, Tensor]
 
 
 def with_spans(
     model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Grids]:
-    """Modality ids int64 [B, S] with whole latent spans, and the rows and columns of each modality's spans.
+    """Modality ids int64 [B, S] with whole latent spans, and the grid of each modality's spans.
 
     They are the given ones, but a run of a continuous modality is cut to the length of a span. A run that is too short,
     and what would follow a span of its own modality, become tokens of a modality with a vocabulary that the batch has,
@@ -25,7 +28,8 @@ def with_spans(
     """
     shapes: Grids = {}
     for modality in model.latent_modalities():
-        shapes[modality.name] = GRIDS[int(torch.randint(0, len(GRIDS), (), generator=generator))]
+        grids = GRIDS[len(modality.ends.patch_shape)]
+        shapes[modality.name] = grids[int(torch.randint(0, len(grids), (), generator=generator))]
     if not shapes:
         return modality_ids, shapes
     names = [modality.name for modality in model.modalities]
@@ -38,8 +42,7 @@ def with_spans(
         place, before = 0, (-1, -1)
         while place < len(real):
             index = int(modality_ids[row, real[place]])
-            rows, columns = shapes.get(names[index], (1, 1))
-            length = rows * columns
+            length = prod(shapes.get(names[index], ()))
             if index not in spoken:
                 fits = documents[place : place + length] == [documents[place]] * length
                 if not fits or before == (index, documents[place]):
@@ -79,8 +82,8 @@ def random_latents(
         count = len(span_places(modality_ids, document_ids, index))
         if count == 0:
             continue
-        rows, columns = shapes[modality.name]
-        shape = (count, modality.ends.channels, rows * modality.ends.patch, columns * modality.ends.patch)
+        sides = [n * size for n, size in zip(shapes[modality.name], modality.ends.patch_shape, strict=True)]
+        shape = (count, modality.ends.channels, *sides)
         latents[modality.name], noise[modality.name] = (
             torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)
         )

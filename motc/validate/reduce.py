@@ -76,8 +76,12 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
     if latent is None:
         return None
     unet = UnetSpec(channels=UNET_CHANNELS, blocks=2) if latent.ends == "unet" else None
-    small = {"channels": min(latent.channels, CHANNELS), "patch": min(latent.patch, 2), "unet": unet}
+    small = {"channels": min(latent.channels, CHANNELS), "patch": _smaller_patch(latent.patch), "unet": unet}
     return latent.model_copy(update=small)
+
+
+def _smaller_patch(patch: int | list[int]) -> int | list[int]:
+    return min(patch, 2) if isinstance(patch, int) else [min(size, 2) for size in patch]
 
 
 def _layers(spec: Spec) -> dict[int, int]:

@@ -102,7 +102,8 @@ class _Writer:
         for name in self.names:
             if name != self.names[0] and self.chance(3):
                 self.continuous.append(name)
-                ends = self.pick("patch = 1", "patch = 2", "patch = 3, ends = linear", "unet", "unet")
+                axes = self.pick("patch = [2]", "patch = [1, 2, 1]", "patch = [2, 1]")
+                ends = self.pick("patch = 1", "patch = 2", "patch = 3, ends = linear", axes, "unet", "unet")
                 if ends == "unet":
                     blocks = self.pick("1", "2")
                     ends = f"patch = {self.pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"

@@ -27,12 +27,12 @@ TIMESTEP = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataModality:
-    """A modality of a model: tokens with one of `vocab` ids, or latents of so many channels in square patches."""
+    """A modality of a model: tokens with one of `vocab` ids, or latents of so many channels in such patches."""
 
     name: str
     vocab: int | None = None
     channels: int | None = None
-    patch: int | None = None
+    patch: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class ModalityMix:
 
     @property
     def side(self) -> int:
-        """Patches along a side of a latent, which is square."""
+        """Patches along a side of a latent, which is square; a sequence has as many, and a volume one frame of them."""
         return latent_side(sum(self.counts))
 
     @property
@@ -236,7 +236,9 @@ def _latents(
     latents = {}
     for index, modality in enumerate(modalities):
         if modality.channels is not None and modality.patch is not None and mixture.counts[index]:
-            size = mixture.side * modality.patch
-            shape = (batch * mixture.spans[index], modality.channels, size, size)
+            side = mixture.side
+            grid = {1: (side**2,), 2: (side, side), 3: (1, side, side)}[len(modality.patch)]
+            sides = (number * size for number, size in zip(grid, modality.patch, strict=True))
+            shape = (batch * mixture.spans[index], modality.channels, *sides)
             latents[modality.name] = torch.randn(shape, generator=generator)
     return latents
