@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,12 +12,19 @@ from .sizes import not_empty
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Matrix | None, cache: KeyValues | None = None, causal: bool = True
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Matrix | None,
+    cache: KeyValues | None = None,
+    causal: bool = True,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """What queries [R, L, heads, head_dim] find, [R, L, heads * head_dim]; keys and values [R, L, kv_heads, head_dim].
 
     Without a `mask` a token sees those before it if `causal`, else all; and tokens that follow on others, whose keys
-    and values `cache` has kept, see all.
+    and values `cache` has kept, see all. `scale` and `softcap` as in `weighed`.
 
     Where a row may be several documents, NaN is taken out of keys and values, and tokens that see it are NaN
     afterwards: 0, the weight of what is not seen, times NaN is NaN.
@@ -26,13 +34,44 @@ def attend(
     if cache is not None:
         causal = causal and cache.takes_prompt
         k, v = cache.extended(k, v)
-    gqa = q.shape[1] != k.shape[1]
     added, visible = (None, None) if mask is None else mask
     if visible is None:
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, enable_gqa=gqa)
+        mixed = weighed(q, k, v, added, causal, scale, softcap)
     else:
         spoilt = (k.isnan() | v.isnan()).any(dim=3).any(dim=1)[:, None, :, None]  # [R, 1, L, 1]
         k, v = k.masked_fill(spoilt, 0.0), v.masked_fill(spoilt, 0.0)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added, enable_gqa=gqa)
+        mixed = weighed(q, k, v, added, False, scale, softcap)
         mixed = mixed.masked_fill((visible & spoilt.mT).any(dim=3, keepdim=True), float("nan"))
     return mixed.transpose(1, 2).flatten(2)
+
+
+def weighed(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    added: Tensor | None,
+    causal: bool,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """softmax(scores + added) v, the scores being scale · q kᵀ, or softcap · tanh(scale · q kᵀ / softcap).
+
+    q [R, heads, L, head_dim]; keys and values [R, kv_heads, T, head_dim], each for heads / kv_heads heads that follow
+    one another. `added` [R, 1, L, T]; if `causal` the first query sees the first key, and each one more. `scale` is 1 /
+    sqrt(head_dim) if not given. torch has no kernel with a soft-cap: with one, all scores are in memory at once.
+    """
+    if softcap is None:
+        gqa = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
+    kv_heads, length = k.shape[1], q.shape[2]
+    sharing = (q.shape[1] // kv_heads, length)
+    queries = torch.unflatten(q, 1, (kv_heads, sharing[0])).flatten(2, 3)  # [R, kv_heads, sharing · L, head_dim]
+    products = torch.unflatten(queries @ k.mT, 2, sharing) * (scale or q.shape[3] ** -0.5)
+    scores = softcap * torch.tanh(products / softcap)  # [R, kv_heads, sharing, L, T]
+    if causal:
+        place = torch.arange(length, device=q.device)
+        scores = scores.masked_fill(place[:, None] < place, -torch.inf)
+    if added is not None:
+        scores = scores + added[:, :, None]
+    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
+    return torch.unflatten(weights.flatten(2, 3) @ v, 2, sharing).flatten(1, 2)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .attention import attend
+from .attention import attend, weighed
 from .cache import KeyValues
 from .constants import constant
 from .masks import Mask, Matrix
@@ -130,41 +128,42 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
     return Views(tuple(calls), places)
 
 
-def attend_by_views(q: Tensor, k: Tensor, v: Tensor, views: Views) -> Tensor:
+def attend_by_views(
+    q: Tensor, k: Tensor, v: Tensor, views: Views, scale: float | None = None, softcap: float | None = None
+) -> Tensor:
     """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], as [R, heads, L, head_dim]."""
     results = []
     for call in views.calls:
         keys, values = (x if call.keys is None else call.keys.take(x) for x in (k, v))
         asked = call.queries or call.keys
         queries = q if asked is None else asked.take(q)
-        results.append(_attention(queries, keys, values, call.causal).flatten(0, 1))
+        results.append(_attention(queries, keys, values, call.causal, scale, softcap).flatten(0, 1))
     answers = torch.cat([call.answers.flatten() for call in views.calls])
     return permute(torch.cat(results), views.places.flatten(), answers).view_as(q).transpose(1, 2)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, softcap: float | None) -> Tensor:
     """What a call's queries [R, n, heads, head_dim] find, likewise; keys and values [R, m, kv_heads, head_dim]."""
     queries, keys = (not_empty(x, any_length=True).transpose(1, 2) for x in (q, k))
-    attention = partial(
-        F.scaled_dot_product_attention,
-        queries,
-        keys,
-        v.transpose(1, 2),
-        is_causal=causal,
-        enable_gqa=q.shape[2] != k.shape[2],
-    )
     if not (q.is_cuda and torch.compiler.is_compiling()):
-        return attention().transpose(1, 2)
+        return weighed(queries, keys, v.transpose(1, 2), None, causal, scale, softcap).transpose(1, 2)
     with sdpa_kernel(KERNELS):
-        return attention().transpose(1, 2)
+        return weighed(queries, keys, v.transpose(1, 2), None, causal, scale, softcap).transpose(1, 2)
 
 
 def attend_in_views(
-    q: Tensor, k: Tensor, v: Tensor, mask: Matrix | None, views: Views | None, cache: KeyValues | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Matrix | None,
+    views: Views | None,
+    cache: KeyValues | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """As `attend`, in a call for each view where there are any, else with a mask."""
     if views is None:
-        return attend(q, k, v, mask, cache, causal=False)
+        return attend(q, k, v, mask, cache, False, scale, softcap)
     if cache is not None:
         cache.extended(k.transpose(1, 2), v.transpose(1, 2))
-    return attend_by_views(not_empty(q), k, v, views).transpose(1, 2).flatten(2)
+    return attend_by_views(not_empty(q), k, v, views, scale, softcap).transpose(1, 2).flatten(2)

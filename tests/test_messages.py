@@ -6,13 +6,14 @@ import json
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from motc.cli import main
 from motc.driver import check_spec, final_ir
+from motc.ir.feed_forward import FfnKind
 from motc.schema import check
 from motc.schema.resolve import normalise
 from motc.source import Diagnostic, SourceFile, Span, SpecError
@@ -51,7 +52,9 @@ def assert_told(syntax: str, marked: str, message: str, way_out: str) -> None:
 
 KEYS = "known keys here: "
 ROOT_KEYS = "attention, embedding, extends, ffn, language, layers, {}, model, norm, {}, untie, vocab, width"
-ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope"
+GATES = "leave it out, or use a kind with a gate, such as swiglu"
+FFN_KINDS = ", ".join(get_args(FfnKind))
+ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         ("norm { final = ^maybe }", "norm: {final: ^maybe}", "`norm.final` should be true or false, not `maybe`",
          "final: a norm before the head; default: unless placement is post"),
         ("ffn { kind = ^SwiGLU }", "ffn: {kind: ^SwiGLU}",
-         "`ffn.kind` should be swiglu, geglu, gelu, relu2 or moe, not `SwiGLU`", "did you mean `swiglu`?"),
+         f"`ffn.kind` should be {FFN_KINDS} or moe, not `SwiGLU`", "did you mean `swiglu`?"),
         ("ffn { bias = ^yes }", "ffn: {bias: ^yes}", "`ffn.bias` should be true or false, not `yes`",
          "did you mean `true`?"),
         ("embedding { tied = ^True }", "embedding: {tied: ^True}",
@@ -240,11 +243,11 @@ NO_START = "`{}` starts no statement, nor is it followed by `=` or a block"
         ("untie ^attention.q_norm", IS_NONE.format("attention.q_norm") + "; qk_norm is none",
          "leave it out, or use attention.qk_norm = rms"),
         ("ffn { kind = gelu }; untie ^ffn.gate", IS_NONE.format("ffn.gate") + "; its feed-forward is of kind gelu",
-         "leave it out, or use geglu or swiglu"),
+         GATES),
         ("ffn { kind = moe, experts = 2, expert = gelu }; untie ^ffn.gate",
-         IS_NONE.format("ffn.gate") + "; its feed-forward is of kind gelu", "leave it out, or use geglu or swiglu"),
+         IS_NONE.format("ffn.gate") + "; its feed-forward is of kind gelu", GATES),
         ("tower all = text, image { ffn { kind = gelu } }; untie ^ffn.gate",
-         IS_NONE.format("ffn.gate") + "; no tower's feed-forward has one", "leave it out, or use geglu or swiglu"),
+         IS_NONE.format("ffn.gate") + "; no tower's feed-forward has one", GATES),
         ("untie ^ffn.router", IS_NONE.format("ffn.router") + "; it has no mixture of experts",
          "leave it out, or use ffn.kind = moe"),
         ("untie ^ffn.shared.up", IS_NONE.format("ffn.shared.up") + "; it has no shared experts",

@@ -91,19 +91,25 @@ class Forward:
         return in_heads(applied, leaf, self.part.sublayer.body, self.constants)
 
     def _mix(self, a: Attention, reads: list[str]) -> str:
-        given = f"{', '.join(reads)}, mask"
+        given, scores = f"{', '.join(reads)}, mask", self._scores(a)
         needed = kernel(a.mask, self.module.model)
         match needed:
             case "causal":
-                return f"attend({given}, cache)"
+                return f"attend({given}, cache{scores})"
             case "views":
                 number = self.module.model.masks.index(a.mask)
                 rows = f"layout.rows.others[{number - 1}]" if number else "layout.rows"
-                return f"attend_in_views({given}, {rows}.views, cache)"
+                return f"attend_in_views({given}, {rows}.views, cache{scores})"
             case "full" | "matrix":
-                return f"attend({given}, cache, causal=False)"
+                return f"attend({given}, cache, causal=False{scores})"
             case _:
                 assert_never(needed)
+
+    def _scores(self, a: Attention) -> str:
+        """The arguments that say what is done to scores, where it is not the usual."""
+        given = {"scale": ("SCALE", a.scale), "softcap": ("SOFTCAP", a.softcap)}
+        said = (f", {key}={self.constants.named(*value)}" for key, value in given.items() if value[1] is not None)
+        return "".join(said)
 
     def _activation(self, kinds: tuple[FfnKind | None, ...], reads: list[str], *, in_pieces: bool) -> str:
         counts, model = self.part.counts, self.module.model

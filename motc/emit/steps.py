@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from motc.ir.attention import Attention
-from motc.ir.feed_forward import FfnKind
+from motc.ir.feed_forward import GATED, Activation, FfnKind, activation_of
 from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step
@@ -63,19 +63,24 @@ def permuted(x: str, order: Order | None) -> str:
 
 def activation(kind: FfnKind | None, gate: str, up: str) -> str:
     """The expression of what a feed-forward makes of `up`, and of `gate` where it is gated; there may be none."""
-    match kind:
-        case None:
-            return up
-        case "swiglu":
-            return f"F.silu({gate}) * {up}"
-        case "geglu":
-            return f"F.gelu({gate}) * {up}"
-        case "gelu":
-            return f"F.gelu({up})"
+    if kind is None:
+        return up
+    activated = activation_of(kind)
+    return f"{_activated(activated, gate)} * {up}" if kind in GATED else _activated(activated, up)
+
+
+def _activated(activation: Activation, x: str) -> str:
+    match activation:
+        case "silu" | "gelu" | "relu":
+            return f"F.{activation}({x})"
+        case "gelu_tanh":
+            return f'F.gelu({x}, approximate="tanh")'
+        case "quick_gelu":
+            return f"quick_gelu({x})"
         case "relu2":
-            return f"F.relu({up}).square()"
+            return f"F.relu({x}).square()"
         case _:
-            assert_never(kind)
+            assert_never(activation)
 
 
 def in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> str:

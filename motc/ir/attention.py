@@ -23,7 +23,11 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only."""
+    """Attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only.
+
+    Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
+    c * tanh(scores / c).
+    """
 
     heads: int
     kv_heads: int
@@ -36,6 +40,8 @@ class Attention:
     out: Leaf
     q_norm: Leaf | None
     k_norm: Leaf | None
+    scale: float | None = None
+    softcap: float | None = None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
@@ -50,6 +56,8 @@ class Attention:
             "heads": self.heads,
             "kv_heads": self.kv_heads,
             "head_dim": self.head_dim,
+            "scale": "1/sqrt(head_dim)" if self.scale is None else self.scale,
+            "softcap": self.softcap,
             "mask": self.mask,
             "rope": None if rope is None else f"theta {rope.theta:g}, pairing {rope.pairing}",
             "rope.theta": None if rope is None else rope.theta,
@@ -71,11 +79,17 @@ class Attention:
         return 2 * self.kv_heads * self.head_dim
 
     def __str__(self) -> str:
-        """`4 heads, 2 kv heads of 32, causal, rope theta 10000 half`."""
+        """`4 heads, 2 kv heads of 32, causal, rope theta 10000 half, softcap 50`."""
         rope = f"rope theta {self.rope.theta:g} {self.rope.pairing}" if self.rope else "no rope"
-        return f"{self.heads} heads, {self.kv_heads} kv heads of {self.head_dim}, {self.mask}, {rope}"
+        return f"{self.heads} heads, {self.kv_heads} kv heads of {self.head_dim}, {self.mask}, {rope}{self._scores}"
 
     def brief(self, modalities: tuple[str, ...]) -> str:
         """`4 heads of 32, 2 kv heads, causal`."""
         kv_heads = f", {self.kv_heads} kv heads" if self.kv_heads != self.heads else ""
-        return f"{self.heads} heads of {self.head_dim}{kv_heads}, {self.mask}"
+        return f"{self.heads} heads of {self.head_dim}{kv_heads}, {self.mask}{self._scores}"
+
+    @property
+    def _scores(self) -> str:
+        """What is done to scores, where it is not the usual: `, scale 0.1, softcap 50`."""
+        scale = "" if self.scale is None else f", scale {self.scale:g}"
+        return scale if self.softcap is None else f"{scale}, softcap {self.softcap:g}"

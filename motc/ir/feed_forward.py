@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 from motc.ir.leaf import Leaf
 
-FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
+GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "reglu2"]
+FfnKind = Literal[GatedKind, Activation]
 Routing = Literal["top_k", "expert_choice"]
 
-GATED: frozenset[FfnKind] = frozenset(("swiglu", "geglu"))
+GATED: Mapping[FfnKind, Activation] = {
+    "swiglu": "silu",
+    "geglu": "gelu",
+    "geglu_tanh": "gelu_tanh",
+    "quick_geglu": "quick_gelu",
+    "reglu": "relu",
+    "reglu2": "relu2",
+}
+"""The kinds with a gate beside `up`, each with the gate's activation. The others are called as their activation is."""
+
+PLAIN: Mapping[FfnKind, Activation] = {activation: activation for activation in get_args(Activation)}
+
+
+def activation_of(kind: FfnKind) -> Activation:
+    """What a feed-forward's gate goes through or, where it has none, `up`."""
+    return {**PLAIN, **GATED}[kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import assert_never
 
@@ -61,6 +62,13 @@ def heads_of(spec: Spec) -> tuple[int, int, int]:
     """Query heads, key and value heads, and the size of one: they are the same in all towers."""
     heads = spec.attention.heads
     return heads, spec.attention.kv_heads or heads, spec.attention.head_dim or max(1, spec.width // heads)
+
+
+def scale_of(spec: Spec) -> float | None:
+    """What scores are multiplied with; None for 1 / sqrt(head_dim), also where that is said."""
+    *_, head_dim = heads_of(spec)
+    scale = spec.attention.scale
+    return None if scale is None or math.isclose(scale, head_dim**-0.5, rel_tol=1e-15) else float(scale)
 
 
 def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:

@@ -14,7 +14,7 @@ from motc.ir.mask import Mask
 from motc.ir.model import Segment
 from motc.ir.operators import Operator
 from motc.ir.partition import Partition
-from motc.lower.attributes import heads_of
+from motc.lower.attributes import heads_of, scale_of
 from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.untie import Untied
@@ -97,6 +97,8 @@ def _attention(spec: Spec, leaves: Leaves, mask: Mask) -> Attention:
         out=_sure(leaves, "attention.out"),
         q_norm=leaves["attention.q_norm"],
         k_norm=leaves["attention.k_norm"],
+        scale=scale_of(spec),
+        softcap=None if spec.attention.softcap is None else float(spec.attention.softcap),
     )
 
 

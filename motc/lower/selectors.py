@@ -42,7 +42,7 @@ def select(
 
 def _absence(path: str, spec: Spec) -> tuple[str, str]:
     """Why a model lacks a group, and what to do about it."""
-    kind, with_gate = ffn_kind(spec.ffn, spec.ffn), f"leave it out, or use {' or '.join(sorted(GATED))}"
+    kind, with_gate = ffn_kind(spec.ffn, spec.ffn), "leave it out, or use a kind with a gate, such as swiglu"
     match path:
         case "head":
             return "; it is tied, and the embedding is its table", "untie the embedding, or use embedding.tied = false"

@@ -73,12 +73,18 @@ def check_heads(checked: Checked, errors: list[Diagnostic]) -> None:
 
 
 def _check_tower_heads(checked: Checked, errors: list[Diagnostic]) -> None:
-    """All towers meet in one attention: a tower may repeat its heads, and not change them."""
+    """All towers meet in one attention: a tower may repeat what heads and scores are, and not change it."""
+    heads, kv_heads, head_dim = heads_of(checked.spec)
+    attention = checked.spec.attention
+    scale = head_dim**-0.5 if attention.scale is None else attention.scale
+    models = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "scale": scale, "softcap": attention.softcap}
     for name, tower in checked.spec.towers.items():
-        for key, meant in zip(("heads", "kv_heads", "head_dim"), heads_of(checked.spec), strict=True):
-            said = getattr(tower.attention, key)
-            if said is None or said == meant:
+        said_keys = tower.attention.said()
+        for key, meant in models.items():
+            said = said_keys.get(key, meant)
+            if said == meant:
                 continue
+            said, meant = ("none" if value is None else f"{value:g}" for value in (said, meant))
             message = f"tower {name} has {key} {said}, the model {meant}; all towers meet in one attention"
             span = checked.span("towers", name, "attention", key)
             related = (("the model's", checked.span("attention", key)),)

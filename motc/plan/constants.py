@@ -28,7 +28,9 @@ MODEL_SIZES = {
 """What the sizes of a group are called, in the order of its operator's arguments; the last ones where it has fewer."""
 
 
-NAMES = frozenset("""EXPERTS HEAD_DIM HEADS HIDDEN KV_HEADS LAYERS NORM_EPS ROPE_THETA VOCAB WIDTH""".split())
+NAMES = frozenset(
+    """EXPERTS HEAD_DIM HEADS HIDDEN KV_HEADS LAYERS NORM_EPS ROPE_THETA SCALE SOFTCAP VOCAB WIDTH""".split()
+)
 """Every constant that there may be."""
 
 
@@ -51,6 +53,8 @@ class Constants:
             "VOCAB": [modality.vocab or model.vocab for modality in model.token_modalities()],
             "NORM_EPS": [norm.eps for norm in norms],
             "ROPE_THETA": [a.rope.theta for a in attention if a.rope],
+            "SCALE": [a.scale for a in attention if a.scale is not None],
+            "SOFTCAP": [a.softcap for a in attention if a.softcap is not None],
         }
         values = {name: set(sizes) for name, sizes in each.items()}
         self.values = {name: sizes.pop() for name, sizes in values.items() if len(sizes) == 1}

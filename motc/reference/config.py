@@ -29,7 +29,11 @@ Norms = Mapping[str, ReferenceNorm]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceAttention:
-    """Attention of these heads. Its groups are .q, .k, .v, .out, and .q_norm and .k_norm."""
+    """Attention of these heads. Its groups are .q, .k, .v, .out, and .q_norm and .k_norm.
+
+    `scale` is what scores are multiplied with, None for 1 / sqrt(head_dim); a `softcap` c makes c tanh(scores / c) of
+    them.
+    """
 
     heads: int
     kv_heads: int
@@ -37,6 +41,8 @@ class ReferenceAttention:
     mask: ReferenceMask
     rope_theta: float | None
     rope_pairing: Literal["half", "interleaved"] = "half"
+    scale: float | None = None
+    softcap: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

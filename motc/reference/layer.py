@@ -90,10 +90,13 @@ def attention(
     if body.rope_theta is not None:
         q = rotate(q, position_ids, body.rope_theta, body.rope_pairing)
         k = rotate(k, position_ids, body.rope_theta, body.rope_pairing)
+    scale = body.head_dim**-0.5 if body.scale is None else body.scale
     visible, outputs = see(body.mask), []
     for head in range(body.heads):
         kv_head = head * body.kv_heads // body.heads
-        scores = q[:, :, head] @ k[:, :, kv_head].transpose(1, 2) * body.head_dim**-0.5
+        scores = q[:, :, head] @ k[:, :, kv_head].transpose(1, 2) * scale
+        if body.softcap is not None:
+            scores = torch.tanh(scores / body.softcap) * body.softcap
         # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1) * visible

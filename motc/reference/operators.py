@@ -14,7 +14,8 @@ Streams = dict[str, Tensor]
 """Modality to its tokens' vectors, [n_m, width_m]."""
 
 NormKind = Literal["rms", "layer"]
-FfnKind = Literal["swiglu", "geglu", "gelu", "relu2"]
+GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "reglu2"]
+FfnKind = Literal[GatedKind, "silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 
 
 def rotate(x: Tensor, position_ids: Tensor, theta: float, pairing: Literal["half", "interleaved"]) -> Tensor:
@@ -62,12 +63,38 @@ def activated(kind: FfnKind, up: Tensor, gate: Callable[[], Tensor]) -> Tensor:
             return F.silu(gate()) * up
         case "geglu":
             return F.gelu(gate()) * up
+        case "geglu_tanh":
+            return gelu_tanh(gate()) * up
+        case "quick_geglu":
+            return quick_gelu(gate()) * up
+        case "reglu":
+            return F.relu(gate()) * up
+        case "reglu2":
+            return F.relu(gate()) ** 2 * up
+        case "silu":
+            return F.silu(up)
         case "gelu":
             return F.gelu(up)
+        case "gelu_tanh":
+            return gelu_tanh(up)
+        case "quick_gelu":
+            return quick_gelu(up)
+        case "relu":
+            return F.relu(up)
         case "relu2":
             return F.relu(up) ** 2
         case _:
             assert_never(kind)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The first approximation of GELU (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """Their second one, x · sigmoid(1.702 x), as in CLIP."""
+    return x * torch.sigmoid(1.702 * x)
 
 
 def to_sequence(x: Streams, tokens: dict[str, Tensor]) -> Tensor:

@@ -26,8 +26,10 @@ from motc.schema.values import (
     Name,
     Names,
     Patch,
+    Positive,
     QkNorm,
     Size,
+    Softcap,
     SomeNames,
     layer_range,
     mask_word,
@@ -107,7 +109,7 @@ class MaskSpec(Section):
 
 
 class AttentionAttributes(Section):
-    """What a tower may say of its attention, as the model may; heads may only be said again."""
+    """What a tower may say of its attention, as the model may; heads and scores may only be said again."""
 
     heads: Size | None = Field(None, description="query heads")
     kv_heads: Size | None = Field(None, description="key and value heads; default: heads")
@@ -116,6 +118,8 @@ class AttentionAttributes(Section):
     out_bias: bool | None = Field(None, description="bias on the output projection; default: bias")
     qk_norm: QkNorm = Field(None, description="norm of queries and keys over head_dim, or none")
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
+    scale: Positive | None = Field(None, description="what scores are multiplied with; default: 1 / sqrt(head_dim)")
+    softcap: Softcap = Field(None, description="scores become softcap * tanh(scores / softcap), or none")
 
 
 class AttentionSpec(AttentionAttributes):

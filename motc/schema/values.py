@@ -102,6 +102,10 @@ Patch = Annotated[
 ExpertCount = Annotated[int, Field(ge=1, le=1024)]
 CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
 BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Softcap = Annotated[
+    Positive | None, BeforeValidator(none_word, json_schema_input_type=Positive | Literal["none"] | None)
+]
 QkNorm = Annotated[
     NormKind | None,
     BeforeValidator(none_word, json_schema_input_type=Literal["none", NormKind] | None),

@@ -217,7 +217,8 @@ CODES = _catalogue(
     (
         "MOT053",
         "a tower with heads of its own",
-        "All towers meet in one attention, so heads, kv_heads and head_dim are the model's; widths may differ.",
+        "All towers meet in one attention, so heads, kv_heads and head_dim are the model's, and what is done to scores "
+        "(scale and softcap); widths may differ.",
         "tower gen = image { attention { heads = 4 } }     # and the model has 8",
     ),
     (

@@ -125,6 +125,8 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                 mask=reference_mask(body.mask),
                 rope_theta=body.rope.theta if body.rope else None,
                 rope_pairing=body.rope.pairing if body.rope else "half",
+                scale=body.scale,
+                softcap=body.softcap,
             )
         case FeedForward():
             kinds = dict(zip(modalities, body.kinds, strict=True))

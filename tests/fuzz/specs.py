@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import get_args
 
 from hypothesis import strategies as st
 
 from motc.ir.execution import Strategy
+from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
 
 NAMES = ("text", "image", "speech", "state")
@@ -133,6 +135,8 @@ class _Writer:
             said += ["qk_norm_eps = 1e-3"] * self.chance(3)
         said += [f"bias = {self.pick('true', 'false')}"] * self.chance(2)
         said += [f"out_bias = {self.pick('true', 'false')}"] * self.chance(3)
+        said += [f"scale = {self.pick('0.25', '1')}"] * self.chance(4)
+        said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
         said += self.mask()
         self.lines.append(f"attention {{ {', '.join(said)} }}")
 
@@ -157,7 +161,7 @@ class _Writer:
     def experts(self) -> list[str]:
         """Keys of a mixture of experts."""
         said = ["kind = moe", f"experts = {self.pick('2', '3', '5')}"]
-        said += [f"expert = {self.pick('swiglu', 'geglu', 'gelu', 'relu2')}"] * self.chance(2)
+        said += [f"expert = {self.pick(*get_args(FfnKind))}"] * self.chance(2)
         said += [f"shared_experts = {self.pick('1', '2')}"] * self.chance(3)
         if self.chance(2):
             said.append("routing = expert_choice")
@@ -169,11 +173,11 @@ class _Writer:
 
     def feed_forward(self, odd: bool) -> None:
         self.mixed = self.strategy in ("sorted", "reference") and self.chance(3)
-        kind = self.pick("swiglu", "geglu", "gelu", "relu2")
+        kind = self.pick(*get_args(FfnKind))
         said = self.experts() if self.mixed else [f"kind = {kind}"]
         said.append(f"hidden = {self.pick('12', '8', '5') if odd else self.pick('16', '8')}")
         said += ["bias = true"] * self.chance(3)
-        if not self.mixed and kind in ("gelu", "relu2"):
+        if not self.mixed and kind not in GATED:
             self.absent.add("ffn.gate")
         self.lines.append(f"ffn {{ {', '.join(said)} }}")
 
