@@ -72,3 +72,25 @@ def test_a_small_spec_is_not_made_larger(tmp_path: Path) -> None:
     )
     checked = check_spec(path)
     assert total_parameters(lowered(reduce(checked))) == total_parameters(lowered(checked))
+
+
+def test_experts_become_few_and_towers_keep_as_many_as_each_other_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "experts.mot"
+    path.write_text(
+        """model experts {
+          width = 2048, layers = 18, vocab = 257152
+          modality text, image, audio
+          attention { heads = 8 }
+          ffn { kind = moe, experts = 64, top_k = 8 }
+          tower seen = image { ffn { experts = 128, top_k = 4 } }
+          tower heard = audio { ffn { experts = 64 } }
+          untie attention, ffn, norm
+        }""",
+        encoding="utf-8",
+    )
+    mixtures = dict(lowered(reduce(check_spec(path))).mixtures)
+    assert {name: (moe.experts, moe.per_token) for name, moe in mixtures.items()} == {
+        "text": (6, 2),
+        "image": (8, 2),
+        "audio": (6, 2),
+    }

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from motc.ir.leaf import Block, Leaf
+
+if TYPE_CHECKING:
+    from motc.ir.model import Model
 
 
 def parameter_prefix(leaf: Leaf, block: Block, layer: int | None) -> str:
@@ -15,3 +20,19 @@ def parameter_prefix(leaf: Leaf, block: Block, layer: int | None) -> str:
     if block.name:
         parts.append(block.name)
     return ".".join(parts)
+
+
+def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape."""
+    leaves = [(leaf, None) for leaf in model.outer_leaves()] + [
+        (leaf, index)
+        for segment in model.segments
+        for index in range(segment.first, segment.last + 1)
+        for leaf in segment.layer.leaves()
+    ]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for leaf, layer in leaves:
+        for block in leaf.blocks:
+            prefix = parameter_prefix(leaf, block, layer)
+            shapes |= {f"{prefix}.{name}": shape for name, shape in block.operator.shapes().items()}
+    return shapes

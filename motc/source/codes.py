@@ -239,7 +239,7 @@ CODES = _catalogue(
         "copies of several shapes for one grouped product",
         "The grouped strategy multiplies by all copies of a group at once, so they have one shape, and every modality "
         "has one; sizes are multiples of 8. The other strategies have no such limits.",
-        "motc build pi0.mot --strategy grouped     # and a tower has a width of its own",
+        "motc build unequal.mot --strategy grouped     # and a tower has a width of its own",
     ),
     (
         "MOT057",
@@ -313,5 +313,13 @@ CODES = _catalogue(
         "Cross-entropy is a mean in which each target has its modality's weight. So a weight of the only modality of "
         "tokens says nothing, unless it is 0 beside latents; and where all are 0, nothing would be trained.",
         "modality text { weight = 2 }     # and no other modality of tokens",
+    ),
+    (
+        "MOT090",
+        "a mapping file that says something else",
+        "A mapping file has the sections `architectures`, `tensors`, `tied` and `left_out`, and says of each tensor of "
+        "another implementation which parameters it holds: one by its name, or several by the form in which they lie "
+        "in it, `rows`, `head_rows` or `experts`. Both sides have the same numbers, each written as `*`.",
+        "tensors: {model.layers.*.mlp.up_proj: layers.*.ffn.up}",
     ),
 )

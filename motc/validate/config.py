@@ -85,22 +85,6 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
     )
 
 
-def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """Every parameter's name and shape."""
-    leaves = [(leaf, None) for leaf in model.outer_leaves()] + [
-        (leaf, index)
-        for segment in model.segments
-        for index in range(segment.first, segment.last + 1)
-        for leaf in segment.layer.leaves()
-    ]
-    shapes: dict[str, tuple[int, ...]] = {}
-    for leaf, layer in leaves:
-        for block in leaf.blocks:
-            prefix = parameter_prefix(leaf, block, layer)
-            shapes |= {f"{prefix}.{name}": shape for name, shape in block.operator.shapes().items()}
-    return shapes
-
-
 def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLayer:
     norms = (leaf for leaf in layer.leaves() if leaf.is_norm)
     return ReferenceLayer(

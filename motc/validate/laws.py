@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from motc.ir.model import LatentModality, Model
+from motc.ir.names import parameter_shapes
 from motc.validate.batches import random_batches, settled, with_ids
 from motc.validate.company import company_laws
-from motc.validate.config import parameter_shapes, reference_config, tower_config
+from motc.validate.config import reference_config, tower_config
 from motc.validate.outputs import (
     compare,
     gradients_of,

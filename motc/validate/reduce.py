@@ -1,7 +1,7 @@
 """A spec at a size that validates in seconds: the same structure and names, everything else small.
 
-Layers are merged where no statement of `untie` tells them apart; equal widths, hidden sizes and vocabularies stay
-equal, different ones different.
+Layers are merged where no statement of `untie` tells them apart; equal widths, hidden sizes, numbers of experts and
+vocabularies stay equal, different ones different.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from itertools import pairwise
 
 from motc.lower.attributes import heads_of, layer_attributes
 from motc.schema import Checked, Spec
-from motc.schema.spec import LatentSpec, ModalitySpec, TowerSpec, UnetSpec
+from motc.schema.spec import FfnAttributes, LatentSpec, ModalitySpec, TowerSpec, UnetSpec
 
 HEAD_DIM = 8
 WIDTH_STEP = 2
 HIDDEN, HIDDEN_STEP = 24, 8
+EXPERTS, EXPERTS_STEP, TOP_K = 6, 2, 2
 VOCAB, VOCAB_STEP = 40, 8
 CHANNELS, UNET_CHANNELS = 3, 4
 
@@ -34,8 +35,14 @@ def reduce(checked: Checked) -> Checked:
     vocabularies = [modality.vocab for modality in spec.modalities.values()]
     vocab = _smaller((size for size in (spec.vocab, *vocabularies) if size is not None), VOCAB, VOCAB_STEP)
 
+    ffns = (spec.ffn, *(tower.ffn for tower in spec.towers.values()))
+    experts = _smaller((ffn.experts for ffn in ffns if ffn.experts is not None), EXPERTS, EXPERTS_STEP)
+
+    def fewer_experts(ffn: FfnAttributes) -> dict[str, int | None]:
+        return {"experts": ffn.experts and experts[ffn.experts], "top_k": ffn.top_k and min(ffn.top_k, TOP_K)}
+
     def smaller_tower(name: str, tower: TowerSpec) -> TowerSpec:
-        ffn = tower.ffn.model_copy(update={"hidden": hidden[towers[name].hidden]})
+        ffn = tower.ffn.model_copy(update={"hidden": hidden[towers[name].hidden], **fewer_experts(tower.ffn)})
         heads = tower.attention.model_copy(update={"heads": None, "kv_heads": None, "head_dim": None})
         return tower.model_copy(update={"width": widths[towers[name].width], "ffn": ffn, "attention": heads})
 
@@ -54,7 +61,7 @@ def reduce(checked: Checked) -> Checked:
             "attention": spec.attention.model_copy(
                 update={"heads": small_heads, "kv_heads": small_kv_heads, "head_dim": small_head_dim}
             ),
-            "ffn": spec.ffn.model_copy(update={"hidden": hidden[model.hidden]}),
+            "ffn": spec.ffn.model_copy(update={"hidden": hidden[model.hidden], **fewer_experts(spec.ffn)}),
             "towers": {name: smaller_tower(name, tower) for name, tower in spec.towers.items()},
             "untie": [
                 statement.model_copy(

@@ -1,0 +1,60 @@
+"""Tensors to parameters, and back: values are moved, never changed, so that each way undoes the other exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from motc.weights.bijection import Bijection, Move
+
+
+def parameters_of(bijection: Bijection, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every parameter, or what there is one of for each, such as gradients. Raises ValueError if tied ones differ."""
+    for name, other in bijection.tied.items():
+        if not torch.equal(tensors[name], tensors[other]):
+            raise ValueError(f"{name} is not what {other} is, and the model ties them")
+    parameters: dict[str, Tensor] = {}
+    for move in bijection.moves:
+        parameters.update(zip(move.parameters, _forth(move, [tensors[name] for name in move.tensors]), strict=True))
+    return parameters
+
+
+def tensors_of(bijection: Bijection, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor that the parameters were made of, the repeated ones too."""
+    tensors: dict[str, Tensor] = {}
+    for move in bijection.moves:
+        tensors.update(zip(move.tensors, _back(move, [parameters[name] for name in move.parameters]), strict=True))
+    return tensors | {name: tensors[other] for name, other in bijection.tied.items()}
+
+
+def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
+    match move.form:
+        case "same":
+            return tensors
+        case "rows":
+            return list(torch.split(tensors[0], list(move.sizes)))
+        case "head_rows":
+            by_head = torch.unflatten(tensors[0], 0, (-1, sum(move.sizes)))  # [heads, rows of all, ...]
+            return [part.flatten(0, 1) for part in torch.split(by_head, list(move.sizes), dim=1)]
+        case "experts":
+            return [torch.stack(tensors)]
+        case _:
+            assert_never(move.form)
+
+
+def _back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
+    match move.form:
+        case "same":
+            return parameters
+        case "rows":
+            return [torch.cat(parameters)]
+        case "head_rows":
+            by_head = [torch.unflatten(each, 0, (-1, size)) for each, size in zip(parameters, move.sizes, strict=True)]
+            return [torch.cat(by_head, dim=1).flatten(0, 1)]
+        case "experts":
+            return list(parameters[0].unbind())
+        case _:
+            assert_never(move.form)

@@ -1,0 +1,160 @@
+"""Which tensors become which parameters, from names and shapes alone: every tensor is used once, every parameter filled
+once, or all that is wrong is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from motc.ir.model import Model
+from motc.ir.names import parameter_shapes
+from motc.weights.mapping import Form, Rule, WeightMapping, pattern_of
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+TOLD = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Tensors that become parameters together.
+
+    `sizes` are the rows of each parameter for `rows`, and for `head_rows` of each within a head.
+    """
+
+    form: Form
+    tensors: tuple[str, ...]
+    parameters: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bijection:
+    """All moves, and for each tensor that repeats another which that is."""
+
+    moves: tuple[Move, ...]
+    tied: dict[str, str]
+
+
+def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijection:
+    """How tensors of these names and shapes fill the parameters of `model`.
+
+    Raises ValueError, which names all tensors without a place, parameters without a tensor or with several, and shapes
+    that do not fit.
+    """
+    parameters = parameter_shapes(model)
+    matches = _Matches(mapping, parameters)
+    for name in tensors:
+        matches.take(name)
+    moves, mistakes = [], list(matches.mistakes)
+    for form, theirs, ours in matches.groups():
+        move, mistake = _move(form, theirs, ours, tensors, parameters, model)
+        if mistake:
+            mistakes.append(mistake)
+        else:
+            moves.append(move)
+    filled = Counter(name for _, _, ours in matches.groups() for name in ours)
+    mistakes += _listed("no tensor for the parameter", [name for name in parameters if name not in filled])
+    mistakes += _listed("several tensors for the parameter", [name for name, times in filled.items() if times > 1])
+    for name, other in matches.tied.items():
+        if tensors.get(other) != tensors[name]:
+            mistakes.append(f"{name} should repeat {other}, which has another shape or is missing")
+    if mistakes:
+        raise ValueError(f"{mapping.name} does not fit {model.name}: " + "; ".join(mistakes))
+    return Bijection(moves=tuple(moves), tied=matches.tied)
+
+
+class _Matches:
+    """The rules that tensors met, the parts of one parameter together."""
+
+    def __init__(self, mapping: WeightMapping, parameters: Shapes) -> None:
+        self.mapping, self.parameters = mapping, parameters
+        self.single: list[tuple[Form, tuple[str, ...], tuple[str, ...]]] = []
+        self.experts: dict[str, dict[int, str]] = {}
+        self.tied: dict[str, str] = {}
+        self.unknown: list[str] = []
+
+    def take(self, tensor: str) -> None:
+        pattern, numbers = pattern_of(tensor)
+        if self.mapping.leaves_out(pattern):
+            return
+        rule, suffix = self.rule_of(pattern)
+        if rule is None:
+            self.unknown.append(tensor)
+            return
+        expert, numbers = (int(numbers[-1]), numbers[:-1]) if rule.form == "experts" else (0, numbers)
+        ours = tuple(_filled(name, numbers) + suffix for name in rule.parameters)
+        if rule.tensor in self.mapping.tied and ours[0] not in self.parameters:
+            self.tied[tensor] = _filled(self.mapping.tied[rule.tensor], numbers) + suffix
+        elif rule.form == "experts":
+            self.experts.setdefault(ours[0], {})[expert] = tensor
+        else:
+            self.single.append((rule.form, (tensor,), ours))
+
+    def rule_of(self, pattern: str) -> tuple[Rule | None, str]:
+        """A tensor's rule, or its module's with what the module calls it."""
+        module, dot, last = pattern.rpartition(".")
+        if pattern in self.mapping.rules or last not in ("weight", "bias"):
+            return self.mapping.rules.get(pattern), ""
+        return self.mapping.rules.get(module), dot + last
+
+    def groups(self) -> Iterator[tuple[Form, tuple[str, ...], tuple[str, ...]]]:
+        """Tensors in the order in which they hold parameters, and these."""
+        yield from self.single
+        for name, by_number in self.experts.items():
+            yield "experts", tuple(by_number[number] for number in sorted(by_number)), (name,)
+
+    @property
+    def mistakes(self) -> list[str]:
+        numbers = {name: sorted(of) for name, of in self.experts.items()}
+        return [
+            *_listed("no place for the tensor", self.unknown),
+            *_listed("experts are missing for", [name for name, of in numbers.items() if of != list(range(len(of)))]),
+        ]
+
+
+def _move(
+    form: Form, theirs: tuple[str, ...], ours: tuple[str, ...], tensors: Shapes, parameters: Shapes, model: Model
+) -> tuple[Move, str]:
+    """The move of these tensors, or what is wrong with it."""
+    unknown = [name for name in ours if name not in parameters]
+    if unknown:
+        return Move(form=form, tensors=theirs, parameters=ours), _listed("the model has no parameter", unknown)[0]
+    given, wanted = [tensors[name] for name in theirs], [parameters[name] for name in ours]
+    sizes: Shape = ()
+    match form:
+        case "same":
+            fits = given == wanted
+        case "experts":
+            fits = wanted == [(len(given), *given[0])] and len(set(given)) == 1
+        case "rows" | "head_rows":
+            sizes = tuple(shape[0] for shape in wanted)
+            fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1
+            if form == "head_rows":
+                (heads,) = {attention.heads for layer, _ in model.kinds() for attention in layer.attentions}
+                fits, sizes = fits and len(set(sizes)) == 1, tuple(size // heads for size in sizes)
+        case _:
+            assert_never(form)
+    mistake = "" if fits else f"{_some(theirs)} {_shown(given)} should be {_some(ours)} {_shown(wanted)}"
+    return Move(form=form, tensors=theirs, parameters=ours, sizes=sizes), mistake
+
+
+def _filled(pattern: str, numbers: Iterable[str]) -> str:
+    """A name in which each `*` is the next of `numbers`."""
+    following = iter(numbers)
+    return ".".join(next(following) if part == "*" else part for part in pattern.split("."))
+
+
+def _listed(what: str, names: Sequence[str]) -> list[str]:
+    return [f"{what} {_some(names)}"] if names else []
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more
+
+
+def _shown(shapes: Sequence[Shape]) -> str:
+    return ", ".join(dict.fromkeys(str(list(shape)) for shape in shapes))

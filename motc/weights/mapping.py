@@ -1,0 +1,137 @@
+"""Mapping files: what the tensors of another implementation's checkpoints are called in a generated model.
+
+architectures: [LlamaForCausalLM]                 # what a checkpoint's config.json calls the class
+tensors:
+  model.embed_tokens: embedding                   # a module: its weight, and its bias if it has one
+  model.layers.*.mlp.up_proj: layers.*.ffn.up     # `*` is a number, the same on both sides
+  model.layers.*.self_attn.qkv_proj: {rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
+tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
+left_out: [model.vision_tower]                    # modules that are no part of the model
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NoReturn, get_args
+
+from motc.source import Diagnostic, Span, SpecError
+from motc.syntax import read, read_file
+from motc.syntax.tree import Mapping, Node, Scalar, Sequence
+
+Form = Literal["same", "rows", "head_rows", "experts"]
+"""How a tensor holds parameters.
+
+`same`: it is one; `rows`: the rows of several, one behind the other; `head_rows`: for each head its rows of all of
+them, which are equally large; `experts`: one expert's part of a parameter of all experts, its last number saying whose.
+"""
+
+SECTIONS = ("architectures", "tensors", "tied", "left_out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Tensors of a name, with `*` for each number, and the parameters that they hold."""
+
+    tensor: str
+    form: Form
+    parameters: tuple[str, ...]
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightMapping:
+    """A mapping file. `rules` are by the names of tensors; `tied` has, for a tensor, the one that it repeats."""
+
+    name: str
+    architectures: tuple[str, ...]
+    rules: dict[str, Rule]
+    tied: dict[str, str]
+    left_out: frozenset[str]
+
+    def leaves_out(self, pattern: str) -> bool:
+        """Whether a tensor, or a module around it, is left out."""
+        parts = pattern.split(".")
+        return any(".".join(parts[:end]) in self.left_out for end in range(1, len(parts) + 1))
+
+
+def pattern_of(name: str) -> tuple[str, tuple[str, ...]]:
+    """A tensor's name with `*` for each number between dots, and the numbers."""
+    parts = name.split(".")
+    return ".".join("*" if part.isdecimal() else part for part in parts), tuple(filter(str.isdecimal, parts))
+
+
+def read_mapping(path: Path) -> WeightMapping:
+    """The mapping that a YAML file holds. Raises SpecError."""
+    tree = read(read_file(path))
+    for entry in tree.entries:
+        if entry.key not in SECTIONS:
+            _refuse(f"unknown section `{entry.key}`", entry.key_span, f"there are {', '.join(SECTIONS)}")
+    rules = {entry.key: _rule(entry.key, entry.key_span, entry.value) for entry in _mapping(tree, "tensors").entries}
+    if not rules:
+        _refuse("no tensors are mapped", tree.span, "tensors: {model.norm: final_norm}")
+    tied: dict[str, str] = {}
+    for entry in _mapping(tree, "tied").entries:
+        tied[entry.key] = other = _text(entry.value)
+        for each in (entry.key, other):
+            if each not in rules:
+                _refuse(f"`{each}` is tied and not among `tensors`", entry.key_span, "say what it is, too")
+    left_out = _texts(tree.get("left_out"))
+    for each in left_out:
+        if each in rules:
+            _refuse(f"`{each}` is mapped and left out", rules[each].span, "one of them")
+    return WeightMapping(
+        name=path.name,
+        architectures=_texts(tree.get("architectures")),
+        rules=rules,
+        tied=tied,
+        left_out=frozenset(left_out),
+    )
+
+
+def _rule(tensor: str, span: Span, value: Node) -> Rule:
+    form: Form = "same"
+    if isinstance(value, Mapping):
+        forms = [each for each in get_args(Form) if each != "same"]
+        if len(value.entries) != 1 or value.entries[0].key not in forms:
+            _refuse("a tensor's form is one word", value.span, f"{', '.join(forms)}, with the parameters it holds")
+        form, value = get_args(Form)[get_args(Form).index(value.entries[0].key)], value.entries[0].value
+    parameters = _texts(value) if isinstance(value, Sequence) else (_text(value),)
+    if (form in ("same", "experts")) != (len(parameters) == 1):
+        _refuse(f"{len(parameters)} parameters for `{form}`", value.span, "rows are of several, others of one")
+    for name in (tensor, *parameters):
+        if not re.fullmatch(r"(\w+|\*)(\.(\w+|\*))*", name) or re.search(r"(^|\.)\d+(\.|$)", name):
+            _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
+    numbers = tensor.count("*") - (form == "experts")
+    for name in parameters:
+        if name.count("*") != numbers:
+            _refuse(f"`{name}` has not as many numbers as `{tensor}` gives", span, "each `*` is a number of both")
+    return Rule(tensor=tensor, form=form, parameters=parameters, span=span)
+
+
+def _mapping(tree: Mapping, key: str) -> Mapping:
+    value = tree.get(key)
+    if value is None:
+        return Mapping(entries=(), span=tree.span)
+    if not isinstance(value, Mapping):
+        _refuse(f"`{key}` is a mapping of names", value.span, f"{key}: {{theirs: ours}}")
+    return value
+
+
+def _text(node: Node) -> str:
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        _refuse("a name is missing here", node.span, "such as layers.*.attention.q")
+    return node.value
+
+
+def _texts(node: Node | None) -> tuple[str, ...]:
+    if node is None:
+        return ()
+    if not isinstance(node, Sequence):
+        _refuse("a list of names is missing here", node.span, "in brackets: [a, b]")
+    return tuple(_text(item) for item in node.items)
+
+
+def _refuse(message: str, span: Span, way_out: str) -> NoReturn:
+    raise SpecError(Diagnostic(code="MOT090", message=message, span=span, help=way_out))

@@ -1,0 +1,170 @@
+"""Mapping files: what is read, how tensors are cut and put together, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from motc.driver import compile_ir
+from motc.ir.names import parameter_shapes
+from motc.source import SourceFile, SpecError
+from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
+
+SPEC = """
+model small {
+  width = 6
+  layers = 2
+  vocab = 11
+  modality text
+  attention { heads = 3, head_dim = 2, bias = true, out_bias = false }
+  ffn { %s, hidden = 5 }
+  embedding { tied = %s }
+}
+"""
+MAPPING = """
+architectures: [Small]
+tensors:
+  in: embedding
+  blocks.*.qkv: {head_rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
+  blocks.*.o: layers.*.attention.out
+  blocks.*.gate_up.weight: {rows: [layers.*.ffn.gate.weight, layers.*.ffn.up.weight]}
+  blocks.*.down: layers.*.ffn.down
+  blocks.*.experts.*.gate: {experts: layers.*.ffn.gate}
+  blocks.*.experts.*.up: {experts: layers.*.ffn.up}
+  blocks.*.experts.*.down: {experts: layers.*.ffn.down}
+  blocks.*.router: layers.*.ffn.router
+  blocks.*.norm_a: layers.*.attention.norm
+  blocks.*.norm_f: layers.*.ffn.norm
+  norm: final_norm
+  out: head
+tied: {out: in}
+left_out: [eye, blocks.*.rotary]
+"""
+
+
+def model(ffn: str = "kind = swiglu", tied: bool = False) -> Any:
+    return compile_ir(SourceFile("small.mot", SPEC % (ffn, str(tied).lower())))
+
+
+def tensors(experts: int = 0) -> dict[str, Tensor]:
+    """Those of a checkpoint of the small model, each with numbers of its own."""
+    shapes: dict[str, tuple[int, ...]] = {"in.weight": (11, 6), "norm.weight": (6,), "out.weight": (11, 6)}
+    for layer in range(2):
+        block = f"blocks.{layer}"
+        shapes |= {f"{block}.qkv.weight": (18, 6), f"{block}.qkv.bias": (18,), f"{block}.o.weight": (6, 6)}
+        shapes |= {f"{block}.norm_a.weight": (6,), f"{block}.norm_f.weight": (6,)}
+        for expert in range(experts):
+            shapes |= {f"{block}.experts.{expert}.{name}.weight": (5, 6) for name in ("gate", "up")}
+            shapes[f"{block}.experts.{expert}.down.weight"] = (6, 5)
+        mixed = {f"{block}.router.weight": (experts, 6)}
+        shapes |= mixed if experts else {f"{block}.gate_up.weight": (10, 6), f"{block}.down.weight": (6, 5)}
+    return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def bijection(folder: Path, given: dict[str, Tensor], of: Any, text: str = MAPPING) -> Bijection:
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return bijection_of(read_mapping(path), {name: tuple(tensor.shape) for name, tensor in given.items()}, of)
+
+
+@pytest.mark.parametrize("experts", [0, 12])
+def test_there_and_back(tmp_path: Path, experts: int) -> None:
+    """Twelve experts: number 10 comes after 9, not after 1."""
+    given, of = tensors(experts), model(f"kind = moe, experts = {experts}" if experts else "kind = swiglu")
+    parameters = parameters_of(both := bijection(tmp_path, given, of), given)
+    assert {name: tuple(each.shape) for name, each in parameters.items()} == parameter_shapes(of)
+    back = tensors_of(both, parameters)
+    assert back.keys() == given.keys()
+    assert all(torch.equal(back[name], given[name]) for name in given)
+    if experts:
+        assert torch.equal(parameters["layers.1.ffn.up.weight"][10], given["blocks.1.experts.10.up.weight"])
+    else:
+        assert torch.equal(parameters["layers.1.ffn.up.weight"], given["blocks.1.gate_up.weight"][5:])
+    heads = given["blocks.0.qkv.bias"].view(3, 3, 2)  # head, what it is, its numbers
+    for index, name in enumerate("qkv"):
+        assert torch.equal(parameters[f"layers.0.attention.{name}.bias"], heads[:, index].flatten())
+
+
+def test_what_is_left_out_is_not_looked_at(tmp_path: Path) -> None:
+    given = tensors()
+    more = {"eye.0.weight": torch.ones(3), "blocks.1.rotary.frequencies": torch.ones(3)}
+    assert bijection(tmp_path, given | more, model()) == bijection(tmp_path, given, model())
+
+
+def test_a_tied_head_may_be_there_or_not(tmp_path: Path) -> None:
+    given, of = tensors(), model(tied=True)
+    given["out.weight"] = given["in.weight"].clone()
+    both = bijection(tmp_path, given, of)
+    assert parameters_of(both, given).keys() == parameter_shapes(of).keys()
+    assert tensors_of(both, parameters_of(both, given)).keys() == given.keys()
+    with pytest.raises(ValueError, match=r"^out.weight is not what in.weight is, and the model ties them$"):
+        parameters_of(both, given | {"out.weight": given["in.weight"] + 1})
+    del given["out.weight"]
+    assert parameters_of(bijection(tmp_path, given, of), given).keys() == parameter_shapes(of).keys()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"eyes.weight": (2,)}, "no place for the tensor eyes.weight"),
+        ({"out.weight": None}, "no tensor for the parameter head.weight"),
+        ({"o": (2,)}, "no place for the tensor o"),
+        ({"blocks.0.o.bias": (6,)}, "the model has no parameter layers.0.attention.out.bias"),
+        ({"blocks.2.o.weight": (6, 6)}, "the model has no parameter layers.2.attention.out.weight"),
+        ({"norm.weight": (7,)}, "norm.weight [7] should be final_norm.weight [6]"),
+        (
+            {"blocks.0.qkv.bias": (17,)},
+            "blocks.0.qkv.bias [17] should be layers.0.attention.q.bias, layers.0.attention.k.bias, "
+            "layers.0.attention.v.bias [6]",
+        ),
+        ({"blocks.0.gate_up.weight": (10, 5)}, "blocks.0.gate_up.weight [10, 5] should be layers.0.ffn.gate.weight"),
+        ({"blocks.0.experts.1.up.weight": (5, 6)}, "experts are missing for layers.0.ffn.up.weight"),
+        ({"blocks.0.experts.0.down.weight": (6, 5)}, "several tensors for the parameter layers.0.ffn.down.weight"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    given: Any = tensors() | {name: torch.zeros(shape) for name, shape in change.items() if shape is not None}
+    for name, shape in change.items():
+        if shape is None:
+            del given[name]
+    with pytest.raises(ValueError, match=f"^small.yaml does not fit small: .*{re.escape(message)}"):
+        bijection(tmp_path, given, model())
+
+
+def test_a_long_list_is_cut(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"blocks.7.z and 12 more;"):
+        bijection(tmp_path, {f"blocks.{layer}.z": torch.ones(1) for layer in range(20)}, model())
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("tensor: {a: b}", "unknown section `tensor`"),
+        ("architectures: [A]", "no tensors are mapped"),
+        ("tensors: [a]", "`tensors` is a mapping of names"),
+        ("tensors: {a: {columns: [b, c]}}", "a tensor's form is one word"),
+        ("tensors: {a: {rows: [b], experts: c}}", "a tensor's form is one word"),
+        ("tensors: {a: {rows: b}}", "1 parameters for `rows`"),
+        ("tensors: {a: [b, c]}", "2 parameters for `same`"),
+        ("tensors: {a.*: b}", "`b` has not as many numbers as `a.*` gives"),
+        ("tensors: {a.*.c: {experts: b.*}}", "`b.*` has not as many numbers as `a.*.c` gives"),
+        ("tensors: {a.3: b}", "`a.3` is no name"),
+        ("tensors: {a..b: b}", "`a..b` is no name"),
+        ("tensors: {a: 3}", "a name is missing here"),
+        ("tensors: {a: b}\ntied: {c: a}", "`c` is tied and not among `tensors`"),
+        ("tensors: {a: b}\nleft_out: a", "a list of names is missing here"),
+        ("tensors: {a: b}\nleft_out: [a]", "`a` is mapped and left out"),
+    ],
+)
+def test_a_wrong_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as error:
+        read_mapping(path)
+    (diagnostic,) = error.value.diagnostics
+    assert (diagnostic.code, diagnostic.message) == ("MOT090", message)
