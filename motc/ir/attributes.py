@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -84,12 +84,12 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
     Raises CompilerBug where a group holds what it cannot hold, or nothing where every modality has something.
     """
     norms = _norms_in(layer, [modality.name for modality in modalities])
-    attributes = {
-        modality.name: LayerAttributes(
-            width=modality.width, norm_kind=norms[modality.name].kind, norm_eps=norms[modality.name].eps
-        )
-        for modality in modalities
-    }
+    widths = {modality.name: modality.width for modality in modalities}
+
+    def normed(name: str) -> LayerAttributes:
+        return LayerAttributes(width=widths[name], norm_kind=norms[name].kind, norm_eps=norms[name].eps)
+
+    attributes = _each(widths, normed, (widths, norms))
     attention, ffn = layer.body("attention"), layer.body("ffn")
     if isinstance(attention, Attention):
         attributes = _with_attention(attributes, attention)
@@ -100,9 +100,10 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 
 def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
     q, out, head_norms = _linears(body.q, attributes), _linears(body.out, attributes), _norms(body.q_norm)
-    return {
-        name: replace(
-            a,
+
+    def attending(name: str) -> LayerAttributes:
+        return replace(
+            attributes[name],
             heads=body.heads,
             kv_heads=body.kv_heads,
             head_dim=body.head_dim,
@@ -111,8 +112,8 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             qk_norm=head_norms[name].kind if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
         )
-        for name, a in attributes.items()
-    }
+
+    return _each(attributes, attending, (attributes, q, out, head_norms))
 
 
 def _with_feed_forward(
@@ -121,17 +122,29 @@ def _with_feed_forward(
     kinds = dict(zip(attributes, body.kinds, strict=True))
     up = _linears(body.up, [name for name, kind in kinds.items() if kind is not None])
     moe = body.by_modality(tuple(attributes)) if isinstance(body, Mixture) else {}
-    feeding = {
-        name: replace(
+
+    def feeding(name: str) -> LayerAttributes:
+        return replace(
             attributes[name],
             ffn_kind=kinds[name],
             moe=moe.get(name),
-            hidden=operator.out_features,
-            ffn_bias=operator.bias,
+            hidden=up[name].out_features,
+            ffn_bias=up[name].bias,
         )
-        for name, operator in up.items()
-    }
-    return attributes | feeding
+
+    return attributes | _each(up, feeding, (attributes, up, kinds, moe))
+
+
+def _each(
+    names: Iterable[str], make: Callable[[str], LayerAttributes], facts: tuple[Mapping[str, object], ...]
+) -> dict[str, LayerAttributes]:
+    """What is made for each modality from its facts: once for those whose facts are the same objects, as most are."""
+    made: dict[tuple[int, ...], LayerAttributes] = {}
+    attributes = {}
+    for name in names:
+        key = tuple(id(fact.get(name)) for fact in facts)
+        attributes[name] = made[key] if key in made else made.setdefault(key, make(name))
+    return attributes
 
 
 def _norms_in(layer: Layer, everyone: Iterable[str]) -> dict[str, Norm]:

@@ -41,12 +41,13 @@ def _candidates(model: Model, untied: dict[Leaf, int]) -> Iterator[tuple[str, ..
     if not untied:
         return
     coarse_first = sorted(untied, key=lambda leaf: len(leaf.blocks))
-    keys = {name: [_block_index(leaf, name) for leaf in coarse_first] for name in names}
+    indices = [_block_indices(leaf) for leaf in coarse_first]
+    keys = {name: [index.get(name, -1) for index in indices] for name in names}
     yield tuple(sorted(names, key=keys.__getitem__))
     if len(names) <= FEW and any(len(leaf.runs(names)) > len(leaf.blocks) for leaf in untied):
         yield from permutations(names)
 
 
-def _block_index(leaf: Leaf, name: str) -> int:
-    block = leaf.block_of(name)
-    return -1 if block is None else leaf.blocks.index(block)
+def _block_indices(leaf: Leaf) -> dict[str, int]:
+    """The number of each modality's block, of those whom the leaf concerns."""
+    return {name: index for index, block in enumerate(leaf.blocks) for name in block.modalities}
