@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from motc.ir.attention import Angles
@@ -71,7 +72,7 @@ class LatentModality(Modality):
     weight: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, as it keeps what is asked of it for every layer
 class Model:
     """A whole model.
 
@@ -109,29 +110,29 @@ class Model:
         """Those of the modalities, in the order of their declaration."""
         return tuple(modality.name for modality in self.modalities)
 
-    @property
+    @cached_property
     def masks(self) -> tuple[Mask, ...]:
         """The masks of the layers, each once, in the order of the first layer that has it."""
         return tuple(dict.fromkeys(a.mask for layer, _ in self.kinds() for a in layer.attentions))
 
-    @property
+    @cached_property
     def angles(self) -> tuple[Angles, ...]:
         """The angles of the layers with rotary positions, each once, in the order of the first layer that has them."""
         attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
         return tuple(dict.fromkeys(a.angles for a in attentions if a.angles is not None))
 
-    @property
+    @cached_property
     def is_balanced(self) -> bool:
         """Whether a load-balancing loss is part of the model's."""
         return any(mixture.is_balanced for layer, _ in self.kinds() for mixture in layer.mixtures)
 
-    @property
+    @cached_property
     def mixtures(self) -> tuple[tuple[str, Moe], ...]:
         """The modalities that have experts, with how they route in some layer: each pair once."""
         bodies = (mixture for layer, _ in self.kinds() for mixture in layer.mixtures)
         return tuple(dict.fromkeys(pair for body in bodies for pair in body.by_modality(self.names).items()))
 
-    @property
+    @cached_property
     def routings(self) -> frozenset[Routing]:
         """How tokens and experts find each other, in some layer at least; none where there are no experts."""
         return frozenset(moe.routing for _, moe in self.mixtures)
@@ -141,6 +142,10 @@ class Model:
 
         Equal layers are one object, as `verify` checks, so that thousands of layers cost what their kinds do.
         """
+        return self._kinds
+
+    @cached_property
+    def _kinds(self) -> tuple[tuple[Layer, int], ...]:
         counts: dict[int, int] = {}
         layers: dict[int, Layer] = {}
         for segment in self.segments:
