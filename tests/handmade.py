@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from motc.ir.attention import Attention, Rope
+from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind
 from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Block, Leaf
@@ -13,6 +13,7 @@ from motc.ir.mask import Mask
 from motc.ir.model import Modality, Model, Segment
 from motc.ir.operators import Embedding, Linear, Norm, NormKind, Operator
 from motc.ir.partition import Partition
+from motc.ir.rope import Rope
 
 Blocks = tuple[tuple[str, ...], ...]
 

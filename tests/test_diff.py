@@ -15,11 +15,11 @@ from motc.diff import diff
 from motc.diff.attributes import IN_LAYERS, OUTSIDE
 from motc.diff.facts import LayerFacts, OuterFacts, Stretch, layer_stretch, outer_stretch
 from motc.driver import final_ir
-from motc.ir.attention import Rope
 from motc.ir.layer import Layer
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.operators import Operator
+from motc.ir.rope import Rope
 from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read

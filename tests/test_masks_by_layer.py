@@ -12,11 +12,12 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from motc.driver import generate
-from motc.ir.attention import Attention, Rope
+from motc.ir.attention import Attention
 from motc.ir.execution import Strategy
 from motc.ir.layer import Layer, Sublayer
 from motc.ir.mask import Mask
 from motc.ir.model import Model, Segment, TokenLoss
+from motc.ir.rope import Rope
 from motc.loading import instantiate
 from motc.validate.random_parameters import randomise
 from tests.fuzz.properties import differ_alike_both_ways, forget_generated, obeys_every_law

@@ -63,7 +63,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         # values of the wrong kind
         ("attention = ^3", "attention: ^3", "`attention` should be a section, not 3", f"its keys: {ATTENTION}"),
         ("attention { heads = 4, rope = ^3 }", "attention: {heads: 4, rope: ^3}",
-         "`attention.rope` should be none or a section, not 3", "its keys: pairing, theta"),
+         "`attention.rope` should be none or a section, not 3", "its keys: fraction, pairing, scaling, theta"),
         ("attention { heads = 4, rope = ^nnoe }", "attention: {heads: 4, rope: ^nnoe}",
          "`attention.rope` should be none or a section, not `nnoe`", "did you mean `none`?"),
         ("attention { heads = 4, qk_norm = ^rsm }", "attention: {heads: 4, qk_norm: ^rsm}",
@@ -122,7 +122,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         ("norm { ^bias = false }", "norm: {^bias: false}", "unknown key `bias`", KEYS + "eps, final, kind, placement"),
         ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),
         ("^kind = gelu", "^kind: gelu", "unknown key `kind`",
-         "did you mean `attention.mask.kind`, `ffn.kind` or `norm.kind`?"),
+         "did you mean `attention.mask.kind`, `attention.rope.scaling.kind`, `ffn.kind` or `norm.kind`?"),
         ("tower gen = image { ^hidden = 3 }", "towers: {gen: {modalities: [image], ^hidden: 3}}",
          "unknown key `hidden`", "did you mean `ffn.hidden`?"),
         ("tower ffn = image { ^window = 3 }", "towers: {ffn: {modalities: [image], ^window: 3}}",

@@ -19,6 +19,7 @@ from motc.reference import (
     ReferenceLayer,
     ReferenceMask,
     ReferenceNorm,
+    ReferenceRope,
     ReferenceSublayer,
     reference_forward,
     reference_loss,
@@ -44,7 +45,7 @@ def dense_config(
     defaults: dict[str, Any] = {"heads": 4, "kv_heads": 2, "head_dim": 8}
     defaults["mask"] = ReferenceMask(kind="causal")
     placement = settings.pop("placement", "pre")
-    attention = ReferenceAttention(**(defaults | {"rope_theta": 10000.0} | settings))
+    attention = ReferenceAttention(**(defaults | {"rope": ReferenceRope(theta=10000.0)} | settings))
     sublayers = (
         ReferenceSublayer(name="attention", placement=placement, body=attention),
         ReferenceSublayer(
@@ -190,8 +191,7 @@ def mixed_model(mask: str, placement: str) -> tuple[ReferenceConfig, dict[str, T
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=ReferenceMask(kind=mask),  # type: ignore[arg-type]
-        rope_theta=50.0,
-        rope_pairing="interleaved",
+        rope=ReferenceRope(theta=50.0, pairing="interleaved"),
     )
     feed_forward = ReferenceFeedForward(kinds={"a": "geglu", "b": "relu2"})
     layer = ReferenceLayer(

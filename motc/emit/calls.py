@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from motc.emit.latents import place_lines
 from motc.emit.layers import arguments_of
 from motc.emit.text import method, statement
-from motc.ir.attention import Angles
+from motc.ir.rope import Angles, DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 from motc.plan.seen import Pairs, seen_targets
@@ -57,9 +59,28 @@ def _context(module: ModulePlan, constants: Constants) -> list[str]:
 
 
 def _angles(angles: Angles, constants: Constants, dtype: str) -> str:
-    theta, head_dim = angles
-    size, base = constants.named("HEAD_DIM", head_dim), constants.named("ROPE_THETA", theta)
-    return f"rope_angles(positions, {size}, {base}, {dtype})"
+    size, base = constants.named("HEAD_DIM", angles.size), constants.named("ROPE_THETA", angles.theta)
+    scaling = angles.scaling
+    if scaling is None:
+        return f"rope_angles(positions, {size}, {base}, {dtype})"
+    given = f"{size}, {base}, positions.device, factor={scaling.factor!r}"
+    factor = ""
+    match scaling:
+        case LinearScaling():
+            frequencies = f"linear_frequencies({given})"
+        case DynamicScaling(original_length=length):
+            lengths = "lengths_of(positions, layout)"
+            frequencies = f"dynamic_frequencies({given}, original_length={length}, lengths={lengths})"
+        case Llama3Scaling(low_freq_factor=low, high_freq_factor=high, original_length=length):
+            ramp = f"low_freq_factor={low!r}, high_freq_factor={high!r}, original_length={length}"
+            frequencies = f"llama3_frequencies({given}, {ramp})"
+        case YarnScaling(beta_fast=fast, beta_slow=slow, original_length=length, truncate=truncate):
+            ramp = f"beta_fast={fast!r}, beta_slow={slow!r}, original_length={length}, truncate={truncate!r}"
+            frequencies = f"yarn_frequencies({given}, {ramp})"
+            factor = f", {scaling.attention_factor!r}"
+        case _:
+            assert_never(scaling)
+    return f"rope_turned(positions, {frequencies}, {dtype}{factor})"
 
 
 def _one_layer(module: ModulePlan) -> list[str]:

@@ -13,6 +13,7 @@ from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture
 from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
+from motc.ir.rope import Rope
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step, Value
 from motc.plan import LayerPlan, ModulePlan, SublayerPlan, kernel
 from motc.plan.constants import Constants
@@ -65,7 +66,7 @@ class Forward:
             case Apply(leaf=leaf):
                 return self._leaf(step, leaf, reads[0])
             case Rotate(rope=rope):
-                return f"rotate_{rope.pairing}({reads[0]}, cos, sin)"
+                return _rotated(rope, reads[0])
             case Attend(attention=attention):
                 return self._mix(attention, reads)
             case Activate(kinds=kinds):
@@ -125,6 +126,12 @@ class Forward:
             return f"[{each} for u in {up}]"
         functions = [f"lambda g, u: {activation(kind, 'g', 'u')}" for kind in of_pieces]
         return each_piece(functions, counts, gate or up, up)
+
+
+def _rotated(rope: Rope, x: str) -> str:
+    if rope.fraction == 1:
+        return f"rotate_{rope.pairing}({x}, cos, sin)"
+    return f"rotate_first(rotate_{rope.pairing}, {x}, cos, sin)"
 
 
 def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants) -> str:

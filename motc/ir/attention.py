@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
-
-RopePairing = Literal["half", "interleaved"]
-Angles = tuple[float, int]
-"""What the angles of rotary positions follow from: theta, and the size of the heads that are rotated."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rope:
-    """Rotary positions: pairs (i, i + head_dim/2) for `half`, (2i, 2i + 1) for `interleaved`."""
-
-    theta: float
-    pairing: RopePairing
+from motc.ir.rope import NO_ROPE, Angles, Rope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +40,7 @@ class Attention:
     def settings(self) -> dict[str, object]:
         """All of it that is not in the shapes of its parameters, by the language's keys."""
         rope = self.rope
+        of_rope = NO_ROPE if rope is None else rope.settings
         return {
             "heads": self.heads,
             "kv_heads": self.kv_heads,
@@ -59,15 +48,14 @@ class Attention:
             "scale": "1/sqrt(head_dim)" if self.scale is None else self.scale,
             "softcap": self.softcap,
             "mask": self.mask,
-            "rope": None if rope is None else f"theta {rope.theta:g}, pairing {rope.pairing}",
-            "rope.theta": None if rope is None else rope.theta,
-            "rope.pairing": None if rope is None else rope.pairing,
+            "rope": None if rope is None else rope.summary,
+            **{f"rope.{key}": value for key, value in of_rope.items()},
         }
 
     @property
     def angles(self) -> Angles | None:
         """What the angles that it rotates by follow from; None where it does not rotate."""
-        return None if self.rope is None else (self.rope.theta, self.head_dim)
+        return None if self.rope is None else self.rope.angles(self.head_dim)
 
     def sequence_flops(self, length: int) -> int:
         """Products that are no group's, for a sequence: scores and weighted sums, the full square for any mask."""
@@ -80,7 +68,7 @@ class Attention:
 
     def __str__(self) -> str:
         """`4 heads, 2 kv heads of 32, causal, rope theta 10000 half, softcap 50`."""
-        rope = f"rope theta {self.rope.theta:g} {self.rope.pairing}" if self.rope else "no rope"
+        rope = "no rope" if self.rope is None else f"rope {self.rope}"
         return f"{self.heads} heads, {self.kv_heads} kv heads of {self.head_dim}, {self.mask}, {rope}{self._scores}"
 
     def brief(self, modalities: tuple[str, ...]) -> str:

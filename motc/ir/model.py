@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from motc.ir.attention import Angles
 from motc.ir.execution import Execution, Strategy, execution
 from motc.ir.feed_forward import Moe, Routing
 from motc.ir.latent import LatentEnds
@@ -18,6 +17,7 @@ from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.partition import Partition
+from motc.ir.rope import Angles
 from motc.ir.steps import Order, OuterSteps, Step
 from motc.source import Span
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from motc.ir.attention import Attention, Rope
+from motc.ir.attention import Attention
 from motc.ir.feed_forward import FfnKind, Mixture
 from motc.ir.leaf import Leaf
+from motc.ir.rope import Rope
 
 Order = Literal["slots", "sorted"]
 

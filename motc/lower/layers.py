@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from motc.ir.attention import Attention, Rope
+from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.inventory import LAYER_GROUPS, LAYER_PATHS
@@ -17,6 +17,7 @@ from motc.ir.partition import Partition
 from motc.lower.attributes import heads_of, scale_of
 from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
+from motc.lower.rope import lower_rope
 from motc.lower.untie import Untied
 from motc.schema import Spec
 
@@ -84,13 +85,12 @@ def _sublayer(role: str, body: Body, placement: Placement, norm: Leaf) -> Sublay
 
 def _attention(spec: Spec, leaves: Leaves, mask: Mask) -> Attention:
     heads, kv_heads, head_dim = heads_of(spec)
-    rope = spec.attention.rope
     return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=mask,
-        rope=None if rope is None else Rope(theta=float(rope.theta), pairing=rope.pairing),
+        rope=lower_rope(spec.attention.rope, head_dim),
         q=_sure(leaves, "attention.q"),
         k=_sure(leaves, "attention.k"),
         v=_sure(leaves, "attention.v"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from motc.ir.partition import Partition
 from motc.lower.attributes import heads_of
+from motc.lower.rope import check_rope
 from motc.schema import Checked
 from motc.schema.spec import TowerSpec
 from motc.source import Diagnostic, Span
@@ -62,13 +63,7 @@ def check_heads(checked: Checked, errors: list[Diagnostic]) -> None:
         way_out = "change either, or give head_dim"
         span = checked.span("attention", "heads")
         errors.append(Diagnostic(code="MOT051", message=message, span=span, help=way_out, related=related))
-    if spec.attention.rope and head_dim % 2:
-        message = f"rope rotates pairs, so head_dim must be even, not {head_dim}"
-        place = "head_dim" if spec.attention.head_dim else "heads"
-        span = checked.span("attention", place)
-        errors.append(
-            Diagnostic(code="MOT052", message=message, span=span, help="use an even head_dim, or rope = none")
-        )
+    check_rope(checked, head_dim, errors)
     _check_tower_heads(checked, errors)
 
 

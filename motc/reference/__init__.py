@@ -13,6 +13,7 @@ from motc.reference.experts import ReferenceMoe, Trace
 from motc.reference.latents import ReferenceLatent
 from motc.reference.loss import ReferenceLoss, reference_loss
 from motc.reference.model import reference_forward, reference_hidden, reference_predictions
+from motc.reference.rope import ReferenceRope, ReferenceScaling
 from motc.reference.visibility import ReferenceMask
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "ReferenceMask",
     "ReferenceMoe",
     "ReferenceNorm",
+    "ReferenceRope",
+    "ReferenceScaling",
     "ReferenceSublayer",
     "Trace",
     "reference_forward",

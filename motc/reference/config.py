@@ -9,6 +9,7 @@ from typing import Literal
 from motc.reference.experts import ReferenceMoe
 from motc.reference.latents import ReferenceLatent
 from motc.reference.operators import FfnKind, NormKind
+from motc.reference.rope import ReferenceRope
 from motc.reference.visibility import ReferenceMask
 
 Prefixes = Mapping[str, str]
@@ -39,8 +40,7 @@ class ReferenceAttention:
     kv_heads: int
     head_dim: int
     mask: ReferenceMask
-    rope_theta: float | None
-    rope_pairing: Literal["half", "interleaved"] = "half"
+    rope: ReferenceRope | None
     scale: float | None = None
     softcap: float | None = None
 

@@ -19,7 +19,8 @@ from motc.reference.config import (
     ReferenceSublayer,
 )
 from motc.reference.experts import Trace, mixture
-from motc.reference.operators import Parameters, Streams, activated, linear, normalised, rotate, to_sequence
+from motc.reference.operators import Parameters, Streams, activated, linear, normalised, to_sequence
+from motc.reference.rope import Positions, rotate
 from motc.reference.visibility import ReferenceMask
 
 See = Callable[[ReferenceMask], Tensor]
@@ -31,7 +32,7 @@ def layer_forward(
     parameters: Parameters,
     x: Streams,
     tokens: dict[str, Tensor],
-    position_ids: Tensor,
+    positions: Positions,
     see: See,
     trace: Trace,
 ) -> Streams:
@@ -40,7 +41,7 @@ def layer_forward(
         groups = Groups(layer, sublayer.name, parameters)
         match sublayer.body:
             case ReferenceAttention() as body:
-                function = partial(attention, groups, body, tokens=tokens, position_ids=position_ids, see=see)
+                function = partial(attention, groups, body, tokens=tokens, positions=positions, see=see)
             case ReferenceFeedForward() as body:
                 function = partial(feed_forward, groups, body, tokens=tokens, trace=trace)
             case _:
@@ -81,15 +82,14 @@ def joined(sublayer: ReferenceSublayer, groups: Groups, x: Streams, function: Ca
 
 
 def attention(
-    groups: Groups, body: ReferenceAttention, x: Streams, tokens: dict[str, Tensor], position_ids: Tensor, see: See
+    groups: Groups, body: ReferenceAttention, x: Streams, tokens: dict[str, Tensor], positions: Positions, see: See
 ) -> Streams:
     """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output."""
     q = project(groups, "q", body.heads, body.head_dim, x, tokens)
     k = project(groups, "k", body.kv_heads, body.head_dim, x, tokens)
     v = project(groups, "v", body.kv_heads, body.head_dim, x, tokens)
-    if body.rope_theta is not None:
-        q = rotate(q, position_ids, body.rope_theta, body.rope_pairing)
-        k = rotate(k, position_ids, body.rope_theta, body.rope_pairing)
+    if body.rope is not None:
+        q, k = (rotate(x, positions, body.rope) for x in (q, k))
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
     visible, outputs = see(body.mask), []
     for head in range(body.heads):

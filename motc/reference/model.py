@@ -16,6 +16,7 @@ from motc.reference.experts import Trace
 from motc.reference.latents import latent_prediction, latent_tokens
 from motc.reference.layer import layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
+from motc.reference.rope import Positions, document_lengths
 from motc.reference.visibility import ReferenceMask, visibility
 
 
@@ -67,6 +68,7 @@ def reference_hidden(
     if position_ids is None:
         position_ids = default_positions(modality_ids, batch.document_ids)
     position_ids = position_ids.expand(modality_ids.shape)
+    positions = Positions(position_ids, document_lengths(position_ids, modality_ids, batch.document_ids))
     x = {}
     for m in config.modalities:
         if m not in config.latents:
@@ -81,7 +83,7 @@ def reference_hidden(
         return visibility(mask, config.modalities, modality_ids, batch.document_ids)
 
     for layer in config.layers:
-        x = layer_forward(layer, parameters, x, tokens, position_ids, see, Trace() if trace is None else trace)
+        x = layer_forward(layer, parameters, x, tokens, positions, see, Trace() if trace is None else trace)
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 
 

@@ -18,23 +18,6 @@ GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "re
 FfnKind = Literal[GatedKind, "silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 
 
-def rotate(x: Tensor, position_ids: Tensor, theta: float, pairing: Literal["half", "interleaved"]) -> Tensor:
-    """Rotary positions (RoFormer) on [B, S, heads, head_dim]; angles in float32."""
-    head_dim = x.shape[-1]
-    frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2, device=x.device).float() / head_dim)
-    angles = position_ids[:, :, None].float() * frequencies
-    cos, sin = angles.cos().to(x.dtype)[:, :, None], angles.sin().to(x.dtype)[:, :, None]
-    match pairing:
-        case "half":
-            a, b = x[..., : head_dim // 2], x[..., head_dim // 2 :]
-            return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-        case "interleaved":
-            a, b = x[..., 0::2], x[..., 1::2]
-            return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
-        case _:
-            assert_never(pairing)
-
-
 def linear(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
     """A matrix product, with a bias where the parameters hold one."""
     y = x @ parameters[prefix + ".weight"].T

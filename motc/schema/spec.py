@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from motc.ir.attention import RopePairing
 from motc.ir.feed_forward import FfnKind, Routing
 from motc.ir.latent import EndsKind
 from motc.ir.layer import Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
 from motc.ir.operators import NormKind
+from motc.ir.rope import RopePairing, ScalingKind
 from motc.schema.values import (
     MAX_LAYERS,
     MODALITIES,
@@ -31,6 +31,7 @@ from motc.schema.values import (
     Size,
     Softcap,
     SomeNames,
+    Turns,
     layer_range,
     mask_word,
     name_list_to_mapping,
@@ -87,11 +88,35 @@ class ModalitySpec(Section):
     )
 
 
+class ScalingSpec(Section):
+    """How rotary frequencies are scaled; which keys a kind has is checked when the spec is lowered."""
+
+    kind: ScalingKind = Field(..., description="how frequencies are scaled, as transformers' rope_type")
+    factor: float = Field(..., ge=1, le=1e6, description="how much further positions are to reach")
+    original_length: Size | None = Field(
+        None, description="for dynamic, llama3 and yarn, which need it: the positions that the model was trained with"
+    )
+    low_freq_factor: Turns | None = Field(None, description="for llama3: waves fewer to the length are low; default: 1")
+    high_freq_factor: Turns | None = Field(
+        None, description="for llama3: waves more to the length are high; default: 4"
+    )
+    beta_fast: Turns | None = Field(None, description="for yarn: turns from which a pair is left; default: 32")
+    beta_slow: Turns | None = Field(None, description="for yarn: turns to which it is scaled; default: 1")
+    attention_factor: float | None = Field(
+        None, gt=0, le=1e3, description="for yarn: of cosine and sine; default: 0.1 ln(factor) + 1"
+    )
+    truncate: bool | None = Field(None, description="for yarn: the ramp ends at whole pairs; default: true")
+
+
 class RopeSpec(Section):
     theta: float = Field(10000.0, gt=0, le=1e12, description="base of the rotary frequencies")
     pairing: RopePairing = Field(
-        "half", description="which components rotate together: (i, i + head_dim/2) or (2i, 2i + 1)"
+        "half", description="which components rotate together: (i, i + d/2) or (2i, 2i + 1), d being how many do"
     )
+    fraction: float = Field(1.0, gt=0, le=1, description="of a head: as many of its first components rotate")
+    scaling: Annotated[
+        ScalingSpec | None, BeforeValidator(none_word, json_schema_input_type=ScalingSpec | Literal["none"] | None)
+    ] = Field(None, description="of the frequencies, for positions beyond those of training; default: none")
 
 
 class MaskSpec(Section):

@@ -100,6 +100,7 @@ Patch = Annotated[
     Discriminator(number_or_list),
 ]
 ExpertCount = Annotated[int, Field(ge=1, le=1024)]
+Turns = Annotated[float, Field(gt=0, le=1e6)]
 CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
 BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]

@@ -211,7 +211,8 @@ CODES = _catalogue(
     (
         "MOT052",
         "an odd head_dim with rotary positions",
-        "Rotary positions turn pairs of components.",
+        "Rotary positions turn pairs of components, of a whole head or of the part of it that `fraction` says: an even "
+        "number of them, 2 at least.",
         "attention { heads = 8, head_dim = 7 }",
     ),
     (
@@ -313,6 +314,13 @@ CODES = _catalogue(
         "Cross-entropy is a mean in which each target has its modality's weight. So a weight of the only modality of "
         "tokens says nothing, unless it is 0 beside latents; and where all are 0, nothing would be trained.",
         "modality text { weight = 2 }     # and no other modality of tokens",
+    ),
+    (
+        "MOT080",
+        "keys of a scaling of rotary positions that do not go together",
+        "`dynamic`, `llama3` and `yarn` need `original_length`; the other keys belong to one kind each. What is fast "
+        "or high must be above what is slow or low.",
+        "rope { scaling { kind = linear, factor = 4, beta_fast = 32 } }",
     ),
     (
         "MOT090",

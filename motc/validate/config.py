@@ -14,6 +14,7 @@ from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
 from motc.ir.operators import Norm
+from motc.ir.rope import Rope, kind_of
 from motc.reference import (
     ReferenceAttention,
     ReferenceConfig,
@@ -23,6 +24,8 @@ from motc.reference import (
     ReferenceMask,
     ReferenceMoe,
     ReferenceNorm,
+    ReferenceRope,
+    ReferenceScaling,
     ReferenceSublayer,
 )
 
@@ -107,8 +110,7 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                 kv_heads=body.kv_heads,
                 head_dim=body.head_dim,
                 mask=reference_mask(body.mask),
-                rope_theta=body.rope.theta if body.rope else None,
-                rope_pairing=body.rope.pairing if body.rope else "half",
+                rope=None if body.rope is None else reference_rope(body.rope, body.head_dim),
                 scale=body.scale,
                 softcap=body.softcap,
             )
@@ -150,6 +152,15 @@ def reference_mask(mask: Mask) -> ReferenceMask:
     """A mask in the reference's words, which are the same."""
     alike = {field.name: getattr(mask, field.name) for field in fields(mask) if field.name not in ("kind", "sees")}
     return ReferenceMask(kind=mask.kind, sees=dict(mask.sees), **alike)
+
+
+def reference_rope(rope: Rope, head_dim: int) -> ReferenceRope:
+    """Rotary positions in the reference's words, which are nearly the same."""
+    scaling = None
+    if rope.scaling is not None:
+        alike = {field.name: getattr(rope.scaling, field.name) for field in fields(rope.scaling)}
+        scaling = ReferenceScaling(kind=kind_of(rope.scaling), **alike)
+    return ReferenceRope(theta=rope.theta, pairing=rope.pairing, size=rope.angles(head_dim).size, scaling=scaling)
 
 
 def _prefixes(leaf: Leaf, layer: int | None) -> dict[str, str]:

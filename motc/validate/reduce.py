@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from motc.lower.attributes import heads_of, layer_attributes
 from motc.schema import Checked, Spec
-from motc.schema.spec import FfnAttributes, LatentSpec, ModalitySpec, TowerSpec, UnetSpec
+from motc.schema.spec import FfnAttributes, LatentSpec, ModalitySpec, RopeSpec, TowerSpec, UnetSpec
 
 HEAD_DIM = 8
 WIDTH_STEP = 2
@@ -19,6 +19,7 @@ HIDDEN, HIDDEN_STEP = 24, 8
 EXPERTS, EXPERTS_STEP, TOP_K = 6, 2, 2
 VOCAB, VOCAB_STEP = 40, 8
 CHANNELS, UNET_CHANNELS = 3, 4
+ORIGINAL_LENGTH, LEAST_ROTATED = 8, 4
 
 
 def reduce(checked: Checked) -> Checked:
@@ -59,7 +60,12 @@ def reduce(checked: Checked) -> Checked:
                 for name, modality in spec.modalities.items()
             },
             "attention": spec.attention.model_copy(
-                update={"heads": small_heads, "kv_heads": small_kv_heads, "head_dim": small_head_dim}
+                update={
+                    "heads": small_heads,
+                    "kv_heads": small_kv_heads,
+                    "head_dim": small_head_dim,
+                    "rope": _smaller_rope(spec.attention.rope, head_dim, small_head_dim),
+                }
             ),
             "ffn": spec.ffn.model_copy(update={"hidden": hidden[model.hidden], **fewer_experts(spec.ffn)}),
             "towers": {name: smaller_tower(name, tower) for name, tower in spec.towers.items()},
@@ -89,6 +95,20 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
 
 def _smaller_patch(patch: int | list[int]) -> int | list[int]:
     return min(patch, 2) if isinstance(patch, int) else [min(size, 2) for size in patch]
+
+
+def _smaller_rope(rope: RopeSpec | None, head_dim: int, small_head_dim: int) -> RopeSpec | None:
+    """Rotary positions of a smaller head, an even number of whose components rotates; some documents are long."""
+    if rope is None:
+        return None
+    scaling = rope.scaling
+    if scaling is not None and scaling.original_length is not None:
+        length = min(scaling.original_length, ORIGINAL_LENGTH)
+        scaling = scaling.model_copy(update={"original_length": length})
+    fraction = rope.fraction
+    if small_head_dim != head_dim:
+        fraction = max(LEAST_ROTATED, int(small_head_dim * fraction) // 2 * 2) / small_head_dim
+    return rope.model_copy(update={"fraction": fraction, "scaling": scaling})
 
 
 def _layers(spec: Spec) -> dict[int, int]:

@@ -122,11 +122,13 @@ class _Writer:
     def attention(self, odd: bool) -> None:
         heads = self.pick("4", "2")
         said = [f"heads = {heads}", f"kv_heads = {self.pick(*('1', '2', '4')[: 3 if heads == '4' else 2])}"]
-        rope = self.pick("", "rope = none", "rope { theta = 100 }", "rope { pairing = interleaved }")
-        sizes = ["4", "8", *(["6", *(["3"] if rope == "rope = none" else [])] if odd else [])]
+        rotates = self.pick("no", "yes", "yes", "yes") == "yes"
+        sizes = ["4", "8", *(["6", *([] if rotates else ["3"])] if odd else [])]
+        head_dim = 16 // int(heads)
         if self.widths or self.chance(3):
-            said.append(f"head_dim = {self.pick(*sizes)}")
-        said += [rope] * bool(rope)
+            head_dim = int(self.pick(*sizes))
+            said.append(f"head_dim = {head_dim}")
+        said += self.rope(head_dim) if rotates else ["rope = none"]
         norm = self.pick("none", "rms", "layer")
         if norm == "none":
             self.absent |= set(HEAD_NORMS)
@@ -139,6 +141,21 @@ class _Writer:
         said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
         said += self.mask()
         self.lines.append(f"attention {{ {', '.join(said)} }}")
+
+    def rope(self, head_dim: int) -> list[str]:
+        """Rotary positions, of a fraction of the head and with frequencies scaled in one way or the other."""
+        said = [f"theta = {self.pick('100', '2.5')}"] * self.chance(2)
+        said += ["pairing = interleaved"] * self.chance(2)
+        size = head_dim
+        if self.chance(3):
+            size = int(self.pick(*(str(even) for even in range(2, head_dim + 1, 2))))
+            said.append(f"fraction = {min(1, (size + 0.5) / head_dim):.3f}")
+        if self.chance(3):
+            kinds = ("linear", "llama3", "yarn", "yarn, truncate = false, attention_factor = 2")
+            kind = self.pick(*kinds, *(["dynamic"] * 2 if size > 2 else []))
+            length = "" if kind == "linear" else f", original_length = {self.pick('6', '30')}"
+            said.append(f"scaling {{ kind = {kind}, factor = {self.pick('1', '1.7', '8')}{length} }}")
+        return [f"rope {{ {', '.join(said)} }}"] if said else []
 
     def mask(self) -> list[str]:
         names = [*self.names, *self.tower_names]

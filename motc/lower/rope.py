@@ -1,0 +1,130 @@
+"""A spec's rotary positions to the IR's, defaults filled in; what does not go together is told."""
+
+from __future__ import annotations
+
+import math
+from typing import assert_never
+
+from motc.ir.rope import (
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    Rope,
+    Scaling,
+    ScalingKind,
+    YarnScaling,
+)
+from motc.schema import Checked
+from motc.schema.spec import RopeSpec, ScalingSpec
+from motc.source import Diagnostic
+
+KEYS: dict[ScalingKind, tuple[str, ...]] = {
+    "linear": (),
+    "dynamic": ("original_length",),
+    "llama3": ("original_length", "low_freq_factor", "high_freq_factor"),
+    "yarn": ("original_length", "beta_fast", "beta_slow", "attention_factor", "truncate"),
+}
+"""What a kind of scaling has beside its factor. It needs `original_length` where it has that."""
+
+
+def lower_rope(rope: RopeSpec | None, head_dim: int) -> Rope | None:
+    """The rotary positions of heads of this size, which `check_rope` has found right."""
+    if rope is None:
+        return None
+    return Rope(
+        theta=float(rope.theta),
+        pairing=rope.pairing,
+        fraction=rotated(head_dim, rope) / head_dim,
+        scaling=None if rope.scaling is None else _scaling(rope.scaling),
+    )
+
+
+def rotated(head_dim: int, rope: RopeSpec) -> int:
+    """How many components of a head rotate."""
+    return int(head_dim * rope.fraction)
+
+
+def _scaling(spec: ScalingSpec) -> Scaling:
+    factor, length = float(spec.factor), spec.original_length or 0
+    match spec.kind:
+        case "linear":
+            return LinearScaling(factor=factor)
+        case "dynamic":
+            return DynamicScaling(factor=factor, original_length=length)
+        case "llama3":
+            low, high = _llama3(spec)
+            return Llama3Scaling(factor=factor, low_freq_factor=low, high_freq_factor=high, original_length=length)
+        case "yarn":
+            fast, slow = _yarn(spec)
+            return YarnScaling(
+                factor=factor,
+                beta_fast=fast,
+                beta_slow=slow,
+                original_length=length,
+                attention_factor=float(spec.attention_factor or 0.1 * math.log(factor) + 1.0),
+                truncate=spec.truncate is not False,
+            )
+        case _:
+            assert_never(spec.kind)
+
+
+def _llama3(spec: ScalingSpec) -> tuple[float, float]:
+    return float(spec.low_freq_factor or 1.0), float(spec.high_freq_factor or 4.0)
+
+
+def _yarn(spec: ScalingSpec) -> tuple[float, float]:
+    return float(spec.beta_fast or 32.0), float(spec.beta_slow or 1.0)
+
+
+def check_rope(checked: Checked, head_dim: int, errors: list[Diagnostic]) -> None:
+    """Whether pairs can rotate in heads of this size, and the keys of a scaling go together. Appends to `errors`."""
+    rope = checked.spec.attention.rope
+    if rope is None:
+        return
+    size = rotated(head_dim, rope)
+    if rope.fraction == 1 and size % 2:
+        message = f"rope rotates pairs, so head_dim must be even, not {head_dim}"
+        span = checked.span("attention", "head_dim" if checked.spec.attention.head_dim else "heads")
+        way_out = "use an even head_dim, or rope = none"
+        errors.append(Diagnostic(code="MOT052", message=message, span=span, help=way_out))
+    elif size % 2 or not size:
+        message = f"rope rotates pairs, and a fraction {rope.fraction:g} of {head_dim} are {size} components"
+        span = checked.span("attention", "rope", "fraction")
+        way_out = "choose a fraction that gives an even number, 2 at least"
+        errors.append(Diagnostic(code="MOT052", message=message, span=span, help=way_out))
+    if rope.scaling is not None:
+        _check_scaling(checked, rope, rope.scaling, size, errors)
+
+
+def _check_scaling(checked: Checked, rope: RopeSpec, scaling: ScalingSpec, size: int, errors: list[Diagnostic]) -> None:
+    place = ("attention", "rope", "scaling")
+    kind = scaling.kind
+
+    def error(message: str, key: str, way_out: str) -> None:
+        span = checked.span(*place, key)
+        errors.append(Diagnostic(code="MOT080", message=message, span=span, help=way_out))
+
+    for key in dict.fromkeys(key for keys in KEYS.values() for key in keys):
+        if key not in KEYS[kind] and getattr(scaling, key) is not None:
+            kinds = " or ".join(other for other, keys in KEYS.items() if key in keys)
+            error(f"`{key}` says nothing in a scaling of kind {kind}", key, f"leave it out, or use kind = {kinds}")
+    if "original_length" in KEYS[kind] and scaling.original_length is None:
+        error(f"a scaling of kind {kind} needs `original_length`", "kind", "such as original_length = 8192")
+    match kind:
+        case "linear":
+            pass
+        case "dynamic":
+            if size < 4:
+                error("a scaling of kind dynamic needs 4 components that rotate", "kind", "rotate more of a head")
+        case "llama3":
+            low, high = _llama3(scaling)
+            if high <= low:
+                error(f"`high_freq_factor` {high:g} is not above `low_freq_factor` {low:g}", "kind", "as 4 is above 1")
+        case "yarn":
+            fast, slow = _yarn(scaling)
+            if fast <= slow:
+                error(f"`beta_fast` {fast:g} is not above `beta_slow` {slow:g}", "kind", "as 32 is above 1")
+            if rope.theta <= 1:
+                error("a scaling of kind yarn needs a theta above 1", "kind", "such as theta = 10000")
+        case _:
+            assert_never(kind)

@@ -1,0 +1,134 @@
+"""Rotary positions (RoFormer): which pairs of a head turn by which angles. Frequencies and angles are float32."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, assert_never
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceScaling:
+    """How frequencies are scaled; what a kind does not have is left as it is here."""
+
+    kind: Literal["linear", "dynamic", "llama3", "yarn"]
+    factor: float
+    original_length: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+    truncate: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRope:
+    """The first `size` components of a head rotate, all if it is None; theta^(-2i/size) is the frequency of pair i."""
+
+    theta: float
+    pairing: Literal["half", "interleaved"] = "half"
+    size: int | None = None
+    scaling: ReferenceScaling | None = None
+
+
+class Positions(NamedTuple):
+    """Of each token, int64 [B, S]: where it stands, and how far its document reaches."""
+
+    ids: Tensor
+    lengths: Tensor
+
+
+def document_lengths(position_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """One more than the largest position of each real token's document, int64 [B, S]; 1 at padding."""
+    lengths = torch.ones_like(position_ids)
+    for row, modalities in enumerate(modality_ids.tolist()):
+        documents = [0] * len(modalities) if document_ids is None else document_ids[row].tolist()
+        real = [column for column, modality in enumerate(modalities) if modality >= 0]
+        for document in {documents[column] for column in real}:
+            mine = [column for column in real if documents[column] == document]
+            lengths[row, mine] = position_ids[row, mine].max() + 1
+    return lengths
+
+
+def rotate(x: Tensor, positions: Positions, rope: ReferenceRope) -> Tensor:
+    """x [B, S, heads, head_dim] with its first components rotated, the others as they are."""
+    size = x.shape[-1] if rope.size is None else rope.size
+    turning, still = x[..., :size], x[..., size:]
+    angles = positions.ids[:, :, None].float() * frequencies(rope, size, positions.lengths)
+    factor = 1.0 if rope.scaling is None else rope.scaling.attention_factor
+    cos, sin = ((wave * factor).to(x.dtype)[:, :, None] for wave in (angles.cos(), angles.sin()))
+    match rope.pairing:
+        case "half":
+            a, b = turning[..., : size // 2], turning[..., size // 2 :]
+            turned = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+        case "interleaved":
+            a, b = turning[..., 0::2], turning[..., 1::2]
+            turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+        case _:
+            assert_never(rope.pairing)
+    return torch.cat((turned, still), dim=-1)
+
+
+def frequencies(rope: ReferenceRope, size: int, lengths: Tensor) -> Tensor:
+    """The frequency of each pair, [size / 2], or of each token's, [B, S, size / 2]."""
+    exponents = torch.arange(0, size, 2, device=lengths.device).float() / size
+    plain = 1.0 / rope.theta**exponents
+    scaling = rope.scaling
+    if scaling is None:
+        return plain
+    match scaling.kind:
+        case "linear":
+            return plain / scaling.factor
+        case "dynamic":
+            return dynamic(rope.theta, exponents, scaling, size, lengths)
+        case "llama3":
+            return llama3(plain, scaling)
+        case "yarn":
+            return yarn(rope.theta, exponents, scaling, size)
+        case _:
+            assert_never(scaling.kind)
+
+
+def dynamic(theta: float, exponents: Tensor, scaling: ReferenceScaling, size: int, lengths: Tensor) -> Tensor:
+    """theta grows with the length of a document that is longer than the original one (NTK scaling)."""
+    further = scaling.factor * lengths.float() / scaling.original_length - (scaling.factor - 1)
+    grown = torch.where(lengths > scaling.original_length, theta * further ** (size / (size - 2)), theta)
+    return 1.0 / grown[:, :, None] ** exponents
+
+
+def llama3(plain: Tensor, scaling: ReferenceScaling) -> Tensor:
+    """Llama 3.1: by how often a wave fits into the original length, it is left, slowed, or something between."""
+    slowed = []
+    for frequency in plain:
+        wave = 2 * math.pi / frequency
+        if wave < scaling.original_length / scaling.high_freq_factor:
+            slowed.append(frequency)
+        elif wave > scaling.original_length / scaling.low_freq_factor:
+            slowed.append(frequency / scaling.factor)
+        else:
+            band = scaling.high_freq_factor - scaling.low_freq_factor
+            share = (scaling.original_length / wave - scaling.low_freq_factor) / band
+            slowed.append((1 - share) * frequency / scaling.factor + share * frequency)
+    return torch.stack(slowed)
+
+
+def yarn(theta: float, exponents: Tensor, scaling: ReferenceScaling, size: int) -> Tensor:
+    """YaRN (arXiv 2309.00071): pairs that turn often in the original length are left, others slowed, by a ramp."""
+
+    def pair_that_turns(times: float) -> float:
+        return size * math.log(scaling.original_length / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+    start, end = pair_that_turns(scaling.beta_fast), pair_that_turns(scaling.beta_slow)
+    if scaling.truncate:
+        start, end = math.floor(start), math.ceil(end)
+    start, end = max(start, 0), min(end, size - 1)
+    if start == end:
+        end += 0.001
+    raised = theta**exponents
+    slow = ((torch.arange(size // 2, device=raised.device).float() - start) / (end - start)).clamp(0, 1)
+    left = 1 - slow
+    return 1.0 / (scaling.factor * raised) * (1 - left) + 1.0 / raised * left
