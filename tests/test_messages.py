@@ -51,7 +51,7 @@ def assert_told(syntax: str, marked: str, message: str, way_out: str) -> None:
 
 
 KEYS = "known keys here: "
-ROOT_KEYS = "attention, embedding, extends, ffn, language, layers, {}, model, norm, {}, untie, vocab, width"
+ROOT_KEYS = "attention,{} embedding, extends, ffn, language, layers, {}, model, norm, {}, untie, vocab, width"
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap"
@@ -79,7 +79,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         ("norm { final = ^maybe }", "norm: {final: ^maybe}", "`norm.final` should be true or false, not `maybe`",
          "final: a norm before the head; default: unless placement is post"),
         ("ffn { kind = ^SwiGLU }", "ffn: {kind: ^SwiGLU}",
-         f"`ffn.kind` should be {FFN_KINDS} or moe, not `SwiGLU`", "did you mean `swiglu`?"),
+         f"`ffn.kind` should be {FFN_KINDS}, moe or none, not `SwiGLU`", "did you mean `swiglu`?"),
         ("ffn { bias = ^yes }", "ffn: {bias: ^yes}", "`ffn.bias` should be true or false, not `yes`",
          "did you mean `true`?"),
         ("embedding { tied = ^True }", "embedding: {tied: ^True}",
@@ -160,9 +160,9 @@ def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: 
         ("mot", f"^modality {', '.join(f'm{index}' for index in range(65))}",
          "`modalities` should be at most 64, not 65", ""),
         ("mot", "^cross_attention { }", "unknown key `cross_attention`",
-         KEYS + ROOT_KEYS.format("modality", "tower")),
+         KEYS + ROOT_KEYS.format("", "modality", "tower")),
         ("yaml", "^cross_attention: {}", "unknown key `cross_attention`",
-         KEYS + ROOT_KEYS.format("modalities", "towers")),
+         KEYS + ROOT_KEYS.format(" by_layer,", "modalities", "towers")),
         ("yaml", "^modality: text", "unknown key `modality`", "did you mean `modalities`?"),
         ("yaml", "^tower: {}", "unknown key `tower`", "did you mean `towers`?"),
         ("mot", "^extend = base", "unknown key `extend`", "did you mean `extends`?"),
@@ -182,11 +182,11 @@ def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: 
         ("yaml", "untie: {groups: [ffn], as: ^null}", "null names nothing", "leave the key out, or name something"),
         ("yaml", "untie: {groups: [ffn], as: [^text]}", "`untie.as` should be a list of names, not `text`", ""),
         ("yaml", "untie: {groups: [ffn], layers: ^null}",
-         "layers are a number or a range, such as 3 or 0..3 (both ends included)",
-         "write a statement for each range of layers"),
+         "layers are a number or a range, such as 3, 0..3 (both ends included) or 0..9 step 3",
+         "layers count from 0; write a statement for each range of layers"),
         ("yaml", "untie: {groups: [ffn], layers: ^[0, 1]}",
-         "layers are a number or a range, such as 3 or 0..3 (both ends included)",
-         "write a statement for each range of layers"),
+         "layers are a number or a range, such as 3, 0..3 (both ends included) or 0..9 step 3",
+         "layers count from 0; write a statement for each range of layers"),
         ("yaml", "untie: {groups: [ffn], layers: ^1..0}", "the range 1..0 is reversed", "write 0..1"),
         ("mot", "untie ffn in layers ^1..0", "the range 1..0 is reversed", "write 0..1"),
     ],

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from motc.ir.feed_forward import FfnKind, Moe
 from motc.lower.attributes import layer_attributes
 from motc.schema import Checked
-from motc.schema.spec import Spec
+from motc.schema.spec import Section, Spec
+from motc.schema.values import LayerNumbers
 from motc.syntax.tree import Entry, Mapping, Node, Scalar
 
 DEFAULT = "default"
@@ -88,11 +89,13 @@ def _origin(key: str, node: Node, above: Node | None) -> str:
 def plain(value: Any) -> Any:
     """The value in types JSON knows."""
     match value:
-        case BaseModel():
-            dumped = value.model_dump(mode="json", by_alias=True, exclude_none=True)
-            if isinstance(dumped.get("layers"), list):
-                dumped["layers"] = "{}..{}".format(*dumped["layers"])
-            return dumped
+        case Section():
+            keys = {name: field.alias or name for name, field in type(value).model_fields.items()}
+            return {keys[name]: "none" if said is None else plain(said) for name, said in value.said().items()}
+        case dict():
+            return {name: plain(inner) for name, inner in value.items()}
+        case LayerNumbers():
+            return str(value)
         case list() | tuple():
             return [plain(item) for item in value]
         case _:

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from motc.emit.leaves import Applied
 from motc.emit.steps import activation
-from motc.ir.feed_forward import GATED, Mixture, Moe
+from motc.ir.feed_forward import GATED, FfnKind, Mixture, Moe
 from motc.ir.leaf import Leaf
 from motc.plan import ModulePlan, SublayerPlan, Unit, mixture_units
 
@@ -51,6 +51,8 @@ class MixtureText:
     def _of_unit(self, unit: Unit) -> str:
         """The lines that send `tokens` through a unit, and the expression of what it makes of them."""
         experts = (self.body.gate, self.body.up, self.body.down)
+        if self._kind(unit.modalities[0]) is None:
+            return "torch.zeros_like(tokens)"
         if unit.moe is None:
             return self._down(experts, unit.modalities[0])
         if not unit.moe.shared:
@@ -86,12 +88,15 @@ class MixtureText:
     def _down(self, leaves: InnerLeaves, modality: str, ends: str = "", x: str = "tokens") -> str:
         """The lines up to the activation, and the expression of `down`; `ends` says where each expert's tokens end."""
         gate, up, down = leaves
-        kind = self.body.kinds[self.module.model.names.index(modality)]
+        kind = self._kind(modality)
         if kind in GATED:
             self.text.assign("gate", f"{self._copy(gate, modality)}({x}{ends})")
         self.text.assign("up", f"{self._copy(up, modality)}({x}{ends})")
         self.text.assign("hidden", activation(kind, "gate", "up"))
         return f"{self._copy(down, modality)}(hidden{ends})"
+
+    def _kind(self, modality: str) -> FfnKind | None:
+        return self.body.kinds[self.module.model.names.index(modality)]
 
     def _copy(self, leaf: Leaf | None, modality: str) -> str:
         """A modality's own copy of a group; empty where it has none."""

@@ -123,7 +123,7 @@ class Mixture(TokenByToken):
     feed-forward of their sizes together.
     """
 
-    kinds: tuple[FfnKind, ...]
+    kinds: tuple[FfnKind | None, ...]
     moe: tuple[Moe | None, ...]
     router: Leaf
     gate: Leaf | None
@@ -160,9 +160,10 @@ class Mixture(TokenByToken):
 
     def __str__(self) -> str:
         """`swiglu, gelu; experts: 4 experts, top 2, balance 0.01, none`: each modality's kind and mixture."""
-        return f"{', '.join(self.kinds)}; experts: {', '.join(str(moe or 'none') for moe in self.moe)}"
+        kinds, experts = (", ".join(str(each or "none") for each in held) for held in (self.kinds, self.moe))
+        return f"{kinds}; experts: {experts}"
 
     def brief(self, modalities: tuple[str, ...]) -> str:
         """`swiglu, 4 experts, top 2, balance 0.01 for text`: each kind once, and who has which mixture."""
         mixtures = (f"{moe} for {name}" for name, moe in self.by_modality(modalities).items())
-        return ", ".join((*dict.fromkeys(self.kinds), *mixtures))
+        return ", ".join((*dict.fromkeys(kind for kind in self.kinds if kind is not None), *mixtures))

@@ -33,8 +33,8 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         qk_norm=attention.qk_norm,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         ffn_kind=kind,
-        hidden=ffn.hidden or default_hidden(width, kind),
-        ffn_bias=ffn.bias,
+        hidden=0 if kind is None else ffn.hidden or default_hidden(width, kind),
+        ffn_bias=ffn.bias and kind is not None,
         moe=mixture(ffn),
         norm_kind=norm.kind,
         norm_eps=norm.eps,
@@ -89,11 +89,16 @@ def feed_forward(spec: Spec, tower: TowerSpec | None) -> FfnSpec:
     return spec.ffn if tower is None else spec.ffn.model_copy(update=tower.ffn.said())
 
 
-def ffn_kind(ffn: FfnSpec, model: FfnSpec) -> FfnKind:
-    """The kind of a feed-forward; that of its experts is by default the model's, or swiglu if its own has experts."""
+def ffn_kind(ffn: FfnSpec, model: FfnSpec) -> FfnKind | None:
+    """The kind of a feed-forward, or None where there is none.
+
+    That of its experts is by default the model's, or swiglu if its own has experts or none.
+    """
+    if ffn.kind == "none":
+        return None
     if ffn.kind != "moe":
         return ffn.kind
-    return ffn.expert or (model.kind if model.kind != "moe" else "swiglu")
+    return ffn.expert or (model.kind if model.kind != "moe" and model.kind != "none" else "swiglu")
 
 
 def mixture(ffn: FfnSpec) -> Moe | None:

@@ -44,7 +44,7 @@ def _check(checked: Checked, where: tuple[str, ...], tower: TowerSpec | None, er
         errors.append(Diagnostic(code="MOT057", message=message, span=checked.span(*said("kind")), help=way_out))
         return
     for key, routing in ROUTED_BY.items():
-        if key in said_here and moe.routing != routing:
+        if key in said_here and moe.routing != routing and not checked.is_said_before(said(key), said("routing")):
             message = f"`{key}` says nothing where routing is {moe.routing}"
             related = _place(checked, "the routing", said("routing"))
             way_out = f"leave it out, or use routing = {routing}"
@@ -63,10 +63,10 @@ def _refuse_keys(checked: Checked, where: tuple[str, ...], kind: str, errors: li
     """Keys of a mixture where there is none."""
     ffn = checked.spec.towers[where[1]].ffn if where else checked.spec.ffn
     for key in KEYS:
-        if key not in ffn.said():
+        own_kind = (*where, "ffn", "kind") if "kind" in ffn.model_fields_set else ("ffn", "kind")
+        if key not in ffn.said() or checked.is_said_before((*where, "ffn", key), own_kind):
             continue
         message = f"`{key}` says nothing in a feed-forward of kind {kind}"
-        own_kind = (*where, "ffn", "kind") if "kind" in ffn.model_fields_set else ("ffn", "kind")
         related = _place(checked, "the kind", own_kind)
         way_out = "leave it out, or use kind = moe"
         span = checked.key_span(*where, "ffn", key)

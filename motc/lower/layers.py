@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
 from motc.ir.attention import Attention
@@ -19,38 +20,67 @@ from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.rope import lower_rope
 from motc.lower.untie import Untied
-from motc.schema import Spec
+from motc.schema import Checked
 
 Leaves = dict[str, Leaf | None]
+Operators = dict[str, dict[str, Operator | None]]
 
 
-def lower_layers(
-    spec: Spec, untied: Untied, attributes: dict[str, LayerAttributes], mask: Mask, builder: LeafBuilder
-) -> tuple[Segment, ...]:
-    """The layers, in runs of equal ones. The builder tells what does not go together; its errors are all there are."""
-    operators = {group.path: {name: group.operator(a) for name, a in attributes.items()} for group in LAYER_GROUPS}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpec:
+    """What the spec says of a layer, and what that makes the layer to each modality."""
+
+    checked: Checked
+    attributes: dict[str, LayerAttributes]
+    mask: Mask
+
+
+def lower_layers(specs: tuple[LayerSpec, ...], untied: Untied, builder: LeafBuilder) -> tuple[Segment, ...]:
+    """The layers, in runs of equal ones; `specs` has each layer's, one object where the same is said.
+
+    The builder tells what does not go together; its errors are all there are.
+    """
+    operators = _Operators()
     built: dict[tuple[int, ...], Layer | None] = {}  # by the identity of partitions, of which there is one of each
     alike: dict[Layer, Layer] = {}
-    segments = []
-    for first, last, partitions in untied.runs:
-        key = tuple(map(id, partitions))
+    segments: list[Segment] = []
+    for index, (spec, partitions) in enumerate(zip(specs, untied.layers, strict=True)):
+        key = (id(spec), *map(id, partitions))
         if key not in built:
-            layer = _layer(spec, partitions, operators, attributes, mask, builder)
+            layer = _layer(spec, partitions, operators.of(spec.attributes), builder.of(spec.checked))
             built[key] = layer and alike.setdefault(layer, layer)
         layer = built[key]
-        if layer is not None:
-            segments.append(Segment(first=first, last=last, layer=layer))
+        if layer is None:
+            continue
+        if segments and segments[-1].layer is layer:
+            segments[-1] = Segment(first=segments[-1].first, last=index, layer=layer)
+        else:
+            segments.append(Segment(first=index, last=index, layer=layer))
     return tuple(segments)
 
 
+class _Operators:
+    """What each group holds, asked once of equal attributes."""
+
+    def __init__(self) -> None:
+        self.known: dict[LayerAttributes, tuple[Operator | None, ...]] = {}
+
+    def of(self, attributes: dict[str, LayerAttributes]) -> Operators:
+        """By path and modality."""
+        for each in {id(a): a for a in attributes.values()}.values():
+            if each not in self.known:
+                self.known[each] = tuple(group.operator(each) for group in LAYER_GROUPS)
+        held = [self.known[a] for a in attributes.values()]
+        return {
+            path: dict(zip(attributes, column, strict=True))
+            for path, column in zip(LAYER_PATHS, zip(*held, strict=True), strict=True)
+        }
+
+
 def _layer(
-    spec: Spec,
-    partitions: tuple[Partition, ...],
-    operators: dict[str, dict[str, Operator | None]],
-    attributes: dict[str, LayerAttributes],
-    mask: Mask,
-    builder: LeafBuilder,
+    spec: LayerSpec, partitions: tuple[Partition, ...], operators: Operators, builder: LeafBuilder
 ) -> Layer | None:
+    attributes = spec.attributes
     leaves: Leaves = {
         path: builder.build(path, partition, operators[path])
         for path, partition in zip(LAYER_PATHS, partitions, strict=True)
@@ -60,13 +90,16 @@ def _layer(
     check_sharing(by_path, operators, attributes, builder)
     if builder.errors:  # of this layer, or of one that has the same mistake and was first
         return None
-    bodies: dict[str, Body] = {
-        "attention": _attention(spec, leaves, mask),
+    bodies: dict[str, Body | None] = {
+        "attention": _attention(spec, leaves),
         "ffn": _feed_forward(leaves, tuple(attributes.values())),
     }
+    placement = spec.checked.spec.norm.placement
     return Layer(
         sublayers=tuple(
-            _sublayer(role, body, spec.norm.placement, _sure(leaves, f"{role}.norm")) for role, body in bodies.items()
+            _sublayer(role, body, placement, _sure(leaves, f"{role}.norm"))
+            for role, body in bodies.items()
+            if body is not None
         )
     )
 
@@ -83,13 +116,14 @@ def _sublayer(role: str, body: Body, placement: Placement, norm: Leaf) -> Sublay
             assert_never(placement)
 
 
-def _attention(spec: Spec, leaves: Leaves, mask: Mask) -> Attention:
+def _attention(layer: LayerSpec, leaves: Leaves) -> Attention:
+    spec = layer.checked.spec
     heads, kv_heads, head_dim = heads_of(spec)
     return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        mask=mask,
+        mask=layer.mask,
         rope=lower_rope(spec.attention.rope, head_dim),
         q=_sure(leaves, "attention.q"),
         k=_sure(leaves, "attention.k"),
@@ -102,10 +136,15 @@ def _attention(spec: Spec, leaves: Leaves, mask: Mask) -> Attention:
     )
 
 
-def _feed_forward(leaves: Leaves, attributes: tuple[LayerAttributes, ...]) -> FeedForward | Mixture:
-    """The feed-forward of modalities of these attributes, in their order; a mixture if one of them has experts."""
-    kinds = tuple(a.ffn_kind for a in attributes if a.ffn_kind is not None)
+def _feed_forward(leaves: Leaves, attributes: tuple[LayerAttributes, ...]) -> FeedForward | Mixture | None:
+    """The feed-forward of modalities of these attributes, in their order; a mixture if one of them has experts.
+
+    None where no modality has one.
+    """
+    kinds = tuple(a.ffn_kind for a in attributes)
     moe = tuple(a.moe for a in attributes)
+    if not any(kinds):
+        return None
     gate, up, down = leaves["ffn.gate"], _sure(leaves, "ffn.up"), _sure(leaves, "ffn.down")
     if not any(moe):
         return FeedForward(kinds=kinds, gate=gate, up=up, down=down)
@@ -131,7 +170,7 @@ def _sure(leaves: Leaves, path: str) -> Leaf:
 
 def _check_activations(
     partitions: dict[str, Partition],
-    operators: dict[str, dict[str, Operator | None]],
+    operators: Operators,
     attributes: dict[str, LayerAttributes],
     builder: LeafBuilder,
 ) -> None:

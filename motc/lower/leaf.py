@@ -35,6 +35,12 @@ class LeafBuilder:
         self.errors: list[Diagnostic] = []
         self._told: set[tuple[str, tuple[str, ...]]] = set()
 
+    def of(self, checked: Checked) -> LeafBuilder:
+        """The builder for the spec as it is in some layers; the two tell nothing twice."""
+        other = LeafBuilder(checked, self.towers, self.tower_names)
+        other.errors, other._told = self.errors, self._told
+        return other
+
     def build(
         self, path: str, partition: Partition, operators: Mapping[str, Operator | None], *, name_by_tower: bool = True
     ) -> Leaf | None:

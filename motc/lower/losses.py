@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from motc.ir.mask import Mask
+from collections.abc import Collection
+
+from motc.ir.mask import Mask, sees_next
 from motc.ir.model import TokenLoss
 from motc.schema import Checked
 from motc.source import Diagnostic
 
 
-def lower_losses(checked: Checked, mask: Mask, errors: list[Diagnostic]) -> dict[str, TokenLoss]:
+def lower_losses(checked: Checked, masks: Collection[Mask], errors: list[Diagnostic]) -> dict[str, TokenLoss]:
     """The loss of each modality of tokens. Appends to `errors`."""
     modalities = checked.spec.modalities
     tokens = [name for name, modality in modalities.items() if modality.latent is None]
@@ -21,7 +23,7 @@ def lower_losses(checked: Checked, mask: Mask, errors: list[Diagnostic]) -> dict
     losses = {}
     for name in tokens:
         weight, seen_targets = modalities[name].weight, modalities[name].seen_targets
-        shown = any(mask.sees_next(before, name) != "never" for before in tokens)
+        shown = any(sees_next(masks, before, name) != "never" for before in tokens)
         losses[name] = TokenLoss(
             weight=1.0 if weight is None else float(weight), seen_targets=bool(seen_targets) if shown else None
         )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from motc.ir.attributes import OuterAttributes
+from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.execution import Strategy
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Modality, Model, TokenLoss
 from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
+from motc.lower.by_layer import specs_by_layer
 from motc.lower.experts import check_experts
-from motc.lower.layers import lower_layers
+from motc.lower.layers import LayerSpec, lower_layers
 from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_mask
@@ -20,7 +21,7 @@ from motc.lower.strategy import check_strategy
 from motc.lower.towers import check_heads, lower_towers
 from motc.lower.untie import Untied, resolve_untie
 from motc.lower.vocabularies import check_vocabularies
-from motc.schema import Checked
+from motc.schema import Checked, Spec
 from motc.schema.spec import ModalitySpec
 from motc.source import Diagnostic, SpecError
 
@@ -32,28 +33,35 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     """
     spec = checked.spec
     errors: list[Diagnostic] = []
-    mask = lower_mask(checked, errors)
-    losses = lower_losses(checked, mask, errors)
-    towers, tower_names, tower_specs = lower_towers(checked, errors)
-    check_heads(checked, errors)
+    towers, tower_names, tower_of = lower_towers(checked, errors)
+    specs = specs_by_layer(checked, errors)
+    distinct = {id(each): each for each in specs}
+    masks = {key: lower_mask(each, errors) for key, each in distinct.items()}
+    for each in distinct.values():
+        check_heads(each, errors)
+        check_experts(each, errors)
+    losses = lower_losses(checked, masks.values(), errors)
     check_vocabularies(checked, errors)
-    check_experts(checked, errors)
     if errors:
-        raise SpecError(*sorted(errors, key=_position))
-    in_layers = {name: layer_attributes(spec, None if dense else tower_specs.get(name)) for name in towers.universe}
-    outside = {name: outer_attributes(spec, name, in_layers[name]) for name in towers.universe}
-    asked = list(in_layers.values())
+        raise SpecError(*sorted(dict.fromkeys(errors), key=_position))
+    everywhere = _attributes(spec, tower_of, dense=dense)
+    outside = {name: outer_attributes(spec, name, everywhere[name]) for name in towers.universe}
+    layer_specs = {
+        key: LayerSpec(checked=each, attributes=_attributes(each.spec, tower_of, dense=dense), mask=masks[key])
+        for key, each in distinct.items()
+    }
+    asked = {a for each in layer_specs.values() for a in each.attributes.values()}
     if dense:  # the twin answers for the whole spec, so that selectors still match
-        asked += [layer_attributes(spec, tower) for tower in spec.towers.values()]
+        asked |= {layer_attributes(each.spec, t) for each in distinct.values() for t in each.spec.towers.values()}
     present = _paths(LAYER_GROUPS, asked) | _paths(OUTER_GROUPS, outside.values())
     untied = resolve_untie(checked, towers, present, errors, dense=dense)
     if errors:
         raise SpecError(*sorted(errors, key=_position))
 
     builder = LeafBuilder(checked, towers, {} if dense else tower_names)
-    segments = lower_layers(spec, untied, in_layers, mask, builder)
+    segments = lower_layers(tuple(layer_specs[id(each)] for each in specs), untied, builder)
     outer = _outer_leaves(untied, outside, builder)
-    if len({a.width for a in in_layers.values()}) > 1 and spec.vocab is None:
+    if len({a.width for a in outside.values()}) > 1 and spec.vocab is None:
         message = "towers of different widths need one shared vocabulary: a head reads the states of other modalities"
         span = checked.span("modalities")
         builder.errors.append(Diagnostic(code="MOT048", message=message, span=span, help="set the model's `vocab`"))
@@ -80,6 +88,13 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     )
     check_strategy(model)
     return model
+
+
+def _attributes(spec: Spec, tower_of: dict[str, str], *, dense: bool) -> dict[str, LayerAttributes]:
+    """What a layer is to each modality, modalities of one tower having one object."""
+    towers = {tower: None if dense else spec.towers.get(tower) for tower in tower_of.values()}
+    attributes = {name: layer_attributes(spec, tower) for name, tower in towers.items()}
+    return {name: attributes[tower] for name, tower in tower_of.items()}
 
 
 def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[str, TokenLoss]) -> Modality:

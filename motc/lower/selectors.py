@@ -50,6 +50,8 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; there is no norm before the head", "leave it out, or use norm.final = true"
         case "attention.q_norm" | "attention.k_norm":
             return "; qk_norm is none", "leave it out, or use attention.qk_norm = rms"
+        case _ if kind is None and path.startswith("ffn."):
+            return "; its feed-forward is of kind none", "leave it out, or use another kind"
         case "ffn.gate" | "ffn.shared.gate" if kind not in GATED:
             return f"; its feed-forward is of kind {kind}", with_gate
         case "ffn.gate":

@@ -31,8 +31,10 @@ def check_strategy(model: Model) -> None:
             message = f"the {model.strategy} strategy cannot run {leaf.path}: {different}"
             way_out = "use --strategy sorted, or give the towers the same attributes"
             raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
-    kinds = {kind for layer, _ in model.kinds() for body in layer.feed_forwards for kind in body.kinds if kind}
-    if len(kinds) > 1:
+    for body in (body for layer, _ in model.kinds() for body in layer.feed_forwards):
+        kinds = {kind for kind in body.kinds if kind}
+        if len(kinds) <= 1:
+            continue
         message = f"the {model.strategy} strategy cannot run feed-forwards of several kinds: {', '.join(sorted(kinds))}"
         way_out = "use --strategy sorted, or give the towers the same kind"
         raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))

@@ -6,15 +6,14 @@ from motc.ir.partition import Partition
 from motc.lower.attributes import heads_of
 from motc.lower.rope import check_rope
 from motc.schema import Checked
-from motc.schema.spec import TowerSpec
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion
 
 
 def lower_towers(
     checked: Checked, errors: list[Diagnostic]
-) -> tuple[Partition, dict[tuple[str, ...], str], dict[str, TowerSpec]]:
-    """The towers' partition, the name of each block, and each modality's tower. Appends to `errors`."""
+) -> tuple[Partition, dict[tuple[str, ...], str], dict[str, str]]:
+    """The towers' partition, the name of each block, and of each modality's tower. Appends to `errors`."""
     names = tuple(checked.spec.modalities)
     owner: dict[str, str] = {}
     for tower_name, tower in checked.spec.towers.items():
@@ -45,8 +44,7 @@ def lower_towers(
     for modality, tower_name in blocks.items():
         grouped.setdefault(tower_name, []).append(modality)
     tower_names = {tuple(block): tower_name for tower_name, block in grouped.items()}
-    specs = {modality: checked.spec.towers[tower] for modality, tower in owner.items()}
-    return Partition.of(names, grouped.values()), tower_names, specs
+    return Partition.of(names, grouped.values()), tower_names, blocks
 
 
 def check_heads(checked: Checked, errors: list[Diagnostic]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS
 from motc.ir.partition import Partition
+from motc.lower.by_layer import check_layers
 from motc.lower.selectors import select
 from motc.schema import Checked
 from motc.schema.spec import UntieSpec
+from motc.schema.values import LayerNumbers
 from motc.source import Diagnostic
 from motc.source.diagnostic import MOST_TOLD
 from motc.source.nearest import suggestion
@@ -17,10 +18,10 @@ from motc.source.nearest import suggestion
 
 @dataclass(frozen=True, slots=True)
 class Untied:
-    """The partition of every group: of the outer ones by path, of those in layers as runs of equal layers."""
+    """The partition of every group: of the outer ones by path, of those in layers by layer."""
 
     outer: dict[str, Partition]
-    runs: tuple[tuple[int, int, tuple[Partition, ...]], ...]  # first, last, partitions in the order of LAYER_PATHS
+    layers: tuple[tuple[Partition, ...], ...]  # of each layer, in the order of LAYER_PATHS
 
 
 def resolve_untie(
@@ -39,12 +40,8 @@ def resolve_untie(
     for index, statement in enumerate(spec.untie):
         partition = towers if statement.as_ is None else partitions.of(index, statement.as_)
         paths = selectors.paths(index, statement)
-        first, last = statement.layers or (0, spec.layers - 1)
-        if not first <= last < spec.layers:
-            message = f"layers {first}..{last} are not within the model's 0..{spec.layers - 1}"
-            way_out = "layers count from 0 and a range includes both ends"
-            span = checked.span("untie", index, "layers")
-            errors.append(Diagnostic(code="MOT041", message=message, span=span, help=way_out))
+        layers = statement.layers or LayerNumbers(0, spec.layers - 1)
+        if not check_layers(checked, ("untie", index, "layers"), layers, errors):
             continue
         if statement.layers and paths and all(path in OUTER_PATHS for path in paths):
             message = f"{paths[0]} is outside the layers, so `in layers` cannot apply to it"
@@ -54,18 +51,10 @@ def resolve_untie(
             continue
         for path in paths:
             if path in painted and not dense:
-                painted[path][first : last + 1] = [partition] * (last - first + 1)
+                painted[path][layers.first : layers.last + 1 : layers.step] = [partition] * len(layers.numbers)
             elif path in outer and statement.layers is None and not (dense and path == "final_norm"):
                 outer[path] = partition
-    return Untied(outer, tuple(_runs(list(zip(*painted.values(), strict=True)))))
-
-
-def _runs(layers: list[tuple[Partition, ...]]) -> Iterator[tuple[int, int, tuple[Partition, ...]]]:
-    first = 0
-    for index in range(1, len(layers) + 1):
-        if index == len(layers) or layers[index] != layers[first]:
-            yield first, index - 1, layers[first]
-            first = index
+    return Untied(outer, tuple(zip(*painted.values(), strict=True)))
 
 
 class _Selectors:

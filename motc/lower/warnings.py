@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from motc.ir.mask import Mask, sees_next
 from motc.ir.model import Model
+from motc.lower.by_layer import specs_by_layer
+from motc.lower.mask import lower_mask
 from motc.schema import Checked
 from motc.source import Diagnostic
 
@@ -42,19 +44,23 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
 
 def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
-    spec = checked.spec.attention.mask
     masks = model.masks
     in_one_run = {name for mask in masks for name in mask.bidirectional}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
+    specs = [(each, lower_mask(each, [])) for each in {id(spec): spec for spec in specs_by_layer(checked, [])}.values()]
     causes: dict[str, list[str]] = {}
+    places: dict[str, Checked] = {}
     for name in silent:
         ways = {before: sees_next(masks, before, name) for before in tokens}
         if set(ways.values()) == {"never"}:
             continue
+        showing = next(spec for spec, mask in specs if any(mask.sees_next(each, name) != "never" for each in tokens))
         own_run = [before for before, often in ways.items() if often != "never"] == [name]
-        causes.setdefault("bidirectional" if own_run and name in in_one_run else spec.kind, []).append(name)
-    return [_seen_target(checked, masks, key, names, tokens) for key, names in causes.items()]
+        cause = "bidirectional" if own_run and name in in_one_run else showing.spec.attention.mask.kind
+        causes.setdefault(cause, []).append(name)
+        places.setdefault(cause, showing)
+    return [_seen_target(places[key], masks, key, names, tokens) for key, names in causes.items()]
 
 
 def _seen_target(

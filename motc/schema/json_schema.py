@@ -17,7 +17,10 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["Name"] = NAME
     schema["properties"]["extends"] = {"type": "string", "description": "the spec this one starts from"}
     for section in (schema, *schema["$defs"].values()):
-        if section.get("title") != "UntieSpec":  # a statement is added to those of the base, not merged with one
+        if section.get("title") not in (
+            "UntieSpec",
+            "LayersSpec",
+        ):  # a statement is added to those of the base, not merged with one
             section.pop("required", None)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -16,7 +16,7 @@ from motc.schema.spec import Spec
 Path = Seq[str | int]
 
 # The statements that say a key of the tree in `.mot`; `extends` is followed before the schema sees a spec.
-STATEMENTS = {"modalities": "modality", "towers": "tower"}
+STATEMENTS = {"modalities": "modality", "towers": "tower", "by_layer": "layers"}
 
 
 def keys_of(section: type[BaseModel]) -> dict[str, FieldInfo]:

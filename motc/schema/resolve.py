@@ -12,6 +12,7 @@ from motc.syntax import read, read_file
 from motc.syntax.mot_statements import duplicates
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
+STATEMENTS = ("untie", "by_layer")
 MAX_DEPTH = 20
 MAX_NESTING = 20
 
@@ -77,7 +78,7 @@ def _real(path: Path, span: Span) -> Path:
 
 
 def normalise(tree: Mapping) -> Mapping:
-    """Lists of modalities become mappings and a lone `untie` a list, so that trees can be merged."""
+    """Lists of modalities become mappings and a lone statement a list, so that trees can be merged."""
     entries = []
     for entry in tree.entries:
         value = entry.value
@@ -91,14 +92,14 @@ def normalise(tree: Mapping) -> Mapping:
                 if twice := duplicates(empty):
                     raise SpecError(*twice)
                 value = Mapping(entries=tuple(empty), span=value.span)
-        if entry.key == "untie" and not isinstance(value, Sequence):
+        if entry.key in STATEMENTS and not isinstance(value, Sequence):
             value = Sequence(items=(value,), span=value.span)
         entries.append(Entry(key=entry.key, key_span=entry.key_span, value=value))
     return Mapping(entries=tuple(entries), span=tree.span)
 
 
 def _merge(base: Mapping, over: Mapping) -> Mapping:
-    """`over` on top of `base`: mappings key by key, statements of `untie` after the base's, anything else replaced."""
+    """`over` on top of `base`: mappings key by key, statements after the base's, anything else replaced."""
     replaced = {entry.key: entry for entry in over.entries}
     entries = []
     for entry in base.entries:
@@ -109,7 +110,7 @@ def _merge(base: Mapping, over: Mapping) -> Mapping:
         value: Node = new.value
         if isinstance(new.value, Mapping) and (old := _section(entry)) is not None:
             value = _merge(old, new.value)
-        elif entry.key == "untie" and isinstance(entry.value, Sequence) and isinstance(new.value, Sequence):
+        elif entry.key in STATEMENTS and isinstance(entry.value, Sequence) and isinstance(new.value, Sequence):
             value = Sequence(items=entry.value.items + new.value.items, span=new.value.span)
         entries.append(Entry(key=new.key, key_span=new.key_span, value=value))
     entries.extend(replaced.values())
@@ -117,8 +118,8 @@ def _merge(base: Mapping, over: Mapping) -> Mapping:
 
 
 def _section(entry: Entry) -> Mapping | None:
-    """What a section can be merged with; the plain word of `mask = full` is the section's kind."""
-    if entry.key == "mask" and isinstance(entry.value, Scalar):
+    """What a section can be merged with; the plain word of `mask = full` or `ffn = none` is the section's kind."""
+    if entry.key in ("mask", "ffn") and isinstance(entry.value, Scalar):
         kind = Entry(key="kind", key_span=entry.key_span, value=entry.value)
         return Mapping(entries=(kind,), span=entry.value.span)
     return entry.value if isinstance(entry.value, Mapping) else None

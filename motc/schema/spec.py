@@ -22,7 +22,9 @@ from motc.schema.values import (
     ExpertCount,
     FfnKindName,
     LayerNumber,
+    LayerNumbers,
     LayerRange,
+    Layers,
     Name,
     Names,
     Patch,
@@ -35,8 +37,10 @@ from motc.schema.values import (
     layer_range,
     mask_word,
     name_list_to_mapping,
+    none_kind,
     none_word,
     not_null,
+    one_statement,
     takes_none,
     untie_list,
 )
@@ -49,9 +53,9 @@ class Section(BaseModel):
 
     def said(self) -> dict[str, Any]:
         """The keys that the section says, with their values. A null says nothing where none is no value of the key."""
-        values = {name: getattr(self, name) for name in self.model_fields_set}
-        fields = type(self).model_fields
-        return {name: value for name, value in values.items() if value is not None or takes_none(fields[name])}
+        said = {name: field for name, field in type(self).model_fields.items() if name in self.model_fields_set}
+        values = {name: (getattr(self, name), field) for name, field in said.items()}
+        return {name: value for name, (value, field) in values.items() if value is not None or takes_none(field)}
 
 
 def with_default(section: type[Section], name: str, default: Any) -> Any:
@@ -147,15 +151,20 @@ class AttentionAttributes(Section):
     softcap: Softcap = Field(None, description="scores become softcap * tanh(scores / softcap), or none")
 
 
-class AttentionSpec(AttentionAttributes):
+Mask = Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKind | MaskSpec)]
+Rope = Annotated[RopeSpec | None, BeforeValidator(none_word, json_schema_input_type=RopeSpec | Literal["none"] | None)]
+
+
+class AttentionInLayers(AttentionAttributes):
+    """What may be said of the attention of some layers."""
+
+    mask: Mask = Field(MaskSpec(), description="who sees whom: a word, or a section")
+    rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
+
+
+class AttentionSpec(AttentionInLayers):
     heads: Size = with_default(AttentionAttributes, "heads", ...)
     bias: bool = with_default(AttentionAttributes, "bias", False)
-    mask: Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKind | MaskSpec)] = Field(
-        MaskSpec(), description="who sees whom: a word, or a section"
-    )
-    rope: Annotated[
-        RopeSpec | None, BeforeValidator(none_word, json_schema_input_type=RopeSpec | Literal["none"] | None)
-    ] = Field(RopeSpec(), description="rotary positions, or none")
 
 
 class FfnAttributes(Section):
@@ -183,6 +192,9 @@ class FfnAttributes(Section):
     )
 
 
+Ffn = Annotated[FfnAttributes, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnAttributes)]
+
+
 class FfnSpec(FfnAttributes):
     kind: FfnKindName = with_default(FfnAttributes, "kind", "swiglu")
     bias: bool = with_default(FfnAttributes, "bias", False)
@@ -195,10 +207,15 @@ class NormAttributes(Section):
     eps: Eps | None = Field(None, description="added to the variance")
 
 
-class NormSpec(NormAttributes):
+class NormInLayers(NormAttributes):
+    """What may be said of the norms of some layers."""
+
+    placement: Placement = Field("pre", description="x + f(norm(x)), norm(x + f(x)), or x + norm(f(x))")
+
+
+class NormSpec(NormInLayers):
     kind: NormKind = with_default(NormAttributes, "kind", "rms")
     eps: Eps = with_default(NormAttributes, "eps", 1e-5)
-    placement: Placement = Field("pre", description="x + f(norm(x)), norm(x + f(x)), or x + norm(f(x))")
     final: bool | None = Field(None, description="a norm before the head; default: unless placement is post")
 
 
@@ -210,8 +227,26 @@ class TowerSpec(Section):
     modalities: list[Name] = Field(..., min_length=1, description="the modalities that share this tower")
     width: Size | None = Field(None, description="width of the tower's residual stream; default: the model's")
     attention: AttentionAttributes = Field(AttentionAttributes(), description="attributes of attention for this tower")
-    ffn: FfnAttributes = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
+    ffn: Ffn = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
     norm: NormAttributes = Field(NormAttributes(), description="attributes of the norms for this tower")
+
+
+class TowerInLayers(Section):
+    """What may be said of a tower in some layers."""
+
+    attention: AttentionAttributes = Field(AttentionAttributes(), description="what differs in this tower's attention")
+    ffn: Ffn = Field(FfnAttributes(), description="what differs in this tower's feed-forward")
+    norm: NormAttributes = Field(NormAttributes(), description="what differs in this tower's norms")
+
+
+class LayersSpec(Section):
+    """What some layers have otherwise: a key said here stands, for them, in place of the spec's."""
+
+    layers: Layers = Field(..., description="3, 0..3 with both ends included, or 0..9 step 3")
+    attention: AttentionInLayers = Field(AttentionInLayers(), description="what differs in these layers' attention")
+    ffn: Ffn = Field(FfnAttributes(), description="what differs in these layers' feed-forward")
+    norm: NormInLayers = Field(NormInLayers(), description="what differs in these layers' norms")
+    towers: dict[Name, TowerInLayers] = Field({}, description="what differs in a tower in these layers")
 
 
 class UntieSpec(Section):
@@ -220,9 +255,8 @@ class UntieSpec(Section):
         None, alias="as", description="the partition; default: the towers"
     )
     layers: Annotated[
-        tuple[int, int] | None,
-        BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange),
-    ] = Field(None, description="3, or 0..3 with both ends included; default: all layers")
+        LayerNumbers | None, BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange)
+    ] = Field(None, description="3, 0..3 with both ends included, or 0..9 step 3; default: all layers")
 
 
 class Spec(Section):
@@ -242,10 +276,14 @@ class Spec(Section):
         ),
     ] = Field(..., description="the modalities, in the order of their ids")
     attention: AttentionSpec
-    ffn: FfnSpec = FfnSpec()
+    ffn: Annotated[FfnSpec, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnSpec)] = FfnSpec()
     norm: NormSpec = NormSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
     towers: dict[Name, TowerSpec] = Field({}, description="named blocks of modalities with attributes of their own")
+    by_layer: Annotated[
+        list[LayersSpec],
+        BeforeValidator(one_statement, json_schema_input_type=LayersSpec | list[LayersSpec]),
+    ] = Field([], description="what some layers have otherwise; later statements override earlier ones")
     untie: Annotated[
         list[UntieSpec],
         BeforeValidator(untie_list, json_schema_input_type=str | UntieSpec | list[str | UntieSpec]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 from pydantic.fields import FieldInfo
@@ -37,16 +37,34 @@ def takes_none(field: FieldInfo) -> bool:
     return any(isinstance(each, BeforeValidator) and each.func is none_word for each in field.metadata)
 
 
+class LayerNumbers(NamedTuple):
+    """Layers from `first` to at most `last`, both ends included, each `step` after the one before it."""
+
+    first: int
+    last: int
+    step: int = 1
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.last + 1, self.step)
+
+    def __str__(self) -> str:
+        """`0..9 step 3`."""
+        return f"{self.first}..{self.last}{f' step {self.step}' if self.step > 1 else ''}"
+
+
 def layer_range(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return LayerNumbers(value, value)
     if isinstance(value, str) and (match := re.fullmatch(LAYERS, value)):
-        first, last = int(match[1]), int(match[2])
+        first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
         if first > last:
             raise Mistake("MOT041", f"the range {first}..{last} is reversed", f"write {last}..{first}")
-        return (first, last)
-    message = "layers are a number or a range, such as 3 or 0..3 (both ends included)"
-    raise Mistake("MOT023", message, "write a statement for each range of layers")
+        if step < 1:
+            raise Mistake("MOT041", "a range of step 0 does not end", "count in steps of 1 or more")
+        return LayerNumbers(first, last, step)
+    message = "layers are a number or a range, such as 3, 0..3 (both ends included) or 0..9 step 3"
+    raise Mistake("MOT023", message, "layers count from 0; write a statement for each range of layers")
 
 
 def one_name(value: Any) -> Any:
@@ -60,6 +78,11 @@ def not_null(value: Any) -> Any:
     return value
 
 
+def none_kind(value: Any) -> Any:
+    """`ffn = none` is a feed-forward whose kind is none."""
+    return {"kind": "none"} if value == "none" else value
+
+
 def mask_word(value: Any) -> Any:
     """A plain word, `mask = full`, is the section's kind."""
     return value if isinstance(value, dict | BaseModel) else {"kind": value}
@@ -68,6 +91,10 @@ def mask_word(value: Any) -> Any:
 def number_or_list(value: Any) -> str:
     """Which of the two a value is to be taken for, so that what is wrong with it is said of that one."""
     return "list" if isinstance(value, list) else "number"
+
+
+def one_statement(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
 
 
 def selector_item(value: Any) -> Any:
@@ -79,7 +106,7 @@ def untie_list(value: Any) -> Any:
     return [selector_item(item) for item in items]
 
 
-LAYERS = r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*"
+LAYERS = r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*(?:step\s+(\d{1,9})\s*)?"
 NAME = {"type": "string", "allOf": [{"pattern": PATTERN}], "not": {"enum": REFUSED}}
 Name = Annotated[
     str,
@@ -93,7 +120,8 @@ Names = Annotated[list[str], BeforeValidator(one_name, json_schema_input_type=st
 SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_type=str | list[str])]
 LayerNumber = Annotated[int, Field(ge=0)]
 LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]
-FfnKindName = Literal[FfnKind, "moe"]
+Layers = Annotated[LayerNumbers, BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange)]
+FfnKindName = Literal[FfnKind, "moe", "none"]
 PatchSize = Annotated[int, Field(ge=1, le=64)]
 Patch = Annotated[
     Annotated[PatchSize, Tag("number")] | Annotated[list[PatchSize], Field(min_length=1, max_length=3), Tag("list")],

@@ -22,7 +22,7 @@ _SHOWN = {
     "COMMA": "`,`",
     "_NL": "a new line",
     "$END": "the end of the file",
-    **{word.upper(): f"`{word}`" for word in "model extends modality tower untie as in layers layer".split()},
+    **{word.upper(): f"`{word}`" for word in "model extends modality tower untie as in layers layer step".split()},
 }
 
 STATEMENTS = ("modality", "tower", "untie", "extends")

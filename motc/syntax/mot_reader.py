@@ -10,6 +10,7 @@ from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax.mot_mistakes import mistake
 from motc.syntax.mot_statements import (
     Braces,
+    Layers,
     List,
     Modality,
     Model,
@@ -37,14 +38,16 @@ start: _NL* model _NL*
 model: MODEL [WORD | STRING] block
 block: LBRACE _separator* (_statement (_separator+ _statement)* _separator*)? RBRACE
 _separator: _NL | "," | ";"
-_statement: setting | nested | extends | modality | tower | untie
-setting: _name "=" _value
+_statement: setting | nested | extends | modality | tower | untie | layers
+setting: (_name | LAYERS | LAYER) "=" _value
 nested: _name block
 extends: EXTENDS _name
 modality: MODALITY modality_item (_comma modality_item)*
 modality_item: _name [block]
 tower: TOWER _name ["=" names] [block]
-untie: UNTIE names ["as" blocks] ["in" ("layers" | "layer") scalar]
+untie: UNTIE names ["as" blocks] ["in" ("layers" | "layer") layer_range]
+layers: (LAYERS | LAYER) layer_range block
+layer_range: scalar ["step" scalar]
 blocks: group+
 group: LBRACE _NL* (_name (_comma _name)* _NL*)? RBRACE
 names: _name (_comma _name)*
@@ -58,6 +61,8 @@ EXTENDS: "extends"
 MODALITY: "modality"
 TOWER: "tower"
 UNTIE: "untie"
+LAYERS: "layers"
+LAYER: "layer"
 LBRACE: "{"
 RBRACE: "}"
 LSQB: "["
@@ -172,6 +177,12 @@ class _Builder:
             return Scalar(value=unquote(str(token), span), span=span)
         return Scalar(value=read_word(re.sub(r"[ \t]+", "", token), span), span=span)
 
+    def layer_range(self, tree: Parsed) -> Scalar:
+        """`3`, `0..3`, and `0..9 step 3` in one."""
+        layers, *steps = (self.scalar(child) for child in _trees(tree))
+        value = " step ".join(str(each.value) for each in (layers, *steps))
+        return Scalar(value=value, span=self.span(tree)) if steps else layers
+
     def statement(self, tree: Parsed) -> Statement:
         span, children = self.span(tree), cast("list[Parsed]", tree.children)
         match tree.data:
@@ -188,6 +199,9 @@ class _Builder:
                 _, name, names, block = children
                 modalities = self.names(names) if names is not None else ()
                 return Tower(name=self.name(name), modalities=modalities, block=self.optional_block(block), span=span)
+            case "layers":
+                _, layers, block = children
+                return Layers(layers=self.layer_range(layers), block=self.block(block), span=span)
             case _:
                 _, names, blocks, layers = children
                 groups = (
@@ -196,7 +210,7 @@ class _Builder:
                 return Untie(
                     groups=self.names(names),
                     blocks=tuple(groups),
-                    layers=self.scalar(layers) if layers is not None else None,
+                    layers=self.layer_range(layers) if layers is not None else None,
                     span=span,
                 )
 
@@ -207,4 +221,4 @@ def _pair(tree: Parsed) -> tuple[Parsed, object]:
 
 
 def _trees(tree: Parsed) -> list[Parsed]:
-    return [child for child in tree.children if not isinstance(child, str)]
+    return [child for child in tree.children if child is not None and not isinstance(child, str)]

@@ -64,8 +64,17 @@ class Untie:
     span: Span
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """`layers 0..9 step 3 { ffn { hidden = 64 } }`."""
+
+    layers: Scalar
+    block: Braces
+    span: Span
+
+
 Value = Scalar | List | Braces
-Statement = Setting | Modality | Tower | Untie
+Statement = Setting | Modality | Tower | Untie | Layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +131,7 @@ def _entries(block: Braces, errors: list[Diagnostic]) -> list[Entry]:
     entries: list[Entry | str] = []
     modalities: list[Entry] = []
     towers: list[Entry] = []
-    unties: list[Node] = []
+    statements: dict[str, list[Node]] = {"untie": [], "by_layer": []}
     spans: dict[str, Span] = {}
     for statement in block.statements:
         kind = ""
@@ -140,7 +149,11 @@ def _entries(block: Braces, errors: list[Diagnostic]) -> list[Entry]:
                 towers.append(_tower(statement, errors))
             case Untie():
                 kind = "untie"
-                unties.append(_untie(statement))
+                statements[kind].append(_untie(statement))
+            case Layers(layers=layers, block=body, span=span):
+                kind = "by_layer"
+                inner = [Entry(key="layers", key_span=layers.span, value=layers), *_entries(body, errors)]
+                statements[kind].append(_mapping(inner, span, errors))
             case _:
                 assert_never(statement)
         if kind not in spans:
@@ -151,11 +164,11 @@ def _entries(block: Braces, errors: list[Diagnostic]) -> list[Entry]:
         match entry:
             case Entry():
                 done.append(entry)
-            case "untie":
-                done.append(_gathered(entry, Sequence(items=tuple(unties), span=spans[entry])))
+            case "untie" | "by_layer":
+                done.append(_gathered(entry, Sequence(items=tuple(statements[entry]), span=spans[entry])))
             case _:
-                inner = modalities if entry == "modalities" else towers
-                done.append(_gathered(entry, _mapping(inner, spans[entry], errors)))
+                named = modalities if entry == "modalities" else towers
+                done.append(_gathered(entry, _mapping(named, spans[entry], errors)))
     return done
 
 

@@ -10,6 +10,7 @@ from motc.syntax.comments import WIDTH, Comments, Line
 from motc.syntax.mot_reader import parse, scan_comments
 from motc.syntax.mot_statements import (
     Braces,
+    Layers,
     List,
     Modality,
     Model,
@@ -49,7 +50,9 @@ def from_tree(tree: Mapping) -> Model:
         if entry.key == "model" and isinstance(value, Scalar) and isinstance(value.value, str) and name is None:
             name = Name(text=value.value, span=value.span)
         else:
-            statements.extend(_modalities(entry) or _towers(entry) or _unties(entry) or [_setting(entry)])
+            statements.extend(
+                _modalities(entry) or _towers(entry) or _unties(entry) or _by_layer(entry) or [_setting(entry)]
+            )
     return Model(name=name, body=Braces(statements=tuple(statements), span=tree.span), span=tree.span)
 
 
@@ -93,6 +96,24 @@ def _unties(entry: Entry) -> list[Untie]:
     items = entry.value.items if isinstance(entry.value, Sequence) else (entry.value,)
     unties = [_untie(item) for item in items]
     return [untie for untie in unties if untie] if all(unties) else []
+
+
+def _by_layer(entry: Entry) -> list[Layers]:
+    if entry.key != "by_layer" or not isinstance(entry.value, Sequence):
+        return []
+    statements = [_layers(item) for item in entry.value.items]
+    return [each for each in statements if each] if all(statements) else []
+
+
+def _layers(item: Node) -> Layers | None:
+    layers = item.get("layers") if isinstance(item, Mapping) else None
+    if not isinstance(item, Mapping) or not isinstance(layers, Scalar):
+        return None
+    inner: list[Statement] = []
+    for entry in item.entries:
+        if entry.value is not layers:
+            inner.extend(_towers(entry) or [_setting(entry)])
+    return Layers(layers=layers, block=Braces(statements=tuple(inner), span=item.span), span=item.span)
 
 
 def _untie(item: Node) -> Untie | None:
@@ -206,7 +227,7 @@ def _last_block(statement: Statement) -> Braces | None:
             return value if isinstance(value, Braces) else None
         case Modality(items=items):
             return next((block for _, block in reversed(items) if block is not None), None)
-        case Tower(block=block):
+        case Tower(block=block) | Layers(block=block):
             return block
         case Untie():
             return None
@@ -226,7 +247,8 @@ def _inline(statement: Statement) -> str:
         case Setting(key=Name(text="extends"), value=Scalar(value=str() as base)):
             return f"extends {quote(base)}"
         case Setting(key=key, value=value):
-            shown = quote(key.text) if key.text in STATEMENTS else _name(key)
+            is_statement = key.text in STATEMENTS or (isinstance(value, Braces) and key.text == "layers")
+            shown = quote(key.text) if is_statement else _name(key)
             return f"{shown} {_value(value)}" if isinstance(value, Braces) else f"{shown} = {_value(value)}"
         case Modality(items=items):
             return "modality " + ", ".join(
@@ -240,10 +262,19 @@ def _inline(statement: Statement) -> str:
             if blocks:
                 text += " as " + " ".join(f"{{{_names_text(names)}}}" for _, names in blocks)
             if layers is not None:
-                text += f" in {'layer' if isinstance(layers.value, int) else 'layers'} {_value(layers)}"
+                text += f" in {_layer_range(layers)}"
             return text
+        case Layers(layers=layers, block=block):
+            return f"{_layer_range(layers)} {_braces(block)}"
         case _:
             assert_never(statement)
+
+
+def _layer_range(layers: Scalar) -> str:
+    if isinstance(layers.value, int):
+        return f"layer {_value(layers)}"
+    stepping = re.fullmatch(r"(\d+\.\.\d+) step (\d+)", str(layers.value))
+    return f"layers {stepping[0] if stepping else _value(layers)}"
 
 
 def _value(value: Value) -> str:

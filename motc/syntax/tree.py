@@ -9,6 +9,8 @@ The tree has the shape of the YAML form; the `.mot` form is read to the same sha
     tower gen = vae { width = 512 }       towers: {gen: {modalities: [vae], width: 512}}
     untie ffn as {a} {b, c} in layers 0..3
                                           untie: [{groups: [ffn], as: [[a], [b, c]], layers: 0..3}]
+    layers 0..9 step 3 { ffn { hidden = 64 } }
+                                          by_layer: [{layers: 0..9 step 3, ffn: {hidden: 64}}]
     extends "base.mot"                    extends: base.mot
 """
 

@@ -118,8 +118,9 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
             kinds = dict(zip(modalities, body.kinds, strict=True))
             return ReferenceFeedForward(kinds={name: kind for name, kind in kinds.items() if kind is not None})
         case Mixture():
+            kinds = dict(zip(modalities, body.kinds, strict=True))
             return ReferenceFeedForward(
-                kinds=dict(zip(modalities, body.kinds, strict=True)),
+                kinds={name: kind for name, kind in kinds.items() if kind is not None},
                 moe={
                     modality: ReferenceMoe(
                         experts=moe.experts,

@@ -1,20 +1,36 @@
 """A spec at a size that validates in seconds: the same structure and names, everything else small.
 
-Layers are merged where no statement of `untie` tells them apart; equal widths, hidden sizes, numbers of experts and
-vocabularies stay equal, different ones different.
+Layers are merged where no statement tells them apart; equal widths, hidden sizes, numbers of experts and vocabularies
+stay equal, different ones different.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import TypeVar
 
 from motc.lower.attributes import heads_of, layer_attributes
+from motc.lower.by_layer import specs_by_layer
 from motc.schema import Checked, Spec
-from motc.schema.spec import FfnAttributes, LatentSpec, ModalitySpec, RopeSpec, TowerSpec, UnetSpec
+from motc.schema.spec import (
+    AttentionInLayers,
+    FfnAttributes,
+    LatentSpec,
+    LayersSpec,
+    ModalitySpec,
+    RopeSpec,
+    TowerInLayers,
+    TowerSpec,
+    UnetSpec,
+)
+from motc.schema.values import LayerNumbers
 
-HEAD_DIM = 8
+HEAD_DIM, HEAD_DIM_STEP = 8, 2
 WIDTH_STEP = 2
+Ffn = TypeVar("Ffn", bound=FfnAttributes)
+NO_HEADS: dict[str, int | None] = {"heads": None, "kv_heads": None, "head_dim": None}
 HIDDEN, HIDDEN_STEP = 24, 8
 EXPERTS, EXPERTS_STEP, TOP_K = 6, 2, 2
 VOCAB, VOCAB_STEP = 40, 8
@@ -24,34 +40,15 @@ ORIGINAL_LENGTH, LEAST_ROTATED = 8, 4
 
 def reduce(checked: Checked) -> Checked:
     """A small spec of the same structure; `checked` must be one that lowers."""
-    spec = checked.spec
-    heads, kv_heads, head_dim = heads_of(spec)
-    small_kv_heads = min(kv_heads, 2)
-    small_heads = small_kv_heads * min(heads // kv_heads, 2)
-    small_head_dim = min(head_dim, HEAD_DIM)
-    widths = _widths(spec, small_heads * small_head_dim / (heads * head_dim))
-    towers = {name: layer_attributes(spec, tower) for name, tower in spec.towers.items()}
-    model = layer_attributes(spec, None)
-    hidden = _smaller((model.hidden, *(tower.hidden for tower in towers.values())), HIDDEN, HIDDEN_STEP)
+    spec, specs = checked.spec, specs_by_layer(checked, [])
+    distinct = [spec, *{id(each): each.spec for each in specs}.values()]
+    sizes = _Sizes(distinct)
+    kept = _kept(spec, specs)
     vocabularies = [modality.vocab for modality in spec.modalities.values()]
     vocab = _smaller((size for size in (spec.vocab, *vocabularies) if size is not None), VOCAB, VOCAB_STEP)
-
-    ffns = (spec.ffn, *(tower.ffn for tower in spec.towers.values()))
-    experts = _smaller((ffn.experts for ffn in ffns if ffn.experts is not None), EXPERTS, EXPERTS_STEP)
-
-    def fewer_experts(ffn: FfnAttributes) -> dict[str, int | None]:
-        return {"experts": ffn.experts and experts[ffn.experts], "top_k": ffn.top_k and min(ffn.top_k, TOP_K)}
-
-    def smaller_tower(name: str, tower: TowerSpec) -> TowerSpec:
-        ffn = tower.ffn.model_copy(update={"hidden": hidden[towers[name].hidden], **fewer_experts(tower.ffn)})
-        heads = tower.attention.model_copy(update={"heads": None, "kv_heads": None, "head_dim": None})
-        return tower.model_copy(update={"width": widths[towers[name].width], "ffn": ffn, "attention": heads})
-
-    layers = _layers(spec)
-    small = spec.model_copy(
+    small = sizes.smaller(spec).model_copy(
         update={
-            "width": widths[spec.width],
-            "layers": max(layers.values()),
+            "layers": len(kept),
             "vocab": spec.vocab and vocab[spec.vocab],
             "modalities": {
                 name: modality.model_copy(
@@ -59,28 +56,109 @@ def reduce(checked: Checked) -> Checked:
                 )
                 for name, modality in spec.modalities.items()
             },
-            "attention": spec.attention.model_copy(
-                update={
-                    "heads": small_heads,
-                    "kv_heads": small_kv_heads,
-                    "head_dim": small_head_dim,
-                    "rope": _smaller_rope(spec.attention.rope, head_dim, small_head_dim),
-                }
-            ),
-            "ffn": spec.ffn.model_copy(update={"hidden": hidden[model.hidden], **fewer_experts(spec.ffn)}),
-            "towers": {name: smaller_tower(name, tower) for name, tower in spec.towers.items()},
+            "by_layer": [
+                *(
+                    sizes.statement(statement, layers)
+                    for statement in spec.by_layer
+                    for layers in _runs(statement.layers.numbers, kept)
+                ),
+                *(
+                    sizes.last_word(place, specs[layer].spec)
+                    for place, layer in enumerate(kept)
+                    if specs[layer] is not checked
+                ),
+            ],
             "untie": [
-                statement.model_copy(
-                    update={
-                        "layers": statement.layers
-                        and (layers[statement.layers[0]], layers[statement.layers[1] + 1] - 1)
-                    }
-                )
+                statement.model_copy(update={"layers": layers})
                 for statement in spec.untie
+                for layers in ([None] if statement.layers is None else _runs(statement.layers.numbers, kept))
             ],
         }
     )
     return Checked(small, checked.tree)
+
+
+class _Sizes:
+    """The small sizes in place of those of a spec: of the whole, and as it is in some layers."""
+
+    def __init__(self, specs: list[Spec]) -> None:
+        self.model = specs[0]
+        attributes = [layer_attributes(spec, tower) for spec in specs for tower in (None, *spec.towers.values())]
+        self.hidden = _smaller({a.hidden for a in attributes} - {0}, HIDDEN, HIDDEN_STEP)
+        self.head_dim = _smaller({a.head_dim for a in attributes}, HEAD_DIM, HEAD_DIM_STEP)
+        ffns = [ffn for spec in specs for ffn in (spec.ffn, *(tower.ffn for tower in spec.towers.values()))]
+        self.experts = _smaller((ffn.experts for ffn in ffns if ffn.experts is not None), EXPERTS, EXPERTS_STEP)
+        heads, _, head_dim = heads_of(self.model)
+        small_heads, _, small_head_dim = self._heads(self.model)
+        self.width = _widths(self.model, small_heads * small_head_dim / (heads * head_dim))
+
+    def smaller(self, spec: Spec) -> Spec:
+        """The spec with small sizes but for its vocabularies and layers."""
+        heads, kv_heads, head_dim = self._heads(spec)
+        small = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "rope": self._rope(spec)}
+        return spec.model_copy(
+            update={
+                "width": self.width[spec.width],
+                "attention": spec.attention.model_copy(update=small),
+                "ffn": self._fewer_experts(spec.ffn).model_copy(update={"hidden": self._hidden(spec, None)}),
+                "towers": {name: self._smaller_tower(spec, tower) for name, tower in spec.towers.items()},
+            }
+        )
+
+    def statement(self, said: LayersSpec, layers: LayerNumbers) -> LayersSpec:
+        """What a statement says, of other layers and with small sizes but for those that `last_word` has."""
+        head_dim = said.attention.head_dim
+        small = {**NO_HEADS, "head_dim": head_dim and self.head_dim[head_dim]}
+        towers = {
+            name: tower.model_copy(
+                update={"attention": tower.attention.model_copy(update=NO_HEADS), "ffn": self._fewer_experts(tower.ffn)}
+            )
+            for name, tower in said.towers.items()
+        }
+        return said.model_copy(
+            update={
+                "layers": layers,
+                "attention": said.attention.model_copy(update=small),
+                "ffn": self._fewer_experts(said.ffn),
+                "towers": towers,
+            }
+        )
+
+    def last_word(self, layer: int, spec: Spec) -> LayersSpec:
+        """A statement of the small sizes, of one layer that is as `spec` says, which follow from more than one key."""
+        towers = {
+            name: TowerInLayers(ffn=FfnAttributes(hidden=self._hidden(spec, tower)))
+            for name, tower in spec.towers.items()
+        }
+        ffn, attention = FfnAttributes(hidden=self._hidden(spec, None)), AttentionInLayers(rope=self._rope(spec))
+        return LayersSpec.model_construct(
+            layers=LayerNumbers(layer, layer), attention=attention, ffn=ffn, towers=towers
+        )
+
+    def _rope(self, spec: Spec) -> RopeSpec | None:
+        _, _, head_dim = heads_of(spec)
+        return _smaller_rope(spec.attention.rope, head_dim, self.head_dim[head_dim])
+
+    def _fewer_experts(self, ffn: Ffn) -> Ffn:
+        few = {"experts": ffn.experts and self.experts[ffn.experts], "top_k": ffn.top_k and min(ffn.top_k, TOP_K)}
+        return ffn.model_copy(update=few)
+
+    def _heads(self, spec: Spec) -> tuple[int, int, int]:
+        """Few heads, of which as many share one of the few key and value heads, as nearly as can be."""
+        heads, kv_heads, head_dim = heads_of(spec)
+        small_kv_heads = min(kv_heads, 2)
+        return small_kv_heads * min(heads // kv_heads, 2), small_kv_heads, self.head_dim[head_dim]
+
+    def _smaller_tower(self, spec: Spec, tower: TowerSpec) -> TowerSpec:
+        ffn = self._fewer_experts(tower.ffn).model_copy(update={"hidden": self._hidden(spec, tower)})
+        attention = tower.attention.model_copy(update=NO_HEADS)
+        return tower.model_copy(
+            update={"width": self.width[tower.width or spec.width], "ffn": ffn, "attention": attention}
+        )
+
+    def _hidden(self, spec: Spec, tower: TowerSpec | None) -> int | None:
+        """The small hidden size, if there is a feed-forward."""
+        return self.hidden.get(layer_attributes(spec, tower).hidden)
 
 
 def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
@@ -111,19 +189,36 @@ def _smaller_rope(rope: RopeSpec | None, head_dim: int, small_head_dim: int) -> 
     return rope.model_copy(update={"fraction": fraction, "scaling": scaling})
 
 
-def _layers(spec: Spec) -> dict[int, int]:
-    """The reduced number of each layer at which the untying changes, and of the end: they become one layer apart.
+def _kept(spec: Spec, specs: tuple[Checked, ...]) -> list[int]:
+    """The layers of the small spec: of each run of layers that no statement tells apart the first.
 
-    Where it never changes there are two layers, if there are as many.
+    Of runs of which the same is said only two are kept; where there is one run, two of its layers, if it has them.
     """
-    points = {0, spec.layers}
-    for statement in spec.untie:
-        if statement.layers is not None:
-            points |= {statement.layers[0], statement.layers[1] + 1}
-    ordered = sorted(points)
-    if len(ordered) == 2:
-        return {0: 0, spec.layers: min(spec.layers, 2)}
-    return {point: index for index, point in enumerate(ordered)}
+    said = [statement.layers.numbers for statement in spec.untie if statement.layers is not None]
+    points = {0, *(layer for layer in range(1, spec.layers) if specs[layer] is not specs[layer - 1])}
+    for numbers in said:
+        points |= (
+            {numbers[0], numbers[-1] + 1} if numbers.step == 1 else {at + each for at in (0, 1) for each in numbers}
+        )
+    starts = sorted(points - {spec.layers})
+    if len(starts) == 1:
+        return [*range(min(spec.layers, 2))]
+    seen: Counter[tuple[int, ...]] = Counter()
+    kept = []
+    for layer in starts:
+        key = (id(specs[layer]), *(index for index, numbers in enumerate(said) if layer in numbers))
+        seen[key] += 1
+        if seen[key] <= 2:
+            kept.append(layer)
+    return kept
+
+
+def _runs(numbers: range, kept: list[int]) -> Iterator[LayerNumbers]:
+    """Those of the kept layers that are among `numbers`, by their places among the kept ones."""
+    places = [place for place, layer in enumerate(kept) if layer in numbers]
+    for first in (place for place in places if place - 1 not in places):
+        last = next(place for place in range(first, len(kept)) if place + 1 not in places)
+        yield LayerNumbers(first, last)
 
 
 def _widths(spec: Spec, ratio: float) -> dict[int, int]:

@@ -95,6 +95,8 @@ class _Writer:
             self.absent.add("head")
         if self.tower_names:
             self.declare_towers(odd)
+        for _ in range(self.draw(st.integers(0, 2)) if self.chance(2) else 0):
+            self.some_layers(odd)
         for _ in range(self.draw(st.integers(0, 3))):
             self.untie()
         return "model random_spec {\n" + "".join(f"  {line}\n" for line in self.lines) + "}\n"
@@ -269,10 +271,29 @@ class _Writer:
             blocks = [f"{{{', '.join(cell)}}}" for cell in cells]
             line += f" as {' '.join(blocks)}"
         if not paths & set(OUTER) and self.chance(2):
-            first = self.draw(st.integers(0, self.layers - 1))
-            last = self.draw(st.integers(first, self.layers - 1))
-            line += f" in layer {first}" if first == last else f" in layers {first}..{last}"
+            line += f" in {self.range()}"
         self.lines.append(line)
+
+    def range(self) -> str:
+        """Some of the layers."""
+        first = self.draw(st.integers(0, self.layers - 1))
+        last = self.draw(st.integers(first, self.layers - 1))
+        return f"layer {first}" if first == last else f"layers {first}..{last}{self.pick('', '', ' step 2')}"
+
+    def some_layers(self, odd: bool) -> None:
+        """A statement about what some layers have otherwise; what towers say otherwise is untied in all layers."""
+        said = []
+        if self.chance(2):
+            rope = self.pick("rope = none", "rope { theta = 50 }", "rope { pairing = interleaved }")
+            said.append(f"attention {{ {self.pick(rope, 'mask = causal', 'mask = full', 'bias = true')} }}")
+        if self.chance(2):
+            kind = self.pick("kind = gelu", "kind = swiglu", "hidden = 24", "bias = true")
+            said.append(f"ffn {{ {kind} }}" if self.layers == 1 or self.chance(2) else "ffn = none")
+            self.absent.add("ffn.gate")
+        if not said or self.chance(3):
+            said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', 'placement = pre', 'placement = post')} }}")
+        where = f"layer {self.layers - 1}" if "ffn = none" in said else self.range()
+        self.lines.append(f"{where} {{ {', '.join(said)} }}")
 
     def may_name(self, selector: str) -> bool:
         """Whether a statement about a selector is surely right."""
