@@ -47,6 +47,7 @@ class Original:
 
     `config` is the published configuration, as far as parameters or results follow from it. `small` sets further keys
     of the spec and `small_config` of the configuration, which takes those of the spec by `CONFIG_KEYS` and `keys`.
+    `inside` is the part of the configuration that has the sizes, where it is not all of it.
     """
 
     spec: str
@@ -56,6 +57,7 @@ class Original:
     small: Mapping[str, Any] = field(default_factory=dict)
     small_config: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    inside: str = ""
 
     @property
     def path(self) -> Path:
@@ -74,11 +76,12 @@ class Original:
         """The original, at its published size or small."""
         import transformers
 
-        config = {**self.config, "attn_implementation": "eager", "experts_implementation": "eager"}
+        config = merged(self.config, {"attn_implementation": "eager", "experts_implementation": "eager"})
         if small:
             keys = {**CONFIG_KEYS, **self.keys}
-            config |= {keys[key]: value for key, value in self.overrides.items() if key in keys}
-            config |= {"max_position_embeddings": 64, **self.small_config}
+            sizes = {keys[key]: value for key, value in self.overrides.items() if key in keys}
+            sizes["max_position_embeddings"] = 64
+            config = merged(merged(config, {self.inside: sizes} if self.inside else sizes), self.small_config)
         kind: Any = getattr(transformers, self.architecture)
         return kind(kind.config_class(**config)).eval()
 
@@ -88,6 +91,12 @@ class Original:
 
         reverted: dict[str, Tensor] = revert_weight_conversion(theirs, dict(values))
         return reverted
+
+
+def merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the values of another in place of its own, within its parts too."""
+    both = {**base, **other}
+    return {key: merged(base[key], of) if isinstance(of, dict) and key in base else of for key, of in both.items()}
 
 
 class NothingNarrowed(TorchFunctionMode):
@@ -268,7 +277,7 @@ ORIGINALS = (
         },
         small={"attention.kv_heads": 4},
         small_config={
-            "vocabulary_map": {"<image>": 60},
+            "vocabulary_map": {"<image>": 60, "IMGIMGAZ": 58},
             "vq_config": {
                 "base_channels": 32,
                 "channel_multiplier": [1],
@@ -277,6 +286,38 @@ ORIGINALS = (
                 "embed_dim": 8,
                 "num_embeddings": 4,
                 "resolution": 8,
+            },
+        },
+    ),
+    Original(
+        spec="emu3_8b",
+        architecture="Emu3ForConditionalGeneration",
+        mapping="emu3",
+        config={
+            "text_config": {
+                "vocab_size": 184622,
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "rope_theta": 1000000.0,
+                "rms_norm_eps": 1e-5,
+            },
+            "vocabulary_map": {"<image>": 151859},
+        },
+        inside="text_config",
+        small_config={
+            "text_config": {"pad_token_id": 0},
+            "vocabulary_map": {"<image>": 60},
+            "vq_config": {
+                "base_channels": 32,
+                "channel_multiplier": [1],
+                "num_res_blocks": 1,
+                "hidden_size": 32,
+                "codebook_size": 4,
+                "temporal_downsample_factor": 2,
+                "attn_resolutions": [],
             },
         },
     ),

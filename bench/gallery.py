@@ -1,0 +1,148 @@
+"""The gallery's specs beside the classes of transformers that they are, both at a small size, with the same weights.
+
+    python -m bench.gallery --out build/gallery.json [--specs qwen3_8b,mixtral_8x7b] [--compiled]
+
+Forward and backward of the loss, and greedy decoding, each side in turns, float32 on one thread of a CPU: seconds are the
+process's own, so that a machine that others use says the same. `--compiled` adds both compiled, each in its own way
+(`torch.compile(model)` and `model.compile()`). Ratios are motc's time over the class's, medians; what is measured is
+added to the file, spec by spec, and the table is made of all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import motc
+from motc.bench.portable.timing import Timed, interleave, stopwatch
+from motc.driver import check_spec, final_ir
+from motc.files import write_text
+from motc.processor import processor_name
+from motc.weights import bijection_of, parameters_of
+from tests.originals import ORIGINALS, Original
+
+TIMES = {"width": 8, "layers": 2, "vocab": 32, "attention.heads": 2, "attention.kv_heads": 2, "attention.head_dim": 2}
+TIMES |= {"ffn.hidden": 8, "attention.window": 16}
+"""How many times the sizes of the tests those of the bench are."""
+
+BATCH, LENGTH = 2, 256
+PROMPT, STEPS = 16, 48
+
+
+def larger(original: Original) -> Original:
+    """An original whose small size is the bench's."""
+    sizes = {key: value * TIMES.get(key, 1) if isinstance(value, int) else value for key, value in original.overrides.items()}
+    return replace(original, small=sizes)
+
+
+def sides(original: Original) -> dict[str, Any]:
+    """The model of the spec and that of the class, with the same weights."""
+    torch.manual_seed(0)
+    theirs = original.made(small=True, attention="sdpa").train()
+    theirs.generation_config.eos_token_id = None
+    tensors = original.tensors(theirs, {name: each.detach() for name, each in theirs.named_parameters()})
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    model = final_ir(check_spec(original.path, original.overrides))
+    ours: Any = motc.load(original.path, set=original.overrides)
+    ours.load_state_dict(parameters_of(bijection_of(original.weights, shapes, model), tensors))
+    return {"ours": ours, "theirs": theirs}
+
+
+def step(model: Any, side: str, ids: torch.Tensor, modality_ids: torch.Tensor) -> Callable[[], None]:
+    """Forward and backward of a batch's loss."""
+
+    def run() -> None:
+        if side == "ours":
+            model.loss(ids, modality_ids).total.backward()
+        else:
+            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+
+    return run
+
+
+def decoding(model: Any, side: str, ids: torch.Tensor) -> Callable[[], None]:
+    """Greedy continuation of a prompt of text."""
+
+    def run() -> None:
+        if side == "ours":
+            model.generate(ids, torch.zeros_like(ids), max_new_tokens=STEPS, temperature=0)
+        else:
+            mask = torch.ones_like(ids)
+            model.generate(ids, attention_mask=mask, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
+
+    return run
+
+
+def ratio(models: dict[str, Any], make: Callable[[Any, str], Callable[[], None]], rounds: int) -> dict[str, Any]:
+    """The median seconds of each side, and of the ratio in a round."""
+    timed = {
+        side: Timed(prepare=lambda model=model: model.zero_grad(), run=make(model, side)) for side, model in models.items()
+    }
+    for each in timed.values():  # what is made or compiled once
+        each.run()
+        each.run()
+    seconds = interleave(timed, rounds, stopwatch("cpu", time.process_time))
+    ratios = [ours / theirs for ours, theirs in zip(seconds["ours"], seconds["theirs"], strict=True)]
+    return {"ratio": statistics.median(ratios)} | {side: statistics.median(times) for side, times in seconds.items()}
+
+
+def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
+    """What is told of a spec: by what was timed."""
+    models = sides(original)
+    generator = torch.Generator().manual_seed(1)
+    vocab = original.overrides["vocab"] - original.specials
+    ids = torch.randint(0, vocab, (BATCH, LENGTH), generator=generator)
+    modality_ids = torch.zeros_like(ids)
+    if compiled:
+        models["ours"].compile()
+        models["theirs"] = torch.compile(models["theirs"])
+        return {"compiled": ratio(models, lambda model, side: step(model, side, ids, modality_ids), rounds)}
+    told = {"eager": ratio(models, lambda model, side: step(model, side, ids, modality_ids), rounds)}
+    for model in models.values():
+        model.eval()
+    told["decoding"] = ratio(models, lambda model, side: decoding(model, side, ids[:1, :PROMPT]), max(3, rounds // 3))
+    return told
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = ["| spec | forward + backward, eager | compiled | greedy decoding |", "|---|---|---|---|"]
+    for name, told in results["specs"].items():
+        cells = []
+        for what in ("eager", "compiled", "decoding"):
+            of = told.get(what)
+            cells.append(f"{of['ratio']:.2f} ({1000 * of['ours']:.0f} ms)" if of else "–")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the arguments, measure, write, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--specs", default="", help="names, by commas; all unless given")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"specs": {}}
+    results |= {"processor": processor_name(), "torch": torch.__version__}
+    wanted = arguments.specs.split(",") if arguments.specs else [original.spec for original in ORIGINALS]
+    for original in ORIGINALS:
+        if original.spec in wanted:
+            told = measure(larger(original), arguments.compiled, arguments.rounds)
+            results["specs"].setdefault(original.spec, {}).update(told)
+            write_text(arguments.out, json.dumps(results, indent=1) + "\n")
+    print(f"{results['processor']}, torch {results['torch']}, one thread, float32\n\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()
