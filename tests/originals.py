@@ -72,15 +72,15 @@ class Original:
         """What `set` makes the spec small with."""
         return {key: value for key, value in {**SMALL, **self.small}.items() if value is not None}
 
-    def made(self, *, small: bool) -> Any:
-        """The original, at its published size or small."""
+    def made(self, *, small: bool, attention: str = "eager", experts: str | None = "eager") -> Any:
+        """The original, at its published size or small, with these implementations of transformers."""
         import transformers
 
-        config = merged(self.config, {"attn_implementation": "eager", "experts_implementation": "eager"})
+        config = merged(self.config, {"attn_implementation": attention, "experts_implementation": experts})
         if small:
             keys = {**CONFIG_KEYS, **self.keys}
             sizes = {keys[key]: value for key, value in self.overrides.items() if key in keys}
-            sizes["max_position_embeddings"] = 64
+            sizes["max_position_embeddings"] = 1024
             config = merged(merged(config, {self.inside: sizes} if self.inside else sizes), self.small_config)
         kind: Any = getattr(transformers, self.architecture)
         return kind(kind.config_class(**config)).eval()
@@ -130,6 +130,31 @@ def as_parameters(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 ORIGINALS = (
+    Original(
+        spec="llama_3_2_1b",
+        architecture="LlamaForCausalLM",
+        mapping="llama",
+        config={
+            "vocab_size": 128256,
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 64,
+            "rope_theta": 500000.0,
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 32.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": True,
+        },
+        small={"attention.head_dim": 16},
+    ),
     Original(
         spec="smollm2_135m",
         architecture="LlamaForCausalLM",
