@@ -82,10 +82,12 @@ def rank_of(modality_ids: Tensor, modality: int) -> Tensor:
     return torch.where(mine, mine.cumsum(0) - 1, -1)
 
 
-def place_patches(x: Tensor, patches: Patches) -> Tensor:
-    """The stream [N, w] (or [R, L, w]), the patches' vectors at their places."""
-    placed = permute(patches.vectors, patches.order.flatten(), patches.inverse).view_as(x)
-    return torch.where(patches.order[..., None] >= 0, placed.to(x.dtype), x)
+def place_patches(x: Tensor, patches: Mapping[str, Patches]) -> Tensor:
+    """The stream [N, w] (or [R, L, w]), the vectors of each modality's patches at their places."""
+    for each in patches.values():
+        placed = permute(each.vectors, each.order.flatten(), each.inverse).view_as(x)
+        x = torch.where(each.order[..., None] >= 0, placed.to(x.dtype), x)
+    return x
 
 
 def patch_piece(x: Tensor, patches: Patches) -> Tensor:

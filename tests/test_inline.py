@@ -19,6 +19,8 @@ def test_a_feed_forward_is_one_line() -> None:
     [
         pytest.param([("h", "self.norm(x)"), ("q", "self.q(h)"), ("x", "add(q, h)")], id="used twice"),
         pytest.param([("v", "self.v(x)"), ("x", "attend(q, k, v, mask, cache)")], id="keys and values have names"),
+        pytest.param([("v", "self.v(x)"), ("x", "x + self.out(attend(q, k, v))")], id="within another call too"),
+        pytest.param([("x", "self.norm(x)"), ("y", "{name: heads[name](x) for name in names}")], id="for each key"),
         pytest.param([("h", "a + b"), ("x", "h * c")], id="a sum is no factor"),
         pytest.param([("up", "self.up(x)"), ("x", "[f(u, up) for u in x]")], id="would be computed for each"),
         pytest.param([("h", f"of({', '.join(['argument'] * 8)})"), ("x", "another(h)")], id="too long"),

@@ -103,7 +103,7 @@ def test_what_a_pass_changes_is_looked_at_and_nothing_else(monkeypatch: pytest.M
 
     monkeypatch.setattr("motc.ir.verify.layer_attributes", counted)
     layer = RICH.segments[0].layer
-    verify(RICH.with_steps(lambda _: ()), "a pass", RICH)
+    verify(RICH.with_steps(lambda *_: ()), "a pass", RICH)
     assert asked == []
     changed = with_ffn(layer, gate=None)
     wrong = replace(RICH, segments=tuple(replace(segment, layer=changed) for segment in RICH.segments))

@@ -97,10 +97,16 @@ def test_build_and_validate_take_a_strategy(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("untie", "strategy", "embed", "norm", "read"),
     [
-        ("embedding, head", "sorted", ["sort", "embedding", "unsort"], ["final_norm"], ["sort", "head", "unsort"]),
-        ("embedding, head", "blend", ["embedding"], ["final_norm"], ["head"]),
-        ("embedding, head, attention, ffn", "sorted", ["embedding"], ["final_norm"], ["head"]),
-        ("*.norm, final_norm", "sorted", ["embedding"], ["final_norm"], ["head"]),
+        (
+            "embedding, head",
+            "sorted",
+            ["sort", "embedding", "unsort"],
+            ["final_norm"],
+            ["sort", "head", "unsort", "to_batch"],
+        ),
+        ("embedding, head", "blend", ["embedding"], ["final_norm"], ["head", "to_batch"]),
+        ("embedding, head, attention, ffn", "sorted", ["embedding"], ["final_norm"], ["head", "to_batch"]),
+        ("*.norm, final_norm", "sorted", ["embedding"], ["final_norm"], ["to_batch", "head"]),
     ],
 )
 def test_what_is_outside_the_layers_is_sorted_where_the_stream_is_not(

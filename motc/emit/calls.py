@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from motc.emit.latents import place_lines
 from motc.emit.layers import arguments_of
+from motc.emit.outer import place_lines, stream_type
 from motc.emit.text import method, statement
 from motc.ir.rope import Angles, DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 from motc.plan import ModulePlan
@@ -15,7 +15,7 @@ from motc.plan.seen import Pairs, seen_targets
 
 def transform_method(module: ModulePlan, constants: Constants) -> str:
     """Ids, and patches of latents where there are any, through all layers."""
-    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    stream = stream_type(module)
     beside_latents = module.model.latents() is not None
     arguments = ["ids: Tensor", f"layout: {module.execution.layout_type}", "positions: Tensor"]
     arguments += ["patches: dict[str, Patches]"] if beside_latents else []
@@ -32,7 +32,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         *method("transform", arguments, f"tuple[{stream}, Tensor]" if module.is_balanced else stream),
         f'        """{said} to the stream after the last layer{balance}."""',
         f"        x{'' if module.embedding.form != 'single' else ': Tensor'} = self.embed(ids, layout)",
-        *(place_lines(module) if beside_latents else ()),
+        *place_lines(module),
         *_context(module, constants),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
         f"        for {each} in zip({iterated}, strict=True):",

@@ -66,9 +66,10 @@ def _is_read(name: str, target: str, later: Sequence[Statement]) -> bool:
 
 def _takes(tree: ast.expr, name: str, expression: str) -> bool:
     """Whether an expression may stand for a name, which must occur once."""
-    if isinstance(tree, ast.Call) and ast.unparse(tree.func).startswith("attend"):
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    if any(ast.unparse(call.func).startswith("attend") for call in calls):
         return False  # queries, keys and values have names
-    if any(isinstance(node, ast.ListComp | ast.Lambda | ast.List) for node in ast.walk(tree)):
+    if any(isinstance(node, ast.ListComp | ast.DictComp | ast.Lambda | ast.List) for node in ast.walk(tree)):
         return False
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]

@@ -14,7 +14,7 @@ from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture
 from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.rope import Rope
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step, Value
+from motc.ir.steps import Activate, Add, Apply, Attend, InLayers, MixExperts, Order, Permute, Rotate, Step, Value
 from motc.plan import LayerPlan, ModulePlan, SublayerPlan, kernel
 from motc.plan.constants import Constants
 
@@ -62,7 +62,9 @@ class Forward:
 
     def _expression(self, step: Step, reads: list[str]) -> str | None:
         """What a step computes; None where another step does it along with its own."""
-        match step.operation:
+        operation = step.operation
+        assert isinstance(operation, InLayers)
+        match operation:
             case Apply(leaf=leaf):
                 return self._leaf(step, leaf, reads[0])
             case Rotate(rope=rope):
@@ -79,7 +81,7 @@ class Forward:
             case Permute(to=order):
                 return None if step.writes.name in self.part.resorted else f"to_{order}({reads[0]}, layout)"
             case _:
-                assert_never(step.operation)
+                assert_never(operation)
 
     def _leaf(self, step: Step, leaf: Leaf, x: str) -> str:
         plan = self.part.leaves[leaf.path]

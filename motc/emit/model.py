@@ -15,7 +15,6 @@ from motc.plan.constants import Constants
 
 
 def model_class(module: ModulePlan, constants: Constants) -> str:
-    beside_latents = module.model.latents() is not None
     parts = [
         _head_of_class(module),
         _init(module, constants),
@@ -24,7 +23,6 @@ def model_class(module: ModulePlan, constants: Constants) -> str:
         _layout(module),
         transform_method(module, constants),
         *outer_methods(module),
-        latents.predict_method(module) if beside_latents else None,
         counted_method(module),
     ]
     return "\n\n".join(part for part in parts if part is not None)
@@ -65,7 +63,7 @@ def _unlike_the_base(module: ModulePlan) -> list[str]:
         lines.append("    layout_reads = False")
     if model.vocab is None:
         lines.append("    own_vocabularies = True")
-        if module.scoring == "targets":
+        if module.sorts_targets:
             lines.append("    sorts_targets = True")
     if module.is_balanced:
         lines.append("    is_balanced = True")

@@ -8,7 +8,7 @@ from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, Activation, FfnKind, activation_of
 from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Order, Permute, Rotate, Step
+from motc.ir.steps import Activate, Add, Apply, Attend, InLayers, MixExperts, Permute, Rotate
 from motc.plan import SublayerPlan
 from motc.plan.constants import Constants
 
@@ -25,8 +25,9 @@ def variables(part: SublayerPlan) -> dict[str, str]:
     sublayer = part.sublayer
     named: dict[str, str] = {part.steps[0].reads[0].name: "x"}
     for step in part.steps:
-        before = named[step.reads[0].name]
-        match step.operation:
+        before, operation = named[step.reads[0].name], step.operation
+        assert isinstance(operation, InLayers)
+        match operation:
             case Apply(leaf=leaf) if leaf == sublayer.before:
                 name = "h"
             case Apply(leaf=leaf) if leaf.is_norm:
@@ -42,23 +43,9 @@ def variables(part: SublayerPlan) -> dict[str, str]:
             case MixExperts():
                 name = "out"
             case _:
-                assert_never(step.operation)
+                assert_never(operation)
         named[step.writes.name] = name
     return named
-
-
-def around(steps: tuple[Step, ...]) -> tuple[Order | None, Order | None]:
-    """Of steps that apply one group: the orders that tokens are brought into before it and after it; None if not."""
-    place = next(place for place, step in enumerate(steps) if not step.permutes)
-    before, after = (
-        next((step.writes.order for step in part if step.permutes), None) for part in (steps[:place], steps[place:])
-    )
-    return before, after
-
-
-def permuted(x: str, order: Order | None) -> str:
-    """The expression of values brought into an order; as they are if it is None."""
-    return x if order is None else f"to_{order}({x}, layout)"
 
 
 def activation(kind: FfnKind | None, gate: str, up: str) -> str:

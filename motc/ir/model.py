@@ -18,7 +18,7 @@ from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.partition import Partition
 from motc.ir.rope import Angles
-from motc.ir.steps import Order, OuterSteps, Step
+from motc.ir.steps import Order, OuterSteps, Steps, StreamOrder
 from motc.source import Span
 
 Objective = Literal["ddpm", "flow"]
@@ -92,7 +92,7 @@ class Model:
     head: Leaf | None
     order: tuple[str, ...] = field(compare=False)
     strategy: Strategy = field(default="sorted", compare=False)
-    residual: Order = field(default="slots", compare=False)
+    residual: StreamOrder = field(default="slots", compare=False)
     outer_steps: OuterSteps = field(default=OuterSteps(), compare=False)
     span: Span | None = field(default=None, compare=False)
 
@@ -153,9 +153,12 @@ class Model:
             counts[id(segment.layer)] = counts.get(id(segment.layer), 0) + segment.count
         return tuple((layer, counts[key]) for key, layer in layers.items())
 
-    def with_steps(self, change: Callable[[tuple[Step, ...]], tuple[Step, ...]]) -> Model:
-        """The same model, the steps of each layer, and those outside them, being what a function makes of them."""
-        changed = self.with_layers(lambda layer: replace(layer, steps=change(layer.steps)))
+    def with_steps(self, change: Callable[[Steps, Order | None], Steps]) -> Model:
+        """The same model, the steps of each layer, and those outside them, being what a function makes of them.
+
+        It also gets the order of what they give, None where it is the stream's.
+        """
+        changed = self.with_layers(lambda layer: replace(layer, steps=change(layer.steps, None)))
         return replace(changed, outer_steps=self.outer_steps.each(change))
 
     def with_layers(self, change: Callable[[Layer], Layer]) -> Model:
@@ -171,6 +174,11 @@ class Model:
     def leaves_after(self) -> tuple[Leaf, ...]:
         """The leaves that tokens go through after the layers: final norm and head, which is none where it is tied."""
         return tuple(leaf for leaf in (self.final_norm, self.head) if leaf is not None)
+
+    @property
+    def read_leaf(self) -> Leaf:
+        """The leaf that makes logits: the head, or the embedding that it is tied to."""
+        return self.head or self.embedding
 
     def outer_leaves(self) -> tuple[Leaf, ...]:
         """The leaves outside the layers."""

@@ -41,7 +41,7 @@ def _lines(model: Model) -> Iterator[str]:
     yield f"  order {' '.join(model.order)}, residual {model.residual}, strategy {model.strategy}"
     for leaf in model.leaves_before():
         yield from _leaf(leaf, "  ")
-    yield from _steps(model.outer_steps.embed, "  ")
+    yield from _steps(model.outer_steps.embed + model.outer_steps.place, "  ")
     for segment in model.segments:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
         yield f"  layers {span}, placement {segment.layer.placement}"
@@ -50,7 +50,8 @@ def _lines(model: Model) -> Iterator[str]:
         yield from _leaf(leaf, "  ")
     if model.tied_embedding:
         yield "  head tied to the embedding"
-    yield from _steps(model.outer_steps.norm + model.outer_steps.read, "  ")
+    outer = model.outer_steps
+    yield from _steps((*outer.norm, *outer.read, *outer.score, *outer.predict), "  ")
 
 
 def told_loss(loss: TokenLoss) -> str:

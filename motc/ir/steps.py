@@ -11,14 +11,20 @@ from motc.ir.feed_forward import FfnKind, Mixture
 from motc.ir.leaf import Leaf
 from motc.ir.rope import Rope
 
-Order = Literal["slots", "sorted"]
+StreamOrder = Literal["slots", "sorted"]
+Order = Literal[StreamOrder, "batch", "targets"]
+"""How tokens stand: in attention's slots; sorted by modality; as in the batch; sorted by what they are to predict.
+
+The stream is kept in one of the first two, and the last two are made from that.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a step reads or writes, and how its tokens stand: in attention's slots, or sorted by modality.
+    """What a step reads or writes, and how its tokens stand.
 
-    Until permutations are placed, every value is said to be in slots.
+    Until permutations are placed, every value is said to be in slots. What is of no tokens is said to be in the order
+    that the stream is kept in.
     """
 
     name: str
@@ -79,7 +85,58 @@ class Permute:
     to: Order
 
 
-Operation = Apply | Rotate | Attend | Activate | MixExperts | Add | Permute
+@dataclass(frozen=True, slots=True)
+class PlacePatches:
+    """Put the patches of latents at their places in the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Make logits of states: by the head, or by the tables of an embedding that it is tied to.
+
+    `own`: in each modality's own vocabulary, of every state. `skips_latents`: states of latents have zeros.
+    """
+
+    leaf: Leaf
+    is_tied: bool
+    own: bool
+    skips_latents: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroLatents:
+    """Let what belongs to latents be zeros."""
+
+
+Counted = Literal["pieces", "targets", "masked"]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLosses:
+    """The sum of each modality's losses, of states: a head at a time, so that no more logits are kept than one makes.
+
+    A shared vocabulary's head is given the `pieces` of the sorted stream that are no latents. That of an own one is
+    given the states before its own `targets`, or all of them, with others' targets `masked` out.
+    """
+
+    leaf: Leaf
+    is_tied: bool
+    counted: Counted
+
+
+@dataclass(frozen=True, slots=True)
+class SumLosses:
+    """The sum of each modality's losses, of a shared vocabulary's logits at every place of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predict:
+    """Make predictions of the states of latents, by their ends."""
+
+
+InLayers = Apply | Rotate | Attend | Activate | MixExperts | Add | Permute
+Outside = Apply | Permute | PlacePatches | Read | ZeroLatents | TakeLosses | SumLosses | Predict
+Operation = InLayers | Outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,31 +162,59 @@ class Step:
         return isinstance(self.operation, Permute)
 
     @property
+    def is_sum(self) -> bool:
+        """Whether it adds up over tokens, so that what it writes is of none."""
+        return isinstance(self.operation, TakeLosses | SumLosses)
+
+    @property
     def name(self) -> str:
         """What it is called to people: as the group it applies, `sort` or `unsort`, or as what it writes."""
         match self.operation:
             case Apply(leaf=leaf):
                 return leaf.path
+            case Permute(to="slots"):
+                return "unsort"
             case Permute(to="sorted"):
                 return "sort"
-            case Permute():
-                return "unsort"
+            case Permute(to=order):
+                return f"to_{order}"
+            case Read(leaf=leaf):
+                return leaf.path
             case _:
                 return self.writes.name
 
 
+Steps = tuple[Step, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OuterSteps:
-    """What is done outside the layers: `embed` makes the stream of ids, `norm` comes after the last layer, and `read`
-    makes logits, by the head or by the embedding's table. Each gets and gives tokens in the order the stream is kept
-    in; none has steps before they are scheduled.
+    """What is done outside the layers, in parts that a model calls one by one; they are empty until they are scheduled.
+
+    `embed` makes the stream of ids, and `place` puts patches of latents into it. After the last layer comes `norm`; of
+    what that gives `read` makes logits, `score` losses, and `predict` predictions of latents.
     """
 
-    embed: tuple[Step, ...] = ()
-    norm: tuple[Step, ...] = ()
-    read: tuple[Step, ...] = ()
+    embed: Steps = ()
+    place: Steps = ()
+    norm: Steps = ()
+    read: Steps = ()
+    score: Steps = ()
+    predict: Steps = ()
 
-    def each(self, change: Callable[[tuple[Step, ...]], tuple[Step, ...]]) -> OuterSteps:
-        """The same, each of the three being what a function makes of it; what has no steps stays so."""
-        embed, norm, read = (change(steps) if steps else () for steps in (self.embed, self.norm, self.read))
-        return OuterSteps(embed=embed, norm=norm, read=read)
+    def parts(self) -> tuple[tuple[Steps, Order | None], ...]:
+        """Each part, and the order of what it gives: None for the stream's, in which all get what they work on."""
+        return (
+            (self.embed, None),
+            (self.place, None),
+            (self.norm, None),
+            (self.read, "batch"),
+            (self.score, None),
+            (self.predict, None),
+        )
+
+    def each(self, change: Callable[[Steps, Order | None], Steps]) -> OuterSteps:
+        """The same, each part being what a function makes of it, and of the order that it gives; empty ones stay so."""
+        changed = (change(steps, gives) if steps else () for steps, gives in self.parts())
+        embed, place, norm, read, score, predict = changed
+        return OuterSteps(embed=embed, place=place, norm=norm, read=read, score=score, predict=predict)

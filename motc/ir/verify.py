@@ -9,7 +9,7 @@ from motc.ir.feed_forward import Mixture
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Order, Step
+from motc.ir.steps import Order, Steps, StreamOrder
 from motc.source import CompilerBug
 
 Require = Callable[[bool, str], None]
@@ -35,13 +35,13 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
         expected = segment.last + 1
     kinds = [layer for layer, _ in model.kinds()]
     require(len(set(kinds)) == len(kinds), "equal layers are not one object")
-    for steps in (model.outer_steps.embed, model.outer_steps.norm, model.outer_steps.read):
-        _verify_steps(steps, model.residual, require)
+    for steps, gives in model.outer_steps.parts():
+        _verify_steps(steps, model.residual, gives or model.residual, require)
     known: set[int] = set()
     if before is not None and before.modalities == model.modalities:
         known = {id(layer.sublayers) for layer, _ in before.kinds()}
     for layer in kinds:
-        _verify_steps(layer.steps, model.residual, require)
+        _verify_steps(layer.steps, model.residual, model.residual, require)
         if id(layer.sublayers) in known:
             continue
         roles = [sublayer.role for sublayer in layer.sublayers]
@@ -98,7 +98,7 @@ def _verify_experts(mixture: Mixture, names: list[str], require: Require) -> Non
                 require(alike, f"experts and the router of {name} serve other modalities")
 
 
-def _verify_steps(steps: tuple[Step, ...], residual: Order, require: Require) -> None:
+def _verify_steps(steps: Steps, residual: StreamOrder, gives: Order, require: Require) -> None:
     """Every value is written before it is read, and every step works in the order it needs, on values in that order."""
     if not steps:
         return
@@ -108,10 +108,9 @@ def _verify_steps(steps: tuple[Step, ...], residual: Order, require: Require) ->
         require(set(step.reads) <= written, f"{step.name} reads what is not written")
         require(step.order is None or step.needs in (None, step.order), f"{step.name} works in the wrong order")
         written.add(step.writes)
-    if any(step.permutes for step in steps) or all(step.order == "slots" for step in steps):
+    if any(step.permutes for step in steps) or {gives, *(step.order for step in steps)} == {"slots"}:
         for step in steps:
-            orders = {value.order for value in (*step.reads, step.writes)}
-            expected = {"slots", "sorted"} if step.permutes else {step.order}
-            require(orders == expected, f"{step.name} mixes orders")
-        stream = {entry.order, steps[-1].writes.order}
-        require(stream == {residual}, "the stream changes its order")
+            orders = {value.order for value in (*step.reads, *(() if step.is_sum else (step.writes,)))}
+            fits = len(orders) == 2 if step.permutes else orders == {step.order}
+            require(fits, f"{step.name} mixes orders")
+        require((entry.order, steps[-1].writes.order) == (residual, gives), "the stream changes its order")

@@ -14,4 +14,4 @@ from motc.passes.permutations import cancel
 
 def cancel_permutations(model: Model) -> Model:
     """The same model with as few permutations as its steps' orders allow."""
-    return model.with_steps(cancel)
+    return model.with_steps(lambda steps, gives: cancel(steps))

@@ -1,33 +1,38 @@
-"""Permutations between attention's slots and the sorted order: where they are put, and which cancel."""
+"""Permutations between the stream's order and others: where they are put, and which cancel."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from motc.ir.steps import Order, Permute, Step, Value
+from motc.ir.steps import Order, Permute, Step, Steps, Value
 
 
-def place(steps: tuple[Step, ...], residual: Order) -> tuple[Step, ...]:
-    """Every value in slots: what a step in sorted order reads is sorted before it, what it writes unsorted after it."""
-    (entry, *_), result = steps[0].reads, steps[-1]
-    placed: list[Step] = []
-    if residual == "sorted":
-        placed.append(_permutation(entry, "slots", steps[0].sublayer, _numbers_of(entry, steps)))
+def place(steps: Steps, stream: Order, gives: Order) -> Steps:
+    """Every value in the stream's order: what a step in another one reads is brought into it before the step, and what
+    it writes is brought back after it. The last permutation is to the order that the steps give.
+    """
+    return tuple(_placed(steps, stream, gives))
+
+
+def _placed(steps: Steps, stream: Order, gives: Order) -> Iterator[Step]:
+    numbers = {step.writes.name: step.numbers for step in reversed(steps)}
     for step in steps:
-        if step.order != "sorted":
-            placed.append(step)
-            continue
-        for value in dict.fromkeys(step.reads):
-            placed.append(_permutation(value, "sorted", step.sublayer, _numbers_of(value, steps)))
-        reads = tuple(value.ordered("sorted") for value in step.reads)
-        placed.append(replace(step, reads=reads, writes=step.writes.ordered("sorted")))
-        placed.append(_permutation(step.writes, "slots", step.sublayer, step.numbers))
-    if residual == "sorted":
-        placed.append(_permutation(result.writes, "sorted", result.sublayer, result.numbers))
-    return tuple(placed)
+        order = step.order or stream
+        if order != stream:
+            for value in dict.fromkeys(step.reads):
+                size = numbers.get(value.name, steps[-1].numbers)
+                yield _permutation(value, stream, order, step.sublayer, size)
+        reads = tuple(value.ordered(order) for value in step.reads)
+        yield replace(step, reads=reads, writes=step.writes.ordered(stream if step.is_sum else order))
+        if order != stream and not step.is_sum:
+            yield _permutation(step.writes, order, stream, step.sublayer, step.numbers)
+    result = steps[-1]
+    if gives != stream:
+        yield _permutation(result.writes, stream, gives, result.sublayer, result.numbers)
 
 
-def cancel(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+def cancel(steps: Steps) -> Steps:
     """Without those permutations that undo another, repeat one, or make what nothing reads; the others say for whom.
 
     A permutation that makes a value in an order in which there is one has been undone or repeated.
@@ -41,7 +46,7 @@ def cancel(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return _live(kept, steps[-1].writes)
 
 
-def _live(steps: list[Step], result: Value) -> tuple[Step, ...]:
+def _live(steps: list[Step], result: Value) -> Steps:
     """The steps whose values are read, in order."""
     wanted = {result}
     live: list[Step] = []
@@ -62,11 +67,7 @@ def _for_readers(permutation: Step, steps: list[Step]) -> Step:
     return replace(permutation, forced_by=tuple(step.name for step in readers), sublayer=readers[0].sublayer)
 
 
-def _permutation(value: Value, to: Order, sublayer: str, numbers: int) -> Step:
-    """The step that brings a value from the other order."""
-    source = value.ordered("slots" if to == "sorted" else "sorted")
-    return Step(sublayer=sublayer, operation=Permute(to), reads=(source,), writes=value.ordered(to), numbers=numbers)
-
-
-def _numbers_of(value: Value, steps: tuple[Step, ...]) -> int:
-    return next((step.numbers for step in steps if step.writes == value), steps[-1].numbers)
+def _permutation(value: Value, source: Order, to: Order, sublayer: str, numbers: int) -> Step:
+    """The step that brings a value from one order into another."""
+    reads, writes = (value.ordered(source),), value.ordered(to)
+    return Step(sublayer=sublayer, operation=Permute(to), reads=reads, writes=writes, numbers=numbers)

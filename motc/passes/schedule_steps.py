@@ -20,8 +20,9 @@ from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, OuterSteps, Rotate, Step, Value
+from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, Rotate, Step, Value
+from motc.passes.needs import needs_order, numbers_written
+from motc.passes.schedule_outer import outer_steps
 
 STREAM = Value("x")
 """What comes into a layer."""
@@ -30,46 +31,7 @@ STREAM = Value("x")
 def schedule_steps(model: Model) -> Model:
     """The same model with each layer's `steps`, and those outside the layers."""
     scheduled = model.with_layers(lambda layer: replace(layer, steps=tuple(_Steps(layer, model).steps)))
-    return replace(scheduled, outer_steps=_outer_steps(model))
-
-
-def needs_order(leaf: Leaf, model: Model) -> bool:
-    """Whether a leaf's tokens must be told apart by where they stand."""
-    serves_all = len(leaf.blocks) == 1 and not leaf.blocks[0].name
-    return not serves_all and not norms_alike(leaf, model)
-
-
-def norms_alike(leaf: Leaf, model: Model) -> bool:
-    """Whether a leaf is one norm for all modalities but for its weights."""
-    operators = {block.operator for block in leaf.blocks}
-    complete = all(leaf.block_of(modality.name) for modality in model.modalities)
-    return complete and len(operators) == 1 and leaf.is_norm
-
-
-def skips_latents(model: Model) -> bool:
-    """Whether the head of a shared vocabulary is given no latents, so that tokens must be told apart for it."""
-    return model.latents() is not None and model.vocab is not None and not model.execution.groups_copies
-
-
-def _outer_steps(model: Model) -> OuterSteps:
-    """Of own vocabularies each head works on every token, wherever it stands."""
-    head = model.head or model.embedding
-    told_apart = model.vocab is not None and (needs_order(head, model) or skips_latents(model))
-    norm = model.final_norm
-    return OuterSteps(
-        embed=(_outer_step(model, model.embedding, "ids", "x", needs_order(model.embedding, model)),),
-        norm=() if norm is None else (_outer_step(model, norm, "x", "normed", needs_order(norm, model)),),
-        read=(_outer_step(model, head, "normed" if norm else "x", "logits", told_apart),),
-    )
-
-
-def _outer_step(model: Model, leaf: Leaf, reads: str, writes: str, told_apart: bool) -> Step:
-    width = max(modality.width for modality in model.modalities)
-    numbers = max(_numbers_written(block.operator) or width for block in leaf.blocks)
-    needs: Order | None = "sorted" if model.execution.sorts and told_apart else None
-    return Step(
-        sublayer="", operation=Apply(leaf), reads=(Value(reads),), writes=Value(writes), numbers=numbers, needs=needs
-    )
+    return replace(scheduled, outer_steps=outer_steps(model))
 
 
 class _Steps:
@@ -133,7 +95,7 @@ class _Steps:
         if leaf is None:
             return value
         needs: Order | None = "sorted" if self.sorts and needs_order(leaf, self.model) else None
-        numbers = max(_numbers_written(block.operator) or self.numbers[value] for block in leaf.blocks)
+        numbers = max(numbers_written(block.operator) or self.numbers[value] for block in leaf.blocks)
         return self._written(Apply(leaf), leaf.path, value, numbers=numbers, needs=needs)
 
     def _step(self, operation: Operation, name: str, *reads: Value, numbers: int, needs: Order | None = None) -> Value:
@@ -146,16 +108,3 @@ class _Steps:
             Step(sublayer=self.role, operation=operation, reads=reads, writes=writes, numbers=numbers, needs=needs)
         )
         return writes
-
-
-def _numbers_written(operator: Operator) -> int | None:
-    """How many numbers a token has in what an operator writes; None: as many as in what it reads."""
-    match operator:
-        case Linear(out_features=out_features) | Experts(out_features=out_features):
-            return out_features
-        case Embedding(width=width) | LatentEnds(width=width):
-            return width
-        case Norm():
-            return None
-        case _:
-            assert_never(operator)

@@ -12,8 +12,7 @@ from motc.ir.inventory import LAYER_GROUPS
 from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Step
-from motc.plan.scoring import Scoring
+from motc.ir.steps import Apply, Permute, Read, Step, Steps, SumLosses
 from motc.plan.views import kernel
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
@@ -73,7 +72,7 @@ class ModulePlan:
     `execution` is how the strategy runs it. Where the model `generates`, `alike` says for each modality where the first
     stands in that order that has all its parameters; it is empty where a step's tokens are sorted as a batch's are.
     `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents have none: each
-    run's block, or None, and how many modalities it holds. `scoring` is how losses are taken.
+    run's block, or None, and how many modalities it holds.
     """
 
     model: Model
@@ -86,7 +85,6 @@ class ModulePlan:
     final_norm: LeafPlan | None
     head: LeafPlan | None
     head_pieces: tuple[tuple[str | None, int], ...]
-    scoring: Scoring
     stream_in_pieces: bool
     execution: Execution
     generates: bool
@@ -99,10 +97,30 @@ class ModulePlan:
         return tuple(group.path for group in LAYER_GROUPS if group.start == "into_stream" and group.path in there)
 
     @property
-    def has_plain_outer(self) -> bool:
-        """Whether logits are one head's, of one norm's, wherever a token stands."""
-        outer = (self.final_norm, self.head)
-        return self.model.vocab is not None and all(leaf is not None and leaf.form == "single" for leaf in outer)
+    def outer(self) -> dict[str, LeafPlan]:
+        """The groups outside the layers by their paths, without the ends of latents."""
+        leaves = (self.embedding, self.final_norm, self.head)
+        return {leaf.leaf.path: leaf for leaf in leaves if leaf is not None}
+
+    @property
+    def sorts_targets(self) -> bool:
+        """Whether losses are taken of states sorted by what they are to predict."""
+        return any(step.order == "targets" for step in self.model.outer_steps.score)
+
+    @property
+    def has_plain_embed(self) -> bool:
+        """Whether the stream is one table's rows and nothing else."""
+        return self.embedding.form == "single" and _kinds(self.model.outer_steps.embed) == [Apply]
+
+    @property
+    def has_plain_read(self) -> bool:
+        """Whether logits and losses are one head's, of one norm's, and nothing else, wherever a token stands."""
+        outer = self.model.outer_steps
+        return (
+            self.model.vocab is not None
+            and all(leaf is not None and leaf.form == "single" for leaf in (self.final_norm, self.head))
+            and (_kinds(outer.read), _kinds(outer.score)) == ([Permute, Read], [Read, SumLosses])
+        )
 
     @property
     def is_balanced(self) -> bool:
@@ -141,3 +159,8 @@ class ModulePlan:
     def each(self) -> tuple[int, ...]:
         """The counts of pieces that are one modality each."""
         return (1,) * len(self.order)
+
+
+def _kinds(steps: Steps) -> list[type]:
+    """Which operations these are."""
+    return [type(step.operation) for step in steps]

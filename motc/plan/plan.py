@@ -14,13 +14,13 @@ from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
 from motc.ir.steps import Activate, Add, Apply, Attend, Step
-from motc.passes.schedule_steps import needs_order, norms_alike, skips_latents
+from motc.passes.needs import needs_order, norms_alike
+from motc.passes.schedule_outer import skips_latents
 from motc.plan.decoding import alike, can_generate
 from motc.plan.execution import planned_execution
 from motc.plan.library import taken
 from motc.plan.mixture import counts_within
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan, SublayerPlan
-from motc.plan.scoring import scoring
 
 Kind = TypeVar("Kind")
 
@@ -54,7 +54,6 @@ def plan(model: Model) -> ModulePlan:
         final_norm=outer.get("final_norm"),
         head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
-        scoring=scoring(model),
         stream_in_pieces=in_pieces,
         execution=planned_execution(model, layer_plans, outer.values()),
         generates=can_generate(model),
@@ -75,7 +74,7 @@ def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int],
     """How the stream is cut for a shared vocabulary's head, if latents are to be left out of it."""
     if not skips_latents(model):
         return ()
-    leaf = model.head or model.embedding
+    leaf = model.read_leaf
     if in_pieces:
         blocks = [leaf.block_of(name) for name in model.order]
         return tuple((None if block is None else block.name, 1) for block in blocks)

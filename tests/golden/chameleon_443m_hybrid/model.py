@@ -187,16 +187,13 @@ class Chameleon443mHybrid(MultimodalModel):
 
     def read(self, x: Tensor, layout: SortedLayout) -> Tensor:
         """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x, layout.sorted_places)
-        x = to_batch(x, layout)
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(to_batch(self.final_norm(x, layout.sorted_places), layout))
         return logits
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: Targets) -> Tensor:
         """The sum of each modality's losses [M]."""
-        x = self.final_norm(x, layout.sorted_places)
-        logits = self.head(x)
+        logits = self.head(self.final_norm(x, layout.sorted_places))
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 d357f190c70408f68776153d2d6ee5372a44bf01d98742ea8944b2ea266f2c08
+# motc: sha256 87278579ee07860f980ed83a99084ffa5adfacca8f36a49d7ab261bd593bc37d

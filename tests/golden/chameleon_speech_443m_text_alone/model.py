@@ -185,16 +185,13 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
 
     def read(self, x: Tensor, layout: SortedLayout) -> Tensor:
         """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x, layout.sorted_places)
-        x = to_batch(x, layout)
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(to_batch(self.final_norm(x, layout.sorted_places), layout))
         return logits
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: Targets) -> Tensor:
         """The sum of each modality's losses [M]."""
-        x = self.final_norm(x, layout.sorted_places)
-        logits = self.head(x)
+        logits = self.head(self.final_norm(x, layout.sorted_places))
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 719328c3be57eb96b459fc9c502aff039799aad71aa83a0ef859dcd6ab64cd0b
+# motc: sha256 4a6536b1e6baa412ba90f043b7320cf2a10952584e778b7ad8da10c682be9dbf

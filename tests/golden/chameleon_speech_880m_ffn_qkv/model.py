@@ -84,8 +84,8 @@ class ChameleonSpeech880mFfnQkvAttention(nn.Module):
         k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
         v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
-        out = self.norm(self.out(to_sorted(attend(q, k, to_slots(v, layout), mask, cache), layout)))
-        x = x + out
+        v_slots = to_slots(v, layout)
+        x = x + self.norm(self.out(to_sorted(attend(q, k, v_slots, mask, cache), layout)))
         return x
 
 
@@ -164,4 +164,4 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         return x
 
 
-# motc: sha256 ffd8fd2f2e8a9d00e1c670dd2ed8a260ef3f1418320029540a534ed9de4b65d0
+# motc: sha256 d4a906336e057a85117a839b43380e3420f0d0e60688c9fe465d4d4d1f01c86a

@@ -177,16 +177,13 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
 
     def read(self, x: Tensor, layout: SortedLayout) -> Tensor:
         """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x, layout.sorted_places)
-        x = to_batch(x, layout)
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(to_batch(self.final_norm(x, layout.sorted_places), layout))
         return logits
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: Targets) -> Tensor:
         """The sum of each modality's losses [M]."""
-        x = self.final_norm(x, layout.sorted_places)
-        logits = self.head(x)
+        logits = self.head(self.final_norm(x, layout.sorted_places))
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 b8431ca14bc09ba3d68fdd2ed69f2b873cb8b335ad20aac9b13adfca5bf961e6
+# motc: sha256 093bde09c155684b15f8c69b9a9fe311ec793a57f84e1ae9228e08cbc780033e

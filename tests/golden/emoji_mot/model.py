@@ -172,20 +172,16 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
 
     def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
         """Token ids to the stream."""
-        ids_pieces = split(ids, layout, (1, 1))
-        x: Tensor = merge(self.embedding(ids_pieces, layout), layout, (1, 1))
-        return x
+        return merge(self.embedding(split(ids, layout, (1, 1)), layout), layout, (1, 1))
 
     def read(self, x: Tensor, layout: SortedLayout, wanted: tuple[str, ...] = ("text", "image")) -> dict[str, Tensor]:
         """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x, layout.sorted_places)
-        x = to_batch(x, layout)
-        return {name: self.head[name](x) for name in wanted}
+        x_batch = to_batch(self.final_norm(x, layout.sorted_places), layout)
+        return {name: self.head[name](x_batch) for name in wanted}
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: TargetOrder) -> Tensor:
         """The sum of each modality's losses [M]."""
-        x = self.final_norm(x, layout.sorted_places)
-        states, ids, weights = wanted.cut(x)
+        states, ids, weights = wanted.cut(self.final_norm(x, layout.sorted_places))
         return torch.stack(
             [
                 cross_entropy(self.head["text"](states[0]), ids[0], weights[0]).sum(),
@@ -194,4 +190,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 cb5817c3d7b82495c2a4f1d1841a0b2943015c8b5b64d3adab4d72ffa85c1930
+# motc: sha256 3ea19ce0238527e7711bd634d03f6c90fa520ece10507e1d5db58c978899e36e

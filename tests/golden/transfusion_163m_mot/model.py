@@ -182,8 +182,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     ) -> Tensor:
         """Token ids, and patches of latents, to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
-        for placed in patches.values():
-            x = place_patches(x, placed)
+        x = place_patches(x, patches)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
@@ -198,9 +197,10 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     def read(self, x: Tensor, layout: SortedLayout) -> tuple[Tensor, Tensor]:
         """The stream to logits, in the order of the batch, zeros at latents; and the normed stream."""
         x = self.norm(x, layout)
-        pieces = split(x, layout, (1, 1))
-        logits = merge(each_piece((self.head, lambda x: absent(x, 32000)), layout, (1, 1), pieces), layout, (1, 1))
-        return to_batch(logits, layout), x
+        x_pieces = split(x, layout, (1, 1))
+        logits = merge(each_piece((self.head, lambda x: absent(x, 32000)), layout, (1, 1), x_pieces), layout, (1, 1))
+        logits = to_batch(logits, layout)
+        return logits, x
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: Targets) -> tuple[Tensor, Tensor]:
         """The sum of each modality's losses [M]; and the normed stream."""
@@ -216,4 +216,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 1e46f4e1655354caf081016d01bff5c5812fe560e8c2a75cef096e7e171c2e8e
+# motc: sha256 ffb6076c442f3a8403224a96eed4be6dd82c0cb2ec97463e13829d3b969b0c1f

@@ -218,20 +218,17 @@ class TwoWidths(MultimodalModel):
 
     def embed(self, ids: Tensor, layout: SortedLayout) -> list[Tensor]:
         """Token ids to the stream."""
-        ids_pieces = split(ids, layout, (1, 1, 1))
-        x: list[Tensor] = self.embedding(ids_pieces, layout)
+        x: list[Tensor] = self.embedding(split(ids, layout, (1, 1, 1)), layout)
         return x
 
     def read(self, x: list[Tensor], layout: SortedLayout) -> Tensor:
         """The stream to logits, in the order of the batch."""
-        x = self.final_norm(x, layout)
-        logits = merge(self.head(x, layout), layout, (1, 1, 1))
+        logits = merge(self.head(self.final_norm(x, layout), layout), layout, (1, 1, 1))
         return to_batch(logits, layout)
 
     def score(self, x: list[Tensor], layout: SortedLayout, wanted: Targets) -> Tensor:
         """The sum of each modality's losses [M]."""
-        x = self.final_norm(x, layout)
-        logits = merge(self.head(x, layout), layout, (1, 1, 1))
+        logits = merge(self.head(self.final_norm(x, layout), layout), layout, (1, 1, 1))
         return sums_by_modality(logits, wanted, len(self.modalities))
 
     def counted(self, labels: Tensor, layout: SortedLayout) -> Tensor:
@@ -240,4 +237,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 adc08889133dd8d87418449042bbef95475504faf1d08dcfd13b8038f619e757
+# motc: sha256 fddc482216ea1848416e7a9d7dd5660092b42d6b0b79b4877d1763300c8aaddd

@@ -1,0 +1,125 @@
+"""Heads as text: logits of states, and losses that are taken a head at a time."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from motc.emit.leaves import Applied, each_piece
+from motc.emit.text import literal
+from motc.ir.model import LatentModality
+from motc.ir.steps import Read, TakeLosses
+from motc.plan import ModulePlan
+
+NO_LOSS = "torch.zeros((), device=x.device)"
+"""What stands for the loss of latents, which have no targets."""
+
+
+def logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str:
+    """The expression of logits: in each wanted vocabulary of its own, or in the one that is shared."""
+    leaf = module.outer[read.leaf.path]
+    if read.own:
+        return _own_logits(module, read, x)
+    if read.skips_latents:
+        counts = tuple(count for _, count in module.head_pieces)
+        none = f"lambda x: absent(x, {module.model.vocab})"
+        heads = [none if block is None else _head(read, block) for block, _ in module.head_pieces]
+        pieces = x if module.stream_in_pieces else text.pieces(x, counts)
+        return text.joined(each_piece(heads, counts, pieces), counts)
+    if leaf.form == "single":
+        return _logits_of(read, "", x)
+    if read.is_tied:
+        pieces = x if module.stream_in_pieces else text.pieces(x, leaf.counts)
+        heads = [_head(read, name or "") for name in leaf.route]
+        return text.joined(each_piece(heads, leaf.counts, pieces), leaf.counts)
+    return text.through(leaf, x, "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
+
+
+def _own_logits(module: ModulePlan, read: Read, x: str) -> str:
+    """The expression of the logits in each vocabulary that is wanted."""
+    blocks = {modality.name: read.leaf.block_of(modality.name) for modality in module.model.token_modalities()}
+    named = {name: block.name for name, block in blocks.items() if block is not None and block.name}
+    copy = "name" if all(name == block for name, block in named.items()) else f"{literal(named)}[name]"
+    group = f"[{copy}]" if named else ""
+    head = f"F.linear({x}, self.embedding{group}.weight)" if read.is_tied else f"self.head{group}({x})"
+    return f"{{name: {head} for name in wanted}}"
+
+
+def sums_of_losses(module: ModulePlan, take: TakeLosses, text: Applied, x: str, *, is_sorted: bool) -> str:
+    """The expression of the sum of each modality's losses, of states `x` that `is_sorted` if targets are not."""
+    match take.counted:
+        case "pieces":
+            return _of_pieces(module, take, text, x, is_sorted)
+        case "targets":
+            return _of_targets(module, take)
+        case "masked":
+            return _masked(module, take, text, x)
+        case _:
+            assert_never(take.counted)
+
+
+def _of_pieces(module: ModulePlan, take: TakeLosses, text: Applied, x: str, is_sorted: bool) -> str:
+    counts = tuple(count for _, count in module.head_pieces)
+
+    def cut(values: str) -> str:
+        return text.cut(f"{values}{'.flatten()[layout.order]' if is_sorted else ''}", counts)
+
+    text.assign("pieces", x if module.stream_in_pieces else text.cut(x, counts))
+    text.assign("ids", cut("wanted.ids"))
+    text.assign("kinds", cut("wanted.modality_ids"))
+    text.assign("weights", f"weights_of_pieces(wanted.weights, lambda x: {cut('x')}, {len(counts)})")
+    present = [(i, block) for i, (block, _) in enumerate(module.head_pieces) if block is not None]
+    heads = [_logits_of(take, block, f"pieces[{i}]") for i, block in present]
+    losses = [f"cross_entropy({head}, ids[{i}], weights[{i}])" for head, (i, _) in zip(heads, present, strict=True)]
+    kinds = [f"kinds[{i}]" for i, _ in present]
+    text.assign("losses", _joined(losses))
+    text.assign("following", _joined(kinds))
+    text.assign("modality", f"torch.arange({len(module.order)}, device=losses.device)[:, None]")
+    return "torch.where(modality == following, losses, 0.0).sum(1)"
+
+
+def _joined(pieces: list[str]) -> str:
+    return pieces[0] if len(pieces) == 1 else f"torch.cat([{', '.join(pieces)}])"
+
+
+def _of_targets(module: ModulePlan, take: TakeLosses) -> str:
+    sums = []
+    for place, modality in enumerate(module.model.modalities):
+        if isinstance(modality, LatentModality):
+            sums.append(NO_LOSS)
+            continue
+        logits = _own(take, modality.name, f"states[{place}]")
+        sums.append(f"cross_entropy({logits}, ids[{place}], weights[{place}]).sum()")
+    return f"torch.stack([{', '.join(sums)}])"
+
+
+def _masked(module: ModulePlan, take: TakeLosses, text: Applied, x: str) -> str:
+    text.assign("weights", "None if wanted.weights is None else wanted.weights.flatten()")
+    sums = []
+    for place, modality in enumerate(module.model.modalities):
+        if isinstance(modality, LatentModality):
+            sums.append(NO_LOSS)
+            continue
+        text.assign("ids", f"torch.where(wanted.modality_ids == {place}, wanted.ids, -1)")
+        text.assign("logits", _own(take, modality.name, x))
+        text.assign(f"sum_{place}", "cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum()")
+        sums.append(f"sum_{place}")
+    return f"torch.stack([{', '.join(sums)}])"
+
+
+def _own(take: TakeLosses, modality: str, x: str) -> str:
+    """The expression of the logits in a modality's own vocabulary."""
+    block = take.leaf.block_of(modality)
+    assert block is not None
+    return _logits_of(take, block.name, x)
+
+
+def _logits_of(head: Read | TakeLosses, block: str, x: str) -> str:
+    """The expression of what a copy makes of states; `block` is empty where there is one."""
+    copy = f'["{block}"]' if block else ""
+    return f"F.linear({x}, self.embedding{copy}.weight)" if head.is_tied else f"self.head{copy}({x})"
+
+
+def _head(head: Read, block: str) -> str:
+    """The same as a function."""
+    copy = f'["{block}"]' if block else ""
+    return f"lambda x: {_logits_of(head, block, 'x')}" if head.is_tied else f"self.head{copy}"

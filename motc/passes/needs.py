@@ -1,0 +1,35 @@
+"""What applying a parameter group needs and gives: which order of tokens, and how many numbers."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
+
+
+def needs_order(leaf: Leaf, model: Model) -> bool:
+    """Whether a leaf's tokens must be told apart by where they stand."""
+    serves_all = len(leaf.blocks) == 1 and not leaf.blocks[0].name
+    return not serves_all and not norms_alike(leaf, model)
+
+
+def norms_alike(leaf: Leaf, model: Model) -> bool:
+    """Whether a leaf is one norm for all modalities but for its weights."""
+    operators = {block.operator for block in leaf.blocks}
+    complete = all(leaf.block_of(modality.name) for modality in model.modalities)
+    return complete and len(operators) == 1 and leaf.is_norm
+
+
+def numbers_written(operator: Operator) -> int | None:
+    """How many numbers a token has in what an operator writes; None: as many as in what it reads."""
+    match operator:
+        case Linear(out_features=out_features) | Experts(out_features=out_features):
+            return out_features
+        case Embedding(width=width) | LatentEnds(width=width):
+            return width
+        case Norm():
+            return None
+        case _:
+            assert_never(operator)

@@ -1,0 +1,118 @@
+"""Write out what is outside the layers as steps.
+
+    before   embedding, final_norm, head {text} {image}
+    after    x = embedding(ids)
+             normed = final_norm(x)
+             logits = head(normed)            needs sorted
+             sums = sums(logits)
+
+Where each modality has a vocabulary, each head works on every token, wherever that stands; for losses, where the
+strategy can sort them, on the states before its own targets alone. A shared vocabulary's head is given no latents,
+which have no logits, where the strategy can leave them out.
+"""
+
+from __future__ import annotations
+
+from motc.ir.leaf import Leaf
+from motc.ir.model import Model
+from motc.ir.steps import (
+    Apply,
+    Operation,
+    Order,
+    OuterSteps,
+    PlacePatches,
+    Predict,
+    Read,
+    Step,
+    Steps,
+    SumLosses,
+    TakeLosses,
+    Value,
+    ZeroLatents,
+)
+from motc.passes.needs import needs_order, numbers_written
+
+
+def outer_steps(model: Model) -> OuterSteps:
+    """The steps before the layers and after them."""
+    latents = model.latents()
+    norm = model.final_norm
+    return OuterSteps(
+        embed=(_applied(model, model.embedding, "ids", "x"),),
+        place=() if latents is None else (_step(PlacePatches(), "x", "placed", _width(model)),),
+        norm=() if norm is None else (_applied(model, norm, "x", "normed"),),
+        read=_read(model),
+        score=_score(model),
+        predict=() if latents is None else (_step(Predict(), _states(model), "predictions", _width(model)),),
+    )
+
+
+def _read(model: Model) -> Steps:
+    """Logits, zeros at latents: heads of own vocabularies are given zeros there; a shared vocabulary's skips them or,
+    where the strategy cannot, has its logits made zeros.
+    """
+    states, leaf = _states(model), model.read_leaf
+    needs = _told_apart(model) if _tells_apart(model) else None
+    skips = skips_latents(model)
+    read = Read(leaf, is_tied=model.head is None, own=model.vocab is None, skips_latents=skips)
+    numbers = _numbers(model, leaf)
+    if model.latents() is None or skips:
+        return (_step(read, states, "logits", numbers, needs),)
+    if read.own:
+        zeroed = _step(ZeroLatents(), states, "states", _width(model), "batch")
+        return (zeroed, _step(read, "states", "logits", numbers, needs))
+    logits = _step(read, states, "every_logit", numbers, needs)
+    return (logits, _step(ZeroLatents(), "every_logit", "logits", numbers, "batch"))
+
+
+def _score(model: Model) -> Steps:
+    """The sums of losses, of targets that are as the stream."""
+    states, leaf, is_tied = _states(model), model.read_leaf, model.head is None
+    by_piece = model.execution.heads_in_pieces
+    if model.vocab is None and by_piece:
+        return (_step(TakeLosses(leaf, is_tied, "targets"), states, "sums", 1, "targets"),)
+    if model.vocab is None:
+        return (_step(TakeLosses(leaf, is_tied, "masked"), states, "sums", 1),)
+    if by_piece and skips_latents(model):
+        return (_step(TakeLosses(leaf, is_tied, "pieces"), states, "sums", 1, _told_apart(model)),)
+    needs = _told_apart(model) if _tells_apart(model) else None
+    read = Read(leaf, is_tied, own=False, skips_latents=skips_latents(model))
+    return (_step(read, states, "logits", _numbers(model, leaf), needs), _step(SumLosses(), "logits", "sums", 1))
+
+
+def skips_latents(model: Model) -> bool:
+    """Whether the head of a shared vocabulary is given no latents, so that tokens must be told apart for it."""
+    return model.latents() is not None and model.vocab is not None and not model.execution.groups_copies
+
+
+def _tells_apart(model: Model) -> bool:
+    """Whether the head does not work on every token, wherever it stands, as heads of own vocabularies do."""
+    return model.vocab is not None and (needs_order(model.read_leaf, model) or skips_latents(model))
+
+
+def _told_apart(model: Model) -> Order:
+    """The order in which modalities are told apart: sorted, or by masks of the slots."""
+    return "sorted" if model.execution.sorts else "slots"
+
+
+def _states(model: Model) -> str:
+    """What logits and predictions are made of."""
+    return "x" if model.final_norm is None else "normed"
+
+
+def _width(model: Model) -> int:
+    return max(modality.width for modality in model.modalities)
+
+
+def _numbers(model: Model, leaf: Leaf) -> int:
+    return max(numbers_written(block.operator) or _width(model) for block in leaf.blocks)
+
+
+def _applied(model: Model, leaf: Leaf, reads: str, writes: str) -> Step:
+    needs = _told_apart(model) if needs_order(leaf, model) else None
+    return _step(Apply(leaf), reads, writes, _numbers(model, leaf), needs)
+
+
+def _step(operation: Operation, reads: str, writes: str, numbers: int, needs: Order | None = None) -> Step:
+    value, written = Value(reads), Value(writes)
+    return Step(sublayer="", operation=operation, reads=(value,), writes=written, numbers=numbers, needs=needs)
