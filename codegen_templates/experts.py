@@ -115,7 +115,10 @@ def dispatch(x: Tensor, routing: Routing) -> Tensor:
     """Tokens [n, w] to pairs [m, w]."""
     if routing.inverse is None:
         return x.index_select(0, routing.order)
-    return permute(x.repeat_interleave(routing.weights.shape[1], dim=0), routing.order, routing.inverse)
+    k = routing.weights.shape[1]
+    if not torch.is_grad_enabled():
+        return x.index_select(0, routing.order // k)
+    return permute(x.repeat_interleave(k, dim=0), routing.order, routing.inverse)
 
 
 def combine(pairs: Tensor, routing: Routing) -> Tensor:
@@ -124,7 +127,11 @@ def combine(pairs: Tensor, routing: Routing) -> Tensor:
     if routing.inverse is None:
         tokens = pairs.new_zeros(routing.probabilities.shape[0], pairs.shape[1])
         return tokens.index_add(0, routing.order, weights * pairs)
-    by_token = permute(pairs, routing.inverse, routing.order)
+    by_token = (
+        permute(pairs, routing.inverse, routing.order)
+        if torch.is_grad_enabled()
+        else pairs.index_select(0, routing.inverse)  # what permute does where there is no -1, at less
+    )
     return (weights * by_token.view(*weights.shape[:2], pairs.shape[1])).sum(1)
 
 
