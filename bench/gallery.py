@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-import motc
 from motc.bench.portable.timing import Timed, interleave, stopwatch
-from motc.driver import check_spec, final_ir
+from motc.driver import final_ir
 from motc.files import write_whole
+from motc.loading import instantiate
 from motc.processor import processor_name
 from motc.weights import bijection_of, parameters_of
 from tests.originals import ORIGINALS, Original
@@ -52,8 +52,8 @@ def sides(original: Original) -> dict[str, Any]:
     theirs.generation_config.eos_token_id = None
     tensors = original.tensors(theirs, {name: each.detach() for name, each in theirs.named_parameters()})
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    model = final_ir(check_spec(original.path, original.overrides))
-    ours: Any = motc.load(original.path, set=original.overrides)
+    model = final_ir(original.checked)
+    ours: Any = instantiate(model)
     ours.load_state_dict(parameters_of(bijection_of(original.weights, shapes, model), tensors))
     return {"ours": ours, "theirs": theirs}
 

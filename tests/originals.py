@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from motc.driver import check_spec
+from motc.schema import Checked
 from motc.weights import WeightMapping, read_mapping
 
 GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
@@ -69,8 +71,20 @@ class Original:
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """What `set` makes the spec small with."""
+        """What makes the spec small."""
         return {key: value for key, value in {**SMALL, **self.small}.items() if value is not None}
+
+    @cached_property
+    def checked(self) -> Checked:
+        """The spec made small; of statements about layers what is about those that there are."""
+        checked = check_spec(self.path, self.overrides)
+        last = checked.spec.layers - 1
+        statements = [
+            each.model_copy(update={"layers": each.layers._replace(last=min(each.layers.last, last))})
+            for each in checked.spec.by_layer
+            if each.layers.first <= last
+        ]
+        return Checked(checked.spec.model_copy(update={"by_layer": statements}), checked.tree)
 
     def made(self, *, small: bool, attention: str = "eager", experts: str | None = "eager") -> Any:
         """The original, at its published size or small, with these implementations of transformers."""
@@ -171,6 +185,25 @@ ORIGINALS = (
             "tie_word_embeddings": True,
         },
         small={"attention.heads": 6, "attention.kv_heads": 3, "width": 48},
+    ),
+    Original(
+        spec="smollm3_3b",
+        architecture="SmolLM3ForCausalLM",
+        mapping="llama",
+        config={
+            "vocab_size": 128256,
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 4,
+            "rope_theta": 5000000.0,
+            "no_rope_layer_interval": 4,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": True,
+        },
+        small={"layers": 4},
+        small_config={"pad_token_id": 0},
     ),
     Original(
         spec="qwen2_5_0_5b",

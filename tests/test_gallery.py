@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import motc
 from motc.cost.parameters import total_parameters
-from motc.driver import check_spec, compile_ir, final_ir
+from motc.driver import compile_ir, final_ir
+from motc.loading import instantiate
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
 from tests.originals import GALLERY, ORIGINALS, Original, as_parameters, widened
 
@@ -35,8 +35,8 @@ class Pair:
         as_parameters(self.theirs, dtype)
         for parameter in self.theirs.parameters():
             nn.init.normal_(parameter, std=0.3)
-        self.model = final_ir(check_spec(original.path, original.overrides))
-        self.ours: Any = motc.load(original.path, set=original.overrides, dtype=dtype)
+        self.model = final_ir(original.checked)
+        self.ours: Any = instantiate(self.model, dtype=dtype)
         tensors = self.named({name: parameter.detach() for name, parameter in self.theirs.named_parameters()})
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         self.bijection = bijection_of(original.weights, shapes, self.model)
