@@ -1,5 +1,6 @@
-"""Norms over the last dimension; statistics in float32 or wider, cast back before the result is scaled."""
+"""Norms over the last dimension, or the last two; statistics in float32 or wider."""
 
+from abc import abstractmethod
 from bisect import bisect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,46 +9,67 @@ import torch
 from torch import Tensor, nn
 
 
-class RMSNorm(nn.Module):
-    """weight · x / sqrt(mean(x²) + eps)."""
+class ScaledNorm(nn.Module):
+    """weight · y + bias, y being x normalised; the weight and the bias are of `shape`, and each may be missing.
 
-    def __init__(self, size: int, eps: float) -> None:
+    y is cast back to x's dtype before it is scaled. With an `offset`, which is added to the weight, the cast is last.
+    `over_heads`: statistics are over all heads of x [..., heads, head_dim] together, and `shape` is their whole size.
+    """
+
+    def __init__(
+        self,
+        *shape: int,
+        eps: float,
+        weight: bool = True,
+        bias: bool = False,
+        offset: int = 0,
+        over_heads: bool = False,
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.full(shape, 1.0 - offset)) if weight else None
+        self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
+        self.eps, self.offset, self.over_heads = eps, offset, over_heads
 
-    def normalise(self, x: Tensor) -> Tensor:
-        """x without the scale."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
-
-    def scale(self, y: Tensor) -> Tensor:
-        return self.weight * y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale(self.normalise(x))
-
-
-class LayerNorm(nn.Module):
-    """weight · (x - mean(x)) / sqrt(var(x) + eps) + bias, both of `shape`; of two dimensions, each head has its own."""
-
-    def __init__(self, *shape: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(shape))
-        self.bias = nn.Parameter(torch.zeros(shape))
-        self.eps = eps
+    @abstractmethod
+    def standardise(self, x: Tensor) -> Tensor:
+        """x, in float32 or wider, by its statistics."""
 
     def normalise(self, x: Tensor) -> Tensor:
         """x without scale and bias."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        rows = wide.flatten(0, -2)  # of more dimensions its backward asks which are 1, and cannot be compiled
-        return nn.functional.layer_norm(rows, rows.shape[-1:], eps=self.eps).view_as(wide).to(x.dtype)
+        y = self.standardise(x.to(torch.promote_types(x.dtype, torch.float32)))
+        return y if self.offset else y.to(x.dtype)
 
-    def scale(self, y: Tensor) -> Tensor:
-        return self.weight * y + self.bias
+    def scale(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """What is normalised with scale and bias; with an offset as `dtype`, which x has."""
+        if self.weight is not None:
+            weight = self.weight.view(y.shape[-2:]) if self.over_heads else self.weight
+            y = (self.offset + weight.to(y.dtype)) * y if self.offset else weight * y
+        if self.bias is not None:
+            y = y + (self.bias.view(y.shape[-2:]) if self.over_heads else self.bias)
+        return y.to(dtype) if self.offset else y
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale(self.normalise(x))
+        return self.scale(self.normalise(x), x.dtype)
+
+
+class RMSNorm(ScaledNorm):
+    """weight · x / sqrt(mean(x²) + eps)."""
+
+    def standardise(self, x: Tensor) -> Tensor:
+        dimensions = (-2, -1) if self.over_heads else (-1,)
+        return x * torch.rsqrt(x.square().mean(dimensions, keepdim=True) + self.eps)
+
+
+class LayerNorm(ScaledNorm):
+    """weight · (x - mean(x)) / sqrt(var(x) + eps) + bias; of a shape of two dimensions, each head has its own."""
+
+    def __init__(self, *shape: int, eps: float, bias: bool = True, **others: Any) -> None:
+        super().__init__(*shape, eps=eps, bias=bias, **others)
+
+    def standardise(self, x: Tensor) -> Tensor:
+        rows = x.flatten(-2) if self.over_heads else x
+        rows = rows.flatten(0, -2)  # of more dimensions its backward asks which are 1, and cannot be compiled
+        return nn.functional.layer_norm(rows, rows.shape[-1:], eps=self.eps).view_as(x)
 
 
 class NormByTower(nn.ModuleDict):
@@ -82,4 +104,4 @@ class NormByTower(nn.ModuleDict):
         places = places.view(*places.shape, *(1 for _ in x.shape[places.ndim :]))
         copies: list[Any] = [self[name] for name in self.route]
         y = copies[0].normalise(x)
-        return self.choose(places, (copy.scale(y) for copy in copies))
+        return self.choose(places, (copy.scale(y, x.dtype) for copy in copies))

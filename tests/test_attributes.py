@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from motc.ir.operators import HeadNorm
 from motc.lower.attributes import layer_attributes
 from motc.schema import check
 from motc.schema.resolve import normalise
@@ -20,7 +21,13 @@ attention: {heads: 4, bias: true, out_bias: false, qk_norm: rms}
 ffn: {kind: gelu, hidden: 48, bias: true}
 norm: {kind: layer, eps: 0.25}
 """
-MODELS_OWN = {"qk_norm": "rms", "attention_bias": True, "out_bias": False, "qk_norm_eps": 0.25, "hidden": 48}
+MODELS_OWN = {
+    "qk_norm": HeadNorm(kind="rms"),
+    "attention_bias": True,
+    "out_bias": False,
+    "qk_norm_eps": 0.25,
+    "hidden": 48,
+}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,12 @@ MODELS_OWN = {"qk_norm": "rms", "attention_bias": True, "out_bias": False, "qk_n
         ("attention: {qk_norm: none}", {"qk_norm": None}),
         ("attention: {qk_norm: null}", {"qk_norm": None}),
         ("attention: {bias: false}", {"attention_bias": False}),
+        ("attention: {qk_norm: {kind: rms, over: heads}}", {"qk_norm": HeadNorm(kind="rms", over_heads=True)}),
+        (
+            "norm: {kind: rms, offset: 1}",
+            {"norm_kind": "rms", "norm_offset": 1, "qk_norm": HeadNorm(kind="rms", offset=1)},
+        ),
+        ("norm: {weight: false}", {"norm_weight": False, "norm_bias": False}),
         ("norm: {eps: 0.5}", {"norm_eps": 0.5, "qk_norm_eps": 0.5}),
         ("attention: {qk_norm_eps: 0.125}", {"qk_norm_eps": 0.125}),
         ("ffn: {kind: swiglu, bias: false}", {"ffn_kind": "swiglu", "ffn_bias": False}),

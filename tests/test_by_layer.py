@@ -72,7 +72,7 @@ def test_a_statement_holds_in_its_layers_and_later_ones_win() -> None:
     assert [each["image"].ffn_bias for each in layers] == [False] * 3 + [True] * 3 + [False] * 2
     assert [each["text"].norm_eps for each in layers] == [1e-5] * 3 + [0.25] * 3 + [1e-5] * 2
     assert [each["image"].norm_eps for each in layers] == [1e-5] * 3 + [0.5] * 3 + [1e-5] * 2
-    assert [s.layer.placement for s in model.segments] == ["pre"] * 3 + ["post"] * 3 + ["pre"] * 2
+    assert [str(s.layer.placements) for s in model.segments] == ["pre"] * 3 + ["post"] * 3 + ["pre"] * 2
 
 
 def test_what_is_said_of_a_section_as_a_whole_takes_its_place() -> None:

@@ -156,7 +156,7 @@ def _print_model(model: Model, spec: Path) -> None:
     for segment in model.segments:
         where = _range((segment.first, segment.last))
         bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in segment.layer.sublayers)
-        layers.add(f"{where}: {bodies}, norm {segment.layer.placement}")
+        layers.add(f"{where}: {bodies}, norm {segment.layer.placements}")
     console.print(tree)
 
     table = Table("group", "layers", "partition")

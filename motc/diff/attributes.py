@@ -25,11 +25,18 @@ IN_LAYERS = {
     "ffn.bias": "ffn_bias",
     "norm.kind": "norm_kind",
     "norm.eps": "norm_eps",
+    "norm.offset": "norm_offset",
+    "norm.weight": "norm_weight",
+    "norm.bias": "norm_bias",
+    "norm.placement": "placements",
 }
 OUTSIDE = {
     "width": "width",
     "norm.kind": "norm_kind",
     "norm.eps": "norm_eps",
+    "norm.offset": "norm_offset",
+    "norm.weight": "norm_weight",
+    "norm.bias": "norm_bias",
     "vocab": "vocab",
     "latent": "latent",
     "latent.objective": "objective",
@@ -118,6 +125,8 @@ def _is_told(subject: str, subjects: list[str], before: Any, after: Any) -> bool
             return _text(subject, before) != _text(subject, after)
         case "weight" | "seen_targets":
             return before is not None and after is not None
+        case "attention.qk_norm" | "attention.qk_norm.place":  # what a norm of heads is, and where it stands
+            return True
         case "attention.qk_norm_eps":
             return 0.0 not in (before, after)
     if any(other.startswith(f"{subject}.") for other in subjects):

@@ -21,11 +21,12 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
         case Experts(count=count, bias=bias):
             return f"Experts({constants.named('EXPERTS', count)}, {sizes}, bias={bias})"
         case Norm(kind=kind, eps=eps):
+            arguments = f"{sizes}, eps={constants.named('NORM_EPS', eps)}{_of_norm(operator)}"
             match kind:
                 case "rms":
-                    return f"RMSNorm({sizes}, eps={constants.named('NORM_EPS', eps)})"
+                    return f"RMSNorm({arguments})"
                 case "layer":
-                    return f"LayerNorm({sizes}, eps={constants.named('NORM_EPS', eps)})"
+                    return f"LayerNorm({arguments})"
                 case _:
                     assert_never(kind)
         case Embedding():
@@ -37,6 +38,17 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
         case _:
             assert_never(operator)
+
+
+def _of_norm(norm: Norm) -> str:
+    """The arguments of what a norm has otherwise than the plain one of its kind."""
+    said = (
+        *([f"offset={norm.offset}"] if norm.offset else []),
+        *([] if norm.weight else ["weight=False"]),
+        *([] if norm.bias else ["bias=False"]),
+        *(["over_heads=True"] if norm.over_heads else []),
+    )
+    return "".join(f", {argument}" for argument in said)
 
 
 def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> list[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.rope import NO_ROPE, Angles, Rope
 
+HeadNormPlace = Literal["before_rope", "after_rope"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only.
+    """Attention over all tokens of a document. q_norm and k_norm are None, or may concern some towers only; they stand
+    before positions are rotated in, or after.
 
     Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
     c * tanh(scores / c).
@@ -30,6 +34,7 @@ class Attention:
     k_norm: Leaf | None
     scale: float | None = None
     softcap: float | None = None
+    norm_place: HeadNormPlace = "before_rope"
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
@@ -47,6 +52,7 @@ class Attention:
             "head_dim": self.head_dim,
             "scale": "1/sqrt(head_dim)" if self.scale is None else self.scale,
             "softcap": self.softcap,
+            "qk_norm.place": self.norm_place,
             "mask": self.mask,
             "rope": None if rope is None else rope.summary,
             **{f"rope.{key}": value for key, value in of_rope.items()},
@@ -69,15 +75,16 @@ class Attention:
     def __str__(self) -> str:
         """`4 heads, 2 kv heads of 32, causal, rope theta 10000 half, softcap 50`."""
         rope = "no rope" if self.rope is None else f"rope {self.rope}"
-        return f"{self.heads} heads, {self.kv_heads} kv heads of {self.head_dim}, {self.mask}, {rope}{self._scores}"
+        return f"{self.heads} heads, {self.kv_heads} kv heads of {self.head_dim}, {self.mask}, {rope}{self._otherwise}"
 
     def brief(self, modalities: tuple[str, ...]) -> str:
         """`4 heads of 32, 2 kv heads, causal`."""
         kv_heads = f", {self.kv_heads} kv heads" if self.kv_heads != self.heads else ""
-        return f"{self.heads} heads of {self.head_dim}{kv_heads}, {self.mask}{self._scores}"
+        return f"{self.heads} heads of {self.head_dim}{kv_heads}, {self.mask}{self._otherwise}"
 
     @property
-    def _scores(self) -> str:
-        """What is done to scores, where it is not the usual: `, scale 0.1, softcap 50`."""
-        scale = "" if self.scale is None else f", scale {self.scale:g}"
-        return scale if self.softcap is None else f"{scale}, softcap {self.softcap:g}"
+    def _otherwise(self) -> str:
+        """What is not the usual of heads and scores: `, qk-norm after rope, scale 0.1, softcap 50`."""
+        told = "" if self.norm_place == "before_rope" else ", qk-norm after rope"
+        told += "" if self.scale is None else f", scale {self.scale:g}"
+        return told + ("" if self.softcap is None else f", softcap {self.softcap:g}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture, Moe
 from motc.ir.latent import LatentEnds
-from motc.ir.layer import Layer
+from motc.ir.layer import Layer, Placements
 from motc.ir.leaf import Leaf
 from motc.ir.model import LatentModality, Modality, Model
-from motc.ir.operators import Experts, Linear, Norm, NormKind, Operator
+from motc.ir.operators import Experts, HeadNorm, Linear, Norm, NormKind, Operator
 from motc.source import CompilerBug
 
 
@@ -27,12 +27,16 @@ class LayerAttributes:
     width: int
     norm_kind: NormKind
     norm_eps: float
+    norm_offset: int = 0
+    norm_weight: bool = True
+    norm_bias: bool = True
+    placements: Placements = Placements()
     heads: int = 0
     kv_heads: int = 0
     head_dim: int = 0
     attention_bias: bool = False
     out_bias: bool = False
-    qk_norm: NormKind | None = None
+    qk_norm: HeadNorm | None = None
     qk_norm_eps: float = 0.0
     ffn_kind: FfnKind | None = None
     moe: Moe | None = None
@@ -76,6 +80,9 @@ class OuterAttributes:
     norm_final: bool
     norm_kind: NormKind
     norm_eps: float
+    norm_offset: int = 0
+    norm_weight: bool = True
+    norm_bias: bool = True
 
 
 def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str, LayerAttributes]:
@@ -87,7 +94,7 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
     widths = {modality.name: modality.width for modality in modalities}
 
     def normed(name: str) -> LayerAttributes:
-        return LayerAttributes(width=widths[name], norm_kind=norms[name].kind, norm_eps=norms[name].eps)
+        return LayerAttributes(width=widths[name], placements=layer.placements, **_of_norm(norms[name]))
 
     attributes = _each(widths, normed, (widths, norms))
     attention, ffn = layer.body("attention"), layer.body("ffn")
@@ -109,7 +116,7 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             head_dim=body.head_dim,
             attention_bias=q[name].bias,
             out_bias=out[name].bias,
-            qk_norm=head_norms[name].kind if name in head_norms else None,
+            qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
         )
 
@@ -158,6 +165,17 @@ def _norms_in(layer: Layer, everyone: Iterable[str]) -> dict[str, Norm]:
     return norms
 
 
+def _of_norm(norm: Norm) -> dict[str, Any]:
+    """The attributes that say what a norm is."""
+    return {
+        "norm_kind": norm.kind,
+        "norm_eps": norm.eps,
+        "norm_offset": norm.offset,
+        "norm_weight": norm.weight,
+        "norm_bias": norm.bias,
+    }
+
+
 def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     """What is outside the layers, to each modality. Without a final norm its kind and eps are the last layer's.
 
@@ -173,8 +191,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             latent=modality.ends if isinstance(modality, LatentModality) else None,
             tied=model.tied_embedding,
             norm_final=model.final_norm is not None,
-            norm_kind=norms[modality.name].kind,
-            norm_eps=norms[modality.name].eps,
+            **_of_norm(norms[modality.name]),
         )
         for modality in model.modalities
     }

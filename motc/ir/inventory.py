@@ -41,7 +41,24 @@ class Group(Generic[Attributes]):
 
 
 def _norm(a: LayerAttributes | OuterAttributes) -> Norm:
-    return Norm(kind=a.norm_kind, shape=(a.width,), eps=a.norm_eps)
+    return Norm(
+        kind=a.norm_kind,
+        shape=(a.width,),
+        eps=a.norm_eps,
+        offset=a.norm_offset,
+        weight=a.norm_weight,
+        bias=a.norm_bias,
+    )
+
+
+def _norm_of(a: LayerAttributes, role: str) -> Norm | None:
+    """The norm of a sublayer; of two the one before it."""
+    return None if a.placements.of(role) == "none" else _norm(a)
+
+
+def _out_norm(a: LayerAttributes, role: str) -> Norm | None:
+    """The second norm of a sublayer, after it."""
+    return _norm(a) if a.placements.of(role) == "both" else None
 
 
 def _into_heads(a: LayerAttributes, heads: int) -> Linear | None:
@@ -59,7 +76,7 @@ def _out(a: LayerAttributes) -> Linear | None:
 def _head_norm(a: LayerAttributes, heads: int) -> Norm | None:
     if a.qk_norm is None:
         return None
-    return Norm.of_heads(a.qk_norm, heads=heads, head_dim=a.head_dim, eps=a.qk_norm_eps)
+    return a.qk_norm.of(heads=heads, head_dim=a.head_dim, eps=a.qk_norm_eps)
 
 
 def _up(a: LayerAttributes) -> Linear | Experts | None:
@@ -112,14 +129,15 @@ def _head(a: OuterAttributes) -> Linear | None:
 
 
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
-    Group("attention.norm", "norm", lambda a: _norm(a) if a.attends else None),
+    Group("attention.norm", "norm", lambda a: _norm_of(a, "attention") if a.attends else None),
     Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
     Group("attention.k", "attention", lambda a: _into_heads(a, a.kv_heads)),
     Group("attention.v", "attention", lambda a: _into_heads(a, a.kv_heads)),
     Group("attention.out", "attention", _out, "into_stream"),
     Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
     Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads)),
-    Group("ffn.norm", "norm", lambda a: _norm(a) if a.feeds else None),
+    Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.attends else None),
+    Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
     Group("ffn.up", "ffn", _up),
     Group("ffn.down", "ffn", lambda a: _in_ffn(a, a.hidden, a.width), "into_stream"),
@@ -127,6 +145,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("ffn.shared.gate", "ffn", lambda a: _shared_up(a) if a.is_gated else None),
     Group("ffn.shared.up", "ffn", _shared_up),
     Group("ffn.shared.down", "ffn", _shared_down, "into_stream"),
+    Group("ffn.out_norm", "norm", lambda a: _out_norm(a, "ffn") if a.feeds else None),
 )
 
 OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.leaf import Leaf
 from motc.ir.steps import Step
 
-Placement = Literal["pre", "post", "sublayer_output"]
+NormPlace = Literal["pre", "post", "sublayer_output"]
+Placement = Literal[NormPlace, "both"]
 Body = Attention | FeedForward | Mixture
 
 
@@ -29,14 +31,41 @@ class Sublayer:
     joined: Leaf | None = None
 
     @property
-    def norms(self) -> dict[Placement, Leaf]:
+    def norms(self) -> dict[NormPlace, Leaf]:
         """The norms that there are, by what the language calls their place."""
-        norms: dict[Placement, Leaf | None] = {"pre": self.before, "sublayer_output": self.after, "post": self.joined}
+        norms: dict[NormPlace, Leaf | None] = {"pre": self.before, "sublayer_output": self.after, "post": self.joined}
         return {placement: leaf for placement, leaf in norms.items() if leaf is not None}
+
+    @property
+    def placement(self) -> str:
+        """Where its norms stand, in the language's words."""
+        places = tuple(self.norms)
+        return "both" if places == ("pre", "sublayer_output") else " and ".join(places) or "none"
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups: norms, and then the body's in the order of the forward."""
         return (*self.norms.values(), *self.body.leaves())
+
+
+class Placements(NamedTuple):
+    """Where the norms of a layer's sublayers stand, in the language's words: the same everywhere, or each role's."""
+
+    everywhere: str = "none"
+    by_role: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of_roles(cls, places: Mapping[str, str]) -> Placements:
+        """From the placement of each sublayer."""
+        each = set(places.values())
+        return cls(everywhere=each.pop()) if len(each) == 1 else cls(by_role=tuple(places.items()))
+
+    def of(self, role: str) -> str:
+        """Where those of a sublayer stand, if it is there."""
+        return dict(self.by_role).get(role, self.everywhere)
+
+    def __str__(self) -> str:
+        """`pre`, or of each sublayer `pre, none`."""
+        return ", ".join(placement for _, placement in self.by_role) or self.everywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +99,9 @@ class Layer:
         return tuple(sublayer.body for sublayer in self.sublayers if isinstance(sublayer.body, Mixture))
 
     @property
-    def placement(self) -> str:
-        """Where norms stand, in the language's words: of all sublayers, or of each if they differ."""
-        places = [" and ".join(sublayer.norms) or "none" for sublayer in self.sublayers]
-        return ", ".join(places if len(set(places)) > 1 else places[:1])
+    def placements(self) -> Placements:
+        """Where the norms of each sublayer stand."""
+        return Placements.of_roles({sublayer.role: sublayer.placement for sublayer in self.sublayers})
 
     @property
     def settings(self) -> dict[str, object]:
@@ -84,7 +112,7 @@ class Layer:
             for key, value in sublayer.body.settings.items()
         }
         roles = ", ".join(sublayer.role for sublayer in self.sublayers)
-        return {"sublayers": roles, **of_bodies, "norm.placement": self.placement}
+        return {"sublayers": roles, **of_bodies, "norm.placement": str(self.placements)}
 
     def steps_of(self, sublayer: Sublayer) -> tuple[Step, ...]:
         """The steps of a sublayer, in the order they run."""

@@ -35,35 +35,93 @@ class Linear(Parameterised):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Norm(Parameterised):
-    """A norm over the last dimension of `shape`; weights (and for `layer` biases) of the whole shape."""
+    """A norm over the last dimension of `shape`; weights (and for `layer` biases) of the whole shape.
+
+    Weights are added to `offset`. There are none without `weight`, and no biases without `bias`. `over_heads`: a norm
+    over all heads of a token together, of which the shape is the whole size.
+    """
 
     kind: NormKind
     shape: tuple[int, ...]
     eps: float
-
-    @classmethod
-    def of_heads(cls, kind: NormKind, *, heads: int, head_dim: int, eps: float) -> Norm:
-        """The norm of each head's vector: all heads share the weights of an RMS norm, and have their own otherwise."""
-        match kind:
-            case "rms":
-                return cls(kind=kind, shape=(head_dim,), eps=eps)
-            case "layer":
-                return cls(kind=kind, shape=(heads, head_dim), eps=eps)
-            case _:
-                assert_never(kind)
+    offset: int = 0
+    weight: bool = True
+    bias: bool = True
+    over_heads: bool = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        weight = {"weight": self.shape} if self.weight else {}
         match self.kind:
             case "rms":
-                return {"weight": self.shape}
+                return weight
             case "layer":
-                return {"weight": self.shape, "bias": self.shape}
+                return {**weight, "bias": self.shape} if self.bias else weight
             case _:
                 assert_never(self.kind)
 
     @property
+    def words(self) -> str:
+        """`rms`, `layer without bias`, `rms, weights added to 1`: all but the shape and eps."""
+        kind = f"{self.kind} over all heads" if self.over_heads else self.kind
+        missing = [name for name, there in (("weight", self.weight), ("bias", self.bias)) if not there]
+        without = f" without {' and '.join(missing)}" if missing else ""
+        return f"{kind}{without}{f', weights added to {self.offset}' if self.offset else ''}"
+
+    @property
+    def is_parameterless(self) -> bool:
+        """Whether copies of it are all the same."""
+        return not self.shapes()
+
+    @property
     def flops(self) -> int:
         return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadNorm:
+    """What a norm of queries and keys is, whatever the sizes of heads: as a `Norm`.
+
+    `by_head`: each head has weights of its own, rather than all share them; of a norm over all heads it says nothing.
+    """
+
+    kind: NormKind
+    offset: int = 0
+    weight: bool = True
+    bias: bool = True
+    over_heads: bool = False
+    by_head: bool = False
+
+    @classmethod
+    def read(cls, norm: Norm) -> HeadNorm:
+        """What such a norm is."""
+        return cls(
+            kind=norm.kind,
+            offset=norm.offset,
+            weight=norm.weight,
+            bias=norm.bias,
+            over_heads=norm.over_heads,
+            by_head=len(norm.shape) == 2,
+        )
+
+    def of(self, *, heads: int, head_dim: int, eps: float) -> Norm:
+        """The norm of heads of this number and size."""
+        shape = (heads, head_dim) if self.by_head else (head_dim,)
+        return Norm(
+            kind=self.kind,
+            shape=(heads * head_dim,) if self.over_heads else shape,
+            eps=eps,
+            offset=self.offset,
+            weight=self.weight,
+            bias=self.bias,
+            over_heads=self.over_heads,
+        )
+
+    def __str__(self) -> str:
+        """`rms`, `layer, shared by heads`, `rms over all heads`."""
+        words = self.of(heads=1, head_dim=1, eps=1.0).words
+        if self.over_heads or self.by_head == (self.kind == "layer"):
+            return words
+        return f"{words}, {'by head' if self.by_head else 'shared by heads'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ def _lines(model: Model) -> Iterator[str]:
     yield from _steps(model.outer_steps.embed + model.outer_steps.place, "  ")
     for segment in model.segments:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
-        yield f"  layers {span}, placement {segment.layer.placement}"
+        yield f"  layers {span}, placement {segment.layer.placements}"
         yield from _layer(segment.layer)
     for leaf in model.leaves_after():
         yield from _leaf(leaf, "  ")
@@ -96,8 +96,8 @@ def _operator(operator: Operator) -> str:
             return f"linear {in_features} -> {out_features}{', bias' if bias else ''}"
         case Experts(count=count, in_features=in_features, out_features=out_features, bias=bias):
             return f"{count} experts, linear {in_features} -> {out_features}{', bias' if bias else ''}"
-        case Norm(kind=kind, shape=shape, eps=eps):
-            return f"{kind} {list(shape)}, eps {eps:g}"
+        case Norm(shape=shape, eps=eps):
+            return f"{operator.words} {list(shape)}, eps {eps:g}"
         case Embedding(vocab=vocab, width=width):
             return f"table {vocab} x {width}"
         case LatentEnds(channels=channels, words=patch, width=width, unet=unet):

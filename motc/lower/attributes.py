@@ -6,11 +6,14 @@ import math
 from fractions import Fraction
 from typing import assert_never
 
+from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import LatentEnds, Unet
+from motc.ir.layer import Placements
+from motc.ir.operators import HeadNorm, NormKind
 from motc.schema import Spec
-from motc.schema.spec import FfnSpec, LatentSpec, TowerSpec, UnetSpec
+from motc.schema.spec import FfnSpec, LatentSpec, NormSpec, QkNormSpec, TowerSpec, UnetSpec
 
 
 def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
@@ -30,15 +33,46 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         head_dim=head_dim,
         attention_bias=attention.bias,
         out_bias=attention.bias if attention.out_bias is None else attention.out_bias,
-        qk_norm=attention.qk_norm,
+        qk_norm=_head_norm(attention.qk_norm, norm),
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         ffn_kind=kind,
         hidden=0 if kind is None else ffn.hidden or default_hidden(width, kind),
         ffn_bias=ffn.bias and kind is not None,
         moe=mixture(ffn),
+        placements=Placements(everywhere=norm.placement),
         norm_kind=norm.kind,
         norm_eps=norm.eps,
+        norm_offset=norm.offset if norm.weight else 0,
+        norm_weight=norm.weight,
+        norm_bias=_has_bias(norm.kind, norm.weight, norm.bias),
     )
+
+
+def _head_norm(said: QkNormSpec | None, norm: NormSpec) -> HeadNorm | None:
+    """What the norm of queries and keys is; offset and bias are as the others' unless it says otherwise."""
+    if said is None:
+        return None
+    offset = norm.offset if said.offset is None else said.offset
+    by_head = said.kind == "layer" if said.by_head is None else said.by_head
+    return HeadNorm(
+        kind=said.kind,
+        offset=offset if said.weight else 0,
+        weight=said.weight,
+        bias=_has_bias(said.kind, said.weight, norm.bias if said.bias is None else said.bias),
+        over_heads=said.over == "heads",
+        by_head=by_head and said.over == "head",
+    )
+
+
+def _has_bias(kind: NormKind, weight: bool, said: bool | None) -> bool:
+    """Whether a norm has what biases its kind has: unless said, if it has weights."""
+    match kind:
+        case "rms":
+            return True
+        case "layer":
+            return weight if said is None else said
+        case _:
+            assert_never(kind)
 
 
 def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttributes:
@@ -55,6 +89,9 @@ def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttr
         norm_final=final,
         norm_kind=layer.norm_kind,
         norm_eps=layer.norm_eps,
+        norm_offset=layer.norm_offset,
+        norm_weight=layer.norm_weight,
+        norm_bias=layer.norm_bias,
     )
 
 
@@ -62,6 +99,12 @@ def heads_of(spec: Spec) -> tuple[int, int, int]:
     """Query heads, key and value heads, and the size of one: they are the same in all towers."""
     heads = spec.attention.heads
     return heads, spec.attention.kv_heads or heads, spec.attention.head_dim or max(1, spec.width // heads)
+
+
+def norm_place(spec: Spec) -> HeadNormPlace:
+    """Whether norms of queries and keys stand before or after positions are rotated in: alike in all towers."""
+    said = (attention.qk_norm for attention in (spec.attention, *(tower.attention for tower in spec.towers.values())))
+    return next((norm.place for norm in said if norm is not None), "before_rope")
 
 
 def scale_of(spec: Spec) -> float | None:

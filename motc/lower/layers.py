@@ -15,7 +15,7 @@ from motc.ir.mask import Mask
 from motc.ir.model import Segment
 from motc.ir.operators import Operator
 from motc.ir.partition import Partition
-from motc.lower.attributes import heads_of, scale_of
+from motc.lower.attributes import heads_of, norm_place, scale_of
 from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.rope import lower_rope
@@ -96,15 +96,12 @@ def _layer(
     }
     placement = spec.checked.spec.norm.placement
     return Layer(
-        sublayers=tuple(
-            _sublayer(role, body, placement, _sure(leaves, f"{role}.norm"))
-            for role, body in bodies.items()
-            if body is not None
-        )
+        sublayers=tuple(_sublayer(role, body, placement, leaves) for role, body in bodies.items() if body is not None)
     )
 
 
-def _sublayer(role: str, body: Body, placement: Placement, norm: Leaf) -> Sublayer:
+def _sublayer(role: str, body: Body, placement: Placement, leaves: Leaves) -> Sublayer:
+    norm = _sure(leaves, f"{role}.norm")
     match placement:
         case "pre":
             return Sublayer(role=role, body=body, before=norm)
@@ -112,6 +109,8 @@ def _sublayer(role: str, body: Body, placement: Placement, norm: Leaf) -> Sublay
             return Sublayer(role=role, body=body, after=norm)
         case "post":
             return Sublayer(role=role, body=body, joined=norm)
+        case "both":
+            return Sublayer(role=role, body=body, before=norm, after=_sure(leaves, f"{role}.out_norm"))
         case _:
             assert_never(placement)
 
@@ -131,6 +130,7 @@ def _attention(layer: LayerSpec, leaves: Leaves) -> Attention:
         out=_sure(leaves, "attention.out"),
         q_norm=leaves["attention.q_norm"],
         k_norm=leaves["attention.k_norm"],
+        norm_place=norm_place(spec) if spec.attention.rope and leaves["attention.q_norm"] else "before_rope",
         scale=scale_of(spec),
         softcap=None if spec.attention.softcap is None else float(spec.attention.softcap),
     )

@@ -46,6 +46,9 @@ class LeafBuilder:
     ) -> Leaf | None:
         """The leaf at `path`, or None where no modality has parameters there."""
         tower_names = self.tower_names if name_by_tower else {}
+        kinds = set(operators.values())
+        if all(isinstance(kind, Norm) and kind.is_parameterless for kind in kinds) and len(kinds) == 1:
+            partition = Partition.one(partition.universe)  # copies of what has no parameters are one
         blocks = []
         for names in partition.blocks:
             owner = operators[names[0]]

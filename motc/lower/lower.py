@@ -17,6 +17,7 @@ from motc.lower.layers import LayerSpec, lower_layers
 from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_mask
+from motc.lower.norms import check_norms
 from motc.lower.strategy import check_strategy
 from motc.lower.towers import check_heads, lower_towers
 from motc.lower.untie import Untied, resolve_untie
@@ -40,6 +41,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     for each in distinct.values():
         check_heads(each, errors)
         check_experts(each, errors)
+        check_norms(each, errors)
     losses = lower_losses(checked, masks.values(), errors)
     check_vocabularies(checked, errors)
     if errors:

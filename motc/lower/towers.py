@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.ir.partition import Partition
-from motc.lower.attributes import heads_of
+from motc.lower.attributes import heads_of, norm_place
 from motc.lower.rope import check_rope
 from motc.schema import Checked
 from motc.source import Diagnostic, Span
@@ -71,7 +71,14 @@ def _check_tower_heads(checked: Checked, errors: list[Diagnostic]) -> None:
     attention = checked.spec.attention
     scale = head_dim**-0.5 if attention.scale is None else attention.scale
     models = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "scale": scale, "softcap": attention.softcap}
+    place = norm_place(checked.spec)
     for name, tower in checked.spec.towers.items():
+        norm = tower.attention.qk_norm
+        if norm is not None and norm.place != place:
+            message = f"tower {name} has its qk_norm {norm.place}, another {place}; all towers meet in one attention"
+            span = checked.span("towers", name, "attention", "qk_norm", "place")
+            way_out = "give all norms of queries and keys one place"
+            errors.append(Diagnostic(code="MOT053", message=message, span=span, help=way_out))
         said_keys = tower.attention.said()
         for key, meant in models.items():
             said = said_keys.get(key, meant)

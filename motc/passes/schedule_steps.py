@@ -68,11 +68,21 @@ class _Steps:
 
     def _attention(self, a: Attention, h: Value) -> Value:
         """Queries, keys and values, attention among them, and the way back to the stream's width."""
-        q = self._rotated(a, "rotate_q", self._apply(a.q_norm, self._apply(a.q, h)))
-        k = self._rotated(a, "rotate_k", self._apply(a.k_norm, self._apply(a.k, h)))
+        q = self._positioned(a, "rotate_q", a.q_norm, self._apply(a.q, h))
+        k = self._positioned(a, "rotate_k", a.k_norm, self._apply(a.k, h))
         v = self._apply(a.v, h)
         mixed = self._step(Attend(a), "mix", q, k, v, numbers=a.heads * a.head_dim, needs="slots")
         return self._apply(a.out, mixed)
+
+    def _positioned(self, a: Attention, name: str, norm: Leaf | None, value: Value) -> Value:
+        """Queries or keys, normed and rotated by their positions."""
+        match a.norm_place:
+            case "before_rope":
+                return self._rotated(a, name, self._apply(norm, value))
+            case "after_rope":
+                return self._apply(norm, self._rotated(a, name, value))
+            case _:
+                assert_never(a.norm_place)
 
     def _rotated(self, a: Attention, name: str, value: Value) -> Value:
         if a.rope is None:

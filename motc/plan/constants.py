@@ -24,6 +24,8 @@ MODEL_SIZES = {
     "final_norm": ("WIDTH",),
     "attention.q_norm": ("HEADS", "HEAD_DIM"),
     "attention.k_norm": ("KV_HEADS", "HEAD_DIM"),
+    "attention.out_norm": ("WIDTH",),
+    "ffn.out_norm": ("WIDTH",),
 }
 """What the sizes of a group are called, in the order of its operator's arguments; the last ones where it has fewer."""
 
@@ -76,6 +78,8 @@ class Constants:
                 numbers: tuple[int, ...] = (rows, columns)
             case Embedding(vocab=vocab, width=width):
                 numbers = (vocab, width)
+            case Norm(over_heads=True, shape=(size,)):
+                return [self.named(" * ".join(MODEL_SIZES[path]), size)]
             case Norm(shape=shape):
                 numbers = shape
             case _:

@@ -18,10 +18,15 @@ Prefixes = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceNorm:
-    """What a norm computes; its weight (and bias) are looked up by name."""
+    """What a norm computes; its weight and bias, where it has any, are looked up by name.
+
+    Weights are added to `offset`. `over_heads`: statistics are over all heads of a token together.
+    """
 
     kind: NormKind
     eps: float
+    offset: int = 0
+    over_heads: bool = False
 
 
 Norms = Mapping[str, ReferenceNorm]
@@ -43,6 +48,7 @@ class ReferenceAttention:
     rope: ReferenceRope | None
     scale: float | None = None
     softcap: float | None = None
+    norm_after_rope: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +65,13 @@ class ReferenceFeedForward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSublayer:
-    """A body with its norm, whose group is .norm; all groups begin with `name`, such as attention.q."""
+    """A body with its norm, whose group is .norm, and if it has both a second one, .out_norm, after it.
+
+    All groups begin with `name`, such as attention.q.
+    """
 
     name: str
-    placement: Literal["pre", "post", "sublayer_output"]
+    placement: Literal["pre", "post", "sublayer_output", "both"]
     body: ReferenceAttention | ReferenceFeedForward
 
 

@@ -69,7 +69,7 @@ class Groups:
 
 
 def joined(sublayer: ReferenceSublayer, groups: Groups, x: Streams, function: Callable[[Streams], Streams]) -> Streams:
-    """x + f(norm(x)), norm(x + f(x)), or Algorithm 1's x + norm(f(x))."""
+    """x + f(norm(x)), norm(x + f(x)), Algorithm 1's x + norm(f(x)), or x + out_norm(f(norm(x)))."""
     match sublayer.placement:
         case "pre":
             return add(x, function(groups.normed("norm", x)))
@@ -77,6 +77,8 @@ def joined(sublayer: ReferenceSublayer, groups: Groups, x: Streams, function: Ca
             return groups.normed("norm", add(x, function(x)))
         case "sublayer_output":
             return add(x, groups.normed("norm", function(x)))
+        case "both":
+            return add(x, groups.normed("out_norm", function(groups.normed("norm", x))))
         case _:
             assert_never(sublayer.placement)
 
@@ -85,11 +87,9 @@ def attention(
     groups: Groups, body: ReferenceAttention, x: Streams, tokens: dict[str, Tensor], positions: Positions, see: See
 ) -> Streams:
     """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output."""
-    q = project(groups, "q", body.heads, body.head_dim, x, tokens)
-    k = project(groups, "k", body.kv_heads, body.head_dim, x, tokens)
-    v = project(groups, "v", body.kv_heads, body.head_dim, x, tokens)
-    if body.rope is not None:
-        q, k = (rotate(x, positions, body.rope) for x in (q, k))
+    q = positioned(groups, body, "q", body.heads, x, tokens, positions)
+    k = positioned(groups, body, "k", body.kv_heads, x, tokens, positions)
+    v = to_sequence(project(groups, "v", body.kv_heads, body.head_dim, x), tokens)
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
     visible, outputs = see(body.mask), []
     for head in range(body.heads):
@@ -105,16 +105,36 @@ def attention(
     return {m: linear(groups.parameters, prefix, a[tokens[m]]) for m, prefix in groups.prefixes("out").items()}
 
 
-def project(groups: Groups, name: str, heads: int, head_dim: int, x: Streams, tokens: dict[str, Tensor]) -> Tensor:
-    """Queries, keys or values of every token, normed where its modality norms them, in sequence order.
+def positioned(
+    groups: Groups,
+    body: ReferenceAttention,
+    name: Literal["q", "k"],
+    heads: int,
+    x: Streams,
+    tokens: dict[str, Tensor],
+    positions: Positions,
+) -> Tensor:
+    """Queries or keys of every token, normed where its modality norms them, and rotated by their positions.
 
-    [B, S, heads, head_dim], zeros at padding.
+    [B, S, heads, head_dim], in sequence order, zeros at padding.
     """
-    projected = {
+
+    def rotated(y: Tensor) -> Tensor:
+        return y if body.rope is None else rotate(y, positions, body.rope)
+
+    y = project(groups, name, heads, body.head_dim, x)
+    if not body.norm_after_rope:
+        return rotated(to_sequence(groups.normed(f"{name}_norm", y), tokens))
+    sequence = rotated(to_sequence(y, tokens))
+    return to_sequence(groups.normed(f"{name}_norm", {m: sequence[tokens[m]] for m in y}), tokens)
+
+
+def project(groups: Groups, name: str, heads: int, head_dim: int, x: Streams) -> Streams:
+    """Each modality's queries, keys or values, [n_m, heads, head_dim]."""
+    return {
         m: linear(groups.parameters, prefix, x[m]).reshape(-1, heads, head_dim)
         for m, prefix in groups.prefixes(name).items()
     }
-    return to_sequence(groups.normed(f"{name}_norm", projected), tokens)
 
 
 def feed_forward(
@@ -179,7 +199,9 @@ def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Strea
     outputs = dict(x)
     for modality, prefix in prefixes.items():
         norm = norms[modality]
-        outputs[modality] = normalised(norm.kind, parameters, prefix, x[modality], norm.eps)
+        y = x[modality].flatten(-2) if norm.over_heads else x[modality]
+        normed = normalised(norm.kind, parameters, prefix, y, norm.eps, norm.offset)
+        outputs[modality] = normed.reshape(x[modality].shape)
     return outputs
 
 

@@ -24,19 +24,27 @@ def linear(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
     return y + parameters[prefix + ".bias"] if prefix + ".bias" in parameters else y
 
 
-def normalised(kind: NormKind, parameters: Parameters, prefix: str, x: Tensor, eps: float) -> Tensor:
-    """A norm over the last dimension, scaled by its weight; statistics in float32 or wider."""
-    wide, weight = at_least_float32(x), parameters[prefix + ".weight"]
+def normalised(kind: NormKind, parameters: Parameters, prefix: str, x: Tensor, eps: float, offset: int = 0) -> Tensor:
+    """A norm over the last dimension, scaled by its weight, with a bias, where the parameters hold these.
+
+    Statistics are in float32 or wider. With an offset, which is added to the weight, so is all that follows.
+    """
+    wide = at_least_float32(x)
     match kind:
         case "rms":
-            scaled = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt()
-            return scaled.to(x.dtype) * weight
+            y = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt()
         case "layer":
             centred = wide - wide.mean(-1, keepdim=True)
-            scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
-            return scaled.to(x.dtype) * weight + parameters[prefix + ".bias"]
+            y = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
         case _:
             assert_never(kind)
+    weight = parameters.get(prefix + ".weight")
+    bias = parameters.get(prefix + ".bias") if kind == "layer" else None
+    if not offset:
+        y = y.to(x.dtype)
+    if weight is not None:
+        y = y * (offset + at_least_float32(weight)) if offset else y * weight
+    return (y if bias is None else y + bias).to(x.dtype)
 
 
 def activated(kind: FfnKind, up: Tensor, gate: Callable[[], Tensor]) -> Tensor:

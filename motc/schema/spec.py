@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from motc.ir.attention import HeadNormPlace
 from motc.ir.feed_forward import FfnKind, Routing
 from motc.ir.latent import EndsKind
 from motc.ir.layer import Placement
@@ -27,9 +28,9 @@ from motc.schema.values import (
     Layers,
     Name,
     Names,
+    Offset,
     Patch,
     Positive,
-    QkNorm,
     Size,
     Softcap,
     SomeNames,
@@ -39,6 +40,7 @@ from motc.schema.values import (
     name_list_to_mapping,
     none_kind,
     none_word,
+    norm_word,
     not_null,
     one_statement,
     takes_none,
@@ -137,6 +139,18 @@ class MaskSpec(Section):
     sees: dict[str, Names] = Field({}, description="whom a modality or tower sees at most; one not named: everyone")
 
 
+class QkNormSpec(Section):
+    """The norm of queries and keys; its eps is `qk_norm_eps`."""
+
+    kind: NormKind = Field(..., description="rms or layer")
+    offset: Offset | None = Field(None, description="what weights are added to; default: norm.offset")
+    weight: bool = Field(True, description="whether it has weights")
+    bias: bool | None = Field(None, description="for kind = layer: whether it has biases; default: norm.bias")
+    over: Literal["head", "heads"] = Field("head", description="over each head by itself, or over all heads together")
+    by_head: bool | None = Field(None, description="whether each head has its own weights; default: if kind is layer")
+    place: HeadNormPlace = Field("before_rope", description="before or after positions are rotated in")
+
+
 class AttentionAttributes(Section):
     """What a tower may say of its attention, as the model may; heads and scores may only be said again."""
 
@@ -145,7 +159,10 @@ class AttentionAttributes(Section):
     head_dim: Size | None = Field(None, description="size of a head; default: width / heads")
     bias: bool | None = Field(None, description="biases on q, k, v, and on out unless out_bias says otherwise")
     out_bias: bool | None = Field(None, description="bias on the output projection; default: bias")
-    qk_norm: QkNorm = Field(None, description="norm of queries and keys over head_dim, or none")
+    qk_norm: Annotated[
+        QkNormSpec | None,
+        BeforeValidator(norm_word, json_schema_input_type=Literal["none", NormKind] | QkNormSpec | None),
+    ] = Field(None, description="norm of queries and keys: a word, a section, or none")
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
     scale: Positive | None = Field(None, description="what scores are multiplied with; default: 1 / sqrt(head_dim)")
     softcap: Softcap = Field(None, description="scores become softcap * tanh(scores / softcap), or none")
@@ -205,17 +222,24 @@ class NormAttributes(Section):
 
     kind: NormKind | None = Field(None, description="the kind of all norms but those of heads")
     eps: Eps | None = Field(None, description="added to the variance")
+    offset: Offset | None = Field(None, description="what weights are added to: 0, or 1 as in Gemma")
+    weight: bool | None = Field(None, description="whether norms have weights")
+    bias: bool | None = Field(None, description="for kind = layer: whether norms have biases; default: weight")
 
 
 class NormInLayers(NormAttributes):
     """What may be said of the norms of some layers."""
 
-    placement: Placement = Field("pre", description="x + f(norm(x)), norm(x + f(x)), or x + norm(f(x))")
+    placement: Placement = Field(
+        "pre", description="x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), or x + norm(f(norm(x)))"
+    )
 
 
 class NormSpec(NormInLayers):
     kind: NormKind = with_default(NormAttributes, "kind", "rms")
     eps: Eps = with_default(NormAttributes, "eps", 1e-5)
+    offset: Offset = with_default(NormAttributes, "offset", 0)
+    weight: bool = with_default(NormAttributes, "weight", True)
     final: bool | None = Field(None, description="a norm before the head; default: unless placement is post")
 
 

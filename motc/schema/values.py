@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, 
 from pydantic.fields import FieldInfo
 
 from motc.ir.feed_forward import FfnKind
-from motc.ir.operators import NormKind
 from motc.schema.mistake import Mistake
 from motc.schema.names import PATTERN, REFUSED, check_name
 
@@ -34,7 +33,7 @@ def none_word(value: Any) -> Any:
 
 def takes_none(field: FieldInfo) -> bool:
     """Whether the word `none` is one of the field's values."""
-    return any(isinstance(each, BeforeValidator) and each.func is none_word for each in field.metadata)
+    return any(isinstance(each, BeforeValidator) and each.func in (none_word, norm_word) for each in field.metadata)
 
 
 class LayerNumbers(NamedTuple):
@@ -88,6 +87,11 @@ def mask_word(value: Any) -> Any:
     return value if isinstance(value, dict | BaseModel) else {"kind": value}
 
 
+def norm_word(value: Any) -> Any:
+    """A plain word, `qk_norm = rms`, is the section's kind; `none` is no norm."""
+    return None if value is None else none_word(value) and mask_word(value)
+
+
 def number_or_list(value: Any) -> str:
     """Which of the two a value is to be taken for, so that what is wrong with it is said of that one."""
     return "list" if isinstance(value, list) else "number"
@@ -131,11 +135,8 @@ ExpertCount = Annotated[int, Field(ge=1, le=1024)]
 Turns = Annotated[float, Field(gt=0, le=1e6)]
 CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
 BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
+Offset = Annotated[int, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Softcap = Annotated[
     Positive | None, BeforeValidator(none_word, json_schema_input_type=Positive | Literal["none"] | None)
-]
-QkNorm = Annotated[
-    NormKind | None,
-    BeforeValidator(none_word, json_schema_input_type=Literal["none", NormKind] | None),
 ]

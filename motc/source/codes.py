@@ -317,6 +317,13 @@ CODES = _catalogue(
         "modality text { weight = 2 }     # and no other modality of tokens",
     ),
     (
+        "MOT068",
+        "parts of a norm that do not go together",
+        "Biases are of norms of kind layer; an offset is what weights are added to, so without weights it says "
+        "nothing; and of a norm over all heads together no head has weights of its own.",
+        "norm { kind = rms, bias = false }",
+    ),
+    (
         "MOT080",
         "keys of a scaling of rotary positions that do not go together",
         "`dynamic`, `llama3` and `yarn` need `original_length`; the other keys belong to one kind each. What is fast "

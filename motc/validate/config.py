@@ -8,7 +8,7 @@ from typing import TypeVar, assert_never
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
-from motc.ir.layer import Body, Layer, Sublayer
+from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Model
@@ -98,8 +98,16 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
 
 
 def _sublayer(sublayer: Sublayer, modalities: tuple[str, ...]) -> ReferenceSublayer:
-    (placement,) = sublayer.norms
-    return ReferenceSublayer(name=sublayer.role, placement=placement, body=_body(sublayer.body, modalities))
+    return ReferenceSublayer(name=sublayer.role, placement=_placement(sublayer), body=_body(sublayer.body, modalities))
+
+
+def _placement(sublayer: Sublayer) -> Placement:
+    norms = sublayer.norms
+    if len(norms) == 1:
+        (place,) = norms
+        return place
+    assert tuple(norms) == ("pre", "sublayer_output"), f"{sublayer.role} has other norms than the reference knows"
+    return "both"
 
 
 def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | ReferenceFeedForward:
@@ -111,6 +119,7 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                 head_dim=body.head_dim,
                 mask=reference_mask(body.mask),
                 rope=None if body.rope is None else reference_rope(body.rope, body.head_dim),
+                norm_after_rope=body.norm_place == "after_rope",
                 scale=body.scale,
                 softcap=body.softcap,
             )
@@ -173,7 +182,12 @@ def _norms(leaf: Leaf) -> dict[str, ReferenceNorm]:
     for block in leaf.blocks:
         assert isinstance(block.operator, Norm), f"{leaf.path} is no norm"
         for modality in block.modalities:
-            norms[modality] = ReferenceNorm(kind=block.operator.kind, eps=block.operator.eps)
+            norms[modality] = ReferenceNorm(
+                kind=block.operator.kind,
+                eps=block.operator.eps,
+                offset=block.operator.offset,
+                over_heads=block.operator.over_heads,
+            )
     return norms
 
 

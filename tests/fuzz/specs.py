@@ -15,12 +15,13 @@ from motc.ir.inventory import LAYER_PATHS, SECTIONS
 NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
 HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
-NORMS = ("attention.norm", "ffn.norm", "final_norm")
+OUT_NORMS = ("attention.out_norm", "ffn.out_norm")
+NORMS = ("attention.norm", "ffn.norm", *OUT_NORMS, "final_norm")
 OUTER = ("embedding", "head", "final_norm")
 SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
-    *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm"),
+    *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm"),
 )
 BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": NORMS}
 
@@ -135,7 +136,7 @@ class _Writer:
         if norm == "none":
             self.absent |= set(HEAD_NORMS)
         else:
-            said.append(f"qk_norm = {norm}")
+            said.append(self.head_norm(norm))
             said += ["qk_norm_eps = 1e-3"] * self.chance(3)
         said += [f"bias = {self.pick('true', 'false')}"] * self.chance(2)
         said += [f"out_bias = {self.pick('true', 'false')}"] * self.chance(3)
@@ -158,6 +159,15 @@ class _Writer:
             length = "" if kind == "linear" else f", original_length = {self.pick('6', '30')}"
             said.append(f"scaling {{ kind = {kind}, factor = {self.pick('1', '1.7', '8')}{length} }}")
         return [f"rope {{ {', '.join(said)} }}"] if said else []
+
+    def head_norm(self, kind: str) -> str:
+        """A norm of queries and keys: a word, or a section."""
+        said = [f"over = {self.pick('heads', 'head')}"] * self.chance(3)
+        said += [f"by_head = {self.pick('true', 'false')}"] * (not said and self.chance(3))
+        said += [f"place = {self.pick('after_rope', 'before_rope')}"] * self.chance(3)
+        said += [self.pick("offset = 1", "offset = 0", "weight = false")] * self.chance(3)
+        said += ["bias = false"] * (kind == "layer" and self.chance(3))
+        return f"qk_norm {{ kind = {kind}, {', '.join(said)} }}" if said else f"qk_norm = {kind}"
 
     def mask(self) -> list[str]:
         names = [*self.names, *self.tower_names]
@@ -201,9 +211,14 @@ class _Writer:
         self.lines.append(f"ffn {{ {', '.join(said)} }}")
 
     def norms(self) -> None:
-        placement = self.pick("pre", "post", "sublayer_output")
+        placement = self.pick("pre", "post", "sublayer_output", "both")
         final = self.pick("", "true", "false")
-        said = [f"kind = {self.pick('rms', 'layer')}", f"placement = {placement}"]
+        kind = self.pick("rms", "layer")
+        said = [f"kind = {kind}", f"placement = {placement}"]
+        said += [self.pick("offset = 1", "weight = false")] * self.chance(3)
+        said += ["bias = false"] * (kind == "layer" and self.chance(3))
+        if placement != "both":
+            self.absent |= set(OUT_NORMS)
         said += [f"eps = {self.pick('1e-3', '1e-6')}"] * self.chance(3)
         said += [f"final = {final}"] * bool(final)
         if final == "false" or (placement == "post" and not final):

@@ -1,0 +1,51 @@
+"""Whether what a spec says of its norms goes together."""
+
+from __future__ import annotations
+
+from motc.schema import Checked
+from motc.schema.spec import NormSpec, QkNormSpec
+from motc.source import Diagnostic
+
+
+def check_norms(checked: Checked, errors: list[Diagnostic]) -> None:
+    """Refuse keys that say nothing of such a norm, in the model and in each tower. Appends to `errors`."""
+    spec = checked.spec
+    _check(checked, spec.norm, set(spec.norm.said()), ("norm",), errors)
+    _check_head_norm(checked, spec.attention.qk_norm, ("attention", "qk_norm"), errors)
+    for name, tower in spec.towers.items():
+        norm = spec.norm.model_copy(update=tower.norm.said())
+        _check(checked, norm, set(tower.norm.said()), ("towers", name, "norm"), errors)
+        _check_head_norm(checked, tower.attention.qk_norm, ("towers", name, "attention", "qk_norm"), errors)
+
+
+def _check_head_norm(
+    checked: Checked, norm: QkNormSpec | None, path: tuple[str, ...], errors: list[Diagnostic]
+) -> None:
+    if norm is None:
+        return
+    said = set(norm.said())
+    _check(checked, norm, said, path, errors)
+    if norm.over == "heads" and "by_head" in said:
+        message, way_out = (
+            "`by_head` says nothing of a norm over all heads together",
+            "leave it out, or use over = head",
+        )
+        errors.append(_refusal(checked, (*path, "by_head"), message, way_out))
+
+
+def _check(
+    checked: Checked, norm: NormSpec | QkNormSpec, said: set[str], path: tuple[str, ...], errors: list[Diagnostic]
+) -> None:
+    if norm.kind == "rms" and "bias" in said:
+        message, way_out = (
+            "`bias` says nothing of a norm of kind rms, which has none",
+            "leave it out, or use kind = layer",
+        )
+        errors.append(_refusal(checked, (*path, "bias"), message, way_out))
+    if not norm.weight and norm.offset and "offset" in said:
+        message = "`offset` says nothing of a norm without weights, which would be added to it"
+        errors.append(_refusal(checked, (*path, "offset"), message, "leave it out, or use weight = true"))
+
+
+def _refusal(checked: Checked, path: tuple[str, ...], message: str, way_out: str) -> Diagnostic:
+    return Diagnostic(code="MOT068", message=message, span=checked.span(*path), help=way_out)
