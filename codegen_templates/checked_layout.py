@@ -12,10 +12,19 @@ from .checks import check_tensor, refuse
 from .layout import AnyLayout, Layout
 
 
-def check_positions(position_ids: Any, modality_ids: Tensor) -> None:
-    """Raise TypeError or ValueError unless positions are int64 [B, S], or [S] or [1, S] for all rows."""
-    if isinstance(position_ids, Tensor) and position_ids.shape in (modality_ids.shape[1:], (1, modality_ids.shape[1])):
-        position_ids = position_ids.expand_as(modality_ids)
+def check_positions(position_ids: Any, modality_ids: Tensor, axes: int) -> None:
+    """Raise TypeError or ValueError unless positions are int64 [B, S], or [S] or [1, S] for all rows.
+
+    Where there are several axes, [B, S, axes] or [1, S, axes] has one for each.
+    """
+    if isinstance(position_ids, Tensor):
+        if position_ids.ndim == 3:
+            if axes == 1 or position_ids.shape[-1] != axes:
+                said = "there is one axis" if axes == 1 else f"there are {axes} axes: give [B, S] or [B, S, {axes}]"
+                raise ValueError(f"position_ids are {[*position_ids.shape]}, and {said}")
+            position_ids = position_ids[..., 0]
+        if position_ids.shape in (modality_ids.shape[1:], (1, modality_ids.shape[1])):
+            position_ids = position_ids.expand_as(modality_ids)
     check_tensor("position_ids", position_ids, modality_ids)
 
 
@@ -90,7 +99,7 @@ def checked_layout(
     check_tensor("modality_ids", modality_ids)
     check_tensor("input_ids", input_ids, modality_ids)
     if position_ids is not None:
-        check_positions(position_ids, modality_ids)
+        check_positions(position_ids, modality_ids, model.position_axes)
     if document_ids is not None:
         check_tensor("document_ids", document_ids, modality_ids)
     faults = [] if layout is None else another_batch(layout, model.layout_key, modality_ids, document_ids)

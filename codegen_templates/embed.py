@@ -1,5 +1,6 @@
 """From a batch of ids to the stream's, and to attention's positions."""
 
+import torch
 from torch import Tensor
 
 from .layout import Layout
@@ -14,7 +15,14 @@ def in_stream(ids: Tensor, layout: Layout) -> Tensor:
 
 
 def positions_in(layout: Layout, position_ids: Tensor | None) -> Tensor:
-    """The positions int64 [R, L] of attention's slots: those given, [B, S] or one for all rows, or from 0."""
+    """The positions int64 [R, L] of attention's slots: those given, [B, S] or one for all rows, or from 0.
+
+    Of given ones on several axes, [B, S, axes], they are [R, L, axes].
+    """
     if position_ids is None:
         return layout.rows.positions
-    return look_up(position_ids.expand_as(layout.modality_ids).flatten(), layout.rows.slots, 0)
+    if position_ids.ndim < 3:
+        return look_up(position_ids.expand_as(layout.modality_ids).flatten(), layout.rows.slots, 0)
+    of_batch = position_ids.expand(*layout.modality_ids.shape, -1).flatten(0, 1)
+    axes = [look_up(axis, layout.rows.slots, 0) for axis in of_batch.unbind(-1)]
+    return torch.stack(axes, dim=-1)

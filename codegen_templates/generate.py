@@ -36,6 +36,7 @@ class Row:
         self.model, self.spans = model, spans
         self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
         self.length, self.run, self.next = 0, 0, ""
+        self.offset = 0  # of positions: what the token in slot n has beyond n, if it is one to come
         self.prefixes = [mask.prefix for mask in model.masks if mask.prefix]  # those it has not left yet
 
     def follow(self, token: int, modality: str) -> None:
@@ -74,15 +75,35 @@ def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tenso
     return real & (document_ids == document_ids.gather(1, last))
 
 
-def compact(input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, Tensor, list[int]]:
-    """Each row's last document without its padding, from the left, and its length. Raises ValueError for none."""
+class Prompts(NamedTuple):
+    """Each row's last document without its padding, from the left, with padding at its end alone: int64 [B, L]."""
+
+    input_ids: Tensor
+    modality_ids: Tensor
+    position_ids: Tensor | None  # [B, L] or [B, L, axes]; None: from 0
+    lengths: list[int]
+    offsets: list[int]  # what the position after a row's last is beyond the row's length
+
+
+def compact(
+    input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None, position_ids: Tensor | None
+) -> Prompts:
+    """The prompts of a batch; their positions go on after the largest. Raises ValueError for a row of padding."""
     real = in_last_document(modality_ids, document_ids)
     lengths: list[int] = real.sum(1).tolist()
     if not lengths or not min(lengths):
         raise ValueError("each row of a prompt needs a token that is not padding")
     order = torch.argsort((~real).to(torch.uint8), dim=1, stable=True)[:, : max(lengths)]
     kept = torch.where(real, modality_ids, -1).gather(1, order)
-    return torch.where(kept >= 0, input_ids.gather(1, order), 0), kept, lengths
+    ids = torch.where(kept >= 0, input_ids.gather(1, order), 0)
+    if position_ids is None:
+        return Prompts(ids, kept, None, lengths, [0] * len(lengths))
+    rows = torch.arange(kept.shape[0], device=kept.device)[:, None]
+    positions = position_ids.expand(*modality_ids.shape, *position_ids.shape[2:])[rows, order]
+    largest = positions.amax(2) if positions.ndim == 3 else positions
+    ends = torch.where(kept >= 0, largest, torch.iinfo(torch.int64).min).amax(1).tolist()
+    offsets = [end + 1 - length for end, length in zip(ends, lengths, strict=True)]
+    return Prompts(ids, kept, positions, lengths, offsets)
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None) -> list[int]:
@@ -144,13 +165,14 @@ class Decoding:
         self.known = nn.functional.pad(modality_ids, (0, max_new_tokens), value=-1)
         self.cache = Cache(len(model.layers), self.known.shape[1])
 
-    def start(self, input_ids: Tensor, modality_ids: Tensor, lengths: list[int], **latents: Any) -> Any:
-        """The logits after the prompts, int64 [B, L] without padding but at their ends."""
-        self.layout = self.model.layout(modality_ids)
+    def start(self, prompts: Prompts, **latents: Any) -> Any:
+        """The logits after the prompts."""
+        self.layout = self.model.layout(prompts.modality_ids)
         self.want()
-        logits = self.model(input_ids, modality_ids, layout=self.layout, cache=self.cache, **latents).logits
-        last = on_device([length - 1 for length in lengths], modality_ids.device)
-        rows = torch.arange(len(lengths), device=last.device)
+        given = {"position_ids": prompts.position_ids, "layout": self.layout, "cache": self.cache}
+        logits = self.model(prompts.input_ids, prompts.modality_ids, **given, **latents).logits
+        last = on_device([length - 1 for length in prompts.lengths], prompts.modality_ids.device)
+        rows = torch.arange(len(prompts.lengths), device=last.device)
         return {name: of[rows, last] for name, of in logits.items()} if isinstance(logits, dict) else logits[rows, last]
 
     def want(self) -> None:
@@ -182,10 +204,11 @@ class Decoding:
         for row, (token, index) in fed.items():
             self.rows[row].follow(token, self.model.modalities[index])
         self.want()
-        ids, modality_ids, positions = on_device([tokens, modalities, at], self.known.device)[:, :, None]
-        rows = torch.arange(len(at), device=positions.device)[:, None]
-        self.known[rows, positions] = modality_ids
-        self.cache.step = NewTokens(rows, positions, max(at) + 1)
+        places = [slot + state.offset for slot, state in zip(at, self.rows, strict=True)]
+        ids, modality_ids, slots, positions = on_device([tokens, modalities, at, places], self.known.device)[:, :, None]
+        rows = torch.arange(len(at), device=slots.device)[:, None]
+        self.known[rows, slots] = modality_ids
+        self.cache.step = NewTokens(rows, slots, max(at) + 1)
         masks = self.masks(modality_ids, max(at) + 1, equally_long=len(set(at)) == 1)
         layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, masks)
         logits = self.model(ids, modality_ids, layout=layout, cache=self.cache).logits
@@ -233,12 +256,12 @@ def uncompiled() -> AbstractContextManager[None]:
     return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
-def followed(
-    model: Any, spans: Mapping[str, TokenSpan], ids: Tensor, modality_ids: Tensor, lengths: list[int]
-) -> list[Row]:
+def followed(model: Any, spans: Mapping[str, TokenSpan], prompts: Prompts) -> list[Row]:
     """For each prompt a `Row` that has followed its tokens to the last."""
-    rows = [Row(model, spans) for _ in lengths]
-    for row, tokens, of, length in zip(rows, ids.tolist(), modality_ids.tolist(), lengths, strict=True):
+    rows = [Row(model, spans) for _ in prompts.lengths]
+    ids, modality_ids = prompts.input_ids.tolist(), prompts.modality_ids.tolist()
+    for row, tokens, of, length, offset in zip(rows, ids, modality_ids, prompts.lengths, prompts.offsets, strict=True):
+        row.offset = offset
         for token, index in zip(tokens[:length], of[:length], strict=True):
             row.follow(token, model.modalities[index])
     return rows
@@ -250,16 +273,16 @@ def generate_tokens(
     input_ids: Tensor,
     modality_ids: Tensor,
     document_ids: Tensor | None,
+    position_ids: Tensor | None,
     spans: Mapping[str, TokenSpan],
     **choices: Any,
 ) -> Generated:
     """See the model's `generate`; `choices` are what `Decoding` takes besides."""
     spans = checked_spans(model, spans)
-    input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
-    rows = followed(model, spans, input_ids, modality_ids, lengths)
-    decoding = Decoding(model, rows, modality_ids, **choices)
+    prompts = compact(input_ids, modality_ids, document_ids, position_ids)
+    decoding = Decoding(model, followed(model, spans, prompts), prompts.modality_ids, **choices)
     with uncompiled():
-        logits = decoding.start(input_ids, modality_ids, lengths)
+        logits = decoding.start(prompts)
         while decoding.active:
             logits = decoding.feed(decoding.drawn(logits, decoding.active))
     return Generated(*decoding.result())
@@ -274,6 +297,7 @@ class GeneratesTokens:
         modality_ids: Tensor,
         *,
         max_new_tokens: int,
+        position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
         spans: Mapping[str, TokenSpan] | None = None,
         stop: Mapping[str, Iterable[int]] | None = None,
@@ -285,14 +309,16 @@ class GeneratesTokens:
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
+        Positions are from 0, or as `forward` takes them, and go on after a row's largest.
         Raises ValueError, or TypeError, for ids that do not fit, for what the model does not have.
         """
-        check_prompt(self, input_ids, modality_ids, document_ids)
+        check_prompt(self, input_ids, modality_ids, document_ids, position_ids)
         return generate_tokens(
             self,
             input_ids,
             modality_ids,
             document_ids,
+            position_ids,
             {} if spans is None else spans,
             max_new_tokens=max_new_tokens,
             stop={} if stop is None else stop,

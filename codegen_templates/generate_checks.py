@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from .checked_layout import no_token
+from .checked_layout import check_positions, no_token
 from .checks import check_modalities, check_tensor, refuse
 
 
@@ -26,10 +26,14 @@ class TokenSpan(TypedDict, total=False):
     within: str
 
 
-def check_prompt(model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> None:
+def check_prompt(
+    model: Any, input_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None, position_ids: Tensor | None
+) -> None:
     """Raise TypeError or ValueError for ids that do not fit. Reads from the device, as generating does."""
     check_tensor("modality_ids", modality_ids)
     check_tensor("input_ids", input_ids, modality_ids)
+    if position_ids is not None:
+        check_positions(position_ids, modality_ids, model.position_axes)
     check_modalities(modality_ids, document_ids, len(model.modalities), reads=True)
     refuse([no_token("input_ids", input_ids, modality_ids, model.modalities, model.vocabularies)], reads=True)
 

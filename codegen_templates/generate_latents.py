@@ -140,15 +140,16 @@ class NextLatents:
             decoding.known[row, start : start + count] = modality
         device, length = decoding.known.device, max(starts) + count
         each = torch.arange(len(rows), device=device)[:, None]
-        positions = on_device(starts, device)[:, None] + torch.arange(count, device=device)
+        slots = on_device(starts, device)[:, None] + torch.arange(count, device=device)
+        positions = slots + on_device([decoding.rows[row].offset for row in rows], device)[:, None]
         known = decoding.known[rows, :length]
-        seen = [visibility(mask, known, None)[each, positions] for mask in model.masks]
+        seen = [visibility(mask, known, None)[each, slots] for mask in model.masks]
         masks = [None if bool(visible.all()) else visible[:, None] for visible in seen]
         self.model, self.name, self.decoding, self.rows = model, name, decoding, rows
         self.modality_ids = torch.full_like(positions, modality)
         self.layout = layout_of_step(model, decoding.layout, {modality}, self.modality_ids, positions, masks)
         self.cache = decoding.cache.of_rows(rows, length)
-        self.cache.step = NewTokens(each, positions, length)
+        self.cache.step = NewTokens(each, slots, length)
 
     def predicted(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """What the model predicts of latents [n, channels, ...] at timesteps [n]; they are kept as seen."""
@@ -218,6 +219,7 @@ def generate_with_latents(
     input_ids: Tensor,
     modality_ids: Tensor,
     document_ids: Tensor | None,
+    position_ids: Tensor | None,
     spans: Mapping[str, Any],
     latents: Any,
     schedulers: Mapping[str, Any],
@@ -231,14 +233,14 @@ def generate_with_latents(
     max_new_tokens = whole("max_new_tokens", max_new_tokens, positive=True)
     latents = named("latents", latents, model.latents)
     latents = latents_kept(model, latents, modality_ids, document_ids)
-    input_ids, modality_ids, lengths = compact(input_ids, modality_ids, document_ids)
-    rows = followed(model, checked, input_ids, modality_ids, lengths)
-    decoding = Decoding(model, rows, modality_ids, max_new_tokens, **choices)
-    given = ends_after_prompts(model, checked, rows, modality_ids, lengths)
+    prompts = compact(input_ids, modality_ids, document_ids, position_ids)
+    rows = followed(model, checked, prompts)
+    decoding = Decoding(model, rows, prompts.modality_ids, max_new_tokens, **choices)
+    given = ends_after_prompts(model, checked, rows, prompts.modality_ids, prompts.lengths)
     finished: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
     with uncompiled():
         given_latents = {"latents": latents, "timesteps": unnoised(latents)}
-        logits = decoding.start(input_ids, modality_ids, lengths, **given_latents)
+        logits = decoding.start(prompts, **given_latents)
         while decoding.active:
             for name, size in sizes.items():
                 span = checked[name]
@@ -271,6 +273,7 @@ class GeneratesLatents:
         modality_ids: Tensor,
         *,
         max_new_tokens: int,
+        position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
         spans: Mapping[str, TokenSpan | LatentSpan] | None = None,
         stop: Mapping[str, Iterable[int]] | None = None,
@@ -285,17 +288,19 @@ class GeneratesLatents:
 
         A row goes on in the modality it ends with, but for `spans`: for a modality, which tokens begin and end it.
         `stop` has, for a modality, the tokens after which a row ends. Temperature 0 takes the likeliest token.
+        Positions are from 0, or as `forward` takes them, and go on after a row's largest.
 
         `latents` are the prompt's, clean, as for `loss`. A modality in `spans` that has latents is made whole, by its
         own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as those of diffusers.
         Raises ValueError, or TypeError, for ids and latents that do not fit, and for what the model does not have.
         """
-        check_prompt(self, input_ids, modality_ids, document_ids)
+        check_prompt(self, input_ids, modality_ids, document_ids, position_ids)
         return generate_with_latents(
             self,
             input_ids,
             modality_ids,
             document_ids,
+            position_ids,
             {} if spans is None else spans,
             latents,
             {} if schedulers is None else schedulers,

@@ -38,6 +38,7 @@ class MultimodalModel(nn.Module):
     other_masks: ClassVar[tuple[Mask, ...]] = ()  # of layers whose mask is another
     into_stream: ClassVar[tuple[str, ...]] = ("attention.out", "ffn.down")
     """A layer's groups whose results are added to the stream: they start smaller."""
+    position_axes: ClassVar[int] = 1  # how many numbers a token's position is
     stream_sizes: ClassVar[tuple[str, ...]] = ("rows", "length")  # what the sizes of the stream are called
     layout_reads: ClassVar[bool] = True  # whether making a layout reads from the device
     own_vocabularies: ClassVar[bool] = False  # whether each modality has one, and logits are a dict
@@ -133,8 +134,9 @@ class MultimodalModel(nn.Module):
     ) -> ModelOutput | LossOutput:
         """Logits [B, S, V], or a dict modality -> [B, S, V_m] of own vocabularies; with `labels` what `loss` returns.
 
-        All arguments int64 [B, S]; `weights` floating-point. `layout` is what `self.layout` made, or with a `cache`,
-        which has the keys and values of the tokens before, that of the step. Logits are zeros at padding.
+        All arguments int64 [B, S]; `position_ids` [B, S, axes] where there are several; `weights` floating-point.
+        `layout` is what `self.layout` made, or with a `cache`, which has the keys and values of the tokens before, that
+        of the step. Logits are zeros at padding.
         """
         if cache is not None:
             check_cache(cache, layout)

@@ -1,4 +1,4 @@
-"""Rotary angles of frequencies that are scaled, so that positions reach further than a model was trained to see."""
+"""Rotary frequencies, plain ones and such as are scaled to reach further than a model was trained, and their angles."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def rope_turned(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine [B, S, 1, P] of positions times the frequencies of P pairs, computed in float32, cast to `dtype`.
 
-    Both are multiplied by `attention_factor` before they are cast.
+    Positions are [B, S], or [B, S, P]: each pair's own. Both are multiplied by `attention_factor` before they are cast.
     """
-    angles = positions.float()[:, :, None, None] * frequencies
+    angles = (positions[..., None] if positions.ndim == 2 else positions).float()[:, :, None] * frequencies
     return (angles.cos() * attention_factor).to(dtype), (angles.sin() * attention_factor).to(dtype)
 
 
@@ -28,9 +28,14 @@ def powers(size: int, device: torch.device) -> Tensor:
     return torch.arange(0, size, 2, device=device, dtype=torch.int64).float() / size
 
 
+def plain_frequencies(size: int, theta: float, device: torch.device) -> Tensor:
+    """Each pair's frequency [size / 2]: 1 / theta^(2i / size)."""
+    return 1.0 / theta ** powers(size, device)
+
+
 def linear_frequencies(size: int, theta: float, device: torch.device, *, factor: float) -> Tensor:
     """Each pair's frequency [size / 2] divided by `factor`."""
-    return 1.0 / theta ** powers(size, device) / factor
+    return plain_frequencies(size, theta, device) / factor
 
 
 def llama3_frequencies(
@@ -44,7 +49,7 @@ def llama3_frequencies(
     original_length: int,
 ) -> Tensor:
     """Frequencies [size / 2] as Llama 3.1 has them: low ones divided by `factor`, high ones left, a ramp between."""
-    plain = 1.0 / theta ** powers(size, device)
+    plain = plain_frequencies(size, theta, device)
     waves = 2 * math.pi / plain
     lowered = torch.where(waves > original_length / low_freq_factor, plain / factor, plain)
     share = (original_length / waves - low_freq_factor) / (high_freq_factor - low_freq_factor)
@@ -88,7 +93,8 @@ def dynamic_frequencies(
 
 
 def lengths_of(positions: Tensor, layout: Layout) -> Tensor:
-    """Of each token the length int64 [R, L] of its document by positions int64 [R, L]: one more than the largest."""
+    """Of each token the length int64 [R, L] of its document: one more than its largest position, on any axis."""
+    positions = positions.amax(dim=2) if positions.ndim == 3 else positions
     if layout.document_ids is None:
         return (positions.amax(dim=1, keepdim=True) + 1).expand_as(positions)
     numbers = document_starts(layout.modality_ids, layout.document_ids).flatten().cumsum(0)

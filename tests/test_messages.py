@@ -54,6 +54,7 @@ KEYS = "known keys here: "
 ROOT_KEYS = "attention,{} embedding, extends, ffn, language, layers, {}, model, norm, {}, untie, vocab, width"
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
+ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
 ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap"
 
 
@@ -63,7 +64,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         # values of the wrong kind
         ("attention = ^3", "attention: ^3", "`attention` should be a section, not 3", f"its keys: {ATTENTION}"),
         ("attention { heads = 4, rope = ^3 }", "attention: {heads: 4, rope: ^3}",
-         "`attention.rope` should be none or a section, not 3", "its keys: fraction, pairing, scaling, theta"),
+         "`attention.rope` should be none or a section, not 3", f"its keys: {ROPE}"),
         ("attention { heads = 4, rope = ^nnoe }", "attention: {heads: 4, rope: ^nnoe}",
          "`attention.rope` should be none or a section, not `nnoe`", "did you mean `none`?"),
         ("attention { heads = 4, qk_norm = ^rsm }", "attention: {heads: 4, qk_norm: ^rsm}",

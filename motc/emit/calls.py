@@ -7,7 +7,7 @@ from typing import assert_never
 from motc.emit.layers import arguments_of
 from motc.emit.outer import place_lines, stream_type
 from motc.emit.text import method, statement
-from motc.ir.rope import Angles, DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
+from motc.ir.rope import Angles, Axes, DynamicScaling, LinearScaling, Llama3Scaling, YarnScaling
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 from motc.plan.seen import Pairs, seen_targets
@@ -60,12 +60,19 @@ def _context(module: ModulePlan, constants: Constants) -> list[str]:
 
 def _angles(angles: Angles, constants: Constants, dtype: str) -> str:
     size, base = constants.named("HEAD_DIM", angles.size), constants.named("ROPE_THETA", angles.theta)
-    scaling = angles.scaling
-    if scaling is None:
+    scaling, axes = angles.scaling, angles.axes
+    if scaling is None and axes is None:
         return f"rope_angles(positions, {size}, {base}, {dtype})"
-    given = f"{size}, {base}, positions.device, factor={scaling.factor!r}"
+    positions = "positions" if axes is None else f"on_axes(positions, {_axes_of_pairs(axes)})"
+    given = f"{size}, {base}, positions.device"
+    given += "" if scaling is None else f", factor={scaling.factor!r}"
     factor = ""
     match scaling:
+        case None if axes is not None and axes.arrangement == "own":
+            sizes = tuple(2 * pairs for pairs in axes.pairs)
+            frequencies = f"axis_frequencies({sizes!r}, {base}, positions.device)"
+        case None:
+            frequencies = f"plain_frequencies({given})"
         case LinearScaling():
             frequencies = f"linear_frequencies({given})"
         case DynamicScaling(original_length=length):
@@ -80,7 +87,21 @@ def _angles(angles: Angles, constants: Constants, dtype: str) -> str:
             factor = f", {scaling.attention_factor!r}"
         case _:
             assert_never(scaling)
-    return f"rope_turned(positions, {frequencies}, {dtype}{factor})"
+    return f"rope_turned({positions}, {frequencies}, {dtype}{factor})"
+
+
+def _axes_of_pairs(axes: Axes) -> str:
+    """The expression of each pair's axis."""
+    pairs = ", ".join(map(str, axes.pairs))
+    match axes.arrangement:
+        case "split" | "own":
+            return f"split_axes({pairs})"
+        case "interleaved":
+            return f"interleaved_axes({pairs})"
+        case "spatial_first":
+            return f"spatial_first_axes({pairs})"
+        case _:
+            assert_never(axes.arrangement)
 
 
 def _one_layer(module: ModulePlan) -> list[str]:

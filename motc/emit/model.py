@@ -57,6 +57,8 @@ def _unlike_the_base(module: ModulePlan) -> list[str]:
     model, lines = module.model, []
     if module.into_stream != ("attention.out", "ffn.down"):
         lines += statement("into_stream = ", names_tuple(module.into_stream), indent=4)
+    if model.position_axes > 1:
+        lines.append(f"    position_axes = {model.position_axes}")
     if model.residual == "sorted":
         lines.append(f"    stream_sizes = {names_tuple(['piece' if module.stream_in_pieces else 'stream'])}")
     if not module.execution.reads:

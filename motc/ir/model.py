@@ -121,6 +121,11 @@ class Model:
         attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
         return tuple(dict.fromkeys(a.angles for a in attentions if a.angles is not None))
 
+    @property
+    def position_axes(self) -> int:
+        """How many numbers a token's position is: as many as the layers' axes, in which they agree."""
+        return max((len(angles.axes.pairs) for angles in self.angles if angles.axes is not None), default=1)
+
     @cached_property
     def is_balanced(self) -> bool:
         """Whether a load-balancing loss is part of the model's."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, assert_never
 
 RopePairing = Literal["half", "interleaved"]
+Arrangement = Literal["split", "interleaved", "spatial_first"]
+Theta = float | tuple[float, ...]
+"""One for all axes, or of each its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +60,26 @@ Scaling = LinearScaling | DynamicScaling | Llama3Scaling | YarnScaling
 ScalingKind = Literal["linear", "dynamic", "llama3", "yarn"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """Positions of several numbers a token, one for each axis; `pairs` is how many pairs of components an axis has.
+
+    `split`: the pairs of an axis follow one another. `interleaved`: they take turns, and what is left is the first
+    axis's. `spatial_first`: those of the others take turns, then come the first axis's. Frequencies fall from the first
+    pair to the last; with `own` an axis's pairs follow one another, and begin anew with the frequency 1.
+    """
+
+    pairs: tuple[int, ...]
+    arrangement: Arrangement | Literal["own"]
+
+
 class Angles(NamedTuple):
     """What the angles of rotary positions follow from: `size` is how many components of a head rotate."""
 
-    theta: float
+    theta: Theta
     size: int
     scaling: Scaling | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the frequencies are theta's powers as they are."""
-        return self.scaling is None
+    axes: Axes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,39 +89,51 @@ class Rope:
     What rotates together are the pairs (i, i + d/2) for `half`, (2i, 2i + 1) for `interleaved`.
     """
 
-    theta: float
+    theta: Theta
     pairing: RopePairing
     fraction: float = 1.0
     scaling: Scaling | None = None
+    axes: Axes | None = None
 
     def angles(self, head_dim: int) -> Angles:
         """What the angles follow from in heads of this size."""
-        return Angles(self.theta, round(head_dim * self.fraction), self.scaling)
+        return Angles(self.theta, round(head_dim * self.fraction), self.scaling, self.axes)
 
     @property
     def settings(self) -> dict[str, object]:
         """All that can differ, by the language's keys."""
+        axes = self.axes
+        own = axes is not None and axes.arrangement == "own"
         return {
-            "theta": self.theta,
+            "theta": self.theta if isinstance(self.theta, float) else listed(self.theta),
             "pairing": self.pairing,
             "fraction": self.fraction,
             "scaling": "none" if self.scaling is None else described(self.scaling),
+            "sections": "none" if axes is None or own else listed(axes.pairs),
+            "arrangement": "none" if axes is None or own else axes.arrangement,
+            "axes": listed([2 * pairs for pairs in axes.pairs]) if axes is not None and own else "none",
         }
 
     @property
     def summary(self) -> str:
         """`theta 10000, pairing half, fraction 0.25, scaling linear, factor 2`: what is plain is not told."""
-        part = "" if self.fraction == 1 else f", fraction {self.fraction:g}"
-        scaled = "" if self.scaling is None else f", scaling {described(self.scaling)}"
-        return f"theta {self.theta:g}, pairing {self.pairing}{part}{scaled}"
+        said = {key: value for key, value in self.settings.items() if value not in ("none", 1.0) or key == "theta"}
+        return ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in said.items()
+        )
 
     def __str__(self) -> str:
         """`theta 10000 half`, and what else is in the summary."""
         return self.summary.replace(", pairing ", " ", 1)
 
 
-NO_ROPE: dict[str, object] = dict.fromkeys(("theta", "pairing", "fraction", "scaling"))
+NO_ROPE: dict[str, object] = dict.fromkeys(Rope(theta=1.0, pairing="half").settings)
 """The settings where nothing rotates."""
+
+
+def listed(numbers: Iterable[float]) -> str:
+    """`[16, 24, 24]`, as a spec says it."""
+    return f"[{', '.join(f'{number:g}' for number in numbers)}]"
 
 
 def described(scaling: Scaling) -> str:

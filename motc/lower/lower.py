@@ -18,6 +18,7 @@ from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_mask
 from motc.lower.norms import check_norms
+from motc.lower.rope import check_axes
 from motc.lower.strategy import check_strategy
 from motc.lower.towers import check_heads, lower_towers
 from motc.lower.untie import Untied, resolve_untie
@@ -42,6 +43,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         check_heads(each, errors)
         check_experts(each, errors)
         check_norms(each, errors)
+    check_axes(distinct.values(), errors)
     losses = lower_losses(checked, masks.values(), errors)
     check_vocabularies(checked, errors)
     if errors:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from motc.ir.rope import (
+    Axes,
     DynamicScaling,
     LinearScaling,
     Llama3Scaling,
@@ -32,16 +34,25 @@ def lower_rope(rope: RopeSpec | None, head_dim: int) -> Rope | None:
     if rope is None:
         return None
     return Rope(
-        theta=float(rope.theta),
+        theta=tuple(map(float, rope.theta)) if isinstance(rope.theta, list) else float(rope.theta),
         pairing=rope.pairing,
         fraction=rotated(head_dim, rope) / head_dim,
         scaling=None if rope.scaling is None else _scaling(rope.scaling),
+        axes=_axes(rope),
     )
 
 
 def rotated(head_dim: int, rope: RopeSpec) -> int:
     """How many components of a head rotate."""
     return int(head_dim * rope.fraction)
+
+
+def _axes(rope: RopeSpec) -> Axes | None:
+    if rope.sections is not None:
+        return Axes(pairs=tuple(rope.sections), arrangement=rope.arrangement or "split")
+    if rope.axes is not None:
+        return Axes(pairs=tuple(size // 2 for size in rope.axes), arrangement="own")
+    return None
 
 
 def _scaling(spec: ScalingSpec) -> Scaling:
@@ -94,6 +105,7 @@ def check_rope(checked: Checked, head_dim: int, errors: list[Diagnostic]) -> Non
         errors.append(Diagnostic(code="MOT052", message=message, span=span, help=way_out))
     if rope.scaling is not None:
         _check_scaling(checked, rope, rope.scaling, size, errors)
+    _check_axes(checked, rope, size, errors)
 
 
 def _check_scaling(checked: Checked, rope: RopeSpec, scaling: ScalingSpec, size: int, errors: list[Diagnostic]) -> None:
@@ -124,7 +136,73 @@ def _check_scaling(checked: Checked, rope: RopeSpec, scaling: ScalingSpec, size:
             fast, slow = _yarn(scaling)
             if fast <= slow:
                 error(f"`beta_fast` {fast:g} is not above `beta_slow` {slow:g}", "kind", "as 32 is above 1")
-            if rope.theta <= 1:
+            if isinstance(rope.theta, float) and rope.theta <= 1:
                 error("a scaling of kind yarn needs a theta above 1", "kind", "such as theta = 10000")
         case _:
             assert_never(kind)
+
+
+def check_axes(specs: Iterable[Checked], errors: list[Diagnostic]) -> None:
+    """Whether all layers have positions of as many numbers, of `specs` that hold for some of them each."""
+    known: dict[int, Checked] = {}
+    for checked in specs:
+        rope = checked.spec.attention.rope
+        if rope is not None:
+            known.setdefault(len(rope.sections or rope.axes or [1]), checked)
+    if len(known) > 1:
+        (count, first), (other, second) = list(known.items())[:2]
+        message = f"a position is {count} numbers in some layers and {other} in others"
+        related = (("the other ones", first.span("attention", "rope")),)
+        way_out = "give all layers that rotate as many axes"
+        span = second.span("attention", "rope")
+        errors.append(Diagnostic(code="MOT081", message=message, span=span, help=way_out, related=related))
+
+
+def _check_axes(checked: Checked, rope: RopeSpec, size: int, errors: list[Diagnostic]) -> None:
+    """Whether the axes have all of the pairs that rotate, and can have them in their arrangement."""
+
+    def error(message: str, key: str, way_out: str) -> None:
+        span = checked.span("attention", "rope", key)
+        errors.append(Diagnostic(code="MOT081", message=message, span=span, help=way_out))
+
+    if rope.sections is not None and rope.axes is not None:
+        error("`sections` and `axes` both say what turns by which axis", "axes", "keep one of the two")
+    elif rope.sections is not None:
+        _check_sections(rope, rope.sections, size // 2, error)
+    elif rope.arrangement is not None:
+        error("`arrangement` says nothing without `sections`", "arrangement", "leave it out, or say the sections")
+    if rope.axes is not None:
+        if any(components % 2 for components in rope.axes):
+            error("an axis turns pairs, so it has an even number of components", "axes", "such as [16, 24, 24]")
+        elif sum(rope.axes) != size:
+            error(f"the axes have {sum(rope.axes)} components, and {size} rotate", "axes", "make them as many")
+        if rope.scaling is not None:
+            error("frequencies of `axes` cannot be scaled", "scaling", "leave it out, or use `sections`")
+    if isinstance(rope.theta, list):
+        if rope.axes is None:
+            error("a theta for each axis needs `axes`", "theta", "say one theta, or the components of each axis")
+        elif len(rope.theta) != len(rope.axes):
+            error(
+                f"{len(rope.theta)} thetas are not one for each of {len(rope.axes)} axes", "theta", "say one for each"
+            )
+
+
+def _check_sections(rope: RopeSpec, sections: list[int], pairs: int, error: Callable[[str, str, str], None]) -> None:
+    if sum(sections) != pairs:
+        error(f"the sections have {sum(sections)} pairs, and {pairs} rotate", "sections", "make them as many")
+        return
+    first, *others = sections
+    match rope.arrangement or "split":
+        case "split":
+            pass
+        case "interleaved":
+            ends = [len(sections) * (count - 1) + axis for axis, count in enumerate(others, 1)]
+            if max(ends) >= pairs:
+                message = f"sections cannot take turns where the first has {first} pairs and another {max(others)}"
+                error(message, "sections", "make the first as large as the others, or use arrangement = split")
+        case "spatial_first":
+            if len(set(others)) > 1:
+                message = "sections after the first cannot take turns where they have different numbers of pairs"
+                error(message, "sections", "make them alike, or use arrangement = split")
+        case _:
+            assert_never(rope.arrangement)

@@ -12,6 +12,8 @@ from torch import Tensor
 class Batch:
     """What forward and loss take, all int64 [B, S]; and by continuous modality what its n spans are.
 
+    `position_ids` may be [B, S, axes].
+
     `latents` and `noise` are [n, channels, height, width], `timesteps` [n]. What forward takes for noised latents, loss
     takes for clean ones. `labels` and `weights`, floating-point, are loss's: what is predicted of each token, -100
     being nothing, and how much it counts; `input_ids` and 1 unless given.

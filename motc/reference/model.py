@@ -67,7 +67,7 @@ def reference_hidden(
     tokens = token_masks(config, modality_ids)
     if position_ids is None:
         position_ids = default_positions(modality_ids, batch.document_ids)
-    position_ids = position_ids.expand(modality_ids.shape)
+    position_ids = position_ids.expand(*modality_ids.shape, *position_ids.shape[2:])
     positions = Positions(position_ids, document_lengths(position_ids, modality_ids, batch.document_ids))
     x = {}
     for m in config.modalities:

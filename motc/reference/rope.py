@@ -27,16 +27,22 @@ class ReferenceScaling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRope:
-    """The first `size` components of a head rotate, all if it is None; theta^(-2i/size) is the frequency of pair i."""
+    """The first `size` components of a head rotate, all if it is None; theta^(-2i/size) is the frequency of pair i.
 
-    theta: float
+    With `sections`, which has a number of pairs for each axis, each pair turns by the position on one of the axes, and
+    `arrangement` says by which. `own`: every axis's pairs are numbered from 0, and have its theta if it has one.
+    """
+
+    theta: float | tuple[float, ...]
     pairing: Literal["half", "interleaved"] = "half"
     size: int | None = None
     scaling: ReferenceScaling | None = None
+    sections: tuple[int, ...] | None = None
+    arrangement: Literal["split", "interleaved", "spatial_first", "own"] = "split"
 
 
 class Positions(NamedTuple):
-    """Of each token, int64 [B, S]: where it stands, and how far its document reaches."""
+    """Of each token: where it stands, int64 [B, S, axes] or [B, S], and how far its document reaches, int64 [B, S]."""
 
     ids: Tensor
     lengths: Tensor
@@ -44,6 +50,8 @@ class Positions(NamedTuple):
 
 def document_lengths(position_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
     """One more than the largest position of each real token's document, int64 [B, S]; 1 at padding."""
+    if position_ids.ndim == 3:
+        position_ids = position_ids.max(-1).values
     lengths = torch.ones_like(position_ids)
     for row, modalities in enumerate(modality_ids.tolist()):
         documents = [0] * len(modalities) if document_ids is None else document_ids[row].tolist()
@@ -58,7 +66,10 @@ def rotate(x: Tensor, positions: Positions, rope: ReferenceRope) -> Tensor:
     """x [B, S, heads, head_dim] with its first components rotated, the others as they are."""
     size = x.shape[-1] if rope.size is None else rope.size
     turning, still = x[..., :size], x[..., size:]
-    angles = positions.ids[:, :, None].float() * frequencies(rope, size, positions.lengths)
+    turned_by = positions.ids[:, :, None]
+    if positions.ids.ndim == 3:
+        turned_by = positions.ids[:, :, axis_of_pairs(rope, size)]
+    angles = turned_by.float() * frequencies(rope, size, positions.lengths)
     factor = 1.0 if rope.scaling is None else rope.scaling.attention_factor
     cos, sin = ((wave * factor).to(x.dtype)[:, :, None] for wave in (angles.cos(), angles.sin()))
     match rope.pairing:
@@ -73,8 +84,33 @@ def rotate(x: Tensor, positions: Positions, rope: ReferenceRope) -> Tensor:
     return torch.cat((turned, still), dim=-1)
 
 
+def axis_of_pairs(rope: ReferenceRope, size: int) -> list[int]:
+    """By the position on which axis each pair turns."""
+    sections = (size // 2,) if rope.sections is None else rope.sections
+    match rope.arrangement:
+        case "split" | "own":
+            return [axis for axis, pairs in enumerate(sections) for _ in range(pairs)]
+        case "interleaved":  # pair 1, 1 + n, 1 + 2n ... are the second axis's, and so on
+            owners = [0] * (size // 2)
+            for axis, pairs in enumerate(sections[1:], 1):
+                for turn in range(pairs):
+                    owners[axis + turn * len(sections)] = axis
+            return owners
+        case "spatial_first":
+            spatial = [axis for _ in range(sections[1]) for axis in range(1, len(sections))]
+            return spatial + [0] * sections[0]
+        case _:
+            assert_never(rope.arrangement)
+
+
 def frequencies(rope: ReferenceRope, size: int, lengths: Tensor) -> Tensor:
     """The frequency of each pair, [size / 2], or of each token's, [B, S, size / 2]."""
+    if rope.arrangement == "own" and rope.sections is not None:
+        thetas = rope.theta if isinstance(rope.theta, tuple) else (rope.theta,) * len(rope.sections)
+        axes = zip(rope.sections, thetas, strict=True)
+        each = (ReferenceRope(theta=theta, size=2 * pairs) for pairs, theta in axes)
+        return torch.cat([frequencies(axis, axis.size or 0, lengths) for axis in each])
+    assert not isinstance(rope.theta, tuple), "a theta for each axis goes with pairs of its own"
     exponents = torch.arange(0, size, 2, device=lengths.device).float() / size
     plain = 1.0 / rope.theta**exponents
     scaling = rope.scaling

@@ -13,8 +13,9 @@ from motc.ir.layer import Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
 from motc.ir.operators import NormKind
-from motc.ir.rope import RopePairing, ScalingKind
+from motc.ir.rope import Arrangement, RopePairing, ScalingKind
 from motc.schema.values import (
+    AXES,
     MAX_LAYERS,
     MODALITIES,
     BalanceWeight,
@@ -31,6 +32,7 @@ from motc.schema.values import (
     Offset,
     Patch,
     Positive,
+    RopeTheta,
     Size,
     Softcap,
     SomeNames,
@@ -115,7 +117,9 @@ class ScalingSpec(Section):
 
 
 class RopeSpec(Section):
-    theta: float = Field(10000.0, gt=0, le=1e12, description="base of the rotary frequencies")
+    theta: RopeTheta | Annotated[list[RopeTheta], AXES] = Field(
+        10000.0, description="base of the rotary frequencies; with `axes` a list may have each axis's own"
+    )
     pairing: RopePairing = Field(
         "half", description="which components rotate together: (i, i + d/2) or (2i, 2i + 1), d being how many do"
     )
@@ -123,6 +127,15 @@ class RopeSpec(Section):
     scaling: Annotated[
         ScalingSpec | None, BeforeValidator(none_word, json_schema_input_type=ScalingSpec | Literal["none"] | None)
     ] = Field(None, description="of the frequencies, for positions beyond those of training; default: none")
+    sections: Annotated[list[Size], AXES] | None = Field(
+        None, description="positions on several axes: how many pairs of components turn by each; default: one axis"
+    )
+    arrangement: Arrangement | None = Field(
+        None, description="for sections: how the axes' pairs lie among each other; default: split"
+    )
+    axes: Annotated[list[Size], AXES] | None = Field(
+        None, description="positions on several axes, each with frequencies of its own: how many components it has"
+    )
 
 
 class MaskSpec(Section):

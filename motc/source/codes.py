@@ -331,6 +331,14 @@ CODES = _catalogue(
         "rope { scaling { kind = linear, factor = 4, beta_fast = 32 } }",
     ),
     (
+        "MOT081",
+        "axes of positions that do not go together",
+        "`sections` has for each axis the pairs of components that turn by it, `axes` the components: together as many "
+        "as rotate. Sections take turns (`interleaved`, `spatial_first`) where they have the pairs for it. `axes` have "
+        "frequencies of their own each, so these may have a theta each, and are not scaled.",
+        "attention { heads = 8, head_dim = 128, rope { sections = [16, 24, 16] } }",
+    ),
+    (
         "MOT090",
         "a mapping file that says something else",
         "A mapping file has the sections `architectures`, `tensors`, `tied` and `left_out`, and says of each tensor of "

@@ -27,11 +27,12 @@ def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...
     padded[1, 6:8] = -1
     padded[2] = -1
     positions = torch.randint(0, 40, mixed.shape, generator=generator)
+    axes = (model.position_axes,) if model.position_axes > 1 else ()
     documents = (torch.rand(padded.shape, generator=generator) < 0.3).long().cumsum(1)
     batches = [
         with_ids(model, mixed, generator),
         with_ids(model, mixed, generator, position_ids=positions),
-        with_ids(model, padded, generator, document_ids=documents),
+        with_ids(model, padded, generator, placed(padded, axes, generator), documents),
         with_ids(model, random_modalities(count, 1, 1, generator), generator),
         with_ids(model, torch.full((1, 3), -1), generator),
     ]
@@ -43,6 +44,12 @@ def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...
     uneven = (torch.arange(padded.shape[1]) - 8).clamp(min=0).expand_as(padded)  # too uneven for a row to each document
     batches.append(with_targets(model, with_ids(model, padded, generator, document_ids=uneven), generator))
     return tuple(batches)
+
+
+def placed(modality_ids: Tensor, axes: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+    """Random positions on several axes, int64 [B, S, axes]; None where there is one axis."""
+    shape = (*modality_ids.shape, *axes)
+    return torch.randint(0, 40, shape, generator=generator) if axes else None
 
 
 def with_targets(model: Model, batch: Batch, generator: torch.Generator) -> Batch:

@@ -170,7 +170,9 @@ def reference_rope(rope: Rope, head_dim: int) -> ReferenceRope:
     if rope.scaling is not None:
         alike = {field.name: getattr(rope.scaling, field.name) for field in fields(rope.scaling)}
         scaling = ReferenceScaling(kind=kind_of(rope.scaling), **alike)
-    return ReferenceRope(theta=rope.theta, pairing=rope.pairing, size=rope.angles(head_dim).size, scaling=scaling)
+    whole = ReferenceRope(theta=rope.theta, pairing=rope.pairing, size=rope.angles(head_dim).size, scaling=scaling)
+    axes = rope.axes
+    return whole if axes is None else replace(whole, sections=axes.pairs, arrangement=axes.arrangement)
 
 
 def _prefixes(leaf: Leaf, layer: int | None) -> dict[str, str]:

@@ -85,7 +85,8 @@ class _Sizes:
         self.model = specs[0]
         attributes = [layer_attributes(spec, tower) for spec in specs for tower in (None, *spec.towers.values())]
         self.hidden = _smaller({a.hidden for a in attributes} - {0}, HIDDEN, HIDDEN_STEP)
-        self.head_dim = _smaller({a.head_dim for a in attributes}, HEAD_DIM, HEAD_DIM_STEP)
+        rotated = max(_least_rotated(spec.attention.rope) for spec in specs)
+        self.head_dim = _smaller({a.head_dim for a in attributes}, max(HEAD_DIM, rotated), HEAD_DIM_STEP)
         ffns = [ffn for spec in specs for ffn in (spec.ffn, *(tower.ffn for tower in spec.towers.values()))]
         self.experts = _smaller((ffn.experts for ffn in ffns if ffn.experts is not None), EXPERTS, EXPERTS_STEP)
         heads, _, head_dim = heads_of(self.model)
@@ -183,10 +184,21 @@ def _smaller_rope(rope: RopeSpec | None, head_dim: int, small_head_dim: int) -> 
     if scaling is not None and scaling.original_length is not None:
         length = min(scaling.original_length, ORIGINAL_LENGTH)
         scaling = scaling.model_copy(update={"original_length": length})
-    fraction = rope.fraction
-    if small_head_dim != head_dim:
-        fraction = max(LEAST_ROTATED, int(small_head_dim * fraction) // 2 * 2) / small_head_dim
-    return rope.model_copy(update={"fraction": fraction, "scaling": scaling})
+    if small_head_dim == head_dim:
+        return rope.model_copy(update={"scaling": scaling})
+    size = max(_least_rotated(rope), int(small_head_dim * rope.fraction) // 2 * 2)
+    changed: dict[str, object] = {"fraction": size / small_head_dim, "scaling": scaling}
+    if rope.sections is not None:
+        changed["sections"] = [size // 2 - len(rope.sections) + 1, *[1] * (len(rope.sections) - 1)]
+    if rope.axes is not None:
+        changed["axes"] = [size - 2 * len(rope.axes) + 2, *[2] * (len(rope.axes) - 1)]
+    return rope.model_copy(update=changed)
+
+
+def _least_rotated(rope: RopeSpec | None) -> int:
+    """How many components rotate at least: a pair for each axis, and two pairs for a scaling."""
+    axes = [] if rope is None else rope.sections or rope.axes or []
+    return max(LEAST_ROTATED, 2 * len(axes))
 
 
 def _kept(spec: Spec, specs: tuple[Checked, ...]) -> list[int]:

@@ -147,13 +147,21 @@ class _Writer:
 
     def rope(self, head_dim: int) -> list[str]:
         """Rotary positions, of a fraction of the head and with frequencies scaled in one way or the other."""
-        said = [f"theta = {self.pick('100', '2.5')}"] * self.chance(2)
-        said += ["pairing = interleaved"] * self.chance(2)
+        said = ["pairing = interleaved"] * self.chance(2)
         size = head_dim
         if self.chance(3):
             size = int(self.pick(*(str(even) for even in range(2, head_dim + 1, 2))))
             said.append(f"fraction = {min(1, (size + 0.5) / head_dim):.3f}")
-        if self.chance(3):
+        axes = self.draw(st.integers(2, min(3, size // 2))) if size > 2 and self.chance(3) else 1
+        own, theta = axes > 1 and self.chance(3), self.pick("100", "2.5")
+        if own:
+            theta = self.pick(theta, f"[{', '.join(['100', '2.5', '30'][:axes])}]")
+            said.append(f"axes = [{size - 2 * axes + 2}{', 2' * (axes - 1)}]")
+        elif axes > 1:
+            said.append(f"sections = [{size // 2 - axes + 1}{', 1' * (axes - 1)}]")
+            said += [f"arrangement = {self.pick('split', 'interleaved', 'spatial_first')}"] * self.chance(2)
+        said += [f"theta = {theta}"] * (theta[0] == "[" or self.chance(2))
+        if not own and self.chance(3):
             kinds = ("linear", "llama3", "yarn", "yarn, truncate = false, attention_factor = 2")
             kind = self.pick(*kinds, *(["dynamic"] * 2 if size > 2 else []))
             length = "" if kind == "linear" else f", original_length = {self.pick('6', '30')}"
