@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from motc.emit.inline import RETURN, inlined
+from motc.emit.text import statement
 
 FEED_FORWARD = [("gate", "self.gate(x)"), ("up", "self.up(x)"), ("hidden", "F.silu(gate) * up")]
 
@@ -34,3 +35,8 @@ def test_what_stays_where_it_is(body: list[tuple[str, str]]) -> None:
 def test_a_value_that_replaces_its_own_name_moves() -> None:
     body = [("q", "self.q(x)"), ("q", "rotate(q, cos, sin)")]
     assert inlined(body, "(q, q)")[0] == ("q", "rotate(self.q(x), cos, sin)")
+
+
+def test_a_tuple_of_one_keeps_its_comma_on_several_lines() -> None:
+    one = "(" + "x" * 120 + ",)"
+    assert statement("masks = ", one) == ["        masks = (", f"            {'x' * 120},", "        )"]

@@ -22,9 +22,10 @@ def statement(start: str, expression: str, *, indent: int = 8) -> list[str]:
         return [head, inside, tail] if len(inside) <= LONGEST else [head, *_clauses(clauses, indent + 4), tail]
     items = split_at(content, ", ")
     inside = f"{space}    {', '.join(items)}"
-    if len(inside) <= LONGEST:
+    alone = len(items) == 1 and expression[-2] == ","  # a tuple of one keeps its comma
+    if len(inside) <= LONGEST and not alone:
         return [head, inside, tail]
-    if len(items) == 1:
+    if len(items) == 1 and not alone:
         return [head, *_item(items[0], indent + 4), tail]
     lines = [head]
     for item in items:
