@@ -61,7 +61,7 @@ def compare(mask: str, length: int, rows: int, pairs: int) -> tuple[float, float
         modality_ids = modality_ids[:, torch.randperm(length, generator=generator)]
     ids = torch.randint(0, 1024, modality_ids.shape, generator=generator)
     by_views = model.layout(modality_ids)
-    visible = visibility(model.mask, by_views.rows.modality_ids, None)[:, None]
+    visible = visibility(model.masks[0], by_views.rows.modality_ids, None)[:, None]
     by_mask = by_views._replace(rows=by_views.rows._replace(mask=visible, views=None))
     seconds_of: dict[str, list[float]] = {"views": [], "mask": []}
     for turn in track(range(pairs + WARM_UP), f"{mask}, {length} tokens"):

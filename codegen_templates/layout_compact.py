@@ -13,8 +13,7 @@ def compact_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: Mask,
-    other_masks: tuple[Mask, ...] = (),
+    masks: tuple[Mask, ...],
     key: str = "",
 ) -> SlotLayout:
     """The batch's rows with padding at their ends; on a GPU reads nothing back.
@@ -23,5 +22,5 @@ def compact_layout(
     """
     check_modalities(modality_ids, document_ids, len(modalities), reads=False)
     plain = ("causal",) if document_ids is None else ()
-    rows = fill_rows(compact_rows(modality_ids), modality_ids, document_ids, (mask, *other_masks), plain)
+    rows = fill_rows(compact_rows(modality_ids), modality_ids, document_ids, masks, plain)
     return place_slots(rows, modality_ids, document_ids, modalities, key)

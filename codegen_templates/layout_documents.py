@@ -12,8 +12,7 @@ def document_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: Mask,
-    other_masks: tuple[Mask, ...] = (),
+    masks: tuple[Mask, ...],
     key: str = "",
 ) -> SlotLayout:
     """A row for each document, without its padding. Raises TypeError or ValueError for ids as `check_modalities` does.
@@ -21,6 +20,6 @@ def document_layout(
     Reads sizes back from the device.
     """
     check_modalities(modality_ids, document_ids, len(modalities), reads=True)
-    rows = rows_by_document(modality_ids, document_ids, (mask, *other_masks))
+    rows = rows_by_document(modality_ids, document_ids, masks)
     identical = document_ids is None and bool((modality_ids >= 0).all())
     return place_slots(rows, modality_ids, document_ids, modalities, key, identical)

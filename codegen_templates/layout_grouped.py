@@ -57,9 +57,8 @@ def grouped_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: Mask,
+    masks: tuple[Mask, ...],
     stream_is_sorted: bool,
-    other_masks: tuple[Mask, ...] = (),
     key: str = "",
 ) -> GroupedLayout:
     """The layout of a batch whose modalities are sorted in this order; on a GPU reads nothing back.
@@ -70,7 +69,7 @@ def grouped_layout(
     check_modalities(modality_ids, document_ids, count, reads=False)
     slots = compact_rows(modality_ids)
     plain = ("causal",) if document_ids is None else ()
-    rows = fill_rows(slots, modality_ids, document_ids, (mask, *other_masks), plain)
+    rows = fill_rows(slots, modality_ids, document_ids, masks, plain)
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     each = torch.arange(count, device=places.device)[:, None]

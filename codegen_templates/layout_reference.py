@@ -13,8 +13,7 @@ def batch_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: Mask,
-    other_masks: tuple[Mask, ...] = (),
+    masks: tuple[Mask, ...],
     key: str = "",
 ) -> SlotLayout:
     """The batch's rows as they are. Raises TypeError or ValueError for ids as `check_modalities` does."""
@@ -22,7 +21,7 @@ def batch_layout(
     plain = ("causal", "full") if document_ids is None and bool((modality_ids >= 0).all()) else ()
     tokens = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
     slots = torch.where(modality_ids >= 0, tokens, -1)
-    rows = fill_rows(slots, modality_ids, document_ids, (mask, *other_masks), plain)
+    rows = fill_rows(slots, modality_ids, document_ids, masks, plain)
     return place_slots(rows, modality_ids, document_ids, modalities, key)
 
 

@@ -62,9 +62,8 @@ def sorted_layout(
     modality_ids: Tensor,
     document_ids: Tensor | None,
     modalities: tuple[int, ...],
-    mask: Mask,
+    masks: tuple[Mask, ...],
     stream_is_sorted: bool,
-    other_masks: tuple[Mask, ...] = (),
     key: str = "",
 ) -> SortedLayout:
     """The layout of a batch whose modalities are sorted in this order; the stream is in that order, or in slots.
@@ -73,7 +72,7 @@ def sorted_layout(
     """
     count = len(modalities)
     check_modalities(modality_ids, document_ids, count, reads=True)
-    rows = rows_by_document(modality_ids, document_ids, (mask, *other_masks))
+    rows = rows_by_document(modality_ids, document_ids, masks)
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()

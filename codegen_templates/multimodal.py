@@ -34,10 +34,8 @@ class MultimodalModel(nn.Module):
     vocabularies: ClassVar[Mapping[str, int]]
     semantic_hash: ClassVar[str]
     layout_key: ClassVar[str]
-    mask: ClassVar[Mask]
-    other_masks: ClassVar[tuple[Mask, ...]] = ()  # of layers whose mask is another
-    into_stream: ClassVar[tuple[str, ...]] = ("attention.out", "ffn.down")
-    """A layer's groups whose results are added to the stream: they start smaller."""
+    masks: ClassVar[tuple[Mask, ...]]  # those of the layers, each once
+    into_stream: ClassVar[tuple[str, ...]]  # a layer's groups whose results are added to the stream: they start smaller
     position_axes: ClassVar[int] = 1  # how many numbers a token's position is
     stream_sizes: ClassVar[tuple[str, ...]] = ("rows", "length")  # what the sizes of the stream are called
     layout_reads: ClassVar[bool] = True  # whether making a layout reads from the device
@@ -60,11 +58,6 @@ class MultimodalModel(nn.Module):
         super().__init__()
         self.is_compiled = False
         self.has_grouped_products = False  # as `compile` has found
-
-    @property
-    def masks(self) -> tuple[Mask, ...]:
-        """The masks of the layers, each once."""
-        return (self.mask, *self.other_masks)
 
     def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""

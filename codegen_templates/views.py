@@ -131,7 +131,7 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
 def attend_by_views(
     q: Tensor, k: Tensor, v: Tensor, views: Views, scale: float | None = None, softcap: float | None = None
 ) -> Tensor:
-    """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], as [R, heads, L, head_dim]."""
+    """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], in the shape of q."""
     results = []
     for call in views.calls:
         keys, values = (x if call.keys is None else call.keys.take(x) for x in (k, v))
@@ -139,7 +139,7 @@ def attend_by_views(
         queries = q if asked is None else asked.take(q)
         results.append(_attention(queries, keys, values, call.causal, scale, softcap).flatten(0, 1))
     answers = torch.cat([call.answers.flatten() for call in views.calls])
-    return permute(torch.cat(results), views.places.flatten(), answers).view_as(q).transpose(1, 2)
+    return permute(torch.cat(results), views.places.flatten(), answers).view_as(q)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, softcap: float | None) -> Tensor:
@@ -166,4 +166,4 @@ def attend_in_views(
         return attend(q, k, v, mask, cache, False, scale, softcap)
     if cache is not None:
         cache.extended(k.transpose(1, 2), v.transpose(1, 2))
-    return attend_by_views(not_empty(q), k, v, views, scale, softcap).transpose(1, 2).flatten(2)
+    return attend_by_views(not_empty(q), k, v, views, scale, softcap).flatten(2)

@@ -105,14 +105,15 @@ def prompt(model: Any) -> tuple[Tensor, Tensor]:
     modality_ids[1, :3] = -1
     modality_ids[2, 6:] = -1
     modality_ids[3, 4] = -1
-    blocked = model.mask.bidirectional
-    if model.mask.prefix:
+    (mask,) = model.masks
+    blocked = mask.bidirectional
+    if mask.prefix:
         modality_ids[0, 1] = 1
     for row, index in enumerate([0, 1, 2, 1, 0]):
         last = max(place for place in range(8) if modality_ids[row, place] >= 0)
         wanted = index % count
-        if wanted in (*blocked, *model.mask.prefix):
-            wanted = next(i for i in range(count) if i not in (*blocked, *model.mask.prefix))
+        if wanted in (*blocked, *mask.prefix):
+            wanted = next(i for i in range(count) if i not in (*blocked, *mask.prefix))
         modality_ids[row, last] = wanted
     return torch.randint(0, min(model.vocabularies.values()), (5, 8), generator=generator), modality_ids
 

@@ -58,7 +58,7 @@ def test_every_real_token_has_one_slot_in_a_row_of_its_document(batch: tuple[Ten
 @given(drawn_batches(), st.permutations(range(3)), st.booleans())
 def test_there_and_back(batch: tuple[Tensor, Tensor | None], order: list[int], stream_is_sorted: bool) -> None:
     modality_ids, document_ids = batch
-    layout = sorted_layout(modality_ids, document_ids, tuple(order), CAUSAL, stream_is_sorted)
+    layout = sorted_layout(modality_ids, document_ids, tuple(order), (CAUSAL,), stream_is_sorted)
     x = torch.randn(layout.order.numel(), 2)
     assert torch.equal(to_sorted(to_slots(x, layout), layout), x)
     places = layout.sorted_places.tolist()
@@ -74,7 +74,7 @@ def test_there_and_back(batch: tuple[Tensor, Tensor | None], order: list[int], s
 def test_positions_start_again_in_each_document_and_count_padding() -> None:
     modality_ids = torch.tensor([[0, -1, 1, 0, 1, 0]])
     document_ids = torch.tensor([[4, 7, 4, 7, 7, 5]])  # of which the second is padding's
-    layout = sorted_layout(modality_ids, document_ids, (0, 1), CAUSAL, True)
+    layout = sorted_layout(modality_ids, document_ids, (0, 1), (CAUSAL,), True)
     slots, positions = layout.rows.slots, layout.rows.positions
     found = {int(t): int(p) for t, p in zip(slots.flatten(), positions.flatten(), strict=True) if t >= 0}
     assert found == {0: 0, 2: 2, 3: 0, 4: 1, 5: 0}
@@ -84,19 +84,19 @@ def test_positions_start_again_in_each_document_and_count_padding() -> None:
 
 def test_documents_of_like_lengths_have_rows_of_their_own_and_no_mask() -> None:
     modality_ids = torch.randint(0, 2, (2, 12))
-    layout = sorted_layout(modality_ids, (torch.arange(12) // 3).repeat(2, 1), (0, 1), CAUSAL, True)
+    layout = sorted_layout(modality_ids, (torch.arange(12) // 3).repeat(2, 1), (0, 1), (CAUSAL,), True)
     assert layout.rows.slots.shape == (8, 3) and layout.rows.mask is None
 
 
 def test_documents_of_unlike_lengths_share_the_batch_s_rows_and_a_mask() -> None:
     modality_ids = torch.randint(0, 2, (1, 12))
-    layout = sorted_layout(modality_ids, torch.tensor([[0] * 10 + [1, 2]]), (0, 1), CAUSAL, True)
+    layout = sorted_layout(modality_ids, torch.tensor([[0] * 10 + [1, 2]]), (0, 1), (CAUSAL,), True)
     assert layout.rows.slots.shape == (1, 12) and layout.rows.mask is not None
 
 
 def test_padding_is_cut_off() -> None:
     modality_ids = torch.tensor([[-1, -1, 0, 1, -1, -1], [1, 0, 0, -1, -1, -1]])
-    layout = sorted_layout(modality_ids, None, (0, 1), CAUSAL, True)
+    layout = sorted_layout(modality_ids, None, (0, 1), (CAUSAL,), True)
     assert layout.rows.slots.tolist() == [[2, 3, -1], [6, 7, 8]] and layout.rows.mask is None
     assert layout.order.numel() == 5
 
@@ -104,8 +104,8 @@ def test_padding_is_cut_off() -> None:
 def test_a_full_mask_needs_a_mask_only_where_rows_have_gaps() -> None:
     full = Full()
     whole, gaps = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0, 0, -1], [0, 0, 0]])
-    assert sorted_layout(whole, None, (0,), full, True).rows.mask is None
-    assert sorted_layout(gaps, None, (0,), full, True).rows.mask is not None
+    assert sorted_layout(whole, None, (0,), (full,), True).rows.mask is None
+    assert sorted_layout(gaps, None, (0,), (full,), True).rows.mask is not None
 
 
 def test_compact_rows_keep_order_and_mark_what_is_empty() -> None:
@@ -123,7 +123,7 @@ def test_the_gradient_of_a_permutation_is_the_inverse() -> None:
 
 
 def test_a_layout_moves_between_processes_and_devices_as_a_tuple() -> None:
-    layout = sorted_layout(torch.tensor([[0, 1, -1]]), None, (0, 1), CAUSAL, True)
+    layout = sorted_layout(torch.tensor([[0, 1, -1]]), None, (0, 1), (CAUSAL,), True)
     moved = layout.to("meta")
     assert moved.order.is_meta and moved.rows.slots.is_meta and moved.pieces[0].is_meta
     assert moved.document_ids is None
@@ -132,4 +132,4 @@ def test_a_layout_moves_between_processes_and_devices_as_a_tuple() -> None:
 @pytest.mark.parametrize("bad", [-2, 2])
 def test_ids_that_are_no_modality_are_refused(bad: int) -> None:
     with pytest.raises(ValueError, match="modality_ids must be -1"):
-        sorted_layout(torch.tensor([[0, bad]]), None, (0, 1), CAUSAL, True)
+        sorted_layout(torch.tensor([[0, bad]]), None, (0, 1), (CAUSAL,), True)

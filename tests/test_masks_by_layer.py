@@ -76,7 +76,7 @@ def test_in_other_strategies_too(strategy: Strategy) -> None:
 
 def test_what_layers_share_is_made_once() -> None:
     text = generate(opened(attending(FULL, rope=SLOW), without_attention, attending(FULL), attending(PREFIX)))
-    assert "    mask = Causal()\n    other_masks = (Full(), PrefixInViews((1,)))\n" in text
+    assert "    masks = (Causal(), Full(), PrefixInViews((1,)))\n" in text
     assert "masks = layout.rows.matrices(x.dtype, (0, 1, 0, 1, 2))\n" in text
     assert "angles = [angles[number] for number in (0, 1, 0, 0, 0)]\n" in text
 

@@ -64,7 +64,7 @@ def visible(views: Views, modality_ids: Tensor) -> Tensor:
     for place in range(length):
         values = zeros.clone()
         values[:, place] = 1
-        seen[:, :, place] = attend_by_views(zeros, zeros, values, views)[:, 0, :, 0] > 0
+        seen[:, :, place] = attend_by_views(zeros, zeros, values, views)[:, :, 0, 0] > 0
     return seen
 
 

@@ -30,7 +30,6 @@ def model_class(module: ModulePlan, constants: Constants) -> str:
 
 def _head_of_class(module: ModulePlan) -> str:
     model = module.model
-    mask, *others = model_masks(model)
     names = [modality.name for modality in model.modalities]
     sizes = {modality.name: modality.vocab or model.vocab for modality in model.token_modalities()}
     bases = ["DenoisingModel" if model.latents() else "MultimodalModel"]
@@ -44,8 +43,8 @@ def _head_of_class(module: ModulePlan) -> str:
         *statement("vocabularies: ClassVar[Mapping[str, int]] = ", literal(sizes), indent=4),
         f'    semantic_hash = "{module.semantic_hash}"',
         f'    layout_key = "{_layout_key(module)}"',
-        *statement("mask = ", mask, indent=4),
-        *(statement("other_masks = ", listed(others), indent=4) if others else ()),
+        *statement("masks = ", listed(model_masks(model)), indent=4),
+        *statement("into_stream = ", names_tuple(module.into_stream), indent=4),
         *_unlike_the_base(module),
         *(latents.class_attributes(module) if model.latents() else ()),
     ]
@@ -55,8 +54,6 @@ def _head_of_class(module: ModulePlan) -> str:
 def _unlike_the_base(module: ModulePlan) -> list[str]:
     """The class attributes that are not as for a model without copies."""
     model, lines = module.model, []
-    if module.into_stream != ("attention.out", "ffn.down"):
-        lines += statement("into_stream = ", names_tuple(module.into_stream), indent=4)
     if model.position_axes > 1:
         lines.append(f"    position_axes = {model.position_axes}")
     if model.residual == "sorted":
@@ -121,8 +118,8 @@ def _layout_key(module: ModulePlan) -> str:
 
 
 def _layout(module: ModulePlan) -> str:
-    masks = ["mask=self.mask", *(["other_masks=self.other_masks"] if len(module.model.masks) > 1 else [])]
-    given = ["modality_ids", "document_ids", *_layout_arguments(module), *masks, "key=self.layout_key"]
+    ids, of_model = ["modality_ids", "document_ids"], ["masks=self.masks", "key=self.layout_key"]
+    given = [*ids, *_layout_arguments(module), *of_model]
     arguments = ["modality_ids: Tensor", "document_ids: Tensor | None = None"]
     lines = [
         *method("layout", arguments, module.execution.layout_type),

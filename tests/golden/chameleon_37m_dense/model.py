@@ -109,7 +109,8 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 65536, "image": 65536}
     semantic_hash = "1-db60ff92ea5408dc"
     layout_key = "document_layout fc03f57726af"
-    mask = Causal()
+    masks = (Causal(),)
+    into_stream = ("attention.out", "ffn.down")
     alike = (0, 0)
 
     def __init__(self) -> None:
@@ -121,7 +122,7 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
 
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SlotLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
-        return document_layout(modality_ids, document_ids, modalities=(0, 1), mask=self.mask, key=self.layout_key)
+        return document_layout(modality_ids, document_ids, modalities=(0, 1), masks=self.masks, key=self.layout_key)
 
     def transform(self, ids: Tensor, layout: SlotLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
@@ -133,4 +134,4 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
         return x
 
 
-# motc: sha256 44c7f765be2d6ed3d1fc9e417571de05d2d0a1979132894b7576efdae01d0829
+# motc: sha256 a1974211c1ff83e4b8905146a72e2fdc3994273500d7ac7336f934873b231992

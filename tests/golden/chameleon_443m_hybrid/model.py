@@ -160,7 +160,8 @@ class Chameleon443mHybrid(MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 65536, "image": 65536}
     semantic_hash = "1-9c6860584f74596d"
     layout_key = "sorted_layout 8cc1b69198ef"
-    mask = Causal()
+    masks = (Causal(),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
 
     def __init__(self) -> None:
@@ -173,7 +174,7 @@ class Chameleon443mHybrid(MultimodalModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, masks=self.masks, key=self.layout_key
         )
 
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
@@ -196,4 +197,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 87278579ee07860f980ed83a99084ffa5adfacca8f36a49d7ab261bd593bc37d
+# motc: sha256 8910d3a9367a9b5395764c5f57918d9b92d6eca13f87073f0b6074016dcd62e9

@@ -155,7 +155,8 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 65536, "image": 65536, "speech": 65536}
     semantic_hash = "1-4476f0257e398081"
     layout_key = "sorted_layout 9ebe23eafe2d"
-    mask = Causal()
+    masks = (Causal(),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     alike = (0, 1, 1)
 
@@ -171,7 +172,12 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1, 2), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids,
+            document_ids,
+            modalities=(0, 1, 2),
+            stream_is_sorted=True,
+            masks=self.masks,
+            key=self.layout_key,
         )
 
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
@@ -194,4 +200,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 4a6536b1e6baa412ba90f043b7320cf2a10952584e778b7ad8da10c682be9dbf
+# motc: sha256 565eeba5dec7f0ae8d8d78717d5ac46a32ebd1f68ec3bcdf4f21901fae6b558b

@@ -137,7 +137,8 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 65536, "image": 65536, "speech": 65536}
     semantic_hash = "1-dbe4d8580491b889"
     layout_key = "sorted_layout 9ebe23eafe2d"
-    mask = Causal()
+    masks = (Causal(),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     alike = (0, 1, 2)
 
@@ -151,7 +152,12 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1, 2), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids,
+            document_ids,
+            modalities=(0, 1, 2),
+            stream_is_sorted=True,
+            masks=self.masks,
+            key=self.layout_key,
         )
 
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
@@ -164,4 +170,4 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         return x
 
 
-# motc: sha256 d4a906336e057a85117a839b43380e3420f0d0e60688c9fe465d4d4d1f01c86a
+# motc: sha256 17f08b96f9bbb64c2fef2165e00ec6528c694bc34e5b5d137eb23596a289e753

@@ -149,7 +149,8 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 65536, "image": 65536, "speech": 65536}
     semantic_hash = "1-288afeead52b0990"
     layout_key = "sorted_layout 9ebe23eafe2d"
-    mask = Causal()
+    masks = (Causal(),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     alike = (0, 1, 2)
 
@@ -163,7 +164,12 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1, 2), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids,
+            document_ids,
+            modalities=(0, 1, 2),
+            stream_is_sorted=True,
+            masks=self.masks,
+            key=self.layout_key,
         )
 
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
@@ -186,4 +192,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 093bde09c155684b15f8c69b9a9fe311ec793a57f84e1ae9228e08cbc780033e
+# motc: sha256 9550b1a9fd6a71d6c2b9f36f16756d9b5f5f71c7b26132026c515f09c9e003b2

@@ -142,7 +142,8 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 258, "image": 512}
     semantic_hash = "1-cfd30a61b1aea11c"
     layout_key = "sorted_layout 8cc1b69198ef"
-    mask = Causal()
+    masks = (Causal(),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     own_vocabularies = True
     sorts_targets = True
@@ -158,7 +159,7 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, masks=self.masks, key=self.layout_key
         )
 
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
@@ -190,4 +191,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 3ea19ce0238527e7711bd634d03f6c90fa520ece10507e1d5db58c978899e36e
+# motc: sha256 e76ac94e357c0ef97c221d7f92d60a2f76261445200ff8aeda9824b4d7ae8f0f

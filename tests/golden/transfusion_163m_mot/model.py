@@ -147,7 +147,8 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 32000}
     semantic_hash = "1-7ba12a18ec88ebeb"
     layout_key = "sorted_layout c5606409fd1c"
-    mask = Bidirectional(Causal(), (1,))
+    masks = (Bidirectional(Causal(), (1,)),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("stream",)
     alike = (0, 1)
     objectives: ClassVar[Mapping[str, Any]] = {"image": DDPM}
@@ -169,7 +170,7 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids, document_ids, modalities=(0, 1), stream_is_sorted=True, masks=self.masks, key=self.layout_key
         )
 
     def transform(
@@ -216,4 +217,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 ffb6076c442f3a8403224a96eed4be6dd82c0cb2ec97463e13829d3b969b0c1f
+# motc: sha256 d50ec846475bbae1e7e8a85d6ac0ce53827493125a4fc9415a0404dc3fcaefde

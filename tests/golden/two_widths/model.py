@@ -182,7 +182,8 @@ class TwoWidths(MultimodalModel):
     vocabularies: ClassVar[Mapping[str, int]] = {"text": 512, "state": 512, "action": 512}
     semantic_hash = "1-f44b8a09fe9fc1d3"
     layout_key = "sorted_layout 2b79efabae90"
-    mask = BlocksInViews(((0,), (1,), (2,)))
+    masks = (BlocksInViews(((0,), (1,), (2,))),)
+    into_stream = ("attention.out", "ffn.down")
     stream_sizes = ("piece",)
 
     def __init__(self) -> None:
@@ -202,7 +203,12 @@ class TwoWidths(MultimodalModel):
     def layout(self, modality_ids: Tensor, document_ids: Tensor | None = None) -> SortedLayout:
         """Where each token lies; optional, once a batch. Documents do not see each other; modality -1 is padding."""
         return sorted_layout(
-            modality_ids, document_ids, modalities=(0, 1, 2), stream_is_sorted=True, mask=self.mask, key=self.layout_key
+            modality_ids,
+            document_ids,
+            modalities=(0, 1, 2),
+            stream_is_sorted=True,
+            masks=self.masks,
+            key=self.layout_key,
         )
 
     def transform(
@@ -237,4 +243,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 fddc482216ea1848416e7a9d7dd5660092b42d6b0b79b4877d1763300c8aaddd
+# motc: sha256 5800c5f6624c867796921aa4e3995b5941a1e7bc03549f590d19b263a38c8b78
