@@ -95,6 +95,14 @@ def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) ->
     return Routing(probabilities, order.flatten(), None, weights.flatten(), None)
 
 
+class Choice(NamedTuple):
+    """Which experts each token goes to."""
+
+    probabilities: Tensor  # [n, E], adding up to 1, in float32 or wider
+    experts: Tensor  # int64 [n, k]
+    weights: Tensor  # [n, k]: what each makes of the token's result
+
+
 def top_k(logits: Tensor, k: int) -> Routing:
     """Every token goes to its k best experts, whose probabilities are scaled to add up to 1; none is dropped.
 
@@ -102,13 +110,21 @@ def top_k(logits: Tensor, k: int) -> Routing:
     """
     probabilities = router_probabilities(logits)
     experts = compared(probabilities).argsort(dim=-1, descending=True, stable=True)[:, :k]
-    weights, expert = probabilities.gather(-1, experts), experts.flatten()
+    weights = probabilities.gather(-1, experts)
+    return routed(Choice(probabilities, experts, weights / weights.sum(-1, keepdim=True)))
+
+
+def routed(*choices: Choice) -> Routing:
+    """Tokens, those of each choice after those of the one before it, by the experts they chose."""
+    parts = zip(*choices, strict=True)
+    probabilities, experts, weights = (torch.cat(part) if len(part) > 1 else part[0] for part in parts)
+    expert = experts.flatten()
     order = expert.argsort(stable=True)
     place = torch.arange(order.shape[0], device=order.device)
     inverse = torch.empty_like(order).scatter_(0, order, place)
-    each = torch.arange(logits.shape[1], device=order.device)
+    each = torch.arange(probabilities.shape[1], device=order.device)
     ends = (expert[:, None] <= each).sum(0).to(torch.int32)
-    return Routing(probabilities, order, inverse, weights / weights.sum(-1, keepdim=True), ends)
+    return Routing(probabilities, order, inverse, weights, ends)
 
 
 def dispatch(x: Tensor, routing: Routing) -> Tensor:

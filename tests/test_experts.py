@@ -204,7 +204,22 @@ WRONG = {
     "untie ffn.shared.* as {text, image}": ("MOT046", "ffn.shared.gate is shared by text and image"),
     "ffn { kind = moe, experts = 4, shared_experts = 1, expert = relu2 }, tower a = text { ffn { expert = gelu } }, "
     "untie ffn, untie ffn.shared.* as {text, image}": ("MOT046", "relu2"),
-    "ffn { kind = moe, experts = 4 }, untie ffn.up": ("MOT059", "ffn.router serves text, image"),
+    "ffn { kind = moe, experts = 4 }, untie ffn.up": ("MOT059", "ffn.gate serves text, image and ffn.up serves text"),
+    "ffn { kind = moe, experts = 4, routing = expert_choice }, untie ffn.router": (
+        "MOT059",
+        "ffn.router serves text and ffn.gate serves text, image",
+    ),
+    "ffn { kind = moe, experts = 4, routing = expert_choice, scores = sigmoid }": ("MOT057", "`scores` says nothing"),
+    "ffn { kind = moe, experts = 4, routing = expert_choice, correction = true }": ("MOT057", "`correction` says"),
+    "ffn { normalise = false }": ("MOT057", "kind swiglu"),
+    "ffn { kind = moe, experts = 4, top_groups = 2 }": ("MOT057", "`top_groups` says nothing without `groups`"),
+    "ffn { kind = moe, experts = 4, shared_gate = true }": ("MOT057", "without `shared_experts`"),
+    "ffn { kind = moe, experts = 4, groups = 3 }": ("MOT058", "4 experts are not 3 groups"),
+    "ffn { kind = moe, experts = 4, groups = 2, top_groups = 3 }": ("MOT058", "3 of 2 groups"),
+    "ffn { kind = moe, experts = 4, groups = 4, top_groups = 2 }": ("MOT058", "no best two"),
+    "ffn { kind = moe, experts = 4, groups = 2, top_groups = 1, top_k = 3 }": ("MOT058", "3 of 2 experts, those of"),
+    "ffn { kind = moe, experts = 4 }, tower a = text { ffn { scores = sigmoid } }, untie ffn, "
+    "untie ffn.router as {text, image}": ("MOT046", "ffn.router is shared by text and image"),
     "ffn { kind = moe, experts = 4, expret = gelu }": ("MOT021", "unknown key `expret`"),
     "tower a = text { ffn { kind = moe, experts = 4 } }": ("MOT046", "shared by text and image"),
     "tower a = text { ffn { experts = 4 } }, untie ffn": ("MOT057", "kind swiglu"),

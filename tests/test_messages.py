@@ -119,7 +119,8 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
         ("attention { heads = 4, ^window = 4 }", "attention: {heads: 4, ^window: 4}", "unknown key `window`",
          KEYS + ATTENTION),
         ("ffn { ^window = 4 }", "ffn: {^window: 4}", "unknown key `window`",
-         KEYS + "balance, bias, capacity_factor, expert, experts, hidden, kind, routing, shared_experts, top_k"),
+         KEYS + "balance, bias, capacity_factor, correction, expert, experts, group_score, groups, hidden, kind, "
+         "normalise, routed_scale, routing, scores, shared_experts, shared_gate, shared_hidden, top_groups, top_k"),
         ("norm { ^shape = 3 }", "norm: {^shape: 3}", "unknown key `shape`",
          KEYS + "bias, eps, final, kind, offset, placement, weight"),
         ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),

@@ -50,7 +50,10 @@ def _filled_experts(moe: Moe | None, kind: FfnKind | None) -> dict[str, Any]:
         return {}
     filled = {"ffn.expert": kind, "ffn.routing": moe.routing}
     if moe.routing == "top_k":
-        return {**filled, "ffn.top_k": int(moe.per_token), "ffn.balance": moe.balance}
+        choice = moe.choice
+        chosen = {"scores": choice.scores, "normalise": choice.normalised, "routed_scale": choice.scale}
+        chosen |= {"correction": choice.corrected, "top_k": int(moe.per_token), "balance": moe.balance}
+        return {**filled, **{f"ffn.{key}": value for key, value in chosen.items()}}
     return {**filled, "ffn.capacity_factor": float(moe.per_token)}
 
 

@@ -8,7 +8,7 @@ from motc.emit.inline import RETURN, inlined
 from motc.emit.leaves import Applied, definition, each_piece
 from motc.emit.mixture import MixtureText
 from motc.emit.steps import activation, formula, in_heads, variables
-from motc.emit.text import method, statement
+from motc.emit.text import docstring, method, statement
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture
 from motc.ir.layer import Body, Sublayer
@@ -170,10 +170,9 @@ def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:
             return [f'{start} {_kinds(module, body)}. Token by token."""']
         case Mixture():
             mixtures = "; ".join(dict.fromkeys(str(moe) for moe in body.moe if moe))
-            lines = [f"{start} {_kinds(module, body)}.", "", f"    A mixture of experts: {mixtures}."]
-            if body.is_balanced:
-                lines += ["", "    Also gives the load-balancing loss of its routers, weighted."]
-            return [*lines, '    """']
+            also = ["Also gives the load-balancing loss of its routers, weighted."] if body.is_balanced else []
+            summary = f"{formula(sublayer)}, f being {_kinds(module, body)}."
+            return docstring(summary, f"A mixture of experts: {mixtures}.", *also)
         case _:
             assert_never(body)
 

@@ -7,7 +7,8 @@ from typing import assert_never
 
 from motc.emit.text import names_tuple, statement
 from motc.ir.execution import Execution
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Router
+from motc.ir.routing import GroupScore
 from motc.plan import LeafPlan
 from motc.plan.constants import Constants
 
@@ -16,6 +17,8 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
     """The expression that makes a module; sizes by their names where the model has such."""
     sizes = ", ".join(constants.sizes(path, operator))
     match operator:
+        case Router():
+            return _router(operator, sizes)
         case Linear(bias=bias):
             return f"nn.Linear({sizes}, bias={bias})"
         case Experts(count=count, bias=bias):
@@ -49,6 +52,29 @@ def _of_norm(norm: Norm) -> str:
         *(["over_heads=True"] if norm.over_heads else []),
     )
     return "".join(f", {argument}" for argument in said)
+
+
+def _router(router: Router, sizes: str) -> str:
+    """The expression that makes a router by which tokens choose otherwise than plainly."""
+    choice, said = router.choice, [sizes, f"top_k={router.top_k}"]
+    said += ["sigmoid=True"] if choice.scores == "sigmoid" else []
+    said += [] if choice.normalised else ["normalised=False"]
+    said += [] if choice.scale == 1.0 else [f"scale={choice.scale!r}"]
+    if choice.groups > 1:
+        said.append(f"groups={choice.groups}, top_groups={choice.top_groups}, group_best={_best(choice.group_score)}")
+    said += ["wide=True"] if choice.is_wide else []
+    return f"{'CorrectedRouter' if choice.corrected else 'Router'}({', '.join(said)})"
+
+
+def _best(score: GroupScore) -> int:
+    """Of how many of its experts a group's worth is the sum."""
+    match score:
+        case "best_two":
+            return 2
+        case "best":
+            return 1
+        case _:
+            assert_never(score)
 
 
 def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> list[str]:

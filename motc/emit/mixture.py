@@ -57,23 +57,36 @@ class MixtureText:
             return self._down(experts, unit.modalities[0])
         if not unit.moe.shared:
             return self._routed(unit, unit.moe, experts)
-        shared = (self.body.shared_gate, self.body.shared_up, self.body.shared_down)
+        shared = self.body.shared
         alike = len({tuple(self._copy(leaf, names[0]) for leaf in shared) for names in unit.members}) == 1
         if alike:
             self.text.assign("every", "tokens")
         self.text.assign("mixed", self._routed(unit, unit.moe, experts))
         if alike:
-            return f"mixed + {self._down(shared, unit.modalities[0], x='every')}"
+            return f"mixed + {self._shared(unit.modalities[0], 'every')}"
         for index, names in enumerate(unit.members):
-            self.text.assign(f"shared_{index}", self._down(shared, names[0], x=f"own[{index}]"))
+            self.text.assign(f"shared_{index}", self._shared(names[0], f"own[{index}]"))
         return f"mixed + torch.cat([{', '.join(f'shared_{index}' for index in range(len(unit.members)))}])"
+
+    def _shared(self, modality: str, x: str) -> str:
+        """The lines of shared experts, and the expression of what they make of x, or of the share a token takes."""
+        gate, up, down, router = self.body.shared
+        out = self._down((gate, up, down), modality, x=x)
+        share = self._copy(router, modality)
+        return f"F.sigmoid({share}({x})) * {out}" if share else out
 
     def _routed(self, unit: Unit, moe: Moe, experts: InnerLeaves) -> str:
         """The lines that route a unit's tokens, and the expression of what its experts make of them."""
-        logits = f"{self._copy(self.body.router, unit.modalities[0])}(tokens)"
+        routers = [self._copy(self.body.router, names[0]) for names in unit.members]
+        if len(set(routers)) == 1:
+            each = [f"{routers[0]}(tokens)"]
+        else:
+            each = [f"{router}(own[{index}])" for index, router in enumerate(routers)]
+        logits = each[0] if len(each) == 1 else f"torch.cat([{', '.join(each)}])"
         match moe.routing:
             case "top_k":
-                routing, ends = f"top_k({logits}, {moe.per_token})", ", routing.ends"
+                plain, chosen = f"top_k({logits}, {moe.per_token})", f"routed({', '.join(each)})"
+                routing, ends = plain if moe.choice.is_plain else chosen, ", routing.ends"
             case "expert_choice":
                 fraction = (moe.per_token.numerator, moe.per_token.denominator)
                 pieces = ", ".join(f"places[{piece}]" for piece in unit.pieces)

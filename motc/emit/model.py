@@ -18,7 +18,8 @@ def model_class(module: ModulePlan, constants: Constants) -> str:
     parts = [
         _head_of_class(module),
         _init(module, constants),
-        *((INIT_CONVOLUTIONS,) if any(m.ends.unet for m in module.model.latent_modalities()) else ()),
+        *_init_weights(module),
+        *((UPDATE_CORRECTIONS,) if module.model.is_corrected else ()),
         *((REFUSE_COMPILE,) if not module.execution.compiles else ()),
         _layout(module),
         transform_method(module, constants),
@@ -94,10 +95,23 @@ def _init(module: ModulePlan, constants: Constants) -> str:
     return "\n".join(lines)
 
 
-INIT_CONVOLUTIONS = '''    def init_weights(self, seed: int = 0) -> None:
+def _init_weights(module: ModulePlan) -> list[str]:
+    """The method that fills what the base class does not know of, if there is such."""
+    lines = []
+    if any(modality.ends.unet for modality in module.model.latent_modalities()):
+        lines.append("        initialise_convolutions(self.latents, seed)")
+    if module.model.is_corrected:
+        lines.append("        reset_corrections(self)")
+    return ["\n".join([INIT_WEIGHTS, *lines])] if lines else []
+
+
+INIT_WEIGHTS = '''    def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
-        super().init_weights(seed)
-        initialise_convolutions(self.latents, seed)'''
+        super().init_weights(seed)'''
+
+UPDATE_CORRECTIONS = '''    def update_corrections(self, rate: float = 0.001) -> None:
+        """After a training step: bring experts that were chosen too rarely, or too often, nearer to being chosen."""
+        update_corrections(self, rate)'''
 
 REFUSE_COMPILE = '''    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: this model routes tokens by boolean masks, which no one graph can hold. Raises RuntimeError."""

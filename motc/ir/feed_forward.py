@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Literal, assert_never, get_args
 
 from motc.ir.leaf import Leaf
+from motc.ir.routing import Choice, Routing
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "reglu2"]
 FfnKind = Literal[GatedKind, Activation]
-Routing = Literal["top_k", "expert_choice"]
 
 GATED: Mapping[FfnKind, Activation] = {
     "swiglu": "silu",
@@ -38,7 +38,8 @@ class Moe:
 
     `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so
     many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: none.
-    `shared` experts take every token besides.
+    `shared` experts take every token besides; each is of size `shared_hidden`, None being that of the others, and with
+    `shared_gate` a token takes a share of them alone. `choice` says more of how tokens choose.
     """
 
     experts: int
@@ -46,15 +47,21 @@ class Moe:
     per_token: Fraction
     balance: float
     shared: int = 0
+    shared_hidden: int | None = None
+    shared_gate: bool = False
+    choice: Choice = Choice()
 
     def __str__(self) -> str:
         """`4 experts, expert_choice, capacity factor 1`, `8 experts, top 2, balance 0.01`."""
         shared = f" and {self.shared} shared" if self.shared else ""
+        shared += f" of size {self.shared_hidden}" if self.shared_hidden else ""
+        shared += " with a gate" if self.shared_gate else ""
         match self.routing:
             case "expert_choice":
                 return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"
             case "top_k":
-                return f"{self.experts} experts{shared}, top {self.per_token}, balance {self.balance:g}"
+                said = "" if self.choice.is_plain else f", {self.choice}"
+                return f"{self.experts} experts{shared}, top {self.per_token}{said}, balance {self.balance:g}"
             case _:
                 assert_never(self.routing)
 
@@ -120,7 +127,7 @@ class Mixture(TokenByToken):
 
     `moe` is each modality's mixture, in their order, None where it has a plain feed-forward. `router` concerns the
     modalities that have one; `shared_gate`, `shared_up` and `shared_down` those with shared experts, which are one
-    feed-forward of their sizes together.
+    feed-forward of their sizes together, and `shared_router` those that take a share of them.
     """
 
     kinds: tuple[FfnKind | None, ...]
@@ -132,6 +139,7 @@ class Mixture(TokenByToken):
     shared_gate: Leaf | None = None
     shared_up: Leaf | None = None
     shared_down: Leaf | None = None
+    shared_router: Leaf | None = None
 
     @property
     def out(self) -> Leaf:
@@ -140,9 +148,14 @@ class Mixture(TokenByToken):
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
-        shared = (self.shared_gate, self.shared_up, self.shared_down)
+        shared = self.shared
         leaves = (self.router, self.gate, self.up, self.down, *shared)
         return tuple(leaf for leaf in leaves if leaf is not None)
+
+    @property
+    def shared(self) -> tuple[Leaf | None, ...]:
+        """The groups of shared experts."""
+        return (self.shared_gate, self.shared_up, self.shared_down, self.shared_router)
 
     def by_modality(self, modalities: tuple[str, ...]) -> dict[str, Moe]:
         """Those of the model's modalities that have experts, each with its mixture."""

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
-from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Router
 
 SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
@@ -99,19 +99,31 @@ def _in_ffn(a: LayerAttributes, in_features: int, out_features: int) -> Linear |
 
 
 def _router(a: LayerAttributes) -> Linear | None:
-    return None if a.moe is None else Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
+    if a.moe is None:
+        return None
+    if a.moe.choice.is_plain:
+        return Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
+    top_k, choice = int(a.moe.per_token), a.moe.choice
+    return Router(in_features=a.width, out_features=a.moe.experts, bias=False, top_k=top_k, choice=choice)
 
 
 def _shared_up(a: LayerAttributes) -> Linear | None:
     """Shared experts are one feed-forward of their sizes together."""
     if a.moe is None or not a.moe.shared:
         return None
-    return Linear(in_features=a.width, out_features=a.moe.shared * a.hidden, bias=a.ffn_bias)
+    hidden = a.moe.shared_hidden or a.hidden
+    return Linear(in_features=a.width, out_features=a.moe.shared * hidden, bias=a.ffn_bias)
 
 
 def _shared_down(a: LayerAttributes) -> Linear | None:
     up = _shared_up(a)
     return up and Linear(in_features=up.out_features, out_features=up.in_features, bias=up.bias)
+
+
+def _shared_router(a: LayerAttributes) -> Linear | None:
+    if a.moe is None or not a.moe.shared_gate:
+        return None
+    return Linear(in_features=a.width, out_features=1, bias=False)
 
 
 def _embedding(a: OuterAttributes) -> Embedding | None:
@@ -145,6 +157,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("ffn.shared.gate", "ffn", lambda a: _shared_up(a) if a.is_gated else None),
     Group("ffn.shared.up", "ffn", _shared_up),
     Group("ffn.shared.down", "ffn", _shared_down, "into_stream"),
+    Group("ffn.shared.router", "ffn", _shared_router),
     Group("ffn.out_norm", "norm", lambda a: _out_norm(a, "ffn") if a.feeds else None),
 )
 

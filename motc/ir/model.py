@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Literal
 
 from motc.ir.execution import Execution, Strategy, execution
-from motc.ir.feed_forward import Moe, Routing
+from motc.ir.feed_forward import Moe
 from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.partition import Partition
 from motc.ir.rope import Angles
+from motc.ir.routing import Routing
 from motc.ir.steps import Order, OuterSteps, Steps, StreamOrder
 from motc.source import Span
 
@@ -130,6 +131,11 @@ class Model:
     def is_balanced(self) -> bool:
         """Whether a load-balancing loss is part of the model's."""
         return any(mixture.is_balanced for layer, _ in self.kinds() for mixture in layer.mixtures)
+
+    @cached_property
+    def is_corrected(self) -> bool:
+        """Whether routers have corrections, in some layer at least."""
+        return any(moe.choice.corrected for _, moe in self.mixtures)
 
     @cached_property
     def mixtures(self) -> tuple[tuple[str, Moe], ...]:

@@ -12,6 +12,7 @@ from typing import Literal, assert_never
 
 from motc.ir.latent import LatentEnds as LatentEnds
 from motc.ir.parameters import Parameterised
+from motc.ir.routing import Choice
 
 NormKind = Literal["rms", "layer"]
 
@@ -31,6 +32,14 @@ class Linear(Parameterised):
     @property
     def flops(self) -> int:
         return 2 * self.in_features * self.out_features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router(Linear):
+    """A linear map to logits of experts, by which each token chooses `top_k` of them otherwise than plainly."""
+
+    top_k: int
+    choice: Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,14 +88,20 @@ def _verify_groups(
 
 
 def _verify_experts(mixture: Mixture, names: list[str], require: Require) -> None:
-    """A router and the experts that it sends tokens to serve the same modalities."""
+    """Experts' groups serve the same modalities, which are routed alike; by expert choice the router does too."""
+    moe = mixture.by_modality(tuple(names))
     require(len(mixture.moe) == len(names), "mixtures of experts of other modalities")
-    for block in mixture.router.blocks:
-        for leaf in (mixture.gate, mixture.up, mixture.down):
-            for name in block.modalities:
-                experts = None if leaf is None else leaf.block_of(name)
-                alike = experts is None or experts.modalities == block.modalities
-                require(alike, f"experts and the router of {name} serve other modalities")
+    leaves = (mixture.router, mixture.gate, mixture.up, mixture.down)
+    for leaf in (leaf for leaf in leaves if leaf is not None):
+        for block in leaf.blocks:
+            routed = [name for name in block.modalities if name in moe]
+            alike = len({moe[name] for name in routed}) < 2
+            require(alike, f"those who share {leaf.path} are routed differently")
+            for name in routed:
+                experts = mixture.up.block_of(name)
+                free = leaf is mixture.router and moe[name].routing == "top_k"
+                same = free or (experts is not None and experts.modalities == block.modalities)
+                require(same, f"experts and the router of {name} serve other modalities")
 
 
 def _verify_steps(steps: Steps, residual: StreamOrder, gives: Order, require: Require) -> None:

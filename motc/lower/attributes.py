@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import assert_never
 
@@ -12,6 +13,7 @@ from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import Placements
 from motc.ir.operators import HeadNorm, NormKind
+from motc.ir.routing import Choice
 from motc.schema import Spec
 from motc.schema.spec import FfnSpec, LatentSpec, NormSpec, QkNormSpec, TowerSpec, UnetSpec
 
@@ -25,6 +27,7 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         width = tower.width or width
     ffn = feed_forward(spec, tower)
     kind = ffn_kind(ffn, spec.ffn)
+    hidden = 0 if kind is None else ffn.hidden or default_hidden(width, kind)
     heads, kv_heads, head_dim = heads_of(spec)
     return LayerAttributes(
         width=width,
@@ -36,9 +39,9 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         qk_norm=_head_norm(attention.qk_norm, norm),
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         ffn_kind=kind,
-        hidden=0 if kind is None else ffn.hidden or default_hidden(width, kind),
+        hidden=hidden,
         ffn_bias=ffn.bias and kind is not None,
-        moe=mixture(ffn),
+        moe=mixture(ffn, hidden),
         placements=Placements(everywhere=norm.placement),
         norm_kind=norm.kind,
         norm_eps=norm.eps,
@@ -144,19 +147,47 @@ def ffn_kind(ffn: FfnSpec, model: FfnSpec) -> FfnKind | None:
     return ffn.expert or (model.kind if model.kind != "moe" and model.kind != "none" else "swiglu")
 
 
-def mixture(ffn: FfnSpec) -> Moe | None:
-    """The mixture of experts that a feed-forward is, if it is one."""
+def mixture(ffn: FfnSpec, hidden: int) -> Moe | None:
+    """The mixture of experts of size `hidden` that a feed-forward is, if it is one."""
     if ffn.kind != "moe":
         return None
     routing, experts, shared = ffn.routing or "top_k", ffn.experts or 1, ffn.shared_experts or 0
+    choice = Choice()
     match routing:
         case "expert_choice":
             per_token, balance = Fraction(repr(ffn.capacity_factor or 1.0)), 0.0
         case "top_k":
-            per_token, balance = Fraction(ffn.top_k or 2), 0.01 if ffn.balance is None else float(ffn.balance)
+            choice = _choice(ffn)
+            usual = 0.0 if choice.corrected else 0.01
+            per_token, balance = Fraction(ffn.top_k or 2), usual if ffn.balance is None else float(ffn.balance)
         case _:
             assert_never(routing)
-    return Moe(experts=experts, routing=routing, per_token=per_token, balance=balance, shared=shared)
+    return Moe(
+        experts=experts,
+        routing=routing,
+        per_token=per_token,
+        balance=balance,
+        shared=shared,
+        shared_hidden=None if not shared or ffn.shared_hidden == hidden else ffn.shared_hidden,
+        shared_gate=bool(shared and ffn.shared_gate),
+        choice=choice,
+    )
+
+
+def _choice(ffn: FfnSpec) -> Choice:
+    """How a token chooses its experts. Groups that are all chosen from are as none."""
+    groups = ffn.groups or 1
+    top_groups = ffn.top_groups or groups
+    grouped = Choice() if top_groups == groups else Choice(groups=groups, top_groups=top_groups)
+    if grouped.groups > 1 and ffn.group_score is not None:
+        grouped = replace(grouped, group_score=ffn.group_score)
+    return replace(
+        grouped,
+        scores=ffn.scores or "softmax",
+        normalised=ffn.normalise is not False,
+        scale=float(ffn.routed_scale or 1.0),
+        corrected=bool(ffn.correction),
+    )
 
 
 def default_hidden(width: int, kind: FfnKind) -> int:

@@ -158,6 +158,7 @@ def _feed_forward(leaves: Leaves, attributes: tuple[LayerAttributes, ...]) -> Fe
         shared_gate=leaves["ffn.shared.gate"],
         shared_up=leaves["ffn.shared.up"],
         shared_down=leaves["ffn.shared.down"],
+        shared_router=leaves["ffn.shared.router"],
     )
 
 

@@ -103,12 +103,12 @@ class LeafBuilder:
         way_out = f"untie {path} between them, or give both the same"
         self.errors.append(Diagnostic(code="MOT046", message=message, span=here, help=way_out, related=related))
 
-    def disagree_on_experts(self, path: str, served: tuple[str, ...], router: tuple[str, ...]) -> None:
-        """Tell, once, that experts and their router are shared by other modalities."""
-        if ("experts", router) in self._told:
+    def disagree_on_experts(self, one: str, names: tuple[str, ...], path: str, others: tuple[str, ...]) -> None:
+        """Tell, once, that two groups of a mixture which belong together are shared by other modalities."""
+        if ("experts", names) in self._told:
             return
-        self._told.add(("experts", router))
-        message = f"ffn.router serves {', '.join(router)} and {path} serves {', '.join(served)}"
+        self._told.add(("experts", names))
+        message = f"{one} serves {', '.join(names)} and {path} serves {', '.join(others)}"
         way_out = "untie a mixture of experts as a whole: `untie ffn`"
         span = self.checked.span("untie")
         self.errors.append(Diagnostic(code="MOT059", message=message, span=span, help=way_out))

@@ -61,6 +61,8 @@ class System:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         self.optimizer.step()
         self.schedule.step()
+        if hasattr(self.network, "update_corrections"):
+            self.network.update_corrections()
         each = torch.stack([losses.by_modality[name] for name in self.modalities]).detach().double().cpu()
         seconds = perf_counter() - start + batch.layout_seconds[self.name]
         counted = torch.stack([losses.weights[name] for name in self.modalities]).cpu() > 0

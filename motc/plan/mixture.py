@@ -12,8 +12,8 @@ from motc.ir.model import Model
 class Unit:
     """The pieces `pieces` of the tokens, in the order modalities are sorted in, that go through the same parameters.
 
-    `members` are the modalities of each piece. With `moe`, its experts choose among all of these tokens; shared
-    experts may be each piece's own.
+    `members` are the modalities of each piece. With `moe`, its experts are for all of these tokens; routers that tokens
+    choose by, and shared experts, may be each piece's own.
     """
 
     members: tuple[tuple[str, ...], ...]
@@ -27,14 +27,14 @@ class Unit:
 
 
 def mixture_units(mixture: Mixture, model: Model) -> tuple[Unit, ...]:
-    """The units of a mixture of experts. Tokens that share a router are one, wherever they stand."""
+    """The units of a mixture of experts. Tokens that share their experts are one, wherever they stand."""
     counts = counts_within(mixture, model)
     members = [model.order[sum(counts[:index]) : sum(counts[: index + 1])] for index in range(len(counts))]
     pools: dict[tuple[str, ...], list[int]] = {}
-    for index, names in enumerate(members):
-        block = mixture.router.block_of(names[0])
-        pools.setdefault(names if block is None else block.modalities, []).append(index)
     moe = mixture.by_modality(model.names)
+    for index, names in enumerate(members):
+        block = mixture.up.block_of(names[0]) if names[0] in moe else None
+        pools.setdefault(names if block is None else block.modalities, []).append(index)
     return tuple(
         Unit(
             members=tuple(members[piece] for piece in pieces),

@@ -9,7 +9,7 @@ from motc.reference.config import (
     ReferenceNorm,
     ReferenceSublayer,
 )
-from motc.reference.experts import ReferenceMoe, Trace
+from motc.reference.experts import ReferenceChoice, ReferenceMoe, Trace
 from motc.reference.latents import ReferenceLatent
 from motc.reference.loss import ReferenceLoss, reference_loss
 from motc.reference.model import reference_forward, reference_hidden, reference_predictions
@@ -19,6 +19,7 @@ from motc.reference.visibility import ReferenceMask
 __all__ = [
     "Batch",
     "ReferenceAttention",
+    "ReferenceChoice",
     "ReferenceConfig",
     "ReferenceFeedForward",
     "ReferenceLatent",

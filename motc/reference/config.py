@@ -55,8 +55,8 @@ class ReferenceAttention:
 class ReferenceFeedForward:
     """The kind of feed-forward of each modality that has one, and the mixtures of those who have experts.
 
-    Its groups are .gate, .up, .down, and .router, .shared.gate, .shared.up, .shared.down. Modalities that have one
-    router choose, or are chosen from, together.
+    Its groups are .gate, .up, .down, and .router, .shared.gate, .shared.up, .shared.down, .shared.router. Modalities
+    that have the same experts choose, or are chosen from, together.
     """
 
     kinds: Mapping[str, FfnKind]

@@ -140,7 +140,7 @@ def project(groups: Groups, name: str, heads: int, head_dim: int, x: Streams) ->
 def feed_forward(
     groups: Groups, body: ReferenceFeedForward, x: Streams, tokens: dict[str, Tensor], trace: Trace
 ) -> Streams:
-    """Each modality's own feed-forward, of its own kind; a mixture of experts for all that share its router."""
+    """Each modality's own feed-forward, of its own kind; a mixture of experts for all that share them."""
     outputs = {}
     for modality in x:
         if modality not in body.kinds:
@@ -148,9 +148,9 @@ def feed_forward(
         elif modality not in body.moe:
             outputs[modality] = feed(groups, body, modality, groups.parameters, x[modality])
         elif modality not in outputs:
-            router = groups.prefixes("router")[modality]
-            pool = [m for m in x if groups.prefixes("router").get(m) == router]
-
+            up = groups.prefixes("up")
+            pool = [m for m in x if m in body.moe and up[m] == up[modality]]
+            routers = [(groups.prefixes("router")[m], x[m]) for m in pool]
             experts = expert_parameters(groups, body, modality)
 
             def apply(
@@ -158,9 +158,8 @@ def feed_forward(
             ) -> Tensor:
                 return feed(groups, body, modality, experts[expert], token)
 
-            pooled = torch.cat([x[m] for m in pool])
             places = torch.cat([tokens[m].flatten().nonzero()[:, 0] for m in pool])
-            mixed = mixture(body.moe[modality], router, groups.parameters, pooled, places, apply, trace)
+            mixed = mixture(body.moe[modality], routers, groups.parameters, places, apply, trace)
             if body.moe[modality].shared:  # each modality's own, or shared by others than the router
                 mixed = mixed + torch.cat([feed(groups, body, m, groups.parameters, x[m], "shared.") for m in pool])
             outputs.update(zip(pool, torch.split(mixed, [x[m].shape[0] for m in pool]), strict=True))
@@ -191,7 +190,10 @@ def feed(
         return linear(parameters, groups.prefixes(f"{part}{name}")[modality], tokens)
 
     inner = activated(body.kinds[modality], through("up"), lambda: through("gate"))
-    return linear(parameters, groups.prefixes(f"{part}down")[modality], inner)
+    out = linear(parameters, groups.prefixes(f"{part}down")[modality], inner)
+    if part and modality in groups.prefixes("shared.router"):
+        return torch.sigmoid(through("router")) * out
+    return out
 
 
 def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Streams) -> Streams:

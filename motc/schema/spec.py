@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from motc.ir.attention import HeadNormPlace
-from motc.ir.feed_forward import FfnKind, Routing
+from motc.ir.feed_forward import FfnKind
 from motc.ir.latent import EndsKind
 from motc.ir.layer import Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
 from motc.ir.operators import NormKind
 from motc.ir.rope import Arrangement, RopePairing, ScalingKind
+from motc.ir.routing import GroupScore, Routing, Scores
 from motc.schema.values import (
     AXES,
     MAX_LAYERS,
@@ -218,7 +219,32 @@ class FfnAttributes(Section):
         None, description="for expert_choice: how many experts a token goes to on average; default: 1"
     )
     balance: BalanceWeight | None = Field(
-        None, description="for top_k: weight of the load-balancing loss; default: 0.01"
+        None, description="for top_k: weight of the load-balancing loss; default: 0.01, or 0 with a correction"
+    )
+    scores: Scores | None = Field(
+        None, description="for top_k: what is made of the router's logits, softmax (the default) or sigmoid"
+    )
+    normalise: bool | None = Field(
+        None, description="for top_k: whether a token's weights are scaled to add up to 1; default: true"
+    )
+    routed_scale: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        None, description="for top_k: what a token's weights are multiplied by; default: 1"
+    )
+    correction: bool | None = Field(
+        None, description="for top_k: a number for each expert that is added to its score for choosing; default: false"
+    )
+    groups: ExpertCount | None = Field(None, description="for top_k: groups that the experts are in; default: 1")
+    top_groups: ExpertCount | None = Field(
+        None, description="for top_k: how many groups a token's experts are chosen from; default: all"
+    )
+    group_score: GroupScore | None = Field(
+        None, description="for groups: what a group is worth, its best_two experts (the default) or its best one"
+    )
+    shared_hidden: Size | None = Field(
+        None, description="for shared_experts: the hidden size of each; default: that of the others"
+    )
+    shared_gate: bool | None = Field(
+        None, description="for shared_experts: whether a token takes a share of them; default: false"
     )
 
 

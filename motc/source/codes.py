@@ -246,23 +246,24 @@ CODES = _catalogue(
     (
         "MOT057",
         "keys of a mixture of experts that do not go together",
-        "`experts` and what goes with it belong to feed-forwards of kind = moe, which need `experts`; `top_k` and "
-        "`balance` to routing = top_k, `capacity_factor` to routing = expert_choice.",
+        "`experts` and what goes with it belong to feed-forwards of kind = moe, which need `experts`; "
+        "`capacity_factor` to routing = expert_choice, and `top_k`, `balance` and all that says how a token chooses to "
+        "routing = top_k; what is said of groups or of shared experts needs these.",
         "ffn { kind = swiglu, experts = 4 }",
     ),
     (
         "MOT058",
-        "more experts a token than there are",
+        "numbers of experts that do not go together",
         "A token goes to `top_k` different experts, or to `capacity_factor` of them on average; neither can be more "
-        "than `experts`.",
+        "than `experts`. `groups` divide the experts, and a token's are found in `top_groups` of them.",
         "ffn { kind = moe, experts = 4, top_k = 8 }",
     ),
     (
         "MOT059",
-        "a router and experts of different modalities",
-        "A router sends its block's tokens to its experts, so router, gate, up and down have the same block: untie "
-        "`ffn` as a whole where there is a mixture of experts. Shared experts take every token, so `ffn.shared.*` may "
-        "be untied otherwise.",
+        "groups of a mixture of experts for different modalities",
+        "An expert is its gate, up and down, so these have the same block: untie `ffn` as a whole where there is a "
+        "mixture of experts. Where experts choose their tokens (routing = expert_choice) the router has that block "
+        "too. Shared experts take every token, so `ffn.shared.*` may be untied otherwise.",
         "ffn { kind = moe, experts = 4 }\nuntie ffn.up",
     ),
     (

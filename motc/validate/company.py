@@ -11,7 +11,7 @@ from motc.ir.model import Model
 from motc.reference import Batch
 from motc.validate.batches import random_modalities, settled, with_ids
 from motc.validate.latent_spans import span_places
-from motc.validate.outputs import run_forward
+from motc.validate.outputs import run_forward, tensors_of
 from motc.validate.report import OUTPUT_TOLERANCE, Law, Tensors, deviation, law
 
 DOCUMENTS = (4, 1, 6, 3)
@@ -34,7 +34,7 @@ def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> 
     modality_ids = random_modalities(len(model.modalities), len(lengths), max(lengths) + 2, generator)
     for row, length in enumerate(lengths):
         modality_ids[row, length:] = -1
-    batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
+    batch = settled(model, tensors_of(module), with_ids(model, modality_ids, generator), generator)
     whole, deviations = run_forward(module, batch), []
     for row, length in enumerate(lengths):
         deviations += part_alone(model, module, batch, whole, row, 0, length)
@@ -60,7 +60,7 @@ def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     modality_ids = random_modalities(len(model.modalities), 4, 11, generator)
     modality_ids[1, 5:] = -1
     modality_ids[2, 1:] = -1
-    batch = settled(model, dict(module.named_parameters()), with_ids(model, modality_ids, generator), generator)
+    batch = settled(model, tensors_of(module), with_ids(model, modality_ids, generator), generator)
     wider = torch.nn.functional.pad(batch.modality_ids, (before, after), value=-1)
     positions = (torch.arange(wider.shape[1]) - before).clamp(min=0).repeat(len(wider), 1)
     ids = torch.nn.functional.pad(batch.input_ids, (before, after))
@@ -94,7 +94,7 @@ def packed_batch(model: Model, module: nn.Module, generator: torch.Generator) ->
     document_ids = torch.repeat_interleave(torch.arange(len(DOCUMENTS)), torch.tensor(DOCUMENTS)).repeat(2, 1)
     modality_ids = random_modalities(len(model.modalities), 2, sum(DOCUMENTS), generator)
     batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
-    return settled(model, dict(module.named_parameters()), batch, generator)
+    return settled(model, tensors_of(module), batch, generator)
 
 
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:

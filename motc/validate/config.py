@@ -15,8 +15,10 @@ from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
 from motc.ir.operators import Norm
 from motc.ir.rope import Rope, kind_of
+from motc.ir.routing import Choice
 from motc.reference import (
     ReferenceAttention,
+    ReferenceChoice,
     ReferenceConfig,
     ReferenceFeedForward,
     ReferenceLatent,
@@ -137,6 +139,7 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                         per_token=moe.per_token,
                         balance=moe.balance,
                         shared=moe.shared,
+                        choice=_choice(moe.choice),
                     )
                     for modality, moe in body.by_modality(modalities).items()
                 },
@@ -156,6 +159,11 @@ def _of_tower(
             return replace(body, kinds=_only(modality, body.kinds), moe=_only(modality, body.moe))
         case _:
             assert_never(body)
+
+
+def _choice(choice: Choice) -> ReferenceChoice:
+    """How a token chooses in the reference's words, which are the same."""
+    return ReferenceChoice(**{field.name: getattr(choice, field.name) for field in fields(choice)})
 
 
 def reference_mask(mask: Mask) -> ReferenceMask:

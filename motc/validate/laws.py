@@ -25,6 +25,7 @@ from motc.validate.outputs import (
     random_like,
     run,
     run_reference,
+    tensors_of,
     without_balance,
 )
 from motc.validate.random_parameters import randomise
@@ -74,11 +75,11 @@ def parameters_law(model: Model, module: nn.Module, prefix: str = "") -> Law:
 
 def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, prefix: str = "") -> list[Law]:
     """The same logits, losses and gradients as the boolean-mask reference with the same parameters."""
-    config, parameters = reference_config(model), dict(module.named_parameters())
+    config, tensors, parameters = reference_config(model), tensors_of(module), dict(module.named_parameters())
     outputs, gradients = [], []
     for batch in random_batches(model, generator):
-        batch = settled(model, parameters, batch, generator)
-        actual, expected = run(module, batch), run_reference(config, parameters, batch)
+        batch = settled(model, tensors, batch, generator)
+        actual, expected = run(module, batch), run_reference(config, tensors, batch)
         outputs += compare(actual, expected)
         weights = random_like(expected, generator)
         sources = {**parameters, **latents_of(batch)}
@@ -96,12 +97,14 @@ def twin_laws(
     ours, theirs = dict(sparse_module.named_parameters()), dict(dense_module.named_parameters())
     prefixes = twin_prefixes(sparse, dense)
     twins = {name: prefixes[stem] + "." + kind for name in ours for stem, _, kind in [name.rpartition(".")]}
+    twin_tensors, tensors = tensors_of(dense_module), tensors_of(sparse_module)
     with torch.no_grad():
-        for name, twin in twins.items():
-            ours[name].copy_(theirs[twin])
+        for name, tensor in tensors.items():
+            stem, _, kind = name.rpartition(".")
+            tensor.copy_(twin_tensors[f"{prefixes[stem]}.{kind}"])
     outputs, gradients = [], []
     for batch in random_batches(sparse, generator):
-        batch = settled(sparse, ours, batch, generator)
+        batch = settled(sparse, tensors, batch, generator)
         actual, expected = (without_balance(run(each, batch)) for each in (sparse_module, dense_module))
         outputs += compare(actual, expected)
         weights = random_like(expected, generator)
@@ -117,7 +120,7 @@ def twin_laws(
 
 def single_modality_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
     """A batch of one modality gives what a dense model with that modality's parameters gives."""
-    parameters, deviations = dict(module.named_parameters()), []
+    parameters, deviations = tensors_of(module), []
     for index, modality in enumerate(model.modalities):
         modality_ids = torch.full((2, 9), index)
         modality_ids[1, 6:] = -1

@@ -38,7 +38,12 @@ def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple
     return output.logits, {name: output.predictions[name] for name in batch.latents}
 
 
-def run_reference(config: ReferenceConfig, parameters: dict[str, nn.Parameter], batch: Batch) -> Outputs:
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """All that a reference reads of a module, by name: its parameters, and corrections of routers."""
+    return module.state_dict(keep_vars=True)
+
+
+def run_reference(config: ReferenceConfig, parameters: dict[str, Tensor], batch: Batch) -> Outputs:
     """The reference's logits and losses."""
     losses = reference_loss(config, parameters, batch)
     told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}

@@ -7,7 +7,10 @@ from torch import nn
 
 
 def randomise(module: nn.Module, generator: torch.Generator) -> None:
-    """Random parameters of a size that keeps activations near one: scales near 1, matrices by their fan-in."""
+    """Random parameters of a size that keeps activations near one: scales near 1, matrices by their fan-in.
+
+    Corrections of routers are of the size of the scores that they are added to.
+    """
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -19,3 +22,6 @@ def randomise(module: nn.Module, generator: torch.Generator) -> None:
                 parameter.copy_(noise * parameter.shape[-1] ** -0.5)
             else:
                 parameter.copy_(0.5 * noise)
+        for name, buffer in module.named_buffers():
+            if name.endswith(".correction"):
+                buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))

@@ -84,10 +84,12 @@ class _Sizes:
     def __init__(self, specs: list[Spec]) -> None:
         self.model = specs[0]
         attributes = [layer_attributes(spec, tower) for spec in specs for tower in (None, *spec.towers.values())]
-        self.hidden = _smaller({a.hidden for a in attributes} - {0}, HIDDEN, HIDDEN_STEP)
         rotated = max(_least_rotated(spec.attention.rope) for spec in specs)
         self.head_dim = _smaller({a.head_dim for a in attributes}, max(HEAD_DIM, rotated), HEAD_DIM_STEP)
         ffns = [ffn for spec in specs for ffn in (spec.ffn, *(tower.ffn for tower in spec.towers.values()))]
+        shared = {ffn.shared_hidden for ffn in ffns if ffn.shared_hidden is not None}
+        self.hidden = _smaller(({a.hidden for a in attributes} | shared) - {0}, HIDDEN, HIDDEN_STEP)
+        self.in_groups = any(ffn.groups is not None for ffn in ffns)
         self.experts = _smaller((ffn.experts for ffn in ffns if ffn.experts is not None), EXPERTS, EXPERTS_STEP)
         heads, _, head_dim = heads_of(self.model)
         small_heads, _, small_head_dim = self._heads(self.model)
@@ -141,7 +143,10 @@ class _Sizes:
         return _smaller_rope(spec.attention.rope, head_dim, self.head_dim[head_dim])
 
     def _fewer_experts(self, ffn: Ffn) -> Ffn:
-        few = {"experts": ffn.experts and self.experts[ffn.experts], "top_k": ffn.top_k and min(ffn.top_k, TOP_K)}
+        """Fewer experts, if they are in no groups, which divide them; and small ones."""
+        few = {"shared_hidden": ffn.shared_hidden and self.hidden[ffn.shared_hidden]}
+        if not self.in_groups:
+            few |= {"experts": ffn.experts and self.experts[ffn.experts], "top_k": ffn.top_k and min(ffn.top_k, TOP_K)}
         return ffn.model_copy(update=few)
 
     def _heads(self, spec: Spec) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ OUTER = ("embedding", "head", "final_norm")
 SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
-    *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm"),
+    *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm", "ffn.router"),
 )
 BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": NORMS}
 
@@ -55,6 +55,10 @@ class _Writer:
     lines: list[str] = field(default_factory=list)
     apart: dict[str, list[list[str]]] = field(default_factory=dict)
     """Groups whose copies must not be shared between these blocks of modalities."""
+    grouped: bool = False
+    """Whether experts are in groups."""
+    tokens_choose: bool = False
+    """Whether all have mixtures of experts and choose alike, so that routers are untied freely."""
     absent: set[str] = field(default_factory=set)
     """Groups that no modality has."""
 
@@ -197,21 +201,41 @@ class _Writer:
 
     def experts(self) -> list[str]:
         """Keys of a mixture of experts."""
-        said = ["kind = moe", f"experts = {self.pick('2', '3', '5')}"]
+        experts = self.pick("2", "3", "5", "6")
+        said = ["kind = moe", f"experts = {experts}"]
         said += [f"expert = {self.pick(*get_args(FfnKind))}"] * self.chance(2)
-        said += [f"shared_experts = {self.pick('1', '2')}"] * self.chance(3)
+        if self.chance(3):
+            said.append(f"shared_experts = {self.pick('1', '2')}")
+            said += ["shared_hidden = 7"] * self.chance(2)
+            said += ["shared_gate = true"] * self.chance(2)
         if self.chance(2):
             said.append("routing = expert_choice")
             said += [f"capacity_factor = {self.pick('1', '1.5', '0.7', '2')}"] * self.chance(2)
         else:
             said += [f"top_k = {self.pick('1', '2')}"] * self.chance(2)
             said += [f"balance = {self.pick('0', '0.5')}"] * self.chance(2)
+            said += self.choice(experts)
+        return said
+
+    def choice(self, experts: str) -> list[str]:
+        """Keys of how a token chooses its experts. A tower says groups of its own, as its number of experts is."""
+        said = [f"scores = {self.pick('softmax', 'sigmoid')}"] * self.chance(2)
+        said += [self.pick("normalise = false", "normalise = true")] * self.chance(3)
+        said += ["routed_scale = 2.5"] * self.chance(3)
+        said += ["correction = true"] * self.chance(3)
+        if experts == "6" and self.chance(2):
+            said.append(f"groups = 3, top_groups = {self.pick('2', '1')}")
+            said += ["group_score = best"] * self.chance(3)
+            self.grouped = True
+        elif self.grouped:
+            said.append("groups = 1, top_groups = 1")
         return said
 
     def feed_forward(self, odd: bool) -> None:
         self.mixed = self.strategy in ("sorted", "reference") and self.chance(3)
         kind = self.pick(*get_args(FfnKind))
         said = self.experts() if self.mixed else [f"kind = {kind}"]
+        self.tokens_choose = self.mixed and "routing = expert_choice" not in said
         said.append(f"hidden = {self.pick('12', '8', '5') if odd else self.pick('16', '8')}")
         said += ["bias = true"] * self.chance(3)
         if not self.mixed and kind not in GATED:
@@ -260,6 +284,7 @@ class _Writer:
         if self.chance(3):
             choices = ["hidden = 20", "kind = gelu", "kind = swiglu", "bias = true"]
             moe = self.strategy in ("sorted", "reference") and self.chance(2)
+            self.tokens_choose = False
             said.append(f"ffn {{ {', '.join(self.experts()) if moe else self.pick(*choices)} }}")
             self.mixed = self.mixed or moe
             self.absent.add("ffn.gate")
@@ -313,6 +338,7 @@ class _Writer:
             kind = self.pick("kind = gelu", "kind = swiglu", "hidden = 24", "bias = true")
             said.append(f"ffn {{ {kind} }}" if self.layers == 1 or self.chance(2) else "ffn = none")
             self.absent.add("ffn.gate")
+            self.tokens_choose = False
         if not said or self.chance(3):
             said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', 'placement = pre', 'placement = post')} }}")
         where = f"layer {self.layers - 1}" if "ffn = none" in said else self.range()
@@ -320,6 +346,8 @@ class _Writer:
 
     def may_name(self, selector: str) -> bool:
         """Whether a statement about a selector is surely right."""
+        if selector == "ffn.router":
+            return self.tokens_choose
         paths = meant(selector)
         if set(paths) <= self.absent or (self.own and set(paths) & {"embedding", "head"}):
             return False
