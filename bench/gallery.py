@@ -27,7 +27,8 @@ from motc.files import write_whole
 from motc.loading import instantiate
 from motc.processor import processor_name
 from motc.weights import bijection_of, parameters_of
-from tests.originals import ORIGINALS, Original
+from tests.originals import Original
+from tests.published import ORIGINALS
 
 TIMES = {"width": 8, "layers": 2, "vocab": 32, "attention.heads": 2, "attention.kv_heads": 2, "attention.head_dim": 2}
 TIMES |= {"ffn.hidden": 8, "attention.window": 16}

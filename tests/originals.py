@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from motc.driver import check_spec
 from motc.schema import Checked
 from motc.weights import WeightMapping, read_mapping
+from tests.sights import MakeBatch, text
 
 GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
 
@@ -49,7 +50,8 @@ class Original:
 
     `config` is the published configuration, as far as parameters or results follow from it. `small` sets further keys
     of the spec and `small_config` of the configuration, which takes those of the spec by `CONFIG_KEYS` and `keys`.
-    `inside` is the part of the configuration that has the sizes, where it is not all of it.
+    `inside` is the part of the configuration that has the sizes, where it is not all of it; `batch` makes what is
+    compared.
     """
 
     spec: str
@@ -60,6 +62,7 @@ class Original:
     small_config: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     inside: str = ""
+    batch: MakeBatch = text
 
     @property
     def path(self) -> Path:
@@ -141,242 +144,3 @@ def as_parameters(module: nn.Module, dtype: torch.dtype) -> None:
     """Parameters in `dtype`; buffers, such as rotary frequencies, stay as they are."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
-
-
-ORIGINALS = (
-    Original(
-        spec="llama_3_2_1b",
-        architecture="LlamaForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 128256,
-            "hidden_size": 2048,
-            "intermediate_size": 8192,
-            "num_hidden_layers": 16,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 64,
-            "rope_theta": 500000.0,
-            "rope_scaling": {
-                "rope_type": "llama3",
-                "factor": 32.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 8192,
-            },
-            "rms_norm_eps": 1e-5,
-            "tie_word_embeddings": True,
-        },
-        small={"attention.head_dim": 16},
-    ),
-    Original(
-        spec="smollm2_135m",
-        architecture="LlamaForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 49152,
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 30,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "rope_theta": 100000.0,
-            "rms_norm_eps": 1e-5,
-            "tie_word_embeddings": True,
-        },
-        small={"attention.heads": 6, "attention.kv_heads": 3, "width": 48},
-    ),
-    Original(
-        spec="smollm3_3b",
-        architecture="SmolLM3ForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 128256,
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 4,
-            "rope_theta": 5000000.0,
-            "no_rope_layer_interval": 4,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": True,
-        },
-        small={"layers": 4},
-        small_config={"pad_token_id": 0},
-    ),
-    Original(
-        spec="qwen2_5_0_5b",
-        architecture="Qwen2ForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 151936,
-            "hidden_size": 896,
-            "intermediate_size": 4864,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 14,
-            "num_key_value_heads": 2,
-            "rope_theta": 1000000.0,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": True,
-        },
-    ),
-    Original(
-        spec="qwen2_5_7b",
-        architecture="Qwen2ForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 152064,
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "rope_theta": 1000000.0,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": False,
-        },
-    ),
-    Original(
-        spec="qwen3_0_6b",
-        architecture="Qwen3ForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 151936,
-            "hidden_size": 1024,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "rope_theta": 1000000.0,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": True,
-        },
-        small={"attention.head_dim": 16},
-    ),
-    Original(
-        spec="qwen3_8b",
-        architecture="Qwen3ForCausalLM",
-        mapping="llama",
-        config={
-            "vocab_size": 151936,
-            "hidden_size": 4096,
-            "intermediate_size": 12288,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "rope_theta": 1000000.0,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": False,
-        },
-        small={"attention.head_dim": 16},
-    ),
-    Original(
-        spec="qwen3_30b_a3b",
-        architecture="Qwen3MoeForCausalLM",
-        mapping="qwen3_moe",
-        config={
-            "vocab_size": 151936,
-            "hidden_size": 2048,
-            "intermediate_size": 6144,
-            "moe_intermediate_size": 768,
-            "num_hidden_layers": 48,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 4,
-            "head_dim": 128,
-            "num_experts": 128,
-            "num_experts_per_tok": 8,
-            "norm_topk_prob": True,
-            "rope_theta": 1000000.0,
-            "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": False,
-        },
-        small={"attention.head_dim": 16, "ffn.experts": 5, "ffn.top_k": 2, "ffn.hidden": 24},
-        keys={"ffn.hidden": "moe_intermediate_size", "ffn.experts": "num_experts"},
-    ),
-    Original(
-        spec="mixtral_8x7b",
-        architecture="MixtralForCausalLM",
-        mapping="mixtral",
-        config={
-            "vocab_size": 32000,
-            "hidden_size": 4096,
-            "intermediate_size": 14336,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "num_local_experts": 8,
-            "num_experts_per_tok": 2,
-            "rope_theta": 1000000.0,
-            "rms_norm_eps": 1e-5,
-            "sliding_window": None,
-            "tie_word_embeddings": False,
-        },
-        small={"ffn.experts": 4},
-    ),
-    Original(
-        spec="chameleon_7b",
-        architecture="ChameleonForConditionalGeneration",
-        mapping="chameleon",
-        config={
-            "vocab_size": 65536,
-            "hidden_size": 4096,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 32,
-            "rope_theta": 10000.0,
-            "rms_norm_eps": 1e-5,
-            "swin_norm": False,
-            "tie_word_embeddings": False,
-            "vocabulary_map": {"<image>": 8711},
-        },
-        small={"attention.kv_heads": 4},
-        small_config={
-            "vocabulary_map": {"<image>": 60, "IMGIMGAZ": 58},
-            "vq_config": {
-                "base_channels": 32,
-                "channel_multiplier": [1],
-                "num_res_blocks": 1,
-                "latent_channels": 32,
-                "embed_dim": 8,
-                "num_embeddings": 4,
-                "resolution": 8,
-            },
-        },
-    ),
-    Original(
-        spec="emu3_8b",
-        architecture="Emu3ForConditionalGeneration",
-        mapping="emu3",
-        config={
-            "text_config": {
-                "vocab_size": 184622,
-                "hidden_size": 4096,
-                "intermediate_size": 14336,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 32,
-                "num_key_value_heads": 8,
-                "rope_theta": 1000000.0,
-                "rms_norm_eps": 1e-5,
-            },
-            "vocabulary_map": {"<image>": 151859},
-        },
-        inside="text_config",
-        small_config={
-            "text_config": {"pad_token_id": 0},
-            "vocabulary_map": {"<image>": 60},
-            "vq_config": {
-                "base_channels": 32,
-                "channel_multiplier": [1],
-                "num_res_blocks": 1,
-                "hidden_size": 32,
-                "codebook_size": 4,
-                "temporal_downsample_factor": 2,
-                "attn_resolutions": [],
-            },
-        },
-    ),
-)

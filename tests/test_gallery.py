@@ -5,7 +5,7 @@ Each spec is made small by overrides, so it is the shipped one that is compared.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import pytest
@@ -16,12 +16,13 @@ from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir, final_ir
 from motc.loading import instantiate
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
-from tests.originals import GALLERY, ORIGINALS, Original, as_parameters, widened
+from tests.originals import GALLERY, Original, as_parameters, widened
+from tests.published import ORIGINALS
+from tests.sights import IMAGE, Batch, text
 
 pytest.importorskip("transformers", minversion="5.0")
 
 README = (GALLERY / "README.md").read_text(encoding="utf-8")
-LENGTH = 11
 EACH = pytest.mark.parametrize("original", ORIGINALS, ids=lambda original: original.spec)
 
 
@@ -48,16 +49,21 @@ class Pair:
     def named(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.original.tensors(self.theirs, values)
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Token ids and modality ids [2, LENGTH]."""
-        generator = torch.Generator().manual_seed(1)
-        ids = torch.randint(0, self.model.vocab or 0, (2, LENGTH), generator=generator)
-        return ids, torch.randint(0, len(self.model.names), (2, LENGTH), generator=generator)
+    @cached_property
+    def batch(self) -> Batch:
+        size = self.original.overrides.get("modalities.image.features.size", 0)
+        return self.original.batch(self.theirs, self.model.vocab or 0, len(self.model.names), size, self.dtype)
 
-    def expected(self, ids: Tensor, **given: Any) -> Tensor:
+    def expected(self, **given: Any) -> Tensor:
+        """The original's logits where motc's model has some; Chameleon's are least at tokens that it never says."""
         with widened(self.dtype):
-            logits: Tensor = self.theirs(ids, use_cache=False, **given).logits
+            logits: Tensor = self.theirs(self.batch.ids, use_cache=False, **self.batch.theirs, **given).logits
         return logits
+
+    def said(self, logits: Tensor) -> Tensor:
+        """Which of the original's logits motc's model has: not those at features, nor what is never said."""
+        read = torch.ones_like(self.batch.ids) if self.batch.features is None else self.batch.modality_ids != IMAGE
+        return (logits > torch.finfo(self.dtype).min) & (read > 0)[..., None]
 
 
 @cache
@@ -101,57 +107,66 @@ def test_every_spec_of_the_gallery_is_compared() -> None:
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=["float64", "float32"])
 def test_logits_and_gradients(original: Original, dtype: torch.dtype, tolerance: float) -> None:
     both = pair(original, dtype)
-    ids, modality_ids = both.batch()
-    expected, got = both.expected(ids), both.ours(ids, modality_ids).logits
-    said = expected > torch.finfo(dtype).min  # Chameleon never says a token of an image
+    batch = both.batch
+    expected, got = both.expected(), both.ours(batch.ids, batch.modality_ids, **batch.ours).logits
+    said = both.said(expected)
     close(got[said], expected[said], tolerance)
-    weights = torch.randn_like(got)
-    (expected[said] * weights[said]).sum().backward()
-    (got[said] * weights[said]).sum().backward()
-    theirs = {name: p.grad for name, p in both.theirs.named_parameters() if p.grad is not None}
-    gradients = parameters_of(both.bijection, both.named(theirs))
-    for name, parameter in both.ours.named_parameters():
-        close(parameter.grad, gradients[name], tolerance, name)
-    both.theirs.zero_grad()
-    both.ours.zero_grad()
+    weights = torch.randn_like(got)[said]
+    features = {} if batch.features is None else {"features": batch.features}
+    theirs = dict(both.theirs.named_parameters()) | features
+    gradients = torch.autograd.grad((expected[said] * weights).sum(), list(theirs.values()), allow_unused=True)
+    by_name = {name: each for name, each in zip(theirs, gradients, strict=True) if each is not None}
+    seen = {name: by_name.pop(name) for name in features}
+    wanted = parameters_of(both.bijection, both.named(by_name)) | seen
+    ours = dict(both.ours.named_parameters()) | features
+    assert ours.keys() == wanted.keys()
+    of_ours = torch.autograd.grad((got[said] * weights).sum(), list(ours.values()))
+    for name, gradient in zip(ours, of_ours, strict=True):
+        close(gradient, wanted[name], tolerance, name)
 
 
 @EACH
 @torch.no_grad()
 def test_padding(original: Original) -> None:
     both = pair(original)
-    ids, modality_ids = both.batch()
-    real = torch.arange(LENGTH) < torch.tensor([[LENGTH], [LENGTH - 4]])
-    expected = both.expected(ids, attention_mask=real.long())
-    got = both.ours(ids, modality_ids.where(real, -1)).logits
-    said = real[..., None] & (expected > torch.finfo(both.dtype).min)
+    batch = both.batch
+    length = batch.ids.shape[1]
+    real = torch.arange(length) < torch.tensor([[length], [length - 2]])
+    expected = both.expected(attention_mask=real.long())
+    got = both.ours(batch.ids, batch.modality_ids.where(real, -1), **batch.ours).logits
+    said = both.said(expected) & real[..., None]
     close(got[said], expected[said], 1e-9)
 
 
-@EACH
+@pytest.mark.parametrize(
+    "original", [each for each in ORIGINALS if each.batch is text], ids=lambda original: original.spec
+)
 @torch.no_grad()
 def test_packed_documents(original: Original) -> None:
     """Two documents in a row, which transformers knows by positions that start again."""
     both = pair(original)
-    ids, modality_ids = both.batch()
-    document_ids = (torch.arange(LENGTH) >= 4).long().expand(2, -1)
-    positions = torch.cat([torch.arange(4), torch.arange(LENGTH - 4)]).expand(2, -1)
-    expected = both.expected(ids, position_ids=positions)
+    ids, modality_ids = both.batch.ids, both.batch.modality_ids
+    length = ids.shape[1]
+    document_ids = (torch.arange(length) >= 4).long().expand(2, -1)
+    positions = torch.cat([torch.arange(4), torch.arange(length - 4)]).expand(2, -1)
+    expected = both.expected(position_ids=positions)
     got = both.ours(ids, modality_ids, document_ids=document_ids).logits
-    said = expected > torch.finfo(both.dtype).min
+    said = both.said(expected)
     close(got[said], expected[said], 1e-9)
 
 
 @EACH
 @torch.no_grad()
 def test_greedy_decoding(original: Original) -> None:
-    """Prompts of unequal lengths, padded on the left as transformers wants it."""
+    """Prompts of text of unequal lengths, padded on the left as transformers wants it; with images of equal ones."""
     both = pair(original)
-    ids, _ = both.batch()
-    text = torch.zeros_like(ids)
-    real = torch.arange(LENGTH) >= torch.tensor([[0], [3]])
-    choices = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None, "max_new_tokens": 6}
+    batch = both.batch
+    ids, modality_ids, length = batch.ids, batch.modality_ids, batch.ids.shape[1]
+    real = torch.ones_like(ids, dtype=torch.bool)
+    if batch.features is None:
+        modality_ids, real = torch.zeros_like(ids), torch.arange(length) >= torch.tensor([[0], [3]])
+    choices = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None, "max_new_tokens": 6, **batch.prompt}
     with widened(both.dtype):
-        expected = both.theirs.generate(ids, attention_mask=real.long(), **choices)[:, LENGTH:]
-    got = both.ours.generate(ids, text.where(real, -1), max_new_tokens=6, temperature=0).input_ids
+        expected = both.theirs.generate(ids, attention_mask=real.long(), **choices)[:, length:]
+    got = both.ours.generate(ids, modality_ids.where(real, -1), max_new_tokens=6, temperature=0, **batch.ours).input_ids
     assert got.tolist() == expected.tolist()

@@ -1,0 +1,189 @@
+"""The published configurations of the gallery's originals, as far as parameters or results follow from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.originals import Original
+
+
+def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any]:
+    """A configuration with these sizes, in the order of the keys below, and what else there is."""
+    keys = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+    )
+    return {**dict(zip(keys, of, strict=True)), **more}
+
+
+ORIGINALS = (
+    Original(
+        spec="llama_3_2_1b",
+        architecture="LlamaForCausalLM",
+        mapping="llama",
+        config=sizes(
+            (128256, 2048, 8192, 16, 32, 8),
+            head_dim=64,
+            rope_theta=500000.0,
+            rope_scaling={
+                "rope_type": "llama3",
+                "factor": 32.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            rms_norm_eps=1e-05,
+            tie_word_embeddings=True,
+        ),
+        small={"attention.head_dim": 16},
+    ),
+    Original(
+        spec="smollm2_135m",
+        architecture="LlamaForCausalLM",
+        mapping="llama",
+        config=sizes((49152, 576, 1536, 30, 9, 3), rope_theta=100000.0, rms_norm_eps=1e-05, tie_word_embeddings=True),
+        small={"attention.heads": 6, "attention.kv_heads": 3, "width": 48},
+    ),
+    Original(
+        spec="smollm3_3b",
+        architecture="SmolLM3ForCausalLM",
+        mapping="llama",
+        config=sizes(
+            (128256, 2048, 11008, 36, 16, 4),
+            rope_theta=5000000.0,
+            no_rope_layer_interval=4,
+            rms_norm_eps=1e-06,
+            tie_word_embeddings=True,
+        ),
+        small={"layers": 4},
+        small_config={"pad_token_id": 0},
+    ),
+    Original(
+        spec="qwen2_5_0_5b",
+        architecture="Qwen2ForCausalLM",
+        mapping="llama",
+        config=sizes(
+            (151936, 896, 4864, 24, 14, 2), rope_theta=1000000.0, rms_norm_eps=1e-06, tie_word_embeddings=True
+        ),
+    ),
+    Original(
+        spec="qwen2_5_7b",
+        architecture="Qwen2ForCausalLM",
+        mapping="llama",
+        config=sizes(
+            (152064, 3584, 18944, 28, 28, 4), rope_theta=1000000.0, rms_norm_eps=1e-06, tie_word_embeddings=False
+        ),
+    ),
+    Original(
+        spec="qwen3_0_6b",
+        architecture="Qwen3ForCausalLM",
+        mapping="llama",
+        config=sizes(
+            (151936, 1024, 3072, 28, 16, 8),
+            head_dim=128,
+            rope_theta=1000000.0,
+            rms_norm_eps=1e-06,
+            tie_word_embeddings=True,
+        ),
+        small={"attention.head_dim": 16},
+    ),
+    Original(
+        spec="qwen3_8b",
+        architecture="Qwen3ForCausalLM",
+        mapping="llama",
+        config=sizes(
+            (151936, 4096, 12288, 36, 32, 8),
+            head_dim=128,
+            rope_theta=1000000.0,
+            rms_norm_eps=1e-06,
+            tie_word_embeddings=False,
+        ),
+        small={"attention.head_dim": 16},
+    ),
+    Original(
+        spec="qwen3_30b_a3b",
+        architecture="Qwen3MoeForCausalLM",
+        mapping="qwen3_moe",
+        config=sizes(
+            (151936, 2048, 6144, 48, 32, 4),
+            moe_intermediate_size=768,
+            head_dim=128,
+            num_experts=128,
+            num_experts_per_tok=8,
+            norm_topk_prob=True,
+            rope_theta=1000000.0,
+            rms_norm_eps=1e-06,
+            tie_word_embeddings=False,
+        ),
+        small={"attention.head_dim": 16, "ffn.experts": 5, "ffn.top_k": 2, "ffn.hidden": 24},
+        keys={"ffn.hidden": "moe_intermediate_size", "ffn.experts": "num_experts"},
+    ),
+    Original(
+        spec="mixtral_8x7b",
+        architecture="MixtralForCausalLM",
+        mapping="mixtral",
+        config=sizes(
+            (32000, 4096, 14336, 32, 32, 8),
+            num_local_experts=8,
+            num_experts_per_tok=2,
+            rope_theta=1000000.0,
+            rms_norm_eps=1e-05,
+            sliding_window=None,
+            tie_word_embeddings=False,
+        ),
+        small={"ffn.experts": 4},
+    ),
+    Original(
+        spec="chameleon_7b",
+        architecture="ChameleonForConditionalGeneration",
+        mapping="chameleon",
+        config=sizes(
+            (65536, 4096, 11008, 32, 32, 32),
+            rope_theta=10000.0,
+            rms_norm_eps=1e-05,
+            swin_norm=False,
+            tie_word_embeddings=False,
+            vocabulary_map={"<image>": 8711},
+        ),
+        small={"attention.kv_heads": 4},
+        small_config={
+            "vocabulary_map": {"<image>": 60, "IMGIMGAZ": 58},
+            "vq_config": {
+                "base_channels": 32,
+                "channel_multiplier": [1],
+                "num_res_blocks": 1,
+                "latent_channels": 32,
+                "embed_dim": 8,
+                "num_embeddings": 4,
+                "resolution": 8,
+            },
+        },
+    ),
+    Original(
+        spec="emu3_8b",
+        architecture="Emu3ForConditionalGeneration",
+        mapping="emu3",
+        config={
+            "text_config": sizes((184622, 4096, 14336, 32, 32, 8), rope_theta=1000000.0, rms_norm_eps=1e-05),
+            "vocabulary_map": {"<image>": 151859},
+        },
+        inside="text_config",
+        small_config={
+            "text_config": {"pad_token_id": 0},
+            "vocabulary_map": {"<image>": 60},
+            "vq_config": {
+                "base_channels": 32,
+                "channel_multiplier": [1],
+                "num_res_blocks": 1,
+                "hidden_size": 32,
+                "codebook_size": 4,
+                "temporal_downsample_factor": 2,
+                "attn_resolutions": [],
+            },
+        },
+    ),
+)

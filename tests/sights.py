@@ -1,0 +1,79 @@
+"""Batches for originals: of text, and of images between text, whose encoders are left out and their outputs given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Ids and modality ids [B, S], and what the original and motc's model are given besides.
+
+    `features` are what an encoder made, in the order of the tokens in the batch; gradients flow into them. `prompt` is
+    what the original's `generate` is given in place of `theirs`.
+    """
+
+    ids: Tensor
+    modality_ids: Tensor
+    theirs: dict[str, Any] = field(default_factory=dict)
+    ours: dict[str, Any] = field(default_factory=dict)
+    prompt: dict[str, Any] = field(default_factory=dict)
+    features: Tensor | None = None
+
+
+MakeBatch = Callable[[Any, int, int, int, torch.dtype], Batch]
+"""Of the original, its vocabulary, how many modalities there are, numbers of a feature, and the dtype."""
+
+
+def text(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+    """Two rows of eleven tokens, of any modality."""
+    del theirs, size, dtype
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, vocab, (2, 11), generator=generator)
+    return Batch(ids=ids, modality_ids=torch.randint(0, modalities, ids.shape, generator=generator))
+
+
+IMAGE = 1
+"""The place of images among the modalities of specs that have them."""
+ROWS, COLUMNS = 2, 3
+
+
+def with_images(vocab: int, image_token: int, size: int, dtype: torch.dtype, tokens: int) -> Batch:
+    """Two rows of text with an image of so many tokens in each, at another place."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, vocab, (2, tokens + 7), generator=generator)
+    modality_ids = torch.zeros_like(ids)
+    for row, begin in enumerate((2, 4)):
+        modality_ids[row, begin : begin + tokens] = IMAGE
+    ids = torch.where(modality_ids == IMAGE, image_token, ids)
+    features = torch.randn(2 * tokens, size, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    return Batch(ids=ids, modality_ids=modality_ids, features=features, ours={"features": {"image": features}})
+
+
+def qwen_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+    """Images of two rows and three columns of tokens, with positions on three axes as the original makes them."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    del modalities
+    tokens = ROWS * COLUMNS
+    batch = with_images(vocab - 3, theirs.config.image_token_id, size, dtype, tokens)
+    assert batch.features is not None
+    merge = theirs.config.vision_config.spatial_merge_size
+    grid = torch.tensor([[1, ROWS * merge, COLUMNS * merge]] * 2)
+    kinds = (batch.modality_ids == IMAGE).int()
+    positions, _ = theirs.model.get_rope_index(batch.ids, kinds, image_grid_thw=grid)
+    seen = BaseModelOutputWithPooling(pooler_output=batch.features.split(tokens))
+    seen.deepstack_features = []  # what Qwen3-VL adds to the states of its first layers
+    return Batch(
+        ids=batch.ids,
+        modality_ids=batch.modality_ids,
+        features=batch.features,
+        theirs={"position_ids": positions, "mm_encoder_outputs": {"image": seen}},
+        ours=batch.ours | {"position_ids": positions.permute(1, 2, 0)},
+        prompt={"image_grid_thw": grid, "mm_token_type_ids": kinds, "mm_encoder_outputs": {"image": seen}},
+    )
