@@ -2,8 +2,19 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def quick_gelu(x: Tensor) -> Tensor:
     """x · sigmoid(1.702 x), an approximation of GELU."""
     return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its approximation with a tanh."""
+    return F.gelu(x, approximate="tanh")
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """The square of ReLU."""
+    return F.relu(x).square()

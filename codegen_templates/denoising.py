@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from .cache import Cache, check_cache
+from .continuous import ContinuousModel
 from .embed import in_stream, positions_in
-from .latents import DenoisingOutput, Patches, make_patches, patch_states, without
+from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
-from .multimodal import MultimodalModel
 from .objectives import denoising_losses, noise_latents
 from .outputs import LossOutput
 from .target_checks import only_with_labels
-from .targets import Targets, find_targets, sort_targets
+from .targets import sort_targets
 
 
-class DenoisingModel(MultimodalModel):
+class DenoisingModel(ContinuousModel):
     """A model with continuous modalities: their ends are `latents`, what they learn is in `objectives`.
 
-    `transform` also takes the patches that go into the stream. `norm` is what the final norm makes of the stream;
+    `norm` is what the final norm makes of the stream;
     `read` and `score` give that too, and `predict` makes predictions of it.
     """
 
@@ -46,14 +46,6 @@ class DenoisingModel(MultimodalModel):
         """The normed stream to predictions, each in the shape of its latents."""
         return self.predictions({name: patch_states(x, placed) for name, placed in patches.items()}, patches)
 
-    def words(self, layout: Layout) -> Tensor:
-        """The modality ids int64 [B, S] of tokens that have an id, -1 at latents as at padding."""
-        return without(layout.modality_ids, tuple(map(self.modalities.index, self.objectives)))
-
-    def targets(self, labels: Tensor, weights: Tensor | None, layout: Layout) -> Targets:
-        labels, words = self.counted(labels, layout), self.words(layout)
-        return find_targets(labels, weights, words, layout.document_ids, layout.tokens, len(self.modalities))
-
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor,
@@ -61,6 +53,7 @@ class DenoisingModel(MultimodalModel):
         *,
         labels: Tensor | None = None,
         weights: Tensor | None = None,
+        features: Mapping[str, Tensor] | None = None,
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
@@ -75,7 +68,8 @@ class DenoisingModel(MultimodalModel):
         `latents` holds for each continuous modality the noised latents [n, channels, ...] of its spans (in images with
         height and width), in the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S];
         the input ids of latents may be anything. With `labels`, this is `loss`: latents are clean, and losses are
-        returned. Logits are zeros at padding and at latents. `layout` and `cache` are as for a model of tokens alone.
+        returned. Logits are zeros at padding and at latents. `features` are the vectors [..., size] of the tokens of
+        modalities that are given such. `layout` and `cache` are as for a model of tokens alone.
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
         if cache is not None:
@@ -86,8 +80,9 @@ class DenoisingModel(MultimodalModel):
         if labels is not None:
             latents, timesteps, aims = noise_latents(self.objectives, latents, timesteps, noise, generator)
         patches = self.encode(layout, latents, timesteps)
+        placed = {**patches, **self.place_features(layout, features)}
         ids = in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
-        x = self.transform(ids, layout, positions_in(layout, position_ids), patches, cache)
+        x = self.transform(ids, layout, positions_in(layout, position_ids), placed, cache)
         balance = None
         if self.is_balanced:
             x, balance = x
@@ -123,6 +118,7 @@ class DenoisingModel(MultimodalModel):
         *,
         labels: Tensor | None = None,
         weights: Tensor | None = None,
+        features: Mapping[str, Tensor] | None = None,
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
@@ -143,6 +139,7 @@ class DenoisingModel(MultimodalModel):
             modality_ids,
             labels=input_ids if labels is None else labels,
             weights=weights,
+            features=features,
             latents=latents,
             timesteps=timesteps,
             noise=noise,

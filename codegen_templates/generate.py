@@ -20,6 +20,7 @@ from .generate_checks import (
     generator_of,
     whole,
 )
+from .tokens import in_last_document
 
 
 class Generated(NamedTuple):
@@ -63,16 +64,6 @@ class Row:
             raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
         if any(index in prefix for prefix in self.prefixes):
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
-
-
-def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
-    """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
-    real = modality_ids >= 0
-    if document_ids is None:
-        return real
-    place = torch.arange(real.shape[1], device=real.device)
-    last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
-    return real & (document_ids == document_ids.gather(1, last))
 
 
 class Prompts(NamedTuple):
@@ -165,12 +156,12 @@ class Decoding:
         self.known = nn.functional.pad(modality_ids, (0, max_new_tokens), value=-1)
         self.cache = Cache(len(model.layers), self.known.shape[1])
 
-    def start(self, prompts: Prompts, **latents: Any) -> Any:
-        """The logits after the prompts."""
+    def start(self, prompts: Prompts, **given: Any) -> Any:
+        """The logits after the prompts, and what is given with them."""
         self.layout = self.model.layout(prompts.modality_ids)
         self.want()
-        given = {"position_ids": prompts.position_ids, "layout": self.layout, "cache": self.cache}
-        logits = self.model(prompts.input_ids, prompts.modality_ids, **given, **latents).logits
+        given |= {"position_ids": prompts.position_ids, "layout": self.layout, "cache": self.cache}
+        logits = self.model(prompts.input_ids, prompts.modality_ids, **given).logits
         last = on_device([length - 1 for length in prompts.lengths], prompts.modality_ids.device)
         rows = torch.arange(len(prompts.lengths), device=last.device)
         return {name: of[rows, last] for name, of in logits.items()} if isinstance(logits, dict) else logits[rows, last]
@@ -275,14 +266,15 @@ def generate_tokens(
     document_ids: Tensor | None,
     position_ids: Tensor | None,
     spans: Mapping[str, TokenSpan],
+    given: Mapping[str, Any] | None = None,
     **choices: Any,
 ) -> Generated:
-    """See the model's `generate`; `choices` are what `Decoding` takes besides."""
+    """See the model's `generate`; `choices` are what `Decoding` takes besides, `given` what goes with the prompts."""
     spans = checked_spans(model, spans)
     prompts = compact(input_ids, modality_ids, document_ids, position_ids)
     decoding = Decoding(model, followed(model, spans, prompts), prompts.modality_ids, **choices)
     with uncompiled():
-        logits = decoding.start(prompts)
+        logits = decoding.start(prompts, **(given or {}))
         while decoding.active:
             logits = decoding.feed(decoding.drawn(logits, decoding.active))
     return Generated(*decoding.result())

@@ -37,15 +37,21 @@ def patches_in(sides: Sequence[int], patch: Sequence[int]) -> int:
     return prod(side // size for side, size in zip(sides, patch, strict=True))
 
 
-def named(kind: str, given: Any, modalities: Iterable[str]) -> Mapping[str, Tensor]:
-    """What is given for continuous modalities; None is for none. Raises TypeError or ValueError for what is not."""
+def named(
+    kind: str, given: Any, modalities: Iterable[str], called: str = "continuous modality"
+) -> Mapping[str, Tensor]:
+    """What is given for continuous modalities, `called` so; None is for none.
+
+    Raises TypeError or ValueError for what is not.
+    """
     if given is None:
         return {}
     if not isinstance(given, Mapping):
         raise TypeError(f"{kind} must be a dict of tensors by modality, not {type(given).__name__}")
     for name, value in given.items():
         if name not in modalities:
-            raise ValueError(f"{reprlib.repr(name)} is no continuous modality of this model: {', '.join(modalities)}")
+            known = ", ".join(modalities) or "it has none"
+            raise ValueError(f"{reprlib.repr(name)} is no {called} of this model: {known}")
         if not isinstance(value, Tensor):
             raise TypeError(f"{kind} of {name} must be a tensor, not {type(value).__name__}")
     return given
@@ -124,3 +130,18 @@ def check_spans(
         raise ValueError(f"{broken} of the numbers in the latents of {name} are infinite or NaN")
     if beyond:
         raise ValueError(f"timesteps of {name} must be 0..{objective.last}; {beyond} are not")
+
+
+def check_features(name: str, features: Tensor, size: int, mine: Tensor) -> None:
+    """Raise ValueError unless features are numbers [..., size], as many vectors as a modality has tokens, `mine`."""
+    check_floating("features", name, features)
+    if features.ndim < 2 or features.shape[-1] != size:
+        raise ValueError(f"features of {name} must be [tokens, {size}], not {[*features.shape]}")
+    if features.device != mine.device:
+        raise ValueError(f"features of {name} must be on {mine.device} as modality_ids, not on {features.device}")
+    tokens, broken = torch.stack([mine.sum(), (~features.isfinite()).sum()]).tolist()
+    vectors = features.numel() // size
+    if tokens != vectors:
+        raise ValueError(f"modality_ids have {tokens} tokens of {name}, and there are features for {vectors}")
+    if broken:
+        raise ValueError(f"{broken} of the numbers in the features of {name} are infinite or NaN")

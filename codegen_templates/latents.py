@@ -70,10 +70,16 @@ def make_patches(
             check_latents(name, x, t, end, objectives[name])
             check_spans(name, x, t, end, objectives[name], layout, modalities.index(name))
         vectors, kept = end.tokens(x.to(like.dtype), t)
-        order = rank.view_as(layout.modality_ids) if is_step else look_up(rank, layout.tokens, -1)
-        vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
-        patches[name] = Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))
+        patches[name] = patches_of(vectors, kept, rank, layout)
     return patches
+
+
+def patches_of(vectors: Tensor, kept: list[Tensor], rank: Tensor, layout: Any) -> Patches:
+    """Vectors [P, w] at their places in the stream; `rank` int64 [B * S] says which of them each token is, -1 none."""
+    is_step = isinstance(layout.places, int)
+    order = rank.view_as(layout.modality_ids) if is_step else look_up(rank, layout.tokens, -1)
+    vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
+    return Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))
 
 
 def rank_of(modality_ids: Tensor, modality: int) -> Tensor:

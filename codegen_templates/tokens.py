@@ -38,3 +38,13 @@ def token_before(modality_ids: Tensor) -> Tensor:
     place = torch.arange(modality_ids.shape[1], device=modality_ids.device)
     latest = torch.where(modality_ids >= 0, place, -1).cummax(dim=1).values
     return torch.where(place > 0, latest.roll(1, dims=1), -1)
+
+
+def in_last_document(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
+    """Which tokens belong to their row's last document, bool [B, S]; padding does not."""
+    real = modality_ids >= 0
+    if document_ids is None:
+        return real
+    place = torch.arange(real.shape[1], device=real.device)
+    last = torch.where(real, place, 0).amax(dim=1, keepdim=True)
+    return real & (document_ids == document_ids.gather(1, last))

@@ -100,9 +100,9 @@ def recorded(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[Group]:
         asked.append(rows)
         return make(decoding, name, rows, *rest)
 
-    def spy_denoise(model: Any, name: str, noise: Tensor, *rest: Any) -> Tensor:
-        groups.append(Group(rows=asked[-1], noise=noise))
-        return denoise(model, name, noise, *rest)
+    def spy_denoise(model: Any, noise: dict[str, Tensor], *rest: Any) -> dict[str, Tensor]:
+        groups.append(Group(rows=asked[-1], noise=next(iter(noise.values()))))
+        return denoise(model, noise, *rest)
 
     monkeypatch.setitem(names, "make_latents", spy_make)
     monkeypatch.setitem(names, "denoised", spy_denoise)

@@ -11,7 +11,7 @@ from motc.bench.portable.batches import DataModality
 from motc.bench.portable.settings import DTYPES
 from motc.driver import final_ir
 from motc.ir.execution import Strategy
-from motc.ir.model import LatentModality, Model
+from motc.ir.model import FeatureModality, LatentModality, Modality, Model
 from motc.loading import instantiate
 from motc.schema import Checked
 
@@ -41,9 +41,14 @@ class Subject:
 
 def data_modalities(model: Model) -> tuple[DataModality, ...]:
     """What of a model's modalities its data must fit."""
-    return tuple(
-        DataModality(name=each.name, channels=each.ends.channels, patch=each.ends.patch_shape)
-        if isinstance(each, LatentModality)
-        else DataModality(name=each.name, vocab=model.vocab if each.vocab is None else each.vocab)
-        for each in model.modalities
-    )
+    return tuple(_data_modality(model, each) for each in model.modalities)
+
+
+def _data_modality(model: Model, modality: Modality) -> DataModality:
+    match modality:
+        case LatentModality(name=name, ends=ends):
+            return DataModality(name=name, channels=ends.channels, patch=ends.patch_shape)
+        case FeatureModality(name=name, projector=projector):
+            return DataModality(name=name, features=projector.size)
+        case _:
+            return DataModality(name=modality.name, vocab=model.vocab if modality.vocab is None else modality.vocab)

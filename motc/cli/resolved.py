@@ -40,7 +40,7 @@ def _filled(spec: Spec) -> dict[str, Any]:
 
 
 def _filled_losses(spec: Spec) -> dict[str, Any]:
-    tokens = [name for name, modality in spec.modalities.items() if modality.latent is None]
+    tokens = [name for name, modality in spec.modalities.items() if modality.continuous is None]
     weights = {f"modalities.{name}.weight": 1.0 for name in tokens}
     return {**weights, **{f"modalities.{name}.seen_targets": False for name in tokens}}
 

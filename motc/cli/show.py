@@ -135,7 +135,7 @@ def _print_model(model: Model, spec: Path) -> None:
     from rich.tree import Tree
 
     from motc.cost import cost, kv_cache_bytes_per_token, leaf_parameters, memory
-    from motc.ir.model import LatentModality
+    from motc.ir.model import FeatureModality, LatentModality
     from motc.ir.print import told_loss
 
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
@@ -147,6 +147,8 @@ def _print_model(model: Model, spec: Path) -> None:
             kind = (
                 f"latent, {ends.channels} channels in patches of {ends.words}, {ends.kind} ends, {modality.objective}"
             )
+        elif isinstance(modality, FeatureModality):
+            kind = f"features of {modality.projector}"
         else:
             kind = f"vocab {model.vocab:,}, shared" if modality.vocab is None else f"vocab {modality.vocab:,}"
             kind += told_loss(modality.loss)

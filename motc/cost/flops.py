@@ -13,8 +13,9 @@ from motc.ir.operators import Embedding
 def flops_per_token(model: Model) -> dict[str, int]:
     """The matrix products a token of each modality passes through, the head included (also where it is the tied table).
 
-    A token of a continuous modality passes through its ends instead of a head. Attention's own products grow with the
-    sequence, and a timestep is embedded once a span, so they are not in it: see `attention_flops`, `latent_span_flops`.
+    A token of a continuous modality passes through its ends, or its projector, instead of a head. Attention's own
+    products grow with the sequence, and a timestep is embedded once a span, so they are not in it: see
+    `attention_flops`, `latent_span_flops`.
     """
     flops = {modality.name: _outer_flops(model, modality.name) for modality in model.modalities}
     for layer, count in model.kinds():
@@ -27,10 +28,10 @@ def flops_per_token(model: Model) -> dict[str, int]:
 
 
 def _outer_flops(model: Model, modality: str) -> int:
-    """The head's product, or those of the ends of a continuous modality."""
-    latents = model.latents()
-    ends = None if latents is None else latents.block_of(modality)
-    return head_flops(model, modality) if ends is None else ends.operator.flops
+    """The head's product, or those of a continuous modality's ends or projector."""
+    leaves = (leaf for leaf in (model.latents(), model.features()) if leaf is not None)
+    own = sum(block.operator.flops for leaf in leaves if (block := leaf.block_of(modality)))
+    return own + head_flops(model, modality)
 
 
 def latent_span_flops(model: Model, modality: str) -> int:

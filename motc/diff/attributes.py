@@ -38,6 +38,7 @@ OUTSIDE = {
     "norm.weight": "norm_weight",
     "norm.bias": "norm_bias",
     "vocab": "vocab",
+    "features": "features",
     "latent": "latent",
     "latent.objective": "objective",
     "latent.weight": "weight",
@@ -121,7 +122,7 @@ def _with(facts: Facts, subject: str, value: Any) -> Facts:
 def _is_told(subject: str, subjects: list[str], before: Any, after: Any) -> bool:
     """Whether a change has an edit of its own: what is within a section goes along where the section comes or goes."""
     match subject:
-        case "latent":  # its width is the modality's, which is told as such
+        case "latent" | "features":  # its width is the modality's, which is told as such
             return _text(subject, before) != _text(subject, after)
         case "weight" | "seen_targets":
             return before is not None and after is not None
@@ -143,6 +144,8 @@ def _text(subject: str, value: Any) -> str:
             return f"{size} of its own" if own else f"{size} shared"
         case "latent":
             return "none" if value is None else _latent(value)
+        case "features":
+            return "none" if value is None else str(value)
         case _:
             return _plain(value)
 

@@ -53,10 +53,10 @@ class OuterFacts(OuterAttributes):
         return {group.path: held for group in OUTER_GROUPS if (held := group.operator(self)) is not None}
 
     def flops(self) -> int:
-        """The head's product for one token, tied or not; or those of the ends of a latent."""
+        """The head's product for one token, tied or not; or those of a latent's ends, or of a feature's projector."""
         operators = self.operators()
-        embedding, latents = operators.get("embedding"), operators.get("latents")
-        flops = latents.flops if latents else 0
+        embedding = operators.get("embedding")
+        flops = sum(operators[path].flops for path in ("latents", "features") if path in operators)
         return flops + embedding.head_flops if isinstance(embedding, Embedding) else flops
 
 
@@ -136,7 +136,7 @@ def outer_stretch(model: Model, renamed: Mapping[str, str]) -> Stretch:
             **_fields(each[modality.name]),
             objective=None if latent is None else latent.objective,
             weight=None if latent is None else latent.weight,
-            target_weight=None if latent else modality.loss.weight,
+            target_weight=None if each[modality.name].vocab is None else modality.loss.weight,
             seen_targets=modality.loss.seen_targets,
         )
     return _stretch(1, model.outer_leaves(), attributes, renamed)

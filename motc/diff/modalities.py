@@ -67,7 +67,8 @@ def _place(name: str, stretches: list[Ranged]) -> str:
     for layers, stretch in stretches:
         attributes = stretch.attributes[name]
         if isinstance(attributes, OuterFacts):
-            vocab = "latent" if attributes.vocab is None else f"vocab {attributes.vocab[0]}"
+            continuous = "latent" if attributes.features is None else "features"
+            vocab = continuous if attributes.vocab is None else f"vocab {attributes.vocab[0]}"
         for text in _shared(name, stretch):
             index = next((i for i, (said, where) in enumerate(told) if said == text and _touch(where, layers)), None)
             if index is None:

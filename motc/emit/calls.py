@@ -16,11 +16,12 @@ from motc.plan.seen import Pairs, seen_targets
 def transform_method(module: ModulePlan, constants: Constants) -> str:
     """Ids, and patches of latents where there are any, through all layers."""
     stream = stream_type(module)
-    beside_latents = module.model.latents() is not None
+    continuous = module.model.continuous_modalities()
     arguments = ["ids: Tensor", f"layout: {module.execution.layout_type}", "positions: Tensor"]
-    arguments += ["patches: dict[str, Patches]"] if beside_latents else []
+    arguments += ["patches: dict[str, Patches]"] if continuous else []
     arguments += ["cache: Cache | None = None"]
-    said = "Token ids, and patches of latents," if beside_latents else "Token ids"
+    placed = ["patches of latents"] * bool(module.model.latents()) + ["features"] * bool(module.model.features())
+    said = f"Token ids, and {' and '.join(placed)}," if placed else "Token ids"
     balance = "; and what balances experts" if module.is_balanced else ""
     layers = constants.named("LAYERS", module.model.layers)
     each, iterated = "layer, kept", "self.layers, layers_of(cache, self.layers)"

@@ -6,12 +6,12 @@ from typing import assert_never
 
 from motc.emit.leaves import Applied, each_piece
 from motc.emit.text import literal
-from motc.ir.model import LatentModality
+from motc.ir.model import FeatureModality, LatentModality
 from motc.ir.steps import Read, TakeLosses
 from motc.plan import ModulePlan
 
 NO_LOSS = "torch.zeros((), device=x.device)"
-"""What stands for the loss of latents, which have no targets."""
+"""What stands for the loss of latents and features, which have no targets."""
 
 
 def logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str:
@@ -84,7 +84,7 @@ def _joined(pieces: list[str]) -> str:
 def _of_targets(module: ModulePlan, take: TakeLosses) -> str:
     sums = []
     for place, modality in enumerate(module.model.modalities):
-        if isinstance(modality, LatentModality):
+        if isinstance(modality, LatentModality | FeatureModality):
             sums.append(NO_LOSS)
             continue
         logits = _own(take, modality.name, f"states[{place}]")
@@ -96,7 +96,7 @@ def _masked(module: ModulePlan, take: TakeLosses, text: Applied, x: str) -> str:
     text.assign("weights", "None if wanted.weights is None else wanted.weights.flatten()")
     sums = []
     for place, modality in enumerate(module.model.modalities):
-        if isinstance(modality, LatentModality):
+        if isinstance(modality, LatentModality | FeatureModality):
             sums.append(NO_LOSS)
             continue
         text.assign("ids", f"torch.where(wanted.modality_ids == {place}, wanted.ids, -1)")

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from motc.emit.text import names_tuple, statement
 from motc.ir.execution import Execution
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Router
+from motc.ir.operators import Activation, Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector, Router
 from motc.ir.routing import GroupScore
 from motc.plan import LeafPlan
 from motc.plan.constants import Constants
@@ -39,6 +39,8 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             if unet is None:
                 return f"LinearEnds({ends})"
             return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
+        case Projector():
+            return _projector(operator, constants)
         case _:
             assert_never(operator)
 
@@ -75,6 +77,31 @@ def _best(score: GroupScore) -> int:
             return 1
         case _:
             assert_never(score)
+
+
+def _projector(projector: Projector, constants: Constants) -> str:
+    """The expression that makes a projector, saying what is not as for one linear map with a bias."""
+    if projector.kind == "none":
+        return "nn.Identity()"
+    said = [] if projector.bias else ["bias=False"]
+    if projector.kind != "linear":
+        said += [f"hidden={projector.hidden}", f"activation={_function(projector.kind)}"]
+    if projector.norm is not None:
+        said.append(f"norm={constructor(projector.norm, constants)}")
+    return f"Projector({', '.join([str(projector.size), constants.named('WIDTH', projector.width), *said])})"
+
+
+def _function(activation: Activation) -> str:
+    """An activation as a function of one tensor."""
+    match activation:
+        case "silu" | "gelu" | "relu":
+            return f"F.{activation}"
+        case "gelu_tanh" | "quick_gelu":
+            return activation
+        case "relu2":
+            return "squared_relu"
+        case _:
+            assert_never(activation)
 
 
 def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> list[str]:
@@ -128,7 +155,10 @@ class Applied:
             case _:
                 assert_never(leaf.form)
         pieces = x if reads_pieces else self.pieces(x, leaf.counts)
-        if leaf.form == "shared":
+        if leaf.form == "shared" and None in leaf.route:
+            copies = ["lambda x: x" if name is None else f"self.{leaf.attribute}" for name in leaf.route]
+            applied = each_piece(copies, leaf.counts, pieces)
+        elif leaf.form == "shared":
             applied = f"[self.{leaf.attribute}(piece) for piece in {pieces}]"
         else:
             applied = f"self.{leaf.attribute}({pieces}, layout)"

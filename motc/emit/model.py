@@ -33,11 +33,8 @@ def _head_of_class(module: ModulePlan) -> str:
     model = module.model
     names = [modality.name for modality in model.modalities]
     sizes = {modality.name: modality.vocab or model.vocab for modality in model.token_modalities()}
-    bases = ["DenoisingModel" if model.latents() else "MultimodalModel"]
-    if module.generates:
-        bases.insert(0, "GeneratesLatents" if model.latents() else "GeneratesTokens")
     lines = [
-        f"class {module.class_name}({', '.join(bases)}):",
+        f"class {module.class_name}({', '.join(_bases(module))}):",
         *docstring(f"{model.name}: {model.layers} layer{'s' * (model.layers > 1)}, modalities {', '.join(names)}."),
         "",
         *statement("modalities = ", names_tuple(names), indent=4),
@@ -48,8 +45,25 @@ def _head_of_class(module: ModulePlan) -> str:
         *statement("into_stream = ", names_tuple(module.into_stream), indent=4),
         *_unlike_the_base(module),
         *(latents.class_attributes(module) if model.latents() else ()),
+        *(latents.feature_sizes(module) if model.features() else ()),
+        *(statement("last_block = ", names_tuple(module.last_block), indent=4) if module.last_block else ()),
     ]
     return "\n".join(lines)
+
+
+def _bases(module: ModulePlan) -> list[str]:
+    """What the model is, and how it generates if it can."""
+    has_latents, has_features = module.model.latents() is not None, module.model.features() is not None
+    generates = []
+    if module.last_block:
+        generates.append("GeneratesLastBlock")
+    elif module.generates and has_latents:
+        generates.append("GeneratesLatents")
+    elif module.generates:
+        generates.append("GeneratesAfterFeatures" if has_features else "GeneratesTokens")
+    if has_latents:
+        return [*generates, *(["TakesFeatures"] if has_features else []), "DenoisingModel"]
+    return [*generates, "FeatureModel" if has_features else "MultimodalModel"]
 
 
 def _unlike_the_base(module: ModulePlan) -> list[str]:
@@ -80,6 +94,8 @@ def _init(module: ModulePlan, constants: Constants) -> str:
     lines += definition(module.embedding, module.execution, constants)
     if module.model.latents() is not None:
         lines += latents.ends_definition(module, constants)
+    if module.model.features() is not None:
+        lines += latents.projectors_definition(module, constants)
     runs = [
         f"[{module.layer_plans[kind].layer_class}() for _ in range({constants.named('LAYERS', count)})]"
         for kind, count in module.runs

@@ -131,9 +131,13 @@ def _read(module: ModulePlan) -> str:
         arguments.append(f"wanted: tuple[str, ...] = {names}")
     text = _normed(module).run(module.model.outer_steps.read)
     returned, said = "dict[str, Tensor]" if own else "Tensor", "The stream to logits, in the order of the batch"
+    zeros = [
+        word for word, leaf in (("latents", module.model.latents()), ("features", module.model.features())) if leaf
+    ]
+    said += f", zeros at {' and '.join(zeros)}" if zeros else ""
     if module.model.latents() is None:
         return text.method("read", arguments, returned, f"{said}.")
-    returned, said = f"tuple[{returned}, {stream_type(module)}]", f"{said}, zeros at latents; and the normed stream."
+    returned, said = f"tuple[{returned}, {stream_type(module)}]", f"{said}; and the normed stream."
     return text.method("read", arguments, returned, said, beside="x")
 
 

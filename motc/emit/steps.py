@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import assert_never
 
 from motc.ir.attention import Attention
-from motc.ir.feed_forward import GATED, Activation, FfnKind, activation_of
+from motc.ir.feed_forward import GATED, FfnKind, activation_of
 from motc.ir.layer import Body, Sublayer
 from motc.ir.leaf import Leaf
+from motc.ir.operators import Activation
 from motc.ir.steps import Activate, Add, Apply, Attend, InLayers, MixExperts, Permute, Rotate
 from motc.plan import SublayerPlan
 from motc.plan.constants import Constants

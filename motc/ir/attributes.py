@@ -11,8 +11,8 @@ from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture, Moe
 from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer, Placements
 from motc.ir.leaf import Leaf
-from motc.ir.model import LatentModality, Modality, Model
-from motc.ir.operators import Experts, HeadNorm, Linear, Norm, NormKind, Operator
+from motc.ir.model import FeatureModality, LatentModality, Modality, Model
+from motc.ir.operators import Experts, HeadNorm, Linear, Norm, NormKind, Operator, Projector
 from motc.source import CompilerBug
 
 
@@ -70,12 +70,13 @@ class Vocabulary(NamedTuple):
 class OuterAttributes:
     """What is outside the layers, to one modality.
 
-    It has a vocabulary, or is continuous and has a `latent` instead; the other is None.
+    It has a vocabulary, or is continuous and has a `latent` or `features` instead; the others are None.
     """
 
     width: int
     vocab: Vocabulary | None
     latent: LatentEnds | None
+    features: Projector | None
     tied: bool
     norm_final: bool
     norm_kind: NormKind
@@ -183,12 +184,16 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     """
     names = [modality.name for modality in model.modalities]
     last = model.segments[-1].layer
-    norms = _norms(model.final_norm, names) if model.final_norm else _norms_in(last, names)
+    norms = _norms_in(last, names)
+    if model.final_norm:  # features have none: nothing is read from their last states
+        features = [modality.name for modality in model.feature_modalities()]
+        norms |= _norms(model.final_norm, [name for name in names if name not in features])
     return {
         modality.name: OuterAttributes(
             width=modality.width,
             vocab=_vocabulary(modality, model),
             latent=modality.ends if isinstance(modality, LatentModality) else None,
+            features=modality.projector if isinstance(modality, FeatureModality) else None,
             tied=model.tied_embedding,
             norm_final=model.final_norm is not None,
             **_of_norm(norms[modality.name]),
@@ -198,7 +203,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
 
 
 def _vocabulary(modality: Modality, model: Model) -> Vocabulary | None:
-    if isinstance(modality, LatentModality):
+    if isinstance(modality, LatentModality | FeatureModality):
         return None
     return Vocabulary(model.vocab or 0, own=False) if modality.vocab is None else Vocabulary(modality.vocab, own=True)
 

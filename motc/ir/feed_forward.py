@@ -8,9 +8,9 @@ from fractions import Fraction
 from typing import Literal, assert_never, get_args
 
 from motc.ir.leaf import Leaf
+from motc.ir.operators import Activation
 from motc.ir.routing import Choice, Routing
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "reglu2"]
 FfnKind = Literal[GatedKind, Activation]
 

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
-from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Router
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Projector, Router
 
 SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
@@ -134,6 +134,10 @@ def _latents(a: OuterAttributes) -> LatentEnds | None:
     return a.latent and replace(a.latent, width=a.width)
 
 
+def _features(a: OuterAttributes) -> Projector | None:
+    return a.features and replace(a.features, width=a.width)
+
+
 def _head(a: OuterAttributes) -> Linear | None:
     if a.vocab is None or a.tied:
         return None
@@ -164,13 +168,14 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
 OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (
     Group("embedding", None, _embedding, is_of_vocabulary=True),
     Group("latents", None, _latents),
-    Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final else None),
+    Group("features", None, _features),
+    Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final and a.features is None else None),
     Group("head", None, _head, is_of_vocabulary=True),
 )
 
 LAYER_PATHS = tuple(group.path for group in LAYER_GROUPS)
-OUTER_PATHS = tuple(group.path for group in OUTER_GROUPS if group.path != "latents")
-"""Those outside the layers that modalities can share: ends of latents are each modality's own."""
+OUTER_PATHS = tuple(group.path for group in OUTER_GROUPS if group.path not in ("latents", "features"))
+"""Those outside the layers that modalities can share: ends of latents, and features' projectors, are each its own."""
 
 VOCABULARY_PATHS = tuple(group.path for group in OUTER_GROUPS if group.is_of_vocabulary)
 

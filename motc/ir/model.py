@@ -16,6 +16,7 @@ from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
+from motc.ir.operators import Projector
 from motc.ir.partition import Partition
 from motc.ir.rope import Angles
 from motc.ir.routing import Routing
@@ -71,6 +72,13 @@ class LatentModality(Modality):
     ends: LatentEnds
     objective: Objective
     weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureModality(Modality):
+    """A continuous modality whose tokens are vectors that are given; nothing is predicted of them, or by them."""
+
+    projector: Projector
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, as it keeps what is asked of it for every layer
@@ -179,8 +187,8 @@ class Model:
         return replace(self, segments=tuple(segments))
 
     def leaves_before(self) -> tuple[Leaf, ...]:
-        """The leaves that tokens go through before the layers: the embedding, and the ends of latents."""
-        return tuple(leaf for leaf in (self.embedding, self.latents()) if leaf is not None)
+        """The leaves that tokens go through before the layers: the embedding, ends of latents, features' projectors."""
+        return tuple(leaf for leaf in (self.embedding, self.latents(), self.features()) if leaf is not None)
 
     def leaves_after(self) -> tuple[Leaf, ...]:
         """The leaves that tokens go through after the layers: final norm and head, which is none where it is tied."""
@@ -196,12 +204,21 @@ class Model:
         return self.leaves_before() + self.leaves_after()
 
     def latent_modalities(self) -> tuple[LatentModality, ...]:
-        """The continuous modalities."""
+        """The continuous modalities of which latents are denoised."""
         return tuple(modality for modality in self.modalities if isinstance(modality, LatentModality))
+
+    def feature_modalities(self) -> tuple[FeatureModality, ...]:
+        """The continuous modalities whose tokens are given vectors."""
+        return tuple(modality for modality in self.modalities if isinstance(modality, FeatureModality))
+
+    def continuous_modalities(self) -> tuple[Modality, ...]:
+        """The modalities that have no vocabulary."""
+        return tuple(modality for modality in self.modalities if isinstance(modality, LatentModality | FeatureModality))
 
     def token_modalities(self) -> tuple[Modality, ...]:
         """The modalities that have a vocabulary, of their own or with others."""
-        return tuple(modality for modality in self.modalities if not isinstance(modality, LatentModality))
+        continuous = self.continuous_modalities()
+        return tuple(modality for modality in self.modalities if modality not in continuous)
 
     def latents(self) -> Leaf | None:
         """The ends of continuous modalities, each its own; None where there is none."""
@@ -211,6 +228,14 @@ class Model:
         )
         copies = tuple(blocks)
         return Leaf(path="latents", blocks=copies) if copies else None
+
+    def features(self) -> Leaf | None:
+        """The projectors of features, each modality its own; None where there is none."""
+        copies = tuple(
+            Block(name=modality.name, modalities=(modality.name,), operator=modality.projector)
+            for modality in self.feature_modalities()
+        )
+        return Leaf(path="features", blocks=copies) if copies else None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Every leaf of a segment once, and the outer ones."""

@@ -15,6 +15,8 @@ from motc.ir.parameters import Parameterised
 from motc.ir.routing import Choice
 
 NormKind = Literal["rms", "layer"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
+ProjectorKind = Literal["none", "linear", Activation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,4 +179,53 @@ class Experts(Parameterised):
         return ceil(self.parameters * self.active / self.count)
 
 
-Operator = Linear | Norm | Embedding | Experts | LatentEnds
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projector(Parameterised):
+    """What brings a feature of `size` numbers to the stream's width: nothing, or a norm of it and one or two maps.
+
+    `kind` is `none`, `linear`, or the activation between two maps, the first of which gives `hidden` numbers.
+    """
+
+    kind: ProjectorKind
+    size: int
+    width: int
+    hidden: int | None
+    bias: bool
+    norm: Norm | None
+
+    def parts(self) -> dict[str, Linear | Norm]:
+        """What a feature goes through, by name, in that order."""
+        if self.kind == "none":
+            return {}
+        parts: dict[str, Linear | Norm] = {} if self.norm is None else {"norm": self.norm}
+        inner = self.size
+        if self.hidden is not None:
+            parts["hidden"] = Linear(in_features=inner, out_features=self.hidden, bias=self.bias)
+            inner = self.hidden
+        return {**parts, "out": Linear(in_features=inner, out_features=self.width, bias=self.bias)}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{name}.{parameter}": shape
+            for name, part in self.parts().items()
+            for parameter, shape in part.shapes().items()
+        }
+
+    @property
+    def flops(self) -> int:
+        return sum(part.flops for part in self.parts().values())
+
+    def __str__(self) -> str:
+        """`1152 -> width` in words: `1152, norm rms, gelu_tanh of 3584`, `32, linear without biases`."""
+        norm = f", norm {self.norm.words}" if self.norm else ""
+        match self.kind:
+            case "none":
+                return f"{self.size}"
+            case "linear":
+                maps = ", linear"
+            case _:
+                maps = f", {self.kind} of {self.hidden}"
+        return f"{self.size}{norm}{maps}{'' if self.bias else ' without biases'}"
+
+
+Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector

@@ -7,8 +7,8 @@ from typing import assert_never
 
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
-from motc.ir.model import LatentModality, Model, TokenLoss
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
+from motc.ir.model import FeatureModality, LatentModality, Model, TokenLoss
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector
 from motc.ir.steps import Step
 
 
@@ -33,6 +33,9 @@ def _lines(model: Model) -> Iterator[str]:
         if isinstance(modality, LatentModality):
             said = f"latent, {modality.objective}, weight {modality.weight:g}"
             yield f"  modality {modality.name}: width {modality.width}, {said}"
+            continue
+        if isinstance(modality, FeatureModality):
+            yield f"  modality {modality.name}: width {modality.width}, features of {modality.projector.size}"
             continue
         vocab = model.vocab if modality.vocab is None else modality.vocab
         shared = ", shared" if modality.vocab is None else ""
@@ -103,5 +106,7 @@ def _operator(operator: Operator) -> str:
         case LatentEnds(channels=channels, words=patch, width=width, unet=unet):
             ends = "linear" if unet is None else f"unet of {unet.channels} channels and {unet.blocks} blocks, as"
             return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back"
+        case Projector(width=width):
+            return f"projector of {operator} to {width}"
         case _:
             assert_never(operator)

@@ -55,7 +55,7 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
     require(len(model.masks) > 0, "no layer attends")
     for mask in model.masks:
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
-    for modality in model.latent_modalities():
+    for modality in model.continuous_modalities():
         require(modality.loss.is_plain, f"{modality.name} has no targets that could count otherwise")
 
 

@@ -12,10 +12,20 @@ from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import LatentEnds, Unet
 from motc.ir.layer import Placements
-from motc.ir.operators import HeadNorm, NormKind
+from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
 from motc.schema import Spec
-from motc.schema.spec import FfnSpec, LatentSpec, NormSpec, QkNormSpec, TowerSpec, UnetSpec
+from motc.schema.spec import (
+    FeaturesSpec,
+    FfnSpec,
+    LatentSpec,
+    NormAttributes,
+    NormSpec,
+    ProjectorSpec,
+    QkNormSpec,
+    TowerSpec,
+    UnetSpec,
+)
 
 
 def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
@@ -86,8 +96,9 @@ def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttr
     final = spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
     return OuterAttributes(
         width=layer.width,
-        vocab=None if modality.latent else own or shared,
+        vocab=None if modality.latent or modality.features else own or shared,
         latent=None if modality.latent is None else _latent_ends(modality.latent, layer.width),
+        features=None if modality.features is None else _projector(spec, modality.features, layer.width),
         tied=spec.embedding.tied,
         norm_final=final,
         norm_kind=layer.norm_kind,
@@ -121,6 +132,40 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
     sizes = latent.unet or UnetSpec()
     unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
     return LatentEnds(channels=latent.channels, patch=_patch(latent.patch), width=width, unet=unet)
+
+
+def _projector(spec: Spec, features: FeaturesSpec, width: int) -> Projector:
+    """What is between a feature and a stream of this width.
+
+    Where there is to be nothing and the width is another, which it is in the dense twin of a narrower tower, there is
+    one linear map.
+    """
+    if features.projector is None and features.size == width:
+        return Projector(kind="none", size=features.size, width=width, hidden=None, bias=True, norm=None)
+    said = features.projector or ProjectorSpec()
+    norm = None if said.norm is None else projector_norm(spec, said.norm)
+    return Projector(
+        kind=said.kind,
+        size=features.size,
+        width=width,
+        hidden=None if said.kind == "linear" else said.hidden or width,
+        bias=said.bias,
+        norm=None
+        if norm is None
+        else Norm(
+            kind=norm.kind,
+            shape=(features.size,),
+            eps=norm.eps,
+            offset=norm.offset if norm.weight else 0,
+            weight=norm.weight,
+            bias=_has_bias(norm.kind, norm.weight, norm.bias),
+        ),
+    )
+
+
+def projector_norm(spec: Spec, said: NormAttributes) -> NormSpec:
+    """A projector's norm: of the model's kind and eps unless it says otherwise, and plain."""
+    return NormSpec(kind=spec.norm.kind, eps=spec.norm.eps).model_copy(update=said.said())
 
 
 def _patch(said: int | list[int]) -> int | tuple[int, ...]:

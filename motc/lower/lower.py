@@ -8,7 +8,7 @@ from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.execution import Strategy
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
-from motc.ir.model import LatentModality, Modality, Model, TokenLoss
+from motc.ir.model import FeatureModality, LatentModality, Modality, Model, TokenLoss
 from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.by_layer import specs_by_layer
@@ -102,6 +102,8 @@ def _attributes(spec: Spec, tower_of: dict[str, str], *, dense: bool) -> dict[st
 
 
 def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[str, TokenLoss]) -> Modality:
+    if a.features is not None:
+        return FeatureModality(name=name, width=a.width, vocab=None, projector=a.features)
     if spec.latent is None or a.latent is None:
         return Modality(name=name, width=a.width, vocab=spec.vocab, loss=losses[name])
     return LatentModality(

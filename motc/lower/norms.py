@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from motc.lower.attributes import projector_norm
 from motc.schema import Checked
 from motc.schema.spec import NormSpec, QkNormSpec
 from motc.source import Diagnostic
@@ -12,6 +13,11 @@ def check_norms(checked: Checked, errors: list[Diagnostic]) -> None:
     spec = checked.spec
     _check(checked, spec.norm, set(spec.norm.said()), ("norm",), errors)
     _check_head_norm(checked, spec.attention.qk_norm, ("attention", "qk_norm"), errors)
+    for name, modality in spec.modalities.items():
+        projector = modality.features and modality.features.projector
+        if projector and projector.norm:
+            norm, path = projector_norm(spec, projector.norm), ("modalities", name, "features", "projector", "norm")
+            _check(checked, norm, set(projector.norm.said()), path, errors)
     for name, tower in spec.towers.items():
         norm = spec.norm.model_copy(update=tower.norm.said())
         _check(checked, norm, set(tower.norm.said()), ("towers", name, "norm"), errors)

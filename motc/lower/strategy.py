@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.ir.inventory import VOCABULARY_PATHS
+from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.operators import Linear, Norm
@@ -41,10 +41,11 @@ def check_strategy(model: Model) -> None:
 
 
 def _difference(leaf: Leaf, model: Model) -> str | None:
-    if leaf.path == "latents":
+    if leaf.path not in (*LAYER_PATHS, *OUTER_PATHS):  # each modality's own
         return None
     served = model.token_modalities() if leaf.path in VOCABULARY_PATHS else model.modalities
-    missing = [modality.name for modality in served if leaf.block_of(modality.name) is None]
+    unread = model.feature_modalities() if leaf.path == "final_norm" else ()
+    missing = [m.name for m in served if leaf.block_of(m.name) is None and m not in unread]
     if missing:
         return f"{', '.join(missing)} has none"
     if len({block.operator for block in leaf.blocks}) > 1:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from motc.schema import Checked
-from motc.schema.spec import LatentSpec
+from motc.schema.spec import FeaturesSpec, LatentSpec
 from motc.source import Diagnostic
 
 
 def check_vocabularies(checked: Checked, errors: list[Diagnostic]) -> None:
     """Either all modalities of tokens have a vocabulary of their own, or all share the model's. Appends to `errors`."""
     spec = checked.spec
-    _check_latents(checked, errors)
-    without = [name for name, modality in spec.modalities.items() if modality.vocab is None and not modality.latent]
-    owners = [name for name, modality in spec.modalities.items() if modality.vocab is not None and not modality.latent]
+    _check_continuous(checked, errors)
+    tokens = {name: modality for name, modality in spec.modalities.items() if modality.continuous is None}
+    without = [name for name, modality in tokens.items() if modality.vocab is None]
+    owners = [name for name, modality in tokens.items() if modality.vocab is not None]
     if spec.vocab is None and without:
         message = f"modality `{without[0]}` has no vocabulary"
         span = checked.span("modalities", without[0])
@@ -29,23 +30,49 @@ def check_vocabularies(checked: Checked, errors: list[Diagnostic]) -> None:
         )
 
 
-def _check_latents(checked: Checked, errors: list[Diagnostic]) -> None:
-    """A continuous modality has no vocabulary, and stands beside one of tokens at least."""
+def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
+    """A continuous modality has no vocabulary, is of one kind, and stands beside one of tokens at least."""
     modalities = checked.spec.modalities
     for name, modality in modalities.items():
-        if modality.latent is not None and modality.vocab is not None:
+        if modality.continuous and modality.vocab is not None:
             message = f"modality `{name}` is continuous and has a vocabulary"
             span = checked.key_span("modalities", name, "vocab")
-            related = (("what makes it continuous", checked.key_span("modalities", name, "latent")),)
+            related = (("what makes it continuous", checked.key_span("modalities", name, modality.continuous)),)
             errors.append(
                 Diagnostic(code="MOT061", message=message, span=span, help="keep one of the two", related=related)
             )
+        if modality.latent is not None and modality.features is not None:
+            message = f"modality `{name}` is of latents, which are denoised, and of features, which are given"
+            span = checked.key_span("modalities", name, "features")
+            related = (("the latents", checked.key_span("modalities", name, "latent")),)
+            way_out = "keep one of the two, or declare a modality for each"
+            errors.append(Diagnostic(code="MOT061", message=message, span=span, help=way_out, related=related))
         if modality.latent is not None:
             _check_unet(checked, name, modality.latent, errors)
-    if all(modality.latent is not None for modality in modalities.values()):
+        if modality.features is not None:
+            _check_projector(checked, name, modality.features, errors)
+    if all(modality.continuous for modality in modalities.values()):
         message = "no modality has tokens: every one is continuous"
-        way_out = "declare one without `latent`, such as `modality text`: it delimits the spans of the others"
+        way_out = "declare one without `latent` or `features`, such as `modality text`: it delimits the others' spans"
         errors.append(Diagnostic(code="MOT062", message=message, span=checked.span("modalities"), help=way_out))
+
+
+def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors: list[Diagnostic]) -> None:
+    """Without a projector a feature is as wide as its tower's stream; `hidden` is between two maps."""
+    projector, place = features.projector, ("modalities", name, "features")
+    towers = checked.spec.towers.values()
+    wide = next((tower.width for tower in towers if name in tower.modalities and tower.width), checked.spec.width)
+    if projector is None and features.size != wide:
+        message = f"features of {features.size} numbers do not fit a stream of width {wide} without a projector"
+        span = checked.key_span(*place, "projector")
+        related = (("their size", checked.span(*place, "size")),)
+        way_out = "leave `projector` out for one linear map"
+        errors.append(Diagnostic(code="MOT067", message=message, span=span, help=way_out, related=related))
+    if projector is not None and projector.kind == "linear" and projector.hidden is not None:
+        message = "`hidden` is between two maps, and a projector of kind linear is one"
+        span = checked.key_span(*place, "projector", "hidden")
+        way_out = "leave it out, or give the activation between: kind = gelu"
+        errors.append(Diagnostic(code="MOT067", message=message, span=span, help=way_out))
 
 
 def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from motc.ir.model import LatentModality, Model
+from motc.ir.model import FeatureModality, LatentModality, Model
 from motc.match.data import Data, LatentSize
 from motc.match.settings import MatchError
 from motc.plan.seen import seen_targets
@@ -17,6 +17,8 @@ def check_fit(data: Data, model: Model, name: str) -> None:
         raise MatchError(f"{name} has the modalities {', '.join(names)}; the data has {', '.join(data.modalities)}")
     described = data.described
     for modality in model.modalities:
+        if isinstance(modality, FeatureModality):
+            raise MatchError(f"{name} has features for {modality.name}, which no data folder holds")
         size = described.latents.get(modality.name)
         if isinstance(modality, LatentModality) != (size is not None):
             kinds = ("latents", "token ids")

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
@@ -16,9 +16,10 @@ def needs_order(leaf: Leaf, model: Model) -> bool:
 
 
 def norms_alike(leaf: Leaf, model: Model) -> bool:
-    """Whether a leaf is one norm for all modalities but for its weights."""
+    """Whether a leaf is one norm for all modalities, or all of whose states something is read, but for its weights."""
     operators = {block.operator for block in leaf.blocks}
-    complete = all(leaf.block_of(modality.name) for modality in model.modalities)
+    lacking = [modality for modality in model.modalities if leaf.block_of(modality.name) is None]
+    complete = not lacking or (leaf.path == "final_norm" and set(lacking) <= set(model.feature_modalities()))
     return complete and len(operators) == 1 and leaf.is_norm
 
 
@@ -27,7 +28,7 @@ def numbers_written(operator: Operator) -> int | None:
     match operator:
         case Linear(out_features=out_features) | Experts(out_features=out_features):
             return out_features
-        case Embedding(width=width) | LatentEnds(width=width):
+        case Embedding(width=width) | LatentEnds(width=width) | Projector(width=width):
             return width
         case Norm():
             return None

@@ -7,8 +7,8 @@
              sums = sums(logits)
 
 Where each modality has a vocabulary, each head works on every token, wherever that stands; for losses, where the
-strategy can sort them, on the states before its own targets alone. A shared vocabulary's head is given no latents,
-which have no logits, where the strategy can leave them out.
+strategy can sort them, on the states before its own targets alone. A shared vocabulary's head is given no latents or
+features, which have no logits, where the strategy can leave them out.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from motc.passes.needs import needs_order, numbers_written
 
 def outer_steps(model: Model) -> OuterSteps:
     """The steps before the layers and after them."""
-    latents = model.latents()
+    latents, continuous = model.latents(), model.continuous_modalities()
     norm = model.final_norm
     return OuterSteps(
         embed=(_applied(model, model.embedding, "ids", "x"),),
-        place=() if latents is None else (_step(PlacePatches(), "x", "placed", _width(model)),),
+        place=() if not continuous else (_step(PlacePatches(), "x", "placed", _width(model)),),
         norm=() if norm is None else (_applied(model, norm, "x", "normed"),),
         read=_read(model),
         score=_score(model),
@@ -48,15 +48,15 @@ def outer_steps(model: Model) -> OuterSteps:
 
 
 def _read(model: Model) -> Steps:
-    """Logits, zeros at latents: heads of own vocabularies are given zeros there; a shared vocabulary's skips them or,
-    where the strategy cannot, has its logits made zeros.
+    """Logits, zeros at latents and features: heads of own vocabularies are given zeros there; a shared vocabulary's
+    skips them or, where the strategy cannot, has its logits made zeros.
     """
     states, leaf = _states(model), model.read_leaf
     needs = _told_apart(model) if _tells_apart(model) else None
     skips = skips_latents(model)
     read = Read(leaf, is_tied=model.head is None, own=model.vocab is None, skips_latents=skips)
     numbers = _numbers(model, leaf)
-    if model.latents() is None or skips:
+    if not model.continuous_modalities() or skips:
         return (_step(read, states, "logits", numbers, needs),)
     if read.own:
         zeroed = _step(ZeroLatents(), states, "states", _width(model), "batch")
@@ -81,8 +81,8 @@ def _score(model: Model) -> Steps:
 
 
 def skips_latents(model: Model) -> bool:
-    """Whether the head of a shared vocabulary is given no latents, so that tokens must be told apart for it."""
-    return model.latents() is not None and model.vocab is not None and not model.execution.groups_copies
+    """Whether the head of a shared vocabulary is given no latents or features, so that tokens are told apart for it."""
+    return bool(model.continuous_modalities()) and model.vocab is not None and not model.execution.groups_copies
 
 
 def _tells_apart(model: Model) -> bool:

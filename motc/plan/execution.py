@@ -16,7 +16,7 @@ def planned_execution(model: Model, layers: Iterable[LayerPlan], outer: Collecti
     sorts = model.execution.sorts and (
         any(step.order == "sorted" for layer, _ in model.kinds() for step in layer.steps)
         or any(leaf.form == "by_tower" for leaf in outer)
-        or (bool(model.latents()) and model.vocab is not None)
+        or (bool(model.continuous_modalities()) and model.vocab is not None)
     )
     has_towers = any(leaf.form in ("by_tower", "held") for leaf in (*within, *outer))
     told = model.execution.told if sorts or has_towers else ""

@@ -71,8 +71,9 @@ class ModulePlan:
     `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
     `execution` is how the strategy runs it. Where the model `generates`, `alike` says for each modality where the first
     stands in that order that has all its parameters; it is empty where a step's tokens are sorted as a batch's are.
-    `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents have none: each
-    run's block, or None, and how many modalities it holds.
+    `last_block` are the modalities that it can make all at once instead, of what is before.
+    `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents and features
+    have none: each run's block, or None, and how many modalities it holds.
     """
 
     model: Model
@@ -88,6 +89,7 @@ class ModulePlan:
     stream_in_pieces: bool
     execution: Execution
     generates: bool
+    last_block: tuple[str, ...]
     alike: tuple[int, ...]
 
     @property
@@ -98,7 +100,7 @@ class ModulePlan:
 
     @property
     def outer(self) -> dict[str, LeafPlan]:
-        """The groups outside the layers by their paths, without the ends of latents."""
+        """The groups outside the layers by their paths, without what is of continuous modalities alone."""
         leaves = (self.embedding, self.final_norm, self.head)
         return {leaf.leaf.path: leaf for leaf in leaves if leaf is not None}
 

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.identity import semantic_hash
-from motc.ir.inventory import VOCABULARY_PATHS
+from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
 from motc.ir.steps import Activate, Add, Apply, Attend, Step
 from motc.passes.needs import needs_order, norms_alike
 from motc.passes.schedule_outer import skips_latents
-from motc.plan.decoding import alike, can_generate
+from motc.plan.decoding import alike, can_generate, last_block
 from motc.plan.execution import planned_execution
 from motc.plan.library import taken
 from motc.plan.mixture import counts_within
@@ -39,9 +39,9 @@ def plan(model: Model) -> ModulePlan:
     index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
     outer = {
-        leaf.path: leaf_plan(_everywhere(leaf, model), model, each if in_pieces else None)
+        leaf.path: leaf_plan(_everywhere(leaf, model, in_pieces), model, each if in_pieces else None)
         for leaf in model.outer_leaves()
-        if leaf.path != "latents"
+        if leaf.path in OUTER_PATHS
     }
     return ModulePlan(
         model=model,
@@ -57,21 +57,25 @@ def plan(model: Model) -> ModulePlan:
         stream_in_pieces=in_pieces,
         execution=planned_execution(model, layer_plans, outer.values()),
         generates=can_generate(model),
+        last_block=last_block(model),
         alike=alike(model),
     )
 
 
-def _everywhere(leaf: Leaf, model: Model) -> Leaf:
-    """The leaf, latents going along with its first block where they have none: what that makes of them is not used."""
-    if leaf.path not in VOCABULARY_PATHS or model.latents() is None:
+def _everywhere(leaf: Leaf, model: Model, in_pieces: bool) -> Leaf:
+    """The leaf, modalities that have none going along with its first block: what that makes of them is not used.
+
+    Not so a norm of pieces, which differ in width.
+    """
+    if in_pieces and leaf.path not in VOCABULARY_PATHS:
         return leaf
     first, *rest = leaf.blocks
-    latents = tuple(modality.name for modality in model.latent_modalities())
-    return replace(leaf, blocks=(replace(first, modalities=(*first.modalities, *latents)), *rest))
+    lacking = tuple(name for name in model.names if leaf.block_of(name) is None)
+    return replace(leaf, blocks=(replace(first, modalities=(*first.modalities, *lacking)), *rest))
 
 
 def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int], ...]:
-    """How the stream is cut for a shared vocabulary's head, if latents are to be left out of it."""
+    """How the stream is cut for a shared vocabulary's head, if latents and features are to be left out of it."""
     if not skips_latents(model):
         return ()
     leaf = model.read_leaf

@@ -10,6 +10,7 @@ from motc.reference.config import (
     ReferenceSublayer,
 )
 from motc.reference.experts import ReferenceChoice, ReferenceMoe, Trace
+from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
 from motc.reference.loss import ReferenceLoss, reference_loss
 from motc.reference.model import reference_forward, reference_hidden, reference_predictions
@@ -21,6 +22,7 @@ __all__ = [
     "ReferenceAttention",
     "ReferenceChoice",
     "ReferenceConfig",
+    "ReferenceFeatures",
     "ReferenceFeedForward",
     "ReferenceLatent",
     "ReferenceLayer",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from motc.reference.experts import ReferenceMoe
+from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
 from motc.reference.operators import FfnKind, NormKind
 from motc.reference.rope import ReferenceRope
@@ -91,7 +92,8 @@ class ReferenceLayer:
 class ReferenceConfig:
     """A whole model. `own_vocabularies`: ids are local to each modality, and logits are one tensor per modality.
 
-    `latents` are the continuous modalities: no embedding, no head, and ends of their own. `head` is None where it is
+    `latents` and `features` are the continuous modalities: no embedding, no head, and ends or a projector of their own;
+    features have no final norm either. `head` is None where it is
     tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
 
     `target_weights` are what each target of a modality weighs in the total, 1 if not named; a target of a modality in
@@ -106,8 +108,14 @@ class ReferenceConfig:
     final_norm_prefixes: Prefixes
     final_norms: Norms
     latents: Mapping[str, ReferenceLatent] = field(default_factory=dict)
+    features: Mapping[str, ReferenceFeatures] = field(default_factory=dict)
     target_weights: Mapping[str, float] = field(default_factory=dict)
     unseen_only: tuple[str, ...] = ()
+
+    @property
+    def continuous(self) -> frozenset[str]:
+        """The modalities that have no ids."""
+        return frozenset((*self.latents, *self.features))
 
     @property
     def masks(self) -> tuple[ReferenceMask, ...]:

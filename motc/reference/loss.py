@@ -55,6 +55,8 @@ def reference_loss(
         by_modality[modality] = squares.sum() / max(1, squares.numel())
         weights[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
         total = total + latent.weight * by_modality[modality]
+    for modality in config.features:  # of which nothing is learnt
+        by_modality[modality], weights[modality] = torch.zeros(()), torch.zeros(())
     by_modality = {modality: by_modality[modality] for modality in config.modalities}
     if not config.is_balanced:
         return ReferenceLoss(total, by_modality, weight, weights)
@@ -71,7 +73,7 @@ def cross_entropies(
     counted = counted_targets(config, batch, labels, weights)
     sums, totals = {}, {}
     for index, modality in enumerate(config.modalities):
-        if modality in config.latents:
+        if modality in config.continuous:
             continue
         here = counted & (batch.modality_ids[:, 1:] == index)
         predicted = (logits[modality] if isinstance(logits, dict) else logits)[:, :-1][here]
@@ -85,8 +87,8 @@ def cross_entropies(
 def counted_targets(config: ReferenceConfig, batch: Batch, labels: Tensor, weights: Tensor) -> Tensor:
     """Which labels but the first of each row count, bool [B, S - 1].
 
-    A target is the label of a token. It counts if the token and the one before it are real, of one document, and no
-    latents, and unless it is -100 or its weight is 0, or the one before sees it and that is to be left out.
+    A target is the label of a token. It counts if the token and the one before it are real, of one document, and have
+    ids, and unless it is -100 or its weight is 0, or the one before sees it and that is to be left out.
     """
     before, after = batch.modality_ids[:, :-1], batch.modality_ids[:, 1:]
     counted = (before >= 0) & (after >= 0) & (labels[:, 1:] != -100) & (weights[:, 1:] != 0)
@@ -97,7 +99,7 @@ def counted_targets(config: ReferenceConfig, batch: Batch, labels: Tensor, weigh
         visible = visibility(mask, config.modalities, batch.modality_ids, batch.document_ids)
         seen = seen | visible.diagonal(offset=1, dim1=1, dim2=2)
     for index, modality in enumerate(config.modalities):
-        if modality in config.latents:
+        if modality in config.continuous:
             counted = counted & (before != index) & (after != index)
         if modality in config.unseen_only:
             counted = counted & ~((after == index) & seen)

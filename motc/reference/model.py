@@ -13,6 +13,7 @@ from torch import Tensor
 from motc.reference.batch import Batch
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
+from motc.reference.features import ReferenceFeatures, feature_tokens
 from motc.reference.latents import latent_prediction, latent_tokens
 from motc.reference.layer import layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
@@ -23,7 +24,7 @@ from motc.reference.visibility import ReferenceMask, visibility
 def reference_forward(
     config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
 ) -> Tensor | dict[str, Tensor]:
-    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros at padding and at latents."""
+    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros where there is no id."""
     hidden = reference_hidden(config, parameters, batch, trace)
     return logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
 
@@ -33,7 +34,7 @@ def logits_of(
 ) -> Tensor | dict[str, Tensor]:
     """The logits of all tokens that have an id."""
     head = config.embedding if config.head is None else config.head
-    spoken = [m for m in config.modalities if m not in config.latents]
+    spoken = [m for m in config.modalities if m not in config.continuous]
     if not spoken:
         return {}
     if not config.own_vocabularies:
@@ -71,7 +72,9 @@ def reference_hidden(
     positions = Positions(position_ids, document_lengths(position_ids, modality_ids, batch.document_ids))
     x = {}
     for m in config.modalities:
-        if m not in config.latents:
+        if m in config.features:
+            x[m] = features_of(config.features[m], parameters, batch.features.get(m))
+        elif m not in config.latents:
             x[m] = parameters[config.embedding[m] + ".weight"][batch.input_ids[tokens[m]]]
         elif m in batch.latents:
             x[m] = latent_tokens(config.latents[m], parameters, batch.latents[m], batch.timesteps[m])
@@ -85,6 +88,13 @@ def reference_hidden(
     for layer in config.layers:
         x = layer_forward(layer, parameters, x, tokens, positions, see, Trace() if trace is None else trace)
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
+
+
+def features_of(features: ReferenceFeatures, parameters: Parameters, vectors: Tensor | None) -> Tensor:
+    """The tokens of a batch's features, of which there may be none."""
+    if vectors is None:
+        vectors = next(iter(parameters.values())).new_zeros(0, features.size)
+    return feature_tokens(features, parameters, vectors)
 
 
 def token_masks(config: ReferenceConfig, modality_ids: Tensor) -> dict[str, Tensor]:

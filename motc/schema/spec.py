@@ -12,7 +12,7 @@ from motc.ir.latent import EndsKind
 from motc.ir.layer import Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
-from motc.ir.operators import NormKind
+from motc.ir.operators import Activation, NormKind
 from motc.ir.rope import Arrangement, RopePairing, ScalingKind
 from motc.ir.routing import GroupScore, Routing, Scores
 from motc.schema.values import (
@@ -86,15 +86,56 @@ class LatentSpec(Section):
     weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
 
 
+class NormAttributes(Section):
+    """What a tower may say of its norms, as the model may."""
+
+    kind: NormKind | None = Field(None, description="the kind of all norms but those of heads")
+    eps: Eps | None = Field(None, description="added to the variance")
+    offset: Offset | None = Field(None, description="what weights are added to: 0, or 1 as in Gemma")
+    weight: bool | None = Field(None, description="whether norms have weights")
+    bias: bool | None = Field(None, description="for kind = layer: whether norms have biases; default: weight")
+
+
+class ProjectorSpec(Section):
+    """What is between a feature and the stream; how its parts go together is checked when the spec is lowered."""
+
+    kind: Literal["linear", Activation] = Field(
+        "linear", description="one linear map, or two with this activation between"
+    )
+    hidden: Size | None = Field(None, description="numbers between two maps; default: the width")
+    bias: bool = Field(True, description="biases on the maps")
+    norm: Annotated[
+        NormAttributes | None,
+        BeforeValidator(norm_word, json_schema_input_type=Literal["none", NormKind] | NormAttributes | None),
+    ] = Field(None, description="a norm of the feature before the maps: a word, a section, or none")
+
+
+class FeaturesSpec(Section):
+    """Vectors of an encoder of the user's."""
+
+    size: Size = Field(..., description="numbers of a vector")
+    projector: Annotated[
+        ProjectorSpec | None, BeforeValidator(none_word, json_schema_input_type=ProjectorSpec | Literal["none"] | None)
+    ] = Field(ProjectorSpec(), description="what brings a vector to the stream's width, or none")
+
+
 class ModalitySpec(Section):
     vocab: Size | None = Field(None, description="rows of the modality's own vocabulary; ids are local to it")
     latent: LatentSpec | None = Field(None, description="makes it a continuous modality, which has no vocabulary")
+    features: FeaturesSpec | None = Field(None, description="makes its tokens vectors that are given, not ids")
     weight: float | None = Field(
         None, ge=0, le=1e6, description="of each of its targets in the mean cross-entropy; default: 1"
     )
     seen_targets: bool | None = Field(
         None, description="whether a target counts that the token before it sees; default: false"
     )
+
+    @property
+    def continuous(self) -> Literal["latent", "features"] | None:
+        """The section that makes it a continuous modality, if one does."""
+        if self.latent is not None:
+            return "latent"
+        return None if self.features is None else "features"
 
 
 class ScalingSpec(Section):
@@ -254,16 +295,6 @@ Ffn = Annotated[FfnAttributes, BeforeValidator(none_kind, json_schema_input_type
 class FfnSpec(FfnAttributes):
     kind: FfnKindName = with_default(FfnAttributes, "kind", "swiglu")
     bias: bool = with_default(FfnAttributes, "bias", False)
-
-
-class NormAttributes(Section):
-    """What a tower may say of its norms, as the model may."""
-
-    kind: NormKind | None = Field(None, description="the kind of all norms but those of heads")
-    eps: Eps | None = Field(None, description="added to the variance")
-    offset: Offset | None = Field(None, description="what weights are added to: 0, or 1 as in Gemma")
-    weight: bool | None = Field(None, description="whether norms have weights")
-    bias: bool | None = Field(None, description="for kind = layer: whether norms have biases; default: weight")
 
 
 class NormInLayers(NormAttributes):

@@ -277,8 +277,8 @@ CODES = _catalogue(
     (
         "MOT061",
         "a continuous modality with a vocabulary",
-        "Tokens of a modality with `latent` are patches of latents, and have no ids; the tokens that delimit its spans "
-        "belong to another modality.",
+        "Tokens of a modality with `latent` are patches of latents, those of one with `features` are vectors that are "
+        "given. Neither have ids, and no modality is both; the tokens that delimit its spans belong to another one.",
         "modality image { vocab = 512, latent { channels = 8, patch = 2 } }",
     ),
     (
@@ -316,6 +316,13 @@ CODES = _catalogue(
         "Cross-entropy is a mean in which each target has its modality's weight. So a weight of the only modality of "
         "tokens says nothing, unless it is 0 beside latents; and where all are 0, nothing would be trained.",
         "modality text { weight = 2 }     # and no other modality of tokens",
+    ),
+    (
+        "MOT067",
+        "a projector that does not fit",
+        "Features come into the stream by a projector: one linear map unless said, or two with an activation between, "
+        "of which `hidden` speaks. With `projector = none` they are the stream's own, and as wide as their tower.",
+        "modality vit { features { size = 1152, projector = none } }     # and width = 2048",
     ),
     (
         "MOT068",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from motc.ir.model import Model
+from motc.ir.model import FeatureModality, Model
 from motc.reference import Batch, Trace, reference_forward, reference_loss
 from motc.validate.config import reference_config
 from motc.validate.latent_spans import random_latents, with_spans
@@ -60,7 +60,7 @@ def with_targets(model: Model, batch: Batch, generator: torch.Generator) -> Batc
     size = min(vocabulary(model, modality.name) for modality in model.token_modalities())
     names = [modality.name for modality in model.modalities]
     real = batch.modality_ids >= 0
-    for modality in model.latent_modalities():
+    for modality in model.continuous_modalities():
         real &= batch.modality_ids != names.index(modality.name)
     none, weights = torch.rand((2, *real.shape), generator=generator, dtype=torch.float64)
     labels = torch.where(none < 0.2, -100, (batch.input_ids + 1) % size)
@@ -82,25 +82,37 @@ def with_ids(
 ) -> Batch:
     """A batch of these modalities with random input ids, each within its modality's vocabulary.
 
-    Where there are latents, the modalities are changed so that each span has the tokens of one. Latents are
-    float64 and take gradients.
+    Where there are latents, the modalities are changed so that each span has the tokens of one. Latents and features
+    are float64 and take gradients.
     """
     modality_ids, shapes = with_spans(model, modality_ids, document_ids, generator)
     known = [vocabulary(model, modality.name) for modality in model.token_modalities()]
-    continuous = {modality.name for modality in model.latent_modalities()}
+    continuous = {modality.name for modality in model.continuous_modalities()}
     vocabularies = [0 if m.name in continuous else vocabulary(model, m.name) for m in model.modalities]
     sizes = torch.tensor([*vocabularies, min(known)])[modality_ids]  # padding, -1, meets the last
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
     latents, timesteps, noise = random_latents(model, modality_ids, document_ids, shapes, generator)
     return Batch(
-        input_ids=torch.where(sizes == 0, -7, (fractions * sizes).long()),  # ids of latents are not read
+        input_ids=torch.where(sizes == 0, -7, (fractions * sizes).long()),  # where there is no id it is not read
         modality_ids=modality_ids,
         position_ids=position_ids,
         document_ids=document_ids,
         latents=latents,
         timesteps=timesteps,
         noise=noise,
+        features=random_features(model, modality_ids, generator),
     )
+
+
+def random_features(model: Model, modality_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """A vector for each token of a modality of features; none where it has no token."""
+    features = {}
+    for index, modality in enumerate(model.modalities):
+        count = int((modality_ids == index).sum())
+        if isinstance(modality, FeatureModality) and count:
+            shape = (count, modality.projector.size)
+            features[modality.name] = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    return features
 
 
 def vocabulary(model: Model, modality: str) -> int:

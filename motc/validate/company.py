@@ -135,7 +135,20 @@ def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
         latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
         timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
         noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
+        features=features_in(model, batch, row, first, end),
     )
+
+
+def features_in(model: Model, batch: Batch, row: int, first: int, end: int) -> dict[str, Tensor]:
+    """The features of the tokens in part of one row."""
+    here = torch.zeros_like(batch.modality_ids, dtype=torch.bool)
+    here[row, first:end] = True
+    features = {}
+    for name, vectors in batch.features.items():
+        of_batch = here[batch.modality_ids == model.names.index(name)]
+        if of_batch.any():
+            features[name] = vectors[of_batch]
+    return features
 
 
 def spans_in(model: Model, batch: Batch, name: str, row: int, first: int, end: int) -> list[int]:

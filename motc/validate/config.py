@@ -11,7 +11,7 @@ from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
-from motc.ir.model import Model
+from motc.ir.model import FeatureModality, Model
 from motc.ir.names import parameter_prefix
 from motc.ir.operators import Norm
 from motc.ir.rope import Rope, kind_of
@@ -20,6 +20,7 @@ from motc.reference import (
     ReferenceAttention,
     ReferenceChoice,
     ReferenceConfig,
+    ReferenceFeatures,
     ReferenceFeedForward,
     ReferenceLatent,
     ReferenceLayer,
@@ -61,8 +62,23 @@ def reference_config(model: Model) -> ReferenceConfig:
             )
             for modality in model.latent_modalities()
         },
+        features={modality.name: _features(modality) for modality in model.feature_modalities()},
         target_weights={modality.name: modality.loss.weight for modality in model.token_modalities()},
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
+    )
+
+
+def _features(modality: FeatureModality) -> ReferenceFeatures:
+    projector, parts = modality.projector, modality.projector.parts()
+    norm = parts.get("norm")
+    return ReferenceFeatures(
+        prefix=f"features.{modality.name}",
+        size=projector.size,
+        maps=len(parts.keys() & {"hidden", "out"}),
+        activation=None if projector.kind == "none" or projector.kind == "linear" else projector.kind,
+        norm_kind=norm.kind if isinstance(norm, Norm) else None,
+        norm_eps=norm.eps if isinstance(norm, Norm) else 0.0,
+        norm_offset=norm.offset if isinstance(norm, Norm) else 0,
     )
 
 
@@ -87,6 +103,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
         final_norm_prefixes=_only(modality, whole.final_norm_prefixes),
         final_norms=_only(modality, whole.final_norms),
         latents=_only(modality, whole.latents),
+        features=_only(modality, whole.features),
     )
 
 

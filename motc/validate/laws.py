@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from motc.ir.model import LatentModality, Model
+from motc.ir.model import FeatureModality, LatentModality, Model
 from motc.ir.names import parameter_shapes
 from motc.validate.batches import random_batches, settled, with_ids
 from motc.validate.company import company_laws
@@ -131,7 +131,7 @@ def single_modality_law(model: Model, module: nn.Module, generator: torch.Genera
             tower_config(model, modality.name), parameters, alone
         )
         deviations.append(deviation(predictions, expected_predictions))
-        if isinstance(modality, LatentModality):
+        if isinstance(modality, LatentModality | FeatureModality):
             logits, expected = {}, {}
         if not isinstance(expected, Tensor):
             assert not isinstance(logits, Tensor), "own vocabularies give a mapping"

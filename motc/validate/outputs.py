@@ -21,6 +21,7 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     """A generated module's logits, losses and predictions."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
     clean = {"latents": batch.latents, "timesteps": batch.timesteps, "noise": batch.noise} if batch.latents else {}
+    clean |= {"features": batch.features} if batch.features else {}
     targets = {"labels": batch.labels, "weights": batch.weights}
     losses = module.loss(batch.input_ids, batch.modality_ids, **targets, **given, **clean)  # type: ignore[operator]
     told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
@@ -34,6 +35,7 @@ def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple
     """A generated module's logits, and predictions of latents by modality."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
     noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
+    noised |= {"features": batch.features} if batch.features else {}
     output = module(batch.input_ids, batch.modality_ids, **given, **noised)
     return output.logits, {name: output.predictions[name] for name in batch.latents}
 
@@ -66,8 +68,8 @@ def without_balance(outputs: Outputs) -> Outputs:
 
 
 def latents_of(batch: Batch) -> dict[str, Tensor]:
-    """The latents a batch holds, which have gradients too."""
-    return {f"{name}.latents": latents for name, latents in batch.latents.items()}
+    """The latents and features that a batch holds, which have gradients too."""
+    return {f"{name}.latents": x for name, x in (*batch.latents.items(), *batch.features.items())}
 
 
 def compare(actual: Outputs, expected: Outputs) -> list[float]:

@@ -16,6 +16,7 @@ from motc.lower.by_layer import specs_by_layer
 from motc.schema import Checked, Spec
 from motc.schema.spec import (
     AttentionInLayers,
+    FeaturesSpec,
     FfnAttributes,
     LatentSpec,
     LayersSpec,
@@ -36,6 +37,7 @@ EXPERTS, EXPERTS_STEP, TOP_K = 6, 2, 2
 VOCAB, VOCAB_STEP = 40, 8
 CHANNELS, UNET_CHANNELS = 3, 4
 ORIGINAL_LENGTH, LEAST_ROTATED = 8, 4
+FEATURES = 5
 
 
 def reduce(checked: Checked) -> Checked:
@@ -52,7 +54,11 @@ def reduce(checked: Checked) -> Checked:
             "vocab": spec.vocab and vocab[spec.vocab],
             "modalities": {
                 name: modality.model_copy(
-                    update={"vocab": modality.vocab and vocab[modality.vocab], "latent": _smaller_latent(modality)}
+                    update={
+                        "vocab": modality.vocab and vocab[modality.vocab],
+                        "latent": _smaller_latent(modality),
+                        "features": _smaller_features(modality, sizes.width),
+                    }
                 )
                 for name, modality in spec.modalities.items()
             },
@@ -175,6 +181,16 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
     unet = UnetSpec(channels=UNET_CHANNELS, blocks=2) if latent.ends == "unet" else None
     small = {"channels": min(latent.channels, CHANNELS), "patch": _smaller_patch(latent.patch), "unet": unet}
     return latent.model_copy(update=small)
+
+
+def _smaller_features(modality: ModalitySpec, widths: dict[int, int]) -> FeaturesSpec | None:
+    """A modality of small features; where there is no projector they are as wide as the stream."""
+    features = modality.features
+    if features is None or features.projector is None:
+        return features and features.model_copy(update={"size": widths[features.size]})
+    hidden = features.projector.hidden and min(features.projector.hidden, HIDDEN)
+    projector = features.projector.model_copy(update={"hidden": hidden})
+    return features.model_copy(update={"size": min(features.size, FEATURES), "projector": projector})
 
 
 def _smaller_patch(patch: int | list[int]) -> int | list[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
+from motc.ir.operators import LatentEnds, Projector
 
 
 def twin_mismatch(sparse: Model, dense: Model) -> str | None:
@@ -42,8 +42,8 @@ def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
             if ours and theirs and (twin := theirs.block_of(block.modalities[0])):
                 prefix, other = parameter_prefix(ours, block, layer), parameter_prefix(theirs, twin, layer)
                 prefixes[prefix] = other
-                if isinstance(block.operator, LatentEnds):
-                    inner = [layer.name for layer in block.operator.layers()]
+                if isinstance(block.operator, LatentEnds | Projector):
+                    inner = {name.rpartition(".")[0] for name in block.operator.shapes()}
                     prefixes |= {f"{prefix}.{name}": f"{other}.{name}" for name in inner}
     return prefixes
 

@@ -109,7 +109,12 @@ class _Writer:
     def modalities(self) -> None:
         self.continuous = []
         for name in self.names:
-            if name != self.names[0] and self.chance(3):
+            if name != self.names[0] and self.chance(6):
+                self.continuous.append(name)
+                self.lines.append(
+                    f"modality {name} {{ features {{ size = {self.pick('3', '1')}{self.projector()} }} }}"
+                )
+            elif name != self.names[0] and self.chance(3):
                 self.continuous.append(name)
                 axes = self.pick("patch = [2]", "patch = [1, 2, 1]", "patch = [2, 1]")
                 ends = self.pick("patch = 1", "patch = 2", "patch = 3, ends = linear", axes, "unet", "unet")
@@ -125,6 +130,13 @@ class _Writer:
                 said += [self.pick(*[""] * 3, "seen_targets = true", "seen_targets = false")]
                 told = ", ".join(key for key in said if key)
                 self.lines.append(f"modality {name}{f' {{ {told} }}' if told else ''}")
+
+    def projector(self) -> str:
+        """What is said of one, if anything."""
+        kind = self.pick("linear", "gelu", "gelu_tanh", "relu2")
+        said = [f"kind = {kind}", *(["hidden = 5"] if kind != "linear" and self.chance(2) else [])]
+        said += [self.pick("", "bias = false"), self.pick("", "norm = rms", "norm { kind = layer, eps = 1e-3 }")]
+        return self.pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
 
     def attention(self, odd: bool) -> None:
         heads = self.pick("4", "2")

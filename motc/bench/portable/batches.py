@@ -27,12 +27,15 @@ TIMESTEP = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataModality:
-    """A modality of a model: tokens with one of `vocab` ids, or latents of so many channels in such patches."""
+    """A modality of a model: tokens with one of `vocab` ids, latents of so many channels in such patches, or features
+    of so many numbers.
+    """
 
     name: str
     vocab: int | None = None
     channels: int | None = None
     patch: Sequence[int] | None = None
+    features: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +69,21 @@ class ModalityMix:
 class DrawnBatch:
     """What forward takes, both int64 [B, S]; and by continuous modality that has spans, what its n spans are.
 
-    `latents` are float32 [n, channels, height, width], in the order of the batch, `timesteps` int64 [n].
+    `latents` are float32 [n, channels, ...], in the order of the batch, `timesteps` int64 [n]; `features` are float32
+    [tokens, size].
     """
 
     input_ids: Tensor
     modality_ids: Tensor
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Mapping[str, Tensor]]:
+        """What forward takes beside ids."""
+        latents = {"latents": self.latents, "timesteps": self.timesteps} if self.latents else {}
+        return latents | ({"features": self.features} if self.features else {})
 
 
 def mixtures(
@@ -133,7 +144,7 @@ def make_batch(
 ) -> DrawnBatch:
     """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary.
 
-    No row begins within a span. Latents are random numbers, each of a span of its own.
+    No row begins within a span. Latents and features are random numbers, each of a span of its own.
     """
     generator = torch.Generator().manual_seed(seed)
     row = torch.tensor([index for index, length in runs(mixture) for _ in range(length)])
@@ -149,6 +160,11 @@ def make_batch(
         modality_ids=modality_ids.to(device),
         latents={name: x.to(device) for name, x in latents.items()},
         timesteps={name: torch.full((len(x),), TIMESTEP, device=device) for name, x in latents.items()},
+        features={
+            modality.name: torch.randn(batch * count, modality.features, generator=generator).to(device)
+            for modality, count in zip(modalities, mixture.counts, strict=True)
+            if modality.features is not None and count
+        },
     )
 
 

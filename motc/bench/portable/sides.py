@@ -51,8 +51,8 @@ class Side:
         In CUDA graphs they are there until the next call.
         """
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        given = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
-        return dict(_tensors(self.network(batch.input_ids, batch.modality_ids, **given), list(batch.latents)))
+        output = self.network(batch.input_ids, batch.modality_ids, **batch.given)
+        return dict(_tensors(output, list(batch.latents)))
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW, fused. It does all its work, and a learning rate of 0 keeps the weights: every step is alike."""

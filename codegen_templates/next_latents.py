@@ -1,0 +1,156 @@
+"""Latents that rows are to have next: noise, denoised against what these rows have seen."""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cache import NewTokens
+from .constants import on_device
+from .generate import Decoding, layout_of_step
+from .generate_checks import check_mapping, whole
+from .latent_checks import AXES, is_cut, outside, patch_words, product_words
+from .latents import rank_of
+from .masks import visibility
+from .tokens import in_last_document
+
+
+def unnoised(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The timesteps of clean latents."""
+    return {name: torch.zeros(x.shape[:1], dtype=torch.int64, device=x.device) for name, x in latents.items()}
+
+
+def checked_size(name: str, size: Any, patch: tuple[int, ...]) -> tuple[int, ...]:
+    """A latent's sides along its axes; that of a sequence may be its length alone.
+
+    Raises TypeError or ValueError for other than whole numbers, and for no multiple of its patch.
+    """
+    if len(patch) == 1 and not isinstance(size, Sequence):
+        size = (size,)
+    if not isinstance(size, Sequence) or len(size) != len(patch):
+        axes = ", ".join(AXES[len(patch)])
+        raise TypeError(f"the span of {name} needs its size as ({axes}), not {reprlib.repr(size)}")
+    sides = tuple(whole(f"the size of the span of {name}", number, positive=False) for number in size)
+    if min(sides) < 1 or not is_cut(sides, patch):
+        said, words = product_words(sides), patch_words(patch)
+        raise ValueError(f"the span of {name} has size {said}: no multiple of its patch, {words}")
+    return sides
+
+
+def check_schedulers(model: Any, schedulers: Any) -> None:
+    """Raise TypeError or ValueError for what is not by the names of modalities that have latents."""
+    check_mapping("schedulers", schedulers)
+    for name in schedulers:
+        if name not in model.latents:
+            known = ", ".join(model.latents)
+            raise ValueError(f"{reprlib.repr(name)} is no continuous modality of this model: {known}")
+
+
+def latents_kept(
+    model: Any, latents: Mapping[str, Tensor], modality_ids: Tensor, document_ids: Tensor | None
+) -> Mapping[str, Tensor]:
+    """The latents of each row's last document. Raises ValueError where they do not fit the batch."""
+    if document_ids is None:
+        return latents
+    patches = model.encode(model.layout(modality_ids, document_ids), latents, unnoised(latents))
+    kept = in_last_document(modality_ids, document_ids).flatten()
+    of_rows = {}
+    for name, x in latents.items():
+        rank = rank_of(modality_ids, model.modalities.index(name))
+        length = (patches[name].vectors.shape[0] - 1) // max(1, x.shape[0])
+        of_rows[name] = x[(rank[kept & (rank >= 0)] // max(1, length)).unique().to(x.device)]
+    return of_rows
+
+
+class NextLatents:
+    """Latents that some rows are to have next: where their patches stand, and a cache of these rows."""
+
+    def __init__(self, decoding: Decoding, counts: Mapping[str, int], rows: list[int]) -> None:
+        """`counts`: how many patches each row has of which modalities, one after the other."""
+        model, runs = decoding.model, [(decoding.model.modalities.index(name), n) for name, n in counts.items()]
+        starts = [decoding.rows[row].length for row in rows]
+        device, count = decoding.known.device, sum(counts.values())
+        length = max(starts) + count
+        modality_ids = on_device([modality for modality, n in runs for _ in range(n)], device)
+        for row, start in zip(rows, starts, strict=True):
+            decoding.rows[row].check_next()
+            decoding.known[row, start : start + count] = modality_ids
+        each = torch.arange(len(rows), device=device)[:, None]
+        slots = on_device(starts, device)[:, None] + torch.arange(count, device=device)
+        positions = slots + on_device([decoding.rows[row].offset for row in rows], device)[:, None]
+        known = decoding.known[rows, :length]
+        seen = [visibility(mask, known, None)[each, slots] for mask in model.masks]
+        masks = [None if bool(visible.all()) else visible[:, None] for visible in seen]
+        self.model, self.decoding, self.rows = model, decoding, rows
+        self.modality_ids = modality_ids.expand_as(positions).contiguous()
+        modalities = {modality for modality, _ in runs}
+        self.layout = layout_of_step(model, decoding.layout, modalities, self.modality_ids, positions, masks)
+        self.cache = decoding.cache.of_rows(rows, length)
+        self.cache.step = NewTokens(each, slots, length)
+
+    def predicted(self, latents: Mapping[str, Tensor], timesteps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the model predicts of latents [n, channels, ...] at timesteps [n]; they are kept as seen."""
+        given = {"latents": latents, "timesteps": timesteps}
+        ids = self.modality_ids  # may be anything
+        output = self.model(ids, self.modality_ids, layout=self.layout, cache=self.cache, **given)
+        predictions: dict[str, Tensor] = output.predictions
+        return predictions
+
+    def keep(self, latents: Mapping[str, Tensor]) -> None:
+        """Let the rows have seen these latents, clean ones, and go on after them."""
+        self.predicted(latents, unnoised(latents))
+        self.decoding.cache.put_rows(self.rows, self.cache)
+
+
+def times_of(name: str, scheduler: Any, objective: Any, steps: int, device: torch.device) -> Tensor:
+    """The timesteps by which a scheduler denoises. Raises ValueError for what a modality's objective does not have."""
+    scheduler.set_timesteps(steps, device=device)
+    times: Tensor = scheduler.timesteps
+    if (objective.whole and times.is_floating_point()) or bool(outside(times, objective).any()):
+        kind = "whole numbers" if objective.whole else "numbers"
+        raise ValueError(f"the scheduler of {name} has timesteps its objective has not: {kind} in 0..{objective.last}")
+    return times
+
+
+def denoised(
+    model: Any,
+    noise: Mapping[str, Tensor],
+    following: NextLatents,
+    schedulers: Mapping[str, Any],
+    steps: int,
+    generator: torch.Generator | None,
+) -> dict[str, Tensor]:
+    """Noise [n, channels, ...] of each modality to latents, all at once.
+
+    Raises ValueError for timesteps that a modality's objective does not have, and where numbers are lost.
+    """
+    latents, times = dict(noise), {}
+    for name, x in noise.items():
+        times[name] = times_of(name, schedulers[name], model.objectives[name], steps, x.device)
+    if len({len(each) for each in times.values()}) > 1:
+        counts = ", ".join(f"{len(each)} of {name}" for name, each in times.items())
+        raise ValueError(f"what is denoised together needs as many timesteps each, and there are {counts}")
+    for at in zip(*times.values(), strict=True):
+        now = dict(zip(times, at, strict=True))
+        timesteps = {name: now[name].expand(x.shape[0]) for name, x in latents.items()}
+        predictions = following.predicted(latents, timesteps)
+        for name, x in latents.items():
+            scheduler, predicted = schedulers[name], predictions[name].to(x.dtype)
+            drawing = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+            latents[name] = scheduler.step(predicted, now[name], x, **drawing).prev_sample
+    for name, x in latents.items():
+        if not bool(x.isfinite().all()):
+            raise ValueError(f"denoising {name} gave infinite numbers or NaN: is its scheduler one for its objective?")
+    return latents
+
+
+def noise_of(model: Any, name: str, rows: int, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Noise [rows, channels, ...] for latents of this size, in float32 or wider."""
+    like = next(model.latents[name].parameters())
+    shape, dtype = (rows, model.latents[name].channels, *size), torch.promote_types(like.dtype, torch.float32)
+    return torch.randn(shape, generator=generator, device=like.device, dtype=dtype)

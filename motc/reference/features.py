@@ -1,0 +1,40 @@
+"""Given vectors to tokens: the projector of a modality of features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from motc.reference.operators import FfnKind, NormKind, Parameters, activated, linear, normalised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceFeatures:
+    """A modality whose tokens are given vectors of `size` numbers; `prefix` is that of its projector's parameters.
+
+    `maps` says how many linear maps there are: `out`, or `hidden` and `out` with an activation between. `norm_kind` is
+    that of a norm of the vectors before them, None where there is none.
+    """
+
+    prefix: str
+    size: int
+    maps: int
+    activation: FfnKind | None
+    norm_kind: NormKind | None
+    norm_eps: float
+    norm_offset: int
+
+
+def feature_tokens(features: ReferenceFeatures, parameters: Parameters, vectors: Tensor) -> Tensor:
+    """The tokens [n, width] of vectors [n, size]."""
+    x = vectors
+    if features.norm_kind is not None:
+        x = normalised(
+            features.norm_kind, parameters, features.prefix + ".norm", x, features.norm_eps, features.norm_offset
+        )
+    if features.maps == 2:
+        assert features.activation is not None
+        hidden = linear(parameters, features.prefix + ".hidden", x)
+        x = activated(features.activation, hidden, lambda: hidden)
+    return linear(parameters, features.prefix + ".out", x) if features.maps else x
