@@ -144,7 +144,7 @@ CODES = _catalogue(
         "MOT041",
         "layers outside the model",
         "Layers count from 0, and a range includes both ends, the first one first: a model of 4 layers has 0..3. "
-        "So do statements of `layers`, and steps are of 1 or more.",
+        "Steps are of 1 or more.",
         "layers = 4\nuntie ffn in layers 0..4",
     ),
     (
