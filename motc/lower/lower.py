@@ -16,7 +16,7 @@ from motc.lower.experts import check_experts
 from motc.lower.layers import LayerSpec, lower_layers
 from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
-from motc.lower.mask import lower_mask
+from motc.lower.mask import lower_masks
 from motc.lower.norms import check_norms
 from motc.lower.rope import check_axes
 from motc.lower.strategy import check_strategy
@@ -38,21 +38,21 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     towers, tower_names, tower_of = lower_towers(checked, errors)
     specs = specs_by_layer(checked, errors)
     distinct = {id(each): each for each in specs}
-    masks = {key: lower_mask(each, errors) for key, each in distinct.items()}
+    masks = lower_masks(distinct.values(), errors)
     for each in distinct.values():
         check_heads(each, errors)
         check_experts(each, errors)
         check_norms(each, errors)
     check_axes(distinct.values(), errors)
-    losses = lower_losses(checked, masks.values(), errors)
+    losses = lower_losses(checked, tuple(dict.fromkeys(masks)), errors)
     check_vocabularies(checked, errors)
     if errors:
         raise SpecError(*sorted(dict.fromkeys(errors), key=_position))
     everywhere = _attributes(spec, tower_of, dense=dense)
     outside = {name: outer_attributes(spec, name, everywhere[name]) for name in towers.universe}
     layer_specs = {
-        key: LayerSpec(checked=each, attributes=_attributes(each.spec, tower_of, dense=dense), mask=masks[key])
-        for key, each in distinct.items()
+        key: LayerSpec(checked=each, attributes=_attributes(each.spec, tower_of, dense=dense), mask=mask)
+        for (key, each), mask in zip(distinct.items(), masks, strict=True)
     }
     asked = {a for each in layer_specs.values() for a in each.attributes.values()}
     if dense:  # the twin answers for the whole spec, so that selectors still match

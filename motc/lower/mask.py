@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from motc.ir.mask import Mask
 from motc.schema import Checked
 from motc.source import Diagnostic, Span
@@ -11,6 +13,18 @@ from motc.source.nearest import suggestion
 def lower_mask(checked: Checked, errors: list[Diagnostic]) -> Mask:
     """Who sees whom. Appends to `errors`; the mask is right if nothing was appended."""
     return _MaskLowering(checked, errors).mask()
+
+
+def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic]) -> list[Mask]:
+    """The mask of each spec, as it is in some layers. Appends to `errors`."""
+    known: dict[int, Mask] = {}
+    masks = []
+    for checked in specs:
+        key = id(checked.spec.attention.mask)  # where nothing else is said the section is one object
+        if key not in known:
+            known[key] = lower_mask(checked, errors)
+        masks.append(known[key])
+    return masks
 
 
 class _MaskLowering:

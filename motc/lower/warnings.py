@@ -5,7 +5,7 @@ from __future__ import annotations
 from motc.ir.mask import Mask, sees_next
 from motc.ir.model import Model
 from motc.lower.by_layer import specs_by_layer
-from motc.lower.mask import lower_mask
+from motc.lower.mask import lower_masks
 from motc.schema import Checked
 from motc.source import Diagnostic
 
@@ -48,14 +48,15 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     in_one_run = {name for mask in masks for name in mask.bidirectional}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
-    specs = [(each, lower_mask(each, [])) for each in {id(spec): spec for spec in specs_by_layer(checked, [])}.values()]
+    distinct = {id(spec): spec for spec in specs_by_layer(checked, [])}.values()
+    specs = dict(reversed([*zip(lower_masks(distinct, []), distinct, strict=True)]))  # by mask, the first that has it
     causes: dict[str, list[str]] = {}
     places: dict[str, Checked] = {}
     for name in silent:
         ways = {before: sees_next(masks, before, name) for before in tokens}
         if set(ways.values()) == {"never"}:
             continue
-        showing = next(spec for spec, mask in specs if any(mask.sees_next(each, name) != "never" for each in tokens))
+        showing = next(specs[mask] for mask in masks if any(mask.sees_next(each, name) != "never" for each in tokens))
         own_run = [before for before, often in ways.items() if often != "never"] == [name]
         cause = "bidirectional" if own_run and name in in_one_run else showing.spec.attention.mask.kind
         causes.setdefault(cause, []).append(name)
