@@ -28,6 +28,9 @@ class Mask(ABC):
     bidirectional: tuple[int, ...] = ()
     """Modalities of which an unbroken run sees all of itself."""
 
+    window: int | None = None
+    """How far back a token sees, itself included: in rows no longer than that it is as if there were none."""
+
     @abstractmethod
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         """Whether each token of a row (dimension 1) may see each other (dimension 2), bool [R, L, L] or [1, L, L].

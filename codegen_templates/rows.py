@@ -67,21 +67,27 @@ def fill_rows(
     """The rows whose slots hold these tokens of the batch, int64 [R, L]; modality_ids and document_ids are [B, S].
 
     For a mask there is a matrix of who sees whom unless its kernel is one of those that are right for these rows,
-    `plain`, or it can be cut into views. `one_document`: each row is known to be one, unpadded, as views need it.
+    `plain`, or it can be cut into views; either way its window, if it has one, must cover the rows. `one_document`:
+    each row is known to be one, unpadded, as views need it.
     """
+
+    def covers(mask: Mask) -> bool:
+        # In a graph that is for rows of any length, none is known to be short.
+        return mask.window is None or (not torch.compiler.is_compiling() and slots.shape[1] <= mask.window)
+
     modalities = look_up(modality_ids.flatten(), slots, -1)
     documents = None
     if document_ids is None:
         positions = slots.clamp(min=0) % modality_ids.shape[1]
     else:
         positions = look_up(document_positions(modality_ids, document_ids).flatten(), slots, 0)
-        if any(mask.kernel not in plain for mask in masks):
+        if any(mask.kernel not in plain or not covers(mask) for mask in masks):
             documents = look_up(document_ids.flatten(), slots, -1)
 
     def rows_by(mask: Mask) -> Rows:
-        if mask.kernel in plain:
+        if mask.kernel in plain and covers(mask):
             return Rows(slots, modalities, positions, None)
-        views = mask.views(modalities) if one_document else None
+        views = mask.views(modalities) if one_document and covers(mask) else None
         if views is not None:
             return Rows(slots, modalities, positions, None, views)
         visible = visibility(mask, modalities, documents)[:, None]

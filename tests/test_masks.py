@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -52,6 +52,14 @@ def every_mask(names: tuple[str, ...]) -> Iterator[Mask]:
                 yield Mask(kind=kind, prefix=prefix, bidirectional=bidirectional, blocks=given, sees=sees)  # type: ignore[arg-type]
 
 
+def in_windows(masks: Iterable[Mask], *windows: int) -> Iterator[Mask]:
+    """Each mask, and each in each window."""
+    for mask in masks:
+        yield mask
+        for window in windows:
+            yield replace(mask, window=window)
+
+
 def random_rows(seed: int, count: int, rows: int = 4, length: int = 12) -> tuple[Tensor, Tensor]:
     """Modality ids in short runs with padding anywhere, and documents that may come back after another."""
     generator = torch.Generator().manual_seed(seed)
@@ -74,8 +82,8 @@ def assert_same(mask: Mask, names: tuple[str, ...], modality_ids: Tensor, docume
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_template_is_the_reference_entry_by_entry(seed: int) -> None:
-    masks = list(every_mask(NAMES))
-    for number, mask in enumerate(random.Random(seed).sample(masks, 60)):
+    masks = list(in_windows(every_mask(NAMES), 2, 3, 5))
+    for number, mask in enumerate(random.Random(seed).sample(masks, 80)):
         modality_ids, document_ids = random_rows(100 * seed + number, len(NAMES))
         assert_same(mask, NAMES, modality_ids, document_ids)
         assert_same(mask, NAMES, modality_ids, None)
@@ -96,7 +104,7 @@ def test_masks_of_equal_meaning_are_equal_and_of_other_meaning_are_not() -> None
     ids, document_ids = torch.cat((rows, rows)), torch.cat((torch.zeros_like(rows), documents))
     meaning_of: dict[Mask, bytes] = {}
     mask_of: dict[bytes, Mask] = {}
-    for mask in every_mask(names):
+    for mask in in_windows(every_mask(names), 2):
         simple = mask.simplified(names)
         meaning = run_template(mask, names, ids, document_ids).numpy().tobytes()
         assert meaning_of.setdefault(simple, meaning) == meaning, f"{mask} is not {simple}"

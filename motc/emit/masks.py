@@ -34,7 +34,12 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
             assert_never(mask.kind)
     if mask.bidirectional and mask.kind in ("causal", "prefix"):
         expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r})"
-    return f"Directed{views}({expression}, {sight(mask, names)!r})" if mask.sees else expression
+    if mask.sees:
+        expression = f"Directed{views}({expression}, {sight(mask, names)!r})"
+    if mask.window is None:
+        return expression
+    both_ways = ", both_ways=True" if mask.looks_ahead_as_far else ""
+    return f"Window({expression}, {mask.window}{both_ways})"
 
 
 def sight(mask: Mask, names: tuple[str, ...]) -> tuple[tuple[bool, ...], ...]:

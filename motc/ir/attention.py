@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from motc.ir.leaf import Leaf
@@ -53,7 +53,8 @@ class Attention:
             "scale": "1/sqrt(head_dim)" if self.scale is None else self.scale,
             "softcap": self.softcap,
             "qk_norm.place": self.norm_place,
-            "mask": self.mask,
+            "mask": replace(self.mask, window=None),
+            "window": self.mask.window,
             "rope": None if rope is None else rope.summary,
             **{f"rope.{key}": value for key, value in of_rope.items()},
         }

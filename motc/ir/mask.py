@@ -37,7 +37,9 @@ class Mask:
     `causal`: those not after it; `full`: all. `prefix`: as causal, and the leading tokens of the document whose
     modalities are in `prefix` see each other. `blocks`: i sees j if j's block is i's or one before it.
     With `causal` and `prefix`, i also sees j if both lie in one unbroken run of a modality in `bidirectional`.
-    `sees` restricts all of it: a modality named there sees the listed ones only, itself among them.
+    `sees` restricts all of it: a modality named there sees the listed ones only, itself among them. So does `window`: i
+    sees no token that is so many or more before it in its document, and with `full` and `blocks` none so far after it.
+    It is 2 at least: neighbours see each other as without it.
 
     Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
     makes masks of equal meaning equal. What is asked of a mask below takes it to be simplified, and `modalities` to be
@@ -49,6 +51,7 @@ class Mask:
     bidirectional: Names = ()
     blocks: tuple[Names, ...] = ()
     sees: Sees = ()
+    window: int | None = None
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -61,21 +64,37 @@ class Mask:
         kind, visible = self.kind, self.visible(modalities)
         if kind == "prefix" and not self.prefix:
             kind = "causal"
-        if kind == "prefix" and set(self.prefix) == set(modalities):
+        all_lead = kind == "prefix" and set(self.prefix) == set(modalities)
+        if all_lead and self.window is None:  # with a window a prefix sees all that follows, and full does not
             kind = "full"
         if kind in ("full", "blocks"):
             # Both say no more than which modality sees which.
             levels = sorted(set(visible.values()), key=len)
             ordered = tuple(tuple(name for name in modalities if visible[name] == level) for level in levels)
             if all(set(level) == set().union(*ordered[: place + 1]) for place, level in enumerate(levels)):
-                return Mask(kind="full") if len(levels) == 1 else Mask(kind="blocks", blocks=ordered)
+                whole = len(levels) == 1
+                return Mask(kind="full" if whole else "blocks", blocks=() if whole else ordered, window=self.window)
             kind = "full"
         return Mask(
             kind=kind,
             prefix=tuple(name for name in modalities if name in self.prefix) if kind == "prefix" else (),
-            bidirectional=() if kind == "full" else tuple(name for name in modalities if name in self.bidirectional),
+            bidirectional=()
+            if all_lead or kind == "full"
+            else tuple(name for name in modalities if name in self.bidirectional),
             sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
+            window=self.window,
         )
+
+    @property
+    def looks_ahead_as_far(self) -> bool:
+        """Whether a window ends as far after a token as before it."""
+        match self.kind:
+            case "causal" | "prefix":
+                return False
+            case "full" | "blocks":
+                return True
+            case _:
+                assert_never(self.kind)
 
     def visible(self, modalities: Names) -> dict[str, Names]:
         """The modalities that each sees at all, wherever their tokens stand."""
@@ -89,7 +108,10 @@ class Mask:
         return visible
 
     def kernel(self, modalities: Names) -> Kernel:
-        """What attention needs if a row is one document: a plain call, calls by views, or a matrix of who sees whom."""
+        """What attention needs if a row is one document: a plain call, calls by views, or a matrix of who sees whom.
+
+        That is where the window, if there is one, covers the row; a longer one needs a matrix.
+        """
         match self.views(modalities):
             case ():
                 return "matrix"
@@ -183,6 +205,7 @@ class Mask:
             bidirectional=called(self.bidirectional),
             blocks=tuple(called(block) for block in self.blocks),
             sees=tuple(sorted((names.get(name, name), called(seen)) for name, seen in self.sees)),
+            window=self.window,
         )
 
     def _rank(self) -> dict[str, int]:
@@ -190,12 +213,13 @@ class Mask:
         return {name: place for place, block in enumerate(self.blocks) for name in block}
 
     def __str__(self) -> str:
-        """`causal`, `prefix {image}`, `causal, bidirectional {image}`, `blocks {text} {image}`, `full, a sees {a}`."""
+        """`prefix {image}`, `causal, bidirectional {image}`, `blocks {text} {image}`, `full, a sees {a}, window 64`."""
         groups = (*self.blocks, *((self.prefix,) if self.kind == "prefix" else ()))
         parts = [" ".join((self.kind, *map(_braces, groups)))]
         if self.bidirectional:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
+        parts += [] if self.window is None else [f"window {self.window}"]
         return ", ".join(parts)
 
 

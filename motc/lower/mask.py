@@ -17,10 +17,11 @@ def lower_mask(checked: Checked, errors: list[Diagnostic]) -> Mask:
 
 def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic]) -> list[Mask]:
     """The mask of each spec, as it is in some layers. Appends to `errors`."""
-    known: dict[int, Mask] = {}
+    known: dict[tuple[int, int | None], Mask] = {}
     masks = []
     for checked in specs:
-        key = id(checked.spec.attention.mask)  # where nothing else is said the section is one object
+        attention = checked.spec.attention
+        key = (id(attention.mask), attention.window)  # where nothing else is said the section is one object
         if key not in known:
             known[key] = lower_mask(checked, errors)
         masks.append(known[key])
@@ -52,7 +53,12 @@ class _MaskLowering:
         if len(self.errors) > before:
             return Mask(kind="causal")
         mask = Mask(
-            kind=self.spec.kind, prefix=prefix, bidirectional=bidirectional, blocks=blocks, sees=tuple(sees.items())
+            kind=self.spec.kind,
+            prefix=prefix,
+            bidirectional=bidirectional,
+            blocks=blocks,
+            sees=tuple(sees.items()),
+            window=self.checked.spec.attention.window,
         )
         return mask.simplified(self.modalities)
 

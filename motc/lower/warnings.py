@@ -19,7 +19,7 @@ def _leaks(checked: Checked, model: Model) -> list[Diagnostic]:
     """Experts that choose tokens, where a mask hides some tokens from others: what is hidden still plays a part."""
     chosen = {name for name, moe in model.mixtures if moe.routing == "expert_choice"}
     choosing = [name for name in model.names if name in chosen]
-    hiding = [mask for mask in model.masks if mask.kernel(model.names) != "full"]
+    hiding = [mask for mask in model.masks if mask.kernel(model.names) != "full" or mask.window is not None]
     if not choosing or not hiding:
         return []
     spec = checked.spec

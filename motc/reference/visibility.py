@@ -18,7 +18,8 @@ class ReferenceMask:
     leading tokens whose modalities are in `prefix`. `blocks`: the block of j's modality is that of i's or stands
     before it. `bidirectional`, with causal and prefix: i also sees j if both are in one span, which is a run of
     tokens of one such modality that no other token of the row interrupts; padding is no token. `sees`: i sees j only
-    if j's modality is listed for i's; a modality without a list sees all.
+    if j's modality is listed for i's; a modality without a list sees all. `window`: i sees j only if j is less than so
+    many tokens before i, padding not counted; with `full` and `blocks` also less than so many after it.
     """
 
     kind: Literal["causal", "full", "prefix", "blocks"]
@@ -26,13 +27,15 @@ class ReferenceMask:
     bidirectional: tuple[str, ...] = ()
     blocks: tuple[tuple[str, ...], ...] = ()
     sees: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A real token: its place in the row, what it is, and which span of the row it lies in."""
+    """A real token: its place in the row, its number among real ones, what it is, and the span of the row it is in."""
 
     place: int
+    number: int
     modality: str
     document: int
     in_prefix: bool
@@ -71,7 +74,9 @@ def real_tokens(mask: ReferenceMask, names: list[str | None], documents: list[in
         if tokens and (tokens[-1].modality != name or tokens[-1].document != document):
             span += 1
         in_prefix = document not in prefix_is_over
-        tokens.append(Token(place=place, modality=name, document=document, in_prefix=in_prefix, span=span))
+        tokens.append(
+            Token(place=place, number=len(tokens), modality=name, document=document, in_prefix=in_prefix, span=span)
+        )
     return tokens
 
 
@@ -80,6 +85,8 @@ def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
     if i.document != j.document:
         return False
     if i.modality in mask.sees and j.modality not in mask.sees[i.modality]:
+        return False
+    if mask.window is not None and not is_near(mask, mask.window, i, j):
         return False
     in_one_span = i.span == j.span and i.modality in mask.bidirectional
     match mask.kind:
@@ -91,6 +98,17 @@ def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
             return j.place <= i.place or (i.in_prefix and j.in_prefix) or in_one_span
         case "blocks":
             return block_of(mask, j) <= block_of(mask, i)
+        case _:
+            assert_never(mask.kind)
+
+
+def is_near(mask: ReferenceMask, window: int, i: Token, j: Token) -> bool:
+    """Whether j is within i's window."""
+    match mask.kind:
+        case "causal" | "prefix":
+            return i.number - j.number < window
+        case "full" | "blocks":
+            return abs(i.number - j.number) < window
         case _:
             assert_never(mask.kind)
 

@@ -38,6 +38,7 @@ from motc.schema.values import (
     Softcap,
     SomeNames,
     Turns,
+    Window,
     layer_range,
     mask_word,
     name_list_to_mapping,
@@ -231,6 +232,7 @@ class AttentionInLayers(AttentionAttributes):
     """What may be said of the attention of some layers."""
 
     mask: Mask = Field(MaskSpec(), description="who sees whom: a word, or a section")
+    window: Window = Field(None, description="how many tokens back one sees, itself included; or none")
     rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
 
 

@@ -139,6 +139,8 @@ CapacityFactor = Annotated[float, Field(gt=0, le=1024)]
 BalanceWeight = Annotated[float, Field(ge=0, le=1000)]
 Offset = Annotated[int, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
+Reach = Annotated[int, Field(ge=2, le=MAX_SIZE)]
+Window = Annotated[Reach | None, BeforeValidator(none_word, json_schema_input_type=Reach | Literal["none"] | None)]
 Softcap = Annotated[
     Positive | None, BeforeValidator(none_word, json_schema_input_type=Positive | Literal["none"] | None)
 ]

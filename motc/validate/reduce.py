@@ -36,6 +36,7 @@ HIDDEN, HIDDEN_STEP = 24, 8
 EXPERTS, EXPERTS_STEP, TOP_K = 6, 2, 2
 VOCAB, VOCAB_STEP = 40, 8
 CHANNELS, UNET_CHANNELS = 3, 4
+WINDOW, WINDOW_STEP = 3, 2
 ORIGINAL_LENGTH, LEAST_ROTATED = 8, 4
 FEATURES = 5
 
@@ -92,6 +93,8 @@ class _Sizes:
         attributes = [layer_attributes(spec, tower) for spec in specs for tower in (None, *spec.towers.values())]
         rotated = max(_least_rotated(spec.attention.rope) for spec in specs)
         self.head_dim = _smaller({a.head_dim for a in attributes}, max(HEAD_DIM, rotated), HEAD_DIM_STEP)
+        windows = (spec.attention.window for spec in specs)
+        self.window = _smaller((window for window in windows if window is not None), WINDOW, WINDOW_STEP)
         ffns = [ffn for spec in specs for ffn in (spec.ffn, *(tower.ffn for tower in spec.towers.values()))]
         shared = {ffn.shared_hidden for ffn in ffns if ffn.shared_hidden is not None}
         self.hidden = _smaller(({a.hidden for a in attributes} | shared) - {0}, HIDDEN, HIDDEN_STEP)
@@ -105,6 +108,7 @@ class _Sizes:
         """The spec with small sizes but for its vocabularies and layers."""
         heads, kv_heads, head_dim = self._heads(spec)
         small = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "rope": self._rope(spec)}
+        small["window"] = self._window(spec)
         return spec.model_copy(
             update={
                 "width": self.width[spec.width],
@@ -139,10 +143,14 @@ class _Sizes:
             name: TowerInLayers(ffn=FfnAttributes(hidden=self._hidden(spec, tower)))
             for name, tower in spec.towers.items()
         }
-        ffn, attention = FfnAttributes(hidden=self._hidden(spec, None)), AttentionInLayers(rope=self._rope(spec))
+        ffn = FfnAttributes(hidden=self._hidden(spec, None))
+        attention = AttentionInLayers(rope=self._rope(spec), window=self._window(spec))
         return LayersSpec.model_construct(
             layers=LayerNumbers(layer, layer), attention=attention, ffn=ffn, towers=towers
         )
+
+    def _window(self, spec: Spec) -> int | None:
+        return spec.attention.window and self.window[spec.attention.window]
 
     def _rope(self, spec: Spec) -> RopeSpec | None:
         _, _, head_dim = heads_of(spec)

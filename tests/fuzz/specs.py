@@ -159,6 +159,7 @@ class _Writer:
         said += [f"scale = {self.pick('0.25', '1')}"] * self.chance(4)
         said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
         said += self.mask()
+        said += [f"window = {self.pick('2', '3', '6')}"] * self.chance(4)
         self.lines.append(f"attention {{ {', '.join(said)} }}")
 
     def rope(self, head_dim: int) -> list[str]:
@@ -345,7 +346,8 @@ class _Writer:
         said = []
         if self.chance(2):
             rope = self.pick("rope = none", "rope { theta = 50 }", "rope { pairing = interleaved }")
-            said.append(f"attention {{ {self.pick(rope, 'mask = causal', 'mask = full', 'bias = true')} }}")
+            mask = self.pick("mask = causal", "mask = full", "window = 3", "window = none")
+            said.append(f"attention {{ {self.pick(rope, mask, 'bias = true')} }}")
         if self.chance(2):
             kind = self.pick("kind = gelu", "kind = swiglu", "hidden = 24", "bias = true")
             said.append(f"ffn {{ {kind} }}" if self.layers == 1 or self.chance(2) else "ffn = none")

@@ -1,0 +1,39 @@
+"""Attention that reaches so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .masks import Mask
+
+
+class Window(Mask):
+    """Another mask, of which a token sees itself and what is less than `window` tokens before it in its document.
+
+    What is after it is seen as the other mask has it, or if `both_ways` only less than `window` tokens away. Padding is
+    not counted.
+    """
+
+    def __init__(self, mask: Mask, window: int, *, both_ways: bool = False) -> None:
+        self.mask, self.window, self.reach, self.both_ways = mask, window, window, both_ways
+        self.kernel, self.prefix, self.bidirectional = mask.kernel, mask.prefix, mask.bidirectional
+
+    def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
+        number = (modality_ids >= 0).cumsum(1)
+        before = number[:, :, None] - number[:, None, :]
+        near = (before.abs() if self.both_ways else before) < self.reach
+        return near & self.mask.allows(modality_ids, document_ids, together)
+
+    def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
+        within = self.mask.seen_by_next(modality_ids, known)
+        if known.shape[1] <= self.reach:
+            return within
+        lengths = (known >= 0).sum(1, keepdim=True)
+        near = torch.arange(known.shape[1], device=known.device) >= lengths - self.reach
+        return near if within is None else near & within
+
+    def views(self, modality_ids: Tensor) -> Any:
+        return self.mask.views(modality_ids)

@@ -1,0 +1,244 @@
+"""Sliding windows: by the reference, as transformers counts them, and while generating."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+import motc
+from motc.driver import compile_ir
+from motc.ir.execution import Strategy
+from motc.ir.mask import Mask
+from motc.loading import instantiate
+from motc.reference.visibility import visibility
+from motc.source import SourceFile
+from motc.validate.config import reference_mask
+from motc.validate.random_parameters import randomise
+from tests.building import built_mask
+from tests.fuzz.properties import forget_generated, obeys_every_law
+from tests.originals import as_parameters, widened
+
+transformers = pytest.importorskip("transformers")
+
+SPEC = """
+model windows {
+  width = 16, layers = 4, vocab = 32
+  modality text, image
+  attention { heads = 2, kv_heads = 1, window = 3 MASK }
+  ffn { hidden = 24 }
+  layers 1..3 step 2 { attention { window = none } }
+  layer 2 { attention { window = 5 } }
+  untie attention, ffn
+}
+"""
+MASKS = {
+    "causal": "",
+    "runs": ", mask { bidirectional = image }",
+    "prefix": ", mask { kind = prefix, prefix = image }",
+    "full": ", mask = full",
+    "blocks": ", mask { kind = blocks, blocks = [image, text] }",
+    "directed": ", mask { sees { image = image } }",
+}
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    forget_generated()
+
+
+def model_of(mask: str, strategy: Strategy = "sorted", *, dense: bool = False) -> Any:
+    return compile_ir(SourceFile("a.mot", SPEC.replace("MASK", MASKS[mask])), strategy=strategy, dense=dense)
+
+
+def module_of(mask: str, strategy: Strategy = "sorted") -> Any:
+    module = instantiate(model_of(mask, strategy), dtype=torch.float64)
+    randomise(module, torch.Generator().manual_seed(0))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("mask", "strategy"),
+    [(mask, "sorted") for mask in MASKS] + [("runs", "reference"), ("prefix", "blend"), ("causal", "grouped")],
+)
+def test_windows_by_layer_obey_every_law(mask: str, strategy: Strategy) -> None:
+    obeys_every_law(model_of(mask, strategy), model_of(mask, strategy, dense=True), seed=2)
+
+
+def test_rows_that_a_window_covers_need_no_matrix() -> None:
+    for mask, has_views in (("causal", False), ("full", False), ("prefix", True), ("directed", True)):
+        module = module_of(mask)
+        for length, masks in ((3, (False, False, False)), (4, (True, False, False)), (6, (True, False, True))):
+            rows = module.layout(torch.tensor([[1, *[0] * (length - 1)]] * 2)).rows.by_mask
+            assert tuple(each.mask is not None for each in rows) == masks
+            assert tuple(each.views is None for each in rows) == tuple(not has_views or each for each in masks)
+    packed = module_of("causal").layout(torch.tensor([[0, 0, 0, 1, 1, 0]]), torch.tensor([[0, 0, 0, 1, 1, 1]]))
+    assert [each.mask is not None for each in packed.rows.by_mask] == [False] * 3  # documents have a row each
+
+
+def test_one_graph_more_where_rows_are_longer_than_the_window() -> None:
+    torch.compiler.reset()
+    counters.clear()
+    module = module_of("causal")
+    module.compile(backend="eager")
+    graphs = []
+    for rows in ([[0, 1, 0], [0, 0, 1]], [[1, 1]], [[0] * 5] * 3, [[0, 1] * 4]):
+        ids = torch.tensor(rows)
+        module(ids, ids)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs == [5, 5, 6, 7]  # three kinds of layers and the ends; each window that is too short one more
+    torch.compiler.reset()
+
+
+def causal_row(mask: Any, known: list[int]) -> list[bool]:
+    ids = torch.tensor([known])
+    seen = mask.seen_by_next(ids[:, -1:], ids)
+    return [True] * len(known) if seen is None else seen[0].tolist()
+
+
+@pytest.mark.parametrize("window", [2, 3, 4])
+def test_the_next_token_sees_what_a_token_at_the_end_sees(window: int) -> None:
+    names = ("text", "image")
+    for mask in (Mask(kind="causal", window=window), Mask(kind="causal", sees=(("image", ("image",)),), window=window)):
+        for known in ([0], [0, 1], [1, 0, 1], [1, 1, 0, 0, 1], [0, 0, 1, 1, 0, 0, 1]):
+            expected = visibility(reference_mask(mask), names, torch.tensor([known]), None)[0, -1].tolist()
+            assert causal_row(built_mask(mask, names), known) == expected
+    ids = torch.tensor([[0, 1, 0, 1, -1], [0, 1, 0, 1, 1]])  # rows of four and five tokens
+    seen = built_mask(Mask(kind="causal", window=2), names).seen_by_next(ids[:, -1:], ids)
+    assert seen is not None
+    assert (seen & (ids >= 0)).tolist() == [[False, False, True, True, False], [False, False, False, True, True]]
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "reference", "blend"])
+@pytest.mark.parametrize("mask", ["causal", "prefix", "directed"])
+def test_generating_is_the_forward_of_all_tokens(mask: str, strategy: Strategy) -> None:
+    module = module_of(mask, strategy)
+    modality_ids = torch.tensor([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [-1, -1, -1, 1, 0]])
+    ids = torch.randint(0, 32, modality_ids.shape, generator=torch.Generator().manual_seed(1))
+    ends = module.generate(ids, modality_ids, max_new_tokens=7, temperature=0.0)
+    ids, modality_ids = (torch.cat(pair, 1) for pair in ((ids, ends.input_ids), (modality_ids, ends.modality_ids)))
+    assert torch.equal(module(ids, modality_ids).logits[:, 4:-1].argmax(-1), ids[:, 5:])
+
+
+def mistral(window: int) -> Any:
+    return transformers.MistralForCausalLM(
+        transformers.MistralConfig(**SIZES, sliding_window=window, head_dim=8, rope_theta=1e4)
+    )
+
+
+def qwen2(window: int) -> Any:
+    return transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=window, max_window_layers=1)
+    )
+
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "attn_implementation": "eager",
+}
+DENSE = """
+model small {
+  width = 32, layers = 3, vocab = 61
+  modality text
+  attention { heads = 4, kv_heads = 2, SAID }
+  ffn { hidden = 48 }
+  norm { eps = 1e-6 }
+  LAYERS
+}
+"""
+NAMES = {
+    "model.embed_tokens": "embedding",
+    "model.norm": "final_norm",
+    "lm_head": "head",
+    "self_attn.q_proj": "attention.q",
+    "self_attn.k_proj": "attention.k",
+    "self_attn.v_proj": "attention.v",
+    "self_attn.o_proj": "attention.out",
+    "input_layernorm": "attention.norm",
+    "post_attention_layernorm": "ffn.norm",
+    "mlp.": "ffn.",
+    "_proj": "",
+    "model.layers": "layers",
+}
+ORIGINALS = {
+    "mistral": (mistral, "window = 4", ""),
+    "qwen2": (qwen2, "bias = true, out_bias = false", "layers 1..2 { attention { window = 4 } }"),
+}
+
+
+def pair_of(name: str) -> tuple[Any, Any, dict[str, Tensor]]:
+    """An original, ours, and the original's parameters by our names."""
+    made, said, layers = ORIGINALS[name]
+    torch.manual_seed(0)
+    theirs = made(4).eval()
+    as_parameters(theirs, torch.float64)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours: Any = motc.load(DENSE.replace("SAID", said).replace("LAYERS", layers), dtype=torch.float64)
+    renamed = {}
+    for key, value in theirs.named_parameters():
+        for old, new in NAMES.items():
+            key = key.replace(old, new)
+        renamed[key] = value
+    assert renamed.keys() == dict(ours.named_parameters()).keys()
+    ours.load_state_dict(renamed)
+    return theirs, ours, renamed
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_windows_are_as_transformers_counts_them(name: str) -> None:
+    theirs, ours, renamed = pair_of(name)
+    ids = torch.randint(0, 61, (3, 11))
+    real = torch.ones_like(ids)
+    real[0, :3], real[1, 7:] = 0, 0  # padding before and after
+    modality_ids = torch.where(real > 0, 0, -1)
+    with widened(torch.float64):
+        positions = (real.cumsum(1) - 1).clamp(min=0)
+        expected = theirs(ids, attention_mask=real, position_ids=positions, use_cache=False).logits
+    got = ours(ids, modality_ids, position_ids=positions).logits
+    keep = real.bool()[..., None]
+    torch.testing.assert_close(got * keep, expected * keep, rtol=1e-9, atol=1e-9)
+    weights = torch.randn_like(expected) * keep
+    (expected * weights).sum().backward()
+    (got * weights).sum().backward()
+    parameters = dict(ours.named_parameters())
+    for key, parameter in renamed.items():
+        scale = parameter.grad.abs().max()
+        torch.testing.assert_close(parameters[key].grad / scale, parameter.grad / scale, rtol=1e-9, atol=1e-9, msg=key)
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_greedy_decoding_is_that_of_transformers(name: str) -> None:
+    theirs, ours, _ = pair_of(name)
+    ids = torch.randint(0, 61, (2, 6))
+    choices = {"max_new_tokens": 9, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    with widened(torch.float64):
+        expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **choices)[:, 6:]
+    got = ours.generate(ids, torch.zeros_like(ids), max_new_tokens=9, temperature=0.0).input_ids
+    assert got.tolist() == expected.tolist()
+
+
+def test_a_span_of_an_image_in_a_sliding_layer_is_as_gemma_3_has_it() -> None:
+    from transformers.models.gemma3 import modeling_gemma3 as gemma
+
+    config = transformers.Gemma3TextConfig(sliding_window=3, attn_implementation="eager")
+    modality_ids = torch.tensor([[0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1]])
+    spans, embeds = gemma.get_block_sequence_ids_for_mask(modality_ids), torch.zeros(*modality_ids.shape, 4)
+    theirs = gemma.create_masks_for_vision_model(config, embeds, None, None, None, spans)
+    for key, window in (("full_attention", None), ("sliding_attention", 3)):
+        mask = Mask(kind="causal", bidirectional=("image",), window=window)
+        ours = visibility(reference_mask(mask), ("text", "image"), modality_ids, None)
+        assert torch.equal(theirs[key][:, 0] == 0, ours)
