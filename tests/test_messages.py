@@ -55,7 +55,7 @@ ROOT_KEYS = "attention,{} embedding, extends, ffn, language, layers, {}, model, 
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
-ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap"
+ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap, window"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
          "did you mean `heads`?"),
         ("attention { ^num_heads = 4, heads = 4 }", "attention: {^num_heads: 4, heads: 4}", "unknown key `num_heads`",
          "did you mean `heads`?"),
-        ("attention { heads = 4, ^window = 4 }", "attention: {heads: 4, ^window: 4}", "unknown key `window`",
+        ("attention { heads = 4, ^sinks = 4 }", "attention: {heads: 4, ^sinks: 4}", "unknown key `sinks`",
          KEYS + ATTENTION),
         ("ffn { ^window = 4 }", "ffn: {^window: 4}", "unknown key `window`",
          KEYS + "balance, bias, capacity_factor, correction, expert, experts, group_score, groups, hidden, kind, "

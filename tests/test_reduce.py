@@ -21,11 +21,9 @@ def lowered(checked: Checked, *, dense: bool = False) -> Model:
 
 
 def structure(model: Model) -> object:
-    """What reducing must keep: names and partitions of every leaf, segment by segment."""
-    layers = [
-        [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in s.layer.leaves()]
-        for s in model.segments
-    ]
+    """What reducing must keep: names and partitions of every leaf, in the first two segments of each kind."""
+    first = [s for i, s in enumerate(model.segments) if [e.layer for e in model.segments[:i]].count(s.layer) < 2]
+    layers = [[(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in s.layer.leaves()] for s in first]
     ends = [(leaf.path, [(b.name, b.modalities) for b in leaf.blocks]) for leaf in model.outer_leaves()]
     return [m.name for m in model.modalities], model.towers, model.order, layers, ends
 
