@@ -15,11 +15,10 @@ MARK = "# motc:"
 def architecture(module: ModulePlan, version: str, spec: str) -> Architecture:
     """What is written for one model; byte-identical for the same plan, version and text of the spec."""
     model, constants = module.model, Constants(module.model)
-    classes = [
-        text
-        for kind in module.layer_plans
-        for text in (*(sublayer_class(module, part, constants) for part in kind.sublayers), layer_class(module, kind))
-    ]
+    classes: list[str] = []
+    for kind in module.layer_plans:
+        classes += [sublayer_class(module, part, constants) for part in kind.sublayers]
+        classes.append(layer_class(module, kind, constants))
     classes = [*dict.fromkeys(classes), model_class(module, constants)]  # kinds may share sublayers
     code = "\n\n\n".join(classes)
     is_untied = any(len(leaf.blocks) > 1 for layer, _ in model.kinds() for leaf in layer.leaves())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from motc.emit.activations import activation
 from motc.emit.leaves import Applied
-from motc.emit.steps import activation
 from motc.ir.feed_forward import GATED, FfnKind, Mixture, Moe
 from motc.ir.leaf import Leaf
 from motc.plan import ModulePlan, SublayerPlan, Unit, mixture_units

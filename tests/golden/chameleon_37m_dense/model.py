@@ -127,11 +127,11 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
     def transform(self, ids: Tensor, layout: SlotLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, mask, cos, sin, cache=kept)
         return x
 
 
-# motc: sha256 a1974211c1ff83e4b8905146a72e2fdc3994273500d7ac7336f934873b231992
+# motc: sha256 098497f0c9f2fe91a7e81c7107e5f65bfb267b5c4e7e612d6fb69d5888ffb822

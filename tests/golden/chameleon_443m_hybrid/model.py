@@ -180,8 +180,8 @@ class Chameleon443mHybrid(MultimodalModel):
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -197,4 +197,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 8910d3a9367a9b5395764c5f57918d9b92d6eca13f87073f0b6074016dcd62e9
+# motc: sha256 f8ed50ab4b37408b03cd063c4eadd18677fd5b426626c75ef73b6b561f0757db

@@ -183,8 +183,8 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -200,4 +200,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 565eeba5dec7f0ae8d8d78717d5ac46a32ebd1f68ec3bcdf4f21901fae6b558b
+# motc: sha256 94257d530bbec3aa6698636b84025897cb9136769076d0367728028f2198d2f4

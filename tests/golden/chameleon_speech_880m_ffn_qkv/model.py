@@ -163,11 +163,11 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
 
 
-# motc: sha256 17f08b96f9bbb64c2fef2165e00ec6528c694bc34e5b5d137eb23596a289e753
+# motc: sha256 9076d081f3455c5f537f7b586a1835517dc42c1b6f37921c0cff956b3cf04415

@@ -175,8 +175,8 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -192,4 +192,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 9550b1a9fd6a71d6c2b9f36f16756d9b5f5f71c7b26132026c515f09c9e003b2
+# motc: sha256 941c88ba3db34218025c5aba92dc88d2cfba76376ecf5e8673906d863ce547d7

@@ -165,8 +165,8 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
     def transform(self, ids: Tensor, layout: SortedLayout, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids to the stream after the last layer."""
         x = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -191,4 +191,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 e76ac94e357c0ef97c221d7f92d60a2f76261445200ff8aeda9824b4d7ae8f0f
+# motc: sha256 dd28252b959682fdf5481659e0bf49c436372d1f56c6339b52099a3e56e2b299

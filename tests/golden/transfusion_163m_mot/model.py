@@ -184,8 +184,8 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         """Token ids, and patches of latents, to the stream after the last layer."""
         x: Tensor = self.embed(ids, layout)
         x = place_patches(x, patches)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         mask = layout.rows.matrix(x.dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x.dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -217,4 +217,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 d50ec846475bbae1e7e8a85d6ac0ce53827493125a4fc9415a0404dc3fcaefde
+# motc: sha256 6e574ff7b39fdeeccfc21176e21a09449bf128ea43eecc5517722e8ed886aa98

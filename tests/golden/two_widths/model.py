@@ -216,8 +216,8 @@ class TwoWidths(MultimodalModel):
     ) -> list[Tensor]:
         """Token ids to the stream after the last layer."""
         x = self.embed(ids, layout)
-        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x[0].dtype)
         mask = layout.rows.matrix(x[0].dtype)
+        cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x[0].dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
         return x
@@ -243,4 +243,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 5800c5f6624c867796921aa4e3995b5941a1e7bc03549f590d19b263a38c8b78
+# motc: sha256 80b49cf9e2ca11e97201df793c7533a6cc625ff0aa1764f40dc08dfea2fa7a60

@@ -1,0 +1,219 @@
+"""The operations of layers as text: what each computes, what that is called, and what layers are given for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from motc.emit.activations import activation
+from motc.emit.angles import angles_expression
+from motc.emit.inline import RETURN, inlined
+from motc.emit.leaves import Applied, each_piece
+from motc.emit.mixture import MixtureText
+from motc.emit.text import statement
+from motc.ir.attention import Attention
+from motc.ir.feed_forward import GATED, FfnKind, Mixture
+from motc.ir.layer import Body
+from motc.ir.leaf import Leaf
+from motc.ir.rope import Rope
+from motc.ir.steps import Activate, Add, Apply, Attend, InLayers, MixExperts, Order, Permute, Rotate, Step, Value
+from motc.plan import ModulePlan, SublayerPlan, kernel
+from motc.plan.constants import Constants
+
+
+class Forward:
+    """Writes the forward of one sublayer."""
+
+    def __init__(self, module: ModulePlan, part: SublayerPlan, constants: Constants) -> None:
+        self.module = module
+        self.part = part
+        self.constants = constants
+        self.text = Applied(module.execution)
+        entry = part.steps[0].reads[0]
+        self.variables = {entry.name: "x"}
+        self.made_in: dict[str, Order] = {entry.name: entry.order}
+        for step in part.steps:
+            self._step(step)
+        result = self._variable(part.steps[-1].writes)
+        self.statements = inlined(self.text.statements, f"{result}, balance" if is_balanced(part) else result)
+
+    @property
+    def lines(self) -> list[str]:
+        """The body of `forward`, as text."""
+        starts = [f"{name} " if name == RETURN else f"{name} = " for name, _ in self.statements]
+        expressions = [expression for _, expression in self.statements]
+        return [line for pair in zip(starts, expressions, strict=True) for line in statement(*pair)]
+
+    def _variable(self, value: Value) -> str:
+        """What a value is called: by what made it, and with its order if that is not the one it was made in."""
+        name = self.variables[value.name]
+        return name if self.made_in[value.name] == value.order else f"{name}_{value.order}"
+
+    def _in_pieces(self, value: Value) -> bool:
+        return value.name in self.part.pieces
+
+    def _step(self, step: Step) -> None:
+        name, expression = self._statement(step, [self._variable(value) for value in step.reads])
+        self.variables[step.writes.name] = name
+        if not step.permutes:
+            self.made_in[step.writes.name] = step.writes.order
+        if expression is not None:
+            self.text.assign(self._variable(step.writes), expression)
+
+    def _statement(self, step: Step, reads: list[str]) -> tuple[str, str | None]:
+        """What is called how: the name of what a step writes, and what it computes; None where another step does it
+        along with its own. What is normed, rotated or added to stays what it is.
+        """
+        operation, before = step.operation, self.variables[step.reads[0].name]
+        in_pieces = self._in_pieces(step.writes)
+        assert isinstance(operation, InLayers)
+        match operation:
+            case Apply(leaf=leaf):
+                return self._name_after(leaf, before), self._leaf(step, leaf, reads[0])
+            case Rotate(rope=rope):
+                return before, _rotated(rope, reads[0])
+            case Attend(attention=attention):
+                return "mixed", self._mix(attention, reads)
+            case Activate(kinds=kinds):
+                return "hidden", self._activation(kinds, reads, in_pieces=in_pieces)
+            case MixExperts(mixture=body):
+                mixture = MixtureText(self.module, self.part, body, self.text)
+                return "out", mixture.mixed(reads[0], in_pieces=in_pieces)
+            case Add():
+                return before, f"add({', '.join(reads)})" if in_pieces else " + ".join(reads)
+            case Permute(to=order):
+                return before, None if step.writes.name in self.part.resorted else f"to_{order}({reads[0]}, layout)"
+            case _:
+                assert_never(operation)
+
+    def _name_after(self, leaf: Leaf, before: str) -> str:
+        """What a value is called after a group."""
+        sublayer = self.part.sublayer
+        if leaf == sublayer.before:
+            return "h"
+        if leaf.is_norm:
+            return before
+        return "out" if leaf == sublayer.body.out else self.part.leaves[leaf.path].attribute
+
+    def _leaf(self, step: Step, leaf: Leaf, x: str) -> str:
+        plan = self.part.leaves[leaf.path]
+        places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
+        writes = self._in_pieces(step.writes)
+        if step.reads[0].name in self.part.resorted:
+            applied = f"recomputed(self.sort_and_project, {self.variables[step.reads[0].name]}, layout)"
+            return applied if writes else self.text.joined(applied, plan.counts)
+        applied = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
+        return _in_heads(applied, leaf, self.part.sublayer.body, self.constants)
+
+    def _mix(self, a: Attention, reads: list[str]) -> str:
+        given, scores = f"{', '.join(reads)}, mask", self._scores(a)
+        needed = kernel(a.mask, self.module.model)
+        match needed:
+            case "causal":
+                return f"attend({given}, cache{scores})"
+            case "views":
+                number = self.module.model.masks.index(a.mask)
+                rows = f"layout.rows.others[{number - 1}]" if number else "layout.rows"
+                return f"attend_in_views({given}, {rows}.views, cache{scores})"
+            case "full" | "matrix":
+                return f"attend({given}, cache, causal=False{scores})"
+            case _:
+                assert_never(needed)
+
+    def _scores(self, a: Attention) -> str:
+        """The arguments that say what is done to scores, where it is not the usual."""
+        given = {"scale": ("SCALE", a.scale), "softcap": ("SOFTCAP", a.softcap)}
+        said = (f", {key}={self.constants.named(*value)}" for key, value in given.items() if value[1] is not None)
+        return "".join(said)
+
+    def _activation(self, kinds: tuple[FfnKind | None, ...], reads: list[str], *, in_pieces: bool) -> str:
+        counts, model = self.part.counts, self.module.model
+        firsts = [model.order[sum(counts[:index])] for index in range(len(counts))]
+        of_pieces = [kinds[model.names.index(first)] for first in firsts]
+        gate, up = (reads[0] if len(reads) == 2 else "", reads[-1])
+        if not in_pieces:
+            return activation(of_pieces[0], gate, up)
+        if len(set(of_pieces)) == 1:
+            each = activation(of_pieces[0], "g", "u")
+            if of_pieces[0] in GATED:
+                return f"[{each} for g, u in zip({gate}, {up}, strict=True)]"
+            return f"[{each} for u in {up}]"
+        functions = [f"lambda g, u: {activation(kind, 'g', 'u')}" for kind in of_pieces]
+        return each_piece(functions, counts, gate or up, up)
+
+
+def _rotated(rope: Rope, x: str) -> str:
+    if rope.fraction == 1:
+        return f"rotate_{rope.pairing}({x}, cos, sin)"
+    return f"rotate_first(rotate_{rope.pairing}, {x}, cos, sin)"
+
+
+def _in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> str:
+    """What a group of a body made, cut into heads if it is queries, keys or values."""
+    if not isinstance(body, Attention) or leaf not in (body.q, body.k, body.v):
+        return projected
+    heads = constants.named("HEADS", body.heads) if leaf == body.q else constants.named("KV_HEADS", body.kv_heads)
+    return f"torch.unflatten({projected}, -1, ({heads}, {constants.named('HEAD_DIM', body.head_dim)}))"
+
+
+def is_balanced(part: SublayerPlan) -> bool:
+    """Whether a sublayer gives a load-balancing loss beside the stream."""
+    return isinstance(part.sublayer.body, Mixture) and part.sublayer.body.is_balanced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What layers are given beside the stream and the layout, made once for all of them.
+
+    `arguments` are its names and types, `lines` those of `transform` that make it. Where layers differ in it, `each` is
+    the name of a list of each layer's own. `attends`: only sublayers in which tokens meet are given it.
+    """
+
+    arguments: dict[str, str]
+    lines: list[str]
+    each: str | None
+    attends: bool
+
+    @property
+    def names(self) -> str:
+        """As one is taken from a list."""
+        names = ", ".join(self.arguments)
+        return f"({names})" if len(self.arguments) > 1 else names
+
+
+def given(module: ModulePlan, constants: Constants) -> tuple[Given, ...]:
+    """All that layers are given: who sees whom, and cosine and sine of positions."""
+    dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
+    made = [_given_masks(module, dtype)]
+    if module.model.angles:
+        made.append(_given_angles(module, constants, dtype))
+    return tuple(made)
+
+
+def _given_masks(module: ModulePlan, dtype: str) -> Given:
+    several = len(module.model.masks) > 1
+    lines = statement("mask = ", f"layout.rows.matrix({dtype})")
+    if several:
+        lines = statement("masks = ", f"layout.rows.matrices({dtype}, {module.layer_masks!r})")
+    return Given(arguments={"mask": "Matrix | None"}, lines=lines, each="masks" if several else None, attends=True)
+
+
+def _given_angles(module: ModulePlan, constants: Constants, dtype: str) -> Given:
+    angles = [angles_expression(each, constants, dtype) for each in module.model.angles]
+    several = len(angles) > 1
+    lines = statement("cos, sin = ", angles[0])
+    if several:
+        lines = statement("angles = ", f"[{', '.join(angles)}]")
+        lines += statement("angles = ", f"[angles[number] for number in {module.layer_angles!r}]")
+    arguments = {"cos": "Tensor", "sin": "Tensor"}
+    return Given(arguments=arguments, lines=lines, each="angles" if several else None, attends=True)
+
+
+def arguments_of(module: ModulePlan, constants: Constants, body: Body | None = None) -> dict[str, str]:
+    """What a layer is given, or the sublayer of a body: names and types."""
+    arguments = {"x": "list[Tensor]" if module.stream_in_pieces else "Tensor"}
+    arguments |= {"layout": module.execution.layout_type} if module.layers_take_layout else {}
+    meets = body is None or isinstance(body, Attention)
+    for each in given(module, constants):
+        arguments |= each.arguments if meets or not each.attends else {}
+    return {**arguments, "cache": "KeyValues | None = None"} if meets else arguments
