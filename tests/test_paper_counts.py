@@ -88,7 +88,7 @@ def test_the_shape_is_the_papers(name: str, size: str, ways: int, kind: str) -> 
     assert model.name == name
     assert (model.modalities[0].width, model.layers, attention.heads) == (row.width, row.layers, row.heads)
     assert attention.heads * attention.head_dim == row.width
-    assert model.segments[0].layer.placement == "sublayer_output"
+    assert str(model.segments[0].layer.placements) == "sublayer_output"
 
 
 @pytest.mark.parametrize(("name", "size", "ways", "kind"), SPECS)
