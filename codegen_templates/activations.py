@@ -5,6 +5,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def soft_capped(x: Tensor, cap: float) -> Tensor:
+    """cap · tanh(x / cap): about x where that is small, and never beyond the cap."""
+    return torch.tanh(x / cap) * cap
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """x · sigmoid(1.702 x), an approximation of GELU."""
     return x * torch.sigmoid(1.702 * x)

@@ -1,9 +1,10 @@
-"""Norms and blocks of models that nobody here wrote: OLMo's, Nemotron's, Hunyuan's."""
+"""Norms and ends of models that nobody here wrote: OLMo's, Nemotron's, Hunyuan's, Gemma's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ transformers = pytest.importorskip("transformers")
 
 SIZES = {
     "vocab_size": 61,
-    "hidden_size": 48,
+    "hidden_size": 64,  # whose root Gemma has exactly, in float32
     "intermediate_size": 80,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -29,11 +30,12 @@ SIZES = {
 }
 SPEC = """
 model small {
-  width = 48, layers = 2, vocab = 61
+  width = 64, layers = 2, vocab = 61
   modality text
   attention { heads = 4, kv_heads = 2, ATTENTION }
   ffn { hidden = 80, FFN }
   norm { NORM }
+  ENDS
 }
 """
 NAMES = {
@@ -52,30 +54,76 @@ NAMES = {
 """Parts of parameters' names and what they are in ours, but for norms."""
 BEFORE = {"input_layernorm": "attention.norm", "post_attention_layernorm": "ffn.norm"}
 AFTER = {"post_attention_layernorm": "attention.norm", "post_feedforward_layernorm": "ffn.norm"}
+AROUND = {
+    "input_layernorm": "attention.norm",
+    "post_attention_layernorm": "attention.out_norm",
+    "pre_feedforward_layernorm": "ffn.norm",
+    "post_feedforward_layernorm": "ffn.out_norm",
+}
+GEMMA_SIZES = {
+    "tie_word_embeddings": True,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 25,
+    "layer_types": ["full_attention"] * 2,
+}
 HEADS = {"self_attn.q_norm": "attention.q_norm", "self_attn.k_norm": "attention.k_norm"}
 
-CASES: dict[str, tuple[str, dict[str, Any], tuple[str, str, str], dict[str, str]]] = {
-    "OLMo": ("Olmo", {}, ("", "", "kind = layer, weight = false"), BEFORE),
-    "OLMo 2": (
+
+class Case(NamedTuple):
+    """A class of transformers with a configuration, and what is ours: keys of sections, and names of groups."""
+
+    architecture: str
+    names: dict[str, str]
+    config: Mapping[str, Any] = MappingProxyType({})
+    attention: str = ""
+    ffn: str = ""
+    norm: str = "eps = 1e-6"
+    ends: str = ""
+
+
+GEMMA = {
+    "ffn": "kind = geglu_tanh",
+    "norm": "eps = 1e-6, offset = 1",
+    "ends": "embedding { tied = true, scale = sqrt_width }",
+}
+GEMMA_2 = {**GEMMA, "norm": "eps = 1e-6, offset = 1, placement = both"}
+WHOLE_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+
+CASES = {
+    "OLMo": Case("Olmo", BEFORE, norm="kind = layer, weight = false"),
+    "OLMo 2": Case(
         "Olmo2",
-        {},
-        ("qk_norm { kind = rms, over = heads }", "", "eps = 1e-6, placement = sublayer_output"),
         {**HEADS, **AFTER},
+        attention="qk_norm { kind = rms, over = heads }",
+        norm="eps = 1e-6, placement = sublayer_output",
     ),
-    "Nemotron": (
+    "Nemotron": Case(
         "Nemotron",
-        {
-            "norm_eps": 1e-6,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
-        },
-        ("", "kind = relu2", "kind = layer, offset = 1, eps = 1e-6"),
         BEFORE,
+        {"norm_eps": 1e-6, "rope_parameters": WHOLE_ROPE},
+        ffn="kind = relu2",
+        norm="kind = layer, offset = 1, eps = 1e-6",
     ),
-    "Hunyuan": (
+    "Hunyuan": Case(
         "HunYuanDenseV1",
-        {"head_dim": 12},
-        ("qk_norm { kind = rms, place = after_rope }", "", "eps = 1e-6"),
         {**BEFORE, "self_attn.query_layernorm": "attention.q_norm", "self_attn.key_layernorm": "attention.k_norm"},
+        {"head_dim": 16},
+        attention="qk_norm { kind = rms, place = after_rope }",
+    ),
+    "Gemma": Case("Gemma", BEFORE, {"tie_word_embeddings": True, "head_dim": 16}, **GEMMA),
+    "Gemma 2": Case(
+        "Gemma2",
+        AROUND,
+        {**GEMMA_SIZES, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 0.5},
+        attention="scale = 0.2, softcap = 0.5",
+        **{**GEMMA_2, "ends": f"{GEMMA['ends']}, head {{ softcap = 0.5 }}"},
+    ),
+    "Gemma 3": Case(
+        "Gemma3Text",
+        {**HEADS, **AROUND},
+        GEMMA_SIZES,
+        attention="scale = 0.2, qk_norm = rms, rope { theta = 1000000 }",
+        **GEMMA_2,
     ),
 }
 
@@ -88,16 +136,18 @@ def renamed(name: str, names: Mapping[str, str]) -> str:
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients(name: str) -> None:
-    architecture, config, (attention, ffn, norm), names = CASES[name]
+    case = CASES[name]
     torch.manual_seed(0)
-    settings = getattr(transformers, f"{architecture}Config")(**SIZES, **config)
-    original = getattr(transformers, f"{architecture}ForCausalLM")(settings).eval()
+    settings = getattr(transformers, f"{case.architecture}Config")(**{**SIZES, **case.config})
+    original = getattr(transformers, f"{case.architecture.removesuffix('Text')}ForCausalLM")(settings).eval()
     as_parameters(original, torch.float64)
     for parameter in original.parameters():
         nn.init.normal_(parameter, std=0.3)
-    spec = SPEC.replace("ATTENTION", attention).replace("FFN", ffn).replace("NORM", norm)
+    spec = SPEC
+    for section in ("attention", "ffn", "norm", "ends"):
+        spec = spec.replace(section.upper(), getattr(case, section))
     ours: Any = motc.load(spec, dtype=torch.float64)
-    theirs = {renamed(key, {**names, **NAMES}): parameter for key, parameter in original.named_parameters()}
+    theirs = {renamed(key, {**case.names, **NAMES}): parameter for key, parameter in original.named_parameters()}
     own = dict(ours.named_parameters())
     assert {key: each.shape for key, each in theirs.items()} == {key: each.shape for key, each in own.items()}
     ours.load_state_dict(theirs)

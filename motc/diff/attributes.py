@@ -45,6 +45,10 @@ OUTSIDE = {
     "weight": "target_weight",
     "seen_targets": "seen_targets",
     "embedding.tied": "tied",
+    "embedding.scale": "embedding_scale",
+    "head.bias": "head_bias",
+    "head.scale": "logit_scale",
+    "head.softcap": "logit_softcap",
     "norm.final": "norm_final",
 }
 """What an edit is about, in the language's keys, and the attribute that holds it; a layer's settings have such keys."""

@@ -47,6 +47,8 @@ class OuterFacts(OuterAttributes):
     weight: float | None
     target_weight: float | None
     seen_targets: bool | None
+    logit_scale: float
+    logit_softcap: float | None
 
     def operators(self) -> dict[str, Operator]:
         """Each leaf outside the layers that concerns the modality."""
@@ -138,6 +140,8 @@ def outer_stretch(model: Model, renamed: Mapping[str, str]) -> Stretch:
             weight=None if latent is None else latent.weight,
             target_weight=None if each[modality.name].vocab is None else modality.loss.weight,
             seen_targets=modality.loss.seen_targets,
+            logit_scale=model.logit_scale,
+            logit_softcap=model.logit_softcap,
         )
     return _stretch(1, model.outer_leaves(), attributes, renamed)
 

@@ -14,11 +14,32 @@ NO_LOSS = "torch.zeros((), device=x.device)"
 """What stands for the loss of latents and features, which have no targets."""
 
 
-def logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str:
-    """The expression of logits: in each wanted vocabulary of its own, or in the one that is shared."""
-    leaf = module.outer[read.leaf.path]
+def logits(module: ModulePlan, read: Read, text: Applied, x: str, *, in_batch: bool) -> str:
+    """The expression of logits: in each wanted vocabulary of its own, or in the one that is shared.
+
+    `in_batch`: of states in the order of the batch, where those that are no token's are zeros, and so are their logits.
+    """
+    zeroed = in_batch and module.model.head_bias
     if read.own:
-        return _own_logits(module, read, x)
+        return _own_logits(module, read, x, zeroed)
+    return _zeroed(module, finished(module, _shared_logits(module, read, text, x)), zeroed)
+
+
+def _zeroed(module: ModulePlan, logits: str, zeroed: bool) -> str:
+    """The expression of logits that are zeros where no token with an id is, whatever the head's bias."""
+    ids = "self.words(layout)" if module.model.continuous_modalities() else "layout.modality_ids"
+    return f"torch.where({ids}[..., None] >= 0, {logits}, 0.0)" if zeroed else logits
+
+
+def finished(module: ModulePlan, logits: str) -> str:
+    """The expression of logits once they are scaled and capped, where they are."""
+    scale, cap = module.model.logit_scale, module.model.logit_softcap
+    scaled = logits if scale == 1 else f"{logits} * {scale!r}"
+    return scaled if cap is None else f"soft_capped({scaled}, {cap!r})"
+
+
+def _shared_logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str:
+    leaf = module.outer[read.leaf.path]
     if read.skips_latents:
         counts = tuple(count for _, count in module.head_pieces)
         none = f"lambda x: absent(x, {module.model.vocab})"
@@ -34,14 +55,14 @@ def logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str:
     return text.through(leaf, x, "", reads_pieces=module.stream_in_pieces, writes_pieces=False)
 
 
-def _own_logits(module: ModulePlan, read: Read, x: str) -> str:
+def _own_logits(module: ModulePlan, read: Read, x: str, zeroed: bool) -> str:
     """The expression of the logits in each vocabulary that is wanted."""
     blocks = {modality.name: read.leaf.block_of(modality.name) for modality in module.model.token_modalities()}
     named = {name: block.name for name, block in blocks.items() if block is not None and block.name}
     copy = "name" if all(name == block for name, block in named.items()) else f"{literal(named)}[name]"
     group = f"[{copy}]" if named else ""
     head = f"F.linear({x}, self.embedding{group}.weight)" if read.is_tied else f"self.head{group}({x})"
-    return f"{{name: {head} for name in wanted}}"
+    return f"{{name: {_zeroed(module, finished(module, head), zeroed)} for name in wanted}}"
 
 
 def sums_of_losses(module: ModulePlan, take: TakeLosses, text: Applied, x: str, *, is_sorted: bool) -> str:
@@ -68,7 +89,7 @@ def _of_pieces(module: ModulePlan, take: TakeLosses, text: Applied, x: str, is_s
     text.assign("kinds", cut("wanted.modality_ids"))
     text.assign("weights", f"weights_of_pieces(wanted.weights, lambda x: {cut('x')}, {len(counts)})")
     present = [(i, block) for i, (block, _) in enumerate(module.head_pieces) if block is not None]
-    heads = [_logits_of(take, block, f"pieces[{i}]") for i, block in present]
+    heads = [finished(module, _logits_of(take, block, f"pieces[{i}]")) for i, block in present]
     losses = [f"cross_entropy({head}, ids[{i}], weights[{i}])" for head, (i, _) in zip(heads, present, strict=True)]
     kinds = [f"kinds[{i}]" for i, _ in present]
     text.assign("losses", _joined(losses))
@@ -87,7 +108,7 @@ def _of_targets(module: ModulePlan, take: TakeLosses) -> str:
         if isinstance(modality, LatentModality | FeatureModality):
             sums.append(NO_LOSS)
             continue
-        logits = _own(take, modality.name, f"states[{place}]")
+        logits = finished(module, _own(take, modality.name, f"states[{place}]"))
         sums.append(f"cross_entropy({logits}, ids[{place}], weights[{place}]).sum()")
     return f"torch.stack([{', '.join(sums)}])"
 
@@ -100,7 +121,7 @@ def _masked(module: ModulePlan, take: TakeLosses, text: Applied, x: str) -> str:
             sums.append(NO_LOSS)
             continue
         text.assign("ids", f"torch.where(wanted.modality_ids == {place}, wanted.ids, -1)")
-        text.assign("logits", _own(take, modality.name, x))
+        text.assign("logits", finished(module, _own(take, modality.name, x)))
         text.assign(f"sum_{place}", "cross_entropy(logits.flatten(0, -2), ids.flatten(), weights).sum()")
         sums.append(f"sum_{place}")
     return f"torch.stack([{', '.join(sums)}])"

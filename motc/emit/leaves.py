@@ -32,8 +32,8 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
                     return f"LayerNorm({arguments})"
                 case _:
                     assert_never(kind)
-        case Embedding():
-            return f"nn.Embedding({sizes})"
+        case Embedding(scale=scale):
+            return f"nn.Embedding({sizes})" if scale == 1 else f"ScaledEmbedding({sizes}, scale={scale!r})"
         case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
             ends = f"{channels}, patch={patch}, width={constants.named('WIDTH', width)}"
             if unet is None:

@@ -73,7 +73,7 @@ class OuterText:
             case PlacePatches():
                 return placed(module, self.text, x)
             case Read():
-                return logits(module, operation, self.text, x)
+                return logits(module, operation, self.text, x, in_batch=step.order == "batch")
             case ZeroLatents():
                 return f"torch.where(self.words(layout)[..., None] >= 0, {x}, 0.0)"
             case TakeLosses():

@@ -12,7 +12,7 @@ from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer, Placements
 from motc.ir.leaf import Leaf
 from motc.ir.model import FeatureModality, LatentModality, Modality, Model
-from motc.ir.operators import Experts, HeadNorm, Linear, Norm, NormKind, Operator, Projector
+from motc.ir.operators import Embedding, Experts, HeadNorm, Linear, Norm, NormKind, Operator, Projector
 from motc.source import CompilerBug
 
 
@@ -78,6 +78,8 @@ class OuterAttributes:
     latent: LatentEnds | None
     features: Projector | None
     tied: bool
+    embedding_scale: float
+    head_bias: bool
     norm_final: bool
     norm_kind: NormKind
     norm_eps: float
@@ -195,11 +197,18 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             latent=modality.ends if isinstance(modality, LatentModality) else None,
             features=modality.projector if isinstance(modality, FeatureModality) else None,
             tied=model.tied_embedding,
+            embedding_scale=_embedding_scale(model, modality.name),
+            head_bias=model.head_bias and _vocabulary(modality, model) is not None,
             norm_final=model.final_norm is not None,
             **_of_norm(norms[modality.name]),
         )
         for modality in model.modalities
     }
+
+
+def _embedding_scale(model: Model, modality: str) -> float:
+    block = model.embedding.block_of(modality)
+    return block.operator.scale if block is not None and isinstance(block.operator, Embedding) else 1.0
 
 
 def _vocabulary(modality: Modality, model: Model) -> Vocabulary | None:

@@ -127,7 +127,7 @@ def _shared_router(a: LayerAttributes) -> Linear | None:
 
 
 def _embedding(a: OuterAttributes) -> Embedding | None:
-    return None if a.vocab is None else Embedding(vocab=a.vocab.size, width=a.width)
+    return None if a.vocab is None else Embedding(vocab=a.vocab.size, width=a.width, scale=a.embedding_scale)
 
 
 def _latents(a: OuterAttributes) -> LatentEnds | None:
@@ -141,7 +141,7 @@ def _features(a: OuterAttributes) -> Projector | None:
 def _head(a: OuterAttributes) -> Linear | None:
     if a.vocab is None or a.tied:
         return None
-    return Linear(in_features=a.width, out_features=a.vocab.size, bias=False)
+    return Linear(in_features=a.width, out_features=a.vocab.size, bias=a.head_bias)
 
 
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (

@@ -16,7 +16,7 @@ from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
-from motc.ir.operators import Projector
+from motc.ir.operators import Linear, Projector
 from motc.ir.partition import Partition
 from motc.ir.rope import Angles
 from motc.ir.routing import Routing
@@ -85,6 +85,7 @@ class FeatureModality(Modality):
 class Model:
     """A whole model.
 
+    Logits are what the head makes, times `logit_scale`; with a `logit_softcap` c they become c * tanh(logit / c).
     `order` is the one in which tokens are sorted by modality, `residual` how the residual stream is kept between
     layers, `strategy` how modalities are told apart, `outer_steps` how what is outside the layers is executed; none of
     them changes what a model means.
@@ -100,6 +101,8 @@ class Model:
     final_norm: Leaf | None
     head: Leaf | None
     order: tuple[str, ...] = field(compare=False)
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
     strategy: Strategy = field(default="sorted", compare=False)
     residual: StreamOrder = field(default="slots", compare=False)
     outer_steps: OuterSteps = field(default=OuterSteps(), compare=False)
@@ -119,7 +122,13 @@ class Model:
         """Those of the modalities, in the order of their declaration."""
         return tuple(modality.name for modality in self.modalities)
 
-    @cached_property
+    @property
+    def head_bias(self) -> bool:
+        """Whether logits have biases."""
+        operators = () if self.head is None else (block.operator for block in self.head.blocks)
+        return any(isinstance(operator, Linear) and operator.bias for operator in operators)
+
+    @property
     def masks(self) -> tuple[Mask, ...]:
         """The masks of the layers, each once, in the order of the first layer that has it."""
         return tuple(dict.fromkeys(a.mask for layer, _ in self.kinds() for a in layer.attentions))

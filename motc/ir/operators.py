@@ -137,10 +137,11 @@ class HeadNorm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding(Parameterised):
-    """A table of `vocab` rows of `width`."""
+    """A table of `vocab` rows of `width`, multiplied with `scale` where they become the stream."""
 
     vocab: int
     width: int
+    scale: float = 1.0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight": (self.vocab, self.width)}

@@ -53,6 +53,10 @@ def _lines(model: Model) -> Iterator[str]:
         yield from _leaf(leaf, "  ")
     if model.tied_embedding:
         yield "  head tied to the embedding"
+    if model.logit_scale != 1:
+        yield f"  logits times {model.logit_scale:g}"
+    if model.logit_softcap is not None:
+        yield f"  logits capped at {model.logit_softcap:g}"
     outer = model.outer_steps
     yield from _steps((*outer.norm, *outer.read, *outer.score, *outer.predict), "  ")
 
@@ -101,8 +105,8 @@ def _operator(operator: Operator) -> str:
             return f"{count} experts, linear {in_features} -> {out_features}{', bias' if bias else ''}"
         case Norm(shape=shape, eps=eps):
             return f"{operator.words} {list(shape)}, eps {eps:g}"
-        case Embedding(vocab=vocab, width=width):
-            return f"table {vocab} x {width}"
+        case Embedding(vocab=vocab, width=width, scale=scale):
+            return f"table {vocab} x {width}{'' if scale == 1 else f', times {scale:g}'}"
         case LatentEnds(channels=channels, words=patch, width=width, unet=unet):
             ends = "linear" if unet is None else f"unet of {unet.channels} channels and {unet.blocks} blocks, as"
             return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back"

@@ -100,6 +100,8 @@ def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttr
         latent=None if modality.latent is None else _latent_ends(modality.latent, layer.width),
         features=None if modality.features is None else _projector(spec, modality.features, layer.width),
         tied=spec.embedding.tied,
+        embedding_scale=1.0 if modality.latent or modality.features else _embedding_scale(spec, layer.width),
+        head_bias=spec.head.bias and not (modality.latent or modality.features),
         norm_final=final,
         norm_kind=layer.norm_kind,
         norm_eps=layer.norm_eps,
@@ -107,6 +109,11 @@ def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttr
         norm_weight=layer.norm_weight,
         norm_bias=layer.norm_bias,
     )
+
+
+def _embedding_scale(spec: Spec, width: int) -> float:
+    scale = spec.embedding.scale
+    return math.sqrt(width) if isinstance(scale, str) else scale
 
 
 def heads_of(spec: Spec) -> tuple[int, int, int]:

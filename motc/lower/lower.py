@@ -46,6 +46,12 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     check_axes(distinct.values(), errors)
     losses = lower_losses(checked, tuple(dict.fromkeys(masks)), errors)
     check_vocabularies(checked, errors)
+    if spec.embedding.tied and spec.head.bias:
+        message, way_out = (
+            "a head that is the embedding's table has no bias",
+            "leave it out, or use embedding.tied = false",
+        )
+        errors.append(Diagnostic(code="MOT069", message=message, span=checked.span("head", "bias"), help=way_out))
     if errors:
         raise SpecError(*sorted(dict.fromkeys(errors), key=_position))
     everywhere = _attributes(spec, tower_of, dense=dense)
@@ -87,6 +93,8 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         final_norm=outer["final_norm"],
         head=outer["head"],
         order=towers.universe,
+        logit_scale=float(spec.head.scale),
+        logit_softcap=None if spec.head.softcap is None else float(spec.head.softcap),
         strategy=strategy,
         span=checked.tree.span,
     )

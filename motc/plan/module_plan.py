@@ -120,6 +120,7 @@ class ModulePlan:
         outer = self.model.outer_steps
         return (
             self.model.vocab is not None
+            and (self.model.logit_scale, self.model.logit_softcap, self.model.head_bias) == (1.0, None, False)
             and all(leaf is not None and leaf.form == "single" for leaf in (self.final_norm, self.head))
             and (_kinds(outer.read), _kinds(outer.score)) == ([Permute, Read], [Read, SumLosses])
         )

@@ -98,6 +98,9 @@ class ReferenceConfig:
 
     `target_weights` are what each target of a modality weighs in the total, 1 if not named; a target of a modality in
     `unseen_only` does not count where the token before it sees it.
+
+    Embeddings are multiplied with `embedding_scale`, logits with `logit_scale`; with a `logit_softcap` c logits become
+    c tanh(logits / c).
     """
 
     modalities: tuple[str, ...]
@@ -111,6 +114,9 @@ class ReferenceConfig:
     features: Mapping[str, ReferenceFeatures] = field(default_factory=dict)
     target_weights: Mapping[str, float] = field(default_factory=dict)
     unseen_only: tuple[str, ...] = ()
+    embedding_scale: Mapping[str, float] = field(default_factory=dict)
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
 
     @property
     def continuous(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ case of one modality, or of one prefix for all modalities.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from motc.reference.batch import Batch
@@ -37,12 +38,15 @@ def logits_of(
     spoken = [m for m in config.modalities if m not in config.continuous]
     if not spoken:
         return {}
+
+    def logits(target: str, states: Tensor) -> Tensor:
+        y = linear(parameters, head[target], states) * config.logit_scale
+        cap = config.logit_softcap
+        return y if cap is None else cap * torch.tanh(y / cap)
+
     if not config.own_vocabularies:
-        return to_sequence({m: linear(parameters, head[m], hidden[m]) for m in spoken}, tokens)
-    return {
-        target: to_sequence({m: linear(parameters, head[target], hidden[m]) for m in spoken}, tokens)
-        for target in spoken
-    }
+        return to_sequence({m: logits(m, hidden[m]) for m in spoken}, tokens)
+    return {target: to_sequence({m: logits(target, hidden[m]) for m in spoken}, tokens) for target in spoken}
 
 
 def reference_predictions(config: ReferenceConfig, parameters: Parameters, batch: Batch) -> dict[str, Tensor]:
@@ -75,7 +79,9 @@ def reference_hidden(
         if m in config.features:
             x[m] = features_of(config.features[m], parameters, batch.features.get(m))
         elif m not in config.latents:
-            x[m] = parameters[config.embedding[m] + ".weight"][batch.input_ids[tokens[m]]]
+            table = parameters[config.embedding[m] + ".weight"]
+            scale = torch.tensor(config.embedding_scale.get(m, 1.0), dtype=table.dtype, device=table.device)
+            x[m] = table[batch.input_ids[tokens[m]]] * scale
         elif m in batch.latents:
             x[m] = latent_tokens(config.latents[m], parameters, batch.latents[m], batch.timesteps[m])
         else:

@@ -21,6 +21,7 @@ from motc.schema.values import (
     MODALITIES,
     BalanceWeight,
     CapacityFactor,
+    EmbeddingScale,
     Eps,
     ExpertCount,
     FfnKindName,
@@ -317,6 +318,13 @@ class NormSpec(NormInLayers):
 
 class EmbeddingSpec(Section):
     tied: bool = Field(False, description="the head is the embedding's table")
+    scale: EmbeddingScale = Field(1.0, description="what embeddings are multiplied with: a number, or sqrt_width")
+
+
+class HeadSpec(Section):
+    bias: bool = Field(False, description="a bias of each logit")
+    scale: Positive = Field(1.0, description="what logits are multiplied with")
+    softcap: Softcap = Field(None, description="logits become softcap * tanh(logits / softcap), or none")
 
 
 class TowerSpec(Section):
@@ -375,6 +383,7 @@ class Spec(Section):
     ffn: Annotated[FfnSpec, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnSpec)] = FfnSpec()
     norm: NormSpec = NormSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
+    head: HeadSpec = HeadSpec()
     towers: dict[Name, TowerSpec] = Field({}, description="named blocks of modalities with attributes of their own")
     by_layer: Annotated[
         list[LayersSpec],

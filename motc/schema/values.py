@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from motc.ir.feed_forward import FfnKind
 from motc.schema.mistake import Mistake
 from motc.schema.names import PATTERN, REFUSED, check_name
+from motc.source.printable import cut
 
 MAX_SIZE = 2**24
 MAX_LAYERS = 4096
@@ -101,6 +102,16 @@ def one_statement(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def embedding_scale(value: Any) -> Any:
+    """A number above 0, or the word for the square root of a tower's width."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "sqrt_width" or (is_number and 0 < value <= 1e6):
+        return float(value) if is_number else value
+    said = str(value).lower() if isinstance(value, bool) else str(value)
+    message = f"`embedding.scale` should be a number above 0 or sqrt_width, not `{cut(said)}`"
+    raise Mistake("MOT023", message, "scale = sqrt_width, or a number of at most 1e6")
+
+
 def selector_item(value: Any) -> Any:
     return {"groups": [value]} if isinstance(value, str) else value
 
@@ -141,6 +152,9 @@ Offset = Annotated[int, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Reach = Annotated[int, Field(ge=2, le=MAX_SIZE)]
 Window = Annotated[Reach | None, BeforeValidator(none_word, json_schema_input_type=Reach | Literal["none"] | None)]
+EmbeddingScale = Annotated[
+    float | str, BeforeValidator(embedding_scale, json_schema_input_type=Positive | Literal["sqrt_width"])
+]
 Softcap = Annotated[
     Positive | None, BeforeValidator(none_word, json_schema_input_type=Positive | Literal["none"] | None)
 ]

@@ -332,6 +332,12 @@ CODES = _catalogue(
         "norm { kind = rms, bias = false }",
     ),
     (
+        "MOT069",
+        "a bias of a tied head",
+        "A head that is tied to the embedding is its table, which has no biases.",
+        "embedding { tied = true }\nhead { bias = true }",
+    ),
+    (
         "MOT080",
         "keys of a scaling of rotary positions that do not go together",
         "`dynamic`, `llama3` and `yarn` need `original_length`; the other keys belong to one kind each. What is fast "

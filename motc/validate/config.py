@@ -13,7 +13,7 @@ from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import FeatureModality, Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import Norm
+from motc.ir.operators import Embedding, Norm
 from motc.ir.rope import Rope, kind_of
 from motc.ir.routing import Choice
 from motc.reference import (
@@ -63,6 +63,14 @@ def reference_config(model: Model) -> ReferenceConfig:
             for modality in model.latent_modalities()
         },
         features={modality.name: _features(modality) for modality in model.feature_modalities()},
+        embedding_scale={
+            name: block.operator.scale
+            for block in model.embedding.blocks
+            for name in block.modalities
+            if isinstance(block.operator, Embedding)
+        },
+        logit_scale=model.logit_scale,
+        logit_softcap=model.logit_softcap,
         target_weights={modality.name: modality.loss.weight for modality in model.token_modalities()},
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )

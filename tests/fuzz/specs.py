@@ -95,9 +95,17 @@ class _Writer:
         self.feed_forward(odd)
         self.norms()
         self.tied = self.chance(4)
+        said = ["tied = true"] * self.tied
+        said += [f"scale = {self.pick('sqrt_width', '2.5')}"] * self.chance(4)
+        if said:
+            self.lines.append(f"embedding {{ {', '.join(said)} }}")
         if self.tied:
-            self.lines.append("embedding { tied = true }")
             self.absent.add("head")
+        said = ["bias = true"] * (not self.tied and self.chance(4))
+        said += ["scale = 0.3"] * self.chance(4)
+        said += [f"softcap = {self.pick('30', '0.5')}"] * self.chance(4)
+        if said:
+            self.lines.append(f"head {{ {', '.join(said)} }}")
         if self.tower_names:
             self.declare_towers(odd)
         for _ in range(self.draw(st.integers(0, 2)) if self.chance(2) else 0):
