@@ -6,17 +6,18 @@ import os
 import re
 import runpy
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import motc
+from tests.processes import start_two
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
 FENCES = dict(re.findall(r"^```(?:python|mot)\n# (\S+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S))
@@ -122,6 +123,7 @@ def test_weights_of_another_model_are_refused(page: Path) -> None:
 def worker(rank: int, script: str, port: int) -> None:
     """One of two processes, as torchrun starts them."""
     torch.set_num_threads(1)
+    warnings.filterwarnings("error", message="FSDP2-wrapped module")  # a loss is no view: it may be added to in place
     sys.path.insert(0, str(Path(script).parent))
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2"
@@ -133,12 +135,9 @@ def worker(rank: int, script: str, port: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOGETHER)
-def test_two_processes_train_as_one(name: str, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_train_as_one(name: str, page: Path) -> None:
     expected = parameters(run(page / "plain.py", wide))
     (page / name).write_text(wide(FENCES[name]), encoding="utf-8")
-    monkeypatch.setenv(
-        "PYTHONWARNINGS", "error:FSDP2-wrapped module"
-    )  # a loss is no view, so it may be added to in place
-    mp.spawn(worker, args=(str(page / name), 20000 + os.getpid() % 20000), nprocs=2)
+    start_two(worker, str(page / name))
     for saved in ("ddp0", "ddp1") if name == "ddp.py" else ("fsdp",):
         assert_same(load_file(f"{saved}.safetensors"), expected)

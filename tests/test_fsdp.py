@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 import motc
+from tests.processes import start_two
 
 SPEC = """
 model small {
@@ -85,7 +85,7 @@ def worker(rank: int, folder: str, port: int) -> None:
 @pytest.mark.parametrize("spec", [SPEC, EXPERTS], ids=["towers", "experts"])
 def test_a_modality_absent_on_one_rank(spec: str, tmp_path: Path) -> None:
     (tmp_path / "small.mot").write_text(spec)
-    mp.spawn(worker, args=(str(tmp_path), 20000 + os.getpid() % 20000), nprocs=2)
+    start_two(worker, str(tmp_path))
     sharded = [torch.load(tmp_path / f"losses{rank}.pt") for rank in range(2)]
 
     model: Any = motc.load(tmp_path / "small.mot", dtype=torch.float64)

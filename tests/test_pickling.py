@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +105,9 @@ def test_a_model_of_a_file_is_pickled_by_its_name(tmp_path: Path, monkeypatch: p
 
 
 @pytest.fixture
-def little_garbage() -> Iterator[None]:
+def little_garbage() -> None:
     """A collection looks at what the test made, and not at all that is there."""
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("little_garbage")

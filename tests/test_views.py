@@ -22,6 +22,7 @@ from tests.building import built_mask
 from tests.exact import WIDEST
 from tests.test_compile import assert_same, fresh, pair
 from tests.test_masks import NAMES, every_mask
+from tests.tracing import TRACED_LAYERS
 
 SPEC = """
 model viewed {{
@@ -120,7 +121,8 @@ def leading(row: list[int], count: int) -> Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("mask", [PREFIX, BLIND, BLOCKS, APART])
 def test_one_graph_for_all_batches_with_views_and_one_more_for_masks(mask: str, tmp_path: Path) -> None:
-    compiled, eager = pair(SPEC.format(mask=mask), tmp_path, "aot_eager", dtype=WIDEST)
+    text = SPEC.format(mask=mask).replace("untie attention, ffn, norm", "untie attention as {text, action} {image}")
+    compiled, eager = pair(text, tmp_path, TRACED_LAYERS, dtype=WIDEST)
     shapes = [
         leading([1, 1, 1, 0, 2, 0, 1, 2], 2),
         leading([1, 0, 2, 2, 0, 0], 3),

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.backends.debugging import aot_eager
+from torch._inductor.compile_fx import compile_fx
+from torch.fx import GraphModule
+
+from codegen_templates.compiling import FUSE_MORE
 
 
 def make_no_kernels(patch: pytest.MonkeyPatch) -> None:
     """Graphs that torch.compile makes meanwhile are run as they are, unless a backend is given."""
     patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+def layers_alone(backend: Callable[..., Any]) -> Callable[..., Any]:
+    """A backend for layers; what embeds, reads logits and scores losses runs as it is traced."""
+
+    def compiled(graph: GraphModule, inputs: list[Any]) -> Any:
+        attends = any("attention" in str(node.target) for node in graph.graph.nodes)
+        return backend(graph, inputs) if attends else graph.forward
+
+    return compiled
+
+
+TRACED_LAYERS = layers_alone(aot_eager)
+"""Layers, forward and backward, as they are traced for kernels."""
+
+KERNELS_OF_LAYERS = layers_alone(partial(compile_fx, config_patches=FUSE_MORE))
+"""Layers with the kernels that a model has by itself."""
