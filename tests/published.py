@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.originals import Original
+from tests.sights import qwen_vl
 
 
 def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any]:
@@ -19,6 +20,8 @@ def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any
     )
     return {**dict(zip(keys, of, strict=True)), **more}
 
+
+QWEN_TOKENS = {"image_token_id": 60, "video_token_id": 59, "vision_start_token_id": 58, "vision_end_token_id": 57}
 
 ORIGINALS = (
     Original(
@@ -123,6 +126,23 @@ ORIGINALS = (
         keys={"ffn.hidden": "moe_intermediate_size", "ffn.experts": "num_experts"},
     ),
     Original(
+        spec="mistral_7b",
+        architecture="MistralForCausalLM",
+        mapping="llama",
+        config=sizes((32000, 4096, 14336, 32, 32, 8), rope_theta=10000.0, rms_norm_eps=1e-5, sliding_window=4096),
+        small={"attention.window": 4},
+        keys={"attention.window": "sliding_window"},
+    ),
+    Original(
+        spec="phi3_mini",
+        architecture="Phi3ForCausalLM",
+        mapping="phi3",
+        config=sizes((32064, 3072, 8192, 32, 32, 32), rope_theta=10000.0, rms_norm_eps=1e-5, sliding_window=2047),
+        small={"attention.window": 4, "attention.kv_heads": 4},
+        small_config={"pad_token_id": 0},
+        keys={"attention.window": "sliding_window"},
+    ),
+    Original(
         spec="mixtral_8x7b",
         architecture="MixtralForCausalLM",
         mapping="mixtral",
@@ -185,5 +205,57 @@ ORIGINALS = (
                 "attn_resolutions": [],
             },
         },
+    ),
+    Original(
+        spec="qwen2_5_vl_7b",
+        architecture="Qwen2_5_VLForConditionalGeneration",
+        mapping="qwen2_vl",
+        config={
+            "text_config": sizes(
+                (152064, 3584, 18944, 28, 28, 4),
+                rope_theta=1000000.0,
+                rope_scaling={"type": "mrope", "mrope_section": [16, 24, 24]},
+                rms_norm_eps=1e-6,
+            ),
+            "vision_config": {"hidden_size": 1280, "out_hidden_size": 3584},
+            "tie_word_embeddings": False,
+        },
+        small={"width": 256, "attention.heads": 2, "attention.kv_heads": 1, "modalities.image.features.size": 256},
+        small_config={
+            **QWEN_TOKENS,
+            "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2}
+            | {"out_hidden_size": 256, "fullatt_block_indexes": [0]},
+        },
+        inside="text_config",
+        batch=qwen_vl,
+    ),
+    Original(
+        spec="qwen3_vl_8b",
+        architecture="Qwen3VLForConditionalGeneration",
+        mapping="qwen3_vl",
+        config={
+            "text_config": sizes(
+                (151936, 4096, 12288, 36, 32, 8),
+                head_dim=128,
+                rope_theta=5000000.0,
+                rope_scaling={"rope_type": "default", "mrope_section": [24, 20, 20], "mrope_interleaved": True},
+                rms_norm_eps=1e-6,
+            ),
+            "vision_config": {"hidden_size": 1152, "out_hidden_size": 4096},
+            "tie_word_embeddings": False,
+        },
+        small={
+            "attention.heads": 2,
+            "attention.kv_heads": 1,
+            "attention.head_dim": 128,
+            "modalities.image.features.size": 32,
+        },
+        small_config={
+            **QWEN_TOKENS,
+            "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2}
+            | {"out_hidden_size": 32, "deepstack_visual_indexes": [], "num_position_embeddings": 16},
+        },
+        inside="text_config",
+        batch=qwen_vl,
     ),
 )
