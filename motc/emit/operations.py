@@ -16,7 +16,20 @@ from motc.ir.feed_forward import GATED, FfnKind, Mixture
 from motc.ir.layer import Body
 from motc.ir.leaf import Leaf
 from motc.ir.rope import Rope
-from motc.ir.steps import Activate, Add, Apply, Attend, InLayers, MixExperts, Order, Permute, Rotate, Step, Value
+from motc.ir.steps import (
+    Activate,
+    Add,
+    Apply,
+    Attend,
+    InLayers,
+    MixExperts,
+    Order,
+    Permute,
+    Rotate,
+    Step,
+    Value,
+    entering,
+)
 from motc.plan import ModulePlan, SublayerPlan, kernel
 from motc.plan.constants import Constants
 
@@ -29,9 +42,9 @@ class Forward:
         self.part = part
         self.constants = constants
         self.text = Applied(module.execution)
-        entry = part.steps[0].reads[0]
-        self.variables = {entry.name: "x"}
-        self.made_in: dict[str, Order] = {entry.name: entry.order}
+        stream = part.steps[0].reads[0]
+        self.variables = {**{value.name: value.name for value in entering(part.steps)}, stream.name: "x"}
+        self.made_in: dict[str, Order] = dict.fromkeys(self.variables, module.model.residual)
         for step in part.steps:
             self._step(step)
         result = self._variable(part.steps[-1].writes)

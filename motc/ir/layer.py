@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
@@ -29,6 +29,22 @@ class Sublayer:
     before: Leaf | None = None
     after: Leaf | None = None
     joined: Leaf | None = None
+
+    @classmethod
+    def placed(cls, role: str, body: Body, placement: Placement, leaves: Mapping[str, Leaf | None]) -> Sublayer:
+        """The sublayer of a body, with those of its layer's groups, by their paths, that stand around it."""
+        norm = leaves[f"{role}.norm"]
+        match placement:
+            case "pre":
+                return cls(role=role, body=body, before=norm)
+            case "sublayer_output":
+                return cls(role=role, body=body, after=norm)
+            case "post":
+                return cls(role=role, body=body, joined=norm)
+            case "both":
+                return cls(role=role, body=body, before=norm, after=leaves[f"{role}.out_norm"])
+            case _:
+                assert_never(placement)
 
     @property
     def norms(self) -> dict[NormPlace, Leaf]:

@@ -186,6 +186,16 @@ class Step:
 
 Steps = tuple[Step, ...]
 
+ENTERING = frozenset({"x", "ids", "normed"})
+"""What values are called that are there before steps run: what comes into a layer, or a part outside the layers."""
+
+
+def entering(steps: Steps) -> tuple[Value, ...]:
+    """The values that are there before these steps run, in the order in which they are read."""
+    written = {step.writes for step in steps}
+    read = (value for step in steps for value in step.reads)
+    return tuple(dict.fromkeys(value for value in read if value.name in ENTERING and value not in written))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OuterSteps:

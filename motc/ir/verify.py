@@ -9,7 +9,7 @@ from motc.ir.feed_forward import Mixture
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Order, Steps, StreamOrder
+from motc.ir.steps import Order, Steps, StreamOrder, entering
 from motc.source import CompilerBug
 
 Require = Callable[[bool, str], None]
@@ -108,8 +108,8 @@ def _verify_steps(steps: Steps, residual: StreamOrder, gives: Order, require: Re
     """Every value is written before it is read, and every step works in the order it needs, on values in that order."""
     if not steps:
         return
-    entry = steps[0].reads[0]
-    written = {entry}
+    entries = entering(steps)
+    written = set(entries)
     for step in steps:
         require(set(step.reads) <= written, f"{step.name} reads what is not written")
         require(step.order is None or step.needs in (None, step.order), f"{step.name} works in the wrong order")
@@ -119,4 +119,5 @@ def _verify_steps(steps: Steps, residual: StreamOrder, gives: Order, require: Re
             orders = {value.order for value in (*step.reads, *(() if step.is_sum else (step.writes,)))}
             fits = len(orders) == 2 if step.permutes else orders == {step.order}
             require(fits, f"{step.name} mixes orders")
-        require((entry.order, steps[-1].writes.order) == (residual, gives), "the stream changes its order")
+        stream = {entry.order for entry in entries}
+        require(stream == {residual} and steps[-1].writes.order == gives, "the stream changes its order")

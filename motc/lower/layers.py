@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
 from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.inventory import LAYER_GROUPS, LAYER_PATHS
-from motc.ir.layer import Body, Layer, Placement, Sublayer
+from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Segment
@@ -96,23 +95,10 @@ def _layer(
     }
     placement = spec.checked.spec.norm.placement
     return Layer(
-        sublayers=tuple(_sublayer(role, body, placement, leaves) for role, body in bodies.items() if body is not None)
+        sublayers=tuple(
+            Sublayer.placed(role, body, placement, leaves) for role, body in bodies.items() if body is not None
+        )
     )
-
-
-def _sublayer(role: str, body: Body, placement: Placement, leaves: Leaves) -> Sublayer:
-    norm = _sure(leaves, f"{role}.norm")
-    match placement:
-        case "pre":
-            return Sublayer(role=role, body=body, before=norm)
-        case "sublayer_output":
-            return Sublayer(role=role, body=body, after=norm)
-        case "post":
-            return Sublayer(role=role, body=body, joined=norm)
-        case "both":
-            return Sublayer(role=role, body=body, before=norm, after=_sure(leaves, f"{role}.out_norm"))
-        case _:
-            assert_never(placement)
 
 
 def _attention(layer: LayerSpec, leaves: Leaves) -> Attention:

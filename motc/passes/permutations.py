@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from motc.ir.steps import Order, Permute, Step, Steps, Value
+from motc.ir.steps import Order, Permute, Step, Steps, Value, entering
 
 
 def place(steps: Steps, stream: Order, gives: Order) -> Steps:
@@ -37,7 +37,7 @@ def cancel(steps: Steps) -> Steps:
 
     A permutation that makes a value in an order in which there is one has been undone or repeated.
     """
-    values = {steps[0].reads[0]}
+    values = set(entering(steps))
     kept = []
     for step in steps:
         if step.writes not in values:
