@@ -28,3 +28,37 @@ class TimestepEmbedding(nn.Module):
         waves = sinusoids(timesteps.to(weight.device), weight.shape[1]).to(weight.dtype)
         embedded: Tensor = self.embed(F.silu(self.hidden(waves)))
         return embedded
+
+    def told(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Tokens [n, P, w] with the vectors of timesteps [n] added."""
+        vectors: Tensor = self(timesteps)
+        return x + vectors[:, None]
+
+
+class ConcatTime(nn.Module):
+    """Tokens and the sinusoids of their timestep, one behind the other, through two linear maps, silu between (pi0).
+
+    There are as many sinusoids as a token has numbers, sines first, of periods from the shortest to the longest, each
+    the same multiple of the one before; a period of 1 is that of all noise there is.
+    """
+
+    def __init__(self, width: int, min_period: float, max_period: float) -> None:
+        super().__init__()
+        self.min_period = min_period
+        self.max_period = max_period
+        self.hidden = nn.Linear(2 * width, width)
+        self.embed = nn.Linear(width, width)
+
+    def waves(self, timesteps: Tensor) -> Tensor:
+        """Sines and cosines [n, w] of timesteps [n], in float32."""
+        steps = torch.linspace(0.0, 1.0, self.embed.weight.shape[0] // 2, device=timesteps.device)
+        periods = self.min_period * (self.max_period / self.min_period) ** steps
+        angles = 1.0 / periods * 2 * torch.pi * (timesteps.float() / 1000)[:, None]
+        return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+    def told(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Tokens [n, P, w], told their timesteps [n]."""
+        weight = self.hidden.weight
+        waves = self.waves(timesteps.to(weight.device)).to(x.dtype)[:, None].expand_as(x)
+        mixed: Tensor = self.embed(F.silu(self.hidden(torch.cat((x, waves), dim=2))))
+        return mixed

@@ -156,7 +156,10 @@ def _text(subject: str, value: Any) -> str:
 
 def _latent(ends: LatentEnds) -> str:
     inside = f" ({ends.unet.channels} channels, {ends.unet.blocks} blocks)" if ends.unet else ""
-    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.words}"
+    time = ""
+    if ends.time is not None:
+        time = f", timesteps concatenated (periods {_plain(ends.time.min_period)} to {_plain(ends.time.max_period)})"
+    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.words}{time}"
 
 
 def _plain(value: Any) -> str:

@@ -34,8 +34,11 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
                     assert_never(kind)
         case Embedding(scale=scale):
             return f"nn.Embedding({sizes})" if scale == 1 else f"ScaledEmbedding({sizes}, scale={scale!r})"
-        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
-            ends = f"{channels}, patch={patch}, width={constants.named('WIDTH', width)}"
+        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet, time=time):
+            wide = constants.named("WIDTH", width)
+            ends = f"{channels}, patch={patch}, width={wide}"
+            if time is not None:
+                return f"LinearEnds({ends}, time=ConcatTime({wide}, {time.min_period!r}, {time.max_period!r}))"
             if unet is None:
                 return f"LinearEnds({ends})"
             return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"

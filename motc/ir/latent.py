@@ -49,10 +49,22 @@ class Unet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConcatTime:
+    """A timestep's sinusoids, as many as a token has numbers, that go with each token through two maps.
+
+    Their periods are from the one to the other, the whole of the noise's course being 1.
+    """
+
+    min_period: float
+    max_period: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatentEnds(Parameterised):
     """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
 
-    Linear maps, unless there is a U-Net. `patch` is how much of a latent a token has along each of its axes: of images
+    Linear maps, unless there is a U-Net. A timestep's vector is added to linear ends' tokens, unless `time` says
+    otherwise. `patch` is how much of a latent a token has along each of its axes: of images
     a number, if it is the same for both; else one for each of length, of height and width, or of frames, height and
     width.
     """
@@ -61,6 +73,7 @@ class LatentEnds(Parameterised):
     patch: int | tuple[int, ...]
     width: int
     unet: Unet | None
+    time: ConcatTime | None = None
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -86,7 +99,7 @@ class LatentEnds(Parameterised):
         numbers = self.channels * prod(self.patch_shape)
         return (
             EndLayer(name="encode", shape=(self.width, numbers)),
-            *_time(self.width),
+            *(_time(self.width) if self.time is None else _concat_time(self.width)),
             EndLayer(name="decode", shape=(numbers, self.width)),
         )
 
@@ -113,6 +126,10 @@ def _time(width: int) -> tuple[EndLayer, ...]:
         EndLayer(name="time.hidden", shape=(width, TIME_FREQUENCIES), per_latent_span=True),
         EndLayer(name="time.embed", shape=(width, width), per_latent_span=True),
     )
+
+
+def _concat_time(width: int) -> tuple[EndLayer, ...]:
+    return (EndLayer(name="time.hidden", shape=(width, 2 * width)), EndLayer(name="time.embed", shape=(width, width)))
 
 
 def _unet_layers(ends: LatentEnds, unet: Unet) -> Iterator[EndLayer]:

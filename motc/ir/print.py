@@ -109,7 +109,8 @@ def _operator(operator: Operator) -> str:
             return f"table {vocab} x {width}{'' if scale == 1 else f', times {scale:g}'}"
         case LatentEnds(channels=channels, words=patch, width=width, unet=unet):
             ends = "linear" if unet is None else f"unet of {unet.channels} channels and {unet.blocks} blocks, as"
-            return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back"
+            time = ", timesteps concatenated" if operator.time else ""
+            return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back{time}"
         case Projector(width=width):
             return f"projector of {operator} to {width}"
         case _:

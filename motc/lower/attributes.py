@@ -10,7 +10,7 @@ from typing import assert_never
 from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.feed_forward import GATED, FfnKind, Moe
-from motc.ir.latent import LatentEnds, Unet
+from motc.ir.latent import ConcatTime, LatentEnds, Unet
 from motc.ir.layer import Placements
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
@@ -23,6 +23,7 @@ from motc.schema.spec import (
     NormSpec,
     ProjectorSpec,
     QkNormSpec,
+    TimeSpec,
     TowerSpec,
     UnetSpec,
 )
@@ -138,7 +139,16 @@ def scale_of(spec: Spec) -> float | None:
 def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
     sizes = latent.unet or UnetSpec()
     unet = Unet(channels=sizes.channels, blocks=sizes.blocks) if latent.ends == "unet" else None
-    return LatentEnds(channels=latent.channels, patch=_patch(latent.patch), width=width, unet=unet)
+    time = None
+    if latent.time.kind == "concat":
+        shortest, longest = periods(latent.time)
+        time = ConcatTime(min_period=shortest, max_period=longest)
+    return LatentEnds(channels=latent.channels, patch=_patch(latent.patch), width=width, unet=unet, time=time)
+
+
+def periods(time: TimeSpec) -> tuple[float, float]:
+    """The shortest and the longest period of a timestep's sinusoids; as in pi0 unless said."""
+    return float(time.min_period or 0.004), float(time.max_period or 4.0)
 
 
 def _projector(spec: Spec, features: FeaturesSpec, width: int) -> Projector:

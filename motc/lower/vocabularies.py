@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from motc.lower.attributes import periods
 from motc.schema import Checked
 from motc.schema.spec import FeaturesSpec, LatentSpec
-from motc.source import Diagnostic
+from motc.source import Diagnostic, Span
 
 
 def check_vocabularies(checked: Checked, errors: list[Diagnostic]) -> None:
@@ -49,6 +50,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
             errors.append(Diagnostic(code="MOT061", message=message, span=span, help=way_out, related=related))
         if modality.latent is not None:
             _check_unet(checked, name, modality.latent, errors)
+            _check_time(checked, name, modality.latent, errors)
         if modality.features is not None:
             _check_projector(checked, name, modality.features, errors)
     if all(modality.continuous for modality in modalities.values()):
@@ -60,8 +62,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
 def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors: list[Diagnostic]) -> None:
     """Without a projector a feature is as wide as its tower's stream; `hidden` is between two maps."""
     projector, place = features.projector, ("modalities", name, "features")
-    towers = checked.spec.towers.values()
-    wide = next((tower.width for tower in towers if name in tower.modalities and tower.width), checked.spec.width)
+    wide = width_of(checked, name)
     if projector is None and features.size != wide:
         message = f"features of {features.size} numbers do not fit a stream of width {wide} without a projector"
         span = checked.key_span(*place, "projector")
@@ -73,6 +74,36 @@ def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors
         span = checked.key_span(*place, "projector", "hidden")
         way_out = "leave it out, or give the activation between: kind = gelu"
         errors.append(Diagnostic(code="MOT067", message=message, span=span, help=way_out))
+
+
+def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
+    """A U-Net has its own way to be told the timestep; periods are of sinusoids that are concatenated."""
+    time = latent.time
+    place: tuple[str, ...] = ("modalities", name, "latent", "time")
+    related: tuple[tuple[str, Span], ...] = ()
+    said = [key for key in ("min_period", "max_period") if getattr(time, key) is not None]
+    shortest, longest = periods(time)
+    if latent.ends == "unet" and time.kind == "concat":
+        message, way_out = "a U-Net is told the timestep in each of its blocks, and not by its tokens", "leave it out"
+        place, related = (*place, "kind"), (("the ends", checked.span("modalities", name, "latent", "ends")),)
+    elif time.kind == "added" and said:
+        message, way_out = f"`{said[0]}` is of sinusoids that are concatenated", "leave it out, or use kind = concat"
+        place = (*place, said[0])
+    elif shortest >= longest:
+        message, way_out = f"periods go up, not from {shortest:g} to {longest:g}", "say the shorter one as min_period"
+        place = (*place, said[0])
+    elif time.kind == "concat" and width_of(checked, name) % 2:
+        message = f"half of a timestep's sinusoids are cosines, and a token has {width_of(checked, name)} numbers"
+        way_out = "use an even width"
+    else:
+        return
+    errors.append(Diagnostic(code="MOT074", message=message, span=checked.span(*place), help=way_out, related=related))
+
+
+def width_of(checked: Checked, modality: str) -> int:
+    """The width of a modality's stream."""
+    towers = checked.spec.towers.values()
+    return next((tower.width for tower in towers if modality in tower.modalities and tower.width), checked.spec.width)
 
 
 def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:

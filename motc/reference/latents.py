@@ -28,12 +28,14 @@ class ReferenceLatent:
     """A continuous modality; `prefix` is that of its ends' parameters, `weight` its loss's in the total.
 
     `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear. `patch` is how much
-    of a latent a token has along each of its axes.
+    of a latent a token has along each of its axes. With `periods`, the shortest and the longest of a timestep's
+    sinusoids, these go through two maps with each token of linear ends.
     """
 
     blocks: int | None
     channels: int
     patch: tuple[int, ...]
+    periods: tuple[float, float] | None = None
     objective: Literal["ddpm", "flow"]
     weight: float
     prefix: str
@@ -45,11 +47,25 @@ def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Tenso
         return unet_down(latent, parameters, noised, timesteps)[0]
     tokens = []
     for x, timestep in zip(noised, timesteps.tolist(), strict=True):
-        time = time_vector(latent, parameters, timestep)
         for place in places_of_patches(latent, x):
-            tokens.append(linear(parameters, latent.prefix + ".encode", x[place].flatten()) + time)
+            token = linear(parameters, latent.prefix + ".encode", x[place].flatten())
+            tokens.append(told_time(latent, parameters, token, timestep))
     weight = parameters[latent.prefix + ".encode.weight"]
     return torch.stack(tokens) if tokens else weight.new_zeros(0, weight.shape[0])
+
+
+def told_time(latent: ReferenceLatent, parameters: Parameters, token: Tensor, timestep: float) -> Tensor:
+    """A token [width] with its timestep's vector added, or mixed with its sinusoids as in pi0 (openpi, pi0.py)."""
+    if latent.periods is None:
+        return token + time_vector(latent, parameters, timestep)
+    shortest, longest = latent.periods
+    steps = torch.linspace(0.0, 1.0, token.shape[0] // 2)
+    periods = shortest * (longest / shortest) ** steps
+    angles = 1.0 / periods * 2 * math.pi * (torch.tensor(timestep, dtype=torch.float32) / STEPS)
+    both = torch.cat((token, torch.cat((angles.sin(), angles.cos())).to(token)))
+    return linear(
+        parameters, latent.prefix + ".time.embed", F.silu(linear(parameters, latent.prefix + ".time.hidden", both))
+    )
 
 
 def latent_prediction(

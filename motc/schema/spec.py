@@ -33,6 +33,7 @@ from motc.schema.values import (
     Names,
     Offset,
     Patch,
+    Period,
     Positive,
     RopeTheta,
     Size,
@@ -75,6 +76,14 @@ class UnetSpec(Section):
     blocks: Annotated[int, Field(ge=1, le=64)] = Field(3, description="residual blocks a level, on each side")
 
 
+class TimeSpec(Section):
+    """How a token is told its timestep; which keys a kind has is checked when the spec is lowered."""
+
+    kind: Literal["added", "concat"] = Field("added", description="added to the token, or mixed with it by two maps")
+    min_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 0.004")
+    max_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 4")
+
+
 class LatentSpec(Section):
     """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
 
@@ -84,6 +93,9 @@ class LatentSpec(Section):
     )
     ends: EndsKind = Field("linear", description="what makes tokens of patches, and back")
     unet: UnetSpec | None = Field(None, description="sizes of a U-Net, for ends = unet")
+    time: Annotated[
+        TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat"] | TimeSpec)
+    ] = Field(TimeSpec(), description="how linear ends are told the timestep: a word, or a section")
     objective: Objective = Field("ddpm", description="what is predicted: the noise, or a velocity")
     weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
 

@@ -338,6 +338,14 @@ CODES = _catalogue(
         "embedding { tied = true }\nhead { bias = true }",
     ),
     (
+        "MOT074",
+        "a timestep that latents are not told so",
+        "Tokens of linear ends are told their timestep: its vector is added to them, or with `concat` its sinusoids go "
+        "with them through two maps, half of them sines, of periods from `min_period` to `max_period`. A U-Net is told "
+        "it in each block.",
+        "latent { channels = 32, patch = [1], time { min_period = 0.01 } }",
+    ),
+    (
         "MOT080",
         "keys of a scaling of rotary positions that do not go together",
         "`dynamic`, `llama3` and `yarn` need `original_length`; the other keys belong to one kind each. What is fast "

@@ -13,7 +13,7 @@ from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import FeatureModality, Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import Embedding, Norm
+from motc.ir.operators import Embedding, LatentEnds, Norm
 from motc.ir.rope import Rope, kind_of
 from motc.ir.routing import Choice
 from motc.reference import (
@@ -56,6 +56,7 @@ def reference_config(model: Model) -> ReferenceConfig:
                 blocks=modality.ends.unet.blocks if modality.ends.unet else None,
                 channels=modality.ends.channels,
                 patch=modality.ends.patch_shape,
+                periods=_periods(modality.ends),
                 objective=modality.objective,
                 weight=modality.weight,
                 prefix=f"latents.{modality.name}",
@@ -74,6 +75,10 @@ def reference_config(model: Model) -> ReferenceConfig:
         target_weights={modality.name: modality.loss.weight for modality in model.token_modalities()},
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )
+
+
+def _periods(ends: LatentEnds) -> tuple[float, float] | None:
+    return None if ends.time is None else (ends.time.min_period, ends.time.max_period)
 
 
 def _features(modality: FeatureModality) -> ReferenceFeatures:

@@ -129,6 +129,8 @@ class _Writer:
                 if ends == "unet":
                     blocks = self.pick("1", "2")
                     ends = f"patch = {self.pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
+                if "unet" not in ends and self.chance(4):
+                    ends += ", time = concat"
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
                 self.lines.append(f"modality {name} {{ latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }} }}")
             else:
