@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax import Syntax, convert, format_source, read, read_file, write
+from motc.syntax.files import LARGEST
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 from tests.calls import calls
 
@@ -260,7 +261,7 @@ def test_every_duplicate_is_told_with_both_places() -> None:
 
 
 def test_files_that_are_no_spec(tmp_path: Path) -> None:
-    contents = {"MOT003": (b"a\0b", b"\xff\xfea"), "MOT004": (b"", b" \n"), "MOT005": (b"#" * 1_000_001,)}
+    contents = {"MOT003": (b"a\0b", b"\xff\xfea"), "MOT004": (b"", b" \n"), "MOT005": (b"#" * (LARGEST + 1),)}
     cases = [("MOT002", tmp_path / "absent.mot"), ("MOT002", tmp_path), ("MOT002", Path("a\0b"))]
     for code, datas in contents.items():
         for index, data in enumerate(datas):

@@ -9,6 +9,7 @@ from typing import Any
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax import read, read_file
+from motc.syntax.files import LARGEST, too_large
 from motc.syntax.mot_statements import duplicates
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
@@ -24,14 +25,19 @@ def resolve(spec: Path | SourceFile, overrides: MappingType[str, Any] | None = N
 
     Raises SpecError for unreadable files, cycles in `extends`, and overrides that name no place.
     """
-    tree = _with_bases(spec, ())
+    tree = _with_bases(spec, (), 0)
     for key, value in (overrides or {}).items():
         tree = _override(tree, key, value)
     return tree
 
 
-def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...]) -> Mapping:
-    tree = normalise(read(spec if isinstance(spec, SourceFile) else read_file(spec)))
+def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...], length: int) -> Mapping:
+    """A spec's tree merged with its bases'; `chain` are the specs that extend it, of `length` characters together."""
+    source = spec if isinstance(spec, SourceFile) else read_file(spec)
+    length += len(source.text)
+    if length > LARGEST:
+        raise too_large(f"{source.name}, with what extends it," if chain else source.name)
+    tree = normalise(read(source))
     base = next((entry for entry in tree.entries if entry.key == "extends"), None)
     if base is None:
         return tree
@@ -60,7 +66,7 @@ def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...]) -> Mapping:
             )
         )
     try:
-        return _merge(_with_bases(target, chain), tree)
+        return _merge(_with_bases(target, chain, length), tree)
     except SpecError as error:
         first = error.diagnostics[0]
         if first.span is None:  # the base itself could not be read: say where it was asked for

@@ -51,7 +51,7 @@ CODES = _catalogue(
     (
         "MOT005",
         "the file is too large",
-        "Specs are short; a text of more than a megabyte is most likely another file.",
+        "Specs are short; one of more than a quarter of a megabyte, with what it extends, is most likely another file.",
         "motc check corpus.yaml",
     ),
     (

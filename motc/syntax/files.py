@@ -9,7 +9,8 @@ from pathlib import Path
 from motc.files import other_kind
 from motc.source import Diagnostic, SourceFile, SpecError
 
-LARGEST = 1_000_000
+LARGEST = 250_000
+"""How long a spec may be, with all that it extends; one that fills it with statements is compiled in seconds."""
 
 
 def read_file(path: Path) -> SourceFile:
@@ -34,9 +35,7 @@ def read_file(path: Path) -> SourceFile:
             "MOT002", f"cannot read {str(path)[:200]!r}: {reason}", "check the path and its permissions"
         ) from None
     if len(data) > LARGEST:
-        raise _error(
-            "MOT005", f"{path} is larger than {LARGEST:,} bytes", "a spec is a short text; is this the right file?"
-        )
+        raise too_large(str(path))
     if b"\0" in data:
         raise _error("MOT003", f"{path} is a binary file", "a spec is a text in UTF-8")
     try:
@@ -53,6 +52,12 @@ def read_file(path: Path) -> SourceFile:
 def text_source(name: str, text: str) -> SourceFile:
     """A text under the name it is shown by, line ends as \\n."""
     return SourceFile(name, text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def too_large(what: str) -> SpecError:
+    """That a text, or one with those that it extends, is longer than specs may be."""
+    way_out = "a spec is a short text; is this the right file?"
+    return _error("MOT005", f"{what} is larger than {LARGEST:,} bytes", way_out)
 
 
 def _error(code: str, message: str, way_out: str) -> SpecError:
