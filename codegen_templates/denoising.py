@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .cache import Cache, check_cache
 from .continuous import ContinuousModel
-from .embed import in_stream, positions_in
+from .embed import in_stream
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
 from .objectives import denoising_losses, noise_latents
@@ -82,7 +82,7 @@ class DenoisingModel(ContinuousModel):
         patches = self.encode(layout, latents, timesteps)
         placed = {**patches, **self.place_features(layout, features)}
         ids = in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
-        x = self.transform(ids, layout, positions_in(layout, position_ids), placed, cache)
+        x = self.transform(ids, layout, self.placed(layout, position_ids, cache, latents), placed, cache)
         balance = None
         if self.is_balanced:
             x, balance = x

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .cache import Cache, check_cache
 from .continuous import ContinuousModel
-from .embed import in_stream, positions_in
+from .embed import in_stream
 from .features import TakesFeatures
 from .layout import Layout
 from .outputs import LossOutput, ModelOutput
@@ -44,7 +44,7 @@ class FeatureModel(TakesFeatures, ContinuousModel):
             layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
         placed = self.place_features(layout, features)
         ids = in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
-        x = self.transform(ids, layout, positions_in(layout, position_ids), placed, cache)
+        x = self.transform(ids, layout, self.placed(layout, position_ids, cache), placed, cache)
         balance = None
         if self.is_balanced:
             x, balance = x

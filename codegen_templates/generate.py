@@ -38,7 +38,15 @@ class Row:
         self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
         self.length, self.run, self.next = 0, 0, ""
         self.offset = 0  # of positions: what the token in slot n has beyond n, if it is one to come
+        self.placing = model.placing() if model.position_rules else None  # what places them by rules, if that is done
         self.prefixes = [mask.prefix for mask in model.masks if mask.prefix]  # those it has not left yet
+
+    def place(self, modality: int, grid: tuple[int, ...] = ()) -> Any:
+        """The position of the token that comes next, before it is followed: a number, or one for each axis."""
+        if self.placing is None:
+            return self.length + self.offset
+        place = self.placing.next(modality, grid)
+        return place[0] if len(place) == 1 else place
 
     def follow(self, token: int, modality: str) -> None:
         """Go on by one token of a modality."""
@@ -192,11 +200,17 @@ class Decoding:
         idle = (0, fed[self.active[0]][1])  # a row that has ended brings in no other parameters, and is not read
         tokens, modalities = zip(*(fed.get(row, idle) for row in range(len(self.rows))), strict=True)
         at = [state.length if row in fed else state.length - 1 for row, state in enumerate(self.rows)]
+        placed = {row: self.rows[row].place(index) for row, (_, index) in fed.items()}
+        places = [placed.get(row, placed[self.active[0]]) for row in range(len(self.rows))]
         for row, (token, index) in fed.items():
             self.rows[row].follow(token, self.model.modalities[index])
         self.want()
-        places = [slot + state.offset for slot, state in zip(at, self.rows, strict=True)]
-        ids, modality_ids, slots, positions = on_device([tokens, modalities, at, places], self.known.device)[:, :, None]
+        numbers = [tokens, modalities, at]
+        if self.model.position_axes == 1:
+            ids, modality_ids, slots, positions = on_device([*numbers, places], self.known.device)[:, :, None]
+        else:
+            ids, modality_ids, slots = on_device(numbers, self.known.device)[:, :, None]
+            positions = on_device([[place] for place in places], self.known.device)
         rows = torch.arange(len(at), device=slots.device)[:, None]
         self.known[rows, slots] = modality_ids
         self.cache.step = NewTokens(rows, slots, max(at) + 1)
@@ -247,13 +261,22 @@ def uncompiled() -> AbstractContextManager[None]:
     return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
-def followed(model: Any, spans: Mapping[str, TokenSpan], prompts: Prompts) -> list[Row]:
-    """For each prompt a `Row` that has followed its tokens to the last."""
+def followed(
+    model: Any, spans: Mapping[str, TokenSpan], prompts: Prompts, latents: Mapping[str, Tensor] | None = None
+) -> list[Row]:
+    """For each prompt, with these latents in all of them, a `Row` that has followed its tokens to the last."""
+    grids: dict[int, tuple[int, ...]] = {}
+    if model.position_rules:
+        grids = {model.modalities.index(name): model.grid_of(name, x) for name, x in (latents or {}).items()}
     rows = [Row(model, spans) for _ in prompts.lengths]
     ids, modality_ids = prompts.input_ids.tolist(), prompts.modality_ids.tolist()
     for row, tokens, of, length, offset in zip(rows, ids, modality_ids, prompts.lengths, prompts.offsets, strict=True):
+        if row.placing and prompts.position_ids is not None:
+            row.placing = model.placing(length + offset)
         row.offset = offset
         for token, index in zip(tokens[:length], of[:length], strict=True):
+            if row.placing and prompts.position_ids is None:
+                row.place(index, grids.get(index, ()))
             row.follow(token, model.modalities[index])
     return rows
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .generate import Decoding, Row, compact, uncompiled
+from .generate import Decoding, compact, followed, uncompiled
 from .generate_checks import check_mapping, check_prompt, generator_of, whole
 from .generated import GeneratedLatents
-from .latent_checks import named, patches_in
+from .latent_checks import grid_in, named
 from .next_latents import (
     NextLatents,
     check_schedulers,
@@ -65,15 +66,15 @@ def generate_last_block(
     vectors = {"latents": latents, "timesteps": unnoised(latents)}
     vectors["features"] = prompt_features(model, features, {}, modality_ids, document_ids, may_end=True)
     prompts = compact(input_ids, modality_ids, document_ids, position_ids)
-    rows = [Row(model, {}) for _ in prompts.lengths]
-    for row, length, offset in zip(rows, prompts.lengths, prompts.offsets, strict=True):
-        row.length, row.offset, row.next = length, offset, next(iter(checked))
-    counts = {name: patches_in(size, model.latents[name].patch) for name, size in checked.items()}
-    total = sum(counts.values())
+    rows = followed(model, {}, prompts, latents)
+    for row in rows:
+        row.next = next(iter(checked))
+    grids = {name: grid_in(size, model.latents[name].patch) for name, size in checked.items()}
+    total = sum(map(prod, grids.values()))
     decoding = Decoding(model, rows, prompts.modality_ids, total, {}, temperature=0, top_p=1)
     with uncompiled():
         decoding.start(prompts, **vectors)
-        following = NextLatents(decoding, counts, list(range(len(rows))))
+        following = NextLatents(decoding, grids, list(range(len(rows))))
         noise = {name: noise_of(model, name, len(rows), size, generator) for name, size in checked.items()}
         made = denoised(model, noise, following, schedulers, steps, generator)
     return GeneratedLatents(torch.zeros_like(following.modality_ids), following.modality_ids, made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any, TypedDict
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from .generate import Decoding, Row, compact, followed, uncompiled
 from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spans, generator_of, whole
 from .generated import GeneratedLatents
-from .latent_checks import AXES, named, patches_in
+from .latent_checks import AXES, grid_in, named, patches_in
 from .next_latents import (
     NextLatents,
     check_schedulers,
@@ -84,8 +85,9 @@ def make_latents(
 ) -> Tensor:
     """A latent [channels, ...] of this size for each of these rows, which go on by its patches."""
     model, generator = decoding.model, decoding.how["generator"]
-    modality, count = model.modalities.index(name), patches_in(size, model.latents[name].patch)
-    following = NextLatents(decoding, {name: count}, rows)
+    modality, grid = model.modalities.index(name), grid_in(size, model.latents[name].patch)
+    count = prod(grid)
+    following = NextLatents(decoding, {name: grid}, rows)
     noise = {name: noise_of(model, name, len(rows), size, generator)}
     latents = denoised(model, noise, following, {name: scheduler}, steps, generator)
     following.keep(latents)
@@ -118,7 +120,7 @@ def generate_with_latents(
     latents = named("latents", latents, model.latents)
     latents = latents_kept(model, latents, modality_ids, document_ids)
     prompts = compact(input_ids, modality_ids, document_ids, position_ids)
-    rows = followed(model, checked, prompts)
+    rows = followed(model, checked, prompts, latents)
     decoding = Decoding(model, rows, prompts.modality_ids, max_new_tokens, **choices)
     given = ends_after_prompts(model, checked, rows, prompts.modality_ids, prompts.lengths)
     finished: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}

@@ -32,9 +32,14 @@ def is_cut(sides: Sequence[int], patch: Sequence[int]) -> bool:
     return not any(side % size for side, size in zip(sides, patch, strict=True))
 
 
+def grid_in(sides: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """How many patches a latent of these sides has along each axis."""
+    return tuple(side // size for side, size in zip(sides, patch, strict=True))
+
+
 def patches_in(sides: Sequence[int], patch: Sequence[int]) -> int:
     """How many patches a latent of these sides has."""
-    return prod(side // size for side, size in zip(sides, patch, strict=True))
+    return prod(grid_in(sides, patch))
 
 
 def named(

@@ -36,6 +36,7 @@ class MultimodalModel(nn.Module):
     layout_key: ClassVar[str]
     masks: ClassVar[tuple[Mask, ...]]  # those of the layers, each once
     into_stream: ClassVar[tuple[str, ...]]  # a layer's groups whose results are added to the stream: they start smaller
+    position_rules: ClassVar[tuple[Any, ...]] = ()  # of each modality where positions are not given; () for plain ones
     position_axes: ClassVar[int] = 1  # how many numbers a token's position is
     stream_sizes: ClassVar[tuple[str, ...]] = ("rows", "length")  # what the sizes of the stream are called
     layout_reads: ClassVar[bool] = True  # whether making a layout reads from the device
@@ -101,6 +102,16 @@ class MultimodalModel(nn.Module):
             prepared.mark_sizes()
         return prepared
 
+    def placed(
+        self,
+        layout: Layout,
+        position_ids: Tensor | None,
+        cache: Cache | None,
+        latents: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The positions of attention's slots, int64 [R, L] or [R, L, axes]: those given, or from 0 in each document."""
+        return positions_in(layout, position_ids)
+
     def embed(self, ids: Tensor, layout: Any) -> Any:
         """Token ids to the stream."""
         return self.embedding(ids)
@@ -135,7 +146,7 @@ class MultimodalModel(nn.Module):
             check_cache(cache, layout)
         else:
             layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.transform(in_stream(input_ids, layout), layout, positions_in(layout, position_ids), cache)
+        x = self.transform(in_stream(input_ids, layout), layout, self.placed(layout, position_ids, cache), cache)
         balance = None
         if self.is_balanced:
             x, balance = x

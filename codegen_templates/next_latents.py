@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -70,11 +71,12 @@ def latents_kept(
 class NextLatents:
     """Latents that some rows are to have next: where their patches stand, and a cache of these rows."""
 
-    def __init__(self, decoding: Decoding, counts: Mapping[str, int], rows: list[int]) -> None:
-        """`counts`: how many patches each row has of which modalities, one after the other."""
-        model, runs = decoding.model, [(decoding.model.modalities.index(name), n) for name, n in counts.items()]
+    def __init__(self, decoding: Decoding, grids: Mapping[str, tuple[int, ...]], rows: list[int]) -> None:
+        """`grids`: how many patches each row has, along each axis, of which modalities, one after the other."""
+        model = decoding.model
+        runs = [(model.modalities.index(name), prod(grid)) for name, grid in grids.items()]
         starts = [decoding.rows[row].length for row in rows]
-        device, count = decoding.known.device, sum(counts.values())
+        device, count = decoding.known.device, sum(n for _, n in runs)
         length = max(starts) + count
         modality_ids = on_device([modality for modality, n in runs for _ in range(n)], device)
         for row, start in zip(rows, starts, strict=True):
@@ -83,11 +85,17 @@ class NextLatents:
         each = torch.arange(len(rows), device=device)[:, None]
         slots = on_device(starts, device)[:, None] + torch.arange(count, device=device)
         positions = slots + on_device([decoding.rows[row].offset for row in rows], device)[:, None]
+        if model.position_rules:
+            each_patch = [
+                (model.modalities.index(name), grid) for name, grid in grids.items() for _ in range(prod(grid))
+            ]
+            places = [[decoding.rows[row].place(*patch) for patch in each_patch] for row in rows]
+            positions = on_device(places, device)
         known = decoding.known[rows, :length]
         seen = [visibility(mask, known, None)[each, slots] for mask in model.masks]
         masks = [None if bool(visible.all()) else visible[:, None] for visible in seen]
         self.model, self.decoding, self.rows = model, decoding, rows
-        self.modality_ids = modality_ids.expand_as(positions).contiguous()
+        self.modality_ids = modality_ids.expand_as(slots).contiguous()
         modalities = {modality for modality, _ in runs}
         self.layout = layout_of_step(model, decoding.layout, modalities, self.modality_ids, positions, masks)
         self.cache = decoding.cache.of_rows(rows, length)

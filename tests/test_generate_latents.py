@@ -39,7 +39,23 @@ model hybrid {
   untie attention, ffn, norm, embedding
 }
 """
-HARD = {**SPECS, "hybrid": HYBRID}
+PLACED = """
+model placed {
+  width = 32, layers = 2, vocab = 40
+  modality text
+  modality image { positions { %s }, latent { channels = 3, patch = 2, objective = flow } }
+  attention { heads = 4, mask { bidirectional = image }, rope { %s } }
+  ffn { hidden = 24 }
+  positions { first = 1 }
+  untie attention
+}
+"""
+HARD = {
+    **SPECS,
+    "hybrid": HYBRID,
+    "at one position": PLACED % ("kind = same, delimiters = true", "theta = 100"),
+    "centred": PLACED % ("kind = centred", "sections = [2, 2]"),
+}
 
 
 def load(folder: Path, text: str, strategy: Strategy = "sorted", *, dense: bool = False) -> Any:

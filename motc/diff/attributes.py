@@ -44,6 +44,8 @@ OUTSIDE = {
     "latent.weight": "weight",
     "weight": "target_weight",
     "seen_targets": "seen_targets",
+    "positions": "positions",
+    "first_position": "first_position",
     "embedding.tied": "tied",
     "embedding.scale": "embedding_scale",
     "head.bias": "head_bias",

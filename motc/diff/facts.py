@@ -46,6 +46,8 @@ class OuterFacts(OuterAttributes):
     objective: Objective | None
     weight: float | None
     target_weight: float | None
+    positions: str
+    first_position: int
     seen_targets: bool | None
     logit_scale: float
     logit_softcap: float | None
@@ -139,6 +141,8 @@ def outer_stretch(model: Model, renamed: Mapping[str, str]) -> Stretch:
             objective=None if latent is None else latent.objective,
             weight=None if latent is None else latent.weight,
             target_weight=None if each[modality.name].vocab is None else modality.loss.weight,
+            positions="consecutive" if modality.positions is None else str(modality.positions),
+            first_position=model.first_position,
             seen_targets=modality.loss.seen_targets,
             logit_scale=model.logit_scale,
             logit_softcap=model.logit_softcap,

@@ -10,6 +10,7 @@ from motc.emit.leaves import definition
 from motc.emit.masks import model_masks
 from motc.emit.outer import outer_methods
 from motc.emit.text import docstring, listed, literal, method, names_tuple, statement
+from motc.ir.positions import PositionRule
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
@@ -61,6 +62,7 @@ def _bases(module: ModulePlan) -> list[str]:
         generates.append("GeneratesLatents")
     elif module.generates:
         generates.append("GeneratesAfterFeatures" if has_features else "GeneratesTokens")
+    generates += ["PlacedByRule"] * module.model.places_by_rule
     if has_latents:
         return [*generates, *(["TakesFeatures"] if has_features else []), "DenoisingModel"]
     return [*generates, "FeatureModel" if has_features else "MultimodalModel"]
@@ -69,6 +71,11 @@ def _bases(module: ModulePlan) -> list[str]:
 def _unlike_the_base(module: ModulePlan) -> list[str]:
     """The class attributes that are not as for a model without copies."""
     model, lines = module.model, []
+    if model.places_by_rule:
+        rules = [_position_rule(modality.positions) for modality in model.modalities]
+        lines += statement("position_rules = ", listed(rules), indent=4)
+    if model.first_position:
+        lines.append(f"    first_position = {model.first_position}")
     if model.position_axes > 1:
         lines.append(f"    position_axes = {model.position_axes}")
     if model.residual == "sorted":
@@ -87,6 +94,18 @@ def _unlike_the_base(module: ModulePlan) -> list[str]:
     if set(weights) != {1.0}:
         lines.append(f"    target_weights = {weights!r}")
     return lines
+
+
+def _position_rule(rule: PositionRule | None) -> str:
+    """The expression of a modality's rule."""
+    if rule is None:
+        return "PositionRule()"
+    values = {"start": rule.start, "advance": rule.advance, "delimiters": rule.delimiters}
+    plain = {"start": None, "advance": "tokens", "delimiters": False}
+    text = {key: f'"{value}"' if isinstance(value, str) else repr(value) for key, value in values.items()}
+    said = (f"{key}={text[key]}" for key, value in values.items() if value != plain[key])
+    kind = f'"{rule.kind}"'
+    return f"PositionRule({', '.join([kind, *said])})"
 
 
 def _init(module: ModulePlan, constants: Constants) -> str:

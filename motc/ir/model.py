@@ -18,6 +18,7 @@ from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.operators import Linear, Projector
 from motc.ir.partition import Partition
+from motc.ir.positions import PositionRule
 from motc.ir.rope import Angles
 from motc.ir.routing import Routing
 from motc.ir.steps import Order, OuterSteps, Steps, StreamOrder
@@ -63,6 +64,7 @@ class Modality:
     width: int
     vocab: int | None
     loss: TokenLoss = TokenLoss()
+    positions: PositionRule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Model:
     segments: tuple[Segment, ...]
     final_norm: Leaf | None
     head: Leaf | None
+    first_position: int = 0
     order: tuple[str, ...] = field(compare=False)
     logit_scale: float = 1.0
     logit_softcap: float | None = None
@@ -138,6 +141,11 @@ class Model:
         """The angles of the layers with rotary positions, each once, in the order of the first layer that has them."""
         attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
         return tuple(dict.fromkeys(a.angles for a in attentions if a.angles is not None))
+
+    @property
+    def places_by_rule(self) -> bool:
+        """Whether positions that are not given are other than 0, 1, 2 ... in each document."""
+        return self.first_position != 0 or any(modality.positions for modality in self.modalities)
 
     @property
     def position_axes(self) -> int:

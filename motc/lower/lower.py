@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.execution import Strategy
@@ -18,6 +19,7 @@ from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_masks
 from motc.lower.norms import check_norms
+from motc.lower.positions import check_positions, lower_positions
 from motc.lower.rope import check_axes
 from motc.lower.strategy import check_strategy
 from motc.lower.towers import check_heads, lower_towers
@@ -43,7 +45,8 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         check_heads(each, errors)
         check_experts(each, errors)
         check_norms(each, errors)
-    check_axes(distinct.values(), errors)
+    axes = check_axes(distinct.values(), errors)
+    check_positions(checked, axes or 1, axes is not None, errors)
     losses = lower_losses(checked, tuple(dict.fromkeys(masks)), errors)
     check_vocabularies(checked, errors)
     if spec.embedding.tied and spec.head.bias:
@@ -78,12 +81,14 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     if builder.errors:
         raise SpecError(*sorted(builder.errors, key=_position))
 
+    rules = lower_positions(checked)
     embedding = outer["embedding"]
     assert embedding is not None
     model = Model(
         name=spec.model,
         modalities=tuple(
-            _modality(name, modality, outside[name], losses) for name, modality in spec.modalities.items()
+            replace(_modality(name, modality, outside[name], losses), positions=rules[name])
+            for name, modality in spec.modalities.items()
         ),
         towers=Partition.one(towers.universe) if dense else towers,
         vocab=spec.vocab,
@@ -92,6 +97,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         segments=segments,
         final_norm=outer["final_norm"],
         head=outer["head"],
+        first_position=spec.positions.first,
         order=towers.universe,
         logit_scale=float(spec.head.scale),
         logit_softcap=None if spec.head.softcap is None else float(spec.head.softcap),

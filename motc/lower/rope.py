@@ -142,8 +142,11 @@ def _check_scaling(checked: Checked, rope: RopeSpec, scaling: ScalingSpec, size:
             assert_never(kind)
 
 
-def check_axes(specs: Iterable[Checked], errors: list[Diagnostic]) -> None:
-    """Whether all layers have positions of as many numbers, of `specs` that hold for some of them each."""
+def check_axes(specs: Iterable[Checked], errors: list[Diagnostic]) -> int | None:
+    """Of how many numbers positions are, of `specs` that hold for some layers each; None where nothing rotates.
+
+    Appends to `errors` where layers differ in it.
+    """
     known: dict[int, Checked] = {}
     for checked in specs:
         rope = checked.spec.attention.rope
@@ -156,6 +159,7 @@ def check_axes(specs: Iterable[Checked], errors: list[Diagnostic]) -> None:
         way_out = "give all layers that rotate as many axes"
         span = second.span("attention", "rope")
         errors.append(Diagnostic(code="MOT081", message=message, span=span, help=way_out, related=related))
+    return next(iter(known), None)
 
 
 def _check_axes(checked: Checked, rope: RopeSpec, size: int, errors: list[Diagnostic]) -> None:

@@ -14,6 +14,7 @@ from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
 from motc.reference.loss import ReferenceLoss, reference_loss
 from motc.reference.model import reference_forward, reference_hidden, reference_predictions
+from motc.reference.positions import ReferenceRule, positions_by_rule
 from motc.reference.rope import ReferenceRope, ReferenceScaling
 from motc.reference.visibility import ReferenceMask
 
@@ -31,9 +32,11 @@ __all__ = [
     "ReferenceMoe",
     "ReferenceNorm",
     "ReferenceRope",
+    "ReferenceRule",
     "ReferenceScaling",
     "ReferenceSublayer",
     "Trace",
+    "positions_by_rule",
     "reference_forward",
     "reference_hidden",
     "reference_loss",

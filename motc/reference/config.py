@@ -10,6 +10,7 @@ from motc.reference.experts import ReferenceMoe
 from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
 from motc.reference.operators import FfnKind, NormKind
+from motc.reference.positions import ReferenceRule
 from motc.reference.rope import ReferenceRope
 from motc.reference.visibility import ReferenceMask
 
@@ -96,6 +97,8 @@ class ReferenceConfig:
     features have no final norm either. `head` is None where it is
     tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
 
+    `position_rules`, of the modalities in their order, say what positions are that are not given; with () from 0.
+
     `target_weights` are what each target of a modality weighs in the total, 1 if not named; a target of a modality in
     `unseen_only` does not count where the token before it sees it.
 
@@ -117,6 +120,9 @@ class ReferenceConfig:
     embedding_scale: Mapping[str, float] = field(default_factory=dict)
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    position_rules: tuple[ReferenceRule, ...] = ()
+    first_position: int = 0
+    position_axes: int = 1
 
     @property
     def continuous(self) -> frozenset[str]:

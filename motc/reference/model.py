@@ -15,9 +15,10 @@ from motc.reference.batch import Batch
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
 from motc.reference.features import ReferenceFeatures, feature_tokens
-from motc.reference.latents import latent_prediction, latent_tokens
+from motc.reference.latents import ReferenceLatent, latent_prediction, latent_tokens
 from motc.reference.layer import layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
+from motc.reference.positions import positions_by_rule
 from motc.reference.rope import Positions, document_lengths
 from motc.reference.visibility import ReferenceMask, visibility
 
@@ -71,7 +72,7 @@ def reference_hidden(
     modality_ids, position_ids = batch.modality_ids, batch.position_ids
     tokens = token_masks(config, modality_ids)
     if position_ids is None:
-        position_ids = default_positions(modality_ids, batch.document_ids)
+        position_ids = positions_of(config, batch)
     position_ids = position_ids.expand(*modality_ids.shape, *position_ids.shape[2:])
     positions = Positions(position_ids, document_lengths(position_ids, modality_ids, batch.document_ids))
     x = {}
@@ -101,6 +102,26 @@ def features_of(features: ReferenceFeatures, parameters: Parameters, vectors: Te
     if vectors is None:
         vectors = next(iter(parameters.values())).new_zeros(0, features.size)
     return feature_tokens(features, parameters, vectors)
+
+
+def positions_of(config: ReferenceConfig, batch: Batch) -> Tensor:
+    """The positions of a batch that gives none; latents say what grid each of their spans is."""
+    if not config.position_rules:
+        return default_positions(batch.modality_ids, batch.document_ids)
+    grids = {config.modalities.index(m): [grid_of(config.latents[m], x)] * x.shape[0] for m, x in batch.latents.items()}
+    return positions_by_rule(
+        batch.modality_ids,
+        batch.document_ids,
+        config.position_rules,
+        config.first_position,
+        config.position_axes,
+        grids,
+    )
+
+
+def grid_of(latent: ReferenceLatent, x: Tensor) -> tuple[int, ...]:
+    """How many tokens a latent of [n, channels, ...] has along each axis."""
+    return tuple(side // size for side, size in zip(x.shape[2:], latent.patch, strict=True))
 
 
 def token_masks(config: ReferenceConfig, modality_ids: Tensor) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from motc.ir.layer import Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
 from motc.ir.operators import Activation, NormKind
+from motc.ir.positions import AdvanceWord, PlacingKind
 from motc.ir.rope import Arrangement, RopePairing, ScalingKind
 from motc.ir.routing import GroupScore, Routing, Scores
 from motc.schema.values import (
@@ -34,6 +35,7 @@ from motc.schema.values import (
     Offset,
     Patch,
     Period,
+    PositionNumber,
     Positive,
     RopeTheta,
     Size,
@@ -133,6 +135,21 @@ class FeaturesSpec(Section):
     ] = Field(ProjectorSpec(), description="what brings a vector to the stream's width, or none")
 
 
+class SpanPositionsSpec(Section):
+    """How a modality's tokens are placed where positions are not given; a span is an unbroken run of it."""
+
+    kind: PlacingKind = Field("consecutive", description="how the tokens of a span are placed")
+    start: PositionNumber | None = Field(None, description="where each span begins; default: at the next position")
+    advance: PositionNumber | AdvanceWord | None = Field(
+        None, description="how much further it goes on after a span; default: tokens; 1 for same; extent for grid"
+    )
+    delimiters: bool = Field(False, description="for same: the tokens before and after a span are part of it")
+
+
+class PositionsSpec(Section):
+    first: PositionNumber = Field(0, description="the first position of each document")
+
+
 class ModalitySpec(Section):
     vocab: Size | None = Field(None, description="rows of the modality's own vocabulary; ids are local to it")
     latent: LatentSpec | None = Field(None, description="makes it a continuous modality, which has no vocabulary")
@@ -143,6 +160,7 @@ class ModalitySpec(Section):
     seen_targets: bool | None = Field(
         None, description="whether a target counts that the token before it sees; default: false"
     )
+    positions: SpanPositionsSpec | None = Field(None, description="how its tokens are placed; default: one by one")
 
     @property
     def continuous(self) -> Literal["latent", "features"] | None:
@@ -396,6 +414,7 @@ class Spec(Section):
     norm: NormSpec = NormSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
     head: HeadSpec = HeadSpec()
+    positions: PositionsSpec = PositionsSpec()
     towers: dict[Name, TowerSpec] = Field({}, description="named blocks of modalities with attributes of their own")
     by_layer: Annotated[
         list[LayersSpec],

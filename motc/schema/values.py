@@ -143,6 +143,7 @@ Patch = Annotated[
     Discriminator(number_or_list),
 ]
 ExpertCount = Annotated[int, Field(ge=1, le=1024)]
+PositionNumber = Annotated[int, Field(ge=0, le=2**24)]
 AXES = Field(min_length=2, max_length=8)
 RopeTheta = Annotated[float, Field(gt=0, le=1e12)]
 Turns = Annotated[float, Field(gt=0, le=1e6)]

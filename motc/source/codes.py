@@ -361,6 +361,14 @@ CODES = _catalogue(
         "attention { heads = 8, head_dim = 128, rope { sections = [16, 24, 16] } }",
     ),
     (
+        "MOT082",
+        "a rule of positions that does not go together",
+        "What a modality says of `positions` must fit its kind: `extent` and `spatial` are of a grid, delimiters share "
+        "the position of tokens that are all at the `same` one, and a grid has no more axes than positions have "
+        "numbers. In a model that does not look at positions they say nothing.",
+        "modality image { positions { kind = same, advance = extent } }",
+    ),
+    (
         "MOT090",
         "a mapping file that says something else",
         "A mapping file has the sections `architectures`, `tensors`, `tied` and `left_out`, and says of each tensor of "

@@ -11,6 +11,7 @@ from torch import Tensor
 from motc.ir.model import FeatureModality, Model
 from motc.reference import Batch, Trace, reference_forward, reference_loss
 from motc.validate.config import reference_config
+from motc.validate.grids import random_placing
 from motc.validate.latent_spans import random_latents, with_spans
 
 TRIES = 200
@@ -86,6 +87,8 @@ def with_ids(
     are float64 and take gradients.
     """
     modality_ids, shapes = with_spans(model, modality_ids, document_ids, generator)
+    if position_ids is None:
+        position_ids = random_placing(model, modality_ids, document_ids, shapes, generator)
     known = [vocabulary(model, modality.name) for modality in model.token_modalities()]
     continuous = {modality.name for modality in model.continuous_modalities()}
     vocabularies = [0 if m.name in continuous else vocabulary(model, m.name) for m in model.modalities]

@@ -62,7 +62,14 @@ def padded_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     modality_ids[2, 1:] = -1
     batch = settled(model, tensors_of(module), with_ids(model, modality_ids, generator), generator)
     wider = torch.nn.functional.pad(batch.modality_ids, (before, after), value=-1)
-    positions = (torch.arange(wider.shape[1]) - before).clamp(min=0).repeat(len(wider), 1)
+    positions: Tensor | None = (torch.arange(wider.shape[1]) - before).clamp(min=0).repeat(len(wider), 1)
+    if model.places_by_rule:  # which counts no padding
+        given = batch.position_ids
+        positions = (
+            None
+            if given is None
+            else torch.cat((given[:, :1].expand(-1, before, *given.shape[2:]), given, given[:, -after:]), 1)
+        )
     ids = torch.nn.functional.pad(batch.input_ids, (before, after))
     padded = replace(batch, input_ids=ids, modality_ids=wider, position_ids=positions)
     plain, deviations = logits_of(module, batch), []
@@ -82,7 +89,13 @@ def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator
     apart = torch.full(real.shape, -1)
     ids = torch.zeros_like(apart)
     apart[real], ids[real] = packed.modality_ids.flatten(), packed.input_ids.flatten()
-    unpacked = logits_of(module, replace(packed, input_ids=ids, modality_ids=apart, document_ids=None))
+    positions = packed.position_ids
+    if positions is not None:
+        placed = positions.new_zeros(*apart.shape, *positions.shape[2:])
+        placed[real] = positions.flatten(0, 1)
+        positions = placed
+    alone = replace(packed, input_ids=ids, modality_ids=apart, document_ids=None, position_ids=positions)
+    unpacked = logits_of(module, alone)
     deviations = [
         deviation(logits.flatten(0, 1), unpacked[key][real]) for key, logits in logits_of(module, packed).items()
     ]
@@ -127,11 +140,12 @@ def part_alone(
 
 
 def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
-    """Part of one row as a batch of its own, with positions from zero and one document."""
+    """Part of one row as a batch of its own, one document, with positions from zero unless the batch gives them."""
     kept = {name: spans_in(model, batch, name, row, first, end) for name in batch.latents}
     return Batch(
         input_ids=batch.input_ids[row : row + 1, first:end],
         modality_ids=batch.modality_ids[row : row + 1, first:end],
+        position_ids=None if batch.position_ids is None else batch.position_ids[row : row + 1, first:end],
         latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
         timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
         noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},

@@ -28,6 +28,7 @@ from motc.reference import (
     ReferenceMoe,
     ReferenceNorm,
     ReferenceRope,
+    ReferenceRule,
     ReferenceScaling,
     ReferenceSublayer,
 )
@@ -73,6 +74,9 @@ def reference_config(model: Model) -> ReferenceConfig:
         logit_scale=model.logit_scale,
         logit_softcap=model.logit_softcap,
         target_weights={modality.name: modality.loss.weight for modality in model.token_modalities()},
+        position_rules=position_rules(model),
+        first_position=model.first_position,
+        position_axes=model.position_axes,
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )
 
@@ -95,6 +99,19 @@ def _features(modality: FeatureModality) -> ReferenceFeatures:
     )
 
 
+def position_rules(model: Model) -> tuple[ReferenceRule, ...]:
+    """The rules that place the tokens of each modality; none where positions are plain."""
+    if not model.places_by_rule:
+        return ()
+    rules = (modality.positions for modality in model.modalities)
+    return tuple(
+        ReferenceRule()
+        if rule is None
+        else ReferenceRule(kind=rule.kind, start=rule.start, advance=rule.advance, delimiters=rule.delimiters)
+        for rule in rules
+    )
+
+
 def tower_config(model: Model, modality: str) -> ReferenceConfig:
     """The dense model made of one modality's parameters: the only modality there is, with id 0."""
     whole = reference_config(model)
@@ -110,6 +127,9 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
     return replace(
         whole,
         modalities=(modality,),
+        position_rules=tuple(
+            rule for name, rule in zip(whole.modalities, whole.position_rules, strict=False) if name == modality
+        ),
         layers=tuple(layers),
         embedding=_only(modality, whole.embedding),
         head=None if whole.head is None else _only(modality, whole.head),

@@ -90,7 +90,10 @@ class _Writer:
         self.lines += ["width = 16", f"layers = {self.layers}"]
         if not self.own:
             self.lines.append(f"vocab = {self.pick('16', '9', '2', '1') if odd else '16'}")
+        self.rotates = self.pick("no", "yes", "yes", "yes") == "yes"
         self.modalities()
+        if self.rotates:
+            self.placing()
         self.attention(odd)
         self.feed_forward(odd)
         self.norms()
@@ -148,10 +151,24 @@ class _Writer:
         said += [self.pick("", "bias = false"), self.pick("", "norm = rms", "norm { kind = layer, eps = 1e-3 }")]
         return self.pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
 
+    def placing(self) -> None:
+        """How tokens of some modalities are placed; grids of tokens have one axis, of which there always is one."""
+        if self.chance(6):
+            self.lines.append("positions { first = 2 }")
+        for number, line in enumerate(self.lines):
+            start, name, *_ = [*line.split(), ""]
+            if start == "modality" and self.chance(5):
+                kind = self.pick("start = 3, advance = 2", "kind = same", "kind = same, advance = 0, delimiters = true")
+                if name not in self.continuous:
+                    kind = self.pick(kind, "kind = grid", "kind = centred")
+                rest = line.partition(" { ")[2].removesuffix(" }")
+                told = ", ".join(part for part in (rest, f"positions {{ {kind} }}") if part)
+                self.lines[number] = f"modality {name} {{ {told} }}"
+
     def attention(self, odd: bool) -> None:
         heads = self.pick("4", "2")
         said = [f"heads = {heads}", f"kv_heads = {self.pick(*('1', '2', '4')[: 3 if heads == '4' else 2])}"]
-        rotates = self.pick("no", "yes", "yes", "yes") == "yes"
+        rotates = self.rotates
         sizes = ["4", "8", *(["6", *([] if rotates else ["3"])] if odd else [])]
         head_dim = 16 // int(heads)
         if self.widths or self.chance(3):

@@ -1,0 +1,57 @@
+"""The rules by which tokens are placed where positions are not given."""
+
+from __future__ import annotations
+
+from motc.ir.positions import PositionRule
+from motc.schema import Checked
+from motc.schema.spec import SpanPositionsSpec
+from motc.source import Diagnostic
+
+PLAIN = PositionRule(kind="consecutive", start=None, advance="tokens", delimiters=False)
+
+
+def lower_positions(checked: Checked) -> dict[str, PositionRule | None]:
+    """Each modality's rule, which `check_positions` has found right; None where tokens follow one another."""
+    rules = {}
+    for name, modality in checked.spec.modalities.items():
+        rule = _rule(modality.positions or SpanPositionsSpec())
+        rules[name] = None if rule == PLAIN else rule
+    return rules
+
+
+def _rule(spec: SpanPositionsSpec) -> PositionRule:
+    advance = spec.advance
+    if advance is None:
+        advance = {"consecutive": "tokens", "same": 1, "grid": "extent", "centred": "tokens"}[spec.kind]  # type: ignore[assignment]
+    assert advance is not None
+    return PositionRule(kind=spec.kind, start=spec.start, advance=advance, delimiters=spec.delimiters)
+
+
+def check_positions(checked: Checked, axes: int, rotates: bool, errors: list[Diagnostic]) -> None:
+    """Whether the keys of each rule go together; `axes` are how many numbers a position is, if something `rotates`."""
+    for name, modality in checked.spec.modalities.items():
+        spec = modality.positions
+        if spec is None:
+            continue
+        rule = _rule(spec)
+
+        def error(message: str, key: str, way_out: str, name: str = name) -> None:
+            span = checked.span("modalities", name, "positions", key)
+            errors.append(Diagnostic(code="MOT082", message=message, span=span, help=way_out))
+
+        if rule.advance in ("extent", "spatial") and not rule.takes_grid:
+            error(f"`{rule.advance}` is of a grid, and {rule.kind} tokens have none", "advance", "say a number")
+        if rule.delimiters and (rule.kind != "same" or rule.start is not None or rule.advance == "tokens"):
+            message = "delimiters share the position of tokens that are all at the same one, the next"
+            error(message, "delimiters", "use kind = same, without start, and a number for advance")
+        latent = modality.latent
+        sides = 1 if latent is None else len(latent.patch) if isinstance(latent.patch, list) else 2
+        if rule.takes_grid and sides > axes and rotates:
+            message = f"a grid of {sides} axes has no place in positions on {axes}"
+            error(message, "kind", "give rope sections or axes, or place the tokens otherwise")
+    said = [name for name, modality in checked.spec.modalities.items() if modality.positions is not None]
+    if not rotates and (said or "first" in checked.spec.positions.model_fields_set):
+        place = ("modalities", said[0], "positions") if said else ("positions", "first")
+        message = "positions say nothing in a model that does not look at them"
+        way_out = "leave them out, or give a layer rotary positions"
+        errors.append(Diagnostic(code="MOT082", message=message, span=checked.span(*place), help=way_out))
