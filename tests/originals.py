@@ -82,12 +82,18 @@ class Original:
         """The spec made small; of statements about layers what is about those that there are."""
         checked = check_spec(self.path, self.overrides)
         last = checked.spec.layers - 1
-        statements = [
-            each.model_copy(update={"layers": each.layers._replace(last=min(each.layers.last, last))})
-            for each in checked.spec.by_layer
-            if each.layers.first <= last
-        ]
-        return Checked(checked.spec.model_copy(update={"by_layer": statements}), checked.tree)
+
+        def there(statement: Any) -> Any:
+            layers = statement.layers
+            if layers is None or layers.last <= last:
+                return statement
+            return statement.model_copy(update={"layers": layers._replace(last=last)})
+
+        statements = {
+            name: [there(each) for each in getattr(checked.spec, name) if each.layers is None or each.layers[0] <= last]
+            for name in ("by_layer", "untie")
+        }
+        return Checked(checked.spec.model_copy(update=statements), checked.tree)
 
     def made(self, *, small: bool, attention: str = "eager", experts: str | None = "eager") -> Any:
         """The original, at its published size or small, with these implementations of transformers."""
@@ -124,6 +130,8 @@ class NothingNarrowed(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if function is torch.zeros and kwargs.get("dtype") == torch.float32:
+            kwargs["dtype"] = torch.float64  # what is computed is written into these
         if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
             if function is Tensor.float:
                 return args[0]

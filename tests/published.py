@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.originals import Original
-from tests.sights import qwen_vl
+from tests.sights import ernie_vl, qwen_vl
 
 
 def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any]:
@@ -257,5 +257,45 @@ ORIGINALS = (
         },
         inside="text_config",
         batch=qwen_vl,
+    ),
+    Original(
+        spec="ernie_4_5_vl_28b_a3b",
+        architecture="Ernie4_5_VLMoeForConditionalGeneration",
+        mapping="ernie4_5_vl",
+        config={
+            "text_config": sizes(
+                (103424, 2560, 12288, 28, 20, 4),
+                rope_theta=500000.0,
+                rope_scaling={"rope_type": "default", "mrope_section": [22, 22, 20]},
+                rms_norm_eps=1e-5,
+                moe_intermediate_size=[1536, 512],
+                moe_k=6,
+                moe_num_experts=64,
+                moe_num_shared_experts=2,
+                tie_word_embeddings=True,
+            ),
+            "tie_word_embeddings": True,
+        },
+        small={
+            "width": 256,
+            "layers": 3,
+            "attention.heads": 2,
+            "attention.kv_heads": 1,
+            "modalities.image.features.size": 256,
+            "ffn.hidden": 24,
+            "ffn.experts": 4,
+            "ffn.top_k": 2,
+            "ffn.shared_hidden": 24,
+            "towers.vision.ffn.hidden": 16,
+        },
+        small_config={
+            "image_token_id": 60,
+            "video_token_id": 59,
+            "text_config": {"moe_intermediate_size": [24, 16]},
+            "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2},
+        },
+        keys={"ffn.experts": "moe_num_experts", "ffn.top_k": "moe_k", "ffn.hidden": "unused"},
+        inside="text_config",
+        batch=ernie_vl,
     ),
 )

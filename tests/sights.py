@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -76,4 +76,22 @@ def qwen_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dt
         theirs={"position_ids": positions, "mm_encoder_outputs": {"image": seen}},
         ours=batch.ours | {"position_ids": positions.permute(1, 2, 0)},
         prompt={"image_grid_thw": grid, "mm_token_type_ids": kinds, "mm_encoder_outputs": {"image": seen}},
+    )
+
+
+BOUNDARY = 2
+"""The place of the tokens around an image, where they have a modality of their own."""
+
+
+def ernie_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+    """The same, and the tokens right before and after an image go through its experts."""
+    batch = qwen_vl(theirs, vocab, modalities, size, dtype)
+    is_image = batch.modality_ids == IMAGE
+    around = (is_image.roll(1, 1) | is_image.roll(-1, 1)) & ~is_image
+    kinds = (is_image | around).int()
+    return replace(
+        batch,
+        modality_ids=torch.where(around, BOUNDARY, batch.modality_ids),
+        theirs=batch.theirs | {"moe_mm_token_type_ids": kinds},
+        prompt=batch.prompt | {"moe_mm_token_type_ids": kinds},
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from motc.driver import compile_ir
 from motc.ir.names import parameter_shapes
+from motc.loading import instantiate
 from motc.source import SourceFile, SpecError
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
 
@@ -25,6 +26,36 @@ model small {
   ffn { %s, hidden = 5 }
   embedding { tied = %s }
 }
+"""
+TWO_ROUTERS = """
+model two_routers {
+  width = 6
+  layers = 1
+  vocab = 11
+  modality text, image
+  attention { heads = 3, head_dim = 2 }
+  ffn { kind = moe, experts = 3, hidden = 5, correction = true }
+  tower seen = image { ffn { experts = 2, hidden = 4 } }
+  untie ffn
+}
+"""
+TWO_ROUTERS_MAPPING = """
+tensors:
+  embedding: embedding
+  final_norm: final_norm
+  head: head
+  layers.*.attention.norm: layers.*.attention.norm
+  layers.*.attention.q: layers.*.attention.q
+  layers.*.attention.k: layers.*.attention.k
+  layers.*.attention.v: layers.*.attention.v
+  layers.*.attention.out: layers.*.attention.out
+  layers.*.ffn.norm: layers.*.ffn.norm
+  router.*.weight: {transposed: layers.*.ffn.router.text.weight}
+  router.*.weight_1: {transposed: layers.*.ffn.router.seen.weight}
+  corrections.*: {rows: [layers.*.ffn.router.text.correction, layers.*.ffn.router.seen.correction]}
+  expert.*.*.gate: {experts: [layers.*.ffn.gate.text, layers.*.ffn.gate.seen]}
+  expert.*.*.up: {experts: [layers.*.ffn.up.text, layers.*.ffn.up.seen]}
+  expert.*.*.down: {experts: [layers.*.ffn.down.text, layers.*.ffn.down.seen]}
 """
 MAPPING = """
 architectures: [Small]
@@ -90,6 +121,43 @@ def test_there_and_back(tmp_path: Path, experts: int) -> None:
         assert torch.equal(parameters[f"layers.0.attention.{name}.bias"], heads[:, index].flatten())
 
 
+def test_transposed_routers_and_experts_of_two_parameters_in_one_count(tmp_path: Path) -> None:
+    of = compile_ir(SourceFile("two_routers.mot", TWO_ROUTERS))
+    same = {name: shape for name, shape in parameter_shapes(of).items() if "ffn" not in name or "norm" in name}
+    shapes = same | {"router.0.weight": (6, 3), "router.0.weight_1": (6, 2), "corrections.0": (5,)}
+    for expert in range(5):
+        hidden = 5 if expert < 3 else 4
+        shapes |= {f"expert.0.{expert}.{name}.weight": (hidden, 6) for name in ("gate", "up")}
+        shapes[f"expert.0.{expert}.down.weight"] = (6, hidden)
+    given = {name: torch.randn(shape) for name, shape in shapes.items()}
+    parameters = parameters_of(both := bijection(tmp_path, given, of, TWO_ROUTERS_MAPPING), given)
+    network = instantiate(of)
+    network.load_state_dict(parameters)
+    assert torch.equal(network.get_buffer("layers.0.ffn.router.seen.correction"), given["corrections.0"][3:])
+    assert torch.equal(parameters["layers.0.ffn.router.text.weight"], given["router.0.weight"].T)
+    assert torch.equal(parameters["layers.0.ffn.up.seen.weight"][1], given["expert.0.4.up.weight"])
+    back = tensors_of(both, parameters)
+    assert back.keys() == given.keys()
+    assert all(torch.equal(back[name], given[name]) for name in given)
+    del given["expert.0.4.up.weight"]
+    with pytest.raises(ValueError, match=r"expert.0.0.up.weight, .* should be layers.0.ffn.up.text.weight"):
+        bijection(tmp_path, given, of, TWO_ROUTERS_MAPPING)
+
+
+def test_stacked_tensors(tmp_path: Path) -> None:
+    of = compile_ir(SourceFile("two_routers.mot", TWO_ROUTERS.replace("experts = 2, hidden", "experts = 3, hidden")))
+    text = TWO_ROUTERS_MAPPING.replace("corrections.*: {rows", "corrections.*: {stacked")
+    shapes = parameter_shapes(of) | {"router.0.weight": (6, 3), "router.0.weight_1": (6, 3), "corrections.0": (2, 3)}
+    for expert in range(6):
+        hidden = 5 if expert < 3 else 4
+        shapes |= {f"expert.0.{expert}.{name}.weight": (hidden, 6) for name in ("gate", "up")}
+        shapes[f"expert.0.{expert}.down.weight"] = (6, hidden)
+    given = {name: torch.randn(shape) for name, shape in shapes.items() if "ffn" not in name or "norm" in name}
+    parameters = parameters_of(both := bijection(tmp_path, given, of, text), given)
+    assert torch.equal(parameters["layers.0.ffn.router.seen.correction"], given["corrections.0"][1])
+    assert all(torch.equal(each, given[name]) for name, each in tensors_of(both, parameters).items())
+
+
 def test_what_is_left_out_is_not_looked_at(tmp_path: Path) -> None:
     given = tensors()
     more = {"eye.0.weight": torch.ones(3), "blocks.1.rotary.frequencies": torch.ones(3)}
@@ -151,6 +219,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensors: {a: {rows: [b], experts: c}}", "a tensor's form is one word"),
         ("tensors: {a: {rows: b}}", "1 parameters for `rows`"),
         ("tensors: {a: [b, c]}", "2 parameters for `same`"),
+        ("tensors: {a: {transposed: [b, c]}}", "2 parameters for `transposed`"),
         ("tensors: {a.*: b}", "`b` has not as many numbers as `a.*` gives"),
         ("tensors: {a.*.c: {experts: b.*}}", "`b.*` has not as many numbers as `a.*.c` gives"),
         ("tensors: {a.3: b}", "`a.3` is no name"),

@@ -36,3 +36,18 @@ def parameter_shapes(model: Model) -> dict[str, tuple[int, ...]]:
             prefix = parameter_prefix(leaf, block, layer)
             shapes |= {f"{prefix}.{name}": shape for name, shape in block.operator.shapes().items()}
     return shapes
+
+
+def correction_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Every buffer that is saved with the model, the corrections of routers, and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for segment in model.segments:
+        for mixture in segment.layer.mixtures:
+            by_modality = mixture.by_modality(model.names)
+            for block in mixture.router.blocks:
+                moe = by_modality[block.modalities[0]]
+                if moe.choice.corrected:
+                    for layer in range(segment.first, segment.last + 1):
+                        prefix = parameter_prefix(mixture.router, block, layer)
+                        shapes[f"{prefix}.correction"] = (moe.experts,)
+    return shapes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import assert_never
 
 import torch
@@ -39,8 +40,13 @@ def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
         case "head_rows":
             by_head = torch.unflatten(tensors[0], 0, (-1, sum(move.sizes)))  # [heads, rows of all, ...]
             return [part.flatten(0, 1) for part in torch.split(by_head, list(move.sizes), dim=1)]
+        case "transposed":
+            return [tensors[0].T]
+        case "stacked":
+            return list(tensors[0].unbind())
         case "experts":
-            return [torch.stack(tensors)]
+            following = iter(tensors)
+            return [torch.stack(list(islice(following, size))) for size in move.sizes]
         case _:
             assert_never(move.form)
 
@@ -54,7 +60,11 @@ def _back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
         case "head_rows":
             by_head = [torch.unflatten(each, 0, (-1, size)) for each, size in zip(parameters, move.sizes, strict=True)]
             return [torch.cat(by_head, dim=1).flatten(0, 1)]
+        case "transposed":
+            return [parameters[0].T]
+        case "stacked":
+            return [torch.stack(parameters)]
         case "experts":
-            return list(parameters[0].unbind())
+            return [expert for parameter in parameters for expert in parameter.unbind()]
         case _:
             assert_never(move.form)

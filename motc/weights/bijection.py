@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from motc.ir.model import Model
-from motc.ir.names import parameter_shapes
+from motc.ir.names import correction_shapes, parameter_shapes
 from motc.weights.mapping import Form, Rule, WeightMapping, pattern_of
 
 Shape = tuple[int, ...]
@@ -21,7 +21,8 @@ TOLD = 8
 class Move:
     """Tensors that become parameters together.
 
-    `sizes` are the rows of each parameter for `rows`, and for `head_rows` of each within a head.
+    `sizes` are the rows of each parameter for `rows`, for `head_rows` of each within a head, and for `experts` how many
+    each holds.
     """
 
     form: Form
@@ -44,7 +45,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     Raises ValueError, which names all tensors without a place, parameters without a tensor or with several, and shapes
     that do not fit.
     """
-    parameters = parameter_shapes(model)
+    parameters = parameter_shapes(model) | correction_shapes(model)
     matches = _Matches(mapping, parameters)
     for name in tensors:
         matches.take(name)
@@ -72,7 +73,7 @@ class _Matches:
     def __init__(self, mapping: WeightMapping, parameters: Shapes) -> None:
         self.mapping, self.parameters = mapping, parameters
         self.single: list[tuple[Form, tuple[str, ...], tuple[str, ...]]] = []
-        self.experts: dict[str, dict[int, str]] = {}
+        self.experts: dict[tuple[str, ...], dict[int, str]] = {}
         self.tied: dict[str, str] = {}
         self.unknown: list[str] = []
 
@@ -89,7 +90,7 @@ class _Matches:
         if rule.tensor in self.mapping.tied and ours[0] not in self.parameters:
             self.tied[tensor] = _filled(self.mapping.tied[rule.tensor], numbers) + suffix
         elif rule.form == "experts":
-            self.experts.setdefault(ours[0], {})[expert] = tensor
+            self.experts.setdefault(ours, {})[expert] = tensor
         else:
             self.single.append((rule.form, (tensor,), ours))
 
@@ -103,15 +104,15 @@ class _Matches:
     def groups(self) -> Iterator[tuple[Form, tuple[str, ...], tuple[str, ...]]]:
         """Tensors in the order in which they hold parameters, and these."""
         yield from self.single
-        for name, by_number in self.experts.items():
-            yield "experts", tuple(by_number[number] for number in sorted(by_number)), (name,)
+        for ours, by_number in self.experts.items():
+            yield "experts", tuple(by_number[number] for number in sorted(by_number)), ours
 
     @property
     def mistakes(self) -> list[str]:
-        numbers = {name: sorted(of) for name, of in self.experts.items()}
+        missing = [ours[0] for ours, of in self.experts.items() if sorted(of) != list(range(len(of)))]
         return [
             *_listed("no place for the tensor", self.unknown),
-            *_listed("experts are missing for", [name for name, of in numbers.items() if of != list(range(len(of)))]),
+            *_listed("experts are missing for", missing),
         ]
 
 
@@ -127,8 +128,14 @@ def _move(
     match form:
         case "same":
             fits = given == wanted
+        case "transposed":
+            fits = given == [wanted[0][::-1]] and len(wanted[0]) == 2
+        case "stacked":
+            fits = given == [(len(wanted), *wanted[0])] and len(set(wanted)) == 1
         case "experts":
-            fits = wanted == [(len(given), *given[0])] and len(set(given)) == 1
+            sizes = tuple(shape[0] for shape in wanted)
+            of_each = [shape[1:] for shape, size in zip(wanted, sizes, strict=True) for _ in range(size)]
+            fits = given == of_each
         case "rows" | "head_rows":
             sizes = tuple(shape[0] for shape in wanted)
             fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1
