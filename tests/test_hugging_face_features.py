@@ -116,6 +116,100 @@ def test_llava_with_its_encoder() -> None:
     assert used > 10
 
 
+PALIGEMMA = """
+model paligemma {
+  width = 48, layers = 2, vocab = 61
+  modality vit { features { size = 24 } }
+  modality question { seen_targets = false }, answer
+  attention { heads = 4, kv_heads = 1, head_dim = 8, mask { kind = prefix, prefix = [vit, question] } }
+  ffn { kind = geglu_tanh, hidden = 80 }
+  norm { eps = 1e-6, offset = 1 }
+  embedding { tied = true, scale = sqrt_width }
+}
+"""
+
+
+def paligemma() -> Any:
+    vision = {"model_type": "siglip_vision_model", "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
+    vision |= {"num_attention_heads": 2, "image_size": 12, "patch_size": 4, "vision_use_head": False}
+    text = {"model_type": "gemma", **sizes(), "num_hidden_layers": 2, "num_key_value_heads": 1, "head_dim": 8}
+    text |= {"tie_word_embeddings": True}
+    config = transformers.PaliGemmaConfig(
+        vision_config=vision, text_config=text, projection_dim=48, image_token_id=IMAGE, attn_implementation="eager"
+    )
+    return transformers.PaliGemmaForConditionalGeneration(config)
+
+
+@pytest.mark.usefixtures("wide")
+def test_paligemma_with_its_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image and a question see each other, the answer is causal; logits and gradients, and greedy decoding."""
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y: Tensor = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * (1.0 + self.weight)
+        return y
+
+    monkeypatch.setattr(GemmaRMSNorm, "forward", forward)
+    torch.manual_seed(0)
+    theirs = paligemma().double().eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    theirs.model.language_model.embed_tokens.embed_scale = torch.tensor(48**0.5, dtype=torch.float64)
+    ours: Any = motc.load(PALIGEMMA, dtype=torch.float64)
+    names = {"model.language_model.": "model.", "model.multi_modal_projector.linear": "features.vit.out"}
+    renamed, vision = {}, {}
+    for name, parameter in theirs.named_parameters():
+        if "vision_tower" in name:
+            vision[name] = parameter
+            continue
+        for old, new in names.items():
+            name = name.replace(old, new)
+        renamed[our_name(name)] = parameter
+    parameters = dict(ours.named_parameters())
+    assert {name: p.shape for name, p in renamed.items()} == {name: p.shape for name, p in parameters.items()}
+    ours.load_state_dict(renamed)
+
+    ids = torch.randint(1, IMAGE, (2, 16))
+    ids[:, :9] = IMAGE
+    answers = torch.zeros_like(ids)
+    answers[0, 13:], answers[1, 11:] = 1, 1
+    pixels = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    labels = ids.masked_fill(answers == 0, -100)
+    expected = theirs(input_ids=ids, pixel_values=pixels, token_type_ids=answers, labels=labels, use_cache=False)
+    features = theirs.model.vision_tower(pixels).last_hidden_state
+    of = torch.where(ids == IMAGE, 0, 1 + answers)
+    given = {"features": {"vit": features}, "position_ids": torch.arange(1, 17)}  # theirs count from 1
+    logits = ours(ids, of, **given).logits
+    text = ids != IMAGE
+    torch.testing.assert_close(logits[text], expected.logits[text], rtol=1e-9, atol=1e-9)
+    total = ours.loss(ids, of, labels=labels, **given).total
+    torch.testing.assert_close(total.double(), expected.loss.double(), rtol=1e-6, atol=1e-6)
+
+    weights = torch.randn_like(logits).masked_fill(~text[..., None], 0.0)
+    everything, mine = {**renamed, **vision}, {**{name: parameters[name] for name in renamed}, **vision}
+    theirs_of = torch.autograd.grad((expected.logits * weights).sum(), list(everything.values()))
+    ours_of = torch.autograd.grad((logits * weights).sum(), list(mine.values()))
+    for name, one, other in zip(everything, ours_of, theirs_of, strict=True):
+        scale = other.abs().max().clamp(min=1e-3)
+        torch.testing.assert_close(one / scale, other / scale, rtol=1e-9, atol=1e-9, msg=name)
+
+    prompt, kinds = ids[1:, :11], of[1:, :11]
+    said = theirs.generate(
+        input_ids=prompt,
+        pixel_values=pixels[1:],
+        token_type_ids=torch.zeros_like(prompt),
+        max_new_tokens=6,
+        do_sample=False,
+        attention_mask=torch.ones_like(prompt),
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    begin = {"begin": int(prompt[0, -1]), "within": "question", "length": 6}  # a line break, in their prompts
+    given = {"features": {"vit": features[1:].detach()}, "position_ids": torch.arange(1, 12)}
+    made = ours.generate(prompt, kinds, spans={"answer": begin}, max_new_tokens=6, temperature=0, **given)
+    assert said[0, 11:].tolist() == made.input_ids[0].tolist()
+
+
 def of_paligemma() -> tuple[nn.Module, str, dict[str, str]]:
     from transformers.models.paligemma.modeling_paligemma import PaliGemmaMultiModalProjector
 
