@@ -328,7 +328,7 @@ def test_one_graph_serves_every_mixture(eager_compiler: None) -> None:
     model.compile()
     stats = torch._dynamo.utils.counters["stats"]
     graphs = set()
-    for each in random_batches(ir(UNTIED), torch.Generator().manual_seed(0))[:-1]:
+    for each in random_batches(ir(UNTIED), torch.Generator().manual_seed(0))[::2]:
         model.loss(each.input_ids, each.modality_ids, features=each.features, document_ids=each.document_ids)
         graphs.add(stats["unique_graphs"])
     assert graphs == {3}, "a kind of layer, what embeds and what scores"
