@@ -71,7 +71,7 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
          "`attention.qk_norm` should be none, rms, layer or a section, not `rsm`", "did you mean `rms`?"),
         ("attention { heads = 4, mask = ^3 }", "attention: {heads: 4, mask: ^3}",
          "`attention.mask` should be causal, full, prefix, blocks or a section, not 3",
-         "its keys: bidirectional, blocks, kind, prefix, sees"),
+         "its keys: bidirectional, blocks, detach, kind, prefix, sees"),
         ("attention { heads = ^True }", "attention: {heads: ^True}",
          "`attention.heads` should be a whole number, not `True`", "heads: query heads"),
         ("tower t = text { attention { heads = ^many } }",

@@ -19,7 +19,7 @@ from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate.batches import random_batches, settled
-from motc.validate.outputs import gradients_of, random_like, run
+from motc.validate.outputs import gradients_of, random_like, run, tensors_of
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
@@ -82,7 +82,7 @@ def assert_agree(path: Path, strategy: Strategy, outputs: float, gradients: floa
     randomise(plain, generator)
     module.load_state_dict(plain.state_dict())
     for batch in random_batches(model, generator):
-        batch = settled(model, dict(plain.named_parameters()), batch, generator)
+        batch = settled(model, tensors_of(plain), batch, generator)
         expected, expected_gradients, weights = results(plain, batch, None)
         found, found_gradients, _ = results(module, batch, weights)
         for mine, theirs in zip(found, expected, strict=True):

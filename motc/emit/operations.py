@@ -123,15 +123,23 @@ class Forward:
         needed = kernel(a.mask, self.module.model)
         match needed:
             case "causal":
-                return f"attend({given}, cache{scores})"
+                return self._detaching(a, "attend", f"{given}, cache{scores}")
             case "views":
                 number = self.module.model.masks.index(a.mask)
                 rows = f"layout.rows.others[{number - 1}]" if number else "layout.rows"
-                return f"attend_in_views({given}, {rows}.views, cache{scores})"
+                return self._detaching(a, "attend_in_views", f"{given}, {rows}.views, cache{scores}")
             case "full" | "matrix":
-                return f"attend({given}, cache, causal=False{scores})"
+                return self._detaching(a, "attend", f"{given}, cache, causal=False{scores}")
             case _:
                 assert_never(needed)
+
+    def _detaching(self, a: Attention, function: str, given: str) -> str:
+        """The call of attention, or the one that makes it for each set of modalities that is read without gradient."""
+        if not a.mask.detach:
+            return f"{function}({given})"
+        said, names = dict(a.mask.detach), self.module.model.names
+        detached = tuple(tuple(other in said.get(name, ()) for other in names) for name in names)
+        return f"attend_detached({function}, {detached!r}, layout.rows.modality_ids, {given})"
 
     def _scores(self, a: Attention) -> str:
         """The arguments that say what is done to scores, where it is not the usual."""

@@ -40,6 +40,7 @@ class Mask:
     `sees` restricts all of it: a modality named there sees the listed ones only, itself among them. So does `window`: i
     sees no token that is so many or more before it in its document, and with `full` and `blocks` none so far after it.
     It is 2 at least: neighbours see each other as without it.
+    `detach` changes no result: a modality named there reads keys and values of the listed ones without gradient.
 
     Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
     makes masks of equal meaning equal. What is asked of a mask below takes it to be simplified, and `modalities` to be
@@ -52,6 +53,7 @@ class Mask:
     blocks: tuple[Names, ...] = ()
     sees: Sees = ()
     window: int | None = None
+    detach: Sees = ()
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -62,6 +64,7 @@ class Mask:
                  causal, text sees {every modality}             causal
         """
         kind, visible = self.kind, self.visible(modalities)
+        detach = self._detached(visible)
         if kind == "prefix" and not self.prefix:
             kind = "causal"
         all_lead = kind == "prefix" and set(self.prefix) == set(modalities)
@@ -73,7 +76,8 @@ class Mask:
             ordered = tuple(tuple(name for name in modalities if visible[name] == level) for level in levels)
             if all(set(level) == set().union(*ordered[: place + 1]) for place, level in enumerate(levels)):
                 whole = len(levels) == 1
-                return Mask(kind="full" if whole else "blocks", blocks=() if whole else ordered, window=self.window)
+                blocks = () if whole else ordered
+                return Mask(kind="full" if whole else "blocks", blocks=blocks, window=self.window, detach=detach)
             kind = "full"
         return Mask(
             kind=kind,
@@ -83,7 +87,14 @@ class Mask:
             else tuple(name for name in modalities if name in self.bidirectional),
             sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
             window=self.window,
+            detach=detach,
         )
+
+    def _detached(self, visible: Mapping[str, Names]) -> Sees:
+        """Whom each modality reads without gradient, of those that it sees."""
+        said = dict(self.detach)
+        each = {name: tuple(other for other in seen if other in said.get(name, ())) for name, seen in visible.items()}
+        return tuple((name, others) for name, others in each.items() if others)
 
     @property
     def looks_ahead_as_far(self) -> bool:
@@ -206,6 +217,7 @@ class Mask:
             blocks=tuple(called(block) for block in self.blocks),
             sees=tuple(sorted((names.get(name, name), called(seen)) for name, seen in self.sees)),
             window=self.window,
+            detach=tuple(sorted((names.get(name, name), called(others)) for name, others in self.detach)),
         )
 
     def _rank(self) -> dict[str, int]:
@@ -220,6 +232,7 @@ class Mask:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
+        parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]
         return ", ".join(parts)
 
 

@@ -49,7 +49,7 @@ class _MaskLowering:
         prefix = self.names(self.spec.prefix, "prefix")
         bidirectional = self.names(self.spec.bidirectional, "bidirectional")
         blocks = self.blocks()
-        sees = self.sees()
+        sees, detach = self.sees(), self.detach()
         if len(self.errors) > before:
             return Mask(kind="causal")
         mask = Mask(
@@ -59,6 +59,7 @@ class _MaskLowering:
             blocks=blocks,
             sees=tuple(sees.items()),
             window=self.checked.spec.attention.window,
+            detach=tuple(detach.items()),
         )
         return mask.simplified(self.modalities)
 
@@ -129,6 +130,22 @@ class _MaskLowering:
             message = f"the blocks do not cover {', '.join(missing)}"
             self.error("MOT043", message, self.span("blocks"), f"add [{missing[0]}] or put it in a block")
         return tuple(blocks)
+
+    def detach(self) -> dict[str, tuple[str, ...]]:
+        """Whom each modality reads without gradient."""
+        said_by: dict[str, str] = {}
+        read_by: dict[str, tuple[str, ...]] = {}
+        for key, names in self.spec.detach.items():
+            others = self.names(names, "detach", key)
+            for modality in self.meant(key, self.key_span("detach", key)):
+                if modality in said_by:
+                    other = self.key_span("detach", said_by[modality])
+                    message = f"whom `{modality}` detaches is said twice, by `{said_by[modality]}` and by `{key}`"
+                    place, way_out = self.key_span("detach", key), "keep one of the two"
+                    self.error("MOT054", message, place, way_out, ("the other one", other))
+                said_by.setdefault(modality, key)
+                read_by[modality] = others
+        return read_by
 
     def sees(self) -> dict[str, tuple[str, ...]]:
         """Each modality's own list, checked to hold the modality itself."""

@@ -132,12 +132,12 @@ class ModulePlan:
 
     @property
     def layers_take_layout(self) -> bool:
-        """Whether a layer asks where tokens stand: where it has copies, experts, or attention in views."""
+        """Whether a layer asks where tokens stand: where it has copies, experts, or attention in views or detached."""
         sublayers = [sublayer for kind in self.layer_plans for sublayer in kind.sublayers]
         return (
             bool(self.model.routings)
             or any(leaf.form != "single" for sublayer in sublayers for leaf in sublayer.leaves.values())
-            or any(kernel(mask, self.model) == "views" for mask in self.model.masks)
+            or any(mask.detach or kernel(mask, self.model) == "views" for mask in self.model.masks)
         )
 
     @property

@@ -91,18 +91,33 @@ def attention(
     k = positioned(groups, body, "k", body.kv_heads, x, tokens, positions)
     v = to_sequence(project(groups, "v", body.kv_heads, body.head_dim, x), tokens)
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
-    visible, outputs = see(body.mask), []
+    visible, stopped, outputs = see(body.mask), detached(body.mask, tokens), []
     for head in range(body.heads):
         kv_head = head * body.kv_heads // body.heads
-        scores = q[:, :, head] @ k[:, :, kv_head].transpose(1, 2) * scale
+        keys, values = k[:, :, kv_head], v[:, :, kv_head]
+        products = q[:, :, head] @ keys.transpose(1, 2)
+        scores = torch.where(stopped, q[:, :, head] @ keys.detach().transpose(1, 2), products) * scale
         if body.softcap is not None:
             scores = torch.tanh(scores / body.softcap) * body.softcap
         # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1) * visible
-        outputs.append(weights @ v[:, :, kv_head])
+        outputs.append((weights * ~stopped) @ values + (weights * stopped) @ values.detach())
     a = torch.cat(outputs, dim=-1)
     return {m: linear(groups.parameters, prefix, a[tokens[m]]) for m, prefix in groups.prefixes("out").items()}
+
+
+def detached(mask: ReferenceMask, tokens: dict[str, Tensor]) -> Tensor:
+    """Which token reads which without gradient, bool [B, S, S]."""
+    pairs = [
+        tokens[reader][:, :, None] & tokens[read][:, None, :]
+        for reader, others in mask.detach.items()
+        for read in others
+        if reader in tokens and read in tokens
+    ]
+    rows, length = next(iter(tokens.values())).shape
+    nothing = torch.zeros(rows, length, length, dtype=torch.bool, device=next(iter(tokens.values())).device)
+    return torch.stack([nothing, *pairs]).any(0)
 
 
 def positioned(

@@ -20,6 +20,8 @@ class ReferenceMask:
     tokens of one such modality that no other token of the row interrupts; padding is no token. `sees`: i sees j only
     if j's modality is listed for i's; a modality without a list sees all. `window`: i sees j only if j is less than so
     many tokens before i, padding not counted; with `full` and `blocks` also less than so many after it.
+
+    `detach`: where j's modality is listed for i's, no gradient reaches j's key and value through i.
     """
 
     kind: Literal["causal", "full", "prefix", "blocks"]
@@ -28,6 +30,7 @@ class ReferenceMask:
     blocks: tuple[tuple[str, ...], ...] = ()
     sees: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     window: int | None = None
+    detach: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

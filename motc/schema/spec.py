@@ -224,6 +224,9 @@ class MaskSpec(Section):
         None, description="for kind = blocks: disjoint, in order; each sees itself and those before it"
     )
     sees: dict[str, Names] = Field({}, description="whom a modality or tower sees at most; one not named: everyone")
+    detach: dict[str, Names] = Field(
+        {}, description="whose keys and values a modality or tower reads without gradient; one not named: no one's"
+    )
 
 
 class QkNormSpec(Section):

@@ -216,10 +216,14 @@ def _choice(choice: Choice) -> ReferenceChoice:
     return ReferenceChoice(**{field.name: getattr(choice, field.name) for field in fields(choice)})
 
 
+NAMED = ("kind", "sees", "detach")
+"""Fields of masks that are not copied as they are."""
+
+
 def reference_mask(mask: Mask) -> ReferenceMask:
     """A mask in the reference's words, which are the same."""
-    alike = {field.name: getattr(mask, field.name) for field in fields(mask) if field.name not in ("kind", "sees")}
-    return ReferenceMask(kind=mask.kind, sees=dict(mask.sees), **alike)
+    alike = {field.name: getattr(mask, field.name) for field in fields(mask) if field.name not in NAMED}
+    return ReferenceMask(kind=mask.kind, sees=dict(mask.sees), detach=dict(mask.detach), **alike)
 
 
 def reference_rope(rope: Rope, head_dim: int) -> ReferenceRope:

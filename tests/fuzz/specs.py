@@ -235,6 +235,9 @@ class _Writer:
             seen = {name: self.some(self.names, 0) for name in self.some(self.names)}
             lists = (f"{name} = {listed([n for n in self.names if n in (name, *seen[name])])}" for name in seen)
             said.append(f"sees {{ {', '.join(lists)} }}")
+        if self.chance(4):
+            read = (f"{name} = {listed(self.some(names))}" for name in self.some(self.names))
+            said.append(f"detach {{ {', '.join(read)} }}")
         if said == [f"kind = {kind}"] and kind in ("causal", "full"):
             return [f"mask = {kind}"]
         return [f"mask {{ {', '.join(said)} }}"] if said else []

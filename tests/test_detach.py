@@ -1,0 +1,156 @@
+"""Keys and values that are read without gradient: by definition, in every strategy, and what it leaves as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc
+from motc.driver import compile_ir
+from motc.ir.execution import Strategy
+from motc.ir.identity import semantic_hash
+from motc.source import SpecError
+from tests.planted import broken, report
+
+SPEC = """
+model reads {
+  width = 16, layers = 2
+  modality text { vocab = 16 }, image { vocab = 8 }, action { vocab = 8 }
+  attention { heads = 2, mask { %s } }
+  ffn { hidden = 16 }
+  tower und = text, image
+  %s
+}
+"""
+CAUSAL = SPEC % ("bidirectional = image, detach { action = und }", "untie *")
+SPECS = {
+    "causal": CAUSAL,
+    "blocks": SPEC
+    % ("kind = blocks, blocks = [und, action], detach { action = und, image = text }", "untie attention"),
+    "itself": SPEC % ("detach { und = text }", ""),
+}
+MISTAKES = {
+    "keys": ("(torch.where(is_stopped, x.detach(), x) for x in (k, v))", "(k, torch.where(is_stopped, v.detach(), v))"),
+    "values": (
+        "(torch.where(is_stopped, x.detach(), x) for x in (k, v))",
+        "(torch.where(is_stopped, k.detach(), k), v)",
+    ),
+    "who reads": ("each == stopped for each in detached", "each != stopped for each in detached"),
+}
+
+
+@pytest.mark.parametrize(
+    "name, strategy",
+    [("causal", "sorted"), ("causal", "blend"), ("blocks", "sorted"), ("blocks", "reference"), ("itself", "sorted")],
+)
+def test_every_law_holds(name: str, strategy: Strategy) -> None:
+    found = report(SPECS[name], strategy=strategy)
+    assert found.ok, found
+    assert {"reference gradients", "twin gradients"} <= {law.name for law in found.laws}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found_by_gradients_alone(mistake: str) -> None:
+    assert broken(SPECS["itself"], *MISTAKES[mistake]) == {"reference gradients", "twin gradients"}
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "grouped"])
+def test_results_are_the_same_to_the_bit_and_gradients_are_not(strategy: Strategy, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, plain = (loaded(tmp_path, text, strategy=strategy) for text in (CAUSAL, without(CAUSAL)))
+    ids, modality_ids = torch.randint(0, 8, (2, 9)), torch.randint(0, 3, (2, 9))
+    logits = []
+    for each in (model, plain):
+        logits.append(each(ids, modality_ids).logits["action"])
+        with torch.no_grad():
+            assert torch.equal(each(ids, modality_ids).logits["action"], logits[-1])
+        logits[-1][modality_ids == 2].square().sum().backward()
+    assert torch.equal(*logits)
+    for part, tower in (("k", "und"), ("v", "und"), ("k", "action"), ("q", "action")):
+        mine, theirs = (each.get_parameter(f"layers.1.attention.{part}.{tower}.weight").grad for each in (model, plain))
+        assert theirs.any()
+        assert mine.any() == (tower == "action")
+
+
+def test_a_loss_of_states_that_read_alone_reaches_nothing_that_is_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = loaded(tmp_path, CAUSAL)
+    ids, modality_ids = torch.randint(0, 8, (2, 9)), torch.randint(0, 3, (2, 9))
+    logits = model(ids, modality_ids).logits["action"]
+    logits[modality_ids == 2].square().sum().backward()
+    for name, parameter in model.named_parameters():
+        has_gradient = parameter.grad is not None and bool(parameter.grad.any())
+        assert has_gradient == (".action." in name), name
+
+
+def test_one_graph(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model, plain = (loaded(tmp_path, CAUSAL) for _ in range(2))
+    model.compile(backend="eager", fullgraph=True)
+    torch._dynamo.utils.counters.clear()
+    graphs = set()
+    for length in (7, 9, 12):
+        ids, modality_ids = torch.randint(0, 8, (2, length)), torch.randint(0, 3, (2, length))
+        losses, expected = (each.loss(ids, modality_ids).total for each in (model, plain))
+        losses.backward()
+        torch.testing.assert_close(losses, expected)
+        graphs.add(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert len(graphs) == 1
+
+
+def test_generating_reads_as_ever(tmp_path: Path) -> None:
+    text = SPEC % ("detach { action = und }", "untie *")
+    model, plain = loaded(tmp_path, text), loaded(tmp_path, without(text))
+    ids, modality_ids = torch.tensor([[3, 5, 7]]), torch.tensor([[0, 1, 2]])
+    made, expected = (each.generate(ids, modality_ids, max_new_tokens=3, temperature=0.0) for each in (model, plain))
+    assert made.input_ids.tolist() == expected.input_ids.tolist()
+
+
+def test_what_says_nothing_is_the_same_model(tmp_path: Path) -> None:
+    path = tmp_path / "spec.mot"
+
+    def hash_of(said: str) -> str:
+        path.write_text(SPEC % (f"kind = blocks, blocks = [und, action]{said}", ""))
+        return semantic_hash(compile_ir(path))
+
+    plain = hash_of("")
+    assert hash_of(", detach { text = action }") == plain == hash_of(", detach { action = [] }")
+    both = hash_of(", detach { action = [text, image] }")
+    assert both == hash_of(", detach { action = und }") != plain
+
+
+@pytest.mark.parametrize(
+    "said, code, message",
+    [
+        ("detach { action = speech }", "MOT044", "no modality or tower `speech`"),
+        ("detach { acton = text }", "MOT044", "no modality or tower `acton`"),
+        (
+            "detach { und = text, image = text }",
+            "MOT054",
+            "whom `image` detaches is said twice, by `und` and by `image`",
+        ),
+    ],
+)
+def test_mistakes(said: str, code: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.mot"
+    path.write_text(SPEC % (said, ""))
+    with pytest.raises(SpecError) as caught:
+        compile_ir(path)
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message) == (code, message)
+
+
+def without(text: str) -> str:
+    """The spec that detaches nothing."""
+    start = text.index("detach")
+    return text[:start] + text[text.index("}", start) + 1 :]
+
+
+def loaded(tmp_path: Path, text: str, **options: Any) -> Any:
+    path = tmp_path / "spec.mot"
+    path.write_text(text)
+    return motc.load(path, **options)
