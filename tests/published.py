@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.originals import Original
-from tests.sights import ernie_vl, qwen_vl
+from tests.sights import ernie_vl, gemma3_vl, paligemma, qwen_vl
 
 
 def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any]:
@@ -22,6 +22,11 @@ def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any
 
 
 QWEN_TOKENS = {"image_token_id": 60, "video_token_id": 59, "vision_start_token_id": 58, "vision_end_token_id": 57}
+
+GEMMA = {"width": 64, "attention.head_dim": 16}
+"""Small sizes of which the root of the width is a float32 number, as embeddings are scaled with one."""
+
+ENCODER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 ORIGINALS = (
     Original(
@@ -297,5 +302,76 @@ ORIGINALS = (
         keys={"ffn.experts": "moe_num_experts", "ffn.top_k": "moe_k", "ffn.hidden": "unused"},
         inside="text_config",
         batch=ernie_vl,
+    ),
+    Original(
+        spec="gemma_2_2b",
+        architecture="Gemma2ForCausalLM",
+        mapping="gemma",
+        config=sizes((256000, 2304, 9216, 26, 8, 4), head_dim=256, query_pre_attn_scalar=256, sliding_window=4096)
+        | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "rope_theta": 10000.0},
+        small={**GEMMA, "attention.window": 4},
+        keys={"attention.window": "sliding_window"},
+    ),
+    Original(
+        spec="gemma_3_1b",
+        architecture="Gemma3ForCausalLM",
+        mapping="gemma",
+        config=sizes((262144, 1152, 6912, 26, 4, 1), head_dim=256, query_pre_attn_scalar=256, sliding_window=512)
+        | {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6},
+        small={**GEMMA, "layers": 7, "attention.window": 4},
+        keys={"attention.window": "sliding_window"},
+    ),
+    Original(
+        spec="gemma_3_4b",
+        architecture="Gemma3ForConditionalGeneration",
+        mapping="gemma3_vl",
+        config={
+            "text_config": sizes((262208, 2560, 10240, 34, 8, 4), head_dim=256, query_pre_attn_scalar=256)
+            | {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6}
+            | {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "sliding_window": 1024},
+            "vision_config": {
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "num_hidden_layers": 27,
+                "vision_use_head": False,
+            }
+            | {"num_attention_heads": 16, "image_size": 896, "patch_size": 14},
+        },
+        small={**GEMMA, "layers": 7, "attention.window": 3, "modalities.image.features.size": 32},
+        small_config={
+            "image_token_index": 60,
+            "boi_token_index": 58,
+            "eoi_token_index": 59,
+            "mm_tokens_per_image": 4,
+            "vision_config": {**ENCODER, "image_size": 4, "patch_size": 2},
+        },
+        keys={"attention.window": "sliding_window"},
+        inside="text_config",
+        batch=gemma3_vl,
+    ),
+    Original(
+        spec="paligemma_3b",
+        architecture="PaliGemmaForConditionalGeneration",
+        mapping="paligemma",
+        config={
+            "text_config": sizes((257216, 2048, 16384, 18, 8, 1), model_type="gemma", head_dim=256),
+            "vision_config": {
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "num_hidden_layers": 27,
+                "vision_use_head": False,
+            }
+            | {"num_attention_heads": 16, "image_size": 224, "patch_size": 14, "model_type": "siglip_vision_model"}
+            | {"projection_dim": 2048},
+            "image_token_index": 257152,
+        },
+        small={**GEMMA, "attention.kv_heads": 1, "modalities.image.features.size": 32},
+        small_config={
+            "image_token_index": 60,
+            "projection_dim": 64,
+            "vision_config": {**ENCODER, "image_size": 4, "patch_size": 2, "projection_dim": 64},
+        },
+        inside="text_config",
+        batch=paligemma,
     ),
 )

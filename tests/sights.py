@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +95,39 @@ def ernie_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.d
         theirs=batch.theirs | {"moe_mm_token_type_ids": kinds},
         prompt=batch.prompt | {"moe_mm_token_type_ids": kinds},
     )
+
+
+class Encoder(nn.Module):
+    """In place of an encoder: what it would make of images is given as these."""
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        return BaseModelOutputWithPooling(last_hidden_state=pixel_values)
+
+
+def gemma3_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+    """Images of four tokens, through the original's own projector."""
+    del modalities
+    theirs.model.vision_tower = Encoder()
+    batch = with_images(vocab - 3, theirs.config.image_token_id, size, dtype, tokens=4)
+    assert batch.features is not None
+    kinds = (batch.modality_ids == IMAGE).long()
+    given = {"pixel_values": batch.features.view(2, 4, size), "token_type_ids": kinds}
+    return replace(batch, theirs=given, prompt=given)
+
+
+QUESTION = 2
+"""The place of questions, which belong to the prefix; those of answers, the first, do not."""
+
+
+def paligemma(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+    """An image of four tokens, a question and an answer."""
+    batch = gemma3_vl(theirs, vocab, modalities, size, dtype)
+    modality_ids = torch.tensor([[IMAGE] * 4 + [QUESTION] * 3 + [0] * 4, [IMAGE] * 4 + [QUESTION] * 2 + [0] * 5])
+    text = batch.ids.where(batch.modality_ids != IMAGE, 5)
+    ids = torch.where(modality_ids == IMAGE, theirs.config.image_token_id, text)
+    given = batch.theirs | {"token_type_ids": (modality_ids == 0).long()}
+    positions = torch.arange(1, ids.shape[1] + 1)  # as the original counts, though only distances matter
+    ours = batch.ours | {"position_ids": positions}
+    return replace(batch, ids=ids, modality_ids=modality_ids, theirs=given, prompt=given, ours=ours)

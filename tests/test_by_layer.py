@@ -201,3 +201,12 @@ def test_a_mistake_is_told_once_and_where_it_is(statement: str, code: str, place
 
 def test_keys_that_say_nothing_where_a_later_statement_changes_the_kind_are_no_mistake() -> None:
     model_of("layers 0..3 { ffn { kind = moe, experts = 2, top_k = 1 } }\n  layers 2..5 { ffn { kind = gelu } }")
+
+
+def test_a_scaling_in_some_layers_is_said_as_a_whole() -> None:
+    """Where the spec has none, and in place of one that it has."""
+    scaling = "scaling { kind = linear, factor = 8 }"
+    attentions = attentions_of(model_of(f"layer 2 {{ attention {{ rope {{ {scaling} }} }} }}"))
+    assert [str(each.rope and each.rope.scaling) for each in attentions].count("None") == 7
+    assert attentions[2].rope is not None and attentions[2].rope.scaling is not None
+    assert (attentions[2].rope.theta, attentions[2].rope.scaling.factor) == (100, 8)

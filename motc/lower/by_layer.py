@@ -8,7 +8,7 @@ from typing import Any
 
 from motc.schema import Checked, Spec
 from motc.schema.keys import sections_in
-from motc.schema.spec import LayersSpec, MaskSpec, QkNormSpec, Section, TowerSpec
+from motc.schema.spec import LayersSpec, MaskSpec, QkNormSpec, ScalingSpec, Section, TowerSpec
 from motc.schema.values import LayerNumbers
 from motc.source import Diagnostic
 from motc.source.nearest import suggestion
@@ -81,12 +81,14 @@ def _alone(spec: Spec) -> list[str]:
 
 
 def _keys(section: Section, above: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """What a statement says, key by key. A mask or a qk-norm that says its kind is one value, in place of the whole."""
+    """What a statement says, key by key. What says its kind, such as a mask, is one value, in place of the whole."""
     for name, value in section.said().items():
         path = (*above, name)
         match value:
             case LayerNumbers():
                 pass
+            case ScalingSpec():  # which has no meaning without its kind
+                yield path, value
             case MaskSpec() | QkNormSpec() if "kind" in value.model_fields_set:
                 yield path, value
             case Section():
