@@ -42,13 +42,13 @@ def _completed(
     axis = next((axis for axis in axes if axis not in case), None)
     if axis is None:
         return {axis: case[axis] for axis in axes}
-    found = []
+    candidates = []
     for value in axes[axis]:
         longer = {**case, axis: value}
         if allowed(longer):
             new = sum(pair in wanted for pair in _pairs(longer, axes) if (axis, value) in pair)
-            found.append((new, longer))
-    for _, longer in sorted(found, key=lambda pair: -pair[0]):
+            candidates.append((new, longer))
+    for _, longer in sorted(candidates, key=lambda pair: -pair[0]):
         if (whole := _completed(longer, axes, wanted, allowed)) is not None:
             return whole
     return None

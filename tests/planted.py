@@ -42,18 +42,18 @@ def compiled(text: str, strategy: Strategy = "sorted") -> Compiled:
     return Compiled(sparse, dense, source, planned.class_name, instantiate(dense, dtype=torch.float64))
 
 
-def module_of(found: Compiled, right: str = "", wrong: str = "") -> nn.Module:
+def module_of(pair: Compiled, right: str = "", wrong: str = "") -> nn.Module:
     """The generated module in float64, `wrong` standing in its text where it has `right`."""
-    assert right in found.source, f"the generated text has no {right!r}"
-    module = import_source(found.source.replace(right, wrong) if right else found.source)
-    made: nn.Module = getattr(module, found.class_name)().double()
-    return made
+    assert right in pair.source, f"the generated text has no {right!r}"
+    module = import_source(pair.source.replace(right, wrong) if right else pair.source)
+    network: nn.Module = getattr(module, pair.class_name)().double()
+    return network
 
 
 def report(text: str, right: str = "", wrong: str = "", strategy: Strategy = "sorted") -> Report:
     """What validation says of a spec's module, or of one with a mistake."""
-    found = compiled(text, strategy)
-    return validate(found.sparse, found.dense, module_of(found, right, wrong), found.twin)
+    model = compiled(text, strategy)
+    return validate(model.sparse, model.dense, module_of(model, right, wrong), model.twin)
 
 
 def broken(text: str, right: str, wrong: str) -> set[str]:

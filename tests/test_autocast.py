@@ -50,8 +50,8 @@ def lowered() -> Any:
     return torch.autocast("cpu", torch.bfloat16)
 
 
-def assert_near(found: Any, expected: Any) -> None:
-    pairs = zip(found.values(), expected.values(), strict=True) if isinstance(found, dict) else [(found, expected)]
+def assert_near(actual: Any, expected: Any) -> None:
+    pairs = zip(actual.values(), expected.values(), strict=True) if isinstance(actual, dict) else [(actual, expected)]
     for mine, theirs in pairs:
         assert mine.dtype == torch.bfloat16
         assert deviation(mine.float(), theirs) <= NEAR
@@ -69,13 +69,13 @@ def test_tokens(name: str, strategy: str) -> None:
     logits, losses = model(ids, kinds).logits, model.loss(ids, kinds)
     with lowered():
         assert_near(model(ids, kinds).logits, logits)
-        found = model.loss(ids, kinds)
+        loss = model.loss(ids, kinds)
         prompt = torch.where(torch.arange(10) < 5, kinds, -1)  # of the first modality, which none forbids
-        made = model.generate(ids, prompt, max_new_tokens=3)
-    assert abs(found.total - losses.total) <= NEAR * losses.total
-    found.total.backward()
+        generated = model.generate(ids, prompt, max_new_tokens=3)
+    assert abs(loss.total - losses.total) <= NEAR * losses.total
+    loss.total.backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
-    assert made.input_ids.shape == (3, 3)
+    assert generated.input_ids.shape == (3, 3)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -86,10 +86,10 @@ def test_generating_follows_the_whole_sequence(strategy: str) -> None:
         parameter.data *= 4  # so that logits differ by more than a rounding
     ids, kinds = torch.tensor([[3, 9, 4, 8]]), torch.tensor([[0, 1, 1, 0]])
     with lowered():
-        made = model.generate(ids, kinds, max_new_tokens=6, temperature=0)
-        whole, of = torch.cat([ids, made.input_ids], 1), torch.cat([kinds, made.modality_ids], 1)
+        generated = model.generate(ids, kinds, max_new_tokens=6, temperature=0)
+        whole, of = torch.cat([ids, generated.input_ids], 1), torch.cat([kinds, generated.modality_ids], 1)
         logits = model(whole, of).logits["text"][0, 3:-1].float()
-    chosen = logits.gather(1, made.input_ids[0, :, None])[:, 0]
+    chosen = logits.gather(1, generated.input_ids[0, :, None])[:, 0]
     assert bool((chosen >= logits.amax(1) - NEAR * logits.abs().amax()).all())
 
 
@@ -105,7 +105,7 @@ def test_latents(strategy: str) -> None:
     with lowered():
         output = model(ids, kinds, **how)
         lossy = model.loss(ids, kinds, noise=latents, **how)
-        made = model.generate(
+        generated = model.generate(
             torch.tensor([[5, 6]]),
             torch.tensor([[0, 0]]),
             max_new_tokens=6,
@@ -116,7 +116,7 @@ def test_latents(strategy: str) -> None:
     assert_near(output.logits, plain.logits)
     assert deviation(output.predictions["image"].float(), plain.predictions["image"]) <= NEAR
     assert abs(lossy.total - losses.total) <= NEAR * losses.total
-    assert made.latents["image"].shape == (1, 3, 4, 4)
+    assert generated.latents["image"].shape == (1, 3, 4, 4)
 
 
 class Adapted(nn.Module):
@@ -191,6 +191,6 @@ def test_compiled_layers_are_lowered_alike(strategy: Any, text: str) -> None:
     compiled.compile(backend="eager")  # type: ignore[no-untyped-call]
     kinds = torch.arange(12).view(2, 6) % len(eager.modalities)  # type: ignore[arg-type]
     with lowered():
-        found, expected = (model.loss(kinds + 3, kinds).total for model in (compiled, eager))  # type: ignore[operator]
-    found.backward()
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        actual, expected = (model.loss(kinds + 3, kinds).total for model in (compiled, eager))  # type: ignore[operator]
+    actual.backward()
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)

@@ -79,14 +79,14 @@ def test_json_holds_every_figure_and_a_plot_is_written(
     pictures = [tmp_path / "made" / "ratios.svg", tmp_path / "ratios.PNG"]
     for picture in pictures:
         assert main(["bench", tiny, "--json", "--plot", str(picture)]) == 0
-        found = json.loads(capsys.readouterr().out)
+        output = json.loads(capsys.readouterr().out)
     assert pictures[0].read_text(encoding="utf-8").rstrip().endswith("</svg>")
     assert pictures[1].read_bytes().startswith(b"\x89PNG")
-    assert (found["model"], found["batch"], found["sequence"], found["pairs"]) == ("tiny", 2, 16, 2)
-    assert [(c["dtype"], c["mode"], c["tokens"], c["share"]) for c in found["cells"]] == [
+    assert (output["model"], output["batch"], output["sequence"], output["pairs"]) == ("tiny", 2, 16, 2)
+    assert [(c["dtype"], c["mode"], c["tokens"], c["share"]) for c in output["cells"]] == [
         ("float32", "step", {"text": 16 - image, "image": image}, image / 16) for image in (8, 4)
     ]
-    for cell in found["cells"]:
+    for cell in output["cells"]:
         assert list(cell["sides"]) == ["mot", "dense", "reference"]
         assert cell["graphs_meanwhile"] == 0
         dense = cell["sides"]["dense"]["seconds"]
@@ -102,15 +102,15 @@ def test_json_holds_every_figure_and_a_plot_is_written(
             assert ours["products_ratio"]["median"] == mine["products"] / other["products"]
             rest = (mine["attention"] + mine["other"]) / (other["attention"] + other["other"])
             assert ours["rest_ratio"]["median"] == pytest.approx(rest)
-    compiled = {(c["phase"], c["side"]): c for c in found["compilations"]}
+    compiled = {(c["phase"], c["side"]): c for c in output["compilations"]}
     assert list(compiled) == [("training", "mot"), ("training", "dense")]
     assert all(c["graph_breaks"] == 0 and c["seconds"] >= c["first_seconds"] > 0 for c in compiled.values())
     assert all(c["graphs"] >= 1 and c["recompilations"] == 0 for c in compiled.values())
-    memory = {m["side"]: m for m in found["memory"]}
+    memory = {m["side"]: m for m in output["memory"]}
     assert memory["mot"]["extra_parameter_bytes"] == memory["reference"]["extra_parameter_bytes"] > 0
     assert memory["dense"]["extra_parameter_bytes"] == 0
     assert all(m["peak_step_bytes"] > 0 for m in memory.values())
-    layers = {k["side"]: k["kinds"] for k in found["kernels"]}
+    layers = {k["side"]: k["kinds"] for k in output["kernels"]}
     (mot,), (dense,) = layers["mot"], layers["dense"]
     assert mot["layers"] == dense["layers"] == 2
     assert mot["kernels"] >= dense["kernels"] > 0

@@ -102,8 +102,8 @@ def test_rows_hold_whole_spans_with_other_tokens_between(sequence: int, tiny: Pa
 
 
 def test_spans_of_two_modalities_take_turns_where_one_has_fewer() -> None:
-    found = [run for run in runs(ModalityMix(counts=(3, 12, 4), continuous=(1, 2))) if run[1]]
-    assert found == [(0, 1), (1, 4), (0, 1), (1, 4), (0, 1), (1, 4), (2, 4)]
+    measured = [run for run in runs(ModalityMix(counts=(3, 12, 4), continuous=(1, 2))) if run[1]]
+    assert measured == [(0, 1), (1, 4), (0, 1), (1, 4), (0, 1), (1, 4), (2, 4)]
 
 
 def test_rehearsals_are_uneven_and_of_whole_spans() -> None:
@@ -146,13 +146,13 @@ def test_the_shares_used_are_reported(
     print_report(report)
     told = capsys.readouterr().out
     assert "image comes in whole spans of 4 tokens; shares are the nearest: 0, 0.375\n" in told and "40 / 24" in told
-    found = report.to_json()
-    assert found["spans"] == {"image": 4}
-    assert [(cell["tokens"], cell["share"], cell["graphs_meanwhile"]) for cell in found["cells"]] == [
+    output = report.to_json()
+    assert output["spans"] == {"image": 4}
+    assert [(cell["tokens"], cell["share"], cell["graphs_meanwhile"]) for cell in output["cells"]] == [
         ({"text": 64, "image": 0}, 0.0, 0),
         ({"text": 40, "image": 24}, 0.375, 0),
     ]
-    assert all(c["graph_breaks"] == 0 for c in found["compilations"])
+    assert all(c["graph_breaks"] == 0 for c in output["compilations"])
 
 
 @pytest.mark.parametrize(

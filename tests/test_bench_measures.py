@@ -90,9 +90,9 @@ def test_every_row_has_exactly_the_asked_share(ratio: float, sequence: int) -> N
 
 
 def test_modalities_come_in_spans() -> None:
-    found = list(runs(ModalityMix(counts=(645, 379))))
-    assert [modality for modality, _ in found] == [0, 1] * 4
-    assert min(length for _, length in found) > 90
+    measured = list(runs(ModalityMix(counts=(645, 379))))
+    assert [modality for modality, _ in measured] == [0, 1] * 4
+    assert min(length for _, length in measured) > 90
     assert list(runs(ModalityMix(counts=(0, 5)))) == [(1, 5)]
 
 

@@ -92,23 +92,23 @@ def test_a_pack_runs_with_torch_alone(tmp_path: Path) -> None:
     check, timed, graphs, decoded, products = result["jobs"]
     assert [job["state"] for job in result["jobs"]] == ["done", "done", "left out", "done", "done"]
     assert graphs["reason"] == "CUDA graphs need CUDA"
-    assert [(found["strategy"], found["dtype"]) for found in check["checks"]] == [
+    assert [(record["strategy"], record["dtype"]) for record in check["checks"]] == [
         *((strategy, "float32") for strategy in ("sorted", "grouped", "blend")),
         *((strategy, "bfloat16") for strategy in ("sorted", "grouped", "blend", "reference")),
     ]
-    assert [(found["strategy"], found["compiled"]) for found in timed["checks"]] == [("sorted", True)]
-    assert all(found["ok"] and found["judged"] for job in (check, timed) for found in job["checks"])
-    compiled = {found["side"]: found for found in timed["compilations"]}
+    assert [(record["strategy"], record["compiled"]) for record in timed["checks"]] == [("sorted", True)]
+    assert all(record["ok"] and record["judged"] for job in (check, timed) for record in job["checks"])
+    compiled = {record["side"]: record for record in timed["compilations"]}
     assert list(compiled) == ["dense", "sorted"]
-    for found in compiled.values():
-        assert found["graphs"] > 0 and (found["recompilations"], found["graph_breaks"]) == (0, 0)
+    for record in compiled.values():
+        assert record["graphs"] > 0 and (record["recompilations"], record["graph_breaks"]) == (0, 0)
     (cell,) = timed["cells"]
     assert cell["tokens"] == {"text": 32, "image": 32} and cell["graphs_meanwhile"] == 0
     assert cell["synchronisations"] == {"sorted": None, "dense": None}
     assert [len(side["seconds"]) for side in cell["sides"].values()] == [2, 2]
-    assert [found["side"] for found in timed["memory"]] == ["sorted", "dense"]
-    assert [(found["batch"], found["mixed"]) for found in decoded["decoding"]] == [(1, False), (2, False), (2, True)]
-    ways = {(found["dtype"], found["pieces"], found["mode"], found["way"]) for found in products["products"]}
+    assert [record["side"] for record in timed["memory"]] == ["sorted", "dense"]
+    assert [(record["batch"], record["mixed"]) for record in decoded["decoding"]] == [(1, False), (2, False), (2, True)]
+    ways = {(record["dtype"], record["pieces"], record["mode"], record["way"]) for record in products["products"]}
     assert {("float32", 2, "forward", "cut"), ("bfloat16", 3, "backward", "joined")} < ways
     assert result["machine"]["torch"] == torch.__version__ and result["machine"]["driver"] is None
 
@@ -213,9 +213,9 @@ def test_what_fails_is_recorded_and_what_does_not_fit_is_left_out(
     clock = Clock()
     taken = iter([10.0, 40.0, 5.0])
 
-    def do(self: Workshop, job: Job, found: dict[str, Any]) -> None:
+    def do(self: Workshop, job: Job, records: dict[str, Any]) -> None:
         clock.now += next(taken)
-        found["cells"] = []
+        records["cells"] = []
         written = json.loads((tmp_path / "result.json").read_text()) if (tmp_path / "result.json").exists() else None
         if job.kind == "check":
             raise torch.OutOfMemoryError("too | little\nand more")
@@ -244,8 +244,8 @@ def test_what_fails_is_recorded_and_what_does_not_fit_is_left_out(
 
 
 def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def do(self: Workshop, job: Job, found: dict[str, Any]) -> None:
-        found["checks"] = [
+    def do(self: Workshop, job: Job, records: dict[str, Any]) -> None:
+        records["checks"] = [
             {"strategy": "sorted", "dtype": "float32", "compiled": False, "tokens": [1, 2], "judged": True,
              "error": "RuntimeError"},
             {"strategy": "blend", "dtype": "float32", "compiled": False, "tokens": [1, 2], "judged": True, "ok": False,
@@ -288,7 +288,7 @@ def test_a_twin_is_kept_as_long_as_a_later_job_needs_it(tmp_path: Path) -> None:
     kept: list[set[Any]] = []
 
     class Shop(Workshop):
-        def _time(self, model: Any, job: Job, found: Any) -> None:
+        def _time(self, model: Any, job: Job, records: Any) -> None:
             kept.append(set(self._dense))
 
     shop = Shop(folder=tmp_path, pack=pack, device="cpu", quick=True, save=lambda: None, seconds_left=lambda: 9.0)
@@ -341,10 +341,10 @@ def test_ways_of_making_products(pieces: int) -> None:
     assert piece_sizes(960, 2, "uneven") == [360, 600]
     assert all(size % 64 == 0 for size in piece_sizes(1000, pieces, "padded"))
     sizes = {"tokens": 8, "width": 4, "hidden": 8, "rounds": 1}
-    found = list(time_products(pieces=pieces, dtype="bfloat16", mode="backward", **sizes))
-    assert [each.way for each in found] == [way for way in WAYS if way != "packed"]
-    found = list(time_products(pieces=pieces, dtype="bfloat16", mode="forward", **sizes))
-    assert "joined" in {each.way for each in found} <= set(WAYS)
+    measured = list(time_products(pieces=pieces, dtype="bfloat16", mode="backward", **sizes))
+    assert [each.way for each in measured] == [way for way in WAYS if way != "packed"]
+    measured = list(time_products(pieces=pieces, dtype="bfloat16", mode="forward", **sizes))
+    assert "joined" in {each.way for each in measured} <= set(WAYS)
 
 
 @pytest.mark.slow
@@ -375,24 +375,24 @@ def test_cuda_graphs_are_asked_for_and_counted(tmp_path: Path, monkeypatch: pyte
         return network
 
     monkeypatch.setattr(doing, "build", on_cpu)
-    monkeypatch.setattr(doing, "make_batch", lambda *found: make_batch(*found[:-1], "cpu"))
+    monkeypatch.setattr(doing, "make_batch", lambda *given: make_batch(*given[:-1], "cpu"))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
     job = Job(kind="graphs", model="tiny", strategy="blend", modes=("backward",), seconds=1)
     pack = write(tmp_path, packed(tmp_path), job)
-    found: dict[str, Any] = {}
+    records: dict[str, Any] = {}
     shop = Workshop(
         folder=tmp_path, pack=pack, device="cuda:0", quick=False, save=lambda: None, seconds_left=lambda: 9.0
     )
-    shop.do(job, found)
+    shop.do(job, records)
     assert asked == [{"side": "dense"}, {"side": "blend", "mode": "reduce-overhead"}]
-    assert [(each["side"], each.get("cuda_graphs_skipped")) for each in found["compilations"]] == [
+    assert [(each["side"], each.get("cuda_graphs_skipped")) for each in records["compilations"]] == [
         ("dense", None),
         ("blend, CUDA graphs", 0),
     ]
-    (check,), (cell,) = found["checks"], found["cells"]
+    (check,), (cell,) = records["checks"], records["cells"]
     assert check["strategy"] == "blend, CUDA graphs" and check["compiled"] and check["ok"]
     assert cell["sides"]["blend, CUDA graphs"]["seconds"] == [0.002] * pack.rounds
     assert cell["synchronisations"] == {"blend, CUDA graphs": 0, "dense": 0}

@@ -127,6 +127,6 @@ def test_ratios_of_parts_are_of_the_rounds_that_both_sides_had() -> None:
     assert products is not None and rest is not None
     assert (products.median, rest.median) == (1.4, 1.5)
     assert cell.products_ratio("reference") is None
-    found = cell.to_json()["sides"]["mot"]
-    assert found["products_ratio"]["median"] == 1.4
-    assert found["parts"][0] == {"products": 1.3, "attention": 1.0, "other": 1.0}
+    output = cell.to_json()["sides"]["mot"]
+    assert output["products_ratio"]["median"] == 1.4
+    assert output["parts"][0] == {"products": 1.3, "attention": 1.0, "other": 1.0}

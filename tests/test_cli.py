@@ -89,14 +89,14 @@ def test_check_says_ok_and_diagnostics_have_a_place(tmp_path: Path, capsys: pyte
     wrong = tmp_path / "unknown.mot"
     wrong.write_bytes(BAD["unknown.mot"])
     assert run_json(capsys, "check", SPEC, DENSE) == (0, {"ok": True, "diagnostics": []})
-    code, found = run_json(capsys, "check", SPEC, str(wrong))
-    assert (code, found["ok"]) == (1, False)
-    first = next(entry for entry in found["diagnostics"] if entry["code"] == "MOT021")
+    code, output = run_json(capsys, "check", SPEC, str(wrong))
+    assert (code, output["ok"]) == (1, False)
+    first = next(entry for entry in output["diagnostics"] if entry["code"] == "MOT021")
     assert (first["file"], first["line"], first["column"]) == (str(wrong), 1, 11)
     assert "width" in first["help"]
-    code, found = run_json(capsys, "show", str(wrong))
+    code, output = run_json(capsys, "show", str(wrong))
     assert code == 1
-    assert not found["ok"]
+    assert not output["ok"]
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_show_as_json_holds_what_the_design_promises(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = run_json(capsys, "show", SPEC)
+    code, output = run_json(capsys, "show", SPEC)
     assert code == 0
-    assert (found["model"], found["modalities"]) == ("emoji_mot", ["text", "image"])
-    assert found["parameters"]["total"] == sum(group["parameters"] for group in found["groups"])
+    assert (output["model"], output["modalities"]) == ("emoji_mot", ["text", "image"])
+    assert output["parameters"]["total"] == sum(group["parameters"] for group in output["groups"])
     _, twin = run_json(capsys, "show", SPEC, "--dense")
-    assert found["parameters"]["active"] == twin["parameters"]["active"]
-    assert found["flops_per_token"] == twin["flops_per_token"]
-    assert found["bytes"]["float32"] == 4 * found["parameters"]["total"]
+    assert output["parameters"]["active"] == twin["parameters"]["active"]
+    assert output["flops_per_token"] == twin["flops_per_token"]
+    assert output["bytes"]["float32"] == 4 * output["parameters"]["total"]
 
 
 def test_show_prints_every_group(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -162,12 +162,12 @@ def test_show_prints_every_group(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 
 def test_resolved_says_where_each_value_came_from(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = run_json(capsys, "show", SPEC, "--resolved", "--set", "layers=2")
+    code, output = run_json(capsys, "show", SPEC, "--resolved", "--set", "layers=2")
     assert code == 0
-    assert found["layers"] == {"value": 2, "from": "--set"}
-    assert found["width"] == {"value": 128, "from": f"{DENSE}:4"}
-    assert found["model"]["from"] == f"{SPEC}:2"
-    assert found["attention.kv_heads"] == {"value": 4, "from": "default"}
+    assert output["layers"] == {"value": 2, "from": "--set"}
+    assert output["width"] == {"value": 128, "from": f"{DENSE}:4"}
+    assert output["model"]["from"] == f"{SPEC}:2"
+    assert output["attention.kv_heads"] == {"value": 4, "from": "default"}
     assert main(["show", SPEC, "--resolved"]) == 0
     assert re.search(r"attention.head_dim +32 +default", capsys.readouterr().out)
 
@@ -232,26 +232,26 @@ def test_fmt_and_convert_keep_the_meaning(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_diff_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = run_json(capsys, "diff", SPEC, "--dense")
-    assert (code, found["same"]) == (2, False)
-    assert {edit["subject"] for edit in found["edits"]} == {"attention", "ffn", "norm"}
-    assert all(edit["parameters"] > 0 for edit in found["edits"])
+    code, output = run_json(capsys, "diff", SPEC, "--dense")
+    assert (code, output["same"]) == (2, False)
+    assert {edit["subject"] for edit in output["edits"]} == {"attention", "ffn", "norm"}
+    assert all(edit["parameters"] > 0 for edit in output["edits"])
     assert run_json(capsys, "diff", SPEC, SPEC) == (0, {"same": True, "edits": []})
 
 
 def test_validate_reduces_a_spec_of_towers_and_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "towers.mot"
     spec.write_text(TOWERS)
-    code, found = run_json(capsys, "validate", str(spec))
-    assert (code, found["ok"]) == (0, True)
-    assert {"reference outputs", "reference gradients"} <= {law["name"] for law in found["laws"]}
-    assert found["skipped"], "the twin of towers of other widths has other shapes"
+    code, output = run_json(capsys, "validate", str(spec))
+    assert (code, output["ok"]) == (0, True)
+    assert {"reference outputs", "reference gradients"} <= {law["name"] for law in output["laws"]}
+    assert output["skipped"], "the twin of towers of other widths has other shapes"
 
 
 def test_validate_refuses_the_strategy_without_float64(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = run_json(capsys, "validate", SPEC, "--strategy", "grouped")
+    code, output = run_json(capsys, "validate", SPEC, "--strategy", "grouped")
     assert code == 2
-    assert "float64" in found["diagnostics"][0]["message"]
+    assert "float64" in output["diagnostics"][0]["message"]
 
 
 def test_validate_says_that_no_batch_can_be_compared(
@@ -264,9 +264,9 @@ def test_validate_says_that_no_batch_can_be_compared(
     spec.write_text(
         f"model a {{ width = 8, layers = 1, vocab = 9, modality text, image; attention {{ heads = 2 }}; {ffn} }}"
     )
-    code, found = run_json(capsys, "validate", str(spec))
-    (failure,) = found["diagnostics"]
-    assert (code, found["ok"]) == (1, False)
+    code, output = run_json(capsys, "validate", str(spec))
+    (failure,) = output["diagnostics"]
+    assert (code, output["ok"]) == (1, False)
     assert failure["message"].startswith(
         "in each of 2 batches an expert is chosen by so little that rounding may decide"
     )

@@ -225,8 +225,8 @@ def test_other_strategies_compile(
     """Compiled, torch 2.13 has grouped products in bfloat16 only. Kernels of `blend`: tests/test_kernels.py."""
     compiled, eager = pair(THREE, tmp_path, backend, strategy=strategy, dtype=dtype)
     for ids, modality_ids, documents in batches(3):
-        found, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        actual, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
+        torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
     assert not counters["graph_break"]
 
 
@@ -244,9 +244,9 @@ def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None
     """Routing may turn on a rounding, so losses are compared, and not each token."""
     compiled, eager = pair(POOLED, tmp_path, KERNELS_OF_LAYERS, dtype=torch.bfloat16)
     for ids, modality_ids, documents in batches(2):
-        found, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
-        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
-        found.backward()
+        actual, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
+        torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-2)
+        actual.backward()
     assert not counters["graph_break"]
 
 

@@ -130,11 +130,11 @@ def fresh() -> Iterator[None]:
 
 
 def test_every_pair_that_is_allowed_is_in_a_case() -> None:
-    found = {pair for case in CASES for pair in combinations(case.items(), 2)}
+    covered = {pair for case in CASES for pair in combinations(case.items(), 2)}
     for (a, left), (b, right) in combinations(AXES.items(), 2):
         for x in left:
             for y in right:
-                assert ((a, x), (b, y)) in found or not allowed({a: x, b: y})
+                assert ((a, x), (b, y)) in covered or not allowed({a: x, b: y})
 
 
 @pytest.mark.compile_pairs
@@ -157,12 +157,12 @@ def assert_compiled_as_eager(model: Model, batches: list[Batch], generator: torc
     compiled.load_state_dict(eager.state_dict())
     compiled.compile()  # type: ignore[no-untyped-call]
     for batch in batches:
-        expected, found = run(eager, batch), run(compiled, batch)
+        expected, actual = run(eager, batch), run(compiled, batch)
         weights = random_like(expected, generator)
         gradients = [
             gradients_of(outputs, weights, {**dict(module.named_parameters()), **latents_of(batch)})
-            for module, outputs in ((eager, expected), (compiled, found))
+            for module, outputs in ((eager, expected), (compiled, actual))
         ]
-        assert all(deviation(mine, theirs) <= OUTPUTS for mine, theirs in zip(found, expected, strict=True))
+        assert all(deviation(mine, theirs) <= OUTPUTS for mine, theirs in zip(actual, expected, strict=True))
         assert deviation(*gradients[::-1]) <= GRADIENTS
     assert not counters["graph_break"]

@@ -59,8 +59,8 @@ def test_a_step_copies_no_number_that_an_earlier_one_has_copied(strategy: Any, m
     with Copied() as first:
         expected = model.loss(IDS, KINDS, document_ids=documents).total
     with Copied() as second:
-        found = model.loss(IDS, KINDS, document_ids=documents).total
-    assert found.equal(expected)
+        total = model.loss(IDS, KINDS, document_ids=documents).total
+    assert total.equal(expected)
     assert first.count > 0 and second.count == 0
 
 
@@ -69,8 +69,8 @@ def test_constants_are_no_part_of_a_model() -> None:
     names = [*model.state_dict()], [*model.buffers()]
     expected = model.loss(IDS, KINDS).total
     assert ([*model.state_dict()], [*model.buffers()]) == names
-    for found in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert found.loss(IDS, KINDS).total.equal(expected)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.loss(IDS, KINDS).total.equal(expected)
     empty: Any = motc.load(SPEC.replace("MASK", MASKS[0]), strategy="blend", device="meta")
     assert empty.layout(KINDS.to("meta")).rows.mask.is_meta
     empty = empty.to_empty(device="cpu")

@@ -36,13 +36,13 @@ MOT = replace(DENSE, runs=((LAYERS, untied(LAYER, *EACH)),), outer={"final_norm"
 
 
 def test_a_dense_model_counts_as_written_on_paper() -> None:
-    found = cost(DENSE.model())
-    assert found.parameters == LAYERS * A_LAYER + OUTER == total_parameters(DENSE.model())
-    assert found.active == {"text": found.parameters, "image": found.parameters}
-    assert found.groups["attention.q"] == LAYERS * WIDTH * QUERY
-    assert found.groups["ffn.gate"] == LAYERS * WIDTH * HIDDEN
-    assert found.groups["head"] == found.groups["embedding"] == VOCAB * WIDTH
-    assert found.blocks == {"": found.parameters}
+    costs = cost(DENSE.model())
+    assert costs.parameters == LAYERS * A_LAYER + OUTER == total_parameters(DENSE.model())
+    assert costs.active == {"text": costs.parameters, "image": costs.parameters}
+    assert costs.groups["attention.q"] == LAYERS * WIDTH * QUERY
+    assert costs.groups["ffn.gate"] == LAYERS * WIDTH * HIDDEN
+    assert costs.groups["head"] == costs.groups["embedding"] == VOCAB * WIDTH
+    assert costs.blocks == {"": costs.parameters}
 
 
 def test_untying_doubles_what_it_unties_and_leaves_a_token_s_share_alone() -> None:
@@ -156,5 +156,6 @@ def test_the_json_holds_what_the_command_promises() -> None:
 
 def test_depth_costs_no_time() -> None:
     flat, deep = (replace(DENSE, runs=((layers, {}),)).model() for layers in (2, 1_000_000_000))
-    assert cost(deep).parameters == 1_000_000_000 * A_LAYER + OUTER
+    assert cost(deep).parameters == 1_000_000_000 * A_LAYER + OUTER  # both asked once, as a model keeps answers
+    assert cost(flat).parameters == 2 * A_LAYER + OUTER
     assert calls(lambda: cost(deep)) == calls(lambda: cost(flat))

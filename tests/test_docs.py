@@ -36,10 +36,10 @@ class Example(NamedTuple):
 
 
 def examples(page: Path) -> Iterator[Example]:
-    for number, found in enumerate(FENCE.finditer(page.read_text(encoding="utf-8"))):
-        named = re.match(r"# (\S+\.(?:mot|yaml))\n", found["text"])
-        file = named[1] if named else f"example_{number}.{found['syntax']}"
-        yield Example(page, file, found["text"], found["code"], found["shown"])
+    for number, fence in enumerate(FENCE.finditer(page.read_text(encoding="utf-8"))):
+        named = re.match(r"# (\S+\.(?:mot|yaml))\n", fence["text"])
+        file = named[1] if named else f"example_{number}.{fence['syntax']}"
+        yield Example(page, file, fence["text"], fence["code"], fence["shown"])
 
 
 def write_all(page: Path, folder: Path) -> None:

@@ -54,14 +54,14 @@ def wide(text: str) -> str:
     return text.replace(*WIDE)
 
 
-def parameters(found: dict[str, Any]) -> dict[str, Tensor]:
-    return {name: x.detach() for name, x in found["model"].named_parameters()}
+def parameters(variables: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: x.detach() for name, x in variables["model"].named_parameters()}
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
+    assert actual.keys() == expected.keys()
     for name, x in expected.items():
-        torch.testing.assert_close(found[name], x, rtol=tolerance, atol=tolerance, msg=name)
+        torch.testing.assert_close(actual[name], x, rtol=tolerance, atol=tolerance, msg=name)
 
 
 def test_every_script_of_the_page_is_run() -> None:
@@ -102,21 +102,23 @@ def test_frozen_parameters_stay_and_a_pattern_that_matches_nothing_is_an_error(p
 
 
 def test_averaged_weights_are_between(page: Path) -> None:
-    found, before = run(page / "ema.py"), motc.load("model.mot")
+    variables, before = run(page / "ema.py"), motc.load("model.mot")
     for ours, new, old in zip(
-        found["averaged"].module.parameters(), found["model"].parameters(), before.parameters(), strict=True
+        variables["averaged"].module.parameters(), variables["model"].parameters(), before.parameters(), strict=True
     ):
         assert (ours - new).abs().sum() <= (old - new).abs().sum()
 
 
 def test_weights_of_another_model_are_refused(page: Path) -> None:
-    found = run(page / "saving.py")
-    assert_same(parameters(found), parameters({"model": motc.load("model.mot")}), 0)
+    variables = run(page / "saving.py")
+    assert_same(parameters(variables), parameters({"model": motc.load("model.mot")}), 0)
     other: Any = motc.load("model.mot", set={"norm.eps": 1e-6})
     text = (page / "saving.py").read_text(encoding="utf-8").replace("model.state_dict(),", "other.state_dict(),")
     text = text.replace('{"semantic_hash": model.', '{"semantic_hash": other.')
     (page / "other.py").write_text('import motc\nother = motc.load("model.mot", set={"norm.eps": 1e-6})\n' + text)
-    with pytest.raises(ValueError, match=f"weights of model {other.semantic_hash}, not {found['model'].semantic_hash}"):
+    with pytest.raises(
+        ValueError, match=f"weights of model {other.semantic_hash}, not {variables['model'].semantic_hash}"
+    ):
         run(page / "other.py")
 
 
@@ -128,9 +130,9 @@ def worker(rank: int, script: str, port: int) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2"
     )
-    found = runpy.run_path(script, run_name="__main__")
-    if "ddp" in found:
-        save_file(parameters(found), f"ddp{rank}.safetensors")
+    variables = runpy.run_path(script, run_name="__main__")
+    if "ddp" in variables:
+        save_file(parameters(variables), f"ddp{rank}.safetensors")
 
 
 @pytest.mark.slow

@@ -91,9 +91,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
-    found = report(SPECS[name])
-    assert found.ok, found
-    told = {law.name for law in found.laws}
+    verdict = report(SPECS[name])
+    assert verdict.ok, verdict
+    told = {law.name for law in verdict.laws}
     assert {"reference gradients", "single modality", "padding", "documents"} <= told
     assert ("twin gradients" in told) == (name not in ("mixed", "wide"))
 
@@ -102,9 +102,9 @@ def test_every_law_holds(name: str) -> None:
     "name, strategy", [*((name, "sorted") for name in SHARED_APART), ("tied", "reference"), ("crossing", "reference")]
 )
 def test_shared_experts_may_be_those_of_other_modalities(name: str, strategy: Strategy) -> None:
-    found = report(SHARED_APART[name], strategy=strategy)
-    assert found.ok, found
-    told = {law.name for law in found.laws}
+    verdict = report(SHARED_APART[name], strategy=strategy)
+    assert verdict.ok, verdict
+    told = {law.name for law in verdict.laws}
     assert {"reference outputs", "reference gradients"} <= told
 
 
@@ -116,9 +116,9 @@ def test_shared_experts_of_other_modalities_generate_what_a_whole_pass_predicts(
     ids = torch.tensor([[3, 5, 7, 9]])
     mods = torch.tensor([[0, 1, 2, 0]])
     with torch.no_grad():
-        made = model.generate(ids, mods, max_new_tokens=5, temperature=0.0)
-        logits = model(made.input_ids, made.modality_ids).logits
-    assert made.input_ids[0, 4:].tolist() == logits[0, 3:-1].argmax(-1).tolist()
+        generated = model.generate(ids, mods, max_new_tokens=5, temperature=0.0)
+        logits = model(generated.input_ids, generated.modality_ids).logits
+    assert generated.input_ids[0, 4:].tolist() == logits[0, 3:-1].argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -150,14 +150,14 @@ def test_few_tokens_and_none(tokens: int) -> None:
     assert combine(experts(dispatch(x, chosen)), chosen).shape == (tokens, 6)
     assert chosen.order.numel() == 4 * -(-tokens // 4)
     routed = top_k(logits, 2)
-    found = combine(experts(dispatch(x, routed), routed.ends), routed)
+    actual = combine(experts(dispatch(x, routed), routed.ends), routed)
     assert routed.ends is not None and routed.order.numel() == 2 * tokens == int(routed.ends[-1])
     weights, best = logits.softmax(-1).topk(2)
     for token in range(tokens):
         share = weights[token] / weights[token].sum()
         pairs = zip(share, best[token].tolist(), strict=True)
         expected = sum(w * (experts.weight[e] @ x[token] + experts.bias[e]) for w, e in pairs)
-        torch.testing.assert_close(found[token], expected)
+        torch.testing.assert_close(actual[token], expected)
     assert float(imbalance(routed)) == 0 if tokens == 0 else float(imbalance(routed)) > 0
 
 
@@ -176,8 +176,8 @@ def test_grouped_products_give_what_the_plain_ones_do(bias: bool) -> None:
     plain.load_state_dict(grouped.state_dict())
     x = torch.randn(12, 16)
     for ends in (None, torch.tensor([0, 5, 12], dtype=torch.int32)):
-        found, expected = grouped(x, ends), plain(x.double(), ends)
-        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+        actual, expected = grouped(x, ends), plain(x.double(), ends)
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_padding_is_in_no_balance(tmp_path: Path) -> None:
@@ -262,11 +262,11 @@ def test_a_warning_where_experts_see_the_future(tmp_path: Path, capsys: pytest.C
 def test_a_token_costs_what_it_passes_through(tmp_path: Path) -> None:
     path = tmp_path / "shared.mot"
     path.write_text(SPECS["expert_choice"].replace("expert_choice", "expert_choice, capacity_factor = 1.5"))
-    found, one = cost(compile_ir(path)), 3 * 24 * 20
+    costs, one = cost(compile_ir(path)), 3 * 24 * 20
     rest = 40 * 24 * 2 + 24 + 2 * (4 * 24 * 24 + 2 * 24 + 4 * 24)
-    assert found.parameters == rest + 2 * 4 * one
-    assert set(found.active.values()) == {rest + 2 * one * 3 // 2}
-    assert set(found.flops_per_token.values()) == {2 * (40 * 24 + 2 * (4 * 24 * 24 + 4 * 24 + one * 3 // 2))}
+    assert costs.parameters == rest + 2 * 4 * one
+    assert set(costs.active.values()) == {rest + 2 * one * 3 // 2}
+    assert set(costs.flops_per_token.values()) == {2 * (40 * 24 + 2 * (4 * 24 * 24 + 4 * 24 + one * 3 // 2))}
 
 
 def test_shared_experts_count_for_every_token_and_are_named(tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_shared_experts_count_for_every_token_and_are_named(tmp_path: Path) -> N
     path.write_text(SPECS["top_k"])
     without = cost(compile_ir(path))
     path.write_text(SPECS["top_k"].replace("balance = 0.5", "balance = 0.5, shared_experts = 2"))
-    found, one = cost(compile_ir(path)), 3 * 24 * 20
-    assert found.parameters - without.parameters == 2 * 2 * 2 * one  # towers, layers, shared experts
-    assert found.active["text"] - without.active["text"] == 2 * 2 * one
+    costs, one = cost(compile_ir(path)), 3 * 24 * 20
+    assert costs.parameters - without.parameters == 2 * 2 * 2 * one  # towers, layers, shared experts
+    assert costs.active["text"] - without.active["text"] == 2 * 2 * one
     names = {name: tuple(p.shape) for name, p in motc.load(path, device="meta").named_parameters()}
     assert names["layers.1.ffn.shared.up.text.weight"] == (40, 24)
     assert names["layers.1.ffn.shared.down.image.weight"] == (24, 40)

@@ -259,12 +259,12 @@ def test_a_diff_tells_projectors() -> None:
 
 def greedy(model: Any, ids: Tensor, of: Tensor, features: dict[str, Tensor], count: int) -> list[int]:
     """Token by token, each from all that is before it, computed anew."""
-    made: list[int] = []
+    tokens: list[int] = []
     for _ in range(count):
         logits = model(ids, of, features=features).logits[0, -1]
-        made.append(int(logits.argmax()))
-        ids, of = torch.cat((ids, torch.tensor([[made[-1]]])), 1), torch.cat((of, of[:, -1:]), 1)
-    return made
+        tokens.append(int(logits.argmax()))
+        ids, of = torch.cat((ids, torch.tensor([[tokens[-1]]])), 1), torch.cat((of, of[:, -1:]), 1)
+    return tokens
 
 
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
@@ -276,14 +276,14 @@ def test_a_prompt_with_features_is_continued(name: str, strategy: Any) -> None:
     of = torch.tensor([[vit, vit, *first, text], [-1, vit, *first, text]])
     ids = torch.randint(0, 40, of.shape, generator=torch.Generator().manual_seed(3))
     features = torch.randn(3, 12, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    made = model.generate(ids, of, features={"vit": features}, max_new_tokens=5, temperature=0)
+    generated = model.generate(ids, of, features={"vit": features}, max_new_tokens=5, temperature=0)
     for row, (start, part) in enumerate(((0, features[:2]), (1, features[2:]))):
         expected = greedy(model, ids[row : row + 1, start:], of[row : row + 1, start:], {"vit": part}, 5)
-        assert made.input_ids[row].tolist() == expected
+        assert generated.input_ids[row].tolist() == expected
     documents = torch.tensor([[0] * 5 + [1] * 4])
     packed = [torch.cat((x[:1], x[1:, 1:]), 1) for x in (ids, of)]
     last = model.generate(*packed, document_ids=documents, features={"vit": features}, max_new_tokens=5, temperature=0)
-    assert last.input_ids[0].tolist() == made.input_ids[1].tolist()
+    assert last.input_ids[0].tolist() == generated.input_ids[1].tolist()
 
 
 @pytest.mark.parametrize(

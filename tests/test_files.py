@@ -78,8 +78,8 @@ def test_an_owner_that_cannot_be_given_away_stays_by_writing_in_place(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    found, number = path.stat(), path.stat().st_ino
-    status = os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
+    before, number = path.stat(), path.stat().st_ino
+    status = os.stat_result((*before[:4], before.st_uid + 1, *before[5:]))
     monkeypatch.setattr(files, "_status", lambda _: status)
 
     def chown(*_: Any) -> None:
@@ -94,14 +94,14 @@ def test_an_owner_that_cannot_be_given_away_stays_by_writing_in_place(
 def test_an_owner_that_can_be_given_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    found = path.stat()
-    status = os.stat_result((*found[:4], found.st_uid + 1, found.st_gid + 1, *found[6:]))
+    before = path.stat()
+    status = os.stat_result((*before[:4], before.st_uid + 1, before.st_gid + 1, *before[6:]))
     monkeypatch.setattr(files, "_status", lambda _: status)
     given: list[Any] = []
     monkeypatch.setattr(os, "chown", lambda path, *owner: given.append((path.name, *owner)))
     write_whole(path, "new")
-    assert given == [("file", found.st_uid + 1, found.st_gid + 1)]
-    assert path.stat().st_ino != found.st_ino
+    assert given == [("file", before.st_uid + 1, before.st_gid + 1)]
+    assert path.stat().st_ino != before.st_ino
 
 
 def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,22 +135,22 @@ def recorded(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def assert_as_recomputed(model: Any, monkeypatch: pytest.MonkeyPatch, **how: Any) -> Any:
     ids, modality_ids = prompt(model)
     seen = recorded(model, monkeypatch)
-    made = model.generate(ids, modality_ids, max_new_tokens=NEW, temperature=0, **how)
-    assert made.input_ids.shape == (5, NEW) == (5, len(seen))
+    generated = model.generate(ids, modality_ids, max_new_tokens=NEW, temperature=0, **how)
+    assert generated.input_ids.shape == (5, NEW) == (5, len(seen))
     for row in range(5):
         real = modality_ids[row] >= 0
         length = int(real.sum())
-        whole = torch.cat([ids[row][real], made.input_ids[row]])[None]
-        of = torch.cat([modality_ids[row][real], made.modality_ids[row]])[None]
+        whole = torch.cat([ids[row][real], generated.input_ids[row]])[None]
+        of = torch.cat([modality_ids[row][real], generated.modality_ids[row]])[None]
         logits = model(whole, of).logits
         for step, (kept, modalities) in enumerate(seen):
-            expected, found = logits, kept
+            expected, actual = logits, kept
             if isinstance(logits, dict):
-                expected, found = logits[modalities[row]], kept[modalities[row]]
+                expected, actual = logits[modalities[row]], kept[modalities[row]]
             expected = expected[0, length + step - 1]
-            assert (found[row] - expected).abs().max() <= 1e-12 * expected.abs().max().clamp(min=1)
-            assert made.input_ids[row, step] == expected.argmax()
-    return made
+            assert (actual[row] - expected).abs().max() <= 1e-12 * expected.abs().max().clamp(min=1)
+            assert generated.input_ids[row, step] == expected.argmax()
+    return generated
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["untied", "dense"])
@@ -180,9 +180,9 @@ def test_modalities_switch_where_spans_say(monkeypatch: pytest.MonkeyPatch) -> N
     drawn = model.generate(ids, modality_ids, max_new_tokens=1, temperature=0)
     row = int(drawn.modality_ids[:, 0].tolist().index(0))
     begin = int(drawn.input_ids[row, 0])
-    made = assert_as_recomputed(model, monkeypatch, spans={"image": {"begin": begin, "length": 3}})
-    assert made.modality_ids[row, :5].tolist() == [0, 1, 1, 1, 0]
-    assert len(set(made.modality_ids[:, 1].tolist())) == 2, "rows are at different modalities in one step"
+    generated = assert_as_recomputed(model, monkeypatch, spans={"image": {"begin": begin, "length": 3}})
+    assert generated.modality_ids[row, :5].tolist() == [0, 1, 1, 1, 0]
+    assert len(set(generated.modality_ids[:, 1].tolist())) == 2, "rows are at different modalities in one step"
 
 
 def test_a_shared_vocabulary_ends_a_span_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,14 +202,14 @@ def test_a_shared_vocabulary_ends_a_span_with_a_token(monkeypatch: pytest.Monkey
 
 def test_a_prompt_within_a_span_is_continued() -> None:
     model = load(ROOT / "specs" / "emoji_mot.mot")
-    made = model.generate(
+    generated = model.generate(
         torch.tensor([[5, 1, 1]]),
         torch.tensor([[0, 1, 1]]),
         max_new_tokens=4,
         temperature=0,
         spans={"image": {"begin": 5, "length": 4}},
     )
-    assert made.modality_ids.tolist() == [[1, 1, 0, made.modality_ids[0, 3]]]
+    assert generated.modality_ids.tolist() == [[1, 1, 0, generated.modality_ids[0, 3]]]
 
 
 def test_a_row_ends_at_a_stop_token_and_the_others_do_not_notice() -> None:
@@ -217,7 +217,7 @@ def test_a_row_ends_at_a_stop_token_and_the_others_do_not_notice() -> None:
     ids, modality_ids = prompt(model)
     plain = model.generate(ids, modality_ids, max_new_tokens=NEW, temperature=0)
     name, token = model.modalities[int(plain.modality_ids[1, 2])], int(plain.input_ids[1, 2])
-    made = model.generate(ids, modality_ids, max_new_tokens=NEW, temperature=0, stop={name: [token]})
+    generated = model.generate(ids, modality_ids, max_new_tokens=NEW, temperature=0, stop={name: [token]})
     for row in range(5):
         stops = [
             place
@@ -225,10 +225,10 @@ def test_a_row_ends_at_a_stop_token_and_the_others_do_not_notice() -> None:
             if plain.input_ids[row, place] == token and model.modalities[plain.modality_ids[row, place]] == name
         ]
         end = stops[0] + 1 if stops else NEW
-        kept = made.modality_ids[row] >= 0
+        kept = generated.modality_ids[row] >= 0
         assert kept.sum() == min(end, kept.numel())
-        assert made.input_ids[row][kept].equal(plain.input_ids[row, : int(kept.sum())])
-    assert (made.modality_ids[1] >= 0).sum() <= 3
+        assert generated.input_ids[row][kept].equal(plain.input_ids[row, : int(kept.sum())])
+    assert (generated.modality_ids[1] >= 0).sum() <= 3
 
 
 def test_only_the_last_document_of_a_row_is_continued() -> None:

@@ -137,17 +137,17 @@ def denoised_plainly(model: Any, name: str, ids: Tensor, of: Tensor, before: lis
     return x
 
 
-def assert_as_recomputed(model: Any, name: str, groups: list[Group], given: Prompt, made: Any, span: Any) -> None:
+def assert_as_recomputed(model: Any, name: str, groups: list[Group], given: Prompt, generated: Any, span: Any) -> None:
     """Each token is the likeliest after what stands before it, each latent what denoising makes of its noise."""
     image, patch = model.modalities.index(name), model.latents[name].patch[0]
     count = span["size"][0] // patch * (span["size"][1] // patch)
-    latents = iter(made.latents[name])
+    latents = iter(generated.latents[name])
     prompts = iter(given.latents[name])
     for row in range(len(given.ids)):
         real = given.modality_ids[row] >= 0
-        kept = made.modality_ids[row] >= 0
-        ids = torch.cat([given.ids[row][real], made.input_ids[row][kept]])[None]
-        of = torch.cat([given.modality_ids[row][real], made.modality_ids[row][kept]])[None]
+        kept = generated.modality_ids[row] >= 0
+        ids = torch.cat([given.ids[row][real], generated.input_ids[row][kept]])[None]
+        of = torch.cat([given.modality_ids[row][real], generated.modality_ids[row][kept]])[None]
         start = int(real.sum())
         noises = iter([group.noise[group.rows.index(row)] for group in groups if row in group.rows])
         before = [next(prompts)[None] for _ in range(int((of[:, :start] == image).sum()) // 2)]
@@ -189,7 +189,7 @@ def check(model: Any, monkeypatch: pytest.MonkeyPatch, name: str = "image") -> A
     given = prompt(model, name, begin)
     span = {"begin": begin, "end": (begin + 1) % 20, "size": (patch, 2 * patch)}
     groups = recorded(model, monkeypatch)
-    made = model.generate(
+    generated = model.generate(
         given.ids,
         given.modality_ids,
         latents=given.latents,
@@ -199,9 +199,9 @@ def check(model: Any, monkeypatch: pytest.MonkeyPatch, name: str = "image") -> A
         **how,
     )
     assert groups[0].rows[:2] == [0, 3], "rows that begin latents at one time are denoised together"
-    assert len(groups) > 1 and len(made.latents[name]) > 2
-    assert_as_recomputed(model, name, groups, given, made, span)
-    return made
+    assert len(groups) > 1 and len(generated.latents[name]) > 2
+    assert_as_recomputed(model, name, groups, given, generated, span)
+    return generated
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["untied", "dense"])
@@ -252,10 +252,10 @@ def test_a_scheduler_draws_its_noise_from_the_seed(tmp_path: Path) -> None:
     scheduler = diffusers.DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
     spans = {"image": {"begin": 6, "end": 7, "size": (2, 4)}}
     torch.manual_seed(0)
-    made = model.generate(ids, modality_ids, spans=spans, schedulers={"image": scheduler}, **how)
+    generated = model.generate(ids, modality_ids, spans=spans, schedulers={"image": scheduler}, **how)
     torch.manual_seed(1)
     again = model.generate(ids, modality_ids, spans=spans, schedulers={"image": scheduler}, **how)
-    assert made.latents["image"].equal(again.latents["image"])
+    assert generated.latents["image"].equal(again.latents["image"])
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(1, 3, 2, 4, generator=generator, dtype=torch.float64)
     whole, of = torch.tensor([[5, 6, 0, 0]]), torch.tensor([[0, 0, 1, 1]])
@@ -263,7 +263,7 @@ def test_a_scheduler_draws_its_noise_from_the_seed(tmp_path: Path) -> None:
     for time in scheduler.timesteps:
         output = model(whole, of, latents={"image": x}, timesteps={"image": time[None]})
         x = scheduler.step(output.predictions["image"], time, x, generator=generator).prev_sample
-    torch.testing.assert_close(made.latents["image"], x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(generated.latents["image"], x, rtol=0, atol=1e-12)
 
 
 def test_what_is_made_goes_on_as_a_prompt(tmp_path: Path) -> None:
@@ -277,11 +277,14 @@ def test_what_is_made_goes_on_as_a_prompt(tmp_path: Path) -> None:
         "schedulers": {"image": scheduler_of(model, "image")},
         "denoising_steps": STEPS,
     }
-    made = model.generate(ids, modality_ids, max_new_tokens=9, **how)
-    some = [torch.cat(pair, dim=1) for pair in ((ids, made.input_ids[:, :4]), (modality_ids, made.modality_ids[:, :4]))]
-    latents = made.latents["image"][:1]
+    generated = model.generate(ids, modality_ids, max_new_tokens=9, **how)
+    some = [
+        torch.cat(pair, dim=1)
+        for pair in ((ids, generated.input_ids[:, :4]), (modality_ids, generated.modality_ids[:, :4]))
+    ]
+    latents = generated.latents["image"][:1]
     more = model.generate(*some, latents={"image": latents}, max_new_tokens=5, **how)
-    assert more.input_ids.equal(made.input_ids[:, 4:])
+    assert more.input_ids.equal(generated.input_ids[:, 4:])
     packed = [
         torch.cat((torch.tensor([before]), part), dim=1)
         for before, part in zip(([0, 0, 9], [1, 1, 0]), some, strict=True)
@@ -301,9 +304,9 @@ def test_latents_are_not_begun_where_they_do_not_fit(tmp_path: Path) -> None:
         "denoising_steps": STEPS,
     }
     ids, modality_ids = torch.tensor([[6], [5]]), torch.tensor([[0], [0]])
-    made = model.generate(ids, modality_ids, max_new_tokens=3, **how)
-    assert made.modality_ids[0].tolist() == [1, 1, 0] and made.input_ids[0].tolist() == [0, 0, 7]
-    assert made.latents["image"].shape[0] == 1
-    made = model.generate(ids, modality_ids, max_new_tokens=2, **how)
-    assert made.modality_ids[0].tolist() == [-1, -1] and made.modality_ids[1].tolist() == [0, 0]
-    assert made.latents["image"].shape == (0, 3, 2, 4)
+    generated = model.generate(ids, modality_ids, max_new_tokens=3, **how)
+    assert generated.modality_ids[0].tolist() == [1, 1, 0] and generated.input_ids[0].tolist() == [0, 0, 7]
+    assert generated.latents["image"].shape[0] == 1
+    generated = model.generate(ids, modality_ids, max_new_tokens=2, **how)
+    assert generated.modality_ids[0].tolist() == [-1, -1] and generated.modality_ids[1].tolist() == [0, 0]
+    assert generated.latents["image"].shape == (0, 3, 2, 4)

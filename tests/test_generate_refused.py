@@ -86,7 +86,9 @@ def test_what_seeds_mean(model: Any) -> None:
     """A number has a generator of its own; None is torch's, as users of `torch.manual_seed` expect."""
 
     def drawn(seed: Any) -> torch.Tensor:
-        return torch.cat([made.input_ids for made in (generate(model, seed=seed, max_new_tokens=8) for _ in range(2))])
+        return torch.cat(
+            [generated.input_ids for generated in (generate(model, seed=seed, max_new_tokens=8) for _ in range(2))]
+        )
 
     torch.manual_seed(3)
     followed = drawn(None)
@@ -104,8 +106,8 @@ def test_whole_numbers_may_be_a_tensor_s(model: Any) -> None:
     """A set of tensors would hold what no token equals, and no row would ever stop."""
     plain = generate(model, temperature=0)
     first = plain.input_ids[:, 0]
-    made = generate(model, temperature=0, stop={"text": first}, max_new_tokens=torch.tensor(2))
-    assert made.input_ids.equal(plain.input_ids[:, :1])
+    generated = generate(model, temperature=0, stop={"text": first}, max_new_tokens=torch.tensor(2))
+    assert generated.input_ids.equal(plain.input_ids[:, :1])
 
 
 @pytest.mark.parametrize("temperature", [0, 1])

@@ -50,8 +50,8 @@ def name_of(theirs: str) -> str:
 def encoded(model: Any, pixels: Tensor) -> Tensor:
     """What LLaVA's encoder makes of images: patches [n, 9, 24], after its last but one layer, without the first."""
     states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
-    found: Tensor = states[-2][:, 1:]
-    return found
+    features: Tensor = states[-2][:, 1:]
+    return features
 
 
 @pytest.fixture

@@ -134,8 +134,8 @@ def examples(count: int) -> settings:
 def test_neither_a_pass_nor_a_strategy_changes_a_hash(drawn: Drawn) -> None:
     if accepted(drawn) is not None:
         spec = checked(drawn.text)
-        made = (*stages(spec, strategy=drawn.strategy), *stages(spec, strategy="reference"))
-        assert len({canonical(model) for _, model in made}) == 1
+        models = (*stages(spec, strategy=drawn.strategy), *stages(spec, strategy="reference"))
+        assert len({canonical(model) for _, model in models}) == 1
 
 
 @examples(40)

@@ -66,7 +66,7 @@ def test_actions_are_denoised_against_what_is_seen_once(strategy: Any, monkeypat
         return transform(self, tokens, *rest, **more)
 
     monkeypatch.setattr(type(model), "transform", spy)
-    made = model.generate(
+    generated = model.generate(
         ids,
         of,
         features={"vit": vit, "state": state},
@@ -77,7 +77,7 @@ def test_actions_are_denoised_against_what_is_seen_once(strategy: Any, monkeypat
     )
     assert seen == [10 if strategy == "sorted" else 12, *[14] * STEPS], "the prompt goes through once"
     monkeypatch.undo()
-    assert made.modality_ids.tolist() == [[3] * 7] * 2 and not made.input_ids.any()
+    assert generated.modality_ids.tolist() == [[3] * 7] * 2 and not generated.input_ids.any()
     noise = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     for row, vits in enumerate((slice(2), slice(2, 3))):
         real = of[row] >= 0
@@ -88,7 +88,7 @@ def test_actions_are_denoised_against_what_is_seen_once(strategy: Any, monkeypat
             {"action": noise[row : row + 1]},
             features={"vit": vit[vits], "state": state[row : row + 1]},
         )
-        torch.testing.assert_close(made.latents["action"][row : row + 1], expected["action"], rtol=0, atol=1e-12)
+        torch.testing.assert_close(generated.latents["action"][row : row + 1], expected["action"], rtol=0, atol=1e-12)
 
 
 def test_latents_of_several_modalities_are_denoised_together_after_latents_of_a_prompt() -> None:
@@ -101,7 +101,7 @@ def test_latents_of_several_modalities_are_denoised_together_after_latents_of_a_
     sizes = {"video": (1, 2, 4), "action": 4}
     schedulers = {name: scheduler_of(model, name) for name in sizes}
     how = {"sizes": sizes, "schedulers": schedulers, "denoising_steps": STEPS, "seed": 5}
-    made = model.generate(ids[:, 2:], of[:, 2:], latents={"picture": pictures}, **how)
+    generated = model.generate(ids[:, 2:], of[:, 2:], latents={"picture": pictures}, **how)
     generator = torch.Generator().manual_seed(5)
     noise = {
         "video": torch.randn(1, 3, 1, 2, 4, generator=generator, dtype=torch.float64),
@@ -111,7 +111,7 @@ def test_latents_of_several_modalities_are_denoised_together_after_latents_of_a_
     kinds = torch.cat((of[:, 2:], torch.tensor([[3, 3, 2, 2]])), 1)
     expected = recomputed(model, whole, kinds, noise, latents={"picture": pictures})
     for name in sizes:
-        torch.testing.assert_close(made.latents[name], expected[name], rtol=0, atol=1e-12)
+        torch.testing.assert_close(generated.latents[name], expected[name], rtol=0, atol=1e-12)
     more = torch.cat((torch.randn(1, 2, 2, 2, dtype=torch.float64)[..., :1, :1].expand(1, 2, 2, 2), pictures))
     with pytest.raises(ValueError, match=r"spans of picture|number of tokens"):
         model.generate(ids, of, document_ids=documents, latents={"picture": more[:1]}, **how)

@@ -97,7 +97,7 @@ def test_what_is_generated_is_what_the_whole_sequence_gives(patch: str, size: An
     diffusers = pytest.importorskip("diffusers")
     model: Any = motc.load(patched(patch), dtype=torch.float64)
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(1000)
-    made = model.generate(
+    generated = model.generate(
         torch.tensor([[5, 6]]),
         torch.tensor([[0, 0]]),
         max_new_tokens=6,
@@ -108,13 +108,13 @@ def test_what_is_generated_is_what_the_whole_sequence_gives(patch: str, size: An
     )
     shape = (1, 3, *(size if isinstance(size, tuple) else (size,)))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    count = made.modality_ids[0].tolist().count(1)
+    count = generated.modality_ids[0].tolist().count(1)
     whole, of = torch.tensor([[5, 6] + [0] * count]), torch.tensor([[0, 0] + [1] * count])
     scheduler.set_timesteps(3)
     for time in scheduler.timesteps:
         output = model(whole, of, latents={"action": x}, timesteps={"action": time[None]})
         x = scheduler.step(output.predictions["action"], time, x).prev_sample
-    torch.testing.assert_close(made.latents["action"], x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(generated.latents["action"], x, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -123,14 +123,14 @@ def test_strategies_agree(spec: Path, strategy: Any, tolerance: float) -> None:
     dtype = torch.float32 if strategy == "grouped" else torch.float64
     sides: list[Any] = [motc.load(spec, dtype=torch.float64), motc.load(spec, dtype=dtype, strategy=strategy)]
     generator = torch.Generator().manual_seed(0)
-    for found in random_batches(compile_ir(spec), generator)[1:4]:  # positions, padded documents, one token
-        outputs = [run(side, found) for side in sides]
+    for each in random_batches(compile_ir(spec), generator)[1:4]:  # positions, padded documents, one token
+        outputs = [run(side, each) for side in sides]
         weights = random_like(outputs[0], generator)
         gradients = [
             gradients_of(
                 output,
                 {key: value.to(kind) for key, value in weights.items()},
-                {**dict(side.named_parameters()), **latents_of(found)},
+                {**dict(side.named_parameters()), **latents_of(each)},
             )
             for side, output, kind in zip(sides, outputs, (torch.float64, dtype), strict=True)
         ]
@@ -267,7 +267,7 @@ def test_what_draws_is_a_generator(given: Any, tmp_path: Path) -> None:
 def test_whole_timesteps_may_be_of_any_size(tmp_path: Path) -> None:
     model: Any = motc.load(written(LINEAR, tmp_path))
     ids, modality_ids, latents, _ = batch()
-    found = [
+    total = [
         model.loss(
             ids,
             modality_ids,
@@ -277,7 +277,7 @@ def test_whole_timesteps_may_be_of_any_size(tmp_path: Path) -> None:
         ).total
         for dtype in (torch.int64, torch.int32, torch.uint8)
     ]
-    assert found[0] == found[1] == found[2]
+    assert total[0] == total[1] == total[2]
 
 
 def test_spans_of_unequal_lengths_are_told(tmp_path: Path) -> None:
@@ -396,8 +396,8 @@ def test_names_and_shapes_of_the_ends(tmp_path: Path) -> None:
     }
     path = written(LINEAR, tmp_path)
     network = motc.load(path, device="meta")
-    found = {name: tuple(p.shape) for name, p in network.named_parameters() if name.startswith("latents.image.")}
-    assert found == {f"latents.image.{name}": shape for name, shape in expected.items()}
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters() if name.startswith("latents.image.")}
+    assert shapes == {f"latents.image.{name}": shape for name, shape in expected.items()}
     assert compile_ir(path).latent_modalities()[0].ends.shapes() == expected
 
 
@@ -437,18 +437,18 @@ def test_one_graph_for_each_kind_of_layer_and_each_end(spec: Path) -> None:
     compiled, eager = (motc.load(spec, dtype=WIDEST) for _ in range(2))
     compiled.compile(backend="aot_eager")  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(0)
-    for found in random_batches(compile_ir(spec), generator):
-        outputs = [run(side, found) for side in (compiled, eager)]
+    for each in random_batches(compile_ir(spec), generator):
+        outputs = [run(side, each) for side in (compiled, eager)]
         weights = random_like(outputs[1], generator)
         gradients = [
-            gradients_of(output, weights, {**dict(side.named_parameters()), **latents_of(found)})
+            gradients_of(output, weights, {**dict(side.named_parameters()), **latents_of(each)})
             for side, output in zip((compiled, eager), outputs, strict=True)
         ]
         assert max(deviation(*pair) for pair in zip(*outputs, strict=True)) <= OUTPUTS
         assert deviation(*gradients) <= GRADIENTS
         # One kind of layer; what embeds, what reads, what scores. In the last batch also what scores by weights, and
         # the layer where documents share a row.
-        is_last = found.weights is not None
-        assert compiled.layout(found.modality_ids, found.document_ids).rows.hold_documents is is_last
+        is_last = each.weights is not None
+        assert compiled.layout(each.modality_ids, each.document_ids).rows.hold_documents is is_last
         assert counters["stats"]["unique_graphs"] == 4 + 2 * is_last
     assert not counters["graph_break"]

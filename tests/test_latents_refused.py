@@ -116,9 +116,9 @@ def test_latents_of_the_prefix_are_for_prompts_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="image belongs to the prefix"):
         load(tmp_path, both).generate(ids, ids * 0, **how)
     model = load(tmp_path, PREFIX)
-    made = model.generate(ids, ids * 0, **how)
-    assert made.modality_ids.tolist() == [[2, 2, 0, 0]]
+    generated = model.generate(ids, ids * 0, **how)
+    assert generated.modality_ids.tolist() == [[2, 2, 0, 0]]
     noise = torch.randn(1, 3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole, of = torch.tensor([[5, 6, 0, 0]]), torch.tensor([[0, 0, 2, 2]])
     expected = denoised_plainly(model, "image", whole, of, [], noise)
-    torch.testing.assert_close(made.latents["image"], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(generated.latents["image"], expected, rtol=0, atol=1e-12)

@@ -76,10 +76,10 @@ def test_positions_start_again_in_each_document_and_count_padding() -> None:
     document_ids = torch.tensor([[4, 7, 4, 7, 7, 5]])  # of which the second is padding's
     layout = sorted_layout(modality_ids, document_ids, (0, 1), (CAUSAL,), True)
     slots, positions = layout.rows.slots, layout.rows.positions
-    found = {int(t): int(p) for t, p in zip(slots.flatten(), positions.flatten(), strict=True) if t >= 0}
-    assert found == {0: 0, 2: 2, 3: 0, 4: 1, 5: 0}
+    position_of = {int(t): int(p) for t, p in zip(slots.flatten(), positions.flatten(), strict=True) if t >= 0}
+    assert position_of == {0: 0, 2: 2, 3: 0, 4: 1, 5: 0}
     plain = default_positions(modality_ids, document_ids).flatten()
-    assert {place: int(plain[place]) for place in found} == found
+    assert {place: int(plain[place]) for place in position_of} == position_of
 
 
 def test_documents_of_like_lengths_have_rows_of_their_own_and_no_mask() -> None:

@@ -67,10 +67,10 @@ def test_labels_and_weights_token_by_token(spec: str, strategy: str, tmp_path: P
     labels = torch.tensor([[-100, 3, -100, 6, 0, 2], [5, -100, 1, 0, 10**6, -5]])
     weights = torch.tensor([[1, 2, 3, 0.5, 0, 1.25], [1, 1, 0.25, 4, -1, torch.inf]], dtype=torch.float64)
     for given, counted in ((weights, weights), (None, torch.ones(2, 6))):
-        found = model.loss(IDS, MODALITIES, labels=labels, weights=given)
+        losses = model.loss(IDS, MODALITIES, labels=labels, weights=given)
         by_modality, total = plain(model, labels, counted)
-        assert found.total.item() == pytest.approx(total, rel=1e-12)
-        assert {name: loss.item() for name, loss in found.by_modality.items()} == pytest.approx(by_modality, rel=1e-12)
+        assert losses.total.item() == pytest.approx(total, rel=1e-12)
+        assert {name: loss.item() for name, loss in losses.by_modality.items()} == pytest.approx(by_modality, rel=1e-12)
     assert model.loss(IDS, MODALITIES, labels=labels, weights=weights).weight.item() == 2 + 0.5 + 1.25 + 0.25 + 4
     assert model.loss(IDS, MODALITIES).weight.item() == 5 + 3
 

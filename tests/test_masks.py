@@ -33,11 +33,11 @@ def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
 def ordered_blocks(names: tuple[str, ...]) -> list[tuple[tuple[str, ...], ...]]:
     """Every way to put the names into ordered blocks."""
     places = range(len(names))
-    found = set()
+    partitions = set()
     for ranks in itertools.product(places, repeat=len(names)):
         blocks = (tuple(name for name, rank in zip(names, ranks, strict=True) if rank == place) for place in places)
-        found.add(tuple(block for block in blocks if block))
-    return sorted(found)
+        partitions.add(tuple(block for block in blocks if block))
+    return sorted(partitions)
 
 
 def every_mask(names: tuple[str, ...]) -> Iterator[Mask]:

@@ -150,10 +150,10 @@ def test_a_mistake_is_told_where_it_is(marked: str, expected: list[tuple[str, st
         places.append(places[-1] + len(text))
     with pytest.raises(SpecError) as caught:
         lower(check(read(mot(marked.replace("^", "")))))
-    found = caught.value.diagnostics
-    assert [d.code for d in found] == [code for code, *_ in expected]
-    assert [d.span.start for d in found if d.span] == places
-    for diagnostic, (_, words, way_out) in zip(found, expected, strict=True):
+    diagnostics = caught.value.diagnostics
+    assert [d.code for d in diagnostics] == [code for code, *_ in expected]
+    assert [d.span.start for d in diagnostics if d.span] == places
+    for diagnostic, (_, words, way_out) in zip(diagnostics, expected, strict=True):
         assert words in diagnostic.message
         assert way_out in diagnostic.help
 
@@ -196,13 +196,13 @@ def test_a_word_replaces_a_mask_and_a_section_is_merged_with_it(
 
 
 def test_resolved_says_where_a_word_stands() -> None:
-    found = {key: (value, origin) for key, value, origin in resolved(check(read(mot("mask = full"))))}
-    assert found["attention.mask.kind"] == ("full", "masked.mot:7")
-    assert found["attention.mask.prefix"] == (None, "default")
+    values = {key: (value, origin) for key, value, origin in resolved(check(read(mot("mask = full"))))}
+    assert values["attention.mask.kind"] == ("full", "masked.mot:7")
+    assert values["attention.mask.prefix"] == (None, "default")
     said = "mask { kind = causal, sees { text = text } }"
-    found = {key: (value, origin) for key, value, origin in resolved(check(read(mot(said))))}
-    assert found["attention.mask.kind"] == ("causal", "masked.mot:7")
-    assert found["attention.mask.sees.text"] == (["text"], "masked.mot:7")
+    values = {key: (value, origin) for key, value, origin in resolved(check(read(mot(said))))}
+    assert values["attention.mask.kind"] == ("causal", "masked.mot:7")
+    assert values["attention.mask.sees.text"] == (["text"], "masked.mot:7")
 
 
 def test_the_reference_is_told_and_a_smaller_spec_keeps_the_mask() -> None:

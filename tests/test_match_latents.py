@@ -121,7 +121,7 @@ def test_latents_that_are_numbers_already_stay_what_they_are(folder: Path) -> No
         tensors = load_file(path)
         save_file({**tensors, "latents.image": double(tensors["latents.image"])}, path)
     data = read_data(folder / "data")
-    rows = [[found.training[number] for number in range(9)] for found in (before, data)]
+    rows = [[each.training[number] for number in range(9)] for each in (before, data)]
     first, second = (make_batch(row, {}, ("image",)).latents["image"] for row in rows)
     assert second.dtype == torch.float32
     torch.testing.assert_close(first, second, rtol=0, atol=1e-6)

@@ -337,7 +337,7 @@ def test_no_message_speaks_of_python() -> None:
 
 
 @pytest.mark.parametrize(
-    "word, known, found",
+    "word, known, suggestion",
     [
         ("haeds", "heads mask", "heads"),
         ("Heads", "heads mask", "heads"),
@@ -352,8 +352,8 @@ def test_no_message_speaks_of_python() -> None:
         ("x" * 100_000, "heads", None),
     ],
 )
-def test_only_a_slip_of_the_hand_is_near(word: str, known: str, found: str | None) -> None:
-    assert nearest(word, known.split()) == found
+def test_only_a_slip_of_the_hand_is_near(word: str, known: str, suggestion: str | None) -> None:
+    assert nearest(word, known.split()) == suggestion
 
 
 ESCAPES = "\x1b]0;x\x07y"

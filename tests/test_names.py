@@ -27,13 +27,13 @@ SPECS = sorted(ROOT.glob("specs/**/*.mot"))
 
 def containers() -> list[type[nn.ModuleDict]]:
     """The classes whose entries are called by names of a spec."""
-    found: list[type[nn.ModuleDict]] = [nn.ModuleDict]
+    classes: list[type[nn.ModuleDict]] = [nn.ModuleDict]
     for path in TEMPLATES:
         module = importlib.import_module(f"codegen_templates.{path.stem}")
         for _, each in inspect.getmembers(module, inspect.isclass):
             if issubclass(each, nn.ModuleDict) and each.__module__ == module.__name__:
-                found.append(each)
-    return found
+                classes.append(each)
+    return classes
 
 
 def test_the_containers_are_those_of_every_strategy() -> None:

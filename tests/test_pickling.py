@@ -37,26 +37,26 @@ def model() -> Any:
 
 
 def total(model: Any, **how: Any) -> float:
-    found: float = model.loss(IDS, KINDS, **how).total.item()
-    return found
+    value: float = model.loss(IDS, KINDS, **how).total.item()
+    return value
 
 
 @pytest.mark.parametrize("strategy", ["sorted", "grouped", "blend", "reference"])
 def test_copies_and_pickles(strategy: Any, model: Any) -> None:
     model = motc.load(SPEC, strategy=strategy)
-    for found in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert type(found) is type(model)
-        assert total(found) == total(model)
-        found.embedding["text"].weight.data.zero_()
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(copied) is type(model)
+        assert total(copied) == total(model)
+        copied.embedding["text"].weight.data.zero_()
     assert model.embedding["text"].weight.any()
 
 
 def test_a_compiled_model_s_copy_is_not_compiled(model: Any) -> None:
     model.compile()
-    for found in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert not found.is_compiled and model.is_compiled
-        assert found.layers[0]._compiled_call_impl is None
-        assert total(found) > 0
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert not copied.is_compiled and model.is_compiled
+        assert copied.layers[0]._compiled_call_impl is None
+        assert total(copied) > 0
 
 
 IN_ANOTHER_PROGRAM = """
@@ -76,8 +76,8 @@ def test_a_whole_model_goes_to_another_program_and_a_layout_comes_back(model: An
     torch.save({"model": model, "ids": IDS, "kinds": KINDS, "parts": parts}, tmp_path / "model.pt")
     arguments = [str(tmp_path / "model.pt"), str(tmp_path / "made.pickle")]
     subprocess.run([sys.executable, "-c", IN_ANOTHER_PROGRAM, *arguments], check=True)
-    found, layout, module = pickle.loads((tmp_path / "made.pickle").read_bytes())
-    assert found == total(model) == total(model, layout=layout)
+    loss, layout, module = pickle.loads((tmp_path / "made.pickle").read_bytes())
+    assert loss == total(model) == total(model, layout=layout)
     assert type(layout) is type(model.layout(KINDS))
     assert module == type(model).__module__
 

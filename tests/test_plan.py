@@ -76,8 +76,8 @@ def test_it_is_the_order_with_the_fewest_runs(tmp_path: Path) -> None:
     def runs(order: tuple[str, ...]) -> int:
         return sum(len(leaf.runs(order)) for leaf in leaves)
 
-    found = {order: runs(order) for order in permutations(("text", "image", "speech"))}
-    assert runs(model.order) == min(found.values()) < max(found.values())
+    runs_of = {order: runs(order) for order in permutations(("text", "image", "speech"))}
+    assert runs(model.order) == min(runs_of.values()) < max(runs_of.values())
 
 
 def test_build_and_validate_take_a_strategy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

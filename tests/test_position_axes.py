@@ -132,10 +132,10 @@ def test_logits_gradients_and_tokens(name: str) -> None:
         scale = gradient.abs().max()
         torch.testing.assert_close(parameter.grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=key)
 
-    made = ours.generate(ids, modality_ids, position_ids=positions, max_new_tokens=5, temperature=0.0).input_ids
+    generated = ours.generate(ids, modality_ids, position_ids=positions, max_new_tokens=5, temperature=0.0).input_ids
     for step in range(5):
         following = theirs(ids, positions)[:, -1].argmax(-1, keepdim=True)
-        assert torch.equal(following, made[:, step : step + 1])
+        assert torch.equal(following, generated[:, step : step + 1])
         ids = torch.cat((ids, following), dim=1)
         after = positions.flatten(1).amax(1)[:, None, None].expand(-1, 1, 3) + 1
         positions = torch.cat((positions, after), dim=1)
@@ -150,13 +150,13 @@ def test_packed_and_padded_documents_have_the_positions_they_are_given() -> None
     for first, end in ((0, 4), (5, 11)):
         alone = ours(ids[:, first:end], modality_ids[:, first:end], position_ids=positions[:, first:end]).logits
         torch.testing.assert_close(packed[:, first:end], alone, rtol=1e-12, atol=1e-12)
-    made = ours.generate(
+    generated = ours.generate(
         ids, modality_ids, position_ids=positions, document_ids=documents, max_new_tokens=3, temperature=0.0
     )
     alone = ours.generate(
         ids[:, 5:], modality_ids[:, 5:], position_ids=positions[:, 5:], max_new_tokens=3, temperature=0.0
     )
-    assert torch.equal(made.input_ids, alone.input_ids)
+    assert torch.equal(generated.input_ids, alone.input_ids)
 
 
 def test_one_row_of_positions_serves_all_and_text_has_one_number() -> None:

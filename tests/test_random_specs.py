@@ -55,16 +55,16 @@ def test_a_random_text_is_a_spec_or_an_error(drawn: tuple[str, Syntax]) -> None:
 
 
 def test_random_specs_cover_the_language_and_nearly_all_are_right() -> None:
-    found: list[Drawn] = []
+    specs: list[Drawn] = []
 
     @examples(40)
     @given(drawn_specs())
     def draw(drawn: Drawn) -> None:
-        found.append(drawn)
+        specs.append(drawn)
 
     for start in range(10):  # examples of one start resemble each other
         seed(start)(draw)()
-    seen = {word for drawn in found for word in (drawn.strategy, *re.findall(r"\w+", drawn.text))}
+    seen = {word for drawn in specs for word in (drawn.strategy, *re.findall(r"\w+", drawn.text))}
     assert seen >= {"sorted", "reference", "grouped", "blend", *COVERED}
-    tried = found[::4]
+    tried = specs[::4]
     assert sum(accepted(drawn) is not None for drawn in tried) >= 0.85 * len(tried) >= 85

@@ -294,14 +294,14 @@ def test_own_vocabularies_predict_through_the_targets_head() -> None:
     torch.manual_seed(4)
     config, weights = mixed_model("causal", "pre")
     weights = {name: tensor for name, tensor in weights.items() if "embedding" not in name and "head" not in name}
-    only_a = {group: dict.fromkeys("ab", found["a"]) for group, found in config.layers[0].prefixes.items()}
+    only_a = {group: dict.fromkeys("ab", each["a"]) for group, each in config.layers[0].prefixes.items()}
     attention, _ = config.layers[0].sublayers
     feed_forward = ReferenceFeedForward(kinds={"a": "geglu", "b": "geglu"})
     layer = replace(
         config.layers[0],
         sublayers=(attention, ReferenceSublayer(name="ffn", placement="pre", body=feed_forward)),
         prefixes=only_a,
-        norms={group: dict.fromkeys("ab", found["a"]) for group, found in config.layers[0].norms.items()},
+        norms={group: dict.fromkeys("ab", each["a"]) for group, each in config.layers[0].norms.items()},
     )
     weights |= {"embedding.a.weight": torch.randn(5, 6).double(), "embedding.b.weight": torch.randn(9, 6).double()}
     own = replace(config, own_vocabularies=True, head=None, layers=(layer,), final_norm_prefixes={}, final_norms={})
@@ -309,8 +309,8 @@ def test_own_vocabularies_predict_through_the_targets_head() -> None:
     batch = Batch(input_ids=input_ids, modality_ids=modality_ids)
     logits = reference_forward(own, weights, batch)
     assert isinstance(logits, dict)
-    assert {m: tuple(found.shape) for m, found in logits.items()} == {"a": (1, 5, 5), "b": (1, 5, 9)}
-    assert all(not found[0, 3].any() and found[0, 0].any() for found in logits.values())
+    assert {m: tuple(each.shape) for m, each in logits.items()} == {"a": (1, 5, 5), "b": (1, 5, 9)}
+    assert all(not each[0, 3].any() and each[0, 0].any() for each in logits.values())
     loss = reference_loss(own, weights, batch)
     torch.testing.assert_close(loss.total, F.cross_entropy(logits["b"][0, :2], input_ids[0, 1:3]))
     torch.testing.assert_close(loss.by_modality["b"], loss.total)
@@ -328,5 +328,5 @@ def test_padding_alone_gives_zeros_and_finite_gradients(length: int) -> None:
     assert isinstance(logits, Tensor)
     assert not logits.any()
     assert float(loss.total.detach()) == 0.0
-    found = torch.autograd.grad(logits.sum() + loss.total, list(weights.values()), allow_unused=True)
-    assert all(gradient is None or gradient.isfinite().all() for gradient in found)
+    total = torch.autograd.grad(logits.sum() + loss.total, list(weights.values()), allow_unused=True)
+    assert all(gradient is None or gradient.isfinite().all() for gradient in total)

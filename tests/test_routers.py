@@ -57,9 +57,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
-    found = report(SPECS[name])
-    assert found.ok, found
-    assert {"reference outputs", "reference gradients", "twin gradients"} <= {law.name for law in found.laws}
+    verdict = report(SPECS[name])
+    assert verdict.ok, verdict
+    assert {"reference outputs", "reference gradients", "twin gradients"} <= {law.name for law in verdict.laws}
 
 
 @pytest.mark.parametrize("name", ["all that there is", "routers of towers, and experts of all"])
@@ -187,9 +187,9 @@ def test_generating_gives_what_a_whole_pass_predicts(name: str, tmp_path: Path) 
     model: Any = loaded(tmp_path, SPECS[name], dtype=torch.float64)
     ids, modality_ids = torch.tensor([[3, 5, 7, 9]]), torch.tensor([[0, 1, 1, 0]])
     with torch.no_grad():
-        made = model.generate(ids, modality_ids, max_new_tokens=4, temperature=0.0)
-        logits = model(made.input_ids, made.modality_ids).logits["text"]
-    assert made.input_ids[0, 4:].tolist() == logits[0, 3:-1].argmax(-1).tolist()
+        generated = model.generate(ids, modality_ids, max_new_tokens=4, temperature=0.0)
+        logits = model(generated.input_ids, generated.modality_ids).logits["text"]
+    assert generated.input_ids[0, 4:].tolist() == logits[0, 3:-1].argmax(-1).tolist()
 
 
 def test_hashes_and_costs(tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def assert_agree(path: Path, strategy: Strategy, outputs: float, gradients: floa
     for batch in random_batches(model, generator):
         batch = settled(model, tensors_of(plain), batch, generator)
         expected, expected_gradients, weights = results(plain, batch, None)
-        found, found_gradients, _ = results(module, batch, weights)
-        for mine, theirs in zip(found, expected, strict=True):
+        actual, actual_gradients, _ = results(module, batch, weights)
+        for mine, theirs in zip(actual, expected, strict=True):
             assert deviation(mine, theirs) <= outputs
-        assert deviation(found_gradients, expected_gradients) <= gradients
+        assert deviation(actual_gradients, expected_gradients) <= gradients
 
 
 @pytest.fixture
@@ -144,9 +144,11 @@ def test_grouped_refuses_copies_of_several_shapes(hard: Path) -> None:
 
 
 def test_the_strategy_changes_neither_names_nor_identity() -> None:
-    found = [models(ROOT / "specs" / "emoji_mot.mot", strategy)[1] for strategy in ("sorted", "reference", "grouped")]
-    assert len({module.semantic_hash for module in found}) == 1
-    assert len({tuple((name, p.shape) for name, p in module.named_parameters()) for module in found}) == 1
+    networks = [
+        models(ROOT / "specs" / "emoji_mot.mot", strategy)[1] for strategy in ("sorted", "reference", "grouped")
+    ]
+    assert len({module.semantic_hash for module in networks}) == 1
+    assert len({tuple((name, p.shape) for name, p in module.named_parameters()) for module in networks}) == 1
 
 
 def test_the_reference_strategy_does_not_compile() -> None:
@@ -213,8 +215,8 @@ def test_vmap_over_parameters(strategy: Strategy) -> None:
     for index, member in enumerate(members):
         gradient, value = grad_and_value(loss)(member)
         torch.testing.assert_close(losses[index], value, rtol=1e-5, atol=1e-6)
-        for name, found in gradient.items():
-            torch.testing.assert_close(gradients[name][index], found, rtol=1e-4, atol=1e-6)
+        for name, own in gradient.items():
+            torch.testing.assert_close(gradients[name][index], own, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

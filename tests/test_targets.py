@@ -136,9 +136,9 @@ def test_what_is_left_out_token_by_token(tmp_path: Path) -> None:
     documents = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2]])
     ids = torch.zeros_like(modality_ids)
     # of row 0: 0 1 1 0 0 2, the first seen in the prefix, the third in a run; of row 1: 1, and 2 in document 2
-    found = model.loss(ids, modality_ids, document_ids=documents)
-    assert found.weight.item() == 4 + 2
-    assert {name: weight.item() for name, weight in found.weights.items()} == {"text": 2, "image": 2, "act": 2}
+    loss = model.loss(ids, modality_ids, document_ids=documents)
+    assert loss.weight.item() == 4 + 2
+    assert {name: weight.item() for name, weight in loss.weights.items()} == {"text": 2, "image": 2, "act": 2}
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_what_is_left_out_token_by_token(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_check_warns_of_targets_that_can_be_seen(mask: str, modalities: str, said: str, under: str) -> None:
-    (found,) = warned(source(mask, modalities))
-    assert (found.code, found.severity) == ("MOT064", "warning")
-    assert said in found.message
-    assert found.span is not None
-    assert found.span.source.text[found.span.start : found.span.end] == under
-    assert found.help is not None and "seen_targets = false" in found.help
+    (diagnostic,) = warned(source(mask, modalities))
+    assert (diagnostic.code, diagnostic.severity) == ("MOT064", "warning")
+    assert said in diagnostic.message
+    assert diagnostic.span is not None
+    assert diagnostic.span.source.text[diagnostic.span.start : diagnostic.span.end] == under
+    assert diagnostic.help is not None and "seen_targets = false" in diagnostic.help
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ def test_the_shipped_specs_of_latents_do_not_warn(path: Path) -> None:
 def test_seen_targets_that_count_are_what_a_full_mask_always_meant() -> None:
     counted = "text { seen_targets = true }, image { seen_targets = true }"
     spec = "model f {{ width = 16, layers = 1, vocab = 9\n modality {}\n attention {{ heads = 2, mask = full }} }}"
-    found = [lowered(SourceFile("f.mot", spec.format(modalities))) for modalities in (counted, "text, image")]
-    assert semantic_hash(found[0]) == "1-9130e0c5e15baccd"
-    assert semantic_hash(found[1]) != semantic_hash(found[0])
-    assert "neighbours" not in generate(found[0]) and "neighbours" in generate(found[1])
+    models = [lowered(SourceFile("f.mot", spec.format(modalities))) for modalities in (counted, "text, image")]
+    assert semantic_hash(models[0]) == "1-9130e0c5e15baccd"
+    assert semantic_hash(models[1]) != semantic_hash(models[0])
+    assert "neighbours" not in generate(models[0]) and "neighbours" in generate(models[1])
 
 
 def test_what_says_nothing_changes_no_byte() -> None:
@@ -205,25 +205,25 @@ def losses(modalities: str, tmp_path: Path, mask: str = "mask = causal") -> Any:
     path.write_text(source(mask, modalities).text)
     model: Any = motc.load(path, dtype=torch.float64)
     modality_ids = torch.tensor([[0, 1, 1, 2, 0, 0], [2, 2, 1, 0, 1, -1]])
-    found = model.loss(torch.arange(12).view(2, 6) % 9, modality_ids)
-    found.total.backward()
-    return found, {name: x.grad for name, x in model.named_parameters()}
+    loss = model.loss(torch.arange(12).view(2, 6) % 9, modality_ids)
+    loss.total.backward()
+    return loss, {name: x.grad for name, x in model.named_parameters()}
 
 
 def test_the_total_is_the_weighted_mean_over_all_targets(tmp_path: Path) -> None:
-    found, _ = losses("text { weight = 0.5 }, image { weight = 0 }, act { weight = 3 }", tmp_path)
+    loss, _ = losses("text { weight = 0.5 }, image { weight = 0 }, act { weight = 3 }", tmp_path)
     as_ever, _ = losses("text, image, act", tmp_path)
     counts = {"text": 3, "image": 4, "act": 2}
-    assert found.weight.item() == 0.5 * 3 + 3 * 2
+    assert loss.weight.item() == 0.5 * 3 + 3 * 2
     expected = (0.5 * 3 * as_ever.by_modality["text"] + 3 * 2 * as_ever.by_modality["act"]) / 7.5
-    assert found.total.item() == pytest.approx(expected.item(), rel=1e-12)
-    assert all(torch.equal(found.by_modality[name], as_ever.by_modality[name]) for name in counts)
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert all(torch.equal(loss.by_modality[name], as_ever.by_modality[name]) for name in counts)
     mean = sum(counts[name] * as_ever.by_modality[name] for name in counts) / 9
     assert as_ever.total.item() == pytest.approx(mean.item(), rel=1e-12)
 
 
 def test_a_weight_of_0_is_as_no_label(tmp_path: Path) -> None:
-    found, gradients = losses("text, image { weight = 0 }, act", tmp_path)
+    loss, gradients = losses("text, image { weight = 0 }, act", tmp_path)
     path = tmp_path / "plain.mot"
     path.write_text(source().text)
     model: Any = motc.load(path, dtype=torch.float64)
@@ -231,7 +231,7 @@ def test_a_weight_of_0_is_as_no_label(tmp_path: Path) -> None:
     ids = torch.arange(12).view(2, 6) % 9
     expected = model.loss(ids, modality_ids, labels=ids.masked_fill(modality_ids == 1, -100))
     expected.total.backward()
-    assert found.total.item() == pytest.approx(expected.total.item(), rel=1e-12)
+    assert loss.total.item() == pytest.approx(expected.total.item(), rel=1e-12)
     for name, x in model.named_parameters():
         torch.testing.assert_close(gradients[name], x.grad, rtol=1e-10, atol=1e-14)
 
@@ -252,10 +252,10 @@ def test_a_weight_of_0_is_as_no_label(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_told(modalities: str, code: str, said: str, under: str) -> None:
     with pytest.raises(SpecError) as caught:
         lowered(source(modalities=modalities))
-    (found,) = caught.value.diagnostics
-    assert (found.code, said in found.message) == (code, True), found
-    assert found.span is not None
-    assert found.span.source.text[found.span.start : found.span.end] == under
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, said in diagnostic.message) == (code, True), diagnostic
+    assert diagnostic.span is not None
+    assert diagnostic.span.source.text[diagnostic.span.start : diagnostic.span.end] == under
 
 
 def test_beside_latents_tokens_may_have_weight_0(tmp_path: Path) -> None:
@@ -280,10 +280,10 @@ def test_diff_and_resolved_name_both(tmp_path: Path) -> None:
         "seen_targets of text: false → true, ±0 parameters, ±0 FLOPs a token",
     ]
     assert [edit.subject for edit in diff(plain, lowered(source()))] == ["attention.mask"]
-    found = {key: (value, origin) for key, value, origin in resolved(check(read(other)))}
-    assert found["modalities.text.weight"] == (2, "told.mot:3")
-    assert found["modalities.image.weight"] == (1, "default")
-    assert found["modalities.image.seen_targets"] == (False, "default")
+    values = {key: (value, origin) for key, value, origin in resolved(check(read(other)))}
+    assert values["modalities.text.weight"] == (2, "told.mot:3")
+    assert values["modalities.image.weight"] == (1, "default")
+    assert values["modalities.image.seen_targets"] == (False, "default")
 
 
 def test_layers_are_looked_through_once_whatever_the_number_of_modalities(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,8 @@ def test_the_building_block_and_the_reference_choose_alike(dtype: torch.dtype, s
         moe = ReferenceMoe(experts=experts, routing="top_k", per_token=Fraction(per_token), balance=0.0)
         by_experts = reference_expert_choice(moe, probabilities, places.tolist(), Trace())
         by_tokens = reference_top_k(moe, probabilities, Trace())
-        found = pairs(expert_choice(logits, (per_token, 1), places), experts)
-        assert found == {(token, expert) for token, expert, _ in by_experts}
+        chosen = pairs(expert_choice(logits, (per_token, 1), places), experts)
+        assert chosen == {(token, expert) for token, expert, _ in by_experts}
         assert pairs(top_k(logits, per_token), experts) == {(token, expert) for token, expert, _ in by_tokens}
 
 

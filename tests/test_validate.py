@@ -85,6 +85,6 @@ def test_towers_of_other_shapes_skip_the_twin_laws() -> None:
 
 
 def test_float32_is_refused() -> None:
-    made = compiled(spec(*SHARED, EACH))
+    model = compiled(spec(*SHARED, EACH))
     with pytest.raises(ValueError, match="float64"):
-        validate(made.sparse, made.dense, module_of(made).float(), made.twin)
+        validate(model.sparse, model.dense, module_of(model).float(), model.twin)

@@ -72,7 +72,7 @@ def visible(views: Views, modality_ids: Tensor) -> Tensor:
 def test_views_say_what_masks_say() -> None:
     masks = factored()
     assert {mask.kind for mask in masks} == {"causal", "prefix", "blocks", "full"} and len(masks) > 50
-    made = 0
+    count = 0
     for number, mask in enumerate(masks):
         for equal in (True, False):
             modality_ids = rows(number, equal)
@@ -80,10 +80,10 @@ def test_views_say_what_masks_say() -> None:
             if views is None:
                 assert mask.kind != "causal" and not (equal and mask.kind == "blocks")
                 continue
-            made += 1
+            count += 1
             expected = visibility(reference_mask(mask), NAMES, modality_ids, None)
             assert torch.equal(visible(views, modality_ids), expected), str(mask)
-    assert made > len(masks)
+    assert count > len(masks)
 
 
 def test_gathers_of_a_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,10 +159,10 @@ def test_padded_and_packed_batches_are_the_reference_s(mask: str, tmp_path: Path
     for kinds, document_ids in ((modality_ids, None), (modality_ids, documents), (packed, two)):
         assert model.layout(kinds, document_ids).rows.views is not None
         ids, _, _ = batch_of(kinds)
-        found, expected = [], []
-        for network, into in ((model, found), (plain, expected)):
+        actual, expected = [], []
+        for network, into in ((model, actual), (plain, expected)):
             network.zero_grad()
             logits = network(ids, kinds, document_ids=document_ids).logits
             logits.square().sum().backward()
             into += [logits.detach(), *(parameter.grad.clone() for parameter in network.parameters())]
-        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)

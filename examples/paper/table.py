@@ -21,9 +21,9 @@ HEADER = """\
 
 def table() -> str:
     """A header and a row for each spec of the folder: by modalities, then by size, dense before what unties more."""
-    found = [(path, compile_ir(path), compile_ir(path, dense=True)) for path in PAPER.glob("*.mot")]
-    costs = {path: cost(model) for path, model, _ in found}
-    found.sort(
+    pairs = [(path, compile_ir(path), compile_ir(path, dense=True)) for path in PAPER.glob("*.mot")]
+    costs = {path: cost(model) for path, model, _ in pairs}
+    pairs.sort(
         key=lambda row: (
             [modality.name for modality in row[1].modalities],
             max(costs[row[0]].active.values()),
@@ -32,7 +32,7 @@ def table() -> str:
         )
     )
     rows = []
-    for path, model, twin in found:
+    for path, model, twin in pairs:
         total = costs[path]
         cells = (
             f"[{path.stem}]({path.name})",

@@ -205,10 +205,10 @@ class Given:
 def given(module: ModulePlan, constants: Constants) -> tuple[Given, ...]:
     """All that layers are given: who sees whom, and cosine and sine of positions."""
     dtype = "x[0].dtype" if module.stream_in_pieces else "x.dtype"
-    made = [_given_masks(module, dtype)]
+    beside = [_given_masks(module, dtype)]
     if module.model.angles:
-        made.append(_given_angles(module, constants, dtype))
-    return tuple(made)
+        beside.append(_given_angles(module, constants, dtype))
+    return tuple(beside)
 
 
 def _given_masks(module: ModulePlan, dtype: str) -> Given:

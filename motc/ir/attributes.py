@@ -149,11 +149,11 @@ def _each(
     names: Iterable[str], make: Callable[[str], LayerAttributes], facts: tuple[Mapping[str, object], ...]
 ) -> dict[str, LayerAttributes]:
     """What is made for each modality from its facts: once for those whose facts are the same objects, as most are."""
-    made: dict[tuple[int, ...], LayerAttributes] = {}
+    known: dict[tuple[int, ...], LayerAttributes] = {}
     attributes = {}
     for name in names:
         key = tuple(id(fact.get(name)) for fact in facts)
-        attributes[name] = made[key] if key in made else made.setdefault(key, make(name))
+        attributes[name] = known[key] if key in known else known.setdefault(key, make(name))
     return attributes
 
 

@@ -75,12 +75,12 @@ def agrees_in_float32(model: Model, seed: int) -> None:
     wide = {name: parameter.detach().clone().requires_grad_() for name, parameter in module.named_parameters()}
     module = module.float()
     for batch in random_batches(model, generator):
-        found, expected = run(module, batch), run_reference(config, wide, batch)  # type: ignore[arg-type]
-        for mine, theirs in zip(found, expected, strict=True):
+        actual, expected = run(module, batch), run_reference(config, wide, batch)  # type: ignore[arg-type]
+        for mine, theirs in zip(actual, expected, strict=True):
             assert (off := deviation(mine, theirs)) <= 1e-3, f"outputs: {off:.1e}"
         weights = random_like(expected, generator)
         narrow: dict[str, Tensor] = {key: value.float() for key, value in weights.items()}
-        mine = gradients_of(found, narrow, dict(module.named_parameters()))
+        mine = gradients_of(actual, narrow, dict(module.named_parameters()))
         off = deviation(mine, gradients_of(expected, weights, wide))
         assert off <= 1e-2, f"gradients: {off:.1e}"
 

@@ -343,8 +343,8 @@ class _Writer:
             # All groups, or all but the norms of heads, which have a size of their own.
             most = [*QKV, "attention.out", "ffn", "norm", "embedding", *(["head"] if not self.tied else [])]
             return ["*"] if bound & set(HEAD_NORMS) or self.chance(2) else most
-        found = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
-        return found + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
+        sections = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
+        return sections + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
 
     def untie(self) -> None:
         """One more statement, which leaves apart what must be."""
