@@ -1,4 +1,4 @@
-"""Norms and ends of models that nobody here wrote: OLMo's, Nemotron's, Hunyuan's, Gemma's."""
+"""Norms and ends of models that nobody here wrote: OLMo's, Gemma's, Cohere's, Phi's and others."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import motc
 from tests.originals import as_parameters, widened
 
 transformers = pytest.importorskip("transformers")
 
+QUERY_HEADS = 4
 SIZES = {
     "vocab_size": 61,
     "hidden_size": 64,  # whose root Gemma has exactly, in float32
     "intermediate_size": 80,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    "num_attention_heads": QUERY_HEADS,
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
     "rms_norm_eps": 1e-6,
@@ -32,7 +33,7 @@ SPEC = """
 model small {
   width = 64, layers = 2, vocab = 61
   modality text
-  attention { heads = 4, kv_heads = 2, ATTENTION }
+  attention { heads = 4, ATTENTION }
   ffn { hidden = 80, FFN }
   norm { NORM }
   ENDS
@@ -75,7 +76,7 @@ class Case(NamedTuple):
     architecture: str
     names: dict[str, str]
     config: Mapping[str, Any] = MappingProxyType({})
-    attention: str = ""
+    attention: str = "kv_heads = 2"
     ffn: str = ""
     norm: str = "eps = 1e-6"
     ends: str = ""
@@ -94,7 +95,7 @@ CASES = {
     "OLMo 2": Case(
         "Olmo2",
         {**HEADS, **AFTER},
-        attention="qk_norm { kind = rms, over = heads }",
+        attention="kv_heads = 2, qk_norm { kind = rms, over = heads }",
         norm="eps = 1e-6, placement = sublayer_output",
     ),
     "Nemotron": Case(
@@ -108,24 +109,76 @@ CASES = {
         "HunYuanDenseV1",
         {**BEFORE, "self_attn.query_layernorm": "attention.q_norm", "self_attn.key_layernorm": "attention.k_norm"},
         {"head_dim": 16},
-        attention="qk_norm { kind = rms, place = after_rope }",
+        attention="kv_heads = 2, qk_norm { kind = rms, place = after_rope }",
+    ),
+    "Cohere": Case(
+        "Cohere",
+        {**HEADS, **BEFORE},
+        {"layer_norm_eps": 1e-6, "use_qk_norm": True, "logit_scale": 0.3, "tie_word_embeddings": True},
+        attention="kv_heads = 2, qk_norm = layer, rope { theta = 500000, pairing = interleaved }",
+        norm="kind = layer, bias = false, eps = 1e-6",
+        ends="parallel = one_norm, embedding { tied = true }, head { scale = 0.3 }",
+    ),
+    "Phi": Case(
+        "Phi",
+        {**BEFORE, "final_layernorm": "norm", "dense": "o_proj", "fc1": "up_proj", "fc2": "down_proj"},
+        {"layer_norm_eps": 1e-6},
+        attention="kv_heads = 2, bias = true, rope { fraction = 0.5 }",
+        ffn="kind = gelu_tanh, bias = true",
+        norm="kind = layer, eps = 1e-6",
+        ends="parallel = one_norm, head { bias = true }",
+    ),
+    "GPT-NeoX": Case(
+        "GPTNeoX",
+        {
+            "layers.0.attention": "layers.0.self_attn",
+            "layers.1.attention": "layers.1.self_attn",
+            **BEFORE,
+            "gpt_neox.final_layer_norm": "model.norm",
+            "gpt_neox.embed_in": "model.embed_tokens",
+            "gpt_neox": "model",
+            "dense_h_to_4h": "up_proj",
+            "dense_4h_to_h": "down_proj",
+            "dense": "o_proj",
+        },
+        {"layer_norm_eps": 1e-6, "num_key_value_heads": 4},
+        attention="kv_heads = 4, bias = true, rope { fraction = 0.25 }",
+        ffn="kind = gelu, bias = true",
+        norm="kind = layer, eps = 1e-6",
+        ends="parallel = two_norms",
     ),
     "Gemma": Case("Gemma", BEFORE, {"tie_word_embeddings": True, "head_dim": 16}, **GEMMA),
     "Gemma 2": Case(
         "Gemma2",
         AROUND,
         {**GEMMA_SIZES, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 0.5},
-        attention="scale = 0.2, softcap = 0.5",
+        attention="kv_heads = 2, scale = 0.2, softcap = 0.5",
         **{**GEMMA_2, "ends": f"{GEMMA['ends']}, head {{ softcap = 0.5 }}"},
     ),
     "Gemma 3": Case(
         "Gemma3Text",
         {**HEADS, **AROUND},
         GEMMA_SIZES,
-        attention="scale = 0.2, qk_norm = rms, rope { theta = 1000000 }",
+        attention="kv_heads = 2, scale = 0.2, qk_norm = rms, rope { theta = 1000000 }",
         **GEMMA_2,
     ),
 }
+
+
+def by_our_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """What is one tensor there and three here, GPT-NeoX's queries, keys and values of each head, is cut."""
+    ours = {}
+    for name, tensor in tensors.items():
+        if "query_key_value" in name:
+            cut = tensor.unflatten(0, (QUERY_HEADS, 3, -1)).unbind(1)
+            parts = {
+                name.replace("query_key_value", f"{part}_proj"): each.flatten(0, 1)
+                for part, each in zip("qkv", cut, strict=True)
+            }
+        else:
+            parts = {name: tensor}
+        ours |= {renamed(part, names): each for part, each in parts.items()}
+    return ours
 
 
 def renamed(name: str, names: Mapping[str, str]) -> str:
@@ -147,7 +200,8 @@ def test_outputs_and_gradients(name: str) -> None:
     for section in ("attention", "ffn", "norm", "ends"):
         spec = spec.replace(section.upper(), getattr(case, section))
     ours: Any = motc.load(spec, dtype=torch.float64)
-    theirs = {renamed(key, {**case.names, **NAMES}): parameter for key, parameter in original.named_parameters()}
+    names = {**case.names, **NAMES}
+    theirs = by_our_names(dict(original.named_parameters()), names)
     own = dict(ours.named_parameters())
     assert {key: each.shape for key, each in theirs.items()} == {key: each.shape for key, each in own.items()}
     ours.load_state_dict(theirs)
@@ -160,6 +214,7 @@ def test_outputs_and_gradients(name: str) -> None:
     weights = torch.randn_like(expected)
     (expected * weights).sum().backward()
     (logits * weights).sum().backward()
-    for key, parameter in theirs.items():
-        scale = parameter.grad.abs().max()
-        torch.testing.assert_close(own[key].grad / scale, parameter.grad / scale, rtol=1e-9, atol=1e-9, msg=key)
+    gradients = {key: parameter.grad for key, parameter in original.named_parameters()}
+    for key, gradient in by_our_names(gradients, names).items():
+        scale = max(gradient.abs().max(), 1e-6)  # keys' biases have none: they move all of a query's scores alike
+        torch.testing.assert_close(own[key].grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=key)

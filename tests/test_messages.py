@@ -51,7 +51,10 @@ def assert_told(syntax: str, marked: str, message: str, way_out: str) -> None:
 
 
 KEYS = "known keys here: "
-ROOT_KEYS = "attention,{} embedding, extends, ffn, head, language, layers, {}, model, norm, {}, untie, vocab, width"
+ROOT_KEYS = (
+    "attention,{} embedding, extends, ffn, head, language, layers, {}, model, norm, parallel, positions, {}, untie, "
+    "vocab, width"
+)
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"

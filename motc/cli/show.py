@@ -157,8 +157,9 @@ def _print_model(model: Model, spec: Path) -> None:
     layers = tree.add(f"{model.layers} layers")
     for segment in model.segments:
         where = _range((segment.first, segment.last))
+        parallel = f", in parallel with {segment.layer.parallel}" if segment.layer.parallel else ""
         bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in segment.layer.sublayers)
-        layers.add(f"{where}: {bodies}, norm {segment.layer.placements}")
+        layers.add(f"{where}: {bodies}, norm {segment.layer.placements}{parallel}")
     console.print(tree)
 
     table = Table("group", "layers", "partition")

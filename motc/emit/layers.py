@@ -30,7 +30,7 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
         *(("        self.shared = nn.Module()",) if has_shared else ()),
         *(line for leaf in part.leaves.values() for line in definition(leaf, module.execution, constants)),
         "",
-        *forward_of(arguments_of(module, constants, body), balanced=is_balanced(part)),
+        *forward_of(_arguments(module, part, constants), [*part.gives.values()], balanced=is_balanced(part)),
         *forward.lines,
         *(_project(module, part) if part.resorted else ()),
     ]
@@ -39,7 +39,8 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
 
 def _formula(sublayer: Sublayer) -> str:
     """What a sublayer makes of x, f being its body: `x + f(norm(x))`."""
-    branch = "f(norm(x))" if sublayer.before else "f(x)"
+    read = {"stream": "x", "entry": "entry", "normed": "h"}[sublayer.reads]
+    branch = f"f(norm({read}))" if sublayer.before else f"f({read})"
     joined = f"x + norm({branch})" if sublayer.after else f"x + {branch}"
     return f"norm({joined})" if sublayer.joined else joined
 
@@ -80,15 +81,28 @@ def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
     ]
 
 
-def forward_of(arguments: dict[str, str], *, balanced: bool) -> list[str]:
-    """The first lines of the forward of a layer or a sublayer; `balanced`: it also gives a load-balancing loss."""
-    returned = f"tuple[{arguments['x']}, Tensor]" if balanced else arguments["x"]
+def _arguments(module: ModulePlan, part: SublayerPlan, constants: Constants) -> dict[str, str]:
+    """What a sublayer is given: names and types."""
+    x, *others = arguments_of(module, constants, part.sublayer.body).items()
+    return dict([x, *((name, x[1]) for name in part.takes.values()), *others])
+
+
+def forward_of(arguments: dict[str, str], gives: list[str], *, balanced: bool) -> list[str]:
+    """The first lines of the forward of a layer or a sublayer.
+
+    It gives the stream, what it `gives` beside that, and if it is `balanced` a load-balancing loss.
+    """
+    types = [arguments["x"]] * (1 + len(gives)) + ["Tensor"] * balanced
+    returned = types[0] if len(types) == 1 else f"tuple[{', '.join(types)}]"
     return method("forward", [f"{name}: {kind}" for name, kind in arguments.items()], returned)
 
 
 def layer_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
     plural = "s" if "." in kind.where or "," in kind.where else ""
-    bodies = ", then ".join(TITLES.get(part.sublayer.role, part.sublayer.role) for part in kind.sublayers)
+    titles = [TITLES.get(part.sublayer.role, part.sublayer.role) for part in kind.sublayers]
+    bodies = ", then ".join(titles)
+    if any(part.sublayer.reads != "stream" for part in kind.sublayers):
+        bodies = f"{' and '.join(titles)}, side by side"
     roles = [part.sublayer.role for part in kind.sublayers]
     lines = [
         f"class {kind.layer_class}(nn.Module):",
@@ -98,16 +112,18 @@ def layer_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> st
         "        super().__init__()",
         *(f"        self.{role} = {part.class_name}()" for role, part in zip(roles, kind.sublayers, strict=True)),
         "",
-        *forward_of(arguments_of(module, constants), balanced=module.is_balanced),
+        *forward_of(arguments_of(module, constants), [], balanced=module.is_balanced),
     ]
+    taken = {name: value for part in kind.sublayers for value, name in part.takes.items()}
+    given = {name for part in kind.sublayers for name in part.gives.values()}
+    lines += [f"        {name} = x" for name in taken if name not in given]
     balances: list[str] = []
     for role, part in zip(roles, kind.sublayers, strict=True):
-        call = f"self.{role}({', '.join(arguments_of(module, constants, part.sublayer.body))})"
+        names = ["x", *part.gives.values()]
         if is_balanced(part):
             balances.append("balance" if not balances else f"balance_of_{role}")
-            lines.append(f"        x, {balances[-1]} = {call}")
-        else:
-            lines.append(f"        x = {call}")
+            names.append(balances[-1])
+        lines.append(f"        {', '.join(names)} = self.{role}({', '.join(_arguments(module, part, constants))})")
     balance = " + ".join(balances) or "torch.zeros((), device=layout.tokens.device)"
     lines.append(f"        return x, {balance}" if module.is_balanced else "        return x")
     return "\n".join(lines)

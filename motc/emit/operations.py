@@ -42,13 +42,15 @@ class Forward:
         self.part = part
         self.constants = constants
         self.text = Applied(module.execution)
-        stream = part.steps[0].reads[0]
-        self.variables = {**{value.name: value.name for value in entering(part.steps)}, stream.name: "x"}
+        taken = {value.name: name.removesuffix(f"_{value.order}") for value, name in part.takes.items()}
+        self.variables = {value.name: value.name for value in entering(part.steps)} | taken
         self.made_in: dict[str, Order] = dict.fromkeys(self.variables, module.model.residual)
+        self.made_in |= {value.name: value.order for value in part.takes}
+        self.variables[part.stream.name], self.made_in[part.stream.name] = "x", part.stream.order
         for step in part.steps:
             self._step(step)
-        result = self._variable(part.steps[-1].writes)
-        self.statements = inlined(self.text.statements, f"{result}, balance" if is_balanced(part) else result)
+        result = [self._variable(part.steps[-1].writes), *part.gives.values(), *["balance"] * is_balanced(part)]
+        self.statements = inlined(self.text.statements, ", ".join(result))
 
     @property
     def lines(self) -> list[str]:
@@ -59,6 +61,8 @@ class Forward:
 
     def _variable(self, value: Value) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""
+        if value in self.part.takes:
+            return self.part.takes[value]
         name = self.variables[value.name]
         return name if self.made_in[value.name] == value.order else f"{name}_{value.order}"
 
@@ -77,7 +81,8 @@ class Forward:
         """What is called how: the name of what a step writes, and what it computes; None where another step does it
         along with its own. What is normed, rotated or added to stays what it is.
         """
-        operation, before = step.operation, self.variables[step.reads[0].name]
+        operation, first = step.operation, step.reads[0]
+        before = self.part.takes[first] if first in self.part.takes else self.variables[first.name]
         in_pieces = self._in_pieces(step.writes)
         assert isinstance(operation, InLayers)
         match operation:

@@ -90,7 +90,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
     for sublayer in layer.sublayers:
         norms = {placement: to_json(leaf) for placement, leaf in sublayer.norms.items()}
         said = {"norm": next(iter(norms.values()))} if alike else {"norms": norms}
-        form[sublayer.role] = {**to_json(sublayer.body), **said}
+        reads = {} if sublayer.reads == "stream" else {"reads": sublayer.reads}
+        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads}
     roles = [sublayer.role for sublayer in layer.sublayers]
     return form if roles == ["attention", "ffn"] else {**form, "roles": roles}
 

@@ -13,6 +13,9 @@ from motc.ir.steps import Step
 
 NormPlace = Literal["pre", "post", "sublayer_output"]
 Placement = Literal[NormPlace, "both"]
+Parallel = Literal["one_norm", "two_norms"]
+"""How sublayers stand side by side: behind the norm of the first, or each behind its own."""
+Source = Literal["stream", "entry", "normed"]
 Body = Attention | FeedForward | Mixture
 
 
@@ -20,6 +23,8 @@ Body = Attention | FeedForward | Mixture
 class Sublayer:
     """What a body makes of the stream is added to it: x + after(body(before(x))), all of it through `joined`.
 
+    It reads the stream as it comes to it or, in parallel to the sublayers before it, as it came into the layer: that
+    `entry`, or what the first sublayer's norm made of it, `normed`.
     `role` is what its parameters' paths begin with, such as `attention`. Norms that there are not are None.
     Every modality has the body, though of its groups only those of its kind; of a feed-forward it may have nothing.
     """
@@ -29,11 +34,12 @@ class Sublayer:
     before: Leaf | None = None
     after: Leaf | None = None
     joined: Leaf | None = None
+    reads: Source = "stream"
 
     @classmethod
     def placed(cls, role: str, body: Body, placement: Placement, leaves: Mapping[str, Leaf | None]) -> Sublayer:
         """The sublayer of a body, with those of its layer's groups, by their paths, that stand around it."""
-        norm = leaves[f"{role}.norm"]
+        norm = leaves[f"{role}.norm"]  # none where it reads what the first sublayer's norm gives
         match placement:
             case "pre":
                 return cls(role=role, body=body, before=norm)
@@ -120,6 +126,12 @@ class Layer:
         return Placements.of_roles({sublayer.role: sublayer.placement for sublayer in self.sublayers})
 
     @property
+    def parallel(self) -> Parallel | None:
+        """Whether sublayers stand side by side."""
+        sources = {sublayer.reads for sublayer in self.sublayers}
+        return "one_norm" if "normed" in sources else "two_norms" if "entry" in sources else None
+
+    @property
     def settings(self) -> dict[str, object]:
         """All of it that is not in the shapes of its parameters, by the language's keys: `attention.mask`."""
         of_bodies = {
@@ -128,7 +140,7 @@ class Layer:
             for key, value in sublayer.body.settings.items()
         }
         roles = ", ".join(sublayer.role for sublayer in self.sublayers)
-        return {"sublayers": roles, **of_bodies, "norm.placement": str(self.placements)}
+        return {"sublayers": roles, "parallel": self.parallel, **of_bodies, "norm.placement": str(self.placements)}
 
     def steps_of(self, sublayer: Sublayer) -> tuple[Step, ...]:
         """The steps of a sublayer, in the order they run."""

@@ -11,7 +11,7 @@ from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import ConcatTime, LatentEnds, Unet
-from motc.ir.layer import Placements
+from motc.ir.layer import Parallel, Placements
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
 from motc.schema import Spec
@@ -53,13 +53,20 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         hidden=hidden,
         ffn_bias=ffn.bias and kind is not None,
         moe=mixture(ffn, hidden),
-        placements=Placements(everywhere=norm.placement),
+        placements=_placements(spec.parallel, norm.placement),
         norm_kind=norm.kind,
         norm_eps=norm.eps,
         norm_offset=norm.offset if norm.weight else 0,
         norm_weight=norm.weight,
         norm_bias=_has_bias(norm.kind, norm.weight, norm.bias),
     )
+
+
+def _placements(parallel: Parallel | None, placement: str) -> Placements:
+    """Where norms stand: in parallel behind one norm, the feed-forward has none of its own."""
+    if parallel == "one_norm":
+        return Placements.of_roles({"attention": placement, "ffn": "none"})
+    return Placements(everywhere=placement)
 
 
 def _head_norm(said: QkNormSpec | None, norm: NormSpec) -> HeadNorm | None:

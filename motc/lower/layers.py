@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.inventory import LAYER_GROUPS, LAYER_PATHS
-from motc.ir.layer import Body, Layer, Sublayer
+from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import Segment
@@ -93,12 +93,11 @@ def _layer(
         "attention": _attention(spec, leaves),
         "ffn": _feed_forward(leaves, tuple(attributes.values())),
     }
-    placement = spec.checked.spec.norm.placement
-    return Layer(
-        sublayers=tuple(
-            Sublayer.placed(role, body, placement, leaves) for role, body in bodies.items() if body is not None
-        )
-    )
+    placement, parallel = spec.checked.spec.norm.placement, spec.checked.spec.parallel
+    present = {role: body for role, body in bodies.items() if body is not None}
+    first, *others = (Sublayer.placed(role, body, placement, leaves) for role, body in present.items())
+    source: Source = "stream" if parallel is None else "entry" if parallel == "two_norms" else "normed"
+    return Layer(sublayers=(first, *(replace(sublayer, reads=source) for sublayer in others)))
 
 
 def _attention(layer: LayerSpec, leaves: Leaves) -> Attention:

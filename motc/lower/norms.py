@@ -11,6 +11,14 @@ from motc.source import Diagnostic
 def check_norms(checked: Checked, errors: list[Diagnostic]) -> None:
     """Refuse keys that say nothing of such a norm, in the model and in each tower. Appends to `errors`."""
     spec = checked.spec
+    placement = spec.norm.placement
+    if (placement == "post" and spec.parallel) or (placement != "pre" and spec.parallel == "one_norm"):
+        message = f"sublayers in parallel behind {spec.parallel} cannot have their norms {placement}"
+        related = (("the norms", checked.span("norm", "placement")),)
+        way_out = "one_norm goes with placement = pre, two_norms with any but post"
+        errors.append(
+            Diagnostic(code="MOT079", message=message, span=checked.span("parallel"), help=way_out, related=related)
+        )
     _check(checked, spec.norm, set(spec.norm.said()), ("norm",), errors)
     _check_head_norm(checked, spec.attention.qk_norm, ("attention", "qk_norm"), errors)
     for name, modality in spec.modalities.items():

@@ -17,7 +17,7 @@ from typing import assert_never
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
-from motc.ir.layer import Body, Layer, Sublayer
+from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, Rotate, Step, Value
@@ -44,13 +44,16 @@ class _Steps:
         self.steps: list[Step] = []
         self.numbers = {STREAM: self.width}
         x = STREAM
+        sources: dict[Source, Value] = {"entry": STREAM}
         for sublayer in layer.sublayers:
             self.role = sublayer.role
-            x = self._joined(sublayer, x)
+            h = self._apply(sublayer.before, sources.get(sublayer.reads, x))
+            sources.setdefault("normed", h)
+            x = self._joined(sublayer, x, h)
 
-    def _joined(self, sublayer: Sublayer, x: Value) -> Value:
-        """What the body makes of the stream, added to it, with the norms before, after and behind."""
-        branch = self._body(sublayer.body, self._apply(sublayer.before, x))
+    def _joined(self, sublayer: Sublayer, x: Value, h: Value) -> Value:
+        """What the body makes of `h`, added to the stream, with the norms after and behind."""
+        branch = self._body(sublayer.body, h)
         x = self._step(Add(), "add", x, self._apply(sublayer.after, branch), numbers=self.width)
         return self._apply(sublayer.joined, x)
 

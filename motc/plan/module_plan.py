@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from motc.ir.inventory import LAYER_GROUPS
 from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Apply, Permute, Read, Step, Steps, SumLosses
+from motc.ir.steps import Apply, Permute, Read, Step, Steps, SumLosses, Value
 from motc.plan.views import kernel
 
 Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
@@ -43,6 +43,8 @@ class SublayerPlan:
 
     `pieces` are the values that are pieces, not one tensor; within a feed-forward piece i holds `counts[i]` modalities,
     elsewhere one each.
+    `takes` are the values that it is given beside the stream, and `gives` those that it gives for other sublayers, each
+    by what it is called; both are empty but in parallel layers.
     `resorted` are the values that the group which reads them sorts itself, and in the backward again.
     """
 
@@ -53,6 +55,9 @@ class SublayerPlan:
     pieces: frozenset[str]
     counts: tuple[int, ...]
     resorted: frozenset[str]
+    stream: Value
+    takes: Mapping[Value, str]
+    gives: Mapping[Value, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

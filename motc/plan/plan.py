@@ -13,9 +13,10 @@ from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
-from motc.ir.steps import Activate, Add, Apply, Attend, Step
+from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Step, Steps, Value
 from motc.passes.needs import needs_order, norms_alike
 from motc.passes.schedule_outer import skips_latents
+from motc.passes.schedule_steps import STREAM
 from motc.plan.decoding import alike, can_generate, last_block
 from motc.plan.execution import planned_execution
 from motc.plan.library import taken
@@ -97,18 +98,48 @@ def camel(name: str) -> str:
 
 
 def _layer_plan(model: Model, layer: Layer, classes: _Classes, where: str, in_pieces: bool) -> LayerPlan:
+    streams = _streams(model, layer)
+    taken = [_taken(layer.steps_of(each), streams[each.role], model) for each in layer.sublayers]
     return LayerPlan(
         layer_class=classes.of_layers[layer],
         where=where,
         sublayers=tuple(
-            _sublayer_plan(model, layer, sublayer, classes.of_sublayers[sublayer], in_pieces)
-            for sublayer in layer.sublayers
+            _sublayer_plan(
+                model, layer, sublayer, classes.of_sublayers[sublayer], in_pieces, streams[sublayer.role], taken[place:]
+            )
+            for place, sublayer in enumerate(layer.sublayers)
         ),
     )
 
 
-def _sublayer_plan(model: Model, layer: Layer, sublayer: Sublayer, class_name: str, in_pieces: bool) -> SublayerPlan:
+def _streams(model: Model, layer: Layer) -> dict[str, Value]:
+    """The stream as it comes to each sublayer, by its role."""
+    written = [layer.steps_of(sublayer)[-1].writes for sublayer in layer.sublayers]
+    coming = (STREAM.ordered(model.residual), *written[:-1])
+    return dict(zip([sublayer.role for sublayer in layer.sublayers], coming, strict=True))
+
+
+def _taken(steps: Steps, stream: Value, model: Model) -> dict[Value, str]:
+    """What a sublayer's steps read beside the stream that they do not write: of the layer's entry, or of its norm."""
+    known = {stream, *(step.writes for step in steps)}
+    read = dict.fromkeys(value for step in steps for value in step.reads if value not in known)
+    values = [value for value in read if value.name == STREAM.name or value.name not in ENTERING]
+    names = {value: "entry" if value.name == STREAM.name else "h" for value in values}
+    return {value: name if value.order == model.residual else f"{name}_{value.order}" for value, name in names.items()}
+
+
+def _sublayer_plan(
+    model: Model,
+    layer: Layer,
+    sublayer: Sublayer,
+    class_name: str,
+    in_pieces: bool,
+    stream: Value,
+    taken: list[dict[Value, str]],
+) -> SublayerPlan:
+    """The plan of a sublayer; `taken` is what it takes, and each of those after it."""
     body, steps = sublayer.body, layer.steps_of(sublayer)
+    written = {step.writes for step in steps}
     each = (1,) * len(model.order)
     inner = _inner_pieces(body, steps, model)
     pieces = inner | (_in_stream(sublayer, steps) if in_pieces else frozenset())
@@ -129,6 +160,9 @@ def _sublayer_plan(model: Model, layer: Layer, sublayer: Sublayer, class_name: s
         pieces=pieces,
         counts=counts,
         resorted=_sorted_attended(steps) if leaves[body.out.path].form == "by_tower" else frozenset(),
+        stream=stream,
+        takes=taken[0],
+        gives={value: name for later in taken[1:] for value, name in later.items() if value in written},
     )
 
 

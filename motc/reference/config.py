@@ -69,12 +69,14 @@ class ReferenceFeedForward:
 class ReferenceSublayer:
     """A body with its norm, whose group is .norm, and if it has both a second one, .out_norm, after it.
 
-    All groups begin with `name`, such as attention.q.
+    All groups begin with `name`, such as attention.q. It reads the stream as it comes to it, or as it came into the
+    layer: that `entry`, or what the first sublayer's norm makes of it, `normed`, and then it has no norm of its own.
     """
 
     name: str
     placement: Literal["pre", "post", "sublayer_output", "both"]
     body: ReferenceAttention | ReferenceFeedForward
+    reads: Literal["stream", "entry", "normed"] = "stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

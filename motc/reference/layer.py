@@ -36,9 +36,19 @@ def layer_forward(
     see: See,
     trace: Trace,
 ) -> Streams:
-    """Each sublayer with its norm and its residual, one after the other."""
+    """Each sublayer with its norm and its residual, one after the other, or side by side."""
+    entry, first = x, Groups(layer, layer.sublayers[0].name, parameters)
     for sublayer in layer.sublayers:
         groups = Groups(layer, sublayer.name, parameters)
+        match sublayer.reads:
+            case "stream":
+                source = x
+            case "entry":
+                source = entry
+            case "normed":  # which has no norm of its own
+                source = first.normed("norm", entry)
+            case _:
+                assert_never(sublayer.reads)
         match sublayer.body:
             case ReferenceAttention() as body:
                 function = partial(attention, groups, body, tokens=tokens, positions=positions, see=see)
@@ -46,7 +56,7 @@ def layer_forward(
                 function = partial(feed_forward, groups, body, tokens=tokens, trace=trace)
             case _:
                 assert_never(sublayer.body)
-        x = joined(sublayer, groups, x, function)
+        x = joined(sublayer, groups, x, source, function)
     return x
 
 
@@ -68,17 +78,19 @@ class Groups:
         return normalise(self.prefixes(group), norms, self.parameters, x)
 
 
-def joined(sublayer: ReferenceSublayer, groups: Groups, x: Streams, function: Callable[[Streams], Streams]) -> Streams:
-    """x + f(norm(x)), norm(x + f(x)), Algorithm 1's x + norm(f(x)), or x + out_norm(f(norm(x)))."""
+def joined(
+    sublayer: ReferenceSublayer, groups: Groups, x: Streams, source: Streams, function: Callable[[Streams], Streams]
+) -> Streams:
+    """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), or x + out_norm(f(norm(s))), s being the source."""
     match sublayer.placement:
         case "pre":
-            return add(x, function(groups.normed("norm", x)))
+            return add(x, function(groups.normed("norm", source)))
         case "post":
-            return groups.normed("norm", add(x, function(x)))
+            return groups.normed("norm", add(x, function(source)))
         case "sublayer_output":
-            return add(x, groups.normed("norm", function(x)))
+            return add(x, groups.normed("norm", function(source)))
         case "both":
-            return add(x, groups.normed("out_norm", function(groups.normed("norm", x))))
+            return add(x, groups.normed("out_norm", function(groups.normed("norm", source))))
         case _:
             assert_never(sublayer.placement)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from motc.ir.attention import HeadNormPlace
 from motc.ir.feed_forward import FfnKind
 from motc.ir.latent import EndsKind
-from motc.ir.layer import Placement
+from motc.ir.layer import Parallel, Placement
 from motc.ir.mask import MaskKind
 from motc.ir.model import Objective
 from motc.ir.operators import Activation, NormKind
@@ -415,6 +415,9 @@ class Spec(Section):
     attention: AttentionSpec
     ffn: Annotated[FfnSpec, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnSpec)] = FfnSpec()
     norm: NormSpec = NormSpec()
+    parallel: Annotated[
+        Parallel | None, BeforeValidator(none_word, json_schema_input_type=Parallel | Literal["none"] | None)
+    ] = Field(None, description="attention and feed-forward side by side, behind one norm or two; or none")
     embedding: EmbeddingSpec = EmbeddingSpec()
     head: HeadSpec = HeadSpec()
     positions: PositionsSpec = PositionsSpec()

@@ -346,6 +346,13 @@ CODES = _catalogue(
         "latent { channels = 32, patch = [1], time { min_period = 0.01 } }",
     ),
     (
+        "MOT079",
+        "sublayers in parallel whose norms do not fit",
+        "Behind one norm there are none after sublayers, so `placement` is pre; and a norm of the sum is no "
+        "sublayer's, so that post goes with none in parallel.",
+        "parallel = one_norm\nnorm { placement = both }",
+    ),
+    (
         "MOT080",
         "keys of a scaling of rotary positions that do not go together",
         "`dynamic`, `llama3` and `yarn` need `original_length`; the other keys belong to one kind each. What is fast "

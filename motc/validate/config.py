@@ -150,11 +150,14 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
 
 
 def _sublayer(sublayer: Sublayer, modalities: tuple[str, ...]) -> ReferenceSublayer:
-    return ReferenceSublayer(name=sublayer.role, placement=_placement(sublayer), body=_body(sublayer.body, modalities))
+    body = _body(sublayer.body, modalities)
+    return ReferenceSublayer(name=sublayer.role, placement=_placement(sublayer), body=body, reads=sublayer.reads)
 
 
 def _placement(sublayer: Sublayer) -> Placement:
     norms = sublayer.norms
+    if sublayer.reads == "normed" and not norms:
+        return "pre"
     if len(norms) == 1:
         (place,) = norms
         return place

@@ -299,6 +299,11 @@ class _Writer:
         if final == "false" or (placement == "post" and not final):
             self.absent.add("final_norm")
         self.lines.append(f"norm {{ {', '.join(said)} }}")
+        if placement != "post" and self.chance(4):
+            parallel = self.pick("two_norms", *["one_norm"] * (placement == "pre"))
+            self.lines.append(f"parallel = {parallel}")
+            if parallel == "one_norm":
+                self.absent.add("ffn.norm")
 
     def declare_towers(self, odd: bool) -> None:
         """Towers, some with attributes of their own, and the statements that these need."""

@@ -1,0 +1,118 @@
+"""Attention and feed-forward side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import motc
+from motc.diff import diff
+from motc.driver import final_ir
+from motc.ir.execution import Strategy
+from motc.ir.identity import semantic_hash
+from motc.ir.model import Model
+from motc.schema import check
+from motc.source import SourceFile, SpecError
+from motc.syntax import read
+from motc.validate.random_parameters import randomise
+from tests.fuzz.properties import differ_alike_both_ways, forget_generated, obeys_every_law
+
+SPEC = """
+model beside {
+  width = 16, layers = 2, vocab = 16
+  modality text, image
+  attention { heads = 4, kv_heads = 2 }
+  ffn { hidden = 12, FFN }
+SAID
+}
+"""
+NARROW = "tower a = text\n tower b = image { width = 8 }\n untie *\n"
+CASES: dict[str, Strategy] = {
+    "parallel = one_norm; untie attention, ffn, norm": "sorted",
+    "parallel = one_norm; untie attention.q, ffn.up": "sorted",  # the stream in slots, and what both read sorted
+    "parallel = one_norm; untie *": "blend",
+    "parallel = two_norms; norm { placement = both }; untie attention.q, ffn": "sorted",
+    "parallel = two_norms; norm { placement = sublayer_output }": "reference",
+    f"{NARROW} parallel = one_norm": "sorted",
+    f"{NARROW} parallel = two_norms": "sorted",
+}
+
+
+def text(said: str, ffn: str = "") -> str:
+    return SPEC.replace("SAID", "\n".join(f"  {line}" for line in said.split("; "))).replace("FFN", ffn)
+
+
+def model(said: str, *, ffn: str = "", dense: bool = False, strategy: Strategy = "sorted") -> Model:
+    return final_ir(check(read(SourceFile("a.mot", text(said, ffn)))), dense=dense, strategy=strategy)
+
+
+@pytest.mark.parametrize("said", CASES)
+def test_every_law(said: str) -> None:
+    strategy = CASES[said]
+    obeys_every_law(model(said, strategy=strategy), model(said, dense=True, strategy=strategy), seed=2)
+    differ_alike_both_ways(model(said), model("untie ffn"))
+
+
+def test_experts_beside_attention() -> None:
+    said, ffn = "parallel = one_norm; untie attention, ffn, norm", "kind = moe, experts = 3, balance = 0.1"
+    obeys_every_law(model(said, ffn=ffn), model(said, ffn=ffn, dense=True), seed=2)
+
+
+@pytest.mark.parametrize("parallel", ["one_norm", "two_norms"])
+def test_generating_is_the_forward_of_all_tokens(parallel: str) -> None:
+    loaded: Any = motc.load(text(f"parallel = {parallel}; untie attention, ffn, norm"), dtype=torch.float64)
+    randomise(loaded, torch.Generator().manual_seed(0))
+    ids, modality_ids = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([[0, 1, 0, 0], [1, 1, 0, 0]])
+    ends = loaded.generate(ids, modality_ids, max_new_tokens=6, temperature=0.0)
+    ids, modality_ids = (torch.cat(pair, 1) for pair in ((ids, ends.input_ids), (modality_ids, ends.modality_ids)))
+    assert torch.equal(loaded(ids, modality_ids).logits[:, 3:-1].argmax(-1), ids[:, 4:])
+    forget_generated()
+
+
+@pytest.mark.parametrize("said", ["parallel = one_norm; untie attention, ffn, norm", f"{NARROW} parallel = two_norms"])
+def test_one_graph_serves_every_mixture(said: str) -> None:
+    torch._dynamo.reset()
+    loaded: Any = motc.load(text(said))
+    loaded.compile(backend="eager", fullgraph=True)
+    counters.clear()
+    for modality_ids in ([[0, 1, 0, 1, 0]], [[1, 1, 1], [0, 0, 0], [1, 0, -1]], [[0, 0]], [[1, 1, 0, 0]] * 2):
+        batch = torch.tensor(modality_ids)
+        loaded.loss(torch.ones_like(batch), batch).total.backward()
+        first = counters["stats"].setdefault("first", counters["stats"]["unique_graphs"])
+    assert counters["stats"]["unique_graphs"] == first > 0
+    forget_generated()
+
+
+def test_one_norm_is_attentions() -> None:
+    names = [name for name in motc.load(text("parallel = one_norm; untie norm")).state_dict() if "norm" in name]
+    assert [name for name in names if name.startswith("layers.1")] == [
+        "layers.1.attention.norm.text.weight",
+        "layers.1.attention.norm.image.weight",
+    ]
+
+
+def test_hashes_and_diffs_tell_them_apart() -> None:
+    one, two, none = (model(f"parallel = {word}") for word in ("one_norm", "two_norms", "none"))
+    assert len({semantic_hash(each) for each in (one, two, none)}) == 3
+    assert semantic_hash(none) == semantic_hash(model(""))
+    assert [edit.describe() for edit in diff(none, one)] == [
+        "norm.placement: pre → pre, none, -32 parameters, ±0 FLOPs a token",
+        "parallel: none → one_norm, ±0 parameters, ±0 FLOPs a token",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("parallel = one_norm; norm { placement = both }", "MOT079 sublayers in parallel behind one_norm"),
+        ("parallel = two_norms; norm { placement = post }", "MOT079 sublayers in parallel behind two_norms"),
+        ("parallel = one_norm; untie ffn.norm", "attention.norm serves the feed-forward too"),
+        ("parallel = both", "`parallel` should be none, one_norm or two_norms, not `both`"),
+    ],
+)
+def test_what_is_refused(said: str, told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        model(said)
