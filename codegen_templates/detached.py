@@ -28,12 +28,16 @@ def attend_detached(
         return attention(q, k, v, *given, **named)
     mixed = None
     for stopped in dict.fromkeys(detached):
-        keys, values = k, v
-        if any(stopped):
-            is_stopped = constant((*stopped, False), modality_ids.device)[modality_ids][:, :, None, None]
-            keys, values = (torch.where(is_stopped, x.detach(), x) for x in (k, v))
-        result = attention(q, keys, values, *given, **named)
+        result = attention(q, *detach_some(stopped, modality_ids, k, v), *given, **named)
         reads_so = constant((*(each == stopped for each in detached), False), modality_ids.device)[modality_ids]
         mixed = result if mixed is None else torch.where(reads_so[:, :, None], result, mixed)
     assert mixed is not None, "there is a modality"
     return mixed
+
+
+def detach_some(stopped: tuple[bool, ...], modality_ids: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values [R, L, kv_heads, head_dim] without gradient where their modality is `stopped`."""
+    if not any(stopped):
+        return k, v
+    is_stopped = constant((*stopped, False), modality_ids.device)[modality_ids][:, :, None, None]
+    return torch.where(is_stopped, k.detach(), k), torch.where(is_stopped, v.detach(), v)

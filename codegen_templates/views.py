@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -129,12 +130,18 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
 
 
 def attend_by_views(
-    q: Tensor, k: Tensor, v: Tensor, views: Views, scale: float | None = None, softcap: float | None = None
+    q: Tensor,
+    read: Sequence[tuple[Tensor, Tensor]],
+    views: Views,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
-    """Attention of q [R, L, heads, head_dim] to k and v [R, L, kv_heads, head_dim], in the shape of q."""
+    """Attention of q [R, L, heads, head_dim], in its shape, to the keys and values [R, L, kv_heads, head_dim] that each
+    call reads.
+    """
     results = []
-    for call in views.calls:
-        keys, values = (x if call.keys is None else call.keys.take(x) for x in (k, v))
+    for call, pair in zip(views.calls, read, strict=True):
+        keys, values = (x if call.keys is None else call.keys.take(x) for x in pair)
         asked = call.queries or call.keys
         queries = q if asked is None else asked.take(q)
         results.append(_attention(queries, keys, values, call.causal, scale, softcap).flatten(0, 1))
@@ -166,4 +173,4 @@ def attend_in_views(
         return attend(q, k, v, mask, cache, False, scale, softcap)
     if cache is not None:
         cache.extended(k.transpose(1, 2), v.transpose(1, 2))
-    return attend_by_views(not_empty(q), k, v, views, scale, softcap).flatten(2)
+    return attend_by_views(not_empty(q), [(k, v)] * len(views.calls), views, scale, softcap).flatten(2)

@@ -28,23 +28,28 @@ model reads {
 CAUSAL = SPEC % ("bidirectional = image, detach { action = und }", "untie *")
 SPECS = {
     "causal": CAUSAL,
-    "blocks": SPEC
+    "blocks": SPEC % ("kind = blocks, blocks = [und, action], detach { action = und }", "untie attention"),
+    "within a block": SPEC
     % ("kind = blocks, blocks = [und, action], detach { action = und, image = text }", "untie attention"),
     "itself": SPEC % ("detach { und = text }", ""),
 }
 MISTAKES = {
-    "keys": ("(torch.where(is_stopped, x.detach(), x) for x in (k, v))", "(k, torch.where(is_stopped, v.detach(), v))"),
-    "values": (
-        "(torch.where(is_stopped, x.detach(), x) for x in (k, v))",
-        "(torch.where(is_stopped, k.detach(), k), v)",
-    ),
+    "keys": ("torch.where(is_stopped, k.detach(), k)", "k"),
+    "values": ("torch.where(is_stopped, v.detach(), v)", "v"),
     "who reads": ("each == stopped for each in detached", "each != stopped for each in detached"),
 }
 
 
 @pytest.mark.parametrize(
     "name, strategy",
-    [("causal", "sorted"), ("causal", "blend"), ("blocks", "sorted"), ("blocks", "reference"), ("itself", "sorted")],
+    [
+        ("causal", "sorted"),
+        ("causal", "blend"),
+        ("blocks", "sorted"),
+        ("within a block", "sorted"),
+        ("blocks", "reference"),
+        ("itself", "sorted"),
+    ],
 )
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
     found = report(SPECS[name], strategy=strategy)
@@ -73,6 +78,23 @@ def test_results_are_the_same_to_the_bit_and_gradients_are_not(strategy: Strateg
         mine, theirs = (each.get_parameter(f"layers.1.attention.{part}.{tower}.weight").grad for each in (model, plain))
         assert theirs.any()
         assert mine.any() == (tower == "action")
+
+
+@pytest.mark.parametrize("name, calls", [("blocks", 2), ("within a block", 6), ("causal", 2), ("itself", 2)])
+def test_how_often_attention_is_made(name: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of views whose tokens read alike each is made once; else all is made for each set of what is read so."""
+    made, real = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *of, **more: (made.append(0), real(*of, **more))[1]
+    )
+    model = loaded(tmp_path, SPECS[name])
+    ids, modality_ids = torch.zeros(2, 6, dtype=torch.int64), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2)
+    model(ids, modality_ids)
+    assert len(made) == calls * 2
+    made.clear()
+    with torch.no_grad():
+        model(ids, modality_ids)
+    assert len(made) == (2 if "block" in name else 1) * 2
 
 
 def test_a_loss_of_states_that_read_alone_reaches_nothing_that_is_read(tmp_path: Path) -> None:

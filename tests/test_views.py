@@ -65,7 +65,7 @@ def visible(views: Views, modality_ids: Tensor) -> Tensor:
     for place in range(length):
         values = zeros.clone()
         values[:, place] = 1
-        seen[:, :, place] = attend_by_views(zeros, zeros, values, views)[:, :, 0, 0] > 0
+        seen[:, :, place] = attend_by_views(zeros, [(zeros, values)] * len(views.calls), views)[:, :, 0, 0] > 0
     return seen
 
 
@@ -97,7 +97,8 @@ def test_gathers_of_a_layer_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
         views = built_mask(mask, NAMES, in_views=True).views(rows(0, equal=True))
         if views is not None:
             gathered.clear()
-            attend_by_views(*torch.zeros(3, 4, 10, 1, 1), views)
+            q, k, v = torch.zeros(3, 4, 10, 1, 1)
+            attend_by_views(q, [(k, v)] * len(views.calls), views)
             assert view_gathers(mask, model) == len(gathered), str(mask)
 
 

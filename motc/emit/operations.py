@@ -10,7 +10,7 @@ from motc.emit.angles import angles_expression
 from motc.emit.inline import RETURN, inlined
 from motc.emit.leaves import Applied, each_piece
 from motc.emit.mixture import MixtureText
-from motc.emit.text import statement
+from motc.emit.text import listed, statement
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FfnKind, Mixture
 from motc.ir.layer import Body
@@ -144,7 +144,12 @@ class Forward:
             return f"{function}({given})"
         said, names = dict(a.mask.detach), self.module.model.names
         detached = tuple(tuple(other in said.get(name, ()) for other in names) for name in names)
-        return f"attend_detached({function}, {detached!r}, layout.rows.modality_ids, {given})"
+        rest = f"{detached!r}, layout.rows.modality_ids, {given})"
+        views = a.mask.views(names) if function == "attend_in_views" else ()
+        if views and all(len({said.get(name) for name in view.asking}) == 1 for view in views):
+            asking = listed([str(names.index(view.asking[0])) for view in views])
+            return f"attend_in_views_detached({asking}, {rest}"
+        return f"attend_detached({function}, {rest}"
 
     def _scores(self, a: Attention) -> str:
         """The arguments that say what is done to scores, where it is not the usual."""
