@@ -1,8 +1,11 @@
 """From a batch of ids to the stream's, and to attention's positions."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from .checks import refuse
 from .layout import Layout
 from .tokens import look_up
 
@@ -12,6 +15,22 @@ def in_stream(ids: Tensor, layout: Layout) -> Tensor:
     if isinstance(layout.places, int):
         return ids
     return look_up(ids.flatten(), layout.tokens, 0)
+
+
+def positions_in_stream(positions: Tensor, layout: Any, size: int) -> Tensor:
+    """The positions int64 [R, L] of attention's slots at their places in the stream, [N] or [R, L].
+
+    Raises ValueError where one is not below `size`.
+    """
+    if not torch.compiler.is_compiling():
+
+        def said(row: int, column: int) -> str:
+            return f"a position is {int(positions[row, column])}, and learned are 0..{size - 1}"
+
+        refuse([((positions < 0) | (positions >= size), said)], reads=False)
+    if isinstance(layout.places, int) or layout.tokens.ndim == 2:
+        return positions
+    return positions.flatten()[layout.order]
 
 
 def positions_in(layout: Layout, position_ids: Tensor | None) -> Tensor:

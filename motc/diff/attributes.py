@@ -46,6 +46,7 @@ OUTSIDE = {
     "seen_targets": "seen_targets",
     "positions": "positions",
     "first_position": "first_position",
+    "learned_positions": "learned_positions",
     "embedding.tied": "tied",
     "embedding.scale": "embedding_scale",
     "head.bias": "head_bias",

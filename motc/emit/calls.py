@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.emit.operations import arguments_of, given
-from motc.emit.outer import place_lines, stream_type
+from motc.emit.outer import locate_lines, place_lines, stream_type
 from motc.emit.text import method, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -29,6 +29,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         f'        """{said} to the stream after the last layer{balance}."""',
         f"        x{'' if module.embedding.form != 'single' else ': Tensor'} = self.embed(ids, layout)",
         *place_lines(module),
+        *locate_lines(module, constants),
         *(line for one in beside for line in one.lines),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
         f"        for {each} in zip({iterated}, strict=True):",

@@ -25,6 +25,7 @@ from motc.ir.steps import (
     ZeroLatents,
 )
 from motc.plan import ModulePlan
+from motc.plan.constants import Constants
 
 VARIABLES = {"placed": "x", "normed": "x", "every_logit": "logits"}
 """What values are called that are not called by their name."""
@@ -104,6 +105,8 @@ def outer_methods(module: ModulePlan) -> list[str]:
     methods = []
     if not module.has_plain_embed:
         methods.append(_embed(module))
+    if module.model.position_table is not None:
+        methods.append(_locate(module))
     if module.model.latents() is not None:
         methods += [_norm(module), _read(module), _score(module)]
     elif not module.has_plain_read:
@@ -116,6 +119,12 @@ def outer_methods(module: ModulePlan) -> list[str]:
 def _embed(module: ModulePlan) -> str:
     text = OuterText(module).run(module.model.outer_steps.embed)
     return text.method("embed", ["ids: Tensor", _layout(module)], stream_type(module), "Token ids to the stream.")
+
+
+def _locate(module: ModulePlan) -> str:
+    text = OuterText(module).run(module.model.outer_steps.locate)
+    said = "Positions to what is added to the stream."
+    return text.method("locate", ["ids: Tensor", _layout(module)], stream_type(module), said)
 
 
 def _norm(module: ModulePlan) -> str:
@@ -161,6 +170,15 @@ def _predict(module: ModulePlan) -> str:
 def place_lines(module: ModulePlan) -> list[str]:
     """The lines of `transform` that put patches at their places."""
     return OuterText(module).run(module.model.outer_steps.place).text.lines
+
+
+def locate_lines(module: ModulePlan, constants: Constants) -> list[str]:
+    """The lines of `transform` that add to the stream what is learned of positions."""
+    size = module.model.learned_positions
+    if size is None:
+        return []
+    located = f"self.locate(positions_in_stream(positions, layout, {constants.named('POSITIONS', size)}), layout)"
+    return statement("x = ", f"add(x, {located})" if module.stream_in_pieces else f"x + {located}")
 
 
 def _normed(module: ModulePlan) -> OuterText:

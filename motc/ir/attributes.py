@@ -79,6 +79,7 @@ class OuterAttributes:
     features: Projector | None
     tied: bool
     embedding_scale: float
+    learned_positions: int | None
     head_bias: bool
     norm_final: bool
     norm_kind: NormKind
@@ -197,6 +198,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             latent=modality.ends if isinstance(modality, LatentModality) else None,
             features=modality.projector if isinstance(modality, FeatureModality) else None,
             tied=model.tied_embedding,
+            learned_positions=model.learned_positions,
             embedding_scale=_embedding_scale(model, modality.name),
             head_bias=model.head_bias and _vocabulary(modality, model) is not None,
             norm_final=model.final_norm is not None,

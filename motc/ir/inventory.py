@@ -130,6 +130,10 @@ def _embedding(a: OuterAttributes) -> Embedding | None:
     return None if a.vocab is None else Embedding(vocab=a.vocab.size, width=a.width, scale=a.embedding_scale)
 
 
+def _position_embedding(a: OuterAttributes) -> Embedding | None:
+    return None if a.learned_positions is None else Embedding(vocab=a.learned_positions, width=a.width)
+
+
 def _latents(a: OuterAttributes) -> LatentEnds | None:
     return a.latent and replace(a.latent, width=a.width)
 
@@ -167,6 +171,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
 
 OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (
     Group("embedding", None, _embedding, is_of_vocabulary=True),
+    Group("position_embedding", None, _position_embedding),
     Group("latents", None, _latents),
     Group("features", None, _features),
     Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final and a.features is None else None),

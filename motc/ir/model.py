@@ -16,7 +16,7 @@ from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
-from motc.ir.operators import Linear, Projector
+from motc.ir.operators import Embedding, Linear, Projector
 from motc.ir.partition import Partition
 from motc.ir.positions import PositionRule
 from motc.ir.rope import Angles
@@ -103,6 +103,7 @@ class Model:
     final_norm: Leaf | None
     head: Leaf | None
     first_position: int = 0
+    position_table: Leaf | None = None
     order: tuple[str, ...] = field(compare=False)
     logit_scale: float = 1.0
     logit_softcap: float | None = None
@@ -141,6 +142,13 @@ class Model:
         """The angles of the layers with rotary positions, each once, in the order of the first layer that has them."""
         attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
         return tuple(dict.fromkeys(a.angles for a in attentions if a.angles is not None))
+
+    @property
+    def learned_positions(self) -> int | None:
+        """How many positions have a row in the table of positions, if there is one."""
+        if self.position_table is None:
+            return None
+        return next(b.operator.vocab for b in self.position_table.blocks if isinstance(b.operator, Embedding))
 
     @property
     def places_by_rule(self) -> bool:
@@ -205,7 +213,8 @@ class Model:
 
     def leaves_before(self) -> tuple[Leaf, ...]:
         """The leaves that tokens go through before the layers: the embedding, ends of latents, features' projectors."""
-        return tuple(leaf for leaf in (self.embedding, self.latents(), self.features()) if leaf is not None)
+        leaves = (self.embedding, self.position_table, self.latents(), self.features())
+        return tuple(leaf for leaf in leaves if leaf is not None)
 
     def leaves_after(self) -> tuple[Leaf, ...]:
         """The leaves that tokens go through after the layers: final norm and head, which is none where it is tied."""

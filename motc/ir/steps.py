@@ -201,12 +201,14 @@ def entering(steps: Steps) -> tuple[Value, ...]:
 class OuterSteps:
     """What is done outside the layers, in parts that a model calls one by one; they are empty until they are scheduled.
 
-    `embed` makes the stream of ids, and `place` puts patches of latents into it. After the last layer comes `norm`; of
+    `embed` makes the stream of ids, and `place` puts patches of latents into it; `locate` makes of positions, which are
+    ids too, what is added to it. After the last layer comes `norm`; of
     what that gives `read` makes logits, `score` losses, and `predict` predictions of latents.
     """
 
     embed: Steps = ()
     place: Steps = ()
+    locate: Steps = ()
     norm: Steps = ()
     read: Steps = ()
     score: Steps = ()
@@ -217,6 +219,7 @@ class OuterSteps:
         return (
             (self.embed, None),
             (self.place, None),
+            (self.locate, None),
             (self.norm, None),
             (self.read, "batch"),
             (self.score, None),
@@ -226,5 +229,5 @@ class OuterSteps:
     def each(self, change: Callable[[Steps, Order | None], Steps]) -> OuterSteps:
         """The same, each part being what a function makes of it, and of the order that it gives; empty ones stay so."""
         changed = (change(steps, gives) if steps else () for steps, gives in self.parts())
-        embed, place, norm, read, score, predict = changed
-        return OuterSteps(embed=embed, place=place, norm=norm, read=read, score=score, predict=predict)
+        embed, place, locate, norm, read, score, predict = changed
+        return OuterSteps(embed=embed, place=place, locate=locate, norm=norm, read=read, score=score, predict=predict)

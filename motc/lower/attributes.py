@@ -108,6 +108,7 @@ def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttr
         latent=None if modality.latent is None else _latent_ends(modality.latent, layer.width),
         features=None if modality.features is None else _projector(spec, modality.features, layer.width),
         tied=spec.embedding.tied,
+        learned_positions=spec.positions.learned,
         embedding_scale=1.0 if modality.latent or modality.features else _embedding_scale(spec, layer.width),
         head_bias=spec.head.bias and not (modality.latent or modality.features),
         norm_final=final,

@@ -46,7 +46,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         check_experts(each, errors)
         check_norms(each, errors)
     axes = check_axes(distinct.values(), errors)
-    check_positions(checked, axes or 1, axes is not None, errors)
+    check_positions(checked, axes, errors)
     losses = lower_losses(checked, tuple(dict.fromkeys(masks)), errors)
     check_vocabularies(checked, errors)
     if spec.embedding.tied and spec.head.bias:
@@ -98,6 +98,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         final_norm=outer["final_norm"],
         head=outer["head"],
         first_position=spec.positions.first,
+        position_table=outer.get("position_embedding"),
         order=towers.universe,
         logit_scale=float(spec.head.scale),
         logit_softcap=None if spec.head.softcap is None else float(spec.head.softcap),

@@ -27,8 +27,10 @@ def _rule(spec: SpanPositionsSpec) -> PositionRule:
     return PositionRule(kind=spec.kind, start=spec.start, advance=advance, delimiters=spec.delimiters)
 
 
-def check_positions(checked: Checked, axes: int, rotates: bool, errors: list[Diagnostic]) -> None:
-    """Whether the keys of each rule go together; `axes` are how many numbers a position is, if something `rotates`."""
+def check_positions(checked: Checked, axes: int | None, errors: list[Diagnostic]) -> None:
+    """Whether the keys of each rule go together; `axes` are of how many numbers what rotates takes positions."""
+    looked_at = axes is not None or checked.spec.positions.learned is not None
+    _check_learned(checked, axes or 1, errors)
     for name, modality in checked.spec.modalities.items():
         spec = modality.positions
         if spec is None:
@@ -46,12 +48,26 @@ def check_positions(checked: Checked, axes: int, rotates: bool, errors: list[Dia
             error(message, "delimiters", "use kind = same, without start, and a number for advance")
         latent = modality.latent
         sides = 1 if latent is None else len(latent.patch) if isinstance(latent.patch, list) else 2
-        if rule.takes_grid and sides > axes and rotates:
-            message = f"a grid of {sides} axes has no place in positions on {axes}"
+        if rule.takes_grid and sides > (axes or 1) and looked_at:
+            message = f"a grid of {sides} axes has no place in positions on {axes or 1}"
             error(message, "kind", "give rope sections or axes, or place the tokens otherwise")
     said = [name for name, modality in checked.spec.modalities.items() if modality.positions is not None]
-    if not rotates and (said or "first" in checked.spec.positions.model_fields_set):
+    if not looked_at and (said or "first" in checked.spec.positions.model_fields_set):
         place = ("modalities", said[0], "positions") if said else ("positions", "first")
         message = "positions say nothing in a model that does not look at them"
-        way_out = "leave them out, or give a layer rotary positions"
+        way_out = "leave them out, or give a layer rotary positions, or learned ones to all"
         errors.append(Diagnostic(code="MOT082", message=message, span=checked.span(*place), help=way_out))
+
+
+def _check_learned(checked: Checked, axes: int, errors: list[Diagnostic]) -> None:
+    spec = checked.spec.positions
+    if spec.learned is None:
+        return
+    span = checked.span("positions", "learned")
+    if axes > 1:
+        message = f"a table has rows for positions of one number, and here they are of {axes}"
+        way_out = "leave one of the two out"
+        errors.append(Diagnostic(code="MOT082", message=message, span=span, help=way_out))
+    elif spec.first >= spec.learned:
+        message = f"of {spec.learned} learned positions the first cannot be {spec.first}"
+        errors.append(Diagnostic(code="MOT082", message=message, span=span, help="learn more, or begin before"))

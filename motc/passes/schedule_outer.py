@@ -36,10 +36,11 @@ from motc.passes.needs import needs_order, numbers_written
 def outer_steps(model: Model) -> OuterSteps:
     """The steps before the layers and after them."""
     latents, continuous = model.latents(), model.continuous_modalities()
-    norm = model.final_norm
+    norm, table = model.final_norm, model.position_table
     return OuterSteps(
         embed=(_applied(model, model.embedding, "ids", "x"),),
         place=() if not continuous else (_step(PlacePatches(), "x", "placed", _width(model)),),
+        locate=() if table is None else (_applied(model, table, "ids", "x"),),
         norm=() if norm is None else (_applied(model, norm, "x", "normed"),),
         read=_read(model),
         score=_score(model),

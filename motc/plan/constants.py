@@ -18,6 +18,7 @@ MODEL_SIZES = {
     "ffn.down": ("HIDDEN", "WIDTH"),
     "ffn.router": ("WIDTH", "EXPERTS"),
     "embedding": ("VOCAB", "WIDTH"),
+    "position_embedding": ("POSITIONS", "WIDTH"),
     "head": ("WIDTH", "VOCAB"),
     "attention.norm": ("WIDTH",),
     "ffn.norm": ("WIDTH",),
@@ -31,7 +32,7 @@ MODEL_SIZES = {
 
 
 NAMES = frozenset(
-    """EXPERTS HEAD_DIM HEADS HIDDEN KV_HEADS LAYERS NORM_EPS ROPE_THETA SCALE SOFTCAP VOCAB WIDTH""".split()
+    """EXPERTS HEAD_DIM HEADS HIDDEN KV_HEADS LAYERS NORM_EPS POSITIONS ROPE_THETA SCALE SOFTCAP VOCAB WIDTH""".split()
 )
 """Every constant that there may be."""
 
@@ -52,6 +53,7 @@ class Constants:
             "HEAD_DIM": [a.head_dim for a in attention],
             "HIDDEN": [operator.out_features for operator in up if isinstance(operator, Linear | Experts)],
             "EXPERTS": [operator.count for operator in up if isinstance(operator, Experts)],
+            "POSITIONS": [size for size in [model.learned_positions] if size is not None],
             "VOCAB": [modality.vocab or model.vocab for modality in model.token_modalities()],
             "NORM_EPS": [norm.eps for norm in norms],
             "ROPE_THETA": [a.rope.theta for a in attention if a.rope],

@@ -52,6 +52,7 @@ def plan(model: Model) -> ModulePlan:
         layer_plans=layer_plans,
         runs=tuple((index[id(segment.layer)], segment.count) for segment in model.segments),
         embedding=outer["embedding"],
+        position_table=outer.get("position_embedding"),
         final_norm=outer.get("final_norm"),
         head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),

@@ -125,6 +125,7 @@ class ReferenceConfig:
     position_rules: tuple[ReferenceRule, ...] = ()
     first_position: int = 0
     position_axes: int = 1
+    position_embedding: Prefixes = field(default_factory=dict)
 
     @property
     def continuous(self) -> frozenset[str]:

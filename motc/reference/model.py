@@ -89,6 +89,9 @@ def reference_hidden(
             weight = parameters[config.latents[m].prefix + ".decode.weight"]
             x[m] = weight.new_zeros(0, weight.shape[1])
 
+    for m, prefix in config.position_embedding.items():  # of positions of one number
+        x[m] = x[m] + parameters[prefix + ".weight"][position_ids[tokens[m]].reshape(-1)]
+
     def see(mask: ReferenceMask) -> Tensor:
         return visibility(mask, config.modalities, modality_ids, batch.document_ids)
 

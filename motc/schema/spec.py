@@ -148,6 +148,9 @@ class SpanPositionsSpec(Section):
 
 class PositionsSpec(Section):
     first: PositionNumber = Field(0, description="the first position of each document")
+    learned: Annotated[
+        Size | None, BeforeValidator(none_word, json_schema_input_type=Size | Literal["none"] | None)
+    ] = Field(None, description="a table of so many positions, whose rows are added to tokens; default: none")
 
 
 class ModalitySpec(Section):

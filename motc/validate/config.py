@@ -77,6 +77,7 @@ def reference_config(model: Model) -> ReferenceConfig:
         position_rules=position_rules(model),
         first_position=model.first_position,
         position_axes=model.position_axes,
+        position_embedding=_prefixes(model.position_table, None) if model.position_table else {},
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )
 
@@ -132,6 +133,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
         ),
         layers=tuple(layers),
         embedding=_only(modality, whole.embedding),
+        position_embedding=_only(modality, whole.position_embedding),
         head=None if whole.head is None else _only(modality, whole.head),
         final_norm_prefixes=_only(modality, whole.final_norm_prefixes),
         final_norms=_only(modality, whole.final_norms),

@@ -22,6 +22,7 @@ from motc.schema.spec import (
     LayersSpec,
     ModalitySpec,
     RopeSpec,
+    SpanPositionsSpec,
     TowerInLayers,
     TowerSpec,
     UnetSpec,
@@ -38,6 +39,7 @@ VOCAB, VOCAB_STEP = 40, 8
 CHANNELS, UNET_CHANNELS = 3, 4
 WINDOW, WINDOW_STEP = 3, 2
 ORIGINAL_LENGTH, LEAST_ROTATED = 8, 4
+FIRST, LEARNED = 5, 64
 FEATURES = 5
 
 
@@ -59,10 +61,14 @@ def reduce(checked: Checked) -> Checked:
                         "vocab": modality.vocab and vocab[modality.vocab],
                         "latent": _smaller_latent(modality),
                         "features": _smaller_features(modality, sizes.width),
+                        "positions": _nearer(modality.positions),
                     }
                 )
                 for name, modality in spec.modalities.items()
             },
+            "positions": spec.positions.model_copy(
+                update={"first": min(spec.positions.first, FIRST), "learned": spec.positions.learned and LEARNED}
+            ),
             "by_layer": [
                 *(
                     sizes.statement(statement, layers)
@@ -179,6 +185,13 @@ class _Sizes:
     def _hidden(self, spec: Spec, tower: TowerSpec | None) -> int | None:
         """The small hidden size, if there is a feed-forward."""
         return self.hidden.get(layer_attributes(spec, tower).hidden)
+
+
+def _nearer(positions: SpanPositionsSpec | None) -> SpanPositionsSpec | None:
+    """A rule whose spans do not begin far away."""
+    if positions is None or positions.start is None:
+        return positions
+    return positions.model_copy(update={"start": min(positions.start, FIRST)})
 
 
 def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:

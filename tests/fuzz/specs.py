@@ -17,9 +17,10 @@ QKV = ("attention.q", "attention.k", "attention.v")
 HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
 OUT_NORMS = ("attention.out_norm", "ffn.out_norm")
 NORMS = ("attention.norm", "ffn.norm", *OUT_NORMS, "final_norm")
-OUTER = ("embedding", "head", "final_norm")
+OUTER = ("embedding", "head", "final_norm", "position_embedding")
 SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
+    "position_embedding",
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
     *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm", "ffn.router"),
 )
@@ -92,7 +93,10 @@ class _Writer:
             self.lines.append(f"vocab = {self.pick('16', '9', '2', '1') if odd else '16'}")
         self.rotates = self.pick("no", "yes", "yes", "yes") == "yes"
         self.modalities()
-        if self.rotates:
+        self.learned = not self.rotates and self.chance(2)
+        if not self.learned:
+            self.absent.add("position_embedding")
+        if self.rotates or self.learned:
             self.placing()
         self.attention(odd)
         self.feed_forward(odd)
@@ -153,8 +157,9 @@ class _Writer:
 
     def placing(self) -> None:
         """How tokens of some modalities are placed; grids of tokens have one axis, of which there always is one."""
-        if self.chance(6):
-            self.lines.append("positions { first = 2 }")
+        first, learned = self.pick("", "", "", "first = 2"), "learned = 64" if self.learned else ""
+        if first or learned:
+            self.lines.append(f"positions {{ {', '.join(key for key in (first, learned) if key)} }}")
         for number, line in enumerate(self.lines):
             start, name, *_ = [*line.split(), ""]
             if start == "modality" and self.chance(5):
@@ -347,6 +352,7 @@ class _Writer:
         if self.widths:
             # All groups, or all but the norms of heads, which have a size of their own.
             most = [*QKV, "attention.out", "ffn", "norm", "embedding", *(["head"] if not self.tied else [])]
+            most += ["position_embedding"] if self.learned else []
             return ["*"] if bound & set(HEAD_NORMS) or self.chance(2) else most
         sections = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
         return sections + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
