@@ -1,7 +1,8 @@
-"""A robot's model against pi0 in transformers: images and a state as features, actions denoised under blocks."""
+"""The gallery's π0 against the one of transformers: images and a state as features, actions denoised under blocks."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import motc
+from motc.cost.parameters import total_parameters
+from motc.driver import compile_ir
+from motc.weights import Bijection, bijection_of, parameters_of, read_mapping
 
 transformers = pytest.importorskip("transformers")
 
@@ -16,45 +20,20 @@ LAYERS, WIDE, NARROW, STATE, ACTION, CHUNK = 2, 24, 16, 6, 5, 7
 IMAGE, VOCAB = 30, 31
 SCALE = float(torch.tensor(WIDE**0.5))  # of embeddings, which they keep in float32
 
-PI0 = f"""
-model pi0 {{
-  width = {WIDE}, layers = {LAYERS}, vocab = {VOCAB}
-  modality vit    {{ features {{ size = 20 }} }}
-  modality text
-  modality state  {{ features {{ size = {STATE} }} }}
-  modality action {{ latent {{ channels = {ACTION}, patch = [1], objective = flow, time = concat }} }}
-
-  attention {{ heads = 4, kv_heads = 1, head_dim = 8, mask {{ kind = blocks, blocks = [[vit, text], state, action] }} }}
-  ffn {{ kind = geglu_tanh, hidden = 40 }}
-  norm {{ eps = 1e-6, offset = 1 }}
-  embedding {{ tied = true, scale = {SCALE!r} }}
-
-  tower language = vit, text
-  tower expert   = state, action {{ width = {NARROW}, ffn {{ hidden = 28 }} }}
-  untie *
-}}
-"""
-NAMES = {
-    "model.vlm.multi_modal_projector.linear": "features.vit.out",
-    "embed_action_time.state_proj": "features.state.out",
-    "embed_action_time.action_in_proj": "latents.action.encode",
-    "embed_action_time.action_time_mlp_in": "latents.action.time.hidden",
-    "embed_action_time.action_time_mlp_out": "latents.action.time.embed",
-    "action_out_proj": "latents.action.decode",
-    "model.vlm.language_model.embed_tokens": "embedding",
-    "model.vlm.language_model.norm": "final_norm.text",
-    "model.dit.norm": "final_norm.action",
-}
-IN_LAYERS = {
-    "self_attn.q_proj": "attention.q",
-    "self_attn.k_proj": "attention.k",
-    "self_attn.v_proj": "attention.v",
-    "self_attn.o_proj": "attention.out",
-    "input_layernorm": "attention.norm",
-    "post_attention_layernorm": "ffn.norm",
-    "mlp.gate_proj": "ffn.gate",
-    "mlp.up_proj": "ffn.up",
-    "mlp.down_proj": "ffn.down",
+GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
+SMALL = {
+    "width": WIDE,
+    "layers": LAYERS,
+    "vocab": VOCAB,
+    "modalities.vit.features.size": 20,
+    "modalities.state.features.size": STATE,
+    "modalities.action.latent.channels": ACTION,
+    "attention.heads": 4,
+    "attention.head_dim": 8,
+    "ffn.hidden": 40,
+    "embedding.scale": SCALE,
+    "towers.expert.width": NARROW,
+    "towers.expert.ffn.hidden": 28,
 }
 
 
@@ -79,18 +58,6 @@ def pi0() -> Any:
     return transformers.PI0ForConditionalGeneration(config)
 
 
-def name_of(theirs: str) -> str | None:
-    """What a parameter is called here; None for those of the encoder, and an embedding that nothing reads."""
-    stem, _, kind = theirs.rpartition(".")
-    if stem in NAMES:
-        return f"{NAMES[stem]}.{kind}"
-    for tower, of in (("language", "model.vlm.language_model.layers."), ("expert", "model.dit.layers.")):
-        if stem.startswith(of):
-            layer, _, group = stem.removeprefix(of).partition(".")
-            return f"layers.{layer}.{IN_LAYERS[group]}.{tower}.{kind}"
-    return None
-
-
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Norms and attention in the dtype of their input, without the detour through float32."""
@@ -105,22 +72,42 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw))
 
 
+def of_checkpoint(theirs: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of its parameters under the names that checkpoints have."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    reverted: dict[str, Tensor] = revert_weight_conversion(theirs, values)
+    return reverted
+
+
 @pytest.fixture
-def both(wide: None) -> tuple[Any, Any, dict[str, str]]:
-    """Theirs, ours with the same parameters, and the name of each here."""
+def both(wide: None) -> tuple[Any, Any, Bijection]:
+    """Theirs, ours with the same parameters, and how these correspond."""
     torch.manual_seed(0)
     theirs = pi0().double().eval()
     embedded = theirs.embed_action_time.sinusoid_embeds  # in float32, whatever the model is in
     embedded.sinusoid_freq = embedded.compute_freqs(theirs.config)
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.2)
-    ours: Any = motc.load(PI0, dtype=torch.float64)
-    names = {name: here for name, _ in theirs.named_parameters() if (here := name_of(name))}
-    parameters = dict(theirs.named_parameters())
-    state = {here: parameters[name].detach().clone() for name, here in names.items()}
-    assert {name: p.shape for name, p in state.items()} == {name: p.shape for name, p in ours.named_parameters()}
-    ours.load_state_dict(state)
-    return theirs, ours, names
+    path = GALLERY / "pi0.mot"
+    ours: Any = motc.load(path, set=SMALL, dtype=torch.float64)
+    tensors = of_checkpoint(theirs, {name: each.detach() for name, each in theirs.named_parameters()})
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    bijection = bijection_of(read_mapping(GALLERY / "mappings" / "pi0.yaml"), shapes, compile_ir(path, SMALL))
+    ours.load_state_dict({name: each.clone() for name, each in parameters_of(bijection, tensors).items()})
+    return theirs, ours, bijection
+
+
+def test_parameters_at_the_published_size() -> None:
+    with torch.device("meta"):
+        theirs = transformers.PI0ForConditionalGeneration(transformers.PI0Config())
+    tensors = of_checkpoint(theirs, dict(theirs.named_parameters()))
+    model = compile_ir(GALLERY / "pi0.mot")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    bijection_of(read_mapping(GALLERY / "mappings" / "pi0.yaml"), shapes, model)
+    total = sum(each.numel() for each in theirs.parameters())
+    row = next(line for line in (GALLERY / "README.md").read_text().splitlines() if line.startswith("| [pi0]"))
+    assert f"| {total_parameters(model):,} | {total:,} |" in row
 
 
 def batch() -> dict[str, Tensor]:
@@ -150,8 +137,8 @@ def here(theirs: Any, given: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[st
     return nn.functional.pad(ids, (0, 1)), modality_ids, {"vit": images, "state": given["state"]}
 
 
-def test_velocities_and_all_gradients(both: tuple[Any, Any, dict[str, str]]) -> None:
-    theirs, ours, names = both
+def test_velocities_and_all_gradients(both: tuple[Any, Any, Bijection]) -> None:
+    theirs, ours, bijection = both
     given, times = batch(), torch.tensor([0.375, 0.875])
     output = theirs(**given, timestep=times)
     ids, modality_ids, features = here(theirs, given)
@@ -166,19 +153,24 @@ def test_velocities_and_all_gradients(both: tuple[Any, Any, dict[str, str]]) -> 
     expected = {name: p.grad for name, p in theirs.named_parameters()}
     theirs.zero_grad()
     losses.by_modality["action"].backward()
-    parameters = dict(ours.named_parameters())
-    encoder = 0
-    for name, parameter in theirs.named_parameters():
-        mine = parameters[names[name]].grad if name in names else parameter.grad
-        gradient = expected[name]
-        if gradient is None:
-            assert mine is None or not mine.any(), name
-            continue
-        assert mine is not None, name
-        encoder += "vision_tower" in name
-        scale = gradient.abs().max().clamp(min=1e-6)
-        torch.testing.assert_close(mine / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)
-    assert encoder > 10
+    unread = {name: torch.zeros_like(p) for name, p in theirs.named_parameters() if expected[name] is None}
+    by_name = {name: each for name, each in expected.items() if each is not None} | unread
+    wanted = parameters_of(bijection, of_checkpoint(theirs, by_name))
+    for name, parameter in ours.named_parameters():
+        assert_same(parameter.grad, wanted[name], name)
+    encoder = {name: p for name, p in theirs.named_parameters() if "vision_tower" in name}
+    assert len(encoder) > 10
+    for name, parameter in encoder.items():
+        assert_same(parameter.grad, by_name[name], name)
+
+
+def assert_same(mine: Tensor | None, gradient: Tensor, name: str) -> None:
+    """That both are the same, relative to the largest number; or zeros, or not there."""
+    if mine is None or not gradient.any():
+        assert not gradient.any() and (mine is None or not mine.any()), name
+        return
+    scale = gradient.abs().max().clamp(min=1e-6)
+    torch.testing.assert_close(mine / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)
 
 
 class Uniform:
@@ -192,7 +184,7 @@ class Uniform:
         return type("Step", (), {"prev_sample": x - velocity / self.count})
 
 
-def test_actions_are_sampled_as_theirs(both: tuple[Any, Any, dict[str, str]]) -> None:
+def test_actions_are_sampled_as_theirs(both: tuple[Any, Any, Bijection]) -> None:
     """Ten steps of denoising against the cache of what is seen; from the same noise."""
     theirs, ours, _ = both
     given = batch()

@@ -23,7 +23,7 @@ from motc.validate.outputs import gradients_of, random_like, run, tensors_of
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
-from tests.shipped import DIFFERENT, SHIPPED
+from tests.shipped import DIFFERENT, SHIPPED, UNTIED_GALLERY
 from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +98,7 @@ def hard(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
-@pytest.mark.parametrize("path", DIFFERENT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*DIFFERENT, *UNTIED_GALLERY], ids=lambda path: path.stem)
 def test_a_shipped_spec_in_float64(path: Path, strategy: Strategy) -> None:
     if path in WITH_EXPERTS and strategy == "blend":
         pytest.skip("refused, as tested below")
