@@ -131,6 +131,28 @@ ORIGINALS = (
         keys={"ffn.hidden": "moe_intermediate_size", "ffn.experts": "num_experts"},
     ),
     Original(
+        spec="pythia_1_4b",
+        architecture="GPTNeoXForCausalLM",
+        mapping="gpt_neox",
+        config=sizes((50304, 2048, 8192, 24, 16, 16), rotary_pct=0.25, rotary_emb_base=10000, layer_norm_eps=1e-5),
+        small={"width": 64, "attention.kv_heads": None},
+        small_config={"num_key_value_heads": 4},
+    ),
+    Original(
+        spec="command_r_35b",
+        architecture="CohereForCausalLM",
+        mapping="cohere",
+        config=sizes((256000, 8192, 22528, 40, 64, 64), rope_theta=8000000.0, logit_scale=0.0625, layer_norm_eps=1e-5),
+        small={"attention.kv_heads": 4},
+    ),
+    Original(
+        spec="command_r_plus_104b",
+        architecture="CohereForCausalLM",
+        mapping="cohere",
+        config=sizes((256000, 12288, 33792, 64, 96, 8), rope_theta=75000000.0, logit_scale=0.8333333333333334)
+        | {"layer_norm_eps": 1e-5, "use_qk_norm": True},
+    ),
+    Original(
         spec="mistral_7b",
         architecture="MistralForCausalLM",
         mapping="llama",
