@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .masks import Mask
@@ -31,8 +30,8 @@ class Window(Mask):
         within = self.mask.seen_by_next(modality_ids, known)
         if known.shape[1] <= self.reach:
             return within
-        lengths = (known >= 0).sum(1, keepdim=True)
-        near = torch.arange(known.shape[1], device=known.device) >= lengths - self.reach
+        number = (known >= 0).cumsum(1)
+        near = number[:, -1:] - number < self.reach
         return near if within is None else near & within
 
     def views(self, modality_ids: Tensor) -> Any:

@@ -58,7 +58,7 @@ ROOT_KEYS = (
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
-ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap, window"
+ATTENTION = "bias, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap, window"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ ATTENTION = "bias, head_dim, heads, kv_heads, mask, out_bias, qk_norm, qk_norm_e
          KEYS + "bias, eps, final, kind, offset, placement, weight"),
         ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),
         ("^kind = gelu", "^kind: gelu", "unknown key `kind`",
-         "did you mean `attention.qk_norm.kind`, `attention.mask.kind`, `attention.rope.scaling.kind`, `ffn.kind` or "
-         "`norm.kind`?"),
+         "did you mean `attention.kind`, `attention.qk_norm.kind`, `attention.mask.kind`, "
+         "`attention.rope.scaling.kind`, `ffn.kind` or `norm.kind`?"),
         ("tower gen = image { ^hidden = 3 }", "towers: {gen: {modalities: [image], ^hidden: 3}}",
          "unknown key `hidden`", "did you mean `ffn.hidden`?"),
         ("tower ffn = image { ^window = 3 }", "towers: {ffn: {modalities: [image], ^window: 3}}",

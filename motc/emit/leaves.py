@@ -168,6 +168,10 @@ class Applied:
         if leaf.adds_nothing:
             copies = ["lambda x: x" if name else "torch.zeros_like" for name in leaf.route]
             applied = each_piece(copies, leaf.counts, applied)
+        if leaf.blank:
+            zeros = (f"lambda x: x.new_zeros(*x.shape[:-1], {size})" for size in leaf.blank)
+            copies = ["lambda x: x" if size is None else each for size, each in zip(leaf.blank, zeros, strict=True)]
+            applied = each_piece(copies, leaf.counts, applied)
         return applied if writes_pieces else self.joined(applied, leaf.counts)
 
     def joined(self, pieces: str, counts: tuple[int, ...]) -> str:

@@ -29,17 +29,18 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
         case "prefix":
             expression = f"Prefix{views}({ids(mask.prefix)!r})"
         case "blocks":
-            expression = f"Blocks{views}({tuple(ids(block) for block in mask.blocks)!r})"
+            blocks = (*mask.blocks[:-1], (*mask.blocks[-1], *mask.absent))  # each has a rank, of absent ones any
+            expression = f"Blocks{views}({tuple(ids(block) for block in blocks)!r})"
         case _:
             assert_never(mask.kind)
     if mask.bidirectional and mask.kind in ("causal", "prefix"):
         expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r})"
     if mask.sees:
         expression = f"Directed{views}({expression}, {sight(mask, names)!r})"
-    if mask.window is None:
-        return expression
-    both_ways = ", both_ways=True" if mask.looks_ahead_as_far else ""
-    return f"Window({expression}, {mask.window}{both_ways})"
+    if mask.window is not None:
+        both_ways = ", both_ways=True" if mask.looks_ahead_as_far else ""
+        expression = f"Window({expression}, {mask.window}{both_ways})"
+    return f"Absent{views}({expression}, {ids(mask.absent)!r})" if mask.absent else expression
 
 
 def sight(mask: Mask, names: tuple[str, ...]) -> tuple[tuple[bool, ...], ...]:

@@ -110,7 +110,8 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 
 
 def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
-    q, out, head_norms = _linears(body.q, attributes), _linears(body.out, attributes), _norms(body.q_norm)
+    q = _linears(body.q, ())
+    out, head_norms = _linears(body.out, q), _norms(body.q_norm)
 
     def attending(name: str) -> LayerAttributes:
         return replace(
@@ -124,7 +125,7 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
         )
 
-    return _each(attributes, attending, (attributes, q, out, head_norms))
+    return attributes | _each(q, attending, (attributes, q, out, head_norms))
 
 
 def _with_feed_forward(
@@ -159,14 +160,14 @@ def _each(
 
 
 def _norms_in(layer: Layer, everyone: Iterable[str]) -> dict[str, Norm]:
-    """Each modality's last norm in a layer; everyone must have one."""
+    """Each modality's last norm in a layer; that of another where it has none, of which nothing follows then."""
     norms: dict[str, Norm] = {}
     for sublayer in layer.sublayers:
         for leaf in sublayer.norms.values():
             norms |= _norms(leaf)
-    if missing := [name for name in everyone if name not in norms]:
-        raise CompilerBug(f"a layer has no norm for {', '.join(missing)}")
-    return norms
+    if not norms:
+        raise CompilerBug("a layer has no norm")
+    return dict.fromkeys(everyone, next(iter(norms.values()))) | norms
 
 
 def _of_norm(norm: Norm) -> dict[str, Any]:

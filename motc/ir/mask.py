@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never, get_args
 
 MaskKind = Literal["causal", "full", "prefix", "blocks"]
@@ -40,6 +40,8 @@ class Mask:
     `sees` restricts all of it: a modality named there sees the listed ones only, itself among them. So does `window`: i
     sees no token that is so many or more before it in its document, and with `full` and `blocks` none so far after it.
     It is 2 at least: neighbours see each other as without it.
+    Tokens of modalities in `absent` take no part: they see none and none sees them, and to the others they are as
+    padding.
     `detach` changes no result: a modality named there reads keys and values of the listed ones without gradient.
 
     Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
@@ -54,6 +56,7 @@ class Mask:
     sees: Sees = ()
     window: int | None = None
     detach: Sees = ()
+    absent: Names = ()
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -63,6 +66,10 @@ class Mask:
                  full, text sees {text}                         blocks {text} {image}
                  causal, text sees {every modality}             causal
         """
+        if self.absent:
+            present = self.present(modalities)
+            absent = tuple(name for name in modalities if name not in present)
+            return replace(replace(self, absent=()).simplified(present), absent=absent)
         kind, visible = self.kind, self.visible(modalities)
         detach = self._detached(visible)
         if kind == "prefix" and not self.prefix:
@@ -107,8 +114,13 @@ class Mask:
             case _:
                 assert_never(self.kind)
 
+    def present(self, modalities: Names) -> Names:
+        """The modalities whose tokens take part."""
+        return tuple(name for name in modalities if name not in self.absent)
+
     def visible(self, modalities: Names) -> dict[str, Names]:
-        """The modalities that each sees at all, wherever their tokens stand."""
+        """The modalities that each that takes part sees at all, wherever their tokens stand."""
+        modalities = self.present(modalities)
         said, rank = dict(self.sees), self._rank()
         visible = dict.fromkeys(modalities, modalities)
         for name in modalities:
@@ -153,8 +165,9 @@ class Mask:
             case "causal":
                 return by_sets if len(by_sets) <= 2 else ()
             case "prefix":
+                present = self.present(modalities)
                 leading = View(asking=self.prefix, seen=self.prefix, causal=False, place="leading")
-                following = View(asking=modalities, seen=modalities, causal=True, place="following")
+                following = View(asking=present, seen=present, causal=True, place="following")
                 return () if self.sees else (leading, following)
             case _:
                 assert_never(self.kind)
@@ -186,7 +199,7 @@ class Mask:
 
     def sees_next(self, before: str, after: str) -> Often:
         """Whether a token of modality `before` sees the one right after it in its document, of modality `after`."""
-        if after not in dict(self.sees).get(before, (after,)):
+        if after not in dict(self.sees).get(before, (after,)) or {before, after} & set(self.absent):
             return "never"
         match self.kind:
             case "full":
@@ -218,6 +231,7 @@ class Mask:
             sees=tuple(sorted((names.get(name, name), called(seen)) for name, seen in self.sees)),
             window=self.window,
             detach=tuple(sorted((names.get(name, name), called(others)) for name, others in self.detach)),
+            absent=called(self.absent),
         )
 
     def _rank(self) -> dict[str, int]:
@@ -233,6 +247,7 @@ class Mask:
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
         parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]
+        parts += [f"without {_braces(self.absent)}"] if self.absent else []
         return ", ".join(parts)
 
 

@@ -39,15 +39,15 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     ffn = feed_forward(spec, tower)
     kind = ffn_kind(ffn, spec.ffn)
     hidden = 0 if kind is None else ffn.hidden or default_hidden(width, kind)
-    heads, kv_heads, head_dim = heads_of(spec)
+    heads, kv_heads, head_dim = heads_of(spec) if attends(spec, tower) else (0, 0, 0)
     return LayerAttributes(
         width=width,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        attention_bias=attention.bias,
-        out_bias=attention.bias if attention.out_bias is None else attention.out_bias,
-        qk_norm=_head_norm(attention.qk_norm, norm),
+        attention_bias=heads > 0 and attention.bias,
+        out_bias=heads > 0 and (attention.bias if attention.out_bias is None else attention.out_bias),
+        qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         ffn_kind=kind,
         hidden=hidden,
@@ -67,6 +67,12 @@ def _placements(parallel: Parallel | None, placement: str) -> Placements:
     if parallel == "one_norm":
         return Placements.of_roles({"attention": placement, "ffn": "none"})
     return Placements(everywhere=placement)
+
+
+def attends(spec: Spec, tower: TowerSpec | None) -> bool:
+    """Whether a tower has attention: what it does not say, the model does."""
+    kind = spec.attention.kind if tower is None else tower.attention.kind or spec.attention.kind
+    return kind != "none"
 
 
 def _head_norm(said: QkNormSpec | None, norm: NormSpec) -> HeadNorm | None:

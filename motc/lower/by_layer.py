@@ -104,8 +104,8 @@ def _with(checked: Checked, values: dict[Path, Any], said: dict[Path, int]) -> C
     """The spec with these values, which stand in these statements."""
     spec = checked.spec
     towers = dict(spec.towers)
-    for tower in {path[1] for path in values if path[0] == "towers"} - set(towers):
-        towers[tower] = TowerSpec(modalities=[tower])
+    named = {path[1] for path in values if path[0] == "towers"}
+    towers |= {name: TowerSpec(modalities=[name]) for name in spec.modalities if name in named - set(towers)}
     spec = spec.model_copy(update={"towers": towers})
     for path, value in values.items():
         spec = _replaced(spec, path, value)

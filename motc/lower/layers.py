@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from motc.ir.attention import Attention
@@ -19,7 +20,8 @@ from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.rope import lower_rope
 from motc.lower.untie import Untied
-from motc.schema import Checked
+from motc.schema import Checked, Spec
+from motc.source import Diagnostic
 
 Leaves = dict[str, Leaf | None]
 Operators = dict[str, dict[str, Operator | None]]
@@ -31,7 +33,7 @@ class LayerSpec:
 
     checked: Checked
     attributes: dict[str, LayerAttributes]
-    mask: Mask
+    mask: Mask | None
 
 
 def lower_layers(specs: tuple[LayerSpec, ...], untied: Untied, builder: LeafBuilder) -> tuple[Segment, ...]:
@@ -56,6 +58,25 @@ def lower_layers(specs: tuple[LayerSpec, ...], untied: Untied, builder: LeafBuil
         else:
             segments.append(Segment(first=index, last=index, layer=layer))
     return tuple(segments)
+
+
+def check_bodies(layers: Sequence[LayerSpec], errors: list[Diagnostic]) -> None:
+    """Some layer attends, and each does something; each that is otherwise is there once. Appends to `errors`."""
+    for spec in layers:
+        if not any(a.attends or a.feeds for a in spec.attributes.values()):
+            message = "a layer has neither attention nor a feed-forward"
+            span, way_out = spec.checked.span("ffn", "kind"), "leave one of them, or fewer layers"
+            errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out))
+        alone = [name for name, a in spec.attributes.items() if a.feeds and not a.attends]
+        if alone and spec.checked.spec.parallel == "one_norm":
+            message = f"the feed-forward of {alone[0]} reads what attention's norm gives, and it has no attention"
+            span, way_out = spec.checked.span("attention", "kind"), "use parallel = two_norms, or ffn = none there too"
+            related = (("the one norm", spec.checked.span("parallel")),)
+            errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out, related=related))
+    if not any(spec.mask for spec in layers):
+        span = layers[0].checked.span("attention", "kind")
+        way_out = "leave attention in a layer at least: it is where tokens meet"
+        errors.append(Diagnostic(code="MOT087", message="no layer has attention", span=span, help=way_out))
 
 
 class _Operators:
@@ -90,7 +111,7 @@ def _layer(
     if builder.errors:  # of this layer, or of one that has the same mistake and was first
         return None
     bodies: dict[str, Body | None] = {
-        "attention": _attention(spec, leaves),
+        "attention": None if spec.mask is None else _attention(spec.checked.spec, spec.mask, leaves),
         "ffn": _feed_forward(leaves, tuple(attributes.values())),
     }
     placement, parallel = spec.checked.spec.norm.placement, spec.checked.spec.parallel
@@ -100,14 +121,13 @@ def _layer(
     return Layer(sublayers=(first, *(replace(sublayer, reads=source) for sublayer in others)))
 
 
-def _attention(layer: LayerSpec, leaves: Leaves) -> Attention:
-    spec = layer.checked.spec
+def _attention(spec: Spec, mask: Mask, leaves: Leaves) -> Attention:
     heads, kv_heads, head_dim = heads_of(spec)
     return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        mask=layer.mask,
+        mask=mask,
         rope=lower_rope(spec.attention.rope, head_dim),
         q=_sure(leaves, "attention.q"),
         k=_sure(leaves, "attention.k"),

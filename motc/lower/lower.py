@@ -14,7 +14,7 @@ from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.by_layer import specs_by_layer
 from motc.lower.experts import check_experts
-from motc.lower.layers import LayerSpec, lower_layers
+from motc.lower.layers import LayerSpec, check_bodies, lower_layers
 from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_masks
@@ -40,14 +40,14 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     towers, tower_names, tower_of = lower_towers(checked, errors)
     specs = specs_by_layer(checked, errors)
     distinct = {id(each): each for each in specs}
-    masks = lower_masks(distinct.values(), errors)
+    masks = lower_masks(distinct.values(), errors, dense=dense)
     for each in distinct.values():
         check_heads(each, errors)
         check_experts(each, errors)
         check_norms(each, errors)
     axes = check_axes(distinct.values(), errors)
     check_positions(checked, axes, errors)
-    losses = lower_losses(checked, tuple(dict.fromkeys(masks)), errors)
+    losses = lower_losses(checked, tuple(dict.fromkeys(mask for mask in masks if mask)), errors)
     check_vocabularies(checked, errors)
     if spec.embedding.tied and spec.head.bias:
         message, way_out = (
@@ -67,6 +67,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     if dense:  # the twin answers for the whole spec, so that selectors still match
         asked |= {layer_attributes(each.spec, t) for each in distinct.values() for t in each.spec.towers.values()}
     present = _paths(LAYER_GROUPS, asked) | _paths(OUTER_GROUPS, outside.values())
+    check_bodies(tuple(layer_specs.values()), errors)
     untied = resolve_untie(checked, towers, present, errors, dense=dense)
     if errors:
         raise SpecError(*sorted(errors, key=_position))

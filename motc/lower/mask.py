@@ -5,27 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motc.ir.mask import Mask
-from motc.schema import Checked
+from motc.lower.attributes import attends
+from motc.schema import Checked, Spec
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion
 
 
-def lower_mask(checked: Checked, errors: list[Diagnostic]) -> Mask:
-    """Who sees whom. Appends to `errors`; the mask is right if nothing was appended."""
-    return _MaskLowering(checked, errors).mask()
+def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic], *, dense: bool = False) -> list[Mask | None]:
+    """Who sees whom by each spec, as it is in some layers; None where there is no attention.
 
-
-def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic]) -> list[Mask]:
-    """The mask of each spec, as it is in some layers. Appends to `errors`."""
-    known: dict[tuple[int, int | None], Mask] = {}
-    masks = []
+    With `dense` no tower lacks any. Appends to `errors`; the masks are right if nothing was appended.
+    """
+    known: dict[tuple[int, int | None, tuple[str, ...]], Mask] = {}
+    masks: list[Mask | None] = []
     for checked in specs:
-        attention = checked.spec.attention
-        key = (id(attention.mask), attention.window)  # where nothing else is said the section is one object
+        attention, absent = checked.spec.attention, _absent(checked.spec, dense=dense)
+        key = (id(attention.mask), attention.window, absent)  # where nothing else is said the section is one object
         if key not in known:
-            known[key] = lower_mask(checked, errors)
-        masks.append(known[key])
+            known[key] = _MaskLowering(checked, errors).mask(absent)
+        masks.append(None if len(absent) == len(checked.spec.modalities) else known[key])
     return masks
+
+
+def _absent(spec: Spec, *, dense: bool) -> tuple[str, ...]:
+    """The modalities that have no attention."""
+    tower_of = {} if dense else {name: tower for tower in spec.towers.values() for name in tower.modalities}
+    return tuple(name for name in spec.modalities if not attends(spec, tower_of.get(name)))
 
 
 class _MaskLowering:
@@ -43,7 +48,7 @@ class _MaskLowering:
         # A tower may have the name of one of its modalities: then the name means the modality.
         self.meaning = towers | {modality: (modality,) for modality in self.modalities}
 
-    def mask(self) -> Mask:
+    def mask(self, absent: tuple[str, ...]) -> Mask:
         before = len(self.errors)
         self.check_keys()
         prefix = self.names(self.spec.prefix, "prefix")
@@ -60,6 +65,7 @@ class _MaskLowering:
             sees=tuple(sees.items()),
             window=self.checked.spec.attention.window,
             detach=tuple(detach.items()),
+            absent=absent,
         )
         return mask.simplified(self.modalities)
 

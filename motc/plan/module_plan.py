@@ -26,7 +26,8 @@ class LeafPlan:
     scaled by each token's copy. `by_tower`: piece i, of `counts[i]` modalities, goes to `route[i]`. `held`: copies that
     are taken one by one, in a feed-forward with experts.
 
-    `adds_nothing`: pieces without a copy are 0 after it; otherwise they are as before.
+    `adds_nothing`: pieces without a copy are 0 after it; otherwise they are as before. With `blank` they are so many
+    zeros a token, said for each piece that has no copy; None for one that has.
     """
 
     attribute: str
@@ -35,6 +36,7 @@ class LeafPlan:
     route: tuple[str | None, ...]
     counts: tuple[int, ...]
     adds_nothing: bool = False
+    blank: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

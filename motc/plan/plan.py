@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.identity import semantic_hash
 from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
+from motc.ir.operators import Linear
 from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Step, Steps, Value
 from motc.passes.needs import needs_order, norms_alike
 from motc.passes.schedule_outer import skips_latents
@@ -151,6 +153,8 @@ def _sublayer_plan(
             return _held(leaf, model)
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
         planned = leaf_plan(leaf, model, counts if touched & inner else each if touched else None)
+        if isinstance(body, Attention) and not leaf.is_norm and None in planned.route:
+            return replace(planned, blank=_blank(planned, leaf == body.out, model))
         return replace(planned, adds_nothing=leaf == body.out and None in planned.route)
 
     return SublayerPlan(
@@ -160,11 +164,23 @@ def _sublayer_plan(
         leaves=(leaves := {leaf.path: leaf_of(leaf) for leaf in sublayer.leaves()}),
         pieces=pieces,
         counts=counts,
-        resorted=_sorted_attended(steps) if leaves[body.out.path].form == "by_tower" else frozenset(),
+        resorted=_sorted_attended(steps)
+        if leaves[body.out.path].form == "by_tower" and not leaves[body.out.path].blank
+        else frozenset(),
         stream=stream,
         takes=taken[0],
         gives={value: name for later in taken[1:] for value, name in later.items() if value in written},
     )
+
+
+def _blank(leaf: LeafPlan, into_stream: bool, model: Model) -> tuple[int | None, ...]:
+    """The zeros of pieces that have no copy of a group of attention: as many as others have, or as the stream has."""
+    operator = leaf.leaf.blocks[0].operator
+    assert isinstance(operator, Linear)
+    widths = {modality.name: modality.width for modality in model.modalities}
+    starts = (sum(leaf.counts[:index]) for index in range(len(leaf.counts)))
+    sizes = (widths[model.order[start]] if into_stream else operator.out_features for start in starts)
+    return tuple(size if name is None else None for size, name in zip(sizes, leaf.route, strict=True))
 
 
 def _held(leaf: Leaf, model: Model) -> LeafPlan:

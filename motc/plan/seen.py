@@ -39,5 +39,5 @@ def seen_targets(model: Model) -> SeenTargets:
     def in_prefix(mask: Mask) -> Pairs:
         return pairs(lambda *pair: mask.sees_next(*pair) == "sometimes" and not always(*pair))
 
-    by_prefix = ((mask.prefix, in_prefix(mask)) for mask in masks)
+    by_prefix = (((*mask.prefix, *mask.absent), in_prefix(mask)) for mask in masks)
     return SeenTargets(pairs(always), tuple((prefix, table) for prefix, table in by_prefix if table))

@@ -98,7 +98,12 @@ def joined(
 def attention(
     groups: Groups, body: ReferenceAttention, x: Streams, tokens: dict[str, Tensor], positions: Positions, see: See
 ) -> Streams:
-    """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output."""
+    """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output.
+
+    Zeros for modalities that have no projections; their tokens are those that the mask has as absent.
+    """
+    if not groups.prefixes("q").keys() & x.keys():
+        return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()}
     q = positioned(groups, body, "q", body.heads, x, tokens, positions)
     k = positioned(groups, body, "k", body.kv_heads, x, tokens, positions)
     v = to_sequence(project(groups, "v", body.kv_heads, body.head_dim, x), tokens)
@@ -116,7 +121,8 @@ def attention(
         weights = torch.softmax(scores, dim=-1) * visible
         outputs.append((weights * ~stopped) @ values + (weights * stopped) @ values.detach())
     a = torch.cat(outputs, dim=-1)
-    return {m: linear(groups.parameters, prefix, a[tokens[m]]) for m, prefix in groups.prefixes("out").items()}
+    attended = {m: linear(groups.parameters, prefix, a[tokens[m]]) for m, prefix in groups.prefixes("out").items()}
+    return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()} | attended
 
 
 def detached(mask: ReferenceMask, tokens: dict[str, Tensor]) -> Tensor:

@@ -19,7 +19,8 @@ class ReferenceMask:
     before it. `bidirectional`, with causal and prefix: i also sees j if both are in one span, which is a run of
     tokens of one such modality that no other token of the row interrupts; padding is no token. `sees`: i sees j only
     if j's modality is listed for i's; a modality without a list sees all. `window`: i sees j only if j is less than so
-    many tokens before i, padding not counted; with `full` and `blocks` also less than so many after it.
+    many tokens before i, padding not counted; with `full` and `blocks` also less than so many after it. Tokens of
+    modalities in `absent` are as padding.
 
     `detach`: where j's modality is listed for i's, no gradient reaches j's key and value through i.
     """
@@ -31,6 +32,7 @@ class ReferenceMask:
     sees: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     window: int | None = None
     detach: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ def real_tokens(mask: ReferenceMask, names: list[str | None], documents: list[in
     prefix_is_over: set[int] = set()
     span = 0
     for place, (name, document) in enumerate(zip(names, documents, strict=True)):
-        if name is None:
+        if name is None or name in mask.absent:
             continue
         if name not in mask.prefix:
             prefix_is_over.add(document)

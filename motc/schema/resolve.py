@@ -127,7 +127,7 @@ def _section(entry: Entry) -> Mapping | None:
     """What a section can be merged with; the plain word of `mask = full` or `ffn = none` is the section's kind."""
     if entry.key == "qk_norm" and isinstance(entry.value, Scalar) and entry.value.value == "none":
         return None
-    if entry.key in ("mask", "ffn", "qk_norm") and isinstance(entry.value, Scalar):
+    if entry.key in ("mask", "attention", "ffn", "qk_norm") and isinstance(entry.value, Scalar):
         kind = Entry(key="kind", key_span=entry.key_span, value=entry.value)
         return Mapping(entries=(kind,), span=entry.value.span)
     return entry.value if isinstance(entry.value, Mapping) else None

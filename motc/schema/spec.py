@@ -20,6 +20,7 @@ from motc.schema.values import (
     AXES,
     MAX_LAYERS,
     MODALITIES,
+    AttentionKind,
     BalanceWeight,
     CapacityFactor,
     EmbeddingScale,
@@ -247,6 +248,7 @@ class QkNormSpec(Section):
 class AttentionAttributes(Section):
     """What a tower may say of its attention, as the model may; heads and scores may only be said again."""
 
+    kind: AttentionKind | None = Field(None, description="softmax, or none: there is no attention")
     heads: Size | None = Field(None, description="query heads")
     kv_heads: Size | None = Field(None, description="key and value heads; default: heads")
     head_dim: Size | None = Field(None, description="size of a head; default: width / heads")
@@ -275,6 +277,7 @@ class AttentionInLayers(AttentionAttributes):
 
 class AttentionSpec(AttentionInLayers):
     heads: Size = with_default(AttentionAttributes, "heads", ...)
+    kind: AttentionKind = with_default(AttentionAttributes, "kind", "softmax")
     bias: bool = with_default(AttentionAttributes, "bias", False)
 
 
@@ -328,6 +331,9 @@ class FfnAttributes(Section):
     )
 
 
+TowerAttention = Annotated[
+    AttentionAttributes, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | AttentionAttributes)
+]
 Ffn = Annotated[FfnAttributes, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnAttributes)]
 
 
@@ -366,7 +372,7 @@ class HeadSpec(Section):
 class TowerSpec(Section):
     modalities: list[Name] = Field(..., min_length=1, description="the modalities that share this tower")
     width: Size | None = Field(None, description="width of the tower's residual stream; default: the model's")
-    attention: AttentionAttributes = Field(AttentionAttributes(), description="attributes of attention for this tower")
+    attention: TowerAttention = Field(AttentionAttributes(), description="attributes of attention for this tower")
     ffn: Ffn = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
     norm: NormAttributes = Field(NormAttributes(), description="attributes of the norms for this tower")
 
@@ -374,7 +380,7 @@ class TowerSpec(Section):
 class TowerInLayers(Section):
     """What may be said of a tower in some layers."""
 
-    attention: AttentionAttributes = Field(AttentionAttributes(), description="what differs in this tower's attention")
+    attention: TowerAttention = Field(AttentionAttributes(), description="what differs in this tower's attention")
     ffn: Ffn = Field(FfnAttributes(), description="what differs in this tower's feed-forward")
     norm: NormAttributes = Field(NormAttributes(), description="what differs in this tower's norms")
 
@@ -383,7 +389,9 @@ class LayersSpec(Section):
     """What some layers have otherwise: a key said here stands, for them, in place of the spec's."""
 
     layers: Layers = Field(..., description="3, 0..3 with both ends included, or 0..9 step 3")
-    attention: AttentionInLayers = Field(AttentionInLayers(), description="what differs in these layers' attention")
+    attention: Annotated[
+        AttentionInLayers, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | AttentionInLayers)
+    ] = Field(AttentionInLayers(), description="what differs in these layers' attention")
     ffn: Ffn = Field(FfnAttributes(), description="what differs in these layers' feed-forward")
     norm: NormInLayers = Field(NormInLayers(), description="what differs in these layers' norms")
     towers: dict[Name, TowerInLayers] = Field({}, description="what differs in a tower in these layers")

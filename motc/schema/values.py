@@ -79,7 +79,7 @@ def not_null(value: Any) -> Any:
 
 
 def none_kind(value: Any) -> Any:
-    """`ffn = none` is a feed-forward whose kind is none."""
+    """`ffn = none` is a feed-forward whose kind is none; so is attention."""
     return {"kind": "none"} if value == "none" else value
 
 
@@ -136,6 +136,7 @@ SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_
 LayerNumber = Annotated[int, Field(ge=0)]
 LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]
 Layers = Annotated[LayerNumbers, BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange)]
+AttentionKind = Literal["softmax", "none"]
 FfnKindName = Literal[FfnKind, "moe", "none"]
 PatchSize = Annotated[int, Field(ge=1, le=64)]
 Patch = Annotated[

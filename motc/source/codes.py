@@ -376,6 +376,13 @@ CODES = _catalogue(
         "modality image { positions { kind = same, advance = extent } }",
     ),
     (
+        "MOT087",
+        "nothing that attends, or nothing at all",
+        "A layer has attention, a feed-forward or both, for some modality at least, and some layer has attention: it "
+        "is where tokens meet.",
+        "layers = 1\nlayer 0 { attention = none }",
+    ),
+    (
         "MOT090",
         "a mapping file that says something else",
         "A mapping file has the sections `architectures`, `tensors`, `tied` and `left_out`, and says of each tensor of "

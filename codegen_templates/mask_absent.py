@@ -1,0 +1,35 @@
+"""Modalities that a layer's attention leaves out."""
+
+import torch
+from torch import Tensor
+
+from .constants import constant
+from .masks import Mask
+
+
+class Absent(Mask):
+    """Another mask, in which tokens of modalities in `absent` take no part: to all others they are as padding.
+
+    Such a token sees itself alone, so that what is computed for it is a number; nothing reads it.
+    """
+
+    def __init__(self, mask: Mask, absent: tuple[int, ...]) -> None:
+        self.mask, self.absent, self.window, self.bidirectional = mask, absent, mask.window, mask.bidirectional
+        self.prefix = (*mask.prefix, *absent) if mask.prefix else ()  # which they do not end
+
+    def present(self, modality_ids: Tensor) -> Tensor:
+        """The ids, -1 in place of those that take no part."""
+        return modality_ids.masked_fill(torch.isin(modality_ids, constant(self.absent, modality_ids.device)), -1)
+
+    def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
+        ids = self.present(modality_ids)
+        real = ids >= 0
+        both = real[:, :, None] & real[:, None, :]
+        itself = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
+        return itself | (both & self.mask.allows(ids, document_ids, together & both))
+
+    def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
+        ids = self.present(known)
+        within = self.mask.seen_by_next(self.present(modality_ids), ids)
+        itself = torch.arange(known.shape[1], device=known.device) == (known >= 0).sum(1, keepdim=True) - 1
+        return itself | (ids >= 0 if within is None else within & (ids >= 0))
