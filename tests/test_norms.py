@@ -75,6 +75,30 @@ def test_a_norm_without_parameters_has_one_copy_whatever_is_untied() -> None:
     assert not [name for name in motc.load(untied).state_dict() if "norm" in name]
 
 
+FINAL = {
+    "image alone has none": ("", "norm { final = false }", "untie norm"),
+    "image alone has one": ("norm { placement = post }", "norm { final = true }", "untie *"),
+    "narrow": ("", "width = 8, norm { final = false }", "untie *"),
+}
+
+
+@pytest.mark.parametrize("said", FINAL)
+@pytest.mark.parametrize("strategy", ["sorted", "blend"])
+def test_a_final_norm_in_one_tower_only(said: str, strategy: Strategy) -> None:
+    norm, tower, untied = FINAL[said]
+    spec = text("bias = true", "", tower).replace("norm {  }", norm).replace("untie attention, ffn, norm", untied)
+    one, dense = (final_ir(check(read(SourceFile("a.mot", spec))), dense=d, strategy=strategy) for d in (False, True))
+    obeys_every_law(one, dense, seed=1)
+    plain = final_ir(check(read(SourceFile("a.mot", spec.replace(tower, tower.partition("norm")[0].rstrip(", "))))))
+    differ_alike_both_ways(one, plain)
+
+
+def test_a_final_norm_cannot_be_shared_with_those_who_have_none() -> None:
+    spec = text("bias = true", "", "norm { final = false }").replace("untie attention, ffn, norm", "untie attention")
+    with pytest.raises(SpecError, match=r"MOT046 final_norm is shared by text and image.*one of them has none"):
+        final_ir(check(read(SourceFile("a.mot", spec))))
+
+
 def test_weights_that_are_added_to_one_start_at_zero() -> None:
     loaded = motc.load(text("qk_norm = rms", "offset = 1, placement = both"))
     norms = {name: weight for name, weight in loaded.named_parameters() if "norm" in name}

@@ -189,9 +189,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     names = [modality.name for modality in model.modalities]
     last = model.segments[-1].layer
     norms = _norms_in(last, names)
-    if model.final_norm:  # features have none: nothing is read from their last states
-        features = [modality.name for modality in model.feature_modalities()]
-        norms |= _norms(model.final_norm, [name for name in names if name not in features])
+    final = _norms(model.final_norm)
     return {
         modality.name: OuterAttributes(
             width=modality.width,
@@ -202,11 +200,16 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             learned_positions=model.learned_positions,
             embedding_scale=_embedding_scale(model, modality.name),
             head_bias=model.head_bias and _vocabulary(modality, model) is not None,
-            norm_final=model.final_norm is not None,
-            **_of_norm(norms[modality.name]),
+            norm_final=_has_final(modality, final),
+            **_of_norm((norms | final)[modality.name]),
         )
         for modality in model.modalities
     }
+
+
+def _has_final(modality: Modality, final: Mapping[str, Norm]) -> bool:
+    """Whether a modality has a final norm; of features nothing is read, so that theirs is as the others'."""
+    return bool(final) if isinstance(modality, FeatureModality) else modality.name in final
 
 
 def _embedding_scale(model: Model, modality: str) -> float:

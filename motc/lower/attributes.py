@@ -102,12 +102,14 @@ def _has_bias(kind: NormKind, weight: bool, said: bool | None) -> bool:
             assert_never(kind)
 
 
-def outer_attributes(spec: Spec, name: str, layer: LayerAttributes) -> OuterAttributes:
-    """What is outside the layers, to a modality to which the layers are `layer`."""
+def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: LayerAttributes) -> OuterAttributes:
+    """What is outside the layers, to a modality of a tower to which the layers are `layer`."""
     modality = spec.modalities[name]
     shared = None if spec.vocab is None else Vocabulary(spec.vocab, own=False)
     own = None if modality.vocab is None else Vocabulary(modality.vocab, own=True)
     final = spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
+    if tower is not None and tower.norm.final is not None:
+        final = tower.norm.final
     return OuterAttributes(
         width=layer.width,
         vocab=None if modality.latent or modality.features else own or shared,

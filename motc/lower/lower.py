@@ -58,7 +58,8 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     if errors:
         raise SpecError(*sorted(dict.fromkeys(errors), key=_position))
     everywhere = _attributes(spec, tower_of, dense=dense)
-    outside = {name: outer_attributes(spec, name, everywhere[name]) for name in towers.universe}
+    declared = {name: None if dense else spec.towers.get(tower) for name, tower in tower_of.items()}
+    outside = {name: outer_attributes(spec, name, declared[name], everywhere[name]) for name in towers.universe}
     layer_specs = {
         key: LayerSpec(checked=each, attributes=_attributes(each.spec, tower_of, dense=dense), mask=mask)
         for (key, each), mask in zip(distinct.items(), masks, strict=True)
@@ -146,12 +147,18 @@ def _outer_leaves(
     for group in OUTER_GROUPS:
         if group.path not in untied.outer:
             continue
-        operators = {name: operator for name, a in attributes.items() if (operator := group.operator(a)) is not None}
+        concerned = [name for name, a in attributes.items() if group.operator(a) is not None or _may_lack(group, a)]
+        operators = {name: group.operator(attributes[name]) for name in concerned}
         own = group.is_of_vocabulary and any(a.vocab and a.vocab.own for a in attributes.values())
-        partition = (Partition.each(attributes) if own else untied.outer[group.path]).only(list(operators))
+        partition = (Partition.each(attributes) if own else untied.outer[group.path]).only(concerned)
         # a vocabulary of its own is the modality's, whatever its tower is called
         leaves[group.path] = builder.build(group.path, partition, operators, name_by_tower=not own)
     return leaves
+
+
+def _may_lack(group: Group[OuterAttributes], a: OuterAttributes) -> bool:
+    """Whether tokens without a group are kept apart from those that have it: a tower may have no final norm."""
+    return group.path == "final_norm" and a.features is None
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int]:

@@ -67,14 +67,15 @@ def plan(model: Model) -> ModulePlan:
 
 
 def _everywhere(leaf: Leaf, model: Model, in_pieces: bool) -> Leaf:
-    """The leaf, modalities that have none going along with its first block: what that makes of them is not used.
+    """The leaf, modalities that have none going along with its first block where what that makes of them is not used.
 
-    Not so a norm of pieces, which differ in width.
+    Not so a norm of pieces, which differ in width, nor tokens without a final norm, which are read as they are.
     """
     if in_pieces and leaf.path not in VOCABULARY_PATHS:
         return leaf
     first, *rest = leaf.blocks
-    lacking = tuple(name for name in model.names if leaf.block_of(name) is None)
+    unread = model.modalities if leaf.path in VOCABULARY_PATHS else model.feature_modalities()
+    lacking = tuple(modality.name for modality in unread if leaf.block_of(modality.name) is None)
     return replace(leaf, blocks=(replace(first, modalities=(*first.modalities, *lacking)), *rest))
 
 

@@ -342,6 +342,12 @@ class FfnSpec(FfnAttributes):
     bias: bool = with_default(FfnAttributes, "bias", False)
 
 
+class TowerNorm(NormAttributes):
+    """What a tower may say of its norms."""
+
+    final: bool | None = Field(None, description="a norm before the head; default: the model's")
+
+
 class NormInLayers(NormAttributes):
     """What may be said of the norms of some layers."""
 
@@ -374,7 +380,7 @@ class TowerSpec(Section):
     width: Size | None = Field(None, description="width of the tower's residual stream; default: the model's")
     attention: TowerAttention = Field(AttentionAttributes(), description="attributes of attention for this tower")
     ffn: Ffn = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
-    norm: NormAttributes = Field(NormAttributes(), description="attributes of the norms for this tower")
+    norm: TowerNorm = Field(TowerNorm(), description="attributes of the norms for this tower")
 
 
 class TowerInLayers(Section):

@@ -343,7 +343,9 @@ class _Writer:
             self.absent.add("ffn.gate")
             bound |= set(SECTIONS["ffn"])
         if self.chance(4):
-            said.append(f"norm {{ {self.pick('kind = layer', 'kind = rms', 'eps = 0.01')} }}")
+            choices = ["kind = layer", "kind = rms", "eps = 0.01", "final = true", "final = false"]
+            said.append(f"norm {{ {self.pick(*choices)} }}")
+            self.absent.add("final_norm")  # perhaps there is one: it is untied below, and not named again
             bound |= set(NORMS)
         return said
 
