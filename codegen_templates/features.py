@@ -68,3 +68,13 @@ class TakesFeatures:
             vectors = self.features[name](x.reshape(-1, size).to(like.dtype))
             placed[name] = patches_of(vectors, [], rank_of(layout.modality_ids, self.modalities.index(name)), layout)
         return placed
+
+
+def read_too(x: Tensor, *unread: Tensor) -> Tensor:
+    """x; in the backward, pieces of which nothing is read get zeros, so that no parameter is without a gradient.
+
+    Who averages gradients over processes waits for all of them.
+    """
+    for piece in unread:
+        x = x + piece[:0].sum()
+    return x

@@ -73,6 +73,19 @@ model robot {
   untie *
 }
 """
+ALONE = """
+model alone {
+  width = 32, layers = 2, vocab = 40
+  modality text
+  modality vit { features { size = 12 } }
+  modality state { features { size = 16, projector = none } }
+  tower und = text
+  tower eye = vit { width = 16 }
+  tower body = state { width = 16 }
+  attention { heads = 4, head_dim = 8, mask { bidirectional = vit } }
+  untie *
+}
+"""
 SPECS = {"prefix": PREFIX, "untied": UNTIED, "own": OWN, "robot": ROBOT}
 
 
@@ -157,6 +170,20 @@ def test_gradients_go_into_features_and_absent_ones_leave_zeros() -> None:
     gradients = {name: p.grad for name, p in model.named_parameters() if name.startswith("features.")}
     assert len(gradients) == 6
     assert all(gradient is not None and not gradient.any() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "blend"])
+@pytest.mark.parametrize("text", [UNTIED, ALONE])
+def test_every_parameter_has_a_gradient_whatever_is_absent(text: str, strategy: Any) -> None:
+    """Those of the last layer too of which nothing is read: distributed training waits for all."""
+    model: Any = motc.load(text, strategy=strategy)
+    for each in random_batches(ir(text), torch.Generator().manual_seed(0)):
+        model.zero_grad()
+        features = {name: x.detach().float() for name, x in each.features.items()}
+        model.loss(
+            each.input_ids, each.modality_ids, features=features, document_ids=each.document_ids
+        ).total.backward()
+        assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 
 @pytest.mark.parametrize(

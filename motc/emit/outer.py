@@ -167,6 +167,17 @@ def _predict(module: ModulePlan) -> str:
     return text.method("predict", arguments, "dict[str, Tensor]", said)
 
 
+def read_too_lines(module: ModulePlan) -> list[str]:
+    """The line of `transform` by which pieces that nothing is read of, those of features, have gradients, of zeros."""
+    features = [modality.name for modality in module.model.feature_modalities()]
+    if not module.stream_in_pieces or not features:
+        return []
+    order = module.model.order
+    read = order.index(module.model.token_modalities()[0].name)
+    unread = ", ".join(f"x[{place}]" for place, name in enumerate(order) if name in features)
+    return statement(f"x[{read}] = ", f"read_too(x[{read}], {unread})")
+
+
 def place_lines(module: ModulePlan) -> list[str]:
     """The lines of `transform` that put patches at their places."""
     return OuterText(module).run(module.model.outer_steps.place).text.lines
