@@ -91,14 +91,16 @@ def grouped_layout(
     )
 
 
-def group(x: Tensor, layout: GroupedLayout, counts: tuple[int, ...]) -> list[Tensor]:
-    """Sorted tokens [N, ...], and where each group of them ends, group i being `counts[i]` modalities."""
+def group(x: Tensor, layout: GroupedLayout, counts: tuple[int, ...] | None = None) -> list[Tensor]:
+    """Sorted tokens [N, ...], and where each group of them ends: one for each modality, or group i of `counts[i]`."""
     if isinstance(layout.places, int):
         return [x]
+    if counts is None:
+        return [x, layout.ends]
     last = [sum(counts[: index + 1]) - 1 for index in range(len(counts))]
     return [x, torch.stack([layout.ends[index] for index in last])]
 
 
-def ungroup(pieces: list[Tensor], layout: GroupedLayout, counts: tuple[int, ...]) -> Tensor:
+def ungroup(pieces: list[Tensor], layout: GroupedLayout, counts: tuple[int, ...] | None = None) -> Tensor:
     """The tokens that went through all groups at once."""
     return pieces[0]

@@ -93,21 +93,23 @@ def sorted_layout(
     )
 
 
-def piece_sizes(layout: SortedLayout, tokens: int, counts: tuple[int, ...]) -> list[int]:
-    """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities."""
-    single = iter([piece.shape[0] for piece in layout.pieces])
-    sizes = [sum(next(single) for _ in range(count)) for count in counts]
+def piece_sizes(layout: SortedLayout, tokens: int, counts: tuple[int, ...] | None) -> list[int]:
+    """How many of the sorted tokens belong to each piece, piece i being `counts[i]` modalities, or one if not given."""
+    sizes = [piece.shape[0] for piece in layout.pieces]
+    if counts is not None:
+        single = iter(sizes)
+        sizes = [sum(next(single) for _ in range(count)) for count in counts]
     torch._check(sum(sizes[:-1]) <= tokens)  # type: ignore[no-untyped-call]
     return [*sizes[:-1], tokens - sum(sizes[:-1])]  # so that the compiler knows what they add up to
 
 
-def split(x: Tensor, layout: SortedLayout, counts: tuple[int, ...]) -> list[Tensor]:
-    """Sorted tokens [N, ...] cut into pieces, piece i being those of `counts[i]` modalities."""
+def split(x: Tensor, layout: SortedLayout, counts: tuple[int, ...] | None = None) -> list[Tensor]:
+    """Sorted tokens [N, ...] cut into pieces: one for each modality, or piece i being `counts[i]` modalities."""
     if isinstance(layout.places, int):
         return [x]
     return list(torch.split(x, piece_sizes(layout, x.shape[0], counts)))
 
 
-def merge(pieces: list[Tensor], layout: SortedLayout, counts: tuple[int, ...]) -> Tensor:
+def merge(pieces: list[Tensor], layout: SortedLayout, counts: tuple[int, ...] | None = None) -> Tensor:
     """What `split` has cut, whole again."""
     return pieces[0] if isinstance(layout.places, int) else torch.cat(pieces)

@@ -9,6 +9,7 @@ from motc.emit.text import literal
 from motc.ir.model import FeatureModality, LatentModality
 from motc.ir.steps import Read, TakeLosses
 from motc.plan import ModulePlan
+from motc.plan.constants import Constants
 
 NO_LOSS = "torch.zeros((), device=x.device)"
 """What stands for the loss of latents and features, which have no targets."""
@@ -42,7 +43,7 @@ def _shared_logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str
     leaf = module.outer[read.leaf.path]
     if read.skips_latents:
         counts = tuple(count for _, count in module.head_pieces)
-        none = f"lambda x: absent(x, {module.model.vocab})"
+        none = f"lambda x: absent(x, {Constants(module.model).named('VOCAB', module.model.vocab)})"
         heads = [none if block is None else _head(read, block) for block, _ in module.head_pieces]
         pieces = x if module.stream_in_pieces else text.pieces(x, counts)
         return text.joined(each_piece(heads, counts, pieces), counts)
@@ -93,8 +94,8 @@ def _of_pieces(module: ModulePlan, take: TakeLosses, text: Applied, x: str, is_s
     losses = [f"cross_entropy({head}, ids[{i}], weights[{i}])" for head, (i, _) in zip(heads, present, strict=True)]
     kinds = [f"kinds[{i}]" for i, _ in present]
     text.assign("losses", _joined(losses))
-    text.assign("following", _joined(kinds))
     text.assign("modality", f"torch.arange({len(module.order)}, device=losses.device)[:, None]")
+    text.assign("following", _joined(kinds))
     return "torch.where(modality == following, losses, 0.0).sum(1)"
 
 

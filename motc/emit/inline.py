@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from motc.emit.text import statement
 
 Statement = tuple[str, str]
 """A name and the expression that it is to stand for."""
@@ -77,3 +79,33 @@ def _takes(tree: ast.expr, name: str, expression: str) -> bool:
     if len(uses) != 1 or isinstance(moved, ast.ListComp | ast.List | ast.IfExp):
         return False
     return not isinstance(moved, ast.BinOp) or isinstance(parents.get(id(uses[0])), ast.Call | None)
+
+
+def returning(statements: Sequence[Statement], kind: str, arguments: Iterable[str]) -> list[Statement]:
+    """The same, what the last one computes being returned at once. Where a module gives it, it has no type, and is
+    returned under a name that has one: an argument's, or one that is said to be of this `kind`.
+    """
+    *others, (name, expression), (_, result) = statements if len(statements) > 1 else [("", ""), *statements]
+    if name != result:
+        return list(statements)
+    if not _is_untyped(ast.parse(expression, mode="eval").body):
+        return [*others, (RETURN, expression)]
+    typed = name if name in arguments else f"{name}: {kind}"
+    return [*others, (typed, expression), (RETURN, result)]
+
+
+def _is_untyped(tree: ast.expr) -> bool:
+    """Whether an expression is what a module gives, or a sum with that."""
+    match tree:
+        case ast.BinOp(left=left, right=right):
+            return _is_untyped(left) or _is_untyped(right)
+        case ast.Call(func=function):
+            return ast.unparse(function).startswith("self.")
+        case _:
+            return False
+
+
+def lines_of(statements: Iterable[Statement]) -> list[str]:
+    """Statements as text."""
+    starts = ((f"{name} " if name == RETURN else f"{name} = ", expression) for name, expression in statements)
+    return [line for start, expression in starts for line in statement(start, expression)]

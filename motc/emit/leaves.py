@@ -176,11 +176,15 @@ class Applied:
 
     def joined(self, pieces: str, counts: tuple[int, ...]) -> str:
         """The expression of pieces as one tensor."""
-        return f"{self.execution.join}({pieces}, layout, {counts})"
+        return f"{self.execution.join}({pieces}, layout{self._of(counts)})"
 
     def cut(self, x: str, counts: tuple[int, ...]) -> str:
         """The expression of a tensor's pieces."""
-        return f"{self.execution.cut}({x}, layout, {counts})"
+        return f"{self.execution.cut}({x}, layout{self._of(counts)})"
+
+    def _of(self, counts: tuple[int, ...]) -> str:
+        """How many modalities each piece holds, as an argument; not said where sorted tokens are cut by modality."""
+        return "" if self.execution.sorts and set(counts) == {1} else f", {counts}"
 
     def pieces(self, x: str, counts: tuple[int, ...]) -> str:
         """The name of the pieces of `x`; the line that cuts it where it is not cut yet."""

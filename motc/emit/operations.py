@@ -7,7 +7,7 @@ from typing import assert_never
 
 from motc.emit.activations import activation
 from motc.emit.angles import angles_expression
-from motc.emit.inline import RETURN, inlined
+from motc.emit.inline import inlined, lines_of, returning
 from motc.emit.leaves import Applied, each_piece
 from motc.emit.mixture import MixtureText
 from motc.emit.text import listed, statement
@@ -50,14 +50,8 @@ class Forward:
         for step in part.steps:
             self._step(step)
         result = [self._variable(part.steps[-1].writes), *part.gives.values(), *["balance"] * is_balanced(part)]
-        self.statements = inlined(self.text.statements, ", ".join(result))
-
-    @property
-    def lines(self) -> list[str]:
-        """The body of `forward`, as text."""
-        starts = [f"{name} " if name == RETURN else f"{name} = " for name, _ in self.statements]
-        expressions = [expression for _, expression in self.statements]
-        return [line for pair in zip(starts, expressions, strict=True) for line in statement(*pair)]
+        statements = inlined(self.text.statements, ", ".join(result))
+        self.lines = lines_of(returning(statements, "Tensor", ["x"]))
 
     def _variable(self, value: Value) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""

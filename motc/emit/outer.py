@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from motc.emit.heads import logits, sums_of_losses
-from motc.emit.inline import RETURN, inlined
+from motc.emit.inline import inlined, lines_of, returning
 from motc.emit.latents import placed, predictions
 from motc.emit.leaves import Applied
 from motc.emit.text import method, names_tuple, statement
@@ -89,14 +89,9 @@ class OuterText:
     def method(self, name: str, arguments: list[str], returned: str, said: str, beside: str = "") -> str:
         """A method that gives what the last step writes, and `beside` if that is said; `said` is its docstring."""
         result = self.text.statements[-1][0] if self.text.statements else "x"
-        is_new = not beside and not any(each.startswith(f"{result}:") for each in arguments)
         statements = inlined(self.text.statements, f"{result}, {beside}" if beside else result)
-        if is_new and statements[-2][1].startswith("self."):  # what a module gives has no type, and a name has
-            statements[-2] = (f"{result}: {returned}", statements[-2][1])
-        elif is_new:
-            statements[-2:] = [(RETURN, statements[-2][1])]
-        starts = [f"{each} " if each == RETURN else f"{each} = " for each, _ in statements]
-        lines = [line for start, (_, each) in zip(starts, statements, strict=True) for line in statement(start, each)]
+        names = [argument.partition(":")[0] for argument in arguments]
+        lines = lines_of(returning(statements, returned, names))
         return "\n".join([*method(name, arguments, returned), f'        """{said}"""', *lines])
 
 

@@ -79,21 +79,21 @@ class Chameleon443mHybridAttention(nn.Module):
         sin: Tensor,
         cache: KeyValues | None = None,
     ) -> Tensor:
-        x_pieces = split(x, layout, (1, 1))
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
+        x_pieces = split(x, layout)
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
-        out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1))
+        out = merge(recomputed(self.sort_and_project, mixed, layout), layout)
         x = x + self.norm(out, layout.sorted_places)
         return x
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)), layout)
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout), layout)
         return projected
 
 
@@ -118,8 +118,8 @@ class Chameleon443mHybridFeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
-        x_pieces = split(x, layout, (1, 1))
-        places = split(layout.rows.slots.flatten()[layout.order], layout, (1, 1))
+        x_pieces = split(x, layout)
+        places = split(layout.rows.slots.flatten()[layout.order], layout)
         tokens = x_pieces[0]
         routing = expert_choice(self.router["text"](tokens), (1, 1), places[0])
         tokens = dispatch(tokens, routing)
@@ -127,7 +127,7 @@ class Chameleon443mHybridFeedForward(nn.Module):
         out_0 = combine(self.down["text"](hidden), routing)
         tokens = x_pieces[1]
         out_1 = self.down["image"](F.silu(self.gate["image"](tokens)) * self.up["image"](tokens))
-        x = x + self.norm(merge([out_0, out_1], layout, (1, 1)), layout.sorted_places)
+        x = x + self.norm(merge([out_0, out_1], layout), layout.sorted_places)
         return x
 
 
@@ -197,4 +197,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 f8ed50ab4b37408b03cd063c4eadd18677fd5b426626c75ef73b6b561f0757db
+# motc: sha256 ce409cd3dd6898dc4248c3e0fe0a5a8743aab00a08e7d5b045dcb80a3b862e35

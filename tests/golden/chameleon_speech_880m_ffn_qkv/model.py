@@ -78,12 +78,12 @@ class ChameleonSpeech880mFfnQkvAttention(nn.Module):
         sin: Tensor,
         cache: KeyValues | None = None,
     ) -> Tensor:
-        x_pieces = split(x, layout, (1, 1, 1))
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 1, 1)), -1, (HEADS, HEAD_DIM))
+        x_pieces = split(x, layout)
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         x = x + self.norm(self.out(to_sorted(attend(q, k, v_slots, mask, cache), layout)))
         return x
@@ -100,11 +100,11 @@ class ChameleonSpeech880mFfnQkvFeedForward(nn.Module):
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image", "speech")})
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
-        x_pieces = split(x, layout, (1, 1, 1))
+        x_pieces = split(x, layout)
         gate = self.gate(x_pieces, layout)
         up = self.up(x_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        x = x + self.norm(merge(self.down(hidden, layout), layout, (1, 1, 1)))
+        x = x + self.norm(merge(self.down(hidden, layout), layout))
         return x
 
 
@@ -170,4 +170,4 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         return x
 
 
-# motc: sha256 9076d081f3455c5f537f7b586a1835517dc42c1b6f37921c0cff956b3cf04415
+# motc: sha256 b2d03ca3885c4cca7473ce37d7dba5958d3bfd3aed5e6af6ec7ce47cce088d69

@@ -83,21 +83,21 @@ class ChameleonSpeech880mMotAttention(nn.Module):
         sin: Tensor,
         cache: KeyValues | None = None,
     ) -> Tensor:
-        x_pieces = split(x, layout, (1, 1, 1))
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 1, 1)), -1, (HEADS, HEAD_DIM))
+        x_pieces = split(x, layout)
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
-        out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1, 1))
+        out = merge(recomputed(self.sort_and_project, mixed, layout), layout)
         x = x + self.norm(out, layout.sorted_places)
         return x
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1, 1)), layout)
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout), layout)
         return projected
 
 
@@ -112,11 +112,11 @@ class ChameleonSpeech880mMotFeedForward(nn.Module):
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image", "speech")})
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
-        x_pieces = split(x, layout, (1, 1, 1))
+        x_pieces = split(x, layout)
         gate = self.gate(x_pieces, layout)
         up = self.up(x_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        x = x + self.norm(merge(self.down(hidden, layout), layout, (1, 1, 1)), layout.sorted_places)
+        x = x + self.norm(merge(self.down(hidden, layout), layout), layout.sorted_places)
         return x
 
 
@@ -192,4 +192,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 941c88ba3db34218025c5aba92dc88d2cfba76376ecf5e8673906d863ce547d7
+# motc: sha256 ce9849fe68777bf9790e0bb6bd31d23bfeef5440c618dbe9eb3cbd4b21fc1217

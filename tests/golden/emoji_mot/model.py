@@ -77,20 +77,19 @@ class EmojiMotAttention(nn.Module):
         sin: Tensor,
         cache: KeyValues | None = None,
     ) -> Tensor:
-        h_pieces = split(self.norm(x, layout.sorted_places), layout, (1, 1))
-        q = torch.unflatten(merge(self.q(h_pieces, layout), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
+        h_pieces = split(self.norm(x, layout.sorted_places), layout)
+        q = torch.unflatten(merge(self.q(h_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
         q = rotate_half(self.q_norm(to_slots(q, layout), layout.places), cos, sin)
-        k = torch.unflatten(merge(self.k(h_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(self.k_norm(to_slots(k, layout), layout.places), cos, sin)
-        v = torch.unflatten(merge(self.v(h_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
-        x = x + merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1))
-        return x
+        return x + merge(recomputed(self.sort_and_project, mixed, layout), layout)
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)), layout)
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout), layout)
         return projected
 
 
@@ -105,12 +104,11 @@ class EmojiMotFeedForward(nn.Module):
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image")})
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
-        h_pieces = split(self.norm(x, layout.sorted_places), layout, (1, 1))
+        h_pieces = split(self.norm(x, layout.sorted_places), layout)
         gate = self.gate(h_pieces, layout)
         up = self.up(h_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        x = x + merge(self.down(hidden, layout), layout, (1, 1))
-        return x
+        return x + merge(self.down(hidden, layout), layout)
 
 
 class EmojiMotLayer(nn.Module):
@@ -173,7 +171,7 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
 
     def embed(self, ids: Tensor, layout: SortedLayout) -> Tensor:
         """Token ids to the stream."""
-        return merge(self.embedding(split(ids, layout, (1, 1)), layout), layout, (1, 1))
+        return merge(self.embedding(split(ids, layout), layout), layout)
 
     def read(self, x: Tensor, layout: SortedLayout, wanted: tuple[str, ...] = ("text", "image")) -> dict[str, Tensor]:
         """The stream to logits, in the order of the batch."""
@@ -191,4 +189,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 dd28252b959682fdf5481659e0bf49c436372d1f56c6339b52099a3e56e2b299
+# motc: sha256 bd6fa70b39e359d2c82c0bde0c688e28a547468f58ee8f3990ae1a1ab4fead0d

@@ -81,21 +81,21 @@ class Transfusion163mMotAttention(nn.Module):
         sin: Tensor,
         cache: KeyValues | None = None,
     ) -> Tensor:
-        x_pieces = split(x, layout, (1, 1))
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 1)), -1, (HEADS, HEAD_DIM))
+        x_pieces = split(x, layout)
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache, causal=False)
-        out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 1))
+        out = merge(recomputed(self.sort_and_project, mixed, layout), layout)
         x = x + self.norm(out, layout.sorted_places)
         return x
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1)), layout)
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout), layout)
         return projected
 
 
@@ -110,11 +110,11 @@ class Transfusion163mMotFeedForward(nn.Module):
         self.down = ByTower({name: nn.Linear(HIDDEN, WIDTH, bias=False) for name in ("text", "image")})
 
     def forward(self, x: Tensor, layout: SortedLayout) -> Tensor:
-        x_pieces = split(x, layout, (1, 1))
+        x_pieces = split(x, layout)
         gate = self.gate(x_pieces, layout)
         up = self.up(x_pieces, layout)
         hidden = [F.silu(g) * u for g, u in zip(gate, up, strict=True)]
-        x = x + self.norm(merge(self.down(hidden, layout), layout, (1, 1)), layout.sorted_places)
+        x = x + self.norm(merge(self.down(hidden, layout), layout), layout.sorted_places)
         return x
 
 
@@ -198,23 +198,22 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
     def read(self, x: Tensor, layout: SortedLayout) -> tuple[Tensor, Tensor]:
         """The stream to logits, in the order of the batch, zeros at latents; and the normed stream."""
         x = self.norm(x, layout)
-        x_pieces = split(x, layout, (1, 1))
-        logits = merge(each_piece((self.head, lambda x: absent(x, 32000)), layout, (1, 1), x_pieces), layout, (1, 1))
+        x_pieces = split(x, layout)
+        logits = merge(each_piece((self.head, lambda x: absent(x, VOCAB)), layout, (1, 1), x_pieces), layout)
         logits = to_batch(logits, layout)
         return logits, x
 
     def score(self, x: Tensor, layout: SortedLayout, wanted: Targets) -> tuple[Tensor, Tensor]:
         """The sum of each modality's losses [M]; and the normed stream."""
         x = self.norm(x, layout)
-        pieces = split(x, layout, (1, 1))
-        ids = split(wanted.ids, layout, (1, 1))
-        kinds = split(wanted.modality_ids, layout, (1, 1))
-        weights = weights_of_pieces(wanted.weights, lambda x: split(x, layout, (1, 1)), 2)
+        pieces = split(x, layout)
+        ids = split(wanted.ids, layout)
+        kinds = split(wanted.modality_ids, layout)
+        weights = weights_of_pieces(wanted.weights, lambda x: split(x, layout), 2)
         losses = cross_entropy(self.head(pieces[0]), ids[0], weights[0])
-        following = kinds[0]
         modality = torch.arange(2, device=losses.device)[:, None]
-        sums = torch.where(modality == following, losses, 0.0).sum(1)
+        sums = torch.where(modality == kinds[0], losses, 0.0).sum(1)
         return sums, x
 
 
-# motc: sha256 6e574ff7b39fdeeccfc21176e21a09449bf128ea43eecc5517722e8ed886aa98
+# motc: sha256 10ff0cd7305b708cb65b81774532100e0b8f5c2ebb87e7eb7f4044956db0a26d

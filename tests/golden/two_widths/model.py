@@ -107,19 +107,18 @@ class TwoWidthsAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> list[Tensor]:
         h = self.norm(x, layout)
-        q = torch.unflatten(merge(self.q(h, layout), layout, (1, 1, 1)), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(h, layout), layout), -1, (HEADS, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(h, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(h, layout), layout, (1, 1, 1)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h, layout), layout), -1, (KV_HEADS, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend_in_views(q, k, v_slots, mask, layout.rows.views, cache)
-        x = add(x, recomputed(self.sort_and_project, mixed, layout))
-        return x
+        return add(x, recomputed(self.sort_and_project, mixed, layout))
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 1, 1)), layout)
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout), layout)
         return projected
 
 
@@ -149,8 +148,7 @@ class TwoWidthsFeedForward(nn.Module):
         gate = self.gate(h, layout)
         up = self.up(h, layout)
         hidden = [F.gelu(g) * u for g, u in zip(gate, up, strict=True)]
-        x = add(x, self.down(hidden, layout))
-        return x
+        return add(x, self.down(hidden, layout))
 
 
 class TwoWidthsLayer(nn.Module):
@@ -224,17 +222,16 @@ class TwoWidths(MultimodalModel):
 
     def embed(self, ids: Tensor, layout: SortedLayout) -> list[Tensor]:
         """Token ids to the stream."""
-        x: list[Tensor] = self.embedding(split(ids, layout, (1, 1, 1)), layout)
+        x: list[Tensor] = self.embedding(split(ids, layout), layout)
         return x
 
     def read(self, x: list[Tensor], layout: SortedLayout) -> Tensor:
         """The stream to logits, in the order of the batch."""
-        logits = merge(self.head(self.final_norm(x, layout), layout), layout, (1, 1, 1))
-        return to_batch(logits, layout)
+        return to_batch(merge(self.head(self.final_norm(x, layout), layout), layout), layout)
 
     def score(self, x: list[Tensor], layout: SortedLayout, wanted: Targets) -> Tensor:
         """The sum of each modality's losses [M]."""
-        logits = merge(self.head(self.final_norm(x, layout), layout), layout, (1, 1, 1))
+        logits = merge(self.head(self.final_norm(x, layout), layout), layout)
         return sums_by_modality(logits, wanted, len(self.modalities))
 
     def counted(self, labels: Tensor, layout: SortedLayout) -> Tensor:
@@ -243,4 +240,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 80b49cf9e2ca11e97201df793c7533a6cc625ff0aa1764f40dc08dfea2fa7a60
+# motc: sha256 1de6c5f631c4d401a55daa15e1b9ae96bcf455dfe1d245ba1b2877da481d1aa8
