@@ -15,7 +15,8 @@ class Batch:
     """Ids and modality ids [B, S], and what the original and motc's model are given besides.
 
     `features` are what an encoder made, in the order of the tokens in the batch; gradients flow into them. `prompt` is
-    what the original's `generate` is given in place of `theirs`.
+    what the original's `generate` is given in place of `theirs`. `grids` [n, 3] are those of images, which positions
+    follow from.
     """
 
     ids: Tensor
@@ -24,6 +25,7 @@ class Batch:
     ours: dict[str, Any] = field(default_factory=dict)
     prompt: dict[str, Any] = field(default_factory=dict)
     features: Tensor | None = None
+    grids: Tensor | None = None
 
 
 MakeBatch = Callable[[Any, int, int, int, torch.dtype], Batch]
@@ -75,6 +77,7 @@ def qwen_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dt
         features=batch.features,
         theirs={"position_ids": positions, "mm_encoder_outputs": {"image": seen}},
         ours=batch.ours | {"position_ids": positions.permute(1, 2, 0)},
+        grids=torch.tensor([[1, ROWS, COLUMNS]] * 2),
         prompt={"image_grid_thw": grid, "mm_token_type_ids": kinds, "mm_encoder_outputs": {"image": seen}},
     )
 
@@ -128,6 +131,4 @@ def paligemma(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.
     text = batch.ids.where(batch.modality_ids != IMAGE, 5)
     ids = torch.where(modality_ids == IMAGE, theirs.config.image_token_id, text)
     given = batch.theirs | {"token_type_ids": (modality_ids == 0).long()}
-    positions = torch.arange(1, ids.shape[1] + 1)  # as the original counts, though only distances matter
-    ours = batch.ours | {"position_ids": positions}
-    return replace(batch, ids=ids, modality_ids=modality_ids, theirs=given, prompt=given, ours=ours)
+    return replace(batch, ids=ids, modality_ids=modality_ids, theirs=given, prompt=given)

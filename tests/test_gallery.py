@@ -20,12 +20,12 @@ from motc.loading import instantiate
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
 from tests.originals import GALLERY, Original, as_parameters, widened
 from tests.published import ORIGINALS
-from tests.sights import IMAGE, Batch, text
+from tests.sights import IMAGE, Batch, ernie_vl, qwen_vl, text
 
 pytest.importorskip("transformers", minversion="5.0")
 
 README = (GALLERY / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = ("pi0",)  # in a file of its own
+ELSEWHERE = ("cogvlm_17b", "pi0")  # in files of their own
 EACH = pytest.mark.parametrize("original", ORIGINALS, ids=lambda original: original.spec)
 
 
@@ -129,6 +129,16 @@ def test_logits_and_gradients(original: Original, dtype: torch.dtype, tolerance:
     of_ours = torch.autograd.grad((got[said] * weights).sum(), list(ours.values()))
     for name, gradient in zip(ours, of_ours, strict=True):
         close(gradient, wanted[name], tolerance, name)
+
+
+WITH_GRIDS = [each for each in ORIGINALS if each.batch in (ernie_vl, qwen_vl)]
+
+
+@pytest.mark.parametrize("original", WITH_GRIDS, ids=lambda original: original.spec)
+def test_positions_of_images(original: Original) -> None:
+    both = pair(original)
+    positions = both.ours.positions(both.batch.modality_ids, grids={"image": both.batch.grids})
+    assert torch.equal(positions, both.batch.ours["position_ids"])
 
 
 @EACH
