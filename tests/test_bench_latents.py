@@ -135,6 +135,24 @@ def test_sides_take_the_same_step_on_latents(four: Path) -> None:
         torch.testing.assert_close(parameter.grad, gradient)
 
 
+def test_sides_take_the_same_step_on_features(tmp_path: Path) -> None:
+    """As many vectors as a mixture has tokens of their modality."""
+    spec = tmp_path / "seeing.mot"
+    spec.write_text(TINY.replace("latent { channels = 3, patch = 2, objective = flow }", "features { size = 5 }"))
+    subject = Subject(checked=check_spec(spec))
+    model, networks = subject.ir(), {}
+    (mixture,) = mixtures([m.name for m in model.modalities], 20, [0.25], None, [])
+    batch = make_batch(data_modalities(model), mixture, 2, 0, "cpu")
+    assert batch.features["image"].shape == (2 * 5, 5)
+    for side in ("mot", "reference"):
+        networks[side] = subject.build(side, "float32", "cpu", compiled=False).double()
+        networks[side].load_state_dict(networks["mot"].state_dict())
+        Side(networks[side], "cpu").run("backward", batch)
+    ours, theirs = (dict(network.named_parameters()) for network in networks.values())
+    for name, parameter in theirs.items():
+        torch.testing.assert_close(ours[name].grad, parameter.grad, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_the_shares_used_are_reported(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

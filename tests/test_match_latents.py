@@ -192,6 +192,12 @@ def test_two_images_in_a_row_are_told_for_they_are_one_span(folder: Path) -> Non
             "{ vocab = 8 }",
             "small has token ids",
         ),
+        (
+            "{ latent { channels = 1, patch = 2, objective = ddpm, weight = 5 } }",
+            "{ features { size = 2 } }",
+            "small has features for image, which no data folder holds",
+        ),
+        ("patch = 2", "patch = [2]", "small has latents that are no images for image; the data has images"),
         ("vocab = 8", "vocab = 7", "small has 7 rows for text; the data has 8 ids"),
     ],
 )

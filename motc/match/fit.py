@@ -40,7 +40,7 @@ def check_fit(data: Data, model: Model, name: str) -> None:
 def _check_latents(modality: LatentModality, size: LatentSize, name: str) -> None:
     channels, sides = modality.ends.channels, modality.ends.patch_shape
     if len(sides) != 2:
-        raise MatchError(f"{name} has latents of {len(sides)} axes for {modality.name}; the data has images")
+        raise MatchError(f"{name} has latents that are no images for {modality.name}; the data has images")
     if channels != size.channels:
         raise MatchError(f"{name} has {channels} channels for {modality.name}; the data has {size.channels}")
     cut = f"{size.height} x {size.width} latents of {modality.name}"
