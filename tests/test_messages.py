@@ -58,7 +58,9 @@ ROOT_KEYS = (
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
-ATTENTION = "bias, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap, window"
+ATTENTION = (
+    "bias, gate, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap, window"
+)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ IN_LAYERS = {
     "attention.head_dim": "head_dim",
     "attention.bias": "attention_bias",
     "attention.out_bias": "out_bias",
+    "attention.gate": "attention_gate",
     "attention.qk_norm": "qk_norm",
     "attention.qk_norm_eps": "qk_norm_eps",
     "ffn.kind": "ffn_kind",

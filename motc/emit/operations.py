@@ -21,6 +21,7 @@ from motc.ir.steps import (
     Add,
     Apply,
     Attend,
+    Gate,
     InLayers,
     MixExperts,
     Order,
@@ -86,6 +87,8 @@ class Forward:
                 return before, _rotated(rope, reads[0])
             case Attend(attention=attention):
                 return "mixed", self._mix(attention, reads)
+            case Gate():
+                return before, f"{reads[0]} * F.sigmoid({reads[1]})"
             case Activate(kinds=kinds):
                 return "hidden", self._activation(kinds, reads, in_pieces=in_pieces)
             case MixExperts(mixture=body):

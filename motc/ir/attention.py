@@ -18,7 +18,7 @@ class Attention:
     before positions are rotated in, or after.
 
     Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
-    c * tanh(scores / c).
+    c * tanh(scores / c). With a `gate` what it makes is multiplied by the sigmoid of what that makes of the stream.
     """
 
     heads: int
@@ -35,10 +35,11 @@ class Attention:
     scale: float | None = None
     softcap: float | None = None
     norm_place: HeadNormPlace = "before_rope"
+    gate: Leaf | None = None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
-        leaves = (self.q, self.k, self.v, self.q_norm, self.k_norm, self.out)
+        leaves = (self.q, self.k, self.v, self.q_norm, self.k_norm, self.gate, self.out)
         return tuple(leaf for leaf in leaves if leaf is not None)
 
     @property

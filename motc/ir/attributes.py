@@ -36,6 +36,7 @@ class LayerAttributes:
     head_dim: int = 0
     attention_bias: bool = False
     out_bias: bool = False
+    attention_gate: bool = False
     qk_norm: HeadNorm | None = None
     qk_norm_eps: float = 0.0
     ffn_kind: FfnKind | None = None
@@ -121,6 +122,7 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             head_dim=body.head_dim,
             attention_bias=q[name].bias,
             out_bias=out[name].bias,
+            attention_gate=body.gate is not None,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
         )

@@ -157,6 +157,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
     Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads)),
     Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.attends else None),
+    Group("attention.gate", "attention", lambda a: _into_heads(a, a.heads) if a.attention_gate else None),
     Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
     Group("ffn.up", "ffn", _up),

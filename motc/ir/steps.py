@@ -60,6 +60,11 @@ class Attend:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """Multiply what attention made by the sigmoid of a gate."""
+
+
+@dataclass(frozen=True, slots=True)
 class Activate:
     """The activation of a feed-forward, of `gate` and `up` or of `up` alone; each modality's kind, in their order."""
 
@@ -134,7 +139,7 @@ class Predict:
     """Make predictions of the states of latents, by their ends."""
 
 
-InLayers = Apply | Rotate | Attend | Activate | MixExperts | Add | Permute
+InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | Add | Permute
 Outside = Apply | Permute | PlacePatches | Read | ZeroLatents | TakeLosses | SumLosses | Predict
 Operation = InLayers | Outside
 

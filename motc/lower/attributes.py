@@ -47,6 +47,7 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         head_dim=head_dim,
         attention_bias=heads > 0 and attention.bias,
         out_bias=heads > 0 and (attention.bias if attention.out_bias is None else attention.out_bias),
+        attention_gate=heads > 0 and attention.gate,
         qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         ffn_kind=kind,

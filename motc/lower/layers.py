@@ -136,6 +136,7 @@ def _attention(spec: Spec, mask: Mask, leaves: Leaves) -> Attention:
         q_norm=leaves["attention.q_norm"],
         k_norm=leaves["attention.k_norm"],
         norm_place=norm_place(spec) if spec.attention.rope and leaves["attention.q_norm"] else "before_rope",
+        gate=leaves["attention.gate"],
         scale=scale_of(spec),
         softcap=None if spec.attention.softcap is None else float(spec.attention.softcap),
     )

@@ -20,7 +20,7 @@ from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Activate, Add, Apply, Attend, MixExperts, Operation, Order, Rotate, Step, Value
+from motc.ir.steps import Activate, Add, Apply, Attend, Gate, MixExperts, Operation, Order, Rotate, Step, Value
 from motc.passes.needs import needs_order, numbers_written
 from motc.passes.schedule_outer import outer_steps
 
@@ -75,6 +75,8 @@ class _Steps:
         k = self._positioned(a, "rotate_k", a.k_norm, self._apply(a.k, h))
         v = self._apply(a.v, h)
         mixed = self._step(Attend(a), "mix", q, k, v, numbers=a.heads * a.head_dim, needs="slots")
+        if a.gate is not None:
+            mixed = self._step(Gate(), "gated", mixed, self._apply(a.gate, h), numbers=self.numbers[mixed])
         return self._apply(a.out, mixed)
 
     def _positioned(self, a: Attention, name: str, norm: Leaf | None, value: Value) -> Value:

@@ -12,6 +12,7 @@ MODEL_SIZES = {
     "attention.q": ("WIDTH", "HEADS * HEAD_DIM"),
     "attention.k": ("WIDTH", "KV_HEADS * HEAD_DIM"),
     "attention.v": ("WIDTH", "KV_HEADS * HEAD_DIM"),
+    "attention.gate": ("WIDTH", "HEADS * HEAD_DIM"),
     "attention.out": ("HEADS * HEAD_DIM", "WIDTH"),
     "ffn.gate": ("WIDTH", "HIDDEN"),
     "ffn.up": ("WIDTH", "HIDDEN"),

@@ -15,7 +15,7 @@ from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
 from motc.ir.operators import Linear
-from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Step, Steps, Value
+from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Gate, Step, Steps, Value
 from motc.passes.needs import needs_order, norms_alike
 from motc.passes.schedule_outer import skips_latents
 from motc.passes.schedule_steps import STREAM
@@ -213,7 +213,9 @@ def _inner_pieces(body: Body, steps: tuple[Step, ...], model: Model) -> frozense
 
 
 def _sorted_attended(steps: tuple[Step, ...]) -> frozenset[str]:
-    """What attention makes, if it is sorted."""
+    """What attention makes, if it is sorted and goes into its group as it is."""
+    if any(isinstance(step.operation, Gate) for step in steps):
+        return frozenset()
     attended = {step.writes for step in steps if isinstance(step.operation, Attend)}
     return frozenset(step.writes.name for step in steps if step.permutes and step.reads[0] in attended)
 

@@ -120,8 +120,11 @@ def attention(
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1) * visible
         outputs.append((weights * ~stopped) @ values + (weights * stopped) @ values.detach())
-    a = torch.cat(outputs, dim=-1)
-    attended = {m: linear(groups.parameters, prefix, a[tokens[m]]) for m, prefix in groups.prefixes("out").items()}
+    a, attended = torch.cat(outputs, dim=-1), {}
+    for m, prefix in groups.prefixes("out").items():
+        gate = groups.prefixes("gate").get(m)
+        share = 1.0 if gate is None else torch.sigmoid(linear(groups.parameters, gate, x[m]))
+        attended[m] = linear(groups.parameters, prefix, a[tokens[m]] * share)
     return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()} | attended
 
 

@@ -273,6 +273,7 @@ class AttentionInLayers(AttentionAttributes):
     mask: Mask = Field(MaskSpec(), description="who sees whom: a word, or a section")
     window: Window = Field(None, description="how many tokens back one sees, itself included; or none")
     rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
+    gate: bool = Field(False, description="whether what attention makes is multiplied by sigmoids of the stream")
 
 
 class AttentionSpec(AttentionInLayers):

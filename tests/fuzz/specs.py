@@ -190,6 +190,8 @@ class _Writer:
         said += [f"out_bias = {self.pick('true', 'false')}"] * self.chance(3)
         said += [f"scale = {self.pick('0.25', '1')}"] * self.chance(4)
         said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
+        self.gated = self.chance(4)
+        said += ["gate = true"] * self.gated
         said += self.mask()
         said += [f"window = {self.pick('2', '3', '6')}"] * self.chance(4)
         self.lines.append(f"attention {{ {', '.join(said)} }}")
@@ -355,6 +357,7 @@ class _Writer:
             # All groups, or all but the norms of heads, which have a size of their own.
             most = [*QKV, "attention.out", "ffn", "norm", "embedding", *(["head"] if not self.tied else [])]
             most += ["position_embedding"] if self.learned else []
+            most += ["attention.gate"] if self.gated else []
             return ["*"] if bound & set(HEAD_NORMS) or self.chance(2) else most
         sections = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
         return sections + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
