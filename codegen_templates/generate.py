@@ -70,6 +70,10 @@ class Row:
         both_ways = any(index in mask.bidirectional for mask in self.model.masks)
         if self.next in self.model.vocabularies and both_ways:
             raise ValueError(f"tokens of {self.next} see later ones of their run: they cannot be generated one by one")
+        if any(index in run for mask in self.model.masks for run in mask.runs):
+            raise ValueError(
+                f"{self.next} is in runs with others, which see all of themselves: only a prompt can have it"
+            )
         if any(index in prefix for prefix in self.prefixes):
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
 

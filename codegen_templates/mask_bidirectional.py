@@ -9,15 +9,19 @@ from .tokens import token_before
 
 
 class Bidirectional(Mask):
-    """Another mask, but an unbroken run of one modality in `bidirectional` sees all of itself."""
+    """Another mask, but an unbroken run sees all of itself: of a modality in `bidirectional`, or of those of `runs`."""
 
-    def __init__(self, mask: Mask, bidirectional: tuple[int, ...]) -> None:
-        self.mask, self.prefix, self.bidirectional = mask, mask.prefix, bidirectional
+    def __init__(self, mask: Mask, bidirectional: tuple[int, ...], runs: tuple[tuple[int, ...], ...] = ()) -> None:
+        self.mask, self.prefix, self.runs = mask, mask.prefix, runs
+        self.bidirectional = (*bidirectional, *(modality for run in runs for modality in run))
 
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
-        run = unbroken_runs(modality_ids, document_ids)
+        ids = modality_ids
+        for run in self.runs:
+            ids = torch.where(torch.isin(ids, constant(run, ids.device)), run[0], ids)
+        number = unbroken_runs(ids, document_ids)
         both_ways = torch.isin(modality_ids, constant(self.bidirectional, modality_ids.device))
-        within = both_ways[:, :, None] & (run[:, :, None] == run[:, None, :])
+        within = both_ways[:, :, None] & (number[:, :, None] == number[:, None, :])
         return within | self.mask.allows(modality_ids, document_ids, together)
 
     def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:

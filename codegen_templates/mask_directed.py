@@ -10,7 +10,8 @@ class Directed(Mask):
     """Another mask, of which tokens of modality i see those of j only if `sees[i][j]`."""
 
     def __init__(self, mask: Mask, sees: tuple[tuple[bool, ...], ...]) -> None:
-        self.mask, self.prefix, self.bidirectional, self.sees = mask, mask.prefix, mask.bidirectional, sees
+        self.mask, self.prefix, self.runs, self.bidirectional = mask, mask.prefix, mask.runs, mask.bidirectional
+        self.sees = sees
 
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         may = constant(self.sees, modality_ids.device)[modality_ids[:, :, None], modality_ids[:, None, :]]

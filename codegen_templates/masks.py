@@ -28,6 +28,9 @@ class Mask(ABC):
     bidirectional: tuple[int, ...] = ()
     """Modalities of which an unbroken run sees all of itself."""
 
+    runs: tuple[tuple[int, ...], ...] = ()
+    """Modalities of which an unbroken run, whichever of them its tokens are, sees all of itself."""
+
     window: int | None = None
     """How far back a token sees, itself included: in rows no longer than that it is as if there were none."""
 

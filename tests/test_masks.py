@@ -133,6 +133,30 @@ def by_views(mask: Mask, ids: Tensor) -> Tensor:
     return visible
 
 
+def test_runs_of_several_modalities_entry_by_entry() -> None:
+    for number, mask in enumerate(
+        (
+            Mask(kind="causal", runs=(("text", "image"),)),
+            Mask(kind="causal", runs=(("image", "action"),), window=2),
+            Mask(kind="prefix", prefix=("text",), runs=(("action", "image"),)),
+            Mask(kind="prefix", prefix=NAMES, runs=(("text", "image"),)),
+            Mask(kind="causal", runs=(NAMES,), sees=(("image", ("image", "text")),)),
+            Mask(kind="causal", runs=(("image",), ("text",)), bidirectional=("action",)),
+            Mask(kind="causal", runs=(("text", "action"),), bidirectional=("image",), absent=("action",)),
+        )
+    ):
+        simple = mask.simplified(NAMES)
+        assert simple.simplified(NAMES) == simple and simple.kernel(NAMES) in ("matrix", "full")
+        for seed in range(3):
+            modality_ids, document_ids = random_rows(10 * number + seed, 3)
+            if mask.absent:
+                modality_ids[modality_ids == NAMES.index("action")] = 0
+            for documents in (document_ids, None):
+                assert_same(simple, NAMES, modality_ids, documents)
+                expected = run_template(replace(mask, absent=()), NAMES, modality_ids, documents)
+                assert torch.equal(run_template(simple, NAMES, modality_ids, documents), expected)
+
+
 def test_views_say_together_what_a_mask_says_and_plain_masks_have_one() -> None:
     ids = torch.tensor(list(itertools.product((0, 1, 2), repeat=4)))
     kernels: dict[str, set[Mask]] = {}

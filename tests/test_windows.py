@@ -39,6 +39,7 @@ model windows {
 MASKS = {
     "causal": "",
     "runs": ", mask { bidirectional = image }",
+    "together": ", mask { runs = [[text, image]] }",
     "prefix": ", mask { kind = prefix, prefix = image }",
     "full": ", mask = full",
     "blocks": ", mask { kind = blocks, blocks = [image, text] }",
@@ -123,6 +124,12 @@ def test_generating_is_the_forward_of_all_tokens(mask: str, strategy: Strategy) 
     ends = module.generate(ids, modality_ids, max_new_tokens=7, temperature=0.0)
     ids, modality_ids = (torch.cat(pair, 1) for pair in ((ids, ends.input_ids), (modality_ids, ends.modality_ids)))
     assert torch.equal(module(ids, modality_ids).logits[:, 4:-1].argmax(-1), ids[:, 5:])
+
+
+def test_what_is_in_runs_with_others_is_not_generated() -> None:
+    module = module_of("together")
+    with pytest.raises(ValueError, match="see later ones of their run"):
+        module.generate(torch.tensor([[0, 1]]), torch.tensor([[0, 1]]), max_new_tokens=1)
 
 
 def mistral(window: int) -> Any:

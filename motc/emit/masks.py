@@ -33,8 +33,9 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
             expression = f"Blocks{views}({tuple(ids(block) for block in blocks)!r})"
         case _:
             assert_never(mask.kind)
-    if mask.bidirectional and mask.kind in ("causal", "prefix"):
-        expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r})"
+    if (mask.bidirectional or mask.runs) and mask.kind in ("causal", "prefix"):
+        runs = f", {tuple(map(ids, mask.runs))!r}" if mask.runs else ""
+        expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r}{runs})"
     if mask.sees:
         expression = f"Directed{views}({expression}, {sight(mask, names)!r})"
     if mask.window is not None:

@@ -36,7 +36,8 @@ class Mask:
 
     `causal`: those not after it; `full`: all. `prefix`: as causal, and the leading tokens of the document whose
     modalities are in `prefix` see each other. `blocks`: i sees j if j's block is i's or one before it.
-    With `causal` and `prefix`, i also sees j if both lie in one unbroken run of a modality in `bidirectional`.
+    With `causal` and `prefix`, i also sees j if both lie in one unbroken run of a modality in `bidirectional`, or of
+    the modalities that are together in `runs`, whichever of them its tokens are.
     `sees` restricts all of it: a modality named there sees the listed ones only, itself among them. So does `window`: i
     sees no token that is so many or more before it in its document, and with `full` and `blocks` none so far after it.
     It is 2 at least: neighbours see each other as without it.
@@ -57,6 +58,7 @@ class Mask:
     window: int | None = None
     detach: Sees = ()
     absent: Names = ()
+    runs: tuple[Names, ...] = ()
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -86,12 +88,15 @@ class Mask:
                 blocks = () if whole else ordered
                 return Mask(kind="full" if whole else "blocks", blocks=blocks, window=self.window, detach=detach)
             kind = "full"
+        runs = [tuple(name for name in modalities if name in run) for run in self.runs]
+        alone = {*self.bidirectional, *(name for run in runs for name in run if len(run) == 1)}
+        if all_lead or kind == "full":
+            runs, alone = [], set()
         return Mask(
             kind=kind,
             prefix=tuple(name for name in modalities if name in self.prefix) if kind == "prefix" else (),
-            bidirectional=()
-            if all_lead or kind == "full"
-            else tuple(name for name in modalities if name in self.bidirectional),
+            bidirectional=tuple(name for name in modalities if name in alone),
+            runs=tuple(sorted((run for run in runs if len(run) > 1), key=lambda run: modalities.index(run[0]))),
             sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
             window=self.window,
             detach=detach,
@@ -152,7 +157,7 @@ class Mask:
         causal with `sees`             the same, but a causal call has the keys of others for queries too: with more
                                        than two sets it may cost more than a matrix, and is not done
         """
-        if self.bidirectional:
+        if self.bidirectional or self.runs:
             return ()
         askers: dict[Names, list[str]] = {}
         for name, seen in self.visible(modalities).items():
@@ -208,7 +213,8 @@ class Mask:
                 rank = self._rank()
                 return "always" if rank[after] <= rank[before] else "never"
             case "causal" | "prefix":
-                if before == after and before in self.bidirectional:
+                alone = before == after and before in self.bidirectional
+                if alone or any(before in run and after in run for run in self.runs):
                     return "always"
                 return "sometimes" if {before, after} <= set(self.prefix) else "never"
             case _:
@@ -232,6 +238,7 @@ class Mask:
             window=self.window,
             detach=tuple(sorted((names.get(name, name), called(others)) for name, others in self.detach)),
             absent=called(self.absent),
+            runs=tuple(sorted(called(run) for run in self.runs)),
         )
 
     def _rank(self) -> dict[str, int]:
@@ -244,6 +251,7 @@ class Mask:
         parts = [" ".join((self.kind, *map(_braces, groups)))]
         if self.bidirectional:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
+        parts += [f"runs {' '.join(map(_braces, self.runs))}"] if self.runs else []
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
         parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]

@@ -53,7 +53,7 @@ class _MaskLowering:
         self.check_keys()
         prefix = self.names(self.spec.prefix, "prefix")
         bidirectional = self.names(self.spec.bidirectional, "bidirectional")
-        blocks = self.blocks()
+        runs, blocks = self.runs(bidirectional), self.blocks()
         sees, detach = self.sees(), self.detach()
         if len(self.errors) > before:
             return Mask(kind="causal")
@@ -61,6 +61,7 @@ class _MaskLowering:
             kind=self.spec.kind,
             prefix=prefix,
             bidirectional=bidirectional,
+            runs=runs,
             blocks=blocks,
             sees=tuple(sees.items()),
             window=self.checked.spec.attention.window,
@@ -81,7 +82,9 @@ class _MaskLowering:
     def check_keys(self) -> None:
         """Each kind has the keys it needs, and none that say nothing for it; an empty list is as good as none."""
         kind = self.spec.kind
-        for key, kinds in (("prefix", ("prefix",)), ("blocks", ("blocks",)), ("bidirectional", ("causal", "prefix"))):
+        both = ("causal", "prefix")
+        kinds_of = {"prefix": ("prefix",), "blocks": ("blocks",), "bidirectional": both, "runs": both}
+        for key, kinds in kinds_of.items():
             if kind == key and getattr(self.spec, key) is None:
                 message, way_out = f"a mask of kind {key} needs `{key}`", f"such as {key} = {self.example(key)}"
                 self.error("MOT054", message, self.span("kind"), way_out)
@@ -111,6 +114,25 @@ class _MaskLowering:
         way_out = suggestion(name, self.meaning, known)
         self.error("MOT044", f"no modality or tower `{name}`", span, way_out)
         return ()
+
+    def runs(self, bidirectional: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """The modalities that are in runs together; none is in two, or in runs of its own besides."""
+        taken = dict.fromkeys(bidirectional, self.span("bidirectional"))
+        runs = []
+        for row, run in enumerate(self.spec.runs or ()):
+            if not run:
+                self.error("MOT043", "a run is empty", self.span("runs", row), "name its modalities")
+            members: list[str] = []
+            for column, name in enumerate(run):
+                span = self.span("runs", row, column)
+                for modality in self.meant(name, span):
+                    if modality in taken:
+                        message, related = f"`{modality}` is in runs twice", ("the other place", taken[modality])
+                        self.error("MOT043", message, span, "keep it in one", related)
+                    taken.setdefault(modality, span)
+                    members.append(modality)
+            runs.append(tuple(members))
+        return tuple(runs)
 
     def blocks(self) -> tuple[tuple[str, ...], ...]:
         if self.spec.blocks is None or self.spec.kind != "blocks":

@@ -46,6 +46,7 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
     masks = model.masks
     in_one_run = {name for mask in masks for name in mask.bidirectional}
+    in_runs = {name for mask in masks for run in mask.runs for name in run}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
     distinct = {id(spec): spec for spec in specs_by_layer(checked, [])}.values()
@@ -58,7 +59,11 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
             continue
         showing = next(specs[mask] for mask in masks if any(mask.sees_next(each, name) != "never" for each in tokens))
         own_run = [before for before, often in ways.items() if often != "never"] == [name]
-        cause = "bidirectional" if own_run and name in in_one_run else showing.spec.attention.mask.kind
+        cause: str = showing.spec.attention.mask.kind
+        if name in in_runs:
+            cause = "runs"
+        elif own_run and name in in_one_run:
+            cause = "bidirectional"
         causes.setdefault(cause, []).append(name)
         places.setdefault(cause, showing)
     return [_seen_target(places[key], masks, key, names, tokens) for key, names in causes.items()]
@@ -74,6 +79,7 @@ def _seen_target(
         "full": "all tokens of a document see each other",
         "blocks": "tokens see all of their own block and of those before it",
         "prefix": "the tokens of a document's prefix see each other",
+        "runs": f"an unbroken run in which {' or '.join(names)} may be sees all of itself",
         "bidirectional": f"an unbroken run of {' or '.join(names)} sees all of itself",
     }[cause]
     key = "kind" if cause == "full" else cause

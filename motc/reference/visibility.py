@@ -17,7 +17,8 @@ class ReferenceMask:
     `causal`: j is not after i. `full`: any j. `prefix`: j is not after i, or both are in the document's prefix: its
     leading tokens whose modalities are in `prefix`. `blocks`: the block of j's modality is that of i's or stands
     before it. `bidirectional`, with causal and prefix: i also sees j if both are in one span, which is a run of
-    tokens of one such modality that no other token of the row interrupts; padding is no token. `sees`: i sees j only
+    tokens of one such modality that no other token of the row interrupts; padding is no token. `runs`: so it is with
+    spans of tokens whose modalities are together in one of them. `sees`: i sees j only
     if j's modality is listed for i's; a modality without a list sees all. `window`: i sees j only if j is less than so
     many tokens before i, padding not counted; with `full` and `blocks` also less than so many after it. Tokens of
     modalities in `absent` are as padding.
@@ -33,6 +34,7 @@ class ReferenceMask:
     window: int | None = None
     detach: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    runs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def real_tokens(mask: ReferenceMask, names: list[str | None], documents: list[in
             continue
         if name not in mask.prefix:
             prefix_is_over.add(document)
-        if tokens and (tokens[-1].modality != name or tokens[-1].document != document):
+        if tokens and (run_of(mask, tokens[-1].modality) != run_of(mask, name) or tokens[-1].document != document):
             span += 1
         in_prefix = document not in prefix_is_over
         tokens.append(
@@ -93,7 +95,8 @@ def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
         return False
     if mask.window is not None and not is_near(mask, mask.window, i, j):
         return False
-    in_one_span = i.span == j.span and i.modality in mask.bidirectional
+    whole = i.modality in mask.bidirectional or len(run_of(mask, i.modality)) > 1
+    in_one_span = i.span == j.span and whole
     match mask.kind:
         case "full":
             return True
@@ -105,6 +108,11 @@ def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
             return block_of(mask, j) <= block_of(mask, i)
         case _:
             assert_never(mask.kind)
+
+
+def run_of(mask: ReferenceMask, modality: str) -> tuple[str, ...]:
+    """The modalities whose tokens do not end a span of this one's."""
+    return next((run for run in mask.runs if modality in run), (modality,))
 
 
 def is_near(mask: ReferenceMask, window: int, i: Token, j: Token) -> bool:

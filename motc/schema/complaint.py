@@ -22,6 +22,7 @@ LISTS = {
     "bidirectional": NAMES,
     "sees": NAMES,
     "modalities": "a list of names",
+    "runs": "a list of runs, such as [[a, b], c]",
     "blocks": "a list of blocks, such as [[a, b], c]",
     "as": "a list of blocks, such as [[a, b], [c]]",
     "groups": "a list of selectors",

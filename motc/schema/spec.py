@@ -52,6 +52,7 @@ from motc.schema.values import (
     norm_word,
     not_null,
     one_statement,
+    some_runs,
     takes_none,
     untie_list,
 )
@@ -223,6 +224,9 @@ class MaskSpec(Section):
     prefix: SomeNames = Field(None, description="for kind = prefix: leading tokens of these see each other")
     bidirectional: SomeNames = Field(
         None, description="with causal and prefix: an unbroken run of one of these sees all of itself"
+    )
+    runs: Annotated[list[Names] | None, BeforeValidator(some_runs, json_schema_input_type=str | list[Names])] = Field(
+        None, description="with causal and prefix: an unbroken run of any of these together sees all of itself"
     )
     blocks: Annotated[list[Names] | None, BeforeValidator(not_null, json_schema_input_type=list[Names])] = Field(
         None, description="for kind = blocks: disjoint, in order; each sees itself and those before it"

@@ -71,6 +71,11 @@ def one_name(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def some_runs(value: Any) -> Any:
+    """A name alone is one run."""
+    return one_name(not_null(value))
+
+
 def not_null(value: Any) -> Any:
     """Nothing, where names are meant, is a mistake and not the default: `bidirectional = null`."""
     if value is None:

@@ -237,7 +237,9 @@ class _Writer:
         if kind == "blocks":
             said.append(f"blocks = [{', '.join(listed(cell) for cell in self.cells(self.names))}]")
         if kind in ("", "causal", "prefix") and self.chance(2):
-            said.append(f"bidirectional = {listed(self.some(names))}")
+            together = len(self.names) > 1 and self.chance(3)
+            runs = f"runs = [{listed(self.names[:2])}]" if together else f"bidirectional = {listed(self.some(names))}"
+            said.append(runs)
         if self.chance(3):
             seen = {name: self.some(self.names, 0) for name in self.some(self.names)}
             lists = (f"{name} = {listed([n for n in self.names if n in (name, *seen[name])])}" for name in seen)
