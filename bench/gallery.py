@@ -29,6 +29,7 @@ from motc.processor import processor_name
 from motc.weights import bijection_of, parameters_of
 from tests.originals import SMALL, Original
 from tests.published import ORIGINALS
+from tests.sights import text
 
 TIMES = {"width": 8, "vocab": 32, "attention.heads": 2, "attention.kv_heads": 2, "attention.head_dim": 2}
 TIMES |= {"ffn.hidden": 8, "attention.window": 16}
@@ -39,9 +40,9 @@ PROMPT, STEPS = 16, 24
 
 
 def larger(original: Original) -> Original:
-    """An original whose small size is the bench's: some 256 wide, which those are already that are tested so wide."""
+    """An original whose small size is the bench's; those with images keep that of the tests, as their encoders do."""
     small = original.overrides
-    times = TIMES if small["width"] < 256 else {"vocab": TIMES["vocab"]}
+    times = TIMES if original.batch is text else {"vocab": TIMES["vocab"]}
     sizes = {key: value * times.get(key, 1) if isinstance(value, int) else value for key, value in small.items()}
     return replace(original, small=dict.fromkeys(SMALL) | sizes)
 
