@@ -101,3 +101,12 @@ def lengths_of(positions: Tensor, layout: Layout) -> Tensor:
     document = look_up(numbers, layout.rows.slots, 0)  # 0: none
     largest = positions.new_zeros(numbers.numel() + 1)
     return largest.scatter_reduce(0, document.flatten(), positions.flatten(), "amax")[document] + 1
+
+
+def of_modalities(layout: Layout, frequencies: tuple[Tensor, ...]) -> Tensor:
+    """Each token's frequencies [R, L, 1, P]: those of its modality, of which there is one [P] or [R, L, 1, P] each."""
+    modality_ids = layout.modality_ids if isinstance(layout.places, int) else layout.rows.modality_ids
+    chosen = frequencies[0]
+    for modality, others in enumerate(frequencies[1:], 1):
+        chosen = torch.where((modality_ids == modality)[:, :, None, None], others, chosen)
+    return chosen

@@ -20,6 +20,7 @@ IN_LAYERS = {
     "attention.gate": "attention_gate",
     "attention.qk_norm": "qk_norm",
     "attention.qk_norm_eps": "qk_norm_eps",
+    "attention.rope.theta": "rope_theta",
     "ffn.kind": "ffn_kind",
     "ffn.experts": "moe",
     "ffn.hidden": "hidden",
@@ -56,6 +57,9 @@ OUTSIDE = {
     "norm.final": "norm_final",
 }
 """What an edit is about, in the language's keys, and the attribute that holds it; a layer's settings have such keys."""
+
+
+THETA = "attention.rope.theta"
 
 
 def attribute_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | None) -> list[Edit]:
@@ -99,7 +103,8 @@ def _subjects(start: Stretch, goal: Stretch) -> list[str]:
     settings = dict.fromkeys(key for each in facts if isinstance(each, LayerFacts) for key in each.settings)
     if not settings:
         return [*OUTSIDE]
-    subjects = [*IN_LAYERS, *(key for key in settings if key not in IN_LAYERS)]
+    beside = [key for key in settings if key not in IN_LAYERS or key == THETA]  # which comes with what is said of it
+    subjects = [*(key for key in IN_LAYERS if key not in beside), *beside]
     sections = [subject.partition(".")[0] for subject in subjects]
     return sorted(subjects, key=lambda subject: sections.index(subject.partition(".")[0]))
 

@@ -13,6 +13,7 @@ from motc.ir.layer import Layer, Placements
 from motc.ir.leaf import Leaf
 from motc.ir.model import FeatureModality, LatentModality, Modality, Model
 from motc.ir.operators import Embedding, Experts, HeadNorm, Linear, Norm, NormKind, Operator, Projector
+from motc.ir.rope import Theta
 from motc.source import CompilerBug
 
 
@@ -39,6 +40,7 @@ class LayerAttributes:
     attention_gate: bool = False
     qk_norm: HeadNorm | None = None
     qk_norm_eps: float = 0.0
+    rope_theta: Theta | None = None
     ffn_kind: FfnKind | None = None
     moe: Moe | None = None
     hidden: int = 0
@@ -114,6 +116,11 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
     q = _linears(body.q, ())
     out, head_norms = _linears(body.out, q), _norms(body.q_norm)
 
+    rope = body.rope
+    thetas: dict[str, Theta] = {}
+    if rope is not None:
+        thetas = dict.fromkeys(attributes, rope.theta) | dict(zip(attributes, rope.thetas, strict=False))
+
     def attending(name: str) -> LayerAttributes:
         return replace(
             attributes[name],
@@ -125,9 +132,10 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             attention_gate=body.gate is not None,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
+            rope_theta=thetas.get(name),
         )
 
-    return attributes | _each(q, attending, (attributes, q, out, head_norms))
+    return attributes | _each(q, attending, (attributes, q, out, head_norms, thetas))
 
 
 def _with_feed_forward(

@@ -80,12 +80,14 @@ class Angles(NamedTuple):
     size: int
     scaling: Scaling | None = None
     axes: Axes | None = None
+    thetas: tuple[Theta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rope:
     """Rotary positions of the first `fraction` of a head's components, which are d, an even number.
 
+    `thetas` are those of the modalities, in their order, where they differ; then `theta` is the first of them.
     What rotates together are the pairs (i, i + d/2) for `half`, (2i, 2i + 1) for `interleaved`.
     """
 
@@ -94,10 +96,11 @@ class Rope:
     fraction: float = 1.0
     scaling: Scaling | None = None
     axes: Axes | None = None
+    thetas: tuple[Theta, ...] = ()
 
     def angles(self, head_dim: int) -> Angles:
         """What the angles follow from in heads of this size."""
-        return Angles(self.theta, round(head_dim * self.fraction), self.scaling, self.axes)
+        return Angles(self.theta, round(head_dim * self.fraction), self.scaling, self.axes, self.thetas)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -105,7 +108,7 @@ class Rope:
         axes = self.axes
         own = axes is not None and axes.arrangement == "own"
         return {
-            "theta": self.theta if isinstance(self.theta, float) else listed(self.theta),
+            "theta": " or ".join(map(theta_text, self.thetas)) or theta_text(self.theta),
             "pairing": self.pairing,
             "fraction": self.fraction,
             "scaling": "none" if self.scaling is None else described(self.scaling),
@@ -127,8 +130,9 @@ class Rope:
         return self.summary.replace(", pairing ", " ", 1)
 
 
-NO_ROPE: dict[str, object] = dict.fromkeys(Rope(theta=1.0, pairing="half").settings)
-"""The settings where nothing rotates."""
+def theta_text(theta: Theta) -> str:
+    """A number, or a list, as a spec says it."""
+    return f"{theta:g}" if isinstance(theta, float) else listed(theta)
 
 
 def listed(numbers: Iterable[float]) -> str:
@@ -158,3 +162,7 @@ def kind_of(scaling: Scaling) -> ScalingKind:
             return "yarn"
         case _:
             assert_never(scaling)
+
+
+NO_ROPE: dict[str, object] = dict.fromkeys(Rope(theta=1.0, pairing="half").settings)
+"""The settings where nothing rotates."""

@@ -14,6 +14,7 @@ from motc.ir.latent import ConcatTime, LatentEnds, Unet
 from motc.ir.layer import Parallel, Placements
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
+from motc.lower.rope import theta_of
 from motc.schema import Spec
 from motc.schema.spec import (
     FeaturesSpec,
@@ -33,7 +34,8 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     """What a layer is to modalities in `tower` (None: no overrides), with all defaults filled in."""
     attention, norm, width = spec.attention, spec.norm, spec.width
     if tower is not None:
-        attention = attention.model_copy(update=tower.attention.said())
+        said = {key: value for key, value in tower.attention.said().items() if key != "rope"}
+        attention = attention.model_copy(update=said)
         norm = norm.model_copy(update=tower.norm.said())
         width = tower.width or width
     ffn = feed_forward(spec, tower)
@@ -50,6 +52,7 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         attention_gate=heads > 0 and attention.gate,
         qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
+        rope_theta=theta_of(spec.attention.rope, tower) if heads > 0 else None,
         ffn_kind=kind,
         hidden=hidden,
         ffn_bias=ffn.bias and kind is not None,

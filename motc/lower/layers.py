@@ -20,7 +20,7 @@ from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.rope import lower_rope
 from motc.lower.untie import Untied
-from motc.schema import Checked, Spec
+from motc.schema import Checked
 from motc.source import Diagnostic
 
 Leaves = dict[str, Leaf | None]
@@ -111,7 +111,7 @@ def _layer(
     if builder.errors:  # of this layer, or of one that has the same mistake and was first
         return None
     bodies: dict[str, Body | None] = {
-        "attention": None if spec.mask is None else _attention(spec.checked.spec, spec.mask, leaves),
+        "attention": None if spec.mask is None else _attention(spec, spec.mask, leaves),
         "ffn": _feed_forward(leaves, tuple(attributes.values())),
     }
     placement, parallel = spec.checked.spec.norm.placement, spec.checked.spec.parallel
@@ -121,14 +121,15 @@ def _layer(
     return Layer(sublayers=(first, *(replace(sublayer, reads=source) for sublayer in others)))
 
 
-def _attention(spec: Spec, mask: Mask, leaves: Leaves) -> Attention:
+def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
+    spec, thetas = layer.checked.spec, [a.rope_theta for a in layer.attributes.values()]
     heads, kv_heads, head_dim = heads_of(spec)
     return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=mask,
-        rope=lower_rope(spec.attention.rope, head_dim),
+        rope=lower_rope(spec.attention.rope, head_dim, thetas),
         q=_sure(leaves, "attention.q"),
         k=_sure(leaves, "attention.k"),
         v=_sure(leaves, "attention.v"),

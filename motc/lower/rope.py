@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from motc.ir.rope import (
@@ -14,10 +14,11 @@ from motc.ir.rope import (
     Rope,
     Scaling,
     ScalingKind,
+    Theta,
     YarnScaling,
 )
 from motc.schema import Checked
-from motc.schema.spec import RopeSpec, ScalingSpec
+from motc.schema.spec import RopeSpec, ScalingSpec, TowerSpec
 from motc.source import Diagnostic
 
 KEYS: dict[ScalingKind, tuple[str, ...]] = {
@@ -29,12 +30,27 @@ KEYS: dict[ScalingKind, tuple[str, ...]] = {
 """What a kind of scaling has beside its factor. It needs `original_length` where it has that."""
 
 
-def lower_rope(rope: RopeSpec | None, head_dim: int) -> Rope | None:
-    """The rotary positions of heads of this size, which `check_rope` has found right."""
+def theta_of(rope: RopeSpec | None, tower: TowerSpec | None) -> Theta | None:
+    """The base of the frequencies by which a tower's queries and keys turn; None where nothing does."""
     if rope is None:
         return None
+    own = tower.attention.rope.theta if tower is not None and tower.attention.rope is not None else None
+    theta = rope.theta if own is None else own
+    return tuple(map(float, theta)) if isinstance(theta, list) else float(theta)
+
+
+def lower_rope(rope: RopeSpec | None, head_dim: int, thetas: Sequence[Theta | None]) -> Rope | None:
+    """The rotary positions of heads of this size, which `check_rope` has found right.
+
+    `thetas` are what `theta_of` says for each modality, None where it has no attention.
+    """
+    first = next((theta for theta in thetas if theta is not None), None)
+    if rope is None or first is None:
+        return None
+    each = tuple(first if theta is None else theta for theta in thetas)
     return Rope(
-        theta=tuple(map(float, rope.theta)) if isinstance(rope.theta, list) else float(rope.theta),
+        theta=first,
+        thetas=each if len(set(each)) > 1 else (),
         pairing=rope.pairing,
         fraction=rotated(head_dim, rope) / head_dim,
         scaling=None if rope.scaling is None else _scaling(rope.scaling),
@@ -90,6 +106,7 @@ def _yarn(spec: ScalingSpec) -> tuple[float, float]:
 def check_rope(checked: Checked, head_dim: int, errors: list[Diagnostic]) -> None:
     """Whether pairs can rotate in heads of this size, and the keys of a scaling go together. Appends to `errors`."""
     rope = checked.spec.attention.rope
+    _check_towers(checked, rope, errors)
     if rope is None:
         return
     size = rotated(head_dim, rope)
@@ -106,6 +123,25 @@ def check_rope(checked: Checked, head_dim: int, errors: list[Diagnostic]) -> Non
     if rope.scaling is not None:
         _check_scaling(checked, rope, rope.scaling, size, errors)
     _check_axes(checked, rope, size, errors)
+
+
+def _check_towers(checked: Checked, rope: RopeSpec | None, errors: list[Diagnostic]) -> None:
+    """Whether towers may have a theta of their own: where there is one to be another than."""
+    for name, tower in checked.spec.towers.items():
+        if tower.attention.rope is None or tower.attention.rope.theta is None:
+            continue
+        yarn = rope is not None and rope.scaling is not None and rope.scaling.kind == "yarn"
+        if rope is None:
+            message, way_out = "there are no rotary positions", "leave it out, or give the model some"
+        elif isinstance(rope.theta, list):
+            message, way_out = "each axis has a theta of its own", "leave it out, or give the model one theta"
+        elif yarn and tower.attention.rope.theta <= 1:
+            message, way_out = "a scaling of kind yarn needs a theta above 1", "such as theta = 10000"
+        else:
+            continue
+        span = checked.span("towers", name, "attention", "rope")
+        message = f"tower {name} cannot have this theta: {message}"
+        errors.append(Diagnostic(code="MOT083", message=message, span=span, help=way_out))
 
 
 def _check_scaling(checked: Checked, rope: RopeSpec, scaling: ScalingSpec, size: int, errors: list[Diagnostic]) -> None:

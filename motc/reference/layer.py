@@ -20,7 +20,7 @@ from motc.reference.config import (
 )
 from motc.reference.experts import Trace, mixture
 from motc.reference.operators import Parameters, Streams, activated, linear, normalised, to_sequence
-from motc.reference.rope import Positions, rotate
+from motc.reference.rope import Positions, rotate_each
 from motc.reference.visibility import ReferenceMask
 
 See = Callable[[ReferenceMask], Tensor]
@@ -156,7 +156,7 @@ def positioned(
     """
 
     def rotated(y: Tensor) -> Tensor:
-        return y if body.rope is None else rotate(y, positions, body.rope)
+        return y if body.rope is None else rotate_each(y, positions, body.rope, tokens)
 
     y = project(groups, name, heads, body.head_dim, x)
     if not body.norm_after_rope:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, assert_never
 
 import torch
@@ -31,6 +32,7 @@ class ReferenceRope:
 
     With `sections`, which has a number of pairs for each axis, each pair turns by the position on one of the axes, and
     `arrangement` says by which. `own`: every axis's pairs are numbered from 0, and have its theta if it has one.
+    `thetas` are those of modalities that have their own.
     """
 
     theta: float | tuple[float, ...]
@@ -39,6 +41,7 @@ class ReferenceRope:
     scaling: ReferenceScaling | None = None
     sections: tuple[int, ...] | None = None
     arrangement: Literal["split", "interleaved", "spatial_first", "own"] = "split"
+    thetas: Mapping[str, float] = field(default_factory=dict)
 
 
 class Positions(NamedTuple):
@@ -60,6 +63,16 @@ def document_lengths(position_ids: Tensor, modality_ids: Tensor, document_ids: T
             mine = [column for column in real if documents[column] == document]
             lengths[row, mine] = position_ids[row, mine].max() + 1
     return lengths
+
+
+def rotate_each(x: Tensor, positions: Positions, rope: ReferenceRope, tokens: Mapping[str, Tensor]) -> Tensor:
+    """x [B, S, heads, head_dim], rotated; the tokens of each modality, bool [B, S], by its own theta."""
+    turned = rotate(x, positions, rope)
+    for modality, theta in rope.thetas.items():
+        if modality in tokens:
+            mine = tokens[modality][:, :, None, None]
+            turned = torch.where(mine, rotate(x, positions, replace(rope, theta=theta)), turned)
+    return turned
 
 
 def rotate(x: Tensor, positions: Positions, rope: ReferenceRope) -> Tensor:

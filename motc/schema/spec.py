@@ -267,6 +267,18 @@ class AttentionAttributes(Section):
     softcap: Softcap = Field(None, description="scores become softcap * tanh(scores / softcap), or none")
 
 
+class TowerRopeSpec(Section):
+    """What a tower may say of rotary positions."""
+
+    theta: RopeTheta | None = Field(None, description="base of the frequencies by which its queries and keys turn")
+
+
+class TowerAttentionSpec(AttentionAttributes):
+    """What a tower may say of its attention."""
+
+    rope: TowerRopeSpec | None = Field(None, description="what differs in its rotary positions")
+
+
 Mask = Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKind | MaskSpec)]
 Rope = Annotated[RopeSpec | None, BeforeValidator(none_word, json_schema_input_type=RopeSpec | Literal["none"] | None)]
 
@@ -337,7 +349,7 @@ class FfnAttributes(Section):
 
 
 TowerAttention = Annotated[
-    AttentionAttributes, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | AttentionAttributes)
+    TowerAttentionSpec, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | TowerAttentionSpec)
 ]
 Ffn = Annotated[FfnAttributes, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnAttributes)]
 
@@ -383,7 +395,7 @@ class HeadSpec(Section):
 class TowerSpec(Section):
     modalities: list[Name] = Field(..., min_length=1, description="the modalities that share this tower")
     width: Size | None = Field(None, description="width of the tower's residual stream; default: the model's")
-    attention: TowerAttention = Field(AttentionAttributes(), description="attributes of attention for this tower")
+    attention: TowerAttention = Field(TowerAttentionSpec(), description="attributes of attention for this tower")
     ffn: Ffn = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
     norm: TowerNorm = Field(TowerNorm(), description="attributes of the norms for this tower")
 
@@ -391,7 +403,7 @@ class TowerSpec(Section):
 class TowerInLayers(Section):
     """What may be said of a tower in some layers."""
 
-    attention: TowerAttention = Field(AttentionAttributes(), description="what differs in this tower's attention")
+    attention: TowerAttention = Field(TowerAttentionSpec(), description="what differs in this tower's attention")
     ffn: Ffn = Field(FfnAttributes(), description="what differs in this tower's feed-forward")
     norm: NormAttributes = Field(NormAttributes(), description="what differs in this tower's norms")
 

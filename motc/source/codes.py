@@ -376,6 +376,13 @@ CODES = _catalogue(
         "modality image { positions { kind = same, advance = extent } }",
     ),
     (
+        "MOT083",
+        "a tower with a theta of its own",
+        "A tower's queries and keys may turn by frequencies of another theta than the model's; for that the model has "
+        "rotary positions, of one theta for all axes.",
+        "attention { heads = 8, rope = none }\ntower gen = image { attention { rope { theta = 100 } } }",
+    ),
+    (
         "MOT087",
         "nothing that attends, or nothing at all",
         "A layer has attention, a feed-forward or both, for some modality at least, and some layer has attention: it "

@@ -175,7 +175,7 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                 kv_heads=body.kv_heads,
                 head_dim=body.head_dim,
                 mask=reference_mask(body.mask),
-                rope=None if body.rope is None else reference_rope(body.rope, body.head_dim),
+                rope=None if body.rope is None else reference_rope(body.rope, body.head_dim, modalities),
                 norm_after_rope=body.norm_place == "after_rope",
                 scale=body.scale,
                 softcap=body.softcap,
@@ -231,13 +231,19 @@ def reference_mask(mask: Mask) -> ReferenceMask:
     return ReferenceMask(kind=mask.kind, sees=dict(mask.sees), detach=dict(mask.detach), **alike)
 
 
-def reference_rope(rope: Rope, head_dim: int) -> ReferenceRope:
+def reference_rope(rope: Rope, head_dim: int, modalities: tuple[str, ...]) -> ReferenceRope:
     """Rotary positions in the reference's words, which are nearly the same."""
     scaling = None
     if rope.scaling is not None:
         alike = {field.name: getattr(rope.scaling, field.name) for field in fields(rope.scaling)}
         scaling = ReferenceScaling(kind=kind_of(rope.scaling), **alike)
-    whole = ReferenceRope(theta=rope.theta, pairing=rope.pairing, size=rope.angles(head_dim).size, scaling=scaling)
+    whole = ReferenceRope(
+        theta=rope.theta,
+        pairing=rope.pairing,
+        size=rope.angles(head_dim).size,
+        scaling=scaling,
+        thetas={m: theta for m, theta in zip(modalities, rope.thetas, strict=False) if isinstance(theta, float)},
+    )
     axes = rope.axes
     return whole if axes is None else replace(whole, sections=axes.pairs, arrangement=axes.arrangement)
 

@@ -93,6 +93,7 @@ class _Writer:
             self.lines.append(f"vocab = {self.pick('16', '9', '2', '1') if odd else '16'}")
         self.rotates = self.pick("no", "yes", "yes", "yes") == "yes"
         self.modalities()
+        self.thetas = False
         self.learned = not self.rotates and self.chance(2)
         if not self.learned:
             self.absent.add("position_embedding")
@@ -207,6 +208,7 @@ class _Writer:
         own, theta = axes > 1 and self.chance(3), self.pick("100", "2.5")
         if own:
             theta = self.pick(theta, f"[{', '.join(['100', '2.5', '30'][:axes])}]")
+            self.thetas = theta[0] == "["
             said.append(f"axes = [{size - 2 * axes + 2}{', 2' * (axes - 1)}]")
         elif axes > 1:
             said.append(f"sections = [{size // 2 - axes + 1}{', 1' * (axes - 1)}]")
@@ -338,6 +340,8 @@ class _Writer:
             said.append(f"attention {{ qk_norm = {self.pick('none', 'rms', 'layer')} }}")
             self.absent |= set(HEAD_NORMS)  # perhaps there are some: they are untied below, and not named again
             bound |= set(HEAD_NORMS)
+        elif self.rotates and not self.thetas and self.chance(3):
+            said.append("attention { rope { theta = 30 } }")
         if self.chance(3):
             choices = ["hidden = 20", "kind = gelu", "kind = swiglu", "bias = true"]
             moe = self.strategy in ("sorted", "reference") and self.chance(2)
