@@ -57,7 +57,6 @@ class MultimodalModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_compiled = False
         self.has_grouped_products = False  # as `compile` has found
 
     def init_weights(self, seed: int = 0) -> None:
@@ -71,12 +70,16 @@ class MultimodalModel(nn.Module):
         Raises RuntimeError where torch is older than 2.11.
         """
         compile_parts(self, *args, **kwargs)
-        self.is_compiled = True
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether layers are: those of a shallow copy are the model's own."""
+        return any(layer._compiled_call_impl is not None for layer in self.layers)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: all but compiled code, so that a copy is to be compiled anew."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {**{name: value for name, value in state.items() if name not in OUTER_METHODS}, "is_compiled": False}
+        return {name: value for name, value in state.items() if name not in OUTER_METHODS}
 
     def prepared(
         self,
@@ -94,7 +97,7 @@ class MultimodalModel(nn.Module):
         only_with_labels(labels, weights=weights)
         if labels is not None and (labels is not input_ids or weights is not None):
             check_targets(self, labels, weights, input_ids, modality_ids, reads=reads)
-        if self.is_compiled and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.is_compiled:
             has_mask = any(rows.mask is not None for rows in prepared.rows.by_mask)
             check_attention(prepared.rows.slots, has_mask=has_mask)
             if self.has_grouped_products:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -68,3 +69,34 @@ def test_nothing_is_compiled_while_generating() -> None:
     assert generated(model).input_ids.equal(plain.input_ids)
     assert counters["stats"]["unique_graphs"] == compiled > 0
     assert [counted[each] for each in ("", "layers.0", "layers.1")] == [NEW] * 3
+
+
+def test_meanwhile_compiled_models_of_other_threads_run_as_they_were_written() -> None:
+    """And compiled again afterwards."""
+    model, other = small("emoji_mot"), small("emoji_dense")
+    ids, modality_ids = torch.ones(2, 5).long(), torch.tensor([[0, 0, 1, 1, 0]] * 2)
+    ran: list[str] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        return lambda *values: (ran.append("compiled"), graph.forward(*values))[1]
+
+    def run() -> None:
+        ran.append(f"{other.loss(ids, modality_ids).total.item():.5f}")
+
+    other.compile(backend=backend)
+    run()
+    *compiled, loss = ran
+    assert set(compiled) == {"compiled"}
+    ran.clear()
+
+    def in_a_thread(module: Any, args: Any, output: Any) -> None:
+        thread = Thread(target=run)
+        thread.start()
+        thread.join()
+
+    hook = model.layers[0].register_forward_hook(in_a_thread)
+    generated(model)
+    hook.remove()
+    assert ran == [loss] * NEW
+    run()
+    assert ran[NEW:] == [*compiled, loss]

@@ -59,6 +59,16 @@ def test_a_compiled_model_s_copy_is_not_compiled(model: Any) -> None:
         assert total(copied) > 0
 
 
+@pytest.mark.parametrize("strategy", ["sorted", "blend"])
+def test_a_compiled_model_s_shallow_copy_has_its_compiled_layers(strategy: Any) -> None:
+    model: Any = motc.load(SPEC, strategy=strategy)
+    expected = total(model)
+    model.compile(backend="eager")
+    shallow = copy.copy(model)
+    assert shallow.is_compiled and shallow.layers is model.layers
+    assert total(shallow) == pytest.approx(expected, rel=1e-6) == total(model)
+
+
 IN_ANOTHER_PROGRAM = """
 import pickle, sys, torch
 given = torch.load(sys.argv[1], weights_only=False)
