@@ -21,6 +21,6 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (2i, 2i + 1) of x [B, S, heads, head_dim]."""
     rows, cos, sin = (y.flatten(0, 1) for y in (x, cos, sin))
-    a, b = rows.unflatten(-1, (-1, 2)).unbind(-1)  # whose gradient is one stack: those of two slices are summed
+    a, b = torch.unflatten(rows, -1, (-1, 2)).unbind(-1)  # whose gradient is one stack: those of two slices are summed
     rotated = (a * cos - b * sin, b * cos + a * sin)
     return torch.stack([y.flatten(1) for y in rotated], dim=-1).view_as(x)
