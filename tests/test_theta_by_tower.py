@@ -44,8 +44,13 @@ def test_every_law_holds(rope: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["reference", "blend", "grouped"])
 def test_in_other_strategies_and_by_layer_too(strategy: Strategy) -> None:
-    spec = checked(SPEC % ("{ }", ABSENT if strategy == "blend" else BY_LAYER))
+    spec = checked(SPEC % ("{ }", BY_LAYER))
     obeys_every_law(final_ir(spec, strategy=strategy), final_ir(spec, dense=True), seed=1)
+
+
+def test_beside_a_tower_without_attention() -> None:
+    spec = checked((SPEC % ("{ }", ABSENT)).replace("untie attention.q", "untie attention, norm"))
+    obeys_every_law(final_ir(spec), final_ir(spec, dense=True), seed=1)
 
 
 def test_what_differs_is_told() -> None:
