@@ -147,6 +147,9 @@ def test_resolved_keys_tell_what_is_said_of_some_layers() -> None:
 def test_differences_are_told_in_ranges() -> None:
     told = [edit.describe() for edit in diff(model_of(""), model_of("layers 2..4 { ffn { hidden = 8 } }"))]
     assert told == ["ffn.hidden of text: 24 → 8, layers 2..4, -2.3k parameters, -4.6k FLOPs a token (text)"]
+    (edit,) = diff(model_of(""), model_of("layers 1..7 step 2 { attention { window = 4 } }"))
+    assert edit.describe() == "attention.window: none → 4, layers 1..7 step 2, ±0 parameters, ±0 FLOPs a token"
+    assert edit.to_json()["layers"] == [1, 7] and edit.to_json()["step"] == 2
 
 
 def test_a_small_spec_keeps_the_kinds_of_layers() -> None:

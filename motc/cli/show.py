@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,11 +156,16 @@ def _print_model(model: Model, spec: Path) -> None:
         modalities.add(f"{modality.name}: width {modality.width:,}, {kind}")
     tree.add(f"towers {model.towers}")
     layers = tree.add(f"{model.layers} layers")
+    ranges: dict[int, list[tuple[int, int]]] = {}
     for segment in model.segments:
-        where = _range((segment.first, segment.last))
-        parallel = f", in parallel with {segment.layer.parallel}" if segment.layer.parallel else ""
-        bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in segment.layer.sublayers)
-        layers.add(f"{where}: {bodies}, norm {segment.layer.placements}{parallel}")
+        ranges.setdefault(id(segment.layer), []).append((segment.first, segment.last))
+    ropes = {attention.rope for layer, _ in model.kinds() for attention in layer.attentions}
+    for layer, _ in model.kinds():
+        parallel = f", in parallel with {layer.parallel}" if layer.parallel else ""
+        bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in layer.sublayers)
+        rotated = (f"rope {a.rope}" if a.rope else "no rope" for a in layer.attentions if len(ropes) > 1)
+        positions = "".join(f", {each}" for each in rotated)
+        layers.add(f"{_ranges(ranges[id(layer)])}: {bodies}{positions}, norm {layer.placements}{parallel}")
     console.print(tree)
 
     table = Table("group", "layers", "partition")
@@ -182,6 +188,14 @@ def _print_model(model: Model, spec: Path) -> None:
     console.print(f"weights     {in_bytes(single.weights)} in float32, {in_bytes(half.weights)} in bfloat16")
     console.print(f"training    {in_bytes(single.training)} in float32 with AdamW, without activations")
     console.print(f"kv cache    {in_bytes(kv_cache_bytes_per_token(model))} a token in bfloat16")
+
+
+def _ranges(each: list[tuple[int, int]]) -> str:
+    """`0..4, 6..10`; `3..35 step 4` where three single layers or more are equally far apart."""
+    steps = {after[0] - before[0] for before, after in pairwise(each)}
+    if len(each) > 2 and len(steps) == 1 and all(first == last for first, last in each):
+        return f"{each[0][0]}..{each[-1][0]} step {steps.pop()}"
+    return ", ".join(map(_range, each))
 
 
 def _range(layers: tuple[int, int]) -> str:

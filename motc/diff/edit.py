@@ -15,8 +15,9 @@ class Edit:
     """One difference: `subject` was `before` and is `after`, or came (+) or went (-).
 
     `layers` are the first and last layer it concerns, None where it concerns the whole model or nothing in the layers;
-    `modalities` those it concerns, empty where all. `parameters` and `flops` (matrix products a token, by modality; 0
-    where a modality is missing) are what it adds; over all edits of a diff they add up to the models' whole difference.
+    `step` is how far one is from the next. `modalities` are those it concerns, empty where all. `parameters` and
+    `flops` (matrix products a token, by modality; 0 where a modality is missing) are what it adds; over all edits of a
+    diff they add up to the models' whole difference.
     """
 
     kind: EditKind
@@ -24,13 +25,14 @@ class Edit:
     before: str = ""
     after: str = ""
     layers: tuple[int, int] | None = None
+    step: int = 1
     modalities: tuple[str, ...] = ()
     parameters: int = 0
     flops: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """`ffn: {text image} → {text} {image}, layers 0..23, +207.6M parameters, ±0 FLOPs a token`."""
-        where = "" if self.layers is None else layer_range(*self.layers)
+        where = "" if self.layers is None else layer_range(*self.layers, self.step)
         if self.subject == "layers":
             parts = [where]
         else:
@@ -65,6 +67,7 @@ class Edit:
             "before": self.before,
             "after": self.after,
             "layers": None if self.layers is None else list(self.layers),
+            "step": self.step,
             "modalities": list(self.modalities),
             "parameters": self.parameters,
             "flops_per_token": dict(self.flops),
@@ -76,9 +79,9 @@ def _names(flops: dict[str, int], amount: int) -> str:
     return ", ".join(name for name, value in flops.items() if value == amount)
 
 
-def layer_range(first: int, last: int) -> str:
-    """`layers 0..23`, `layer 3`."""
-    return f"layer {first}" if first == last else f"layers {first}..{last}"
+def layer_range(first: int, last: int, step: int = 1) -> str:
+    """`layers 0..23`, `layer 3`, `layers 3..35 step 4`."""
+    return f"layer {first}" if first == last else f"layers {first}..{last}{f' step {step}' if step > 1 else ''}"
 
 
 def signed(number: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from motc.diff.attributes import attribute_edits
 from motc.diff.edit import Edit
 from motc.diff.facts import Stretch, layer_stretch, outer_stretch
-from motc.diff.merge import add_flops, merge_ranges, with_outer
+from motc.diff.merge import add_flops, in_steps, merge_ranges, with_outer
 from motc.diff.modalities import Ranged, added, name_edits, removed, renames
 from motc.diff.partitions import partition_edits, repartition, take_in_final_norm
 from motc.ir.layer import Layer
@@ -52,7 +52,7 @@ def diff(a: Model, b: Model) -> tuple[Edit, ...]:
         outer_of_b.only(common),
     )
     edits += _block_names([*((one, other) for _, one, other in pairs), (outer_of_a, outer_of_b)])
-    return tuple(edits)
+    return tuple(in_steps(edits))
 
 
 def aligned(a: Model, b: Model) -> Iterator[tuple[tuple[int, int], Layer, Layer]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import reduce
+from itertools import pairwise
 
 from motc.diff.edit import Edit
 
@@ -44,6 +46,26 @@ def merge_ranges(edits: Iterable[Edit]) -> list[Edit]:
             latest[key_of(edit)] = len(merged)
             merged.append(edit)
     return merged
+
+
+def in_steps(edits: Iterable[Edit]) -> list[Edit]:
+    """Edits that say the same of single layers, three or more of them as far apart from each other, become one."""
+    alike: dict[Key, list[Edit]] = {}
+    every = list(edits)
+    for edit in every:
+        if edit.layers is not None and edit.layers[0] == edit.layers[1]:
+            alike.setdefault(key_of(edit), []).append(edit)
+    merged: dict[Key, Edit] = {}
+    for key, single in alike.items():
+        places = [edit.layers[0] for edit in single if edit.layers is not None]
+        steps = {after - before for before, after in pairwise(places)}
+        if len(places) > 2 and len(steps) == 1:
+            (step,) = steps
+            whole = reduce(lambda one, other: add(one, other, (places[0], places[-1])), single)
+            merged[key] = replace(whole, step=step)
+    firsts = {id(single[0]): merged[key] for key, single in alike.items() if key in merged}
+    others = {id(edit) for key in merged for edit in alike[key][1:]}
+    return [firsts.get(id(edit), edit) for edit in every if id(edit) not in others]
 
 
 def with_outer(in_layers: Iterable[Edit], outside: Iterable[Edit], layers: int) -> list[Edit]:
