@@ -178,5 +178,8 @@ class Mixture(TokenByToken):
 
     def brief(self, modalities: tuple[str, ...]) -> str:
         """`swiglu, 4 experts, top 2, balance 0.01 for text`: each kind once, and who has which mixture."""
-        mixtures = (f"{moe} for {name}" for name, moe in self.by_modality(modalities).items())
+        names_of: dict[Moe, list[str]] = {}
+        for name, moe in self.by_modality(modalities).items():
+            names_of.setdefault(moe, []).append(name)
+        mixtures = (f"{moe} for {', '.join(names)}" for moe, names in names_of.items())
         return ", ".join((*dict.fromkeys(kind for kind in self.kinds if kind is not None), *mixtures))
