@@ -60,9 +60,9 @@ class TakesFeatures:
             x = given.get(name)
             if x is None and is_step:
                 continue
-            if x is None:
-                x = like.new_zeros(0, size)
             mine = layout.modality_ids == self.modalities.index(name)
+            if x is None:
+                x = torch.zeros(0, size, dtype=like.dtype, device=mine.device)
             if not torch.compiler.is_compiling():
                 check_features(name, x, size, mine)
             vectors = self.features[name](x.reshape(-1, size).to(like.dtype))

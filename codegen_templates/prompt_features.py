@@ -35,7 +35,7 @@ def prompt_features(
         mine = modality_ids == model.modalities.index(name)
         x = given.get(name)
         if x is None:
-            x = next(model.parameters()).new_zeros(0, size)
+            x = torch.zeros(0, size, device=mine.device)
         check_features(name, x, size, mine)
         kept[name] = x.reshape(-1, size)[last[mine]]
     if not may_end:
