@@ -103,7 +103,7 @@ MISTAKES = {
         "        layout = self.prepared(",
         {"given layout"},
     ),
-    "no number": Mistake("return self.weight * y", "return self.weight * y * float('nan')", {*EVERY, "given layout"}),
+    "no number": Mistake("keepdim=True) + self.eps)", "keepdim=True) * float('nan'))", {*EVERY, "given layout"}),
     "a parameter of another shape": Mistake(
         '"text": nn.Embedding(11, WIDTH)', '"text": nn.Embedding(12, WIDTH)', {"parameters"}
     ),

@@ -83,7 +83,7 @@ def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
 
 def _arguments(module: ModulePlan, part: SublayerPlan, constants: Constants) -> dict[str, str]:
     """What a sublayer is given: names and types."""
-    x, *others = arguments_of(module, constants, part.sublayer.body).items()
+    x, *others = arguments_of(module, constants, part).items()
     return dict([x, *((name, x[1]) for name in part.takes.values()), *others])
 
 

@@ -237,11 +237,12 @@ def _given_angles(module: ModulePlan, constants: Constants, dtype: str) -> Given
     return Given(arguments=arguments, lines=lines, each="angles" if several else None, attends=True)
 
 
-def arguments_of(module: ModulePlan, constants: Constants, body: Body | None = None) -> dict[str, str]:
-    """What a layer is given, or the sublayer of a body: names and types."""
+def arguments_of(module: ModulePlan, constants: Constants, part: SublayerPlan | None = None) -> dict[str, str]:
+    """What a layer is given, or one of its sublayers: names and types."""
     arguments = {"x": "list[Tensor]" if module.stream_in_pieces else "Tensor"}
-    arguments |= {"layout": module.execution.layout_type} if module.layers_take_layout else {}
-    meets = body is None or isinstance(body, Attention)
+    asks = module.layers_take_layout if part is None else module.takes_layout(part)
+    arguments |= {"layout": module.execution.layout_type} if asks else {}
+    meets = part is None or isinstance(part.sublayer.body, Attention)
     for each in given(module, constants):
         arguments |= each.arguments if meets or not each.attends else {}
     return {**arguments, "cache": "KeyValues | None = None"} if meets else arguments

@@ -8,6 +8,7 @@ from typing import Literal
 
 from motc.ir.attention import Attention
 from motc.ir.execution import Execution
+from motc.ir.feed_forward import Mixture
 from motc.ir.inventory import LAYER_GROUPS
 from motc.ir.layer import Sublayer
 from motc.ir.leaf import Leaf
@@ -140,13 +141,18 @@ class ModulePlan:
 
     @property
     def layers_take_layout(self) -> bool:
-        """Whether a layer asks where tokens stand: where it has copies, experts, or attention in views or detached."""
-        sublayers = [sublayer for kind in self.layer_plans for sublayer in kind.sublayers]
-        return (
-            bool(self.model.routings)
-            or any(leaf.form != "single" for sublayer in sublayers for leaf in sublayer.leaves.values())
-            or any(mask.detach or kernel(mask, self.model) == "views" for mask in self.model.masks)
-        )
+        """Whether a layer asks where tokens stand."""
+        return any(self.takes_layout(sublayer) for kind in self.layer_plans for sublayer in kind.sublayers)
+
+    def takes_layout(self, part: SublayerPlan) -> bool:
+        """Whether a sublayer asks where tokens stand: for copies, experts, permutations, or attention in views or
+        detached.
+        """
+        body = part.sublayer.body
+        asks = isinstance(body, Mixture) or any(leaf.form != "single" for leaf in part.leaves.values())
+        if isinstance(body, Attention):
+            asks = asks or bool(body.mask.detach) or kernel(body.mask, self.model) == "views"
+        return asks or any(step.permutes for step in part.steps)
 
     @property
     def layer_masks(self) -> tuple[int, ...]:
