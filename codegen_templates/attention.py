@@ -63,15 +63,29 @@ def weighed(
     if softcap is None:
         gqa = q.shape[1] != k.shape[1]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
-    kv_heads, length = k.shape[1], q.shape[2]
-    sharing = (q.shape[1] // kv_heads, length)
-    queries = torch.unflatten(q, 1, (kv_heads, sharing[0])).flatten(2, 3)  # [R, kv_heads, sharing · L, head_dim]
-    products = torch.unflatten(queries @ k.mT, 2, sharing) * (scale or q.shape[3] ** -0.5)
-    scores = softcap * torch.tanh(products / softcap)  # [R, kv_heads, sharing, L, T]
+    return capped_attention(q, k, v, added, causal, scale or q.shape[3] ** -0.5, softcap)
+
+
+def capped_attention(
+    q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, causal: bool, scale: float, softcap: float
+) -> Tensor:
+    """As `weighed`, with a soft-cap.
+
+    Compiled, it has a query and a key more, which nobody sees: torch asks of products whether there is but one.
+    """
+    length, padded = q.shape[2], torch.compiler.is_compiling()
+    if padded:
+        q, k, v = (F.pad(x, (0, 0, 0, 1)) for x in (q, k, v))
+        added = None if added is None else F.pad(added, (0, 1, 0, 1))
+    kv_heads, queries, keys = k.shape[1], q.shape[2], torch.arange(k.shape[2], device=k.device)
+    sharing = (q.shape[1] // kv_heads, queries)
+    products = torch.unflatten(q, 1, (kv_heads, sharing[0])).flatten(2, 3) @ k.mT  # [R, kv_heads, sharing · L, T]
+    scores = softcap * torch.tanh(torch.unflatten(products, 2, sharing) * scale / softcap)
     if causal:
-        place = torch.arange(length, device=q.device)
-        scores = scores.masked_fill(place[:, None] < place, -torch.inf)
+        scores = scores.masked_fill(torch.arange(queries, device=q.device)[:, None] < keys, -torch.inf)
     if added is not None:
         scores = scores + added[:, :, None]
+    if padded:
+        scores = scores.masked_fill(keys == keys.shape[0] - 1, -torch.inf)
     weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
-    return torch.unflatten(weights.flatten(2, 3) @ v, 2, sharing).flatten(1, 2)
+    return torch.unflatten(weights.flatten(2, 3) @ v, 2, sharing).flatten(1, 2)[:, :, :length]
