@@ -38,7 +38,7 @@ class Choice:
         return self.corrected or self.scores == "sigmoid"
 
     def __str__(self) -> str:
-        """`sigmoid scores, corrected, of the best 4 of 8 groups, not normalised, times 2.5`."""
+        """`sigmoid scores, corrected, of the 4 of 8 groups with the best two experts, not normalised, times 2.5`."""
         said = [] if self.scores == "softmax" else [f"{self.scores} scores"]
         said += ["corrected"] if self.corrected else []
         if self.groups > 1:
