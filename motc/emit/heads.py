@@ -41,7 +41,7 @@ def finished(module: ModulePlan, logits: str) -> str:
 
 def _shared_logits(module: ModulePlan, read: Read, text: Applied, x: str) -> str:
     leaf = module.outer[read.leaf.path]
-    if read.skips_latents:
+    if read.skips_continuous:
         counts = tuple(count for _, count in module.head_pieces)
         none = f"lambda x: absent(x, {Constants(module.model).named('VOCAB', module.model.vocab)})"
         heads = [none if block is None else _head(read, block) for block, _ in module.head_pieces]

@@ -22,7 +22,7 @@ from motc.ir.steps import (
     SumLosses,
     TakeLosses,
     Value,
-    ZeroLatents,
+    ZeroContinuous,
 )
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -75,7 +75,7 @@ class OuterText:
                 return placed(module, self.text, x)
             case Read():
                 return logits(module, operation, self.text, x, in_batch=step.order == "batch")
-            case ZeroLatents():
+            case ZeroContinuous():
                 return f"torch.where(self.words(layout)[..., None] >= 0, {x}, 0.0)"
             case TakeLosses():
                 return sums_of_losses(module, operation, self.text, x, is_sorted=step.order != module.model.residual)

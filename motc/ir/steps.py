@@ -92,25 +92,26 @@ class Permute:
 
 @dataclass(frozen=True, slots=True)
 class PlacePatches:
-    """Put the patches of latents at their places in the stream."""
+    """Put the patches of latents, and features, at their places in the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """Make logits of states: by the head, or by the tables of an embedding that it is tied to.
 
-    `own`: in each modality's own vocabulary, of every state. `skips_latents`: states of latents have zeros.
+    `own`: in each modality's own vocabulary, of every state. `skips_continuous`: states of tokens without ids have
+    zeros.
     """
 
     leaf: Leaf
     is_tied: bool
     own: bool
-    skips_latents: bool
+    skips_continuous: bool
 
 
 @dataclass(frozen=True, slots=True)
-class ZeroLatents:
-    """Let what belongs to latents be zeros."""
+class ZeroContinuous:
+    """Let what belongs to tokens without ids be zeros."""
 
 
 Counted = Literal["pieces", "targets", "masked"]
@@ -120,7 +121,7 @@ Counted = Literal["pieces", "targets", "masked"]
 class TakeLosses:
     """The sum of each modality's losses, of states: a head at a time, so that no more logits are kept than one makes.
 
-    A shared vocabulary's head is given the `pieces` of the sorted stream that are no latents. That of an own one is
+    A shared vocabulary's head is given the `pieces` of the sorted stream that have ids. That of an own one is
     given the states before its own `targets`, or all of them, with others' targets `masked` out.
     """
 
@@ -140,7 +141,7 @@ class Predict:
 
 
 InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | Add | Permute
-Outside = Apply | Permute | PlacePatches | Read | ZeroLatents | TakeLosses | SumLosses | Predict
+Outside = Apply | Permute | PlacePatches | Read | ZeroContinuous | TakeLosses | SumLosses | Predict
 Operation = InLayers | Outside
 
 
@@ -206,9 +207,9 @@ def entering(steps: Steps) -> tuple[Value, ...]:
 class OuterSteps:
     """What is done outside the layers, in parts that a model calls one by one; they are empty until they are scheduled.
 
-    `embed` makes the stream of ids, and `place` puts patches of latents into it; `locate` makes of positions, which are
-    ids too, what is added to it. After the last layer comes `norm`; of
-    what that gives `read` makes logits, `score` losses, and `predict` predictions of latents.
+    `embed` makes the stream of ids, and `place` puts what has no ids into it; `locate` makes of positions, which are
+    ids too, what is added to it. After the last layer comes `norm`; of what that gives `read` makes logits, `score`
+    losses, and `predict` predictions of latents.
     """
 
     embed: Steps = ()

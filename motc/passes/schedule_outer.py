@@ -28,7 +28,7 @@ from motc.ir.steps import (
     SumLosses,
     TakeLosses,
     Value,
-    ZeroLatents,
+    ZeroContinuous,
 )
 from motc.passes.needs import needs_order, numbers_written
 
@@ -54,16 +54,16 @@ def _read(model: Model) -> Steps:
     """
     states, leaf = _states(model), model.read_leaf
     needs = _told_apart(model) if _tells_apart(model) else None
-    skips = skips_latents(model)
-    read = Read(leaf, is_tied=model.head is None, own=model.vocab is None, skips_latents=skips)
+    skips = skips_continuous(model)
+    read = Read(leaf, is_tied=model.head is None, own=model.vocab is None, skips_continuous=skips)
     numbers = _numbers(model, leaf)
     if not model.continuous_modalities() or skips:
         return (_step(read, states, "logits", numbers, needs),)
     if read.own:
-        zeroed = _step(ZeroLatents(), states, "states", _width(model), "batch")
+        zeroed = _step(ZeroContinuous(), states, "states", _width(model), "batch")
         return (zeroed, _step(read, "states", "logits", numbers, needs))
     logits = _step(read, states, "every_logit", numbers, needs)
-    return (logits, _step(ZeroLatents(), "every_logit", "logits", numbers, "batch"))
+    return (logits, _step(ZeroContinuous(), "every_logit", "logits", numbers, "batch"))
 
 
 def _score(model: Model) -> Steps:
@@ -74,21 +74,21 @@ def _score(model: Model) -> Steps:
         return (_step(TakeLosses(leaf, is_tied, "targets"), states, "sums", 1, "targets"),)
     if model.vocab is None:
         return (_step(TakeLosses(leaf, is_tied, "masked"), states, "sums", 1),)
-    if by_piece and skips_latents(model):
+    if by_piece and skips_continuous(model):
         return (_step(TakeLosses(leaf, is_tied, "pieces"), states, "sums", 1, _told_apart(model)),)
     needs = _told_apart(model) if _tells_apart(model) else None
-    read = Read(leaf, is_tied, own=False, skips_latents=skips_latents(model))
+    read = Read(leaf, is_tied, own=False, skips_continuous=skips_continuous(model))
     return (_step(read, states, "logits", _numbers(model, leaf), needs), _step(SumLosses(), "logits", "sums", 1))
 
 
-def skips_latents(model: Model) -> bool:
+def skips_continuous(model: Model) -> bool:
     """Whether the head of a shared vocabulary is given no latents or features, so that tokens are told apart for it."""
     return bool(model.continuous_modalities()) and model.vocab is not None and not model.execution.groups_copies
 
 
 def _tells_apart(model: Model) -> bool:
     """Whether the head does not work on every token, wherever it stands, as heads of own vocabularies do."""
-    return model.vocab is not None and (needs_order(model.read_leaf, model) or skips_latents(model))
+    return model.vocab is not None and (needs_order(model.read_leaf, model) or skips_continuous(model))
 
 
 def _told_apart(model: Model) -> Order:

@@ -17,7 +17,7 @@ from motc.ir.model import Model, Segment
 from motc.ir.operators import Linear
 from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Gate, Step, Steps, Value
 from motc.passes.needs import needs_order, norms_alike
-from motc.passes.schedule_outer import skips_latents
+from motc.passes.schedule_outer import skips_continuous
 from motc.passes.schedule_steps import STREAM
 from motc.plan.decoding import alike, can_generate, last_block
 from motc.plan.execution import planned_execution
@@ -81,7 +81,7 @@ def _everywhere(leaf: Leaf, model: Model, in_pieces: bool) -> Leaf:
 
 def _head_pieces(model: Model, in_pieces: bool) -> tuple[tuple[str | None, int], ...]:
     """How the stream is cut for a shared vocabulary's head, if latents and features are to be left out of it."""
-    if not skips_latents(model):
+    if not skips_continuous(model):
         return ()
     leaf = model.read_leaf
     if in_pieces:
