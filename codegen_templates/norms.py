@@ -41,11 +41,14 @@ class ScaledNorm(nn.Module):
 
     def scale(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """What is normalised with scale and bias; with an offset as `dtype`, which x has."""
-        if self.weight is not None:
-            weight = self.weight.view(y.shape[-2:]) if self.over_heads else self.weight
+        weight: Tensor | None = self.weight
+        bias: Tensor | None = self.bias
+        if self.over_heads:
+            weight, bias = (x if x is None else x.view(y.shape[-2:]) for x in (weight, bias))
+        if weight is not None:
             y = (self.offset + weight.to(y.dtype)) * y if self.offset else weight * y
-        if self.bias is not None:
-            y = y + (self.bias.view(y.shape[-2:]) if self.over_heads else self.bias)
+        if bias is not None:
+            y = y + bias
         return y.to(dtype) if self.offset else y
 
     def forward(self, x: Tensor) -> Tensor:
