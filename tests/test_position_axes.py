@@ -233,3 +233,27 @@ def test_layers_have_as_many_axes() -> None:
         motc.load(spec % "sections = [4, 2, 2]")
     model: Any = motc.load(spec % "theta = 100, arrangement = interleaved")
     assert model.position_axes == 2
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        "sections = [4, 2, 2], arrangement = interleaved",
+        "fraction = 0.5, scaling { kind = dynamic, factor = 2, original_length = 4 }",
+    ],
+)
+def test_one_graph_serves_every_mixture_and_every_position(rope: str) -> None:
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    text = (SPEC % f"rope {{ {rope} }}").replace("norm {", "untie ffn\n  norm {")
+    compiled, eager = motc.load(text, dtype=torch.float64), motc.load(text, dtype=torch.float64)
+    compiled.compile(backend="eager")
+    for rows in ([[0, 1, 1, 0, 1]] * 2, [[0, 0, 0]] * 3, [[1, 1]], [[1] * 7] * 4):
+        modality_ids = torch.tensor(rows)
+        ids = torch.randint(0, 61, modality_ids.shape)
+        axes = (eager.position_axes,) if eager.position_axes > 1 else ()
+        for places in (None, torch.randint(0, 30, (*modality_ids.shape, *axes))):
+            expected = eager(ids, modality_ids, position_ids=places).logits
+            torch.testing.assert_close(compiled(ids, modality_ids, position_ids=places).logits, expected)
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # a kind of layers, and the ends
+    torch.compiler.reset()

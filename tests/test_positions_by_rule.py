@@ -178,3 +178,15 @@ def test_rules_that_do_not_go_together_are_told(said: str, rope: str, what: str)
 def test_rules_are_for_models_that_look_at_positions() -> None:
     with pytest.raises(SpecError, match="say nothing"):
         motc.load((SPEC % ("positions { kind = same }", "", "")).replace("rope {  }", "rope = none"))
+
+
+def test_a_benchmark_of_grids_takes_positions_one_after_the_other() -> None:
+    from motc.bench.portable.batches import DrawnBatch
+    from motc.bench.portable.sides import Side
+
+    model: Any = motc.load(SPEC.replace("mask { bidirectional = image }, ", "") % ("positions { kind = grid }", "", ""))
+    modality_ids = torch.tensor([[0, 1, 1, 0]])
+    ids = torch.zeros_like(modality_ids)
+    outputs = Side(model, "cpu").outputs(DrawnBatch(input_ids=ids, modality_ids=modality_ids))
+    expected = model(ids, modality_ids, position_ids=torch.arange(4)).logits
+    assert torch.equal(outputs["logits"], expected)

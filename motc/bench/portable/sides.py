@@ -51,8 +51,15 @@ class Side:
         In CUDA graphs they are there until the next call.
         """
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        output = self.network(batch.input_ids, batch.modality_ids, **batch.given)
+        output = self.network(batch.input_ids, batch.modality_ids, **batch.given, **self._positions(batch))
         return dict(_tensors(output, list(batch.latents)))
+
+    def _positions(self, batch: DrawnBatch) -> dict[str, Tensor]:
+        """Positions 0, 1, 2 ... where the model's follow from grids, which random tokens are in none of."""
+        rules: Any = getattr(self.network, "position_rules", ())
+        if not any(rule.takes_grid for rule in rules):
+            return {}
+        return {"position_ids": torch.arange(batch.modality_ids.shape[1], device=batch.modality_ids.device)}
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW, fused. It does all its work, and a learning rate of 0 keeps the weights: every step is alike."""
