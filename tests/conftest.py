@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 from collections.abc import Generator
 
 import pytest
 import torch
 from hypothesis import settings
+
+os.environ.setdefault("TORCH_DYNAMO_RUN_GC_AFTER_COMPILE", "0")  # read when the first model is compiled
 
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")

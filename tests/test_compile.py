@@ -252,9 +252,7 @@ def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="before torch 2.13 fewer kernels were joined, in either twin")
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "spec, dtype, qk_norm", [("fused", "float32", "none"), ("fused3", "float32", "none"), ("fused3", "bfloat16", "rms")]
-)
+@pytest.mark.parametrize("spec, dtype, qk_norm", [("fused", "float32", "none"), ("fused3", "bfloat16", "rms")])
 def test_a_layer_has_few_kernels_more_than_its_dense_twin(spec: str, dtype: str, qk_norm: str) -> None:
     """The permutations of v and of attention's result (those of q and k are within other kernels, of qk-norm too), and
     one for each further piece of the feed-forward."""

@@ -21,7 +21,7 @@ from tests.planted import broken, report
 
 MIXED = """
 model mixed {
-  width = 24, layers = 2
+  width = 24, layers = 1
   modality text { vocab = 40 }, image { vocab = 24 }, speech { vocab = 20 }
   attention { heads = 4 }
   ffn { hidden = 20, kind = moe, experts = 4, routing = expert_choice, capacity_factor = 1.5, bias = true }
@@ -32,7 +32,7 @@ model mixed {
 """
 WIDE = """
 model wide {
-  width = 24, layers = 2, vocab = 40
+  width = 24, layers = 1, vocab = 40
   modality text, image, state, action
   attention { heads = 4, head_dim = 6 }
   ffn { hidden = 20, kind = geglu }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import motc
+from motc.driver import check_spec, spec_text
 
 SPEC = """
 model exported {
@@ -95,7 +96,9 @@ def test_the_page_says_how_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kinds = KINDS.clamp(min=0)
     names: dict[str, Any] = {"motc": motc, "torch": torch, "input_ids": IDS, "modality_ids": kinds}
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "specs").symlink_to(root / "specs")
+    (tmp_path / "specs").mkdir()
+    shallow = spec_text(check_spec(root / "specs" / "emoji_mot.mot", {"layers": 1}))
+    (tmp_path / "specs" / "emoji_mot.mot").write_text(shallow, encoding="utf-8")
     exec(code, names)
     loaded: Any = torch.export.load("emoji.pt2").module()
     for name, logits in names["model"](IDS[:1, :3], kinds[:1, :3]).items():

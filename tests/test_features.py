@@ -353,6 +353,7 @@ def test_one_graph_serves_every_mixture(eager_compiler: None) -> None:
     """But for the last batch, in which documents share a row."""
     model: Any = motc.load(UNTIED, set={"layers": 1})
     model.compile()
+    torch._dynamo.utils.counters.clear()
     stats = torch._dynamo.utils.counters["stats"]
     graphs = set()
     for each in random_batches(ir(UNTIED), torch.Generator().manual_seed(0))[::2]:
