@@ -35,6 +35,9 @@ TIMES = {"width": 8, "vocab": 32, "attention.heads": 2, "attention.kv_heads": 2,
 TIMES |= {"ffn.hidden": 8, "attention.window": 16}
 """How many times the sizes of the tests those of the bench are."""
 
+TYPES = {"gemma_3_4b": 0, "paligemma_3b": 1}
+"""What a class calls tokens of text, where its mask depends on it."""
+
 BATCH, LENGTH = 2, 128
 PROMPT, STEPS = 16, 24
 
@@ -50,7 +53,7 @@ def larger(original: Original) -> Original:
 def sides(original: Original) -> dict[str, Any]:
     """The model of the spec and that of the class, with the same weights."""
     torch.manual_seed(0)
-    theirs = original.made(small=True, attention="sdpa", experts=None).train()
+    theirs = original.made(small=True, attention=None, experts=None).train()
     theirs.generation_config.eos_token_id = None
     tensors = original.tensors(theirs, {name: each.detach() for name, each in theirs.named_parameters()})
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -60,14 +63,16 @@ def sides(original: Original) -> dict[str, Any]:
     return {"ours": ours, "theirs": theirs}
 
 
-def step(model: Any, side: str, ids: torch.Tensor, modality_ids: torch.Tensor) -> Callable[[], None]:
-    """Forward and backward of a batch's loss."""
+def step(
+    model: Any, side: str, ids: torch.Tensor, modality_ids: torch.Tensor, given: dict[str, torch.Tensor]
+) -> Callable[[], None]:
+    """Forward and backward of a batch's loss; `given` is what the class is given besides."""
 
     def run() -> None:
         if side == "ours":
             model.loss(ids, modality_ids).total.backward()
         else:
-            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+            model(input_ids=ids, labels=ids, use_cache=False, **given).loss.backward()
 
     return run
 
@@ -103,11 +108,12 @@ def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
     vocab = original.overrides["vocab"] - 64  # without the last, which may be special
     ids = torch.randint(0, vocab, (BATCH, LENGTH), generator=generator)
     modality_ids = torch.zeros_like(ids)
+    given = {"token_type_ids": torch.full_like(ids, TYPES[original.spec])} if original.spec in TYPES else {}
     if compiled:
         models["ours"].compile()
         models["theirs"] = torch.compile(models["theirs"])
-        return {"compiled": ratio(models, lambda model, side: step(model, side, ids, modality_ids), rounds)}
-    told = {"eager": ratio(models, lambda model, side: step(model, side, ids, modality_ids), rounds)}
+        return {"compiled": ratio(models, lambda model, side: step(model, side, ids, modality_ids, given), rounds)}
+    told = {"eager": ratio(models, lambda model, side: step(model, side, ids, modality_ids, given), rounds)}
     for model in models.values():
         model.eval()
     told["decoding"] = ratio(models, lambda model, side: decoding(model, side, ids[:1, :PROMPT]), max(3, rounds // 3))

@@ -95,7 +95,7 @@ class Original:
         }
         return Checked(checked.spec.model_copy(update=statements), checked.tree)
 
-    def made(self, *, small: bool, attention: str = "eager", experts: str | None = "eager") -> Any:
+    def made(self, *, small: bool, attention: str | None = "eager", experts: str | None = "eager") -> Any:
         """The original, at its published size or small, with these implementations of transformers."""
         import transformers
 
