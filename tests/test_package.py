@@ -52,7 +52,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
             (folder / f"{model.name}_{strategy}_alone.py").write_text(generate(model, quoted), encoding="utf-8")
             nameless = generate_package(replace(model, name="nameless"))["model.py"]
             kinds.setdefault(re.sub(r"\d+|# motc.*|semantic_hash = .*", "", nameless), package)
-    assert 20 < len(kinds) < len(list(folder.glob("*/"))) / 2
+    assert 20 < len(kinds) < len(list(folder.glob("*/"))) * 2 / 3  # the gallery's are of many kinds
     return Packages(folder, kinds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motc.emit.operations import arguments_of, given
 from motc.emit.outer import locate_lines, place_lines, read_too_lines, stream_type
-from motc.emit.text import method, statement
+from motc.emit.text import loop, method, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 from motc.plan.seen import Pairs, seen_targets
@@ -32,7 +32,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         *locate_lines(module, constants),
         *(line for one in beside for line in one.lines),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
-        f"        for {each} in zip({iterated}, strict=True):",
+        *loop(f"for {each} in ", f"zip({iterated}, strict=True)"),
         *_one_layer(module, constants),
         *read_too_lines(module),
         f"        return x, balance / {layers}" if module.is_balanced else "        return x",

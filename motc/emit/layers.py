@@ -6,7 +6,7 @@ from typing import assert_never
 
 from motc.emit.leaves import Applied, definition
 from motc.emit.operations import Forward, arguments_of, is_balanced
-from motc.emit.text import docstring, method
+from motc.emit.text import LONGEST, docstring, method
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Sublayer
@@ -27,7 +27,7 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
-        *(("        self.shared = nn.Module()",) if has_shared else ()),
+        *(("        self.shared: Any = nn.Module()",) if has_shared else ()),
         *(line for leaf in part.leaves.values() for line in definition(leaf, module.execution, constants)),
         "",
         *forward_of(_arguments(module, part, constants), [*part.gives.values()], balanced=is_balanced(part)),
@@ -49,7 +49,11 @@ def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:
     body, start = sublayer.body, f'    """{_formula(sublayer)}, f being'
     match body:
         case Attention():
-            return [f'{start} {body.mask} attention over all tokens of a document."""']
+            line = f'{start} {body.mask} attention over all tokens of a document."""'
+            if len(line) <= LONGEST:
+                return [line]
+            summary = f"{_formula(sublayer)}, f being attention over all tokens of a document."
+            return docstring(summary, f"The mask: {body.mask}.")
         case FeedForward():
             return [f'{start} {_kinds(module, body)}. Token by token."""']
         case Mixture():

@@ -9,7 +9,7 @@ from motc.emit.calls import counted_method, transform_method
 from motc.emit.leaves import definition
 from motc.emit.masks import model_masks
 from motc.emit.outer import outer_methods
-from motc.emit.text import docstring, listed, literal, method, names_tuple, statement
+from motc.emit.text import LONGEST, docstring, listed, literal, method, names_tuple, statement
 from motc.ir.positions import PositionRule
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -121,11 +121,13 @@ def _init(module: ModulePlan, constants: Constants) -> str:
         f"[{module.layer_plans[kind].layer_class}() for _ in range({constants.named('LAYERS', count)})]"
         for kind, count in module.runs
     ]
-    if len(runs) == 1:
-        lines.append(f"        self.layers = nn.ModuleList({runs[0]})")
+    one_line = f"        self.layers = nn.ModuleList({' + '.join(runs)})"
+    if len(one_line) <= LONGEST:
+        lines.append(one_line)
     else:
-        rest = [f"            + {run}" for run in runs[1:]]
-        lines += ["        self.layers = nn.ModuleList(", f"            {runs[0]}", *rest, "        )"]
+        each = [f"            {runs[0]}", *(f"            + {run}" for run in runs[1:])]
+        joined = f"            {' + '.join(runs)}"
+        lines += ["        self.layers = nn.ModuleList(", *([joined] if len(joined) <= LONGEST else each), "        )"]
     for end in (module.final_norm, module.head):
         if end:
             lines += definition(end, module.execution, constants)

@@ -10,7 +10,7 @@ from motc.emit.angles import angles_expression
 from motc.emit.inline import inlined, lines_of, returning
 from motc.emit.leaves import Applied, each_piece
 from motc.emit.mixture import MixtureText
-from motc.emit.text import listed, statement
+from motc.emit.text import listed, numbers, statement
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import GATED, FfnKind, Mixture
 from motc.ir.layer import Body
@@ -222,7 +222,7 @@ def _given_masks(module: ModulePlan, dtype: str) -> Given:
     several = len(module.model.masks) > 1
     lines = statement("mask = ", f"layout.rows.matrix({dtype})")
     if several:
-        lines = statement("masks = ", f"layout.rows.matrices({dtype}, {module.layer_masks!r})")
+        lines = statement("masks = ", f"layout.rows.matrices({dtype}, {numbers(module.layer_masks)})")
     return Given(arguments={"mask": "Matrix | None"}, lines=lines, each="masks" if several else None, attends=True)
 
 
@@ -232,7 +232,7 @@ def _given_angles(module: ModulePlan, constants: Constants, dtype: str) -> Given
     lines = statement("cos, sin = ", angles[0])
     if several:
         lines = statement("angles = ", f"[{', '.join(angles)}]")
-        lines += statement("angles = ", f"[angles[number] for number in {module.layer_angles!r}]")
+        lines += statement("angles = ", f"[angles[number] for number in {numbers(module.layer_angles)}]")
     arguments = {"cos": "Tensor", "sin": "Tensor"}
     return Given(arguments=arguments, lines=lines, each="angles" if several else None, attends=True)
 

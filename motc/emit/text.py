@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 LONGEST = 120
 
+MOST_NUMBERS = 16
+"""More than so many numbers are not read one by one."""
 
-def statement(start: str, expression: str, *, indent: int = 8) -> list[str]:
-    """A line; where it is too long, what its last brackets hold goes on lines of its own, and so on inwards."""
+
+def statement(start: str, expression: str, *, indent: int = 8, after: int = 0) -> list[str]:
+    """A line; where it is too long, what its last brackets hold goes on lines of its own, and so on inwards.
+
+    `after`: how many characters follow it.
+    """
     space = " " * indent
     line = f"{space}{start}{expression}"
-    if len(line) <= LONGEST or expression[-1:] not in tuple(")]}"):
+    if len(line) + after <= LONGEST or expression[-1:] not in tuple(")]}"):
         return [line]
     opening = opening_of(expression)
     head, tail = f"{space}{start}{expression[: opening + 1]}", f"{space}{expression[-1]}"
@@ -23,7 +31,8 @@ def statement(start: str, expression: str, *, indent: int = 8) -> list[str]:
     items = split_at(content, ", ")
     inside = f"{space}    {', '.join(items)}"
     alone = len(items) == 1 and expression[-2] == ","  # a tuple of one keeps its comma
-    if len(inside) <= LONGEST and not alone:
+    is_listed = len(items) > 1 and not re.search(r"[\w\])]$", expression[:opening])  # a list, a tuple or a dict itself
+    if len(inside) <= LONGEST and not alone and not is_listed:
         return [head, inside, tail]
     if len(items) == 1 and not alone:
         return [head, *_item(items[0], indent + 4), tail]
@@ -42,7 +51,7 @@ def _item(item: str, indent: int) -> list[str]:
         key, colon, value = (name, equals, given) if equals and name.isidentifier() else ("", "", item)
     if len(f"{' ' * indent}{item},") <= LONGEST:
         return [f"{' ' * indent}{item}"]
-    return statement(f"{key}{colon}", value, indent=indent)
+    return statement(f"{key}{colon}", value, indent=indent, after=1)
 
 
 def _clauses(clauses: list[str], indent: int) -> list[str]:
@@ -73,6 +82,12 @@ def split_at(text: str, mark: str) -> list[str]:
             parts.append(text[start:place])
             start = place + len(mark)
     return [*parts, text[start:]]
+
+
+def loop(start: str, iterated: str) -> list[str]:
+    """The first lines of a loop."""
+    *lines, last = statement(start, iterated, after=1)
+    return [*lines, f"{last}:"]
 
 
 def method(name: str, arguments: Sequence[str], returned: str) -> list[str]:
@@ -117,6 +132,19 @@ def names_tuple(names: Sequence[str | None]) -> str:
 def listed(items: Sequence[str]) -> str:
     """A tuple of expressions, at least one, as text."""
     return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+
+
+def numbers(values: Sequence[int]) -> str:
+    """A tuple of whole numbers, as text: a long one by what repeats in it."""
+    if len(values) <= MOST_NUMBERS:
+        return repr(tuple(values))
+    for period in range(1, len(values) // 2 + 1):
+        if all(value == values[place % period] for place, value in enumerate(values)):
+            times, rest = divmod(len(values), period)
+            repeated = f"{tuple(values[:period])!r} * {times}"
+            return f"{repeated} + {tuple(values[:rest])!r}" if rest else repeated
+    runs = ((value, sum(1 for _ in run)) for value, run in groupby(values))
+    return " + ".join(f"({value},) * {count}" for value, count in runs)
 
 
 def literal(values: Mapping[str, object]) -> str:
