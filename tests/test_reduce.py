@@ -10,6 +10,7 @@ from motc.cost import total_parameters
 from motc.driver import check_spec, final_ir
 from motc.ir.model import Model
 from motc.schema import Checked
+from motc.source import SourceFile
 from motc.validate.reduce import reduce
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,3 +93,10 @@ def test_experts_become_few_and_towers_keep_as_many_as_each_other_or_not(tmp_pat
         "image": (8, 2),
         "audio": (6, 2),
     }
+
+
+def test_what_is_not_said_stays_unsaid() -> None:
+    """Positions that nothing looks at are refused if they are said."""
+    text = "model m { width = 64; layers = 2; vocab = 9; modality text; attention { heads = 4, rope = none } }"
+    small = reduce(check_spec(SourceFile("m.mot", text)))
+    assert "first" not in small.spec.positions.model_fields_set

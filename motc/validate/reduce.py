@@ -21,6 +21,7 @@ from motc.schema.spec import (
     LatentSpec,
     LayersSpec,
     ModalitySpec,
+    PositionsSpec,
     RopeSpec,
     SpanPositionsSpec,
     TowerInLayers,
@@ -66,9 +67,7 @@ def reduce(checked: Checked) -> Checked:
                 )
                 for name, modality in spec.modalities.items()
             },
-            "positions": spec.positions.model_copy(
-                update={"first": min(spec.positions.first, FIRST), "learned": spec.positions.learned and LEARNED}
-            ),
+            "positions": _fewer(spec.positions),
             "by_layer": [
                 *(
                     sizes.statement(statement, layers)
@@ -185,6 +184,12 @@ class _Sizes:
     def _hidden(self, spec: Spec, tower: TowerSpec | None) -> int | None:
         """The small hidden size, if there is a feed-forward."""
         return self.hidden.get(layer_attributes(spec, tower).hidden)
+
+
+def _fewer(positions: PositionsSpec) -> PositionsSpec:
+    """Positions that are near; what is not said stays so, for it is asked whether it is."""
+    small = {"first": min(positions.first, FIRST), "learned": positions.learned and LEARNED}
+    return positions.model_copy(update={key: value for key, value in small.items() if key in positions.said()})
 
 
 def _nearer(positions: SpanPositionsSpec | None) -> SpanPositionsSpec | None:
