@@ -36,6 +36,7 @@ CASES: dict[str, Strategy] = {
     "parallel = one_norm; untie *": "blend",
     "parallel = two_norms; norm { placement = both }; untie attention.q, ffn": "sorted",
     "parallel = two_norms; norm { placement = sublayer_output }": "reference",
+    "parallel = two_norms; norm { placement = sublayer_output }; untie attention.q, ffn.up": "sorted",
     f"{NARROW} parallel = one_norm": "sorted",
     f"{NARROW} parallel = two_norms": "sorted",
 }

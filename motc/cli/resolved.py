@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from motc.ir.attributes import LayerAttributes
 from motc.ir.feed_forward import FfnKind, Moe
 from motc.lower.attributes import layer_attributes
 from motc.schema import Checked
@@ -35,8 +36,21 @@ def _filled(spec: Spec) -> dict[str, Any]:
         "attention.out_bias": attributes.out_bias,
         "attention.qk_norm_eps": attributes.qk_norm_eps,
         "ffn.hidden": attributes.hidden,
+        **_filled_norms(attributes),
+        "attention.scale": attributes.head_dim**-0.5,
         "norm.final": spec.norm.placement != "post",
     }
+
+
+def _filled_norms(attributes: LayerAttributes) -> dict[str, Any]:
+    """Biases of norms, of those that may have them; and what a norm of heads is."""
+    filled = {"norm.bias": attributes.norm_bias} if attributes.norm_kind == "layer" else {}
+    heads = attributes.qk_norm
+    if heads is None:
+        return filled
+    of_kind = {"attention.qk_norm.bias": heads.bias} if heads.kind == "layer" else {}
+    by_head = {} if heads.over_heads else {"attention.qk_norm.by_head": heads.by_head}
+    return {**filled, **of_kind, **by_head, "attention.qk_norm.offset": heads.offset}
 
 
 def _filled_losses(spec: Spec) -> dict[str, Any]:

@@ -56,8 +56,9 @@ class Forward:
 
     def _variable(self, value: Value) -> str:
         """What a value is called: by what made it, and with its order if that is not the one it was made in."""
-        if value in self.part.takes:
-            return self.part.takes[value]
+        shared = {**self.part.takes, **self.part.gives}
+        if value in shared:
+            return shared[value]
         name = self.variables[value.name]
         return name if self.made_in[value.name] == value.order else f"{name}_{value.order}"
 
