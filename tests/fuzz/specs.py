@@ -409,6 +409,18 @@ class _Writer:
             said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', 'placement = pre', 'placement = post')} }}")
         where = f"layer {self.layers - 1}" if "ffn = none" in said else self.range()
         self.lines.append(f"{where} {{ {', '.join(said)} }}")
+        self.absent_somewhere()
+
+    def absent_somewhere(self) -> None:
+        """The first layer, or a tower in it where all that it has there is untied, without attention; or nothing."""
+        one_norm = "parallel = one_norm" in self.lines
+        if self.layers == 1 or one_norm or self.chance(2):
+            return
+        if {*QKV, "attention.out", "attention.norm", "ffn.norm", *SECTIONS["ffn"]} <= set(self.apart):
+            nothing = self.pick("attention = none", "attention = none, ffn = none")
+            self.lines.append(f"layer 0 {{ tower {self.tower_names[-1]} {{ {nothing} }} }}")
+        elif "ffn = none" not in self.lines[-1]:
+            self.lines.append("layer 0 { attention = none }")
 
     def may_name(self, selector: str) -> bool:
         """Whether a statement about a selector is surely right."""
