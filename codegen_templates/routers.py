@@ -1,5 +1,7 @@
 """Routers by which a token chooses its experts otherwise than plainly, and how corrections keep experts in balance."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -106,7 +108,7 @@ class CorrectedRouter(Router):
             self.load.add_(torch.zeros_like(self.load).scatter_add(0, chosen, torch.ones_like(chosen)))
         return experts
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CorrectedRouter":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CorrectedRouter:
         """Move as every module does, without rounding corrections to a lower dtype."""
         before = self.correction
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
