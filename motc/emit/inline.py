@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from motc.emit.text import statement
 
@@ -88,17 +88,20 @@ def returning(statements: Sequence[Statement], kind: str, arguments: Iterable[st
     *others, (name, expression), (_, result) = statements if len(statements) > 1 else [("", ""), *statements]
     if name != result:
         return list(statements)
-    if not _is_untyped(ast.parse(expression, mode="eval").body):
+    given = {name for name, made in others if name.isidentifier() and _is_untyped(ast.parse(made, mode="eval").body)}
+    if not _is_untyped(ast.parse(expression, mode="eval").body, given - set(arguments)):
         return [*others, (RETURN, expression)]
     typed = name if name in arguments else f"{name}: {kind}"
     return [*others, (typed, expression), (RETURN, result)]
 
 
-def _is_untyped(tree: ast.expr) -> bool:
-    """Whether an expression is what a module gives, or a sum with that."""
+def _is_untyped(tree: ast.expr, given: Collection[str] = ()) -> bool:
+    """Whether an expression is what a module gives, or one of these names that were `given` by modules, or a sum."""
     match tree:
         case ast.BinOp(left=left, right=right):
-            return _is_untyped(left) or _is_untyped(right)
+            return _is_untyped(left, given) or _is_untyped(right, given)
+        case ast.Name(id=name):
+            return name in given
         case ast.Call(func=function):
             return ast.unparse(function).startswith("self.")
         case _:
