@@ -7,8 +7,8 @@
              x = x + out
              return x
 
-Each statement reads what the ones before it wrote, so what is computed is the same. What is returned keeps its name,
-for what a module gives has no type, and a name has.
+Each statement reads what the ones before it wrote, so what is computed is the same. What a module gives has no type, so
+it is returned under a name, which has one.
 """
 
 from __future__ import annotations
