@@ -69,7 +69,7 @@ def test_the_building_block_and_the_reference_choose_alike(dtype: torch.dtype, s
         probabilities = logits.to(torch.promote_types(dtype, torch.float32)).softmax(-1)
         moe = ReferenceMoe(experts=experts, routing="top_k", per_token=Fraction(per_token), balance=0.0)
         by_experts = reference_expert_choice(moe, probabilities, places.tolist(), Trace())
-        by_tokens = reference_top_k(moe, probabilities, Trace())
+        by_tokens = reference_top_k(moe, probabilities, torch.zeros_like(probabilities), Trace())
         chosen = pairs(expert_choice(logits, (per_token, 1), places), experts)
         assert chosen == {(token, expert) for token, expert, _ in by_experts}
         assert pairs(top_k(logits, per_token), experts) == {(token, expert) for token, expert, _ in by_tokens}
