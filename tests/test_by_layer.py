@@ -213,3 +213,14 @@ def test_a_scaling_in_some_layers_is_said_as_a_whole() -> None:
     assert [str(each.rope and each.rope.scaling) for each in attentions].count("None") == 7
     assert attentions[2].rope is not None and attentions[2].rope.scaling is not None
     assert (attentions[2].rope.theta, attentions[2].rope.scaling.factor) == (100, 8)
+
+
+def test_layers_are_of_a_few_hundred_kinds_at_most() -> None:
+    sizes = "".join(f"layer {i} {{ ffn {{ hidden = {i + 1} }} }}\n" for i in range(512))
+    spec = f"model a {{ width = 2, layers = 2000, vocab = 3, modality t; attention {{ heads = 1 }}\n{sizes} }}"
+    with pytest.raises(SpecError) as caught:
+        compile_ir(SourceFile("a.mot", spec))
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, str(diagnostic.span)) == ("MOT088", "a.mot:1:31")
+    assert diagnostic.message == "the layers are of 513 kinds, and may be of 512"
+    assert compile_ir(SourceFile("a.mot", spec.replace("layer 511 {", "layer 510 {"))).layers == 2000

@@ -26,6 +26,8 @@ from motc.source import Diagnostic
 Leaves = dict[str, Leaf | None]
 Operators = dict[str, dict[str, Operator | None]]
 
+MAX_KINDS = 512
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSpec:
@@ -58,6 +60,15 @@ def lower_layers(specs: tuple[LayerSpec, ...], untied: Untied, builder: LeafBuil
         else:
             segments.append(Segment(first=index, last=index, layer=layer))
     return tuple(segments)
+
+
+def check_kinds(specs: Sequence[LayerSpec], untied: Untied, checked: Checked, errors: list[Diagnostic]) -> None:
+    """Layers differ no more than can be compiled in seconds; `specs` has each layer's. Appends to `errors`."""
+    kinds = {(id(spec), *map(id, partitions)) for spec, partitions in zip(specs, untied.layers, strict=True)}
+    if len(kinds) > MAX_KINDS:
+        message = f"the layers are of {len(kinds):,} kinds, and may be of {MAX_KINDS:,}"
+        span, way_out = checked.span("layers"), "say the same of more of them"
+        errors.append(Diagnostic(code="MOT088", message=message, span=span, help=way_out))
 
 
 def check_bodies(layers: Sequence[LayerSpec], errors: list[Diagnostic]) -> None:

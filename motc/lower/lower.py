@@ -14,7 +14,7 @@ from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.by_layer import specs_by_layer
 from motc.lower.experts import check_experts
-from motc.lower.layers import LayerSpec, check_bodies, lower_layers
+from motc.lower.layers import LayerSpec, check_bodies, check_kinds, lower_layers
 from motc.lower.leaf import LeafBuilder
 from motc.lower.losses import lower_losses
 from motc.lower.mask import lower_masks
@@ -70,11 +70,13 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     present = _paths(LAYER_GROUPS, asked) | _paths(OUTER_GROUPS, outside.values())
     check_bodies(tuple(layer_specs.values()), errors)
     untied = resolve_untie(checked, towers, present, errors, dense=dense)
+    by_layer = tuple(layer_specs[id(each)] for each in specs)
+    check_kinds(by_layer, untied, checked, errors)
     if errors:
         raise SpecError(*sorted(errors, key=_position))
 
     builder = LeafBuilder(checked, towers, {} if dense else tower_names)
-    segments = lower_layers(tuple(layer_specs[id(each)] for each in specs), untied, builder)
+    segments = lower_layers(by_layer, untied, builder)
     outer = _outer_leaves(untied, outside, builder)
     if len({a.width for a in outside.values()}) > 1 and spec.vocab is None:
         message = "towers of different widths need one shared vocabulary: a head reads the states of other modalities"

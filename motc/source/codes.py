@@ -390,6 +390,13 @@ CODES = _catalogue(
         "layers = 1\nlayer 0 { attention = none }",
     ),
     (
+        "MOT088",
+        "too many kinds of layers",
+        "Each kind of layer is a class of the generated model, and there are at most 512 of them. Layers of which "
+        "the same is said are of one kind.",
+        "layers = 2048\nlayer 0 { ffn { hidden = 8 } }     # and another size in each other layer",
+    ),
+    (
         "MOT090",
         "a mapping file that says something else",
         "A mapping file has the sections `architectures`, `tensors`, `tied` and `left_out`, and says of each tensor of "
