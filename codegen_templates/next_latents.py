@@ -143,14 +143,17 @@ def denoised(
     if len({len(each) for each in times.values()}) > 1:
         counts = ", ".join(f"{len(each)} of {name}" for name, each in times.items())
         raise ValueError(f"what is denoised together needs as many timesteps each, and there are {counts}")
+    drawing = {
+        name: {"generator": generator} if "generator" in inspect.signature(schedulers[name].step).parameters else {}
+        for name in noise
+    }
     for at in zip(*times.values(), strict=True):
         now = dict(zip(times, at, strict=True))
         timesteps = {name: now[name].expand(x.shape[0]) for name, x in latents.items()}
         predictions = following.predicted(latents, timesteps)
         for name, x in latents.items():
             scheduler, predicted = schedulers[name], predictions[name].to(x.dtype)
-            drawing = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-            latents[name] = scheduler.step(predicted, now[name], x, **drawing).prev_sample
+            latents[name] = scheduler.step(predicted, now[name], x, **drawing[name]).prev_sample
     for name, x in latents.items():
         if not bool(x.isfinite().all()):
             raise ValueError(f"denoising {name} gave infinite numbers or NaN: is its scheduler one for its objective?")
