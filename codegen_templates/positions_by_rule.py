@@ -13,6 +13,7 @@ from .cache import Cache
 from .checks import check_modalities, check_tensor, refuse
 from .constants import constant
 from .embed import positions_in
+from .latent_checks import grid_in
 from .layout import Layout
 from .rows import document_starts
 from .tokens import look_up, token_before
@@ -54,6 +55,7 @@ class PositionRule(NamedTuple):
 class Spans(NamedTuple):
     """Of each token of a batch, [B, S], what span it is part of."""
 
+    documents: Tensor  # bool: whether a document starts there
     owner: Tensor  # int64: whose modality's rule places it; -1 at padding
     starts: Tensor  # bool: whether it is the first of its span
     ends: Tensor  # bool: whether it is the last
@@ -61,8 +63,10 @@ class Spans(NamedTuple):
     places: Tensor  # int64: which of its span's tokens it is
 
 
-def find_spans(modality_ids: Tensor, document: Tensor, rules: tuple[PositionRule, ...]) -> Spans:
-    """The spans of modality ids int64 [B, S]; `document` int64 [B, S] numbers each row's documents."""
+def find_spans(modality_ids: Tensor, document_ids: Tensor | None, rules: tuple[PositionRule, ...]) -> Spans:
+    """The spans of modality ids int64 [B, S], in documents of ids int64 [B, S], or each row one."""
+    documents = document_starts(modality_ids, torch.zeros_like(modality_ids) if document_ids is None else document_ids)
+    document = documents.cumsum(1)
     real, column = modality_ids >= 0, torch.arange(modality_ids.shape[1], device=modality_ids.device)
     before = token_before(modality_ids)
     after = modality_ids.shape[1] - 1 - token_before(modality_ids.flip(1)).flip(1)  # beyond the row where there is none
@@ -86,7 +90,7 @@ def find_spans(modality_ids: Tensor, document: Tensor, rules: tuple[PositionRule
     ends = real & (beside(starts.long(), after, 1) > 0)
     first = torch.where(starts, column, 0).cummax(1).values
     count = real.cumsum(1)
-    return Spans(owner, starts, ends, first, count - count.gather(1, first))
+    return Spans(documents, owner, starts, ends, first, count - count.gather(1, first))
 
 
 def place_tokens(
@@ -102,9 +106,7 @@ def place_tokens(
     `grids`, by modality int64 [n, d] or [1, d] for all, are those of its spans in the order of the batch; d is at most
     `axes`.
     """
-    documents = torch.zeros_like(modality_ids) if document_ids is None else document_ids
-    document = document_starts(modality_ids, documents).cumsum(1)
-    spans, real = find_spans(modality_ids, document, rules), modality_ids >= 0
+    spans, real = find_spans(modality_ids, document_ids, rules), modality_ids >= 0
     device = modality_ids.device
     column = torch.arange(modality_ids.shape[1], device=device)
     numbers = constant(tuple(rule.advance if isinstance(rule.advance, int) else -1 for rule in rules), device)
@@ -130,10 +132,8 @@ def place_tokens(
     said = constant(tuple(rule.start is not None for rule in rules), device)
     begins = constant(tuple(first_position if rule.start is None else rule.start for rule in rules), device)
     anew = spans.starts & said[spans.owner.clamp(min=0)]
-    before = token_before(modality_ids)
-    first_of_document = real & ((before < 0) | (document.gather(1, before.clamp(min=0)) != document))
     counted = steps.cumsum(1) - steps
-    reference = torch.where(anew | first_of_document, column, 0).cummax(1).values
+    reference = torch.where(anew | spans.documents, column, 0).cummax(1).values
     value = torch.where(anew, look_up(begins, spans.owner, 0), first_position).gather(1, reference)
     counter = counted - counted.gather(1, reference) + value
     one_by_one = constant(tuple(rule.kind == "consecutive" for rule in rules), device)[spans.owner.clamp(min=0)]
@@ -214,22 +214,19 @@ class PlacedByRule:
         """
         check_modalities(modality_ids, document_ids, len(self.modalities), reads=True)
         by_id = {self.modalities.index(name): grid for name, grid in (grids or {}).items()}
-        for modality, grid in by_id.items():
-            self._check_grid(self.modalities[modality], modality, grid, modality_ids, document_ids)
+        if by_id:
+            spans = find_spans(modality_ids, document_ids, self.position_rules)
+            for modality, grid in by_id.items():
+                self._check_grid(modality, grid, modality_ids == modality, spans)
         return self._place(modality_ids, document_ids, by_id)
 
-    def _check_grid(
-        self, name: str, modality: int, grid: Tensor, modality_ids: Tensor, document_ids: Tensor | None
-    ) -> None:
+    def _check_grid(self, modality: int, grid: Tensor, mine: Tensor, spans: Spans) -> None:
+        name = self.modalities[modality]
         if not self.position_rules[modality].takes_grid:
             raise ValueError(f"the positions of {name} follow from no grid")
         check_tensor(f"grids of {name}", grid)
         if not 1 <= grid.shape[1] <= self.position_axes:
             raise ValueError(f"grids of {name} are [n, {grid.shape[1]}], and there are {self.position_axes} axes")
-        documents = torch.zeros_like(modality_ids) if document_ids is None else document_ids
-        numbers = document_starts(modality_ids, documents).cumsum(1)
-        spans = find_spans(modality_ids, numbers, self.position_rules)
-        mine = modality_ids == modality
         number = (spans.starts & mine).flatten().cumsum(0)[mine.flatten()]
         lengths = number.bincount()[1:].tolist()
         products = grid.prod(1).tolist()
@@ -268,7 +265,7 @@ class PlacedByRule:
     def grid_of(self, name: str, latents: Tensor) -> tuple[int, ...]:
         """How many tokens latents [n, channels, ...] of a modality have along each axis."""
         ends: Any = self.latents[name]  # type: ignore[attr-defined]
-        return tuple(side // size for side, size in zip(latents.shape[2:], ends.patch, strict=True))
+        return grid_in(latents.shape[2:], ends.patch)
 
     def placing(self, position: int | None = None) -> Placing:
         """What places the tokens of a row that is generated, from its first, or from a position on."""
