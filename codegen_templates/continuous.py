@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from .embed import in_stream
 from .latent_checks import named
 from .latents import Patches, without
 from .layout import Layout
@@ -31,6 +33,10 @@ class ContinuousModel(MultimodalModel):
         """The modality ids int64 [B, S] of tokens that have an id, -1 at all others as at padding."""
         without_ids = (index for index, name in enumerate(self.modalities) if name not in self.vocabularies)
         return without(layout.modality_ids, tuple(without_ids))
+
+    def ids_in_stream(self, input_ids: Tensor, layout: Layout) -> Tensor:
+        """Ids int64 [B, S] at their places in the stream, 0 for tokens that have none."""
+        return in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
 
     def targets(self, labels: Tensor, weights: Tensor | None, layout: Layout) -> Targets:
         labels, words = self.counted(labels, layout), self.words(layout)

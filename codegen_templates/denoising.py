@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .cache import Cache, check_cache
+from .cache import Cache
 from .continuous import ContinuousModel
-from .embed import in_stream
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
 from .objectives import denoising_losses, noise_latents
@@ -72,20 +71,14 @@ class DenoisingModel(ContinuousModel):
         modalities that are given such. `layout` and `cache` are as for a model of tokens alone.
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
-        if cache is not None:
-            check_cache(cache, layout)
-        else:
-            layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
+        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
         aims: dict[str, Tensor] = {}
         if labels is not None:
             latents, timesteps, aims = noise_latents(self.objectives, latents, timesteps, noise, generator)
         patches = self.encode(layout, latents, timesteps)
         placed = {**patches, **self.place_features(layout, features)}
-        ids = in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
-        x = self.transform(ids, layout, self.placed(layout, position_ids, cache, latents), placed, cache)
-        balance = None
-        if self.is_balanced:
-            x, balance = x
+        positions, ids = self.placed(layout, position_ids, cache, latents), self.ids_in_stream(input_ids, layout)
+        x, balance = self.with_balance(self.transform(ids, layout, positions, placed, cache))
         if labels is not None:
             targets = self.targets(labels, weights, layout)
             sums, states = self.score(x, layout, sort_targets(targets) if self.sorts_targets else targets)

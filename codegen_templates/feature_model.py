@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .cache import Cache, check_cache
+from .cache import Cache
 from .continuous import ContinuousModel
-from .embed import in_stream
 from .features import TakesFeatures
 from .layout import Layout
 from .outputs import LossOutput, ModelOutput
@@ -38,16 +36,10 @@ class FeatureModel(TakesFeatures, ContinuousModel):
         batch, rows first. All others int64 [B, S]; the input ids of features may be anything. Logits are zeros at
         padding and at features. `layout` and `cache` are as for a model of tokens alone.
         """
-        if cache is not None:
-            check_cache(cache, layout)
-        else:
-            layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
+        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
         placed = self.place_features(layout, features)
-        ids = in_stream(torch.where(self.words(layout) >= 0, input_ids, 0), layout)
-        x = self.transform(ids, layout, self.placed(layout, position_ids, cache), placed, cache)
-        balance = None
-        if self.is_balanced:
-            x, balance = x
+        positions, ids = self.placed(layout, position_ids, cache), self.ids_in_stream(input_ids, layout)
+        x, balance = self.with_balance(self.transform(ids, layout, positions, placed, cache))
         if labels is not None:
             return self.losses(x, layout, labels, weights, balance)
         return ModelOutput(self.logits(x, layout, cache))

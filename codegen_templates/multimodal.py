@@ -14,7 +14,7 @@ from .checked_layout import checked_layout
 from .compiling import OUTER_METHODS, compile_parts
 from .embed import in_stream, positions_in
 from .initialise import initialise
-from .layout import AnyLayout, Layout
+from .layout import Layout
 from .masks import Mask
 from .outputs import LossOutput, ModelOutput, mean_losses, sums_by_modality, weigh_modalities
 from .sizes import check_attention, check_grouped_products
@@ -83,15 +83,22 @@ class MultimodalModel(nn.Module):
 
     def prepared(
         self,
-        layout: AnyLayout | None,
+        layout: Any,
         input_ids: Tensor,
         modality_ids: Tensor,
         position_ids: Tensor | None,
         document_ids: Tensor | None,
         labels: Tensor | None,
         weights: Tensor | None,
-    ) -> AnyLayout:
-        """The layout of a batch, made unless it is given. Raises TypeError or ValueError for what does not fit."""
+        cache: Cache | None,
+    ) -> Any:
+        """The layout of a batch, made unless it is given; of a step of generating, which has a cache, the given one.
+
+        Raises TypeError or ValueError for what does not fit.
+        """
+        if cache is not None:
+            check_cache(cache, layout)
+            return layout
         reads = self.layout_reads and layout is None
         prepared = checked_layout(self, input_ids, modality_ids, position_ids, document_ids, layout, reads=reads)
         only_with_labels(labels, weights=weights)
@@ -145,17 +152,16 @@ class MultimodalModel(nn.Module):
         `layout` is what `self.layout` made, or with a `cache`, which has the keys and values of the tokens before, that
         of the step. Logits are zeros at padding.
         """
-        if cache is not None:
-            check_cache(cache, layout)
-        else:
-            layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights)
-        x = self.transform(in_stream(input_ids, layout), layout, self.placed(layout, position_ids, cache), cache)
-        balance = None
-        if self.is_balanced:
-            x, balance = x
+        layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
+        positions = self.placed(layout, position_ids, cache)
+        x, balance = self.with_balance(self.transform(in_stream(input_ids, layout), layout, positions, cache))
         if labels is not None:
             return self.losses(x, layout, labels, weights, balance)
         return ModelOutput(self.logits(x, layout, cache))
+
+    def with_balance(self, transformed: Any) -> tuple[Any, Tensor | None]:
+        """The stream after the last layer, and the load-balancing loss of experts where `transform` gives it too."""
+        return transformed if self.is_balanced else (transformed, None)
 
     def logits(self, x: Any, layout: Layout, cache: Cache | None) -> Any:
         """The logits of the stream after the last layer; with a cache, in the vocabularies that it wants."""
