@@ -20,8 +20,7 @@ from motc.loading import instantiate
 from motc.source import SourceFile, SpecError
 from motc.validate import validate
 from motc.validate.batches import random_batches
-from motc.validate.outputs import gradients_of, latents_of, random_like, run
-from motc.validate.report import deviation
+from tests.fuzz.properties import agrees_with_sorted
 
 PREFIX = """
 model prefixed {
@@ -111,26 +110,7 @@ def test_every_law_holds(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("reference", 1e-12), ("grouped", 2e-4)])
 @pytest.mark.parametrize("name", ["prefix", "untied", "own"])
 def test_strategies_agree(name: str, strategy: Any, tolerance: float) -> None:
-    """grouped_mm has no float64: float32 against float64."""
-    dtype = torch.float32 if strategy == "grouped" else torch.float64
-    sides: list[Any] = [
-        motc.load(SPECS[name], dtype=torch.float64),
-        motc.load(SPECS[name], dtype=dtype, strategy=strategy),
-    ]
-    generator = torch.Generator().manual_seed(0)
-    for batch in random_batches(ir(SPECS[name]), generator)[1:4]:
-        outputs = [run(side, batch) for side in sides]
-        weights = random_like(outputs[0], generator)
-        gradients = [
-            gradients_of(
-                output,
-                {key: value.to(kind) for key, value in weights.items()},
-                {**dict(side.named_parameters()), **latents_of(batch)},
-            )
-            for side, output, kind in zip(sides, outputs, (torch.float64, dtype), strict=True)
-        ]
-        assert max(deviation(*pair) for pair in zip(*outputs, strict=True)) <= tolerance
-        assert deviation(*gradients) <= 10 * tolerance
+    agrees_with_sorted(SPECS[name], strategy, tolerance)
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:

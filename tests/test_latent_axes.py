@@ -17,9 +17,7 @@ from motc.ir.identity import semantic_hash
 from motc.loading import instantiate
 from motc.source import SpecError
 from motc.validate import validate
-from motc.validate.batches import random_batches
-from motc.validate.outputs import gradients_of, latents_of, random_like, run
-from motc.validate.report import deviation
+from tests.fuzz.properties import agrees_with_sorted
 
 AXES = """
 model axes {
@@ -53,26 +51,8 @@ def test_every_law_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("grouped", 2e-4)])
-def test_strategies_agree(strategy: Any, tolerance: float, tmp_path: Path) -> None:
-    """grouped_mm has no float64: float32 against float64."""
-    path = tmp_path / "axes.mot"
-    path.write_text(AXES)
-    dtype = torch.float32 if strategy == "grouped" else torch.float64
-    sides: list[Any] = [motc.load(path, dtype=torch.float64), motc.load(path, dtype=dtype, strategy=strategy)]
-    generator = torch.Generator().manual_seed(0)
-    for batch in random_batches(compile_ir(path), generator)[1:3]:
-        outputs = [run(side, batch) for side in sides]
-        weights = random_like(outputs[0], generator)
-        gradients = [
-            gradients_of(
-                output,
-                {key: value.to(kind) for key, value in weights.items()},
-                {**dict(side.named_parameters()), **latents_of(batch)},
-            )
-            for side, output, kind in zip(sides, outputs, (torch.float64, dtype), strict=True)
-        ]
-        assert max(deviation(*pair) for pair in zip(*outputs, strict=True)) <= tolerance
-        assert deviation(*gradients) <= 10 * tolerance
+def test_strategies_agree(strategy: Any, tolerance: float) -> None:
+    agrees_with_sorted(AXES, strategy, tolerance)
 
 
 def test_a_patch_has_what_lies_along_its_axes() -> None:

@@ -26,6 +26,7 @@ from motc.validate.batches import random_batches
 from motc.validate.outputs import gradients_of, latents_of, random_like, run
 from motc.validate.report import deviation
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
+from tests.fuzz.properties import agrees_with_sorted
 
 PAPER = Path(__file__).resolve().parent.parent / "specs" / "paper"
 
@@ -115,27 +116,11 @@ def test_every_law_holds(spec: Path) -> None:
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("reference", 1e-12), ("grouped", 2e-4)])
 @pytest.mark.parametrize("spec", SPECS, indirect=True)
 def test_strategies_agree(spec: Path, strategy: Any, tolerance: float) -> None:
-    """grouped_mm has no float64: float32 against float64."""
     if strategy == "grouped" and spec.read_text() == WIDTHS:
         with pytest.raises(SpecError, match="its copies differ"):
             compile_ir(spec, strategy=strategy)
         return
-    dtype = torch.float32 if strategy == "grouped" else torch.float64
-    sides: list[Any] = [motc.load(spec, dtype=torch.float64), motc.load(spec, dtype=dtype, strategy=strategy)]
-    generator = torch.Generator().manual_seed(0)
-    for each in random_batches(compile_ir(spec), generator)[1:4]:  # positions, padded documents, one token
-        outputs = [run(side, each) for side in sides]
-        weights = random_like(outputs[0], generator)
-        gradients = [
-            gradients_of(
-                output,
-                {key: value.to(kind) for key, value in weights.items()},
-                {**dict(side.named_parameters()), **latents_of(each)},
-            )
-            for side, output, kind in zip(sides, outputs, (torch.float64, dtype), strict=True)
-        ]
-        assert max(deviation(*pair) for pair in zip(*outputs, strict=True)) <= tolerance
-        assert deviation(*gradients) <= 10 * tolerance
+    agrees_with_sorted(spec.read_text(), strategy, tolerance)
 
 
 def test_documents_may_have_any_ids_and_images_go_by_the_order_of_the_batch(tmp_path: Path) -> None:

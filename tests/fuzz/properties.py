@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import linecache
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor
 
+import motc
 from motc.cost import flops_per_token, total_parameters
 from motc.diff import Edit, diff
 from motc.diff.modalities import renames
-from motc.driver import final_ir
+from motc.driver import compile_ir, final_ir
+from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.loading import instantiate
@@ -20,7 +23,7 @@ from motc.source import SourceFile, SpecError
 from motc.syntax import Syntax, format_source, read, write
 from motc.validate import Report, reference_config, validate
 from motc.validate.batches import random_batches
-from motc.validate.outputs import gradients_of, random_like, run, run_reference
+from motc.validate.outputs import gradients_of, latents_of, random_like, run, run_reference
 from motc.validate.random_parameters import randomise
 from motc.validate.report import deviation
 from tests.fuzz.specs import Drawn
@@ -83,6 +86,30 @@ def agrees_in_float32(model: Model, seed: int) -> None:
         mine = gradients_of(actual, narrow, dict(module.named_parameters()))
         off = deviation(mine, gradients_of(expected, weights, wide))
         assert off <= 1e-2, f"gradients: {off:.1e}"
+
+
+def agrees_with_sorted(text: str, strategy: Strategy, tolerance: float) -> None:
+    """In a strategy a model's outputs and gradients, those into what it is given too, are as they are sorted.
+
+    grouped_mm has no float64: float32 against float64.
+    """
+    dtype = torch.float32 if strategy == "grouped" else torch.float64
+    sides: list[Any] = [motc.load(text, dtype=torch.float64), motc.load(text, dtype=dtype, strategy=strategy)]
+    generator = torch.Generator().manual_seed(0)
+    batches = random_batches(compile_ir(SourceFile("random.mot", text)), generator)
+    for batch in batches[1:4]:  # positions, padded documents, one token
+        outputs = [run(side, batch) for side in sides]
+        weights = random_like(outputs[0], generator)
+        gradients = [
+            gradients_of(
+                output,
+                {key: value.to(kind) for key, value in weights.items()},
+                {**dict(side.named_parameters()), **latents_of(batch)},
+            )
+            for side, output, kind in zip(sides, outputs, (torch.float64, dtype), strict=True)
+        ]
+        assert max(deviation(*pair) for pair in zip(*outputs, strict=True)) <= tolerance
+        assert deviation(*gradients) <= 10 * tolerance
 
 
 def is_written_and_read_back(text: str) -> None:
