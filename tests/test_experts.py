@@ -17,6 +17,7 @@ from motc.driver import compile_ir
 from motc.ir.execution import Strategy
 from motc.loading import instantiate
 from motc.source import SpecError
+from tests.fuzz.properties import generates_what_it_predicts
 from tests.planted import broken, report
 
 MIXED = """
@@ -115,10 +116,7 @@ def test_shared_experts_of_other_modalities_generate_what_a_whole_pass_predicts(
     model: Any = instantiate(compile_ir(path), dtype=torch.float64)
     ids = torch.tensor([[3, 5, 7, 9]])
     mods = torch.tensor([[0, 1, 2, 0]])
-    with torch.no_grad():
-        generated = model.generate(ids, mods, max_new_tokens=5, temperature=0.0)
-        logits = model(generated.input_ids, generated.modality_ids).logits
-    assert generated.input_ids[0, 4:].tolist() == logits[0, 3:-1].argmax(-1).tolist()
+    assert generates_what_it_predicts(model, ids, mods, count=5).input_ids.shape == (1, 5)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

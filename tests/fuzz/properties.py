@@ -112,6 +112,19 @@ def agrees_with_sorted(text: str, strategy: Strategy, tolerance: float) -> None:
         assert deviation(*gradients) <= 10 * tolerance
 
 
+def generates_what_it_predicts(module: Any, ids: Tensor, modality_ids: Tensor, count: int, **how: Any) -> Any:
+    """Tokens that are generated one by one after prompts [B, S] are the likeliest by one pass over all of them.
+
+    The first modality's logits are read where modalities have their own. Gives what was generated.
+    """
+    generated = module.generate(ids, modality_ids, max_new_tokens=count, temperature=0.0, **how)
+    whole = torch.cat((ids, generated.input_ids), 1)
+    logits = module(whole, torch.cat((modality_ids, generated.modality_ids), 1)).logits
+    logits = logits[module.modalities[0]] if isinstance(logits, dict) else logits
+    assert torch.equal(logits[:, ids.shape[1] - 1 : -1].argmax(-1), generated.input_ids)
+    return generated
+
+
 def is_written_and_read_back(text: str) -> None:
     """Formatting changes nothing but the text, and once; the other syntax says the same, there and back."""
     tree = read(SourceFile("random.mot", text))
