@@ -49,14 +49,15 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     in_runs = {name for mask in masks for run in mask.runs for name in run}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
+    ways_of = {name: {before: sees_next(masks, before, name) for before in tokens} for name in silent}
+    shown = {name: ways for name, ways in ways_of.items() if set(ways.values()) != {"never"}}
+    if not shown:
+        return []
     distinct = {id(spec): spec for spec in specs_by_layer(checked, [])}.values()
     specs = dict(reversed([*zip(lower_masks(distinct, []), distinct, strict=True)]))  # by mask, the first that has it
     causes: dict[str, list[str]] = {}
     places: dict[str, Checked] = {}
-    for name in silent:
-        ways = {before: sees_next(masks, before, name) for before in tokens}
-        if set(ways.values()) == {"never"}:
-            continue
+    for name, ways in shown.items():
         showing = next(specs[mask] for mask in masks if any(mask.sees_next(each, name) != "never" for each in tokens))
         own_run = [before for before, often in ways.items() if often != "never"] == [name]
         cause: str = showing.spec.attention.mask.kind
