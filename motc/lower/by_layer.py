@@ -87,9 +87,9 @@ def _keys(section: Section, above: Path = ()) -> Iterator[tuple[Path, Any]]:
         match value:
             case LayerNumbers():
                 pass
-            case ScalingSpec():  # which has no meaning without its kind
+            case ScalingSpec() | QkNormSpec():  # which have no meaning without their kind
                 yield path, value
-            case MaskSpec() | QkNormSpec() if "kind" in value.model_fields_set:
+            case MaskSpec() if "kind" in value.model_fields_set:
                 yield path, value
             case Section():
                 yield from _keys(value, path)
