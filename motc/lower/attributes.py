@@ -116,13 +116,13 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
         final = tower.norm.final
     return OuterAttributes(
         width=layer.width,
-        vocab=None if modality.latent or modality.features else own or shared,
+        vocab=None if modality.continuous else own or shared,
         latent=None if modality.latent is None else _latent_ends(modality.latent, layer.width),
         features=None if modality.features is None else _projector(spec, modality.features, layer.width),
         tied=spec.embedding.tied,
         learned_positions=spec.positions.learned,
-        embedding_scale=1.0 if modality.latent or modality.features else _embedding_scale(spec, layer.width),
-        head_bias=spec.head.bias and not (modality.latent or modality.features),
+        embedding_scale=1.0 if modality.continuous else _embedding_scale(spec, layer.width),
+        head_bias=spec.head.bias and not modality.continuous,
         norm_final=final,
         norm_kind=layer.norm_kind,
         norm_eps=layer.norm_eps,
