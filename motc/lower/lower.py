@@ -24,7 +24,7 @@ from motc.lower.rope import check_axes
 from motc.lower.strategy import check_strategy
 from motc.lower.towers import check_heads, lower_towers
 from motc.lower.untie import Untied, resolve_untie
-from motc.lower.vocabularies import check_vocabularies
+from motc.lower.vocabularies import check_head, check_vocabularies
 from motc.schema import Checked, Spec
 from motc.schema.spec import ModalitySpec
 from motc.source import Diagnostic, SpecError
@@ -49,12 +49,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     check_positions(checked, axes, errors)
     losses = lower_losses(checked, tuple(dict.fromkeys(mask for mask in masks if mask)), errors)
     check_vocabularies(checked, errors)
-    if spec.embedding.tied and spec.head.bias:
-        message, way_out = (
-            "a head that is the embedding's table has no bias",
-            "leave it out, or use embedding.tied = false",
-        )
-        errors.append(Diagnostic(code="MOT069", message=message, span=checked.span("head", "bias"), help=way_out))
+    check_head(checked, errors)
     if errors:
         raise SpecError(*sorted(dict.fromkeys(errors), key=_position))
     everywhere = _attributes(spec, tower_of, dense=dense)

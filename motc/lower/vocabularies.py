@@ -1,4 +1,4 @@
-"""The modalities of a spec: each has a vocabulary, its own or the model's, or is continuous."""
+"""The modalities of a spec: each has a vocabulary, its own or the model's, or is continuous; and their head."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def check_vocabularies(checked: Checked, errors: list[Diagnostic]) -> None:
         errors.append(
             Diagnostic(code="MOT049", message=message, span=span, help="keep one of the two", related=related)
         )
+
+
+def check_head(checked: Checked, errors: list[Diagnostic]) -> None:
+    """Whether the head can have biases: not where it is the embedding's table. Appends to `errors`."""
+    if checked.spec.embedding.tied and checked.spec.head.bias:
+        message = "a head that is the embedding's table has no bias"
+        span, way_out = checked.span("head", "bias"), "leave it out, or use embedding.tied = false"
+        errors.append(Diagnostic(code="MOT069", message=message, span=span, help=way_out))
 
 
 def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
@@ -62,7 +70,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
 def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors: list[Diagnostic]) -> None:
     """Without a projector a feature is as wide as its tower's stream; `hidden` is between two maps."""
     projector, place = features.projector, ("modalities", name, "features")
-    wide = width_of(checked, name)
+    wide = _width_of(checked, name)
     if projector is None and features.size != wide:
         message = f"features of {features.size} numbers do not fit a stream of width {wide} without a projector"
         span = checked.key_span(*place, "projector")
@@ -92,15 +100,15 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
     elif shortest >= longest:
         message, way_out = f"periods go up, not from {shortest:g} to {longest:g}", "say the shorter one as min_period"
         place = (*place, said[0])
-    elif time.kind == "concat" and width_of(checked, name) % 2:
-        message = f"half of a timestep's sinusoids are cosines, and a token has {width_of(checked, name)} numbers"
+    elif time.kind == "concat" and _width_of(checked, name) % 2:
+        message = f"half of a timestep's sinusoids are cosines, and a token has {_width_of(checked, name)} numbers"
         way_out = "use an even width"
     else:
         return
     errors.append(Diagnostic(code="MOT074", message=message, span=checked.span(*place), help=way_out, related=related))
 
 
-def width_of(checked: Checked, modality: str) -> int:
+def _width_of(checked: Checked, modality: str) -> int:
     """The width of a modality's stream."""
     towers = checked.spec.towers.values()
     return next((tower.width for tower in towers if modality in tower.modalities and tower.width), checked.spec.width)
