@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from motc.ir.positions import PositionRule
+from motc.ir.positions import AdvanceWord, PlacingKind, PositionRule
 from motc.schema import Checked
 from motc.schema.spec import SpanPositionsSpec
 from motc.source import Diagnostic
+
+ADVANCE: dict[PlacingKind, int | AdvanceWord] = {
+    "consecutive": "tokens",
+    "same": 1,
+    "grid": "extent",
+    "centred": "tokens",
+}
+"""How much further a kind goes on after a span unless it is said."""
 
 PLAIN = PositionRule(kind="consecutive", start=None, advance="tokens", delimiters=False)
 
@@ -20,10 +28,7 @@ def lower_positions(checked: Checked) -> dict[str, PositionRule | None]:
 
 
 def _rule(spec: SpanPositionsSpec) -> PositionRule:
-    advance = spec.advance
-    if advance is None:
-        advance = {"consecutive": "tokens", "same": 1, "grid": "extent", "centred": "tokens"}[spec.kind]  # type: ignore[assignment]
-    assert advance is not None
+    advance = ADVANCE[spec.kind] if spec.advance is None else spec.advance
     return PositionRule(kind=spec.kind, start=spec.start, advance=advance, delimiters=spec.delimiters)
 
 
