@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from motc.ir.mask import Mask
 from motc.lower.attributes import attends
@@ -118,80 +119,64 @@ class _MaskLowering:
     def runs(self, bidirectional: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
         """The modalities that are in runs together; none is in two, or in runs of its own besides."""
         taken = dict.fromkeys(bidirectional, self.span("bidirectional"))
-        runs = []
-        for row, run in enumerate(self.spec.runs or ()):
-            if not run:
-                self.error("MOT043", "a run is empty", self.span("runs", row), "name its modalities")
-            members: list[str] = []
-            for column, name in enumerate(run):
-                span = self.span("runs", row, column)
-                for modality in self.meant(name, span):
-                    if modality in taken:
-                        message, related = f"`{modality}` is in runs twice", ("the other place", taken[modality])
-                        self.error("MOT043", message, span, "keep it in one", related)
-                    taken.setdefault(modality, span)
-                    members.append(modality)
-            runs.append(tuple(members))
-        return tuple(runs)
+        return self.disjoint("runs", taken, "runs twice", "the other place")
 
     def blocks(self) -> tuple[tuple[str, ...], ...]:
         if self.spec.blocks is None or self.spec.kind != "blocks":
             return tuple(self.names(block, "blocks", row) for row, block in enumerate(self.spec.blocks or ()))
         before = len(self.errors)
-        first: dict[str, Span] = {}
-        blocks = []
-        for row, block in enumerate(self.spec.blocks):
-            if not block:
-                self.error("MOT043", "a block is empty", self.span("blocks", row), "name its modalities")
-            members: list[str] = []
-            for column, name in enumerate(block):
-                span = self.span("blocks", row, column)
-                for modality in self.meant(name, span):
-                    if modality in first:
-                        message, related = f"`{modality}` is in two blocks", ("the other one", first[modality])
-                        self.error("MOT043", message, span, "keep it in one", related)
-                    first.setdefault(modality, span)
-                    members.append(modality)
-            blocks.append(tuple(members))
-        missing = [name for name in self.modalities if name not in first]
+        taken: dict[str, Span] = {}
+        blocks = self.disjoint("blocks", taken, "two blocks", "the other one")
+        missing = [name for name in self.modalities if name not in taken]
         if missing and len(self.errors) == before:
             message = f"the blocks do not cover {', '.join(missing)}"
             self.error("MOT043", message, self.span("blocks"), f"add [{missing[0]}] or put it in a block")
-        return tuple(blocks)
+        return blocks
+
+    def disjoint(
+        self, key: Literal["runs", "blocks"], taken: dict[str, Span], twice: str, label: str
+    ) -> tuple[tuple[str, ...], ...]:
+        """The modalities of each list under a key: it has some, and none of `taken`, to which they are added."""
+        lists = []
+        for row, names in enumerate(getattr(self.spec, key) or ()):
+            if not names:
+                message = f"a {key.removesuffix('s')} is empty"
+                self.error("MOT043", message, self.span(key, row), "name its modalities")
+            members: list[str] = []
+            for column, name in enumerate(names):
+                span = self.span(key, row, column)
+                for modality in self.meant(name, span):
+                    if modality in taken:
+                        message, related = f"`{modality}` is in {twice}", (label, taken[modality])
+                        self.error("MOT043", message, span, "keep it in one", related)
+                    taken.setdefault(modality, span)
+                    members.append(modality)
+            lists.append(tuple(members))
+        return tuple(lists)
 
     def detach(self) -> dict[str, tuple[str, ...]]:
         """Whom each modality reads without gradient."""
-        said_by: dict[str, str] = {}
-        read_by: dict[str, tuple[str, ...]] = {}
-        for key, names in self.spec.detach.items():
-            others = self.names(names, "detach", key)
-            for modality in self.meant(key, self.key_span("detach", key)):
-                if modality in said_by:
-                    other = self.key_span("detach", said_by[modality])
-                    message = f"whom `{modality}` detaches is said twice, by `{said_by[modality]}` and by `{key}`"
-                    place, way_out = self.key_span("detach", key), "keep one of the two"
-                    self.error("MOT054", message, place, way_out, ("the other one", other))
-                said_by.setdefault(modality, key)
-                read_by[modality] = others
-        return read_by
+        return {modality: others for modality, (_, others) in self.others("detach", "detaches").items()}
 
     def sees(self) -> dict[str, tuple[str, ...]]:
         """Each modality's own list, checked to hold the modality itself."""
-        said_by: dict[str, str] = {}
-        seen_by: dict[str, tuple[str, ...]] = {}
-        for key, names in self.spec.sees.items():
-            key_span = self.key_span("sees", key)
-            before = len(self.errors)
-            members, seen = self.meant(key, key_span), self.names(names, "sees", key)
-            whole = len(self.errors) == before
-            for modality in members:
-                if modality in said_by:
-                    other = self.key_span("sees", said_by[modality])
-                    message = f"whom `{modality}` sees is said twice, by `{said_by[modality]}` and by `{key}`"
-                    self.error("MOT054", message, key_span, "keep one of the two", ("the other one", other))
-                elif modality not in seen and whole:
-                    message = f"`{modality}` does not see itself: a token always sees itself"
-                    self.error("MOT055", message, self.span("sees", key), f"add {modality}")
-                said_by.setdefault(modality, key)
-                seen_by[modality] = seen
-        return seen_by
+        seen_by = self.others("sees", "sees")
+        for modality, (key, seen) in seen_by.items():
+            if modality not in seen and self.meaning.keys() >= set(self.spec.sees[key]):
+                message = f"`{modality}` does not see itself: a token always sees itself"
+                self.error("MOT055", message, self.span("sees", key), f"add {modality}")
+        return {modality: seen for modality, (_, seen) in seen_by.items()}
+
+    def others(self, section: Literal["sees", "detach"], does: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Whom a section names for each modality, and under which key: its own, or its tower's."""
+        named: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for key, names in getattr(self.spec, section).items():
+            span = self.key_span(section, key)
+            modalities = self.names(names, section, key)
+            for modality in self.meant(key, span):
+                first, _ = named.setdefault(modality, (key, modalities))
+                if first != key:
+                    message = f"whom `{modality}` {does} is said twice, by `{first}` and by `{key}`"
+                    related = ("the other one", self.key_span(section, first))
+                    self.error("MOT054", message, span, "keep one of the two", related)
+        return named
