@@ -33,16 +33,16 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         *(line for one in beside for line in one.lines),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
         *loop(f"for {each} in ", f"zip({iterated}, strict=True)"),
-        *_one_layer(module, constants),
+        *_one_layer(module),
         *read_too_lines(module),
         f"        return x, balance / {layers}" if module.is_balanced else "        return x",
     ]
     return "\n".join(lines)
 
 
-def _one_layer(module: ModulePlan, constants: Constants) -> list[str]:
+def _one_layer(module: ModulePlan) -> list[str]:
     """Lines that send the stream through a layer."""
-    *arguments, _ = arguments_of(module, constants)
+    *arguments, _ = arguments_of(module)
     passed = f"{', '.join(arguments)}, cache=kept"
     if not module.is_balanced:
         return [f"            x = layer({passed})"]

@@ -18,7 +18,7 @@ def architecture(module: ModulePlan, version: str, spec: str) -> Architecture:
     classes: list[str] = []
     for kind in module.layer_plans:
         classes += [sublayer_class(module, part, constants) for part in kind.sublayers]
-        classes.append(layer_class(module, kind, constants))
+        classes.append(layer_class(module, kind))
     classes = [*dict.fromkeys(classes), model_class(module, constants)]  # kinds may share sublayers
     code = "\n\n\n".join(classes)
     is_untied = any(len(leaf.blocks) > 1 for layer, _ in model.kinds() for leaf in layer.leaves())

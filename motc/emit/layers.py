@@ -30,7 +30,7 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
         *(("        self.shared: Any = nn.Module()",) if has_shared else ()),
         *(line for leaf in part.leaves.values() for line in definition(leaf, module.execution, constants)),
         "",
-        *forward_of(_arguments(module, part, constants), [*part.gives.values()], balanced=is_balanced(part)),
+        *forward_of(_arguments(module, part), [*part.gives.values()], balanced=is_balanced(part)),
         *forward.lines,
         *(_project(module, part) if part.resorted else ()),
     ]
@@ -85,9 +85,9 @@ def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
     ]
 
 
-def _arguments(module: ModulePlan, part: SublayerPlan, constants: Constants) -> dict[str, str]:
+def _arguments(module: ModulePlan, part: SublayerPlan) -> dict[str, str]:
     """What a sublayer is given: names and types."""
-    x, *others = arguments_of(module, constants, part).items()
+    x, *others = arguments_of(module, part).items()
     return dict([x, *((name, x[1]) for name in part.takes.values()), *others])
 
 
@@ -101,7 +101,7 @@ def forward_of(arguments: dict[str, str], gives: list[str], *, balanced: bool) -
     return method("forward", [f"{name}: {kind}" for name, kind in arguments.items()], returned)
 
 
-def layer_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> str:
+def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
     plural = "s" if "." in kind.where or "," in kind.where else ""
     titles = [TITLES.get(part.sublayer.role, part.sublayer.role) for part in kind.sublayers]
     bodies = ", then ".join(titles)
@@ -116,7 +116,7 @@ def layer_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> st
         "        super().__init__()",
         *(f"        self.{role} = {part.class_name}()" for role, part in zip(roles, kind.sublayers, strict=True)),
         "",
-        *forward_of(arguments_of(module, constants), [], balanced=module.is_balanced),
+        *forward_of(arguments_of(module), [], balanced=module.is_balanced),
     ]
     taken = {name: value for part in kind.sublayers for value, name in part.takes.items()}
     given = {name for part in kind.sublayers for name in part.gives.values()}
@@ -127,7 +127,7 @@ def layer_class(module: ModulePlan, kind: LayerPlan, constants: Constants) -> st
         if is_balanced(part):
             balances.append("balance" if not balances else f"balance_of_{role}")
             names.append(balances[-1])
-        lines.append(f"        {', '.join(names)} = self.{role}({', '.join(_arguments(module, part, constants))})")
+        lines.append(f"        {', '.join(names)} = self.{role}({', '.join(_arguments(module, part))})")
     balance = " + ".join(balances) or "torch.zeros((), device=layout.tokens.device)"
     lines.append(f"        return x, {balance}" if module.is_balanced else "        return x")
     return "\n".join(lines)

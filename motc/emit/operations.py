@@ -190,18 +190,22 @@ def is_balanced(part: SublayerPlan) -> bool:
     return isinstance(part.sublayer.body, Mixture) and part.sublayer.body.is_balanced
 
 
+MASK = {"mask": "Matrix | None"}
+ANGLES = {"cos": "Tensor", "sin": "Tensor"}
+"""What attention is given of who sees whom, and of rotary positions: names and types."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """What layers are given beside the stream and the layout, made once for all of them.
 
     `arguments` are its names and types, `lines` those of `transform` that make it. Where layers differ in it, `each` is
-    the name of a list of each layer's own. `attends`: only sublayers in which tokens meet are given it.
+    the name of a list of each layer's own.
     """
 
     arguments: dict[str, str]
     lines: list[str]
     each: str | None
-    attends: bool
 
     @property
     def names(self) -> str:
@@ -224,7 +228,7 @@ def _given_masks(module: ModulePlan, dtype: str) -> Given:
     lines = statement("mask = ", f"layout.rows.matrix({dtype})")
     if several:
         lines = statement("masks = ", f"layout.rows.matrices({dtype}, {numbers(module.layer_masks)})")
-    return Given(arguments={"mask": "Matrix | None"}, lines=lines, each="masks" if several else None, attends=True)
+    return Given(arguments=MASK, lines=lines, each="masks" if several else None)
 
 
 def _given_angles(module: ModulePlan, constants: Constants, dtype: str) -> Given:
@@ -234,16 +238,15 @@ def _given_angles(module: ModulePlan, constants: Constants, dtype: str) -> Given
     if several:
         lines = statement("angles = ", f"[{', '.join(angles)}]")
         lines += statement("angles = ", f"[angles[number] for number in {numbers(module.layer_angles)}]")
-    arguments = {"cos": "Tensor", "sin": "Tensor"}
-    return Given(arguments=arguments, lines=lines, each="angles" if several else None, attends=True)
+    return Given(arguments=ANGLES, lines=lines, each="angles" if several else None)
 
 
-def arguments_of(module: ModulePlan, constants: Constants, part: SublayerPlan | None = None) -> dict[str, str]:
+def arguments_of(module: ModulePlan, part: SublayerPlan | None = None) -> dict[str, str]:
     """What a layer is given, or one of its sublayers: names and types."""
     arguments = {"x": "list[Tensor]" if module.stream_in_pieces else "Tensor"}
     asks = module.layers_take_layout if part is None else module.takes_layout(part)
     arguments |= {"layout": module.execution.layout_type} if asks else {}
-    meets = part is None or isinstance(part.sublayer.body, Attention)
-    for each in given(module, constants):
-        arguments |= each.arguments if meets or not each.attends else {}
-    return {**arguments, "cache": "KeyValues | None = None"} if meets else arguments
+    if part is not None and not isinstance(part.sublayer.body, Attention):
+        return arguments
+    angles = ANGLES if module.model.angles else {}
+    return {**arguments, **MASK, **angles, "cache": "KeyValues | None = None"}

@@ -157,14 +157,14 @@ class ModulePlan:
     @property
     def layer_masks(self) -> tuple[int, ...]:
         """For each layer which of the model's masks is its own; the first where it has no attention."""
-        masks = self.model.masks
-        return self._of_layers(lambda attention: masks.index(attention.mask))
+        numbers = {mask: number for number, mask in enumerate(self.model.masks)}
+        return self._of_layers(lambda attention: numbers[attention.mask])
 
     @property
     def layer_angles(self) -> tuple[int, ...]:
         """For each layer which of the model's angles are its own; the first where it rotates nothing."""
-        angles = self.model.angles
-        return self._of_layers(lambda attention: 0 if attention.angles is None else angles.index(attention.angles))
+        numbers = {angles: number for number, angles in enumerate(self.model.angles)}
+        return self._of_layers(lambda attention: 0 if attention.angles is None else numbers[attention.angles])
 
     def _of_layers(self, number: Callable[[Attention], int]) -> tuple[int, ...]:
         """A number of each layer's attention, 0 where it has none."""
