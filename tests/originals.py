@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +32,25 @@ CONFIG_KEYS = {
     "ffn.top_k": "num_experts_per_tok",
 }
 """What a configuration calls a key of the language, where an original does not say otherwise."""
+
+NAMES = {
+    "model.embed_tokens": "embedding",
+    "model.norm": "final_norm",
+    "lm_head": "head",
+    "self_attn.q_proj": "attention.q",
+    "self_attn.k_proj": "attention.k",
+    "self_attn.v_proj": "attention.v",
+    "self_attn.o_proj": "attention.out",
+    "self_attn.q_norm": "attention.q_norm",
+    "self_attn.k_norm": "attention.k_norm",
+    "input_layernorm": "attention.norm",
+    "post_attention_layernorm": "ffn.norm",
+    "mlp.gate_proj": "ffn.gate",
+    "mlp.up_proj": "ffn.up",
+    "mlp.down_proj": "ffn.down",
+    "model.layers": "layers",
+}
+"""Parts of the names of most originals' parameters, and what they are in ours."""
 
 SMALL: dict[str, Any] = {
     "width": 32,
@@ -152,3 +171,46 @@ def as_parameters(module: nn.Module, dtype: torch.dtype) -> None:
     """Parameters in `dtype`; buffers, such as rotary frequencies, stay as they are."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
+
+
+def our_name(theirs: str) -> str:
+    """What a parameter of most originals is called in ours."""
+    for old, new in NAMES.items():
+        theirs = theirs.replace(old, new)
+    return theirs
+
+
+def renamed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values of an original's parameters, or gradients, by our names."""
+    return {our_name(name): value for name, value in values.items()}
+
+
+Named = Callable[[dict[str, Tensor]], Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]]
+"""What `renamed` does, for an original that has other names or tensors."""
+
+
+def agree(
+    theirs: nn.Module,
+    ours: nn.Module,
+    expected: Tensor,
+    got: Tensor,
+    named: Named = renamed,
+    *,
+    idle: tuple[str, ...] = (),
+) -> None:
+    """An original's logits and ours are the same to 1e-9, and so are the gradients of all parameters.
+
+    A gradient is relative to the largest number in it, which is above 0; or to 1e-6 at least, if the parameter's name
+    ends as one of `idle`: these may change nothing, and their gradients be rounding alone.
+    """
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    (got * weights).sum().backward()
+    gradients = dict(named({name: parameter.grad for name, parameter in theirs.named_parameters()}))
+    parameters = dict(ours.named_parameters())
+    assert gradients.keys() == parameters.keys()
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().clamp(min=1e-6 if name.endswith(idle) else 0.0)
+        assert scale > 0, name
+        torch.testing.assert_close(parameters[name].grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)

@@ -14,8 +14,8 @@ import motc
 from motc.cost import cost
 from motc.driver import compile_ir
 from motc.ir.execution import Strategy
+from tests.originals import agree, our_name
 from tests.planted import broken, report
-from tests.test_hugging_face import our_name
 
 SPEC = """
 model gated {
@@ -104,17 +104,7 @@ def test_qwen3_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     input_ids = torch.randint(0, 61, (2, 11))
     expected = theirs(input_ids, use_cache=False).logits
     got = ours(input_ids, torch.zeros_like(input_ids)).logits
-    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
-    weights = torch.randn_like(expected)
-    (expected * weights).sum().backward()
-    (got * weights).sum().backward()
-    parameters = dict(ours.named_parameters())
-    gradients = dict(renamed({name: p.grad for name, p in theirs.named_parameters()}))
-    assert gradients.keys() == parameters.keys()
-    for name, gradient in gradients.items():
-        scale = gradient.abs().max()
-        assert scale > 0, name
-        torch.testing.assert_close(parameters[name].grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)
+    agree(theirs, ours, expected, got, renamed)
 
 
 def renamed(theirs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import motc
-from tests.test_hugging_face import our_name, sizes
+from tests.originals import our_name
+from tests.test_hugging_face import sizes
 
 transformers = pytest.importorskip("transformers")
 

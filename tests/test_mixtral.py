@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import motc
-from tests.test_hugging_face import NAMES as DENSE_NAMES
+from tests.originals import NAMES as DENSE_NAMES
+from tests.originals import agree
 
 transformers = pytest.importorskip("transformers")
 
@@ -107,15 +108,7 @@ def test_logits_and_gradients(tmp_path: Path) -> None:
     input_ids = torch.randint(0, 61, (2, 11))
     expected = theirs(input_ids, use_cache=False).logits
     got = ours(input_ids, torch.randint(0, 2, input_ids.shape)).logits
-    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
-    weights = torch.randn_like(expected)
-    (expected * weights).sum().backward()
-    (got * weights).sum().backward()
-    gradients = {name: p.grad for name, p in theirs.named_parameters()}
-    for key, gradient in renamed(gradients):
-        scale = gradient.abs().max()
-        assert scale > 0, key
-        torch.testing.assert_close(parameters[key].grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=key)
+    agree(theirs, ours, expected, got, renamed)
 
 
 @pytest.mark.usefixtures("wide")
