@@ -156,8 +156,8 @@ def test_a_small_spec_keeps_the_kinds_of_layers() -> None:
     checked = check_spec(source(CONTENTS))
     small = reduce(checked)
     whole, reduced = final_ir(checked), final_ir(small)
-    kinds = [[(path.path, path.partition()) for path in layer.leaves()] for layer, _ in whole.kinds()]
-    assert [[(path.path, path.partition()) for path in layer.leaves()] for layer, _ in reduced.kinds()] == kinds
+    kinds = [[(path.path, path.partition()) for path in layer.leaves()] for layer, _ in whole.kinds]
+    assert [[(path.path, path.partition()) for path in layer.leaves()] for layer, _ in reduced.kinds] == kinds
     many = check_spec(source("layers 1..7 step 2 { ffn { hidden = 8 } }"), {"layers": 60})
     assert final_ir(reduce(many)).layers == 4
 

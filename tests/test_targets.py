@@ -287,14 +287,14 @@ def test_diff_and_resolved_name_both(tmp_path: Path) -> None:
 
 
 def test_layers_are_looked_through_once_whatever_the_number_of_modalities(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = Model.kinds
+    kinds = Model.kinds.func
     asked: list[Model] = []
 
     def counted(model: Model) -> tuple[tuple[Layer, int], ...]:
         asked.append(model)
         return kinds(model)
 
-    monkeypatch.setattr(Model, "kinds", counted)
+    monkeypatch.setattr(Model, "kinds", property(counted))
 
     def asks(modalities: int) -> int:
         names = ", ".join(f"m{number}" for number in range(modalities))

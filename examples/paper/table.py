@@ -51,7 +51,7 @@ def table() -> str:
 def size(model: Model) -> str:
     """`1024 × 24 × 16`; every width where towers differ in it."""
     widths = "/".join(str(width) for width in dict.fromkeys(modality.width for modality in model.modalities))
-    heads = "/".join(dict.fromkeys(str(a.heads) for layer, _ in model.kinds() for a in layer.attentions))
+    heads = "/".join(dict.fromkeys(str(a.heads) for layer, _ in model.kinds for a in layer.attentions))
     return f"{widths} × {model.layers} × {heads}"
 
 

@@ -159,8 +159,8 @@ def _print_model(model: Model, spec: Path) -> None:
     ranges: dict[int, list[tuple[int, int]]] = {}
     for segment in model.segments:
         ranges.setdefault(id(segment.layer), []).append((segment.first, segment.last))
-    ropes = {attention.rope for layer, _ in model.kinds() for attention in layer.attentions}
-    for layer, _ in model.kinds():
+    ropes = {attention.rope for layer, _ in model.kinds for attention in layer.attentions}
+    for layer, _ in model.kinds:
         parallel = f", in parallel with {layer.parallel}" if layer.parallel else ""
         bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in layer.sublayers)
         rotated = (f"rope {a.rope}" if a.rope else "no rope" for a in layer.attentions if len(ropes) > 1)

@@ -39,9 +39,7 @@ def kv_cache_bytes_per_token(model: Model, dtype: str = "bfloat16") -> int:
 
     Raises ValueError for an unknown dtype.
     """
-    numbers = sum(
-        sublayer.body.cached_numbers * count for layer, count in model.kinds() for sublayer in layer.sublayers
-    )
+    numbers = sum(sublayer.body.cached_numbers * count for layer, count in model.kinds for sublayer in layer.sublayers)
     return numbers * dtype_bytes(dtype)
 
 

@@ -18,7 +18,7 @@ def flops_per_token(model: Model) -> dict[str, int]:
     `attention_flops`, `latent_span_flops`.
     """
     flops = {modality.name: _outer_flops(model, modality.name) for modality in model.modalities}
-    for layer, count in model.kinds():
+    for layer, count in model.kinds:
         for leaf in layer.leaves():
             for block in leaf.blocks:
                 of_a_token = block.operator.flops * count
@@ -56,6 +56,6 @@ def attention_flops(model: Model, sequence_length: int) -> int:
     """
     return sum(
         sublayer.body.sequence_flops(sequence_length) * count
-        for layer, count in model.kinds()
+        for layer, count in model.kinds
         for sublayer in layer.sublayers
     )

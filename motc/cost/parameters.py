@@ -48,7 +48,7 @@ def leaf_parameters(leaf: Leaf) -> int:
 def leaves_with_counts(model: Model) -> Iterator[tuple[Leaf, int]]:
     """Every leaf, once for each kind of layer, and how many layers have it so; in the order of the forward."""
     yield from ((leaf, 1) for leaf in model.leaves_before())
-    for layer, count in model.kinds():
+    for layer, count in model.kinds:
         yield from ((leaf, count) for leaf in layer.leaves())
     yield from ((leaf, 1) for leaf in model.leaves_after())
 

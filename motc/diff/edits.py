@@ -68,7 +68,7 @@ def aligned(a: Model, b: Model) -> Iterator[tuple[tuple[int, int], Layer, Layer]
 
 def _kinds(model: Model, renamed: dict[str, str]) -> dict[int, Stretch]:
     """One layer of each kind as a stretch, by the layer's id: equal layers are one object."""
-    return {id(layer): layer_stretch(model, layer, 1, renamed) for layer, _ in model.kinds()}
+    return {id(layer): layer_stretch(model, layer, 1, renamed) for layer, _ in model.kinds}
 
 
 def _count(layers: tuple[int, int]) -> int:

@@ -21,7 +21,7 @@ def architecture(module: ModulePlan, version: str, spec: str) -> Architecture:
         classes.append(layer_class(module, kind))
     classes = [*dict.fromkeys(classes), model_class(module, constants)]  # kinds may share sublayers
     code = "\n\n\n".join(classes)
-    is_untied = any(len(leaf.blocks) > 1 for layer, _ in model.kinds() for leaf in layer.leaves())
+    is_untied = any(len(leaf.blocks) > 1 for layer, _ in model.kinds for leaf in layer.leaves())
     shared = "one attention; each goes through its tower's parameters" if is_untied else "all parameters of the layers"
     docstring = [
         f"{model.name}, a multi-modal transformer in plain PyTorch.",

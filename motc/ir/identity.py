@@ -39,7 +39,7 @@ def canonical(model: Model) -> str:
 
     Raises TypeError if the IR holds a value that has no form here.
     """
-    kinds = [layer for layer, _ in model.kinds()]
+    kinds = [layer for layer, _ in model.kinds]
     places = {id(layer): place for place, layer in enumerate(kinds)}
     runs = groupby(model.segments, key=lambda segment: places[id(segment.layer)])
     form = _fields(model, leave_out=(*NAMES_ALONE, "segments"))

@@ -135,12 +135,12 @@ class Model:
     @property
     def masks(self) -> tuple[Mask, ...]:
         """The masks of the layers, each once, in the order of the first layer that has it."""
-        return tuple(dict.fromkeys(a.mask for layer, _ in self.kinds() for a in layer.attentions))
+        return tuple(dict.fromkeys(a.mask for layer, _ in self.kinds for a in layer.attentions))
 
     @cached_property
     def angles(self) -> tuple[Angles, ...]:
         """The angles of the layers with rotary positions, each once, in the order of the first layer that has them."""
-        attentions = (a for layer, _ in self.kinds() for a in layer.attentions)
+        attentions = (a for layer, _ in self.kinds for a in layer.attentions)
         return tuple(dict.fromkeys(a.angles for a in attentions if a.angles is not None))
 
     @property
@@ -163,7 +163,7 @@ class Model:
     @cached_property
     def is_balanced(self) -> bool:
         """Whether a load-balancing loss is part of the model's."""
-        return any(mixture.is_balanced for layer, _ in self.kinds() for mixture in layer.mixtures)
+        return any(mixture.is_balanced for layer, _ in self.kinds for mixture in layer.mixtures)
 
     @cached_property
     def is_corrected(self) -> bool:
@@ -173,7 +173,7 @@ class Model:
     @cached_property
     def mixtures(self) -> tuple[tuple[str, Moe], ...]:
         """The modalities that have experts, with how they route in some layer: each pair once."""
-        bodies = (mixture for layer, _ in self.kinds() for mixture in layer.mixtures)
+        bodies = (mixture for layer, _ in self.kinds for mixture in layer.mixtures)
         return tuple(dict.fromkeys(pair for body in bodies for pair in body.by_modality(self.names).items()))
 
     @cached_property
@@ -181,15 +181,12 @@ class Model:
         """How tokens and experts find each other, in some layer at least; none where there are no experts."""
         return frozenset(moe.routing for _, moe in self.mixtures)
 
+    @cached_property
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
         """Every kind of layer there is, in the order of their first, with how many there are of it.
 
         Equal layers are one object, as `verify` checks, so that thousands of layers cost what their kinds do.
         """
-        return self._kinds
-
-    @cached_property
-    def _kinds(self) -> tuple[tuple[Layer, int], ...]:
         counts: dict[int, int] = {}
         layers: dict[int, Layer] = {}
         for segment in self.segments:
@@ -207,7 +204,7 @@ class Model:
 
     def with_layers(self, change: Callable[[Layer], Layer]) -> Model:
         """The same model, each kind of layer being what a function makes of it."""
-        changed = {id(layer): change(layer) for layer, _ in self.kinds()}
+        changed = {id(layer): change(layer) for layer, _ in self.kinds}
         segments = (replace(segment, layer=changed[id(segment.layer)]) for segment in self.segments)
         return replace(self, segments=tuple(segments))
 

@@ -33,13 +33,13 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
     for segment in model.segments:
         require(segment.first == expected and segment.last >= segment.first, f"segment {segment.first} is out of order")
         expected = segment.last + 1
-    kinds = [layer for layer, _ in model.kinds()]
+    kinds = [layer for layer, _ in model.kinds]
     require(len(set(kinds)) == len(kinds), "equal layers are not one object")
     for steps, gives in model.outer_steps.parts():
         _verify_steps(steps, model.residual, gives or model.residual, require)
     known: set[int] = set()
     if before is not None and before.modalities == model.modalities:
-        known = {id(layer.sublayers) for layer, _ in before.kinds()}
+        known = {id(layer.sublayers) for layer, _ in before.kinds}
     for layer in kinds:
         _verify_steps(layer.steps, model.residual, model.residual, require)
         if id(layer.sublayers) in known:

@@ -31,7 +31,7 @@ def check_strategy(model: Model) -> None:
             message = f"the {model.strategy} strategy cannot run {leaf.path}: {different}"
             way_out = "use --strategy sorted, or give the towers the same attributes"
             raise SpecError(Diagnostic(code="MOT056", message=message, span=model.span, help=way_out))
-    for body in (body for layer, _ in model.kinds() for body in layer.feed_forwards):
+    for body in (body for layer, _ in model.kinds for body in layer.feed_forwards):
         kinds = {kind for kind in body.kinds if kind}
         if len(kinds) <= 1:
             continue

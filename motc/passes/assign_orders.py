@@ -39,7 +39,7 @@ def assign_orders(model: Model) -> Model:
 def _permuted(model: Model, residual: StreamOrder) -> int:
     """How many numbers a token has permuted in all layers."""
     total = 0
-    for layer, count in model.kinds():
+    for layer, count in model.kinds:
         steps = cancel(place(_assigned(layer.steps, residual, residual), residual, residual))
         total += sum(step.numbers for step in steps if step.permutes) * count
     return total

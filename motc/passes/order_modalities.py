@@ -24,7 +24,7 @@ FEW = 6  # modalities whose orders are all tried
 def order_modalities(model: Model) -> Model:
     """The same model with `order` set."""
     leaves = Counter[Leaf](model.outer_leaves())
-    for layer, count in model.kinds():
+    for layer, count in model.kinds:
         leaves.update(dict.fromkeys(layer.leaves(), count))
     untied = {leaf: count for leaf, count in leaves.items() if len(leaf.blocks) > 1}
 

@@ -42,7 +42,7 @@ class Constants:
     """The constants of a model. A size that differs between layers or towers has no name, and is written as it is."""
 
     def __init__(self, model: Model) -> None:
-        layers = [layer for layer, _ in model.kinds()]
+        layers = [layer for layer, _ in model.kinds]
         attention = [body for layer in layers for body in layer.attentions]
         up = [block.operator for layer in layers for body in layer.feed_forwards for block in body.up.blocks]
         norms = [block.operator for leaf in model.leaves() for block in leaf.blocks if isinstance(block.operator, Norm)]

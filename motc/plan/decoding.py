@@ -33,7 +33,7 @@ def alike(model: Model) -> tuple[int, ...]:
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     if model.routings or (in_pieces and model.continuous_modalities()):
         return ()
-    leaves = [leaf for layer, _ in model.kinds() for leaf in layer.leaves()] + list(model.outer_leaves())
+    leaves = [leaf for layer, _ in model.kinds for leaf in layer.leaves()] + list(model.outer_leaves())
     copies = {name: tuple(leaf.block_of(name) for leaf in leaves) for name in model.order}
     each = [copies[name] for name in model.order]
     return tuple(each.index(copies[modality.name]) for modality in model.modalities)

@@ -14,7 +14,7 @@ def planned_execution(model: Model, layers: Iterable[LayerPlan], outer: Collecti
     """The strategy's execution: without sorting if nothing needs it, and not to be told of if there are no towers."""
     within = [leaf for layer in layers for sublayer in layer.sublayers for leaf in sublayer.leaves.values()]
     sorts = model.execution.sorts and (
-        any(step.order == "sorted" for layer, _ in model.kinds() for step in layer.steps)
+        any(step.order == "sorted" for layer, _ in model.kinds for step in layer.steps)
         or any(leaf.form == "by_tower" for leaf in outer)
         or (bool(model.continuous_modalities()) and model.vocab is not None)
     )

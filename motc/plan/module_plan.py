@@ -104,7 +104,7 @@ class ModulePlan:
     @property
     def into_stream(self) -> tuple[str, ...]:
         """The groups of its layers that start smaller, as what they give is added to the stream."""
-        there = {leaf.path for layer, _ in self.model.kinds() for leaf in layer.leaves()}
+        there = {leaf.path for layer, _ in self.model.kinds for leaf in layer.leaves()}
         return tuple(group.path for group in LAYER_GROUPS if group.start == "into_stream" and group.path in there)
 
     @property

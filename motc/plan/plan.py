@@ -35,7 +35,7 @@ def plan(model: Model) -> ModulePlan:
     """Decide everything about the generated file, for an IR that has gone through all passes."""
     names = [modality.name for modality in model.modalities]
     class_name = name_of_class(model.name)
-    kinds = [layer for layer, _ in model.kinds()]
+    kinds = [layer for layer, _ in model.kinds]
     in_pieces = len({modality.width for modality in model.modalities}) > 1
     classes, where = _Classes(class_name, kinds), _places(model)
     layer_plans = tuple(_layer_plan(model, layer, classes, where[id(layer)], in_pieces) for layer in kinds)

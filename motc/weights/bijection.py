@@ -140,7 +140,7 @@ def _move(
             sizes = tuple(shape[0] for shape in wanted)
             fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1
             if form == "head_rows":
-                (heads,) = {attention.heads for layer, _ in model.kinds() for attention in layer.attentions}
+                (heads,) = {attention.heads for layer, _ in model.kinds for attention in layer.attentions}
                 fits, sizes = fits and len(set(sizes)) == 1, tuple(size // heads for size in sizes)
         case _:
             assert_never(form)
