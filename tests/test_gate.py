@@ -14,7 +14,7 @@ import motc
 from motc.cost import cost
 from motc.driver import compile_ir
 from motc.ir.execution import Strategy
-from tests.originals import agree, our_name
+from tests.originals import agree, as_parameters, our_name, widened
 from tests.planted import broken, report
 
 SPEC = """
@@ -67,17 +67,9 @@ def test_it_costs_as_much_as_queries(tmp_path: Path) -> None:
     assert gated.flops_per_token["text"] - plain.flops_per_token["text"] == 2 * 2 * 16 * 32
 
 
-def test_qwen3_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qwen3_next(tmp_path: Path) -> None:
     """Logits and all gradients in float64; its norms and its softmax, which widen to float32, stay in float64."""
     transformers = pytest.importorskip("transformers")
-    from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextRMSNorm
-
-    def norm(self: Any, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * (1.0 + self.weight)
-
-    real = nn.functional.softmax
-    monkeypatch.setattr(Qwen3NextRMSNorm, "forward", norm)
-    monkeypatch.setattr(nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw))
     config = transformers.Qwen3NextConfig(
         vocab_size=61,
         hidden_size=48,
@@ -93,7 +85,8 @@ def test_qwen3_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         attn_implementation="eager",
     )
     torch.manual_seed(0)
-    theirs = transformers.Qwen3NextForCausalLM(config).double().eval()
+    theirs = transformers.Qwen3NextForCausalLM(config).eval()
+    as_parameters(theirs, torch.float64)
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     spec = tmp_path / "small.mot"
@@ -102,7 +95,8 @@ def test_qwen3_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours.load_state_dict(dict(renamed(dict(theirs.named_parameters()))))
 
     input_ids = torch.randint(0, 61, (2, 11))
-    expected = theirs(input_ids, use_cache=False).logits
+    with widened(torch.float64):
+        expected = theirs(input_ids, use_cache=False).logits
     got = ours(input_ids, torch.zeros_like(input_ids)).logits
     agree(theirs, ours, expected, got, renamed)
 

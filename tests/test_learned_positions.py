@@ -14,7 +14,7 @@ from motc.driver import final_ir
 from motc.ir.execution import Strategy
 from motc.source import SpecError
 from tests.fuzz.properties import checked, differ_alike_both_ways, obeys_every_law
-from tests.originals import agree
+from tests.originals import agree, as_parameters, widened
 
 transformers = pytest.importorskip("transformers")
 
@@ -97,23 +97,24 @@ CASES: dict[str, tuple[Any, Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_logits_gradients_and_tokens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.nn.functional.softmax  # eager attention takes it in float32
-    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw))
+def test_logits_gradients_and_tokens(name: str) -> None:
     build, as_ours, kind, positions = CASES[name]
     torch.manual_seed(0)
-    theirs = build().double().eval()
+    theirs = build().eval()
+    as_parameters(theirs, torch.float64)
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     ours: Any = motc.load(SPEC % (kind, positions), dtype=torch.float64)
     ours.load_state_dict(as_ours(dict(theirs.named_parameters())))  # the names are the same, or this raises
     ids = torch.randint(3, 61, (2, 12))
-    expected = theirs(ids, use_cache=False).logits
+    with widened(torch.float64):
+        expected = theirs(ids, use_cache=False).logits
     got = ours(ids, torch.zeros_like(ids)).logits
     agree(theirs, ours, expected, got, as_ours, idle=("attention.k.bias",))  # which changes nothing
     made = ours.generate(ids, torch.zeros_like(ids), max_new_tokens=8, temperature=0.0).input_ids
     how = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-    assert torch.equal(made, theirs.generate(ids, max_new_tokens=8, **how)[:, 12:])
+    with widened(torch.float64):
+        assert torch.equal(made, theirs.generate(ids, max_new_tokens=8, **how)[:, 12:])
 
 
 UNTIED = """

@@ -12,7 +12,7 @@ import motc
 from codegen_templates.rope_axes import axis_frequencies, interleaved_axes, on_axes, spatial_first_axes, split_axes
 from codegen_templates.rope_frequencies import plain_frequencies, rope_turned
 from motc.source import SpecError
-from tests.originals import agree, renamed
+from tests.originals import agree, as_parameters, renamed, widened
 
 transformers = pytest.importorskip("transformers")
 
@@ -51,7 +51,8 @@ class Decoder(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Logits, of positions [B, S, axes]."""
-        states = self.model(ids, position_ids=positions.permute(2, 0, 1), use_cache=False).last_hidden_state
+        with widened(torch.float64):
+            states = self.model(ids, position_ids=positions.permute(2, 0, 1), use_cache=False).last_hidden_state
         return self.lm_head(states)
 
 
@@ -88,28 +89,13 @@ CASES = {
 def both(name: str) -> tuple[nn.Module, Any]:
     """Theirs and ours with the same weights."""
     torch.manual_seed(0)
-    theirs = Decoder(CASES[name][0]()).double().eval()
+    theirs = Decoder(CASES[name][0]()).eval()
+    as_parameters(theirs, torch.float64)
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     ours = motc.load(SPEC % CASES[name][1], dtype=torch.float64)
     ours.load_state_dict(renamed(dict(theirs.named_parameters())))
     return theirs, ours
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their norms and softmax in the dtype of the input, without the detour through float32."""
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
-    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRMSNorm
-
-    def forward(self: Any, hidden_states: Tensor) -> Tensor:
-        variance = hidden_states.pow(2).mean(-1, keepdim=True)
-        return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
-
-    for norm in (Qwen2_5_VLRMSNorm, Qwen3VLTextRMSNorm):
-        monkeypatch.setattr(norm, "forward", forward)
-    real = torch.nn.functional.softmax
-    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,7 +10,7 @@ from torch import nn
 
 import motc
 from motc.source import SpecError
-from tests.originals import agree, renamed
+from tests.originals import agree, as_parameters, renamed, widened
 
 transformers = pytest.importorskip("transformers")
 
@@ -45,24 +45,11 @@ def llama(**rope: Any) -> nn.Module:
         rope_parameters=rope,
     )
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(config).double().eval()
+    model = transformers.LlamaForCausalLM(config).eval()
+    as_parameters(model, torch.float64)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     return model
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their norms and softmax in the dtype of the input, without the detour through float32."""
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
-    def forward(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-        variance = hidden_states.pow(2).mean(-1, keepdim=True)
-        return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
-    real = torch.nn.functional.softmax
-    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=None, dtype=None, **kw: real(x, dim=dim, **kw))
 
 
 def stablelm() -> nn.Module:
@@ -80,7 +67,8 @@ def stablelm() -> nn.Module:
         attn_implementation="eager",
     )
     torch.manual_seed(0)
-    model = transformers.StableLmForCausalLM(config).double().eval()
+    model = transformers.StableLmForCausalLM(config).eval()
+    as_parameters(model, torch.float64)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     return model
@@ -130,7 +118,9 @@ def same_outputs_and_gradients(theirs: nn.Module, spec: str, plain: str) -> None
     weights = renamed(dict(theirs.named_parameters()))
     ours.load_state_dict(weights)  # the names are the same, or this raises
     ids = torch.randint(0, 61, (2, LENGTH))
-    expected, got = theirs(ids, use_cache=False).logits, ours(ids, torch.zeros_like(ids)).logits
+    with widened(torch.float64):
+        expected = theirs(ids, use_cache=False).logits
+    got = ours(ids, torch.zeros_like(ids)).logits
     other: Any = motc.load(plain, dtype=torch.float64)
     other.load_state_dict(weights)
     assert (other(ids, torch.zeros_like(ids)).logits - got).abs().max() > 1e-3
@@ -144,7 +134,8 @@ def test_decoded_as_transformers_decodes(name: str) -> None:
     ours: Any = motc.load(SPEC % said, dtype=torch.float64)
     ours.load_state_dict(renamed(dict(theirs.named_parameters())))
     ids = torch.randint(0, 61, (2, 10))
-    expected = theirs.generate(ids, max_new_tokens=20, min_new_tokens=20, do_sample=False, pad_token_id=0)
+    with widened(torch.float64):
+        expected = theirs.generate(ids, max_new_tokens=20, min_new_tokens=20, do_sample=False, pad_token_id=0)
     got = ours.generate(ids, torch.zeros_like(ids), max_new_tokens=20, temperature=0.0)
     assert got.input_ids.tolist() == expected[:, 10:].tolist()
 
