@@ -160,6 +160,8 @@ def test_a_dict_that_holds_itself_is_told() -> None:
         ("device", "gpu", ValueError, "device 'gpu' cannot be used here: Expected one of cpu, cuda"),
         ("device", "cuda:977", ValueError, "device 'cuda:977' cannot be used here: "),
         ("device", "", ValueError, "device '' cannot be used here"),
+        ("device", "hpu", ValueError, "device 'hpu' cannot be used here: "),
+        ("device", "vulkan", ValueError, "device 'vulkan' cannot be used here: "),
         ("device", True, TypeError, "device is True"),
         ("device", None, TypeError, "device is None"),
         ("seed", math.nan, TypeError, "seed is nan; it may be any whole number"),

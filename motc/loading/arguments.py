@@ -18,7 +18,7 @@ def read_device(device: Any) -> torch.device:
     try:
         usable = torch.device(device)
         torch.empty(0, device=usable)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch says it in many ways
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch says it in many ways
         reason = str(error).strip().partition("\n")[0].partition(". ")[0][:250]
         raise ValueError(f"device {reprlib.repr(str(device))} cannot be used here: {reason}") from None
     return usable
