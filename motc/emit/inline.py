@@ -16,8 +16,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 from motc.emit.text import statement
+from motc.plan.library import names_in
 
 Statement = tuple[str, str]
 """A name and the expression that it is to stand for."""
@@ -47,8 +49,7 @@ def _merged(statements: Sequence[Statement], index: int) -> Statement | None:
     (name, expression), (target, following) = statements[index : index + 2]
     if target == RETURN or not name.isidentifier() or _is_read(name, target, statements[index + 2 :]):
         return None
-    tree = ast.parse(following, mode="eval").body
-    if not _takes(tree, name, expression):
+    if not _takes(_parsed(following), name, expression):
         return None
     merged = re.sub(rf"(?<![\w.\"]){name}(?![\w\"=])", lambda _: expression, following)
     return (target, merged) if len(f"{target} = {merged}") <= WIDEST else None
@@ -59,7 +60,7 @@ def _is_read(name: str, target: str, later: Sequence[Statement]) -> bool:
     if target == name:
         return False
     for assigned, expression in later:
-        if name in [node.id for node in ast.walk(ast.parse(expression)) if isinstance(node, ast.Name)]:
+        if name in _names(expression):
             return True
         if assigned == name:
             return False
@@ -75,7 +76,7 @@ def _takes(tree: ast.expr, name: str, expression: str) -> bool:
         return False
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
-    moved = ast.parse(expression, mode="eval").body
+    moved = _parsed(expression)
     if len(uses) != 1 or isinstance(moved, ast.ListComp | ast.List | ast.IfExp):
         return False
     return not isinstance(moved, ast.BinOp) or isinstance(parents.get(id(uses[0])), ast.Call | None)
@@ -88,8 +89,8 @@ def returning(statements: Sequence[Statement], kind: str, arguments: Iterable[st
     *others, (name, expression), (_, result) = statements if len(statements) > 1 else [("", ""), *statements]
     if name != result:
         return list(statements)
-    given = {name for name, made in others if name.isidentifier() and _is_untyped(ast.parse(made, mode="eval").body)}
-    if not _is_untyped(ast.parse(expression, mode="eval").body, given - set(arguments)):
+    given = {name for name, made in others if name.isidentifier() and _is_untyped(_parsed(made))}
+    if not _is_untyped(_parsed(expression), given - set(arguments)):
         return [*others, (RETURN, expression)]
     typed = name if name in arguments else f"{name}: {kind}"
     return [*others, (typed, expression), (RETURN, result)]
@@ -106,6 +107,18 @@ def _is_untyped(tree: ast.expr, given: Collection[str] = ()) -> bool:
             return ast.unparse(function).startswith("self.")
         case _:
             return False
+
+
+@lru_cache(maxsize=1024)
+def _parsed(expression: str) -> ast.expr:
+    """An expression's tree, which nothing changes: each is asked for many times, and layers are much alike."""
+    return ast.parse(expression, mode="eval").body
+
+
+@lru_cache(maxsize=1024)
+def _names(expression: str) -> frozenset[str]:
+    """The names that stand in an expression."""
+    return frozenset(names_in([_parsed(expression)]))
 
 
 def lines_of(statements: Iterable[Statement]) -> list[str]:
