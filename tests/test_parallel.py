@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 import motc
 from motc.diff import diff
@@ -19,6 +18,7 @@ from motc.source import SourceFile, SpecError
 from motc.syntax import read
 from motc.validate.random_parameters import randomise
 from tests.fuzz.properties import differ_alike_both_ways, forget_generated, generates_what_it_predicts, obeys_every_law
+from tests.tracing import one_graph_serves
 
 SPEC = """
 model beside {
@@ -73,15 +73,8 @@ def test_generating_is_the_forward_of_all_tokens(parallel: str) -> None:
 
 @pytest.mark.parametrize("said", ["parallel = one_norm; untie attention, ffn, norm", f"{NARROW} parallel = two_norms"])
 def test_one_graph_serves_every_mixture(said: str) -> None:
-    torch._dynamo.reset()
     loaded: Any = motc.load(text(said))
-    loaded.compile(backend="eager", fullgraph=True)
-    counters.clear()
-    for modality_ids in ([[0, 1, 0, 1, 0]], [[1, 1, 1], [0, 0, 0], [1, 0, -1]], [[0, 0]], [[1, 1, 0, 0]] * 2):
-        batch = torch.tensor(modality_ids)
-        loaded.loss(torch.ones_like(batch), batch).total.backward()
-        first = counters["stats"].setdefault("first", counters["stats"]["unique_graphs"])
-    assert counters["stats"]["unique_graphs"] == first > 0
+    one_graph_serves(loaded, [[0, 1, 0, 1, 0]], [[1, 1, 1], [0, 0, 0], [1, 0, -1]], [[0, 0]], [[1, 1, 0, 0]] * 2)
     forget_generated()
 
 

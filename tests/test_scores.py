@@ -22,6 +22,7 @@ from motc.source import SourceFile, SpecError
 from motc.syntax import read
 from motc.validate.random_parameters import randomise
 from tests.fuzz.properties import forget_generated, generates_what_it_predicts, obeys_every_law
+from tests.tracing import one_graph_serves
 
 SPEC = """
 model capped {
@@ -66,15 +67,8 @@ def test_generating_with_a_soft_cap_is_the_forward_of_all_tokens(mask: str) -> N
 
 @pytest.mark.parametrize("mask", ["causal", "{ kind = prefix, prefix = image }"])
 def test_one_graph_serves_every_mixture(mask: str) -> None:
-    torch._dynamo.reset()
     loaded: Any = motc.load(text(f"scale = 0.3, softcap = 0.5, mask {'= ' * (mask[0] != '{')}{mask}"))
-    loaded.compile(backend="eager", fullgraph=True)
-    counters.clear()
-    for modality_ids in ([[0, 1, 0, 1, 0]], [[1, 1, 1]] * 3, [[0, 0]], [[1, 1, 0, 0]] * 2):
-        batch = torch.tensor(modality_ids)
-        loaded.loss(torch.ones_like(batch), batch).total.backward()
-        first = counters["stats"].setdefault("first", counters["stats"]["unique_graphs"])
-    assert counters["stats"]["unique_graphs"] == first > 0
+    one_graph_serves(loaded, [[0, 1, 0, 1, 0]], [[1, 1, 1]] * 3, [[0, 0]], [[1, 1, 0, 0]] * 2)
     forget_generated()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch._dynamo.backends.debugging import aot_eager
+from torch._dynamo.utils import counters
 from torch._inductor.compile_fx import compile_fx
 from torch.fx import GraphModule
 
@@ -35,3 +36,17 @@ TRACED_LAYERS = layers_alone(aot_eager)
 
 KERNELS_OF_LAYERS = layers_alone(partial(compile_fx, config_patches=FUSE_MORE))
 """Layers with the kernels that a model has by itself."""
+
+
+def one_graph_serves(model: Any, *mixtures: list[list[int]]) -> None:
+    """No batch of these modalities makes another graph of a model, forward and backward, than the first does."""
+    torch._dynamo.reset()
+    model.compile(backend="eager", fullgraph=True)
+    counters.clear()
+    graphs = []
+    for mixture in mixtures:
+        modality_ids = torch.tensor(mixture)
+        model.loss(torch.ones_like(modality_ids), modality_ids).total.backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0
+    assert graphs == graphs[:1] * len(mixtures)
