@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +13,12 @@ from torch import Tensor
 import motc
 from motc.cost import cost, flops_per_token
 from motc.diff import diff
-from motc.driver import check_spec, compile_ir, final_ir
+from motc.driver import compile_ir
 from motc.ir.identity import semantic_hash
-from motc.loading import instantiate
 from motc.source import SourceFile, SpecError
-from motc.validate import validate
 from motc.validate.batches import random_batches
 from tests.fuzz.properties import agrees_with_sorted
+from tests.planted import report
 
 PREFIX = """
 model prefixed {
@@ -92,19 +90,10 @@ def ir(text: str) -> Any:
     return compile_ir(SourceFile("features.mot", text))
 
 
-def written(text: str, folder: Path) -> Path:
-    path = folder / "features.mot"
-    path.write_text(text)
-    return path
-
-
 @pytest.mark.parametrize("name", SPECS)
-def test_every_law_holds(name: str, tmp_path: Path) -> None:
-    checked = check_spec(written(SPECS[name], tmp_path))
-    models = [final_ir(checked, dense=dense) for dense in (False, True)]
-    modules: list[Any] = [instantiate(model, dtype=torch.float64) for model in models]
-    report = validate(*models, *modules)
-    assert report.ok, report
+def test_every_law_holds(name: str) -> None:
+    verdict = report(SPECS[name])
+    assert verdict.ok, verdict
 
 
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("reference", 1e-12), ("grouped", 2e-4)])

