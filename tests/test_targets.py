@@ -307,3 +307,14 @@ def test_layers_are_looked_through_once_whatever_the_number_of_modalities(monkey
         return len(asked)
 
     assert asks(64) == asks(2)
+
+
+def test_prefixes_of_layers_with_other_windows_are_looked_for_once() -> None:
+    text = """model a { width = 16, layers = 4, vocab = 9
+      modality question { seen_targets = false }, answer
+      attention { heads = 2, mask { kind = prefix, prefix = question } }
+      layers 0..3 step 2 { attention { window = 8 } }
+    }"""
+    model = lowered(SourceFile("a.mot", text))
+    assert len(model.masks) == 2
+    assert seen_targets(model) == ((), ((("question",), ((True, False), (False, False))),))

@@ -40,4 +40,5 @@ def seen_targets(model: Model) -> SeenTargets:
         return pairs(lambda *pair: mask.sees_next(*pair) == "sometimes" and not always(*pair))
 
     by_prefix = (((*mask.prefix, *mask.absent), in_prefix(mask)) for mask in masks)
-    return SeenTargets(pairs(always), tuple((prefix, table) for prefix, table in by_prefix if table))
+    # Masks that differ in their windows alone say the same of neighbours.
+    return SeenTargets(pairs(always), tuple(dict.fromkeys((prefix, table) for prefix, table in by_prefix if table)))
