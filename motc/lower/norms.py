@@ -40,22 +40,16 @@ def _check_head_norm(
     said = set(norm.said())
     _check(checked, norm, said, path, errors)
     if norm.over == "heads" and "by_head" in said:
-        message, way_out = (
-            "`by_head` says nothing of a norm over all heads together",
-            "leave it out, or use over = head",
-        )
-        errors.append(_refusal(checked, (*path, "by_head"), message, way_out))
+        message = "`by_head` says nothing of a norm over all heads together"
+        errors.append(_refusal(checked, (*path, "by_head"), message, "leave it out, or use over = head"))
 
 
 def _check(
     checked: Checked, norm: NormSpec | QkNormSpec, said: set[str], path: tuple[str, ...], errors: list[Diagnostic]
 ) -> None:
     if norm.kind == "rms" and "bias" in said:
-        message, way_out = (
-            "`bias` says nothing of a norm of kind rms, which has none",
-            "leave it out, or use kind = layer",
-        )
-        errors.append(_refusal(checked, (*path, "bias"), message, way_out))
+        message = "`bias` says nothing of a norm of kind rms, which has none"
+        errors.append(_refusal(checked, (*path, "bias"), message, "leave it out, or use kind = layer"))
     if not norm.weight and norm.offset and "offset" in said:
         message = "`offset` says nothing of a norm without weights, which would be added to it"
         errors.append(_refusal(checked, (*path, "offset"), message, "leave it out, or use weight = true"))

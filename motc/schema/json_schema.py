@@ -10,6 +10,8 @@ from motc.schema.keys import keys_of, plain_type, sections_in
 from motc.schema.spec import Spec
 from motc.schema.values import NAME
 
+STATEMENTS = ("UntieSpec", "LayersSpec")
+
 
 def json_schema() -> dict[str, Any]:
     """The schema: what a spec must say it must say unless it extends another, which may say it already."""
@@ -17,10 +19,7 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["Name"] = NAME
     schema["properties"]["extends"] = {"type": "string", "description": "the spec this one starts from"}
     for section in (schema, *schema["$defs"].values()):
-        if section.get("title") not in (
-            "UntieSpec",
-            "LayersSpec",
-        ):  # a statement is added to those of the base, not merged with one
+        if section.get("title") not in STATEMENTS:  # which are added to those of the base, not merged with one
             section.pop("required", None)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
