@@ -203,7 +203,12 @@ def test_a_mistake_is_told_once_and_where_it_is(statement: str, code: str, place
 
 
 def test_keys_that_say_nothing_where_a_later_statement_changes_the_kind_are_no_mistake() -> None:
-    model_of("layers 0..3 { ffn { kind = moe, experts = 2, top_k = 1 } }\n  layers 2..5 { ffn { kind = gelu } }")
+    model = model_of(
+        "layers 0..3 { ffn { kind = moe, experts = 2, top_k = 1 } }\n  layers 2..5 { ffn { kind = gelu } }"
+    )
+    layers = [each["text"] for each in layers_of(model)]
+    assert [each.moe is not None for each in layers] == [True] * 2 + [False] * 6
+    assert [each.ffn_kind for each in layers] == ["swiglu"] * 2 + ["gelu"] * 4 + ["swiglu"] * 2
 
 
 def test_a_scaling_in_some_layers_is_said_as_a_whole() -> None:
