@@ -6,7 +6,6 @@ from motc.reference.config import (
     ReferenceConfig,
     ReferenceFeedForward,
     ReferenceLayer,
-    ReferenceNorm,
     ReferenceSublayer,
 )
 from motc.reference.experts import ReferenceChoice, ReferenceMoe, Trace
@@ -14,6 +13,7 @@ from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
 from motc.reference.loss import ReferenceLoss, reference_loss
 from motc.reference.model import reference_forward, reference_hidden, reference_predictions
+from motc.reference.operators import ReferenceNorm
 from motc.reference.positions import ReferenceRule, positions_by_rule
 from motc.reference.rope import ReferenceRope, ReferenceScaling
 from motc.reference.visibility import ReferenceMask

@@ -9,26 +9,13 @@ from typing import Literal
 from motc.reference.experts import ReferenceMoe
 from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
-from motc.reference.operators import FfnKind, NormKind
+from motc.reference.operators import FfnKind, ReferenceNorm
 from motc.reference.positions import ReferenceRule
 from motc.reference.rope import ReferenceRope
 from motc.reference.visibility import ReferenceMask
 
 Prefixes = Mapping[str, str]
 """Modality to the prefix of its parameters' names; a modality that lacks the group is missing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceNorm:
-    """What a norm computes; its weight and bias, where it has any, are looked up by name.
-
-    Weights are added to `offset`. `over_heads`: statistics are over all heads of a token together.
-    """
-
-    kind: NormKind
-    eps: float
-    offset: int = 0
-    over_heads: bool = False
 
 
 Norms = Mapping[str, ReferenceNorm]

@@ -6,33 +6,29 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from motc.reference.operators import FfnKind, NormKind, Parameters, activated, linear, normalised
+from motc.reference.operators import FfnKind, Parameters, ReferenceNorm, activated, linear, normalised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceFeatures:
     """A modality whose tokens are given vectors of `size` numbers; `prefix` is that of its projector's parameters.
 
-    `maps` says how many linear maps there are: `out`, or `hidden` and `out` with an activation between. `norm_kind` is
-    that of a norm of the vectors before them, None where there is none.
+    `maps` says how many linear maps there are: `out`, or `hidden` and `out` with an activation between. `norm` is that
+    of the vectors before them, None where there is none.
     """
 
     prefix: str
     size: int
     maps: int
     activation: FfnKind | None
-    norm_kind: NormKind | None
-    norm_eps: float
-    norm_offset: int
+    norm: ReferenceNorm | None
 
 
 def feature_tokens(features: ReferenceFeatures, parameters: Parameters, vectors: Tensor) -> Tensor:
     """The tokens [n, width] of vectors [n, size]."""
     x = vectors
-    if features.norm_kind is not None:
-        x = normalised(
-            features.norm_kind, parameters, features.prefix + ".norm", x, features.norm_eps, features.norm_offset
-        )
+    if features.norm is not None:
+        x = normalised(features.norm, parameters, features.prefix + ".norm", x)
     if features.maps == 2:
         assert features.activation is not None
         hidden = linear(parameters, features.prefix + ".hidden", x)

@@ -238,7 +238,7 @@ def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Strea
     for modality, prefix in prefixes.items():
         norm = norms[modality]
         y = x[modality].flatten(-2) if norm.over_heads else x[modality]
-        normed = normalised(norm.kind, parameters, prefix, y, norm.eps, norm.offset)
+        normed = normalised(norm, parameters, prefix, y)
         outputs[modality] = normed.reshape(x[modality].shape)
     return outputs
 

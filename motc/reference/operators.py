@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import torch
@@ -18,32 +19,45 @@ GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "re
 FfnKind = Literal[GatedKind, "silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceNorm:
+    """What a norm computes; its weight and bias, where it has any, are looked up by name.
+
+    Weights are added to `offset`. `over_heads`: statistics are over all heads of a token together.
+    """
+
+    kind: NormKind
+    eps: float
+    offset: int = 0
+    over_heads: bool = False
+
+
 def linear(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
     """A matrix product, with a bias where the parameters hold one."""
     y = x @ parameters[prefix + ".weight"].T
     return y + parameters[prefix + ".bias"] if prefix + ".bias" in parameters else y
 
 
-def normalised(kind: NormKind, parameters: Parameters, prefix: str, x: Tensor, eps: float, offset: int = 0) -> Tensor:
+def normalised(norm: ReferenceNorm, parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
     """A norm over the last dimension, scaled by its weight, with a bias, where the parameters hold these.
 
     Statistics are in float32 or wider. With an offset, which is added to the weight, so is all that follows.
     """
     wide = at_least_float32(x)
-    match kind:
+    match norm.kind:
         case "rms":
-            y = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt()
+            y = wide / (wide.square().mean(-1, keepdim=True) + norm.eps).sqrt()
         case "layer":
             centred = wide - wide.mean(-1, keepdim=True)
-            y = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+            y = centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
         case _:
-            assert_never(kind)
+            assert_never(norm.kind)
     weight = parameters.get(prefix + ".weight")
-    bias = parameters.get(prefix + ".bias") if kind == "layer" else None
-    if not offset:
+    bias = parameters.get(prefix + ".bias") if norm.kind == "layer" else None
+    if not norm.offset:
         y = y.to(x.dtype)
     if weight is not None:
-        y = y * (offset + at_least_float32(weight)) if offset else y * weight
+        y = y * (norm.offset + at_least_float32(weight)) if norm.offset else y * weight
     return (y if bias is None else y + bias).to(x.dtype)
 
 

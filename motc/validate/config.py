@@ -88,15 +88,12 @@ def _periods(ends: LatentEnds) -> tuple[float, float] | None:
 
 def _features(modality: FeatureModality) -> ReferenceFeatures:
     projector, parts = modality.projector, modality.projector.parts()
-    norm = parts.get("norm")
     return ReferenceFeatures(
         prefix=f"features.{modality.name}",
         size=projector.size,
         maps=len(parts.keys() & {"hidden", "out"}),
         activation=None if projector.kind == "none" or projector.kind == "linear" else projector.kind,
-        norm_kind=norm.kind if isinstance(norm, Norm) else None,
-        norm_eps=norm.eps if isinstance(norm, Norm) else 0.0,
-        norm_offset=norm.offset if isinstance(norm, Norm) else 0,
+        norm=None if projector.norm is None else _norm(projector.norm),
     )
 
 
@@ -257,13 +254,12 @@ def _norms(leaf: Leaf) -> dict[str, ReferenceNorm]:
     for block in leaf.blocks:
         assert isinstance(block.operator, Norm), f"{leaf.path} is no norm"
         for modality in block.modalities:
-            norms[modality] = ReferenceNorm(
-                kind=block.operator.kind,
-                eps=block.operator.eps,
-                offset=block.operator.offset,
-                over_heads=block.operator.over_heads,
-            )
+            norms[modality] = _norm(block.operator)
     return norms
+
+
+def _norm(norm: Norm) -> ReferenceNorm:
+    return ReferenceNorm(kind=norm.kind, eps=norm.eps, offset=norm.offset, over_heads=norm.over_heads)
 
 
 def _only(modality: str, mapping: Mapping[str, Value]) -> dict[str, Value]:
