@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .autocast import product_dtype
+from .last_tokens import LastTokens
 
 
 class NewTokens(NamedTuple):
@@ -58,13 +59,14 @@ class Cache:
     """What a model keeps of the tokens it has seen, layer by layer.
 
     The first tokens it takes are prompts, in rows of slots without padding between; later ones stand where `step` says.
-    With vocabularies of their own, logits are made for the modalities in `wanted` alone; beside latents none where it
-    is empty.
+    Of prompts, logits are made after their `last` tokens alone. With vocabularies of their own, they are made for the
+    modalities in `wanted` alone; beside latents none where it is empty.
     """
 
     def __init__(self, layers: int, room: int) -> None:
         """`room`: how many tokens of each row there may be."""
         self.room = room
+        self.last: LastTokens | None = None
         self.step: NewTokens | None = None
         self.wanted: tuple[str, ...] = ()
         self.layers = [KeyValues(self) for _ in range(layers)]

@@ -85,6 +85,8 @@ class DenoisingModel(ContinuousModel):
             means = self.means(sums, targets, layout, balance)
             return self.with_denoising(means, self.predict(states, layout, patches), aims)
         logits, states = self.logits(x, layout, cache)
+        if cache is not None and cache.step is None:  # states are those of a prompt's last tokens
+            return DenoisingOutput(logits, {})
         return DenoisingOutput(logits, self.predict(states, layout, patches))
 
     def logits(self, x: Any, layout: Layout, cache: Cache | None) -> Any:

@@ -20,6 +20,7 @@ from .generate_checks import (
     generator_of,
     whole,
 )
+from .last_tokens import last_tokens
 from .tokens import in_last_document
 
 
@@ -171,12 +172,15 @@ class Decoding:
     def start(self, prompts: Prompts, **given: Any) -> Any:
         """The logits after the prompts, and what is given with them."""
         self.layout = self.model.layout(prompts.modality_ids)
+        self.cache.last = last_tokens(self.model, prompts.modality_ids, prompts.lengths)
+        given |= {"position_ids": prompts.position_ids, "layout": self.layout}
+        return self.seen(prompts.input_ids, prompts.modality_ids, **given)
+
+    def seen(self, ids: Tensor, modality_ids: Tensor, **given: Any) -> Any:
+        """The logits [B, V] of what follows these tokens of each row; of own vocabularies those that are wanted."""
         self.want()
-        given |= {"position_ids": prompts.position_ids, "layout": self.layout, "cache": self.cache}
-        logits = self.model(prompts.input_ids, prompts.modality_ids, **given).logits
-        last = on_device([length - 1 for length in prompts.lengths], prompts.modality_ids.device)
-        rows = torch.arange(len(prompts.lengths), device=last.device)
-        return {name: of[rows, last] for name, of in logits.items()} if isinstance(logits, dict) else logits[rows, last]
+        logits = self.model(ids, modality_ids, cache=self.cache, **given).logits
+        return {name: of[:, 0] for name, of in logits.items()} if isinstance(logits, dict) else logits[:, 0]
 
     def want(self) -> None:
         """Tell the cache which modalities come next, so that logits are made for these alone."""
@@ -208,7 +212,6 @@ class Decoding:
         places = [placed.get(row, placed[self.active[0]]) for row in range(len(self.rows))]
         for row, (token, index) in fed.items():
             self.rows[row].follow(token, self.model.modalities[index])
-        self.want()
         numbers = [tokens, modalities, at]
         if self.model.position_axes == 1:
             ids, modality_ids, slots, positions = on_device([*numbers, places], self.known.device)[:, :, None]
@@ -220,8 +223,7 @@ class Decoding:
         self.cache.step = NewTokens(rows, slots, max(at) + 1)
         masks = self.masks(modality_ids, max(at) + 1, equally_long=len(set(at)) == 1)
         layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, masks)
-        logits = self.model(ids, modality_ids, layout=layout, cache=self.cache).logits
-        return {name: of[:, 0] for name, of in logits.items()} if isinstance(logits, dict) else logits[:, 0]
+        return self.seen(ids, modality_ids, layout=layout)
 
     def masks(self, modality_ids: Tensor, length: int, equally_long: bool) -> list[Tensor | None]:
         """Which tokens one more token of each row sees by each mask, bool [B, 1, 1, length]; None: all of them.

@@ -164,7 +164,12 @@ class MultimodalModel(nn.Module):
         return transformed if self.is_balanced else (transformed, None)
 
     def logits(self, x: Any, layout: Layout, cache: Cache | None) -> Any:
-        """The logits of the stream after the last layer; with a cache, in the vocabularies that it wants."""
+        """The logits of the stream after the last layer; with a cache, in the vocabularies that it wants.
+
+        Of prompts they are those of the last tokens, [B, 1, V].
+        """
+        if cache is not None and cache.step is None and cache.last is not None:
+            x, layout = cache.last.of(x, layout), cache.last.layout
         if self.own_vocabularies and cache is not None:
             return self.read(x, layout, cache.wanted)  # type: ignore[call-arg]
         return self.read(x, layout)

@@ -314,6 +314,18 @@ def test_what_cannot_go_on_token_by_token_has_no_generate(tmp_path: Path, old: s
     assert not hasattr(load(written(tmp_path, text)), "generate")
 
 
+@pytest.mark.parametrize("text", [MIXED, PREFIX, SEEING], ids=["mixed", "prefixed", "widths"])
+def test_of_a_prompt_only_the_last_tokens_go_through_the_head(text: str, tmp_path: Path) -> None:
+    model = load(written(tmp_path, text))
+    heads = [module for module in model.head.modules() if isinstance(module, torch.nn.Linear)]
+    rows = [0]
+    for head in heads:
+        head.register_forward_hook(lambda module, given, made: rows.append(made.shape[:-1].numel()))
+    ids, modality_ids = prompt(model)
+    model.generate(ids, modality_ids, max_new_tokens=1, temperature=0)
+    assert 5 <= sum(rows) <= 5 * len(heads)
+
+
 class Operations(TorchDispatchMode):
     """The operations that run, by name."""
 
