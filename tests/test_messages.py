@@ -179,6 +179,10 @@ def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: 
          "add `tower gen = NAME, …`, here or in the base spec"),
         ("yaml", "towers: {^gen: {width: 8}}", "`towers.gen.modalities` is missing",
          "add `modalities`, here or in the base spec"),
+        ("mot", "layer 0 { ^width = 8 }", "unknown key `width`", KEYS + "attention, ffn, norm, tower"),
+        ("yaml", "by_layer: {layers: 0, ^width: 8}", "unknown key `width`",
+         KEYS + "attention, ffn, layers, norm, towers"),
+        ("yaml", "head: {scale: ^1/8}", "`head.scale` should be a number, not `1/8`", "write 0.125"),
         ("yaml", "modalities: ^text", "`modalities` should be a list of names, or a section, not `text`", ""),
         ("yaml", "modalities: [text, ^null]", "`modalities` has something in its list that is no name",
          "name each modality"),
@@ -205,6 +209,8 @@ def test_a_mistake_in_the_words_of_its_syntax(syntax: str, marked: str, message:
 
 
 IS_NONE = "selector `{0}` matches nothing: this model has no {0}"
+NO_LIST = "`{}` takes one layer or one range, not a list"
+ONE_EACH = "write a range such as 0..2 or 0..8 step 4, or a statement for each"
 NO_START = "`{}` starts no statement, nor is it followed by `=` or a block"
 
 
@@ -219,10 +225,15 @@ NO_START = "`{}` starts no statement, nor is it followed by `=` or a block"
         ('"a b" = 3; ^unite ffn', NO_START.format("unite"), "did you mean `untie`?"),
         ("^ffn in layer 0 { }", "`ffn` is the same in all layers: only `untie` says in which",
          "did you mean `untie ffn in …`?"),
-        ("untie ffn in layers 0, ^2", "`in layers` takes one layer or one range, not a list",
-         "write a range such as 0..2, or another statement for 2"),
-        ("untie ffn in layers 0..1, ^3, 4", "`in layers` takes one layer or one range, not a list",
-         "write a range such as 0..2, or another statement for 3"),
+        ("untie ffn in layers ^0, 2", NO_LIST.format("in layers"), "write 0..2 step 2"),
+        ("untie ffn in layers ^[1, 2, 3]", NO_LIST.format("in layers"), "write 1..3"),
+        ("untie ffn in layers ^0..1, 3, 4", NO_LIST.format("in layers"), ONE_EACH),
+        ("layers ^[0, 2] { ffn { hidden = 8 } }", NO_LIST.format("layers"), "write 0..2 step 2"),
+        ("layers ^0, 2, 3 { ffn { hidden = 8 } }", NO_LIST.format("layers"), ONE_EACH),
+        ("head { scale = ^1/8 }", "numbers are not computed", "write 0.125"),
+        ("head { scale = ^64 / 4, bias = true }", "numbers are not computed", "write 16"),
+        ("head { scale = ^256 ** -0.5 }", "numbers are not computed", "write the number that it is, such as 0.125"),
+        ("head { scale = ^sqrt(2) }", "numbers are not computed", "write the number that it is, such as 0.125"),
         ("width ^256", "unexpected `256`: expected `=` or `{`", "write `width = 256`"),
         ("modality ^= text", "unexpected `=`: expected a name or a number", "write `modality` without `=`"),
         ("vocab^: 3", "unexpected `:`: expected `=`, `{`, `}`, `,`, a new line, `as` or `in`",

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from motc.schema import elsewhere
 from motc.schema.keys import STATEMENTS, dotted_keys, field_at, homes, keys_of, known_keys, section_at, words_of
 from motc.schema.mistake import Mistake
 from motc.schema.tree import find_span, key_span, said_path
@@ -14,6 +15,7 @@ from motc.schema.values import takes_none
 from motc.source import Diagnostic, Span
 from motc.source.nearest import nearest, suggestion
 from motc.source.printable import cut
+from motc.syntax.scalar import quotient
 from motc.syntax.tree import Mapping
 
 NAMES = "a name or a list of names"
@@ -73,6 +75,10 @@ def _in_mot(span: Span) -> bool:
 
 def _known(path: tuple[str | int, ...], value: Any, span: Span) -> str:
     key, known = str(path[-1]), known_keys(path[:-1], in_mot=_in_mot(span))
+    if way_out := elsewhere.WAYS_OUT.get(key.lower()):
+        return way_out
+    if meant := elsewhere.KEYS.get(key.lower()):
+        return f"did you mean `{_moved(path[:-1], meant, value, span)}`?"
     if "." in key and (meant := nearest(key, dotted_keys(path[:-1]))):
         return f"did you mean `{_setting(path[:-1], meant, value, span)}`?"
     below = homes(key, path[:-1])
@@ -81,6 +87,13 @@ def _known(path: tuple[str | int, ...], value: Any, span: Span) -> str:
         return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     said = {statement: key for key, statement in STATEMENTS.items()}.get(key, key)  # `modality`, in YAML
     return suggestion(said, known, f"known keys here: {', '.join(known)}")
+
+
+def _moved(path: tuple[str | int, ...], dotted: str, value: Any, span: Span) -> str:
+    """A key of the model, or of the tower or the layers around `path`, set to a value where it belongs."""
+    around = next((path[:end] for end in range(len(path), 0, -1) if dotted in dotted_keys(path[:end])), ())
+    within = "".join(f"{section}." for section in path[len(around) :])
+    return _setting(path if dotted.startswith(within) else around, dotted.removeprefix(within), value, span)
 
 
 def _setting(path: tuple[str | int, ...], dotted: str, value: Any, span: Span) -> str:
@@ -145,9 +158,14 @@ def _way_out(path: tuple[str | int, ...], details: ErrorDetails, span: Span) -> 
     keys = "" if section is None else f"its keys: {', '.join(sorted(keys_of(section)))}"
     match kind:
         case "literal_error":
-            return suggestion(str(value), _words(path, details), keys)
+            known = _words(path, details)
+            if same := [word for word in elsewhere.WORDS.get(str(value).lower(), "").split() if word in known]:
+                return f"did you mean `{'`, or with a gate `'.join(same)}`?"
+            return suggestion(str(value), known, keys)
         case "bool_type" if str(value).lower() in YES + NO:
             return f"did you mean `{'true' if str(value).lower() in YES else 'false'}`?"
+        case "float_type" if isinstance(value, str) and (number := quotient(value)):
+            return f"write {number}"
         case "int_type" | "float_type" if isinstance(value, str) and value.strip("+-").replace(".", "", 1).isdigit():
             return "leave out the quotes"
         case "int_type" if isinstance(value, float) and value.is_integer():

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from motc.schema.spec import Spec
+from motc.schema.spec import LayersSpec, Spec
 
 Path = Seq[str | int]
 
@@ -44,7 +44,10 @@ def known_keys(path: Path, *, in_mot: bool) -> list[str]:
     keys = set() if section is None else set(keys_of(section))
     if section is Spec:
         keys.add("extends")
-        keys = {STATEMENTS.get(key, key) for key in keys} | {"untie"} if in_mot else keys
+    if section is LayersSpec and in_mot:
+        keys.remove("layers")  # which stand before the block
+    if section in (Spec, LayersSpec) and in_mot:
+        keys = {STATEMENTS.get(key, key) for key in keys}
     return sorted(keys)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.source.nearest import nearest
+from motc.syntax.scalar import quotient
 
 if TYPE_CHECKING:
     from lark import UnexpectedInput
@@ -29,7 +31,9 @@ STATEMENTS = ("modality", "tower", "untie", "extends")
 _PLURALS = {"modalities": "modality", "towers": "tower"}
 _WORD_BEFORE = re.compile(r'([\w.*+-]+|"(?:[^"\\\n]|\\.)*")[ \t\r]*\Z')
 _TOWER_BEFORE = re.compile(r"\btower[ \t]+[\w.*+-]+[ \t]*\Z")
-_LAYERS_BEFORE = re.compile(r"\bin[ \t]+layers?[ \t]+[0-9. \t]+,[ \t]*\Z")
+_LAYERS_BEFORE = re.compile(r"(?P<in>\bin[ \t]+)?\blayers?[ \t]+(?P<said>[0-9., \t]*)\Z")
+_LISTED = re.compile(r"\[?[ \t]*[0-9][0-9., \t]*\]?")
+_VALUE_BEFORE = re.compile(r"=[ \t]*([\w.+-]+)[ \t]*\Z")
 
 
 def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> SpecError:
@@ -48,6 +52,8 @@ def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> 
     elif isinstance(error, UnexpectedCharacters):
         expected = set(error.allowed or ())
     shown = source.text[at:end]
+    if not what and (meant := _layers(source, at) or _computed(source, at, shown)):
+        return SpecError(meant)
     if not what and expected == {"EQUAL", "LBRACE"} and (meant := _statement(source, at, shown)):
         return SpecError(meant)
     if not what:
@@ -64,16 +70,42 @@ def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> 
     )
 
 
+def _layers(source: SourceFile, at: int) -> Diagnostic | None:
+    """A list of layers where a statement takes one layer or one range: `layers [0, 2]`, `in layers 0, 2`."""
+    before = _LAYERS_BEFORE.search(source.text, _line_start(source, at), at)
+    listed = _LISTED.match(source.text, before.start("said")) if before else None
+    if before is None or listed is None or not {",", "["} & {*listed[0]}:
+        return None
+    statement = "`in layers`" if before["in"] else "`layers`"
+    numbers = [int(each) for each in re.findall("[0-9]{1,9}", listed[0])] if ".." not in listed[0] else []
+    steps = {after - number for number, after in pairwise(numbers)}
+    way_out = "write a range such as 0..2 or 0..8 step 4, or a statement for each"
+    if len(steps) == 1 and (step := steps.pop()) > 0:
+        way_out = f"write {numbers[0]}..{numbers[-1]}{f' step {step}' if step > 1 else ''}"
+    span = Span(source, listed.start(), listed.start() + len(listed[0].rstrip()))
+    message = f"{statement} takes one layer or one range, not a list"
+    return Diagnostic(code="MOT006", message=message, span=span, help=way_out)
+
+
+def _computed(source: SourceFile, at: int, shown: str) -> Diagnostic | None:
+    """A value that would have to be computed, such as `1/8` or `256 ** -0.5`."""
+    before = _VALUE_BEFORE.search(source.text, _line_start(source, at), at)
+    if before is None or shown[:1] not in ("/", "^", "*", "("):
+        return None
+    rest = re.match(r"[^,;}\]#\n]*", source.text[at : at + 40])
+    text = before[1] + (rest[0].rstrip() if rest else "")
+    number = quotient(text)
+    span = Span(source, before.start(1), before.start(1) + len(text))
+    way_out = f"write {number}" if number else "write the number that it is, such as 0.125"
+    return Diagnostic(code="MOT006", message="numbers are not computed", span=span, help=way_out)
+
+
 def _statement(source: SourceFile, at: int, following: str) -> Diagnostic | None:
     """What is wrong with the word before `at`, which starts a statement and is followed by neither `=` nor a block."""
     before = _WORD_BEFORE.search(source.text, _line_start(source, at), at)
     if before is None:
         return None
     word, span = before[1], Span(source, before.start(1), before.end(1))
-    if re.fullmatch(r"[0-9.]+", word) and _LAYERS_BEFORE.search(source.text, _line_start(source, at), before.start()):
-        message = "`in layers` takes one layer or one range, not a list"
-        way_out = f"write a range such as 0..2, or another statement for {word}"
-        return Diagnostic(code="MOT006", message=message, span=span, help=way_out)
     meant = _PLURALS.get(word) or nearest(word, STATEMENTS)
     if meant is not None:
         message = f"`{word}` starts no statement, nor is it followed by `=` or a block"

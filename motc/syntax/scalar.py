@@ -36,6 +36,13 @@ def read_word(text: str, span: Span) -> str | int | float | bool | None:
     return value
 
 
+def quotient(text: str) -> str:
+    """The number that a fraction such as `1/8` is, as a spec says it; nothing for other texts, for none is computed."""
+    parts = re.fullmatch(r"([0-9.]{1,20})[ \t]*/[ \t]*([0-9.]{1,20})", text)
+    numbers = [float(each) for each in parts.groups() if _FLOAT.fullmatch(each)] if parts else []
+    return write_scalar(numbers[0] / numbers[1]).removesuffix(".0") if len(numbers) == 2 and numbers[1] else ""
+
+
 def write_scalar(value: str | int | float | bool | None) -> str:
     """A value as `read_word` reads it, or a quoted string."""
     match value:

@@ -1,0 +1,68 @@
+"""Keys and words that other programs have for the same: no spec may say them, and the message says what to write."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+import pytest
+
+from motc.ir.feed_forward import FfnKind
+from motc.ir.operators import NormKind
+from motc.schema import elsewhere
+from motc.schema.keys import dotted_keys
+from tests.test_messages import FFN_KINDS, assert_told
+
+
+@pytest.mark.parametrize(
+    "syntax, marked, message, way_out",
+    [
+        ("mot", "^hidden_size = 8", "unknown key `hidden_size`", "did you mean `width = 8`?"),
+        ("mot", "attention { heads = 4, ^num_key_value_heads = 2 }", "unknown key `num_key_value_heads`",
+         "did you mean `kv_heads = 2`?"),
+        ("yaml", "attention: {heads: 4, rope: {^sliding_window: 2}}", "unknown key `sliding_window`",
+         "did you mean `attention: {window: 2}`?"),
+        ("mot", "^rope_theta = 10", "unknown key `rope_theta`", "did you mean `attention { rope { theta = 10 } }`?"),
+        ("yaml", "towers: {t: {modalities: [image], ffn: {^Intermediate_Size: 8}}}",
+         "unknown key `Intermediate_Size`", "did you mean `hidden: 8`?"),
+        ("mot", "tower t = image { ffn { ^attention_bias = true } }", "unknown key `attention_bias`",
+         "did you mean `attention { bias = true }`?"),
+    ],
+)  # fmt: skip
+def test_a_key_of_another_program_is_told_where_it_belongs(
+    syntax: str, marked: str, message: str, way_out: str
+) -> None:
+    assert_told(syntax, marked, message, way_out)
+
+
+@pytest.mark.parametrize(
+    "mot, yaml, message, way_out",
+    [
+        ("attention { heads = 4, ^v_head_dim = 8 }", "attention: {heads: 4, ^v_head_dim: 8}",
+         "unknown key `v_head_dim`",
+         "heads of values are as large as those of queries and keys, attention.head_dim"),
+        ("ffn { kind = ^gelu_pytorch_tanh }", "ffn: {kind: ^gelu_pytorch_tanh}",
+         f"`ffn.kind` should be {FFN_KINDS}, moe or none, not `gelu_pytorch_tanh`",
+         "did you mean `gelu_tanh`, or with a gate `geglu_tanh`?"),
+        ("modality text { features { size = 3, projector { kind = ^gelu_new } } }",
+         "modalities: {text: {features: {size: 3, projector: {kind: ^gelu_new}}}}",
+         "`modalities.text.features.projector.kind` should be linear, silu, gelu, gelu_tanh, quick_gelu, relu or "
+         "relu2, not `gelu_new`", "did you mean `gelu_tanh`?"),
+        ("norm { kind = ^RMSNorm }", "norm: {kind: ^RMSNorm}", "`norm.kind` should be rms or layer, not `RMSNorm`",
+         "did you mean `rms`?"),
+    ],
+)  # fmt: skip
+def test_what_has_no_key_of_the_same_value(mot: str, yaml: str, message: str, way_out: str) -> None:
+    assert_told("mot", mot, message, way_out)
+    assert_told("yaml", yaml, message, way_out)
+
+
+def test_what_other_programs_say_is_no_key_of_the_language_and_means_one() -> None:
+    known, last = dotted_keys(()), {key.split(".")[-1] for key in dotted_keys(())}
+    assert set(elsewhere.KEYS.values()) <= set(known)
+    assert not {*elsewhere.KEYS, *elsewhere.WAYS_OUT} & {*known, *last}
+    for way_out in elsewhere.WAYS_OUT.values():
+        for key in re.findall(r"\b(?:attention|ffn|head|positions)\.[a-z_.]*[a-z_]", way_out):
+            assert key in known or key in ("attention.out", "ffn.down"), key
+    kinds = {word for words in elsewhere.WORDS.values() for word in words.split()}
+    assert kinds <= {*get_args(FfnKind), *get_args(NormKind)} and not kinds & {*elsewhere.WORDS}
