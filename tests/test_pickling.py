@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import copyreg
 import gc
+import inspect
 import linecache
 import pickle
 import subprocess
@@ -145,6 +146,20 @@ def test_a_module_goes_with_its_last_model(strategy: Any) -> None:
     gc.collect()
     assert cls() is None
     assert total(pickle.loads(kept)) > 0
+
+
+def test_lines_of_code_are_those_of_the_text() -> None:
+    """As tracebacks and debuggers show them, though building blocks are compiled by themselves."""
+    models = [motc.load(SPEC) for _ in range(2)]
+    functions = [vars(type(part))["forward"] for model in models for part in model.modules() if is_generated(part)]
+    assert len(functions) > 20
+    for function in functions:
+        assert inspect.getsource(function).lstrip().startswith("def forward(")
+    assert len({id(function.__code__) for function in functions}) == len({id(function) for function in functions})
+
+
+def is_generated(part: Any) -> bool:
+    return type(part).__module__.startswith("motc_generated_") and "forward" in vars(type(part))
 
 
 def test_a_class_made_from_a_model_s_is_pickled_as_any(model: Any) -> None:

@@ -49,7 +49,7 @@ def _merged(statements: Sequence[Statement], index: int) -> Statement | None:
     (name, expression), (target, following) = statements[index : index + 2]
     if target == RETURN or not name.isidentifier() or _is_read(name, target, statements[index + 2 :]):
         return None
-    if not _takes(_parsed(following), name, expression):
+    if not _takes(following, name, expression):
         return None
     merged = re.sub(rf"(?<![\w.\"]){name}(?![\w\"=])", lambda _: expression, following)
     return (target, merged) if len(f"{target} = {merged}") <= WIDEST else None
@@ -67,8 +67,10 @@ def _is_read(name: str, target: str, later: Sequence[Statement]) -> bool:
     return False
 
 
-def _takes(tree: ast.expr, name: str, expression: str) -> bool:
-    """Whether an expression may stand for a name, which must occur once."""
+@lru_cache(maxsize=4096)
+def _takes(following: str, name: str, expression: str) -> bool:
+    """Whether an expression may stand for a name in the one that follows, where it must occur once."""
+    tree = _parsed(following)
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     if any(ast.unparse(call.func).startswith("attend") for call in calls):
         return False  # queries, keys and values have names

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import linecache
+import re
 import sys
 import weakref
-from types import ModuleType
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, ModuleType
 from typing import Any
 
 from torch import nn
 
 _COUNTER = itertools.count()
+_BLOCK = re.compile(r"(?<=\n\n\n)(?=# \w+\.py: )")
+"""Where a building block begins in generated text."""
 
 
 def import_source(source: str) -> ModuleType:
@@ -30,13 +35,34 @@ def _execute(name: str, source: str) -> ModuleType:
     module.__file__ = f"<{name}>"
     entries = _Entries(module, source)
     entries.make()
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
+    for code in _codes(source, module.__file__):
+        exec(code, module.__dict__)
     for cls in list(vars(module).values()):
         if isinstance(cls, type) and cls.__module__ == name:
             cls.__reduce_ex__ = _reduction(name, source)  # type: ignore[method-assign]
             if issubclass(cls, nn.Module):
                 cls.__new__ = _counted(entries)  # type: ignore[method-assign]
     return module
+
+
+def _codes(source: str, filename: str) -> Iterator[CodeType]:
+    """The code of generated text, to be run in turn: building blocks, alike in many models, are compiled once."""
+    line = 0
+    for part in _BLOCK.split(source):
+        yield _placed(_compiled(part), filename, line)
+        line += part.count("\n")
+
+
+@lru_cache(maxsize=256)
+def _compiled(part: str) -> CodeType:
+    code: CodeType = compile(part, "<generated>", "exec", flags=annotations.compiler_flag, dont_inherit=True)
+    return code
+
+
+def _placed(code: CodeType, filename: str, line: int) -> CodeType:
+    """Code as it is so many lines further down in this file, in objects of its own."""
+    constants = (_placed(each, filename, line) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename=filename, co_firstlineno=code.co_firstlineno + line, co_consts=tuple(constants))
 
 
 class _Entries:
