@@ -202,6 +202,27 @@ def test_a_mistake_is_told_once_and_where_it_is(statement: str, code: str, place
     assert start <= told.span.start < start + len(statement)
 
 
+def test_a_mistake_that_layers_make_shows_what_is_said_of_them() -> None:
+    """The tower's words go before the layers', and its norm is not untied there."""
+    with pytest.raises(SpecError) as caught:
+        model_of(
+            "layer 2 { ffn = none }\n  layer 2 { tower gen { ffn { kind = gelu } } }\n  untie norm as {text, image}"
+        )
+    (told,) = caught.value.diagnostics
+    assert told.code == "MOT046" and told.message.endswith("one of them has none")
+    words, span = told.related[-1]
+    assert words == "what these layers have otherwise"
+    assert span.source.text[span.start : span.end] == "none"
+
+
+def test_layers_that_an_override_leaves_out() -> None:
+    with pytest.raises(SpecError) as caught:
+        final_ir(check_spec(source("layer 5 { ffn { hidden = 9 } }"), {"layers": 3}))
+    (told,) = caught.value.diagnostics
+    assert told.code == "MOT041" and told.help.startswith("say 6 layers at least")
+    assert [(words, span.source.name) for words, span in told.related] == [("how many there are", "--set")]
+
+
 def test_keys_that_say_nothing_where_a_later_statement_changes_the_kind_are_no_mistake() -> None:
     model = model_of(
         "layers 0..3 { ffn { kind = moe, experts = 2, top_k = 1 } }\n  layers 2..5 { ffn { kind = gelu } }"

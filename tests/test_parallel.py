@@ -91,7 +91,7 @@ def test_hashes_and_diffs_tell_them_apart() -> None:
     assert len({semantic_hash(each) for each in (one, two, none)}) == 3
     assert semantic_hash(none) == semantic_hash(model(""))
     assert [edit.describe() for edit in diff(none, one)] == [
-        "norm.placement: pre → pre, none, -32 parameters, ±0 FLOPs a token",
+        "norm.placement: pre → attention pre, ffn none, -32 parameters, ±0 FLOPs a token",
         "parallel: none → one_norm, ±0 parameters, ±0 FLOPs a token",
     ]
 

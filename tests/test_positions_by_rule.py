@@ -163,6 +163,9 @@ def test_generating_is_the_forward_of_all_tokens(rule: str) -> None:
         ("positions { kind = same, advance = extent }", "", "is of a grid"),
         ("positions { delimiters = true }", "", "delimiters share the position"),
         (f"{LATENT} positions {{ kind = grid }}", "", "a grid of 2 axes"),
+        ("positions { kind = grid }", "", "a grid of 2 axes has no place in positions on 1"),
+        ("features { size = 3 }, positions { kind = centred }", "", "a grid of 2 axes"),
+        (f"{LATENT.replace('1 }', '[1, 1, 1] }')} positions {{ kind = grid }}", "axes = [4, 4]", "a grid of 3 axes"),
     ],
 )
 def test_rules_that_do_not_go_together_are_told(said: str, rope: str, what: str) -> None:
@@ -182,7 +185,8 @@ def test_a_benchmark_of_grids_takes_positions_one_after_the_other() -> None:
     from motc.bench.portable.batches import DrawnBatch
     from motc.bench.portable.sides import Side
 
-    model: Any = motc.load(SPEC.replace("mask { bidirectional = image }, ", "") % ("positions { kind = grid }", "", ""))
+    ruled = ("positions { kind = grid }", "sections = [2, 2]", "")
+    model: Any = motc.load(SPEC.replace("mask { bidirectional = image }, ", "") % ruled)
     modality_ids = torch.tensor([[0, 1, 1, 0]])
     ids = torch.zeros_like(modality_ids)
     outputs = Side(model, "cpu").outputs(DrawnBatch(input_ids=ids, modality_ids=modality_ids))

@@ -86,8 +86,8 @@ class Placements(NamedTuple):
         return dict(self.by_role).get(role, self.everywhere)
 
     def __str__(self) -> str:
-        """`pre`, or of each sublayer `pre, none`."""
-        return ", ".join(placement for _, placement in self.by_role) or self.everywhere
+        """`pre`, or of each sublayer: `attention pre, ffn none`."""
+        return ", ".join(f"{role} {placement}" for role, placement in self.by_role) or self.everywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

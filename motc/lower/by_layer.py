@@ -10,7 +10,7 @@ from motc.schema import Checked, Spec
 from motc.schema.keys import sections_in
 from motc.schema.spec import LayersSpec, MaskSpec, QkNormSpec, ScalingSpec, Section, TowerSpec
 from motc.schema.values import LayerNumbers
-from motc.source import Diagnostic
+from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion
 
 Path = tuple[str, ...]
@@ -59,7 +59,12 @@ def check_layers(checked: Checked, place: tuple[str | int, ...], said: LayerNumb
         return True
     message = f"layers {said} are not within the model's 0..{layers - 1}"
     way_out = "layers count from 0 and a range includes both ends"
-    errors.append(Diagnostic(code="MOT041", message=message, span=checked.span(*place), help=way_out))
+    related: tuple[tuple[str, Span], ...] = ()
+    here, there = checked.span(*place), checked.span("layers")
+    if here.source != there.source:  # which a spec that extends it has changed, or --set
+        way_out = f"say {said.last + 1} layers at least, or start from a spec without this statement"
+        related = (("how many there are", there),)
+    errors.append(Diagnostic(code="MOT041", message=message, span=here, help=way_out, related=related))
     return False
 
 

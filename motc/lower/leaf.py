@@ -100,6 +100,8 @@ class LeafBuilder:
         message = f"{path} is shared by {a} and {b}, but they need different ones: {difference}"
         here, there = self._tower_span(b), self._tower_span(a)
         related = () if there == here else ((f"{a} is declared here", there),)
+        if layers := [key for key in self.checked.said if key[0] == section]:  # and not what towers have there
+            related = (*related, ("what these layers have otherwise", self.checked.span(*layers[0])))
         way_out = f"untie {path} between them, or give both the same"
         self.errors.append(Diagnostic(code="MOT046", message=message, span=here, help=way_out, related=related))
 

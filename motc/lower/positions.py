@@ -52,10 +52,10 @@ def check_positions(checked: Checked, axes: int | None, errors: list[Diagnostic]
             message = "delimiters share the position of tokens that are all at the same one, the next"
             error(message, "delimiters", "use kind = same, without start, and a number for advance")
         latent = modality.latent
-        sides = 1 if latent is None else len(latent.patch) if isinstance(latent.patch, list) else 2
+        sides = len(latent.patch) if latent is not None and isinstance(latent.patch, list) else 2  # of tokens 2 or 3
         if rule.takes_grid and sides > (axes or 1) and looked_at:
             message = f"a grid of {sides} axes has no place in positions on {axes or 1}"
-            error(message, "kind", "give rope sections or axes, or place the tokens otherwise")
+            error(message, "kind", "give rope sections or axes, or place the tokens one by one: leave the kind out")
     said = [name for name, modality in checked.spec.modalities.items() if modality.positions is not None]
     if not looked_at and (said or "first" in checked.spec.positions.model_fields_set):
         place = ("modalities", said[0], "positions") if said else ("positions", "first")

@@ -58,6 +58,8 @@ class _Writer:
     """Groups whose copies must not be shared between these blocks of modalities."""
     grouped: bool = False
     """Whether experts are in groups."""
+    axes: int = 1
+    """On how many axes positions are."""
     tokens_choose: bool = False
     """Whether all have mixtures of experts and choose alike, so that routers are untied freely."""
     absent: set[str] = field(default_factory=set)
@@ -97,9 +99,9 @@ class _Writer:
         self.learned = not self.rotates and self.chance(2)
         if not self.learned:
             self.absent.add("position_embedding")
+        self.attention(odd)
         if self.rotates or self.learned:
             self.placing()
-        self.attention(odd)
         self.feed_forward(odd)
         self.norms()
         self.tied = self.chance(4)
@@ -157,7 +159,7 @@ class _Writer:
         return self.pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
 
     def placing(self) -> None:
-        """How tokens of some modalities are placed; grids of tokens have one axis, of which there always is one."""
+        """How tokens of some modalities are placed; in grids where positions have the axes for it."""
         first, learned = self.pick("", "", "", "first = 2"), "learned = 64" if self.learned else ""
         if first or learned:
             self.lines.append(f"positions {{ {', '.join(key for key in (first, learned) if key)} }}")
@@ -165,7 +167,7 @@ class _Writer:
             start, name, *_ = [*line.split(), ""]
             if start == "modality" and self.chance(5):
                 kind = self.pick("start = 3, advance = 2", "kind = same", "kind = same, advance = 0, delimiters = true")
-                if name not in self.continuous:
+                if name not in self.continuous and self.axes > 1:
                     kind = self.pick(kind, "kind = grid", "kind = centred")
                 rest = line.partition(" { ")[2].removesuffix(" }")
                 told = ", ".join(part for part in (rest, f"positions {{ {kind} }}") if part)
@@ -204,7 +206,7 @@ class _Writer:
         if self.chance(3):
             size = int(self.pick(*(str(even) for even in range(2, head_dim + 1, 2))))
             said.append(f"fraction = {min(1, (size + 0.5) / head_dim):.3f}")
-        axes = self.draw(st.integers(2, min(3, size // 2))) if size > 2 and self.chance(3) else 1
+        self.axes = axes = self.draw(st.integers(2, min(3, size // 2))) if size > 2 and self.chance(3) else 1
         own, theta = axes > 1 and self.chance(3), self.pick("100", "2.5")
         if own:
             theta = self.pick(theta, f"[{', '.join(['100', '2.5', '30'][:axes])}]")
