@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motc.driver import compile_ir
-from motc.ir.names import parameter_shapes
+from motc.ir.names import correction_shapes, parameter_shapes
 from motc.loading import instantiate
 from motc.source import SourceFile, SpecError
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
@@ -76,6 +76,12 @@ tensors:
 tied: {out: in}
 left_out: [eye, blocks.*.rotary]
 """
+FUSED = MAPPING.replace("gate_up.weight: {rows:", "both.weight: {expert_rows:").replace(
+    "blocks.*.down:", "blocks.*.last:"
+)
+FUSED = FUSED.replace(
+    "blocks.*.router", "blocks.*.corrections: {stacked: [layers.*.ffn.router.correction]}\n  blocks.*.router"
+)
 
 
 def model(ffn: str = "kind = swiglu", tied: bool = False) -> Any:
@@ -158,6 +164,25 @@ def test_stacked_tensors(tmp_path: Path) -> None:
     assert all(torch.equal(each, given[name]) for name, each in tensors_of(both, parameters).items())
 
 
+def test_rows_of_each_expert_and_a_dimension_of_one(tmp_path: Path) -> None:
+    """GraniteMoe's experts, whose gate and up are one tensor, and ERNIE's corrections, of which there is one row."""
+    of = model("kind = moe, experts = 3, correction = true")
+    given = {name: each for name, each in tensors(3).items() if "experts" not in name}
+    for block in ("blocks.0", "blocks.1"):
+        given |= {f"{block}.both.weight": torch.randn(3, 10, 6), f"{block}.last.weight": torch.randn(3, 6, 5)}
+        given[f"{block}.corrections"] = torch.randn(1, 3)
+    both = bijection(tmp_path, given, of, FUSED)
+    parameters = parameters_of(both, given)
+    assert {name: tuple(each.shape) for name, each in parameters.items()} == parameter_shapes(of) | correction_shapes(
+        of
+    )
+    assert torch.equal(parameters["layers.1.ffn.up.weight"][2], given["blocks.1.both.weight"][2, 5:])
+    assert torch.equal(parameters["layers.0.ffn.router.correction"], given["blocks.0.corrections"][0])
+    assert all(torch.equal(each, given[name]) for name, each in tensors_of(both, parameters).items())
+    with pytest.raises(ValueError, match=r"blocks.0.both.weight \[3, 9, 6\] should be layers.0.ffn.gate.weight"):
+        bijection(tmp_path, given | {"blocks.0.both.weight": torch.ones(3, 9, 6)}, of, FUSED)
+
+
 def test_what_is_left_out_is_not_looked_at(tmp_path: Path) -> None:
     given = tensors()
     more = {"eye.0.weight": torch.ones(3), "blocks.1.rotary.frequencies": torch.ones(3)}
@@ -218,6 +243,8 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensors: {a: {columns: [b, c]}}", "a tensor's form is one word"),
         ("tensors: {a: {rows: [b], experts: c}}", "a tensor's form is one word"),
         ("tensors: {a: {rows: b}}", "1 parameters for `rows`"),
+        ("tensors: {a: {expert_rows: [b]}}", "1 parameters for `expert_rows`"),
+        ("tensors: {a: {experts: []}}", "0 parameters for `experts`"),
         ("tensors: {a: [b, c]}", "2 parameters for `same`"),
         ("tensors: {a: {transposed: [b, c]}}", "2 parameters for `transposed`"),
         ("tensors: {a.*: b}", "`b` has not as many numbers as `a.*` gives"),

@@ -40,6 +40,8 @@ def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
         case "head_rows":
             by_head = torch.unflatten(tensors[0], 0, (-1, sum(move.sizes)))  # [heads, rows of all, ...]
             return [part.flatten(0, 1) for part in torch.split(by_head, list(move.sizes), dim=1)]
+        case "expert_rows":
+            return list(torch.split(tensors[0], list(move.sizes), dim=1))
         case "transposed":
             return [tensors[0].T]
         case "stacked":
@@ -60,6 +62,8 @@ def _back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
         case "head_rows":
             by_head = [torch.unflatten(each, 0, (-1, size)) for each, size in zip(parameters, move.sizes, strict=True)]
             return [torch.cat(by_head, dim=1).flatten(0, 1)]
+        case "expert_rows":
+            return [torch.cat(parameters, dim=1)]
         case "transposed":
             return [parameters[0].T]
         case "stacked":

@@ -136,6 +136,10 @@ def _move(
             sizes = tuple(shape[0] for shape in wanted)
             of_each = [shape[1:] for shape, size in zip(wanted, sizes, strict=True) for _ in range(size)]
             fits = given == of_each
+        case "expert_rows":
+            sizes = tuple(sum(shape[1:2]) for shape in wanted)
+            fits = given == [(wanted[0][0], sum(sizes), *wanted[0][2:])]
+            fits = fits and len({(shape[0], *shape[2:]) for shape in wanted}) == 1
         case "rows" | "head_rows":
             sizes = tuple(shape[0] for shape in wanted)
             fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1

@@ -20,15 +20,17 @@ from motc.source import Diagnostic, Span, SpecError
 from motc.syntax import read, read_file
 from motc.syntax.tree import Mapping, Node, Scalar, Sequence
 
-Form = Literal["same", "transposed", "rows", "head_rows", "stacked", "experts"]
+Form = Literal["same", "transposed", "rows", "head_rows", "expert_rows", "stacked", "experts"]
 """How a tensor holds parameters.
 
 `same`: it is one; `transposed`: one, with its two dimensions swapped; `rows`: the rows of several, one behind the
-other; `head_rows`: for each head its rows of all of them, which are equally large; `stacked`: several of one shape,
-along a dimension of their own; `experts`: one expert's part of a parameter of all experts, its last number saying
-whose, counted through all of them where there are several parameters.
+other; `head_rows`: for each head its rows of all of them, which are equally large; `expert_rows`: for each expert its
+rows of several; `stacked`: those of one shape, along a dimension of their own, or one that has it before its own;
+`experts`: one expert's part of a parameter of all experts, its last number saying whose, counted through all of them
+where there are several parameters.
 """
 
+ROWS = ("rows", "head_rows", "expert_rows")
 SECTIONS = ("architectures", "tensors", "tied", "left_out")
 
 
@@ -100,9 +102,9 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
             _refuse("a tensor's form is one word", value.span, f"{', '.join(forms)}, with the parameters it holds")
         form, value = get_args(Form)[get_args(Form).index(value.entries[0].key)], value.entries[0].value
     parameters = _texts(value) if isinstance(value, Sequence) else (_text(value),)
-    several = len(parameters) > 1
-    if several if form in ("same", "transposed") else not several and form != "experts":
-        _refuse(f"{len(parameters)} parameters for `{form}`", value.span, "rows are of several, others of one")
+    count = len(parameters)
+    if count > 1 if form in ("same", "transposed") else (count < 2 and form in ROWS) or not count:
+        _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
         if not re.fullmatch(r"(\w+|\*)(\.(\w+|\*))*", name) or re.search(r"(^|\.)\d+(\.|$)", name):
             _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
