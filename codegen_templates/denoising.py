@@ -68,7 +68,8 @@ class DenoisingModel(ContinuousModel):
         height and width), in the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S];
         the input ids of latents may be anything. With `labels`, this is `loss`: latents are clean, and losses are
         returned. Logits are zeros at padding and at latents. `features` are the vectors [..., size] of the tokens of
-        modalities that are given such. `layout` and `cache` are as for a model of tokens alone.
+        modalities that are given such, [..., 1 + layers, size] where further ones are added after layers. `layout` and
+        `cache` are as for a model of tokens alone.
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)

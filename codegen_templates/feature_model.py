@@ -33,8 +33,9 @@ class FeatureModel(TakesFeatures, ContinuousModel):
         """Logits [B, S, V], or a dict modality -> [B, S, V_m] of own vocabularies; with `labels` what `loss` returns.
 
         `features` holds for each modality of such the vectors [..., size] of its tokens, in the order they come in the
-        batch, rows first. All others int64 [B, S]; the input ids of features may be anything. Logits are zeros at
-        padding and at features. `layout` and `cache` are as for a model of tokens alone.
+        batch, rows first; [..., 1 + layers, size] where further ones are added after layers. All others int64 [B, S];
+        the input ids of features may be anything. Logits are zeros at padding and at features. `layout` and `cache` are
+        as for a model of tokens alone.
         """
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
         placed = self.place_features(layout, features)

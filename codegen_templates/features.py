@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .latent_checks import check_features, named
-from .latents import Patches, patches_of, rank_of
+from .latents import Patches, in_piece, patch_piece, patches_of, rank_of, with_stand_in
 from .layout import Layout
 
 
@@ -43,12 +43,18 @@ class TakesFeatures:
     """A model that is given vectors for the tokens of some modalities: `features` are their projectors."""
 
     feature_sizes: ClassVar[Mapping[str, int]]  # how many numbers a vector of each has
+    added_after: ClassVar[Mapping[str, tuple[int, ...]]] = {}  # layers after which tokens have a further vector added
     modalities: ClassVar[tuple[str, ...]]
     features: nn.ModuleDict
     parameters: Callable[..., Any]
 
+    def feature_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of what is given for a token: [size], or [1 + layers, size] where further vectors are added."""
+        layers, size = self.added_after.get(name, ()), self.feature_sizes[name]
+        return (1 + len(layers), size) if layers else (size,)
+
     def place_features(self, layout: Layout, features: Mapping[str, Tensor] | None) -> dict[str, Patches]:
-        """Features [..., size] as vectors of the stream, by modality.
+        """Features [..., size], or [..., 1 + layers, size], as vectors of the stream, by modality.
 
         Raises TypeError or ValueError where they are not as many as its tokens. Reads back from the device.
         """
@@ -56,18 +62,37 @@ class TakesFeatures:
         like: Tensor = next(self.parameters())
         placed = {}
         is_step = isinstance(layout.places, int)
-        for name, size in self.feature_sizes.items():
+        for name in self.feature_sizes:
             x = given.get(name)
             if x is None and is_step:
                 continue
-            mine = layout.modality_ids == self.modalities.index(name)
+            mine, shape = layout.modality_ids == self.modalities.index(name), self.feature_shape(name)
             if x is None:
-                x = torch.zeros(0, size, dtype=like.dtype, device=mine.device)
+                x = torch.zeros(0, *shape, dtype=like.dtype, device=mine.device)
             if not torch.compiler.is_compiling():
-                check_features(name, x, size, mine)
-            vectors = self.features[name](x.reshape(-1, size).to(like.dtype))
-            placed[name] = patches_of(vectors, [], rank_of(layout.modality_ids, self.modalities.index(name)), layout)
+                check_features(name, x, shape, mine)
+            vectors = self.features[name](x.reshape(-1, *shape).to(like.dtype))
+            layers = self.added_after.get(name, ())
+            first, *further = vectors.unbind(1) if layers else [vectors]
+            patches = patches_of(first, [], rank_of(layout.modality_ids, self.modalities.index(name)), layout)
+            added = {layer: with_stand_in(more) for layer, more in zip(layers, further, strict=True)}
+            placed[name] = patches._replace(added=added)
         return placed
+
+
+def add_features(x: Tensor, patches: Mapping[str, Patches], layer: int) -> Tensor:
+    """The stream [N, w] (or [R, L, w]), and to the states of features what is added after this layer."""
+    for each in patches.values():
+        if layer in each.added:
+            x = x + patch_piece(x, each._replace(vectors=each.added[layer]))
+    return x
+
+
+def add_to_piece(x: Tensor, patches: Patches, order: Tensor, layer: int) -> Tensor:
+    """A piece of the stream that is features throughout, which has this part of their order, as the whole stream."""
+    if layer not in patches.added:
+        return x
+    return x + patch_piece(x, in_piece(patches, order)._replace(vectors=patches.added[layer]))
 
 
 def read_too(x: Tensor, *unread: Tensor) -> Tensor:

@@ -137,15 +137,17 @@ def check_spans(
         raise ValueError(f"timesteps of {name} must be 0..{objective.last}; {beyond} are not")
 
 
-def check_features(name: str, features: Tensor, size: int, mine: Tensor) -> None:
-    """Raise ValueError unless features are numbers [..., size], as many vectors as a modality has tokens, `mine`."""
+def check_features(name: str, features: Tensor, shape: tuple[int, ...], mine: Tensor) -> None:
+    """Raise ValueError unless features are numbers [..., *shape], as many as a modality has tokens, `mine`."""
     check_floating("features", name, features)
-    if features.ndim < 2 or features.shape[-1] != size:
-        raise ValueError(f"features of {name} must be [tokens, {size}], not {[*features.shape]}")
+    if features.ndim <= len(shape) or features.shape[-len(shape) :] != shape:
+        what = ", of each token its vector and those that are added after layers" if len(shape) > 1 else ""
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"features of {name} must be [tokens, {sizes}]{what}, not {[*features.shape]}")
     if features.device != mine.device:
         raise ValueError(f"features of {name} must be on {mine.device} as modality_ids, not on {features.device}")
     tokens, broken = torch.stack([mine.sum(), (~features.isfinite()).sum()]).tolist()
-    vectors = features.numel() // size
+    vectors = features.numel() // prod(shape)
     if tokens != vectors:
         raise ValueError(f"modality_ids have {tokens} tokens of {name}, and there are features for {vectors}")
     if broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ class Patches(NamedTuple):
     kept: list[Tensor]  # what the ends keep for the way back
     order: Tensor  # int64, one for each place of the stream: which patch stands there; -1: none
     inverse: Tensor  # int64 [P + 1]: the place of each patch, -1 for the stand-in
+    added: Mapping[int, Tensor] = MappingProxyType({})  # [P + 1, w], by the layer after which they are added
 
 
 def without(modality_ids: Tensor, continuous: tuple[int, ...]) -> Tensor:
@@ -78,8 +80,13 @@ def patches_of(vectors: Tensor, kept: list[Tensor], rank: Tensor, layout: Any) -
     """Vectors [P, w] at their places in the stream; `rank` int64 [B * S] says which of them each token is, -1 none."""
     is_step = isinstance(layout.places, int)
     order = rank.view_as(layout.modality_ids) if is_step else look_up(rank, layout.tokens, -1)
-    vectors = nn.functional.pad(vectors, (0, 0, 0, 1))
+    vectors = with_stand_in(vectors)
     return Patches(vectors, kept, order, invert(order.flatten(), vectors.shape[0]))
+
+
+def with_stand_in(vectors: Tensor) -> Tensor:
+    """Vectors [P, w] and one that stands for none, zeros, behind them."""
+    return nn.functional.pad(vectors, (0, 0, 0, 1))
 
 
 def rank_of(modality_ids: Tensor, modality: int) -> Tensor:
@@ -97,7 +104,7 @@ def place_patches(x: Tensor, patches: Mapping[str, Patches]) -> Tensor:
 
 
 def patch_piece(x: Tensor, patches: Patches) -> Tensor:
-    """A piece of the stream that is patches throughout, in the dtype of x."""
+    """A piece of the stream that is patches, zeros where none stands, in the dtype of x."""
     if patches.order.numel() == 0:  # an order of nothing has no inverse
         return patches.vectors[:0].to(x.dtype)
     placed = permute(patches.vectors, patches.order.flatten(), patches.inverse)

@@ -29,15 +29,15 @@ def prompt_features(
     check_mapping("spans", spans)
     last = in_last_document(modality_ids, document_ids)
     kept = {}
-    for name, size in model.feature_sizes.items():
+    for name in model.feature_sizes:
         if name in spans:
             raise ValueError(f"features of {name} are given in a prompt and not generated: there is no span of them")
-        mine = modality_ids == model.modalities.index(name)
+        mine, shape = modality_ids == model.modalities.index(name), model.feature_shape(name)
         x = given.get(name)
         if x is None:
-            x = torch.zeros(0, size, device=mine.device)
-        check_features(name, x, size, mine)
-        kept[name] = x.reshape(-1, size)[last[mine]]
+            x = torch.zeros(0, *shape, device=mine.device)
+        check_features(name, x, shape, mine)
+        kept[name] = x.reshape(-1, *shape)[last[mine]]
     if not may_end:
         check_ends(model, modality_ids)
     return kept

@@ -276,6 +276,7 @@ ORIGINALS = (
             "attention.kv_heads": 1,
             "attention.head_dim": 128,
             "modalities.image.features.size": 32,
+            "layers": 4,
         },
         small_config={
             **QWEN_TOKENS,

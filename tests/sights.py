@@ -28,13 +28,13 @@ class Batch:
     grids: Tensor | None = None
 
 
-MakeBatch = Callable[[Any, int, int, int, torch.dtype], Batch]
-"""Of the original, its vocabulary, how many modalities there are, numbers of a feature, and the dtype."""
+MakeBatch = Callable[[Any, int, int, tuple[int, ...], torch.dtype], Batch]
+"""Of the original, its vocabulary, how many modalities there are, the shape of a token's features, and the dtype."""
 
 
-def text(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+def text(theirs: Any, vocab: int, modalities: int, given: tuple[int, ...], dtype: torch.dtype) -> Batch:
     """Two rows of eleven tokens, of any modality."""
-    del theirs, size, dtype
+    del theirs, given, dtype
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, vocab, (2, 11), generator=generator)
     return Batch(ids=ids, modality_ids=torch.randint(0, modalities, ids.shape, generator=generator))
@@ -45,7 +45,7 @@ IMAGE = 1
 ROWS, COLUMNS = 2, 3
 
 
-def with_images(vocab: int, image_token: int, size: int, dtype: torch.dtype, tokens: int) -> Batch:
+def with_images(vocab: int, image_token: int, given: tuple[int, ...], dtype: torch.dtype, tokens: int) -> Batch:
     """Two rows of text with an image of so many tokens in each, at another place."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, vocab, (2, tokens + 7), generator=generator)
@@ -53,24 +53,25 @@ def with_images(vocab: int, image_token: int, size: int, dtype: torch.dtype, tok
     for row, begin in enumerate((2, 4)):
         modality_ids[row, begin : begin + tokens] = IMAGE
     ids = torch.where(modality_ids == IMAGE, image_token, ids)
-    features = torch.randn(2 * tokens, size, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    features = torch.randn(2 * tokens, *given, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
     return Batch(ids=ids, modality_ids=modality_ids, features=features, ours={"features": {"image": features}})
 
 
-def qwen_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+def qwen_vl(theirs: Any, vocab: int, modalities: int, given: tuple[int, ...], dtype: torch.dtype) -> Batch:
     """Images of two rows and three columns of tokens, with positions on three axes as the original makes them."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     del modalities
     tokens = ROWS * COLUMNS
-    batch = with_images(vocab - 3, theirs.config.image_token_id, size, dtype, tokens)
+    batch = with_images(vocab - 3, theirs.config.image_token_id, given, dtype, tokens)
     assert batch.features is not None
     merge = theirs.config.vision_config.spatial_merge_size
     grid = torch.tensor([[1, ROWS * merge, COLUMNS * merge]] * 2)
     kinds = (batch.modality_ids == IMAGE).int()
     positions, _ = theirs.model.get_rope_index(batch.ids, kinds, image_grid_thw=grid)
-    seen = BaseModelOutputWithPooling(pooler_output=batch.features.split(tokens))
-    seen.deepstack_features = []  # what Qwen3-VL adds to the states of its first layers
+    first, *added = batch.features.unbind(1) if len(given) > 1 else [batch.features]
+    seen = BaseModelOutputWithPooling(pooler_output=first.split(tokens))
+    seen.deepstack_features = [each.split(tokens) for each in added]  # for the states after Qwen3-VL's first layers
     return Batch(
         ids=batch.ids,
         modality_ids=batch.modality_ids,
@@ -86,9 +87,9 @@ BOUNDARY = 2
 """The place of the tokens around an image, where they have a modality of their own."""
 
 
-def ernie_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+def ernie_vl(theirs: Any, vocab: int, modalities: int, given: tuple[int, ...], dtype: torch.dtype) -> Batch:
     """The same, and the tokens right before and after an image go through its experts."""
-    batch = qwen_vl(theirs, vocab, modalities, size, dtype)
+    batch = qwen_vl(theirs, vocab, modalities, given, dtype)
     is_image = batch.modality_ids == IMAGE
     around = (is_image.roll(1, 1) | is_image.roll(-1, 1)) & ~is_image
     kinds = (is_image | around).int()
@@ -109,26 +110,26 @@ class Encoder(nn.Module):
         return BaseModelOutputWithPooling(last_hidden_state=pixel_values)
 
 
-def gemma3_vl(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+def gemma3_vl(theirs: Any, vocab: int, modalities: int, given: tuple[int, ...], dtype: torch.dtype) -> Batch:
     """Images of four tokens, through the original's own projector."""
     del modalities
     theirs.model.vision_tower = Encoder()
-    batch = with_images(vocab - 3, theirs.config.image_token_id, size, dtype, tokens=4)
+    batch = with_images(vocab - 3, theirs.config.image_token_id, given, dtype, tokens=4)
     assert batch.features is not None
     kinds = (batch.modality_ids == IMAGE).long()
-    given = {"pixel_values": batch.features.view(2, 4, size), "token_type_ids": kinds}
-    return replace(batch, theirs=given, prompt=given)
+    seen = {"pixel_values": batch.features.view(2, 4, *given), "token_type_ids": kinds}
+    return replace(batch, theirs=seen, prompt=seen)
 
 
 QUESTION = 2
 """The place of questions, which belong to the prefix; those of answers, the first, do not."""
 
 
-def paligemma(theirs: Any, vocab: int, modalities: int, size: int, dtype: torch.dtype) -> Batch:
+def paligemma(theirs: Any, vocab: int, modalities: int, given: tuple[int, ...], dtype: torch.dtype) -> Batch:
     """An image of four tokens, a question and an answer."""
-    batch = gemma3_vl(theirs, vocab, modalities, size, dtype)
+    batch = gemma3_vl(theirs, vocab, modalities, given, dtype)
     modality_ids = torch.tensor([[IMAGE] * 4 + [QUESTION] * 3 + [0] * 4, [IMAGE] * 4 + [QUESTION] * 2 + [0] * 5])
     text = batch.ids.where(batch.modality_ids != IMAGE, 5)
     ids = torch.where(modality_ids == IMAGE, theirs.config.image_token_id, text)
-    given = batch.theirs | {"token_type_ids": (modality_ids == 0).long()}
-    return replace(batch, ids=ids, modality_ids=modality_ids, theirs=given, prompt=given)
+    seen = batch.theirs | {"token_type_ids": (modality_ids == 0).long()}
+    return replace(batch, ids=ids, modality_ids=modality_ids, theirs=seen, prompt=seen)

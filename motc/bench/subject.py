@@ -49,6 +49,6 @@ def _data_modality(model: Model, modality: Modality) -> DataModality:
         case LatentModality(name=name, ends=ends):
             return DataModality(name=name, channels=ends.channels, patch=ends.patch_shape)
         case FeatureModality(name=name, projector=projector):
-            return DataModality(name=name, features=projector.size)
+            return DataModality(name=name, features=projector.given)
         case _:
             return DataModality(name=modality.name, vocab=model.vocab if modality.vocab is None else modality.vocab)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.emit.operations import arguments_of, given
-from motc.emit.outer import locate_lines, place_lines, read_too_lines, stream_type
+from motc.emit.outer import add_lines, locate_lines, place_lines, read_too_lines, stream_type
 from motc.emit.text import loop, method, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -22,8 +22,11 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
     balance = "; and what balances experts" if module.is_balanced else ""
     layers = constants.named("LAYERS", module.model.layers)
     beside = given(module, constants)
-    each = ", ".join(["layer", "kept", *(one.names for one in beside if one.each)])
-    iterated = ", ".join(["self.layers", "layers_of(cache, self.layers)", *(one.each for one in beside if one.each)])
+    added = add_lines(module)
+    numbered = [("number", f"range({layers})")] if added else []
+    with_layers = [("layer", "self.layers"), ("kept", "layers_of(cache, self.layers)")]
+    taken = [*numbered, *with_layers, *((one.names, one.each) for one in beside if one.each)]
+    each, iterated = (", ".join(part) for part in zip(*taken, strict=True))
     lines = [
         *method("transform", arguments, f"tuple[{stream}, Tensor]" if module.is_balanced else stream),
         f'        """{said} to the stream after the last layer{balance}."""',
@@ -34,6 +37,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
         *loop(f"for {each} in ", f"zip({iterated}, strict=True)"),
         *_one_layer(module),
+        *added,
         *read_too_lines(module),
         f"        return x, balance / {layers}" if module.is_balanced else "        return x",
     ]

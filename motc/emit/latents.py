@@ -24,9 +24,14 @@ def class_attributes(module: ModulePlan) -> list[str]:
 
 
 def feature_sizes(module: ModulePlan) -> list[str]:
-    """The line of how many numbers a feature of each modality has."""
-    sizes = literal({each.name: each.projector.size for each in module.model.feature_modalities()})
-    return statement("feature_sizes: ClassVar[Mapping[str, int]] = ", sizes, indent=4)
+    """The lines of how many numbers a feature of each modality has, and after which layers there are more of them."""
+    projectors = {each.name: each.projector for each in module.model.feature_modalities()}
+    sizes = literal({name: projector.size for name, projector in projectors.items()})
+    lines = statement("feature_sizes: ClassVar[Mapping[str, int]] = ", sizes, indent=4)
+    layers = {name: projector.added_after for name, projector in projectors.items() if projector.added_after}
+    if layers:
+        lines += statement("added_after: ClassVar[Mapping[str, tuple[int, ...]]] = ", literal(layers), indent=4)
+    return lines
 
 
 def ends_definition(module: ModulePlan, constants: Constants) -> list[str]:
@@ -52,6 +57,19 @@ def placed(module: ModulePlan, text: Applied, x: str) -> str | None:
     return None
 
 
+def added(module: ModulePlan, text: Applied, x: str) -> str | None:
+    """The expression of the stream with features' further vectors for the layer `number` added to it; None where lines
+    add them to its pieces.
+    """
+    if not module.stream_in_pieces:
+        return f"add_features({x}, patches, number)"
+    adding = [modality for modality in module.model.feature_modalities() if modality.projector.added_after]
+    for name, place in _places(module, adding):
+        order = _order_in_piece(module, name, place)
+        text.assign(f"{x}[{place}]", f'add_to_piece({x}[{place}], patches["{name}"], {order}, number)')
+    return None
+
+
 def predictions(module: ModulePlan, text: Applied, x: str) -> str:
     """The expression of predictions, of the pieces of the normed stream."""
     places = _places(module, module.model.latent_modalities())
@@ -70,5 +88,12 @@ def _in_piece(module: ModulePlan, name: str, place: int) -> str:
     patches = f'patches["{name}"]'
     if module.execution.pieces_are_whole:
         return patches
-    pieces = Applied(module.execution).cut(f"{patches}.order", module.each)
-    return f"in_piece({patches}, {pieces}[{place}])"
+    return f"in_piece({patches}, {_order_in_piece(module, name, place)})"
+
+
+def _order_in_piece(module: ModulePlan, name: str, place: int) -> str:
+    """The part of the order of a modality's patches that its own piece of the stream has."""
+    order = f'patches["{name}"].order'
+    if module.execution.pieces_are_whole:
+        return order
+    return f"{Applied(module.execution).cut(order, module.each)}[{place}]"

@@ -6,10 +6,11 @@ from typing import assert_never
 
 from motc.emit.heads import logits, sums_of_losses
 from motc.emit.inline import inlined, lines_of, returning
-from motc.emit.latents import placed, predictions
+from motc.emit.latents import added, placed, predictions
 from motc.emit.leaves import Applied
 from motc.emit.text import method, names_tuple, statement
 from motc.ir.steps import (
+    AddFeatures,
     Apply,
     Order,
     Outside,
@@ -27,7 +28,7 @@ from motc.ir.steps import (
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
-VARIABLES = {"placed": "x", "normed": "x", "every_logit": "logits"}
+VARIABLES = {"placed": "x", "added": "x", "normed": "x", "every_logit": "logits"}
 """What values are called that are not called by their name."""
 
 
@@ -73,6 +74,8 @@ class OuterText:
                 return f"ids_to_{order}({x}, layout)" if step.reads[0].name == "ids" else f"to_{order}({x}, layout)"
             case PlacePatches():
                 return placed(module, self.text, x)
+            case AddFeatures():
+                return added(module, self.text, x)
             case Read():
                 return logits(module, operation, self.text, x, in_batch=step.order == "batch")
             case ZeroContinuous():
@@ -176,6 +179,11 @@ def read_too_lines(module: ModulePlan) -> list[str]:
 def place_lines(module: ModulePlan) -> list[str]:
     """The lines of `transform` that put patches at their places."""
     return OuterText(module).run(module.model.outer_steps.place).text.lines
+
+
+def add_lines(module: ModulePlan) -> list[str]:
+    """The lines of `transform` that add features' further vectors after a layer."""
+    return [f"    {line}" for line in OuterText(module).run(module.model.outer_steps.add).text.lines]
 
 
 def locate_lines(module: ModulePlan, constants: Constants) -> list[str]:

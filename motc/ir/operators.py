@@ -184,7 +184,8 @@ class Experts(Parameterised):
 class Projector(Parameterised):
     """What brings a feature of `size` numbers to the stream's width: nothing, or a norm of it and one or two maps.
 
-    `kind` is `none`, `linear`, or the activation between two maps, the first of which gives `hidden` numbers.
+    `kind` is `none`, `linear`, or the activation between two maps, the first of which gives `hidden` numbers. A token
+    has a vector more for each layer of `added_after`, which goes the same way and is added to its state after that.
     """
 
     kind: ProjectorKind
@@ -193,6 +194,7 @@ class Projector(Parameterised):
     hidden: int | None
     bias: bool
     norm: Norm | None
+    added_after: tuple[int, ...] = ()
 
     def parts(self) -> dict[str, Linear | Norm]:
         """What a feature goes through, by name, in that order."""
@@ -214,19 +216,25 @@ class Projector(Parameterised):
 
     @property
     def flops(self) -> int:
-        return sum(part.flops for part in self.parts().values())
+        return sum(part.flops for part in self.parts().values()) * (1 + len(self.added_after))
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The shape of what is given for a token: one vector, or `[1 + layers, size]` where more are added."""
+        return (1 + len(self.added_after), self.size) if self.added_after else (self.size,)
 
     def __str__(self) -> str:
         """`1152 -> width` in words: `1152, norm rms, gelu_tanh of 3584`, `32, linear without biases`."""
         norm = f", norm {self.norm.words}" if self.norm else ""
+        added = f", more added after layers {' '.join(map(str, self.added_after))}" if self.added_after else ""
         match self.kind:
             case "none":
-                return f"{self.size}"
+                return f"{self.size}{added}"
             case "linear":
                 maps = ", linear"
             case _:
                 maps = f", {self.kind} of {self.hidden}"
-        return f"{self.size}{norm}{maps}{'' if self.bias else ' without biases'}"
+        return f"{self.size}{norm}{maps}{'' if self.bias else ' without biases'}{added}"
 
 
 Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector

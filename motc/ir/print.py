@@ -49,6 +49,7 @@ def _lines(model: Model) -> Iterator[str]:
         span = str(segment.first) if segment.count == 1 else f"{segment.first}..{segment.last}"
         yield f"  layers {span}, placement {segment.layer.placements}"
         yield from _layer(segment.layer)
+    yield from _steps(model.outer_steps.add, "  ")
     for leaf in model.leaves_after():
         yield from _leaf(leaf, "  ")
     if model.tied_embedding:

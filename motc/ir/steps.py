@@ -96,6 +96,11 @@ class PlacePatches:
 
 
 @dataclass(frozen=True, slots=True)
+class AddFeatures:
+    """Add features' further vectors to the states of their tokens, after the layers that these are given for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """Make logits of states: by the head, or by the tables of an embedding that it is tied to.
 
@@ -141,7 +146,7 @@ class Predict:
 
 
 InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | Add | Permute
-Outside = Apply | Permute | PlacePatches | Read | ZeroContinuous | TakeLosses | SumLosses | Predict
+Outside = Apply | Permute | PlacePatches | AddFeatures | Read | ZeroContinuous | TakeLosses | SumLosses | Predict
 Operation = InLayers | Outside
 
 
@@ -208,13 +213,14 @@ class OuterSteps:
     """What is done outside the layers, in parts that a model calls one by one; they are empty until they are scheduled.
 
     `embed` makes the stream of ids, and `place` puts what has no ids into it; `locate` makes of positions, which are
-    ids too, what is added to it. After the last layer comes `norm`; of what that gives `read` makes logits, `score`
-    losses, and `predict` predictions of latents.
+    ids too, what is added to it. `add` comes after each layer. After the last one comes `norm`; of what that gives
+    `read` makes logits, `score` losses, and `predict` predictions of latents.
     """
 
     embed: Steps = ()
     place: Steps = ()
     locate: Steps = ()
+    add: Steps = ()
     norm: Steps = ()
     read: Steps = ()
     score: Steps = ()
@@ -226,6 +232,7 @@ class OuterSteps:
             (self.embed, None),
             (self.place, None),
             (self.locate, None),
+            (self.add, None),
             (self.norm, None),
             (self.read, "batch"),
             (self.score, None),
@@ -235,5 +242,6 @@ class OuterSteps:
     def each(self, change: Callable[[Steps, Order | None], Steps]) -> OuterSteps:
         """The same, each part being what a function makes of it, and of the order that it gives; empty ones stay so."""
         changed = (change(steps, gives) if steps else () for steps, gives in self.parts())
-        embed, place, locate, norm, read, score, predict = changed
-        return OuterSteps(embed=embed, place=place, locate=locate, norm=norm, read=read, score=score, predict=predict)
+        embed, place, locate, add, norm, read, score, predict = changed
+        before = OuterSteps(embed=embed, place=place, locate=locate, add=add)
+        return replace(before, norm=norm, read=read, score=score, predict=predict)

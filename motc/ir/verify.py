@@ -59,6 +59,9 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
     require(len(model.masks) > 0, "no layer attends")
     for mask in model.masks:
         require(mask == mask.simplified(tuple(names)), f"the mask {mask} is not in its simplest form")
+    for each in model.feature_modalities():
+        read = range(model.layers - 1)
+        require(set(each.projector.added_after) <= {*read}, f"{each.name} is added after layers that no layer follows")
     for modality in model.continuous_modalities():
         require(modality.loss.is_plain, f"{modality.name} has no targets that could count otherwise")
 

@@ -177,21 +177,23 @@ def _projector(spec: Spec, features: FeaturesSpec, width: int) -> Projector:
     Where there is to be nothing and the width is another, which it is in the dense twin of a narrower tower, there is
     one linear map.
     """
-    if features.projector is None and features.size == width:
-        return Projector(kind="none", size=features.size, width=width, hidden=None, bias=True, norm=None)
+    size, added = features.size, () if features.added_after is None else tuple(features.added_after.numbers)
+    if features.projector is None and size == width:
+        return Projector(kind="none", size=size, width=width, hidden=None, bias=True, norm=None, added_after=added)
     said = features.projector or ProjectorSpec()
     norm = None if said.norm is None else projector_norm(spec, said.norm)
     return Projector(
         kind=said.kind,
-        size=features.size,
+        size=size,
         width=width,
         hidden=None if said.kind == "linear" else said.hidden or width,
         bias=said.bias,
+        added_after=added,
         norm=None
         if norm is None
         else Norm(
             kind=norm.kind,
-            shape=(features.size,),
+            shape=(size,),
             eps=norm.eps,
             offset=norm.offset if norm.weight else 0,
             weight=norm.weight,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motc.lower.attributes import periods
+from motc.lower.by_layer import check_layers
 from motc.schema import Checked
 from motc.schema.spec import FeaturesSpec, LatentSpec
 from motc.source import Diagnostic, Span
@@ -61,6 +62,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
             _check_time(checked, name, modality.latent, errors)
         if modality.features is not None:
             _check_projector(checked, name, modality.features, errors)
+            _check_added(checked, name, modality.features, errors)
     if all(modality.continuous for modality in modalities.values()):
         message = "no modality has tokens: every one is continuous"
         way_out = "declare one without `latent` or `features`, such as `modality text`: it delimits the others' spans"
@@ -82,6 +84,18 @@ def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors
         span = checked.key_span(*place, "projector", "hidden")
         way_out = "leave it out, or give the activation between: kind = gelu"
         errors.append(Diagnostic(code="MOT067", message=message, span=span, help=way_out))
+
+
+def _check_added(checked: Checked, name: str, features: FeaturesSpec, errors: list[Diagnostic]) -> None:
+    """Further vectors are added after layers that there are, and to states that a layer reads."""
+    place, added = ("modalities", name, "features", "added_after"), features.added_after
+    if added is None or not check_layers(checked, place, added, errors):
+        return
+    last = checked.spec.layers - 1
+    if last in added.numbers:
+        message = f"layer {last} is the last one, and nothing is read of what features are after it"
+        way_out = f"name layers of 0..{last - 1}" if last else "leave it out"
+        errors.append(Diagnostic(code="MOT092", message=message, span=checked.span(*place), help=way_out))
 
 
 def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:

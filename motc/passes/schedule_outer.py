@@ -16,6 +16,7 @@ from __future__ import annotations
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import (
+    AddFeatures,
     Apply,
     Operation,
     Order,
@@ -37,10 +38,12 @@ def outer_steps(model: Model) -> OuterSteps:
     """The steps before the layers and after them."""
     latents, continuous = model.latents(), model.continuous_modalities()
     norm, table = model.final_norm, model.position_table
+    added = any(modality.projector.added_after for modality in model.feature_modalities())
     return OuterSteps(
         embed=(_applied(model, model.embedding, "ids", "x"),),
         place=() if not continuous else (_step(PlacePatches(), "x", "placed", _width(model)),),
         locate=() if table is None else (_applied(model, table, "ids", "x"),),
+        add=(_step(AddFeatures(), "x", "added", _width(model)),) if added else (),
         norm=() if norm is None else (_applied(model, norm, "x", "normed"),),
         read=_read(model),
         score=_score(model),

@@ -15,9 +15,9 @@ class Batch:
     `position_ids` may be [B, S, axes].
 
     `latents` and `noise` are [n, channels, height, width], `timesteps` [n]. What forward takes for noised latents, loss
-    takes for clean ones. `features` are vectors [n, size] of a modality's n tokens. `labels` and `weights`,
-    floating-point, are loss's: what is predicted of each token, -100 being nothing, and how much it counts; `input_ids`
-    and 1 unless given.
+    takes for clean ones. `features` are vectors [n, size] of a modality's n tokens, or [n, 1 + layers, size]. `labels`
+    and `weights`, floating-point, are loss's: what is predicted of each token, -100 being nothing, and how much it
+    counts; `input_ids` and 1 unless given.
     """
 
     input_ids: Tensor

@@ -14,7 +14,8 @@ class ReferenceFeatures:
     """A modality whose tokens are given vectors of `size` numbers; `prefix` is that of its projector's parameters.
 
     `maps` says how many linear maps there are: `out`, or `hidden` and `out` with an activation between. `norm` is that
-    of the vectors before them, None where there is none.
+    of the vectors before them, None where there is none. With `added_after` a token is given a vector more for each of
+    these layers, [1 + layers, size]: projected like the first, it is added to the token's state after that layer.
     """
 
     prefix: str
@@ -22,6 +23,12 @@ class ReferenceFeatures:
     maps: int
     activation: FfnKind | None
     norm: ReferenceNorm | None
+    added_after: tuple[int, ...] = ()
+
+
+def added_vectors(features: ReferenceFeatures, vectors: Tensor, layer: int) -> Tensor | None:
+    """Of vectors [n, 1 + layers, size] those that are added after a layer; None where none are."""
+    return vectors[:, 1 + features.added_after.index(layer)] if layer in features.added_after else None
 
 
 def feature_tokens(features: ReferenceFeatures, parameters: Parameters, vectors: Tensor) -> Tensor:

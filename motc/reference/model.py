@@ -14,7 +14,7 @@ from torch import Tensor
 from motc.reference.batch import Batch
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
-from motc.reference.features import ReferenceFeatures, feature_tokens
+from motc.reference.features import ReferenceFeatures, added_vectors, feature_tokens
 from motc.reference.latents import ReferenceLatent, latent_prediction, latent_tokens
 from motc.reference.layer import layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
@@ -95,8 +95,12 @@ def reference_hidden(
     def see(mask: ReferenceMask) -> Tensor:
         return visibility(mask, config.modalities, modality_ids, batch.document_ids)
 
-    for layer in config.layers:
+    for number, layer in enumerate(config.layers):
         x = layer_forward(layer, parameters, x, tokens, positions, see, Trace() if trace is None else trace)
+        for m, vectors in batch.features.items():
+            added = added_vectors(config.features[m], vectors, number)
+            if added is not None:
+                x[m] = x[m] + feature_tokens(config.features[m], parameters, added)
     return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
 
 
@@ -104,7 +108,8 @@ def features_of(features: ReferenceFeatures, parameters: Parameters, vectors: Te
     """The tokens of a batch's features, of which there may be none."""
     if vectors is None:
         vectors = next(iter(parameters.values())).new_zeros(0, features.size)
-    return feature_tokens(features, parameters, vectors)
+    first = vectors[:, 0] if vectors.ndim == 3 else vectors
+    return feature_tokens(features, parameters, first)
 
 
 def positions_of(config: ReferenceConfig, batch: Batch) -> Tensor:

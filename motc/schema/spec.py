@@ -41,6 +41,7 @@ from motc.schema.values import (
     RopeTheta,
     Size,
     Softcap,
+    SomeLayers,
     SomeNames,
     Turns,
     Window,
@@ -135,6 +136,9 @@ class FeaturesSpec(Section):
     projector: Annotated[
         ProjectorSpec | None, BeforeValidator(none_word, json_schema_input_type=ProjectorSpec | Literal["none"] | None)
     ] = Field(ProjectorSpec(), description="what brings a vector to the stream's width, or none")
+    added_after: SomeLayers = Field(
+        None, description="layers after each of which a further vector is added to a token's state, or none"
+    )
 
 
 class SpanPositionsSpec(Section):

@@ -34,7 +34,8 @@ def none_word(value: Any) -> Any:
 
 def takes_none(field: FieldInfo) -> bool:
     """Whether the word `none` is one of the field's values."""
-    return any(isinstance(each, BeforeValidator) and each.func in (none_word, norm_word) for each in field.metadata)
+    words = (none_word, norm_word, some_layers)
+    return any(isinstance(each, BeforeValidator) and each.func in words for each in field.metadata)
 
 
 class LayerNumbers(NamedTuple):
@@ -53,7 +54,8 @@ class LayerNumbers(NamedTuple):
         return f"{self.first}..{self.last}{f' step {self.step}' if self.step > 1 else ''}"
 
 
-def layer_range(value: Any) -> Any:
+def layer_range(value: Any, several: str = "; write a statement for each range of layers") -> Any:
+    """The layers that a number or a range names; `several` is how more ranges are said."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return LayerNumbers(value, value)
     if isinstance(value, str) and (match := re.fullmatch(LAYERS, value)):
@@ -64,7 +66,12 @@ def layer_range(value: Any) -> Any:
             raise Mistake("MOT041", "a range of step 0 does not end", "count in steps of 1 or more")
         return LayerNumbers(first, last, step)
     message = "layers are a number or a range, such as 3, 0..3 (both ends included) or 0..9 step 3"
-    raise Mistake("MOT023", message, "layers count from 0; write a statement for each range of layers")
+    raise Mistake("MOT023", message, f"layers count from 0{several}")
+
+
+def some_layers(value: Any) -> Any:
+    """A number or a range of layers, or none."""
+    return layer_range(value, several=", and there is one range") if none_word(value) is not None else None
 
 
 def one_name(value: Any) -> Any:
@@ -141,6 +148,10 @@ SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_
 LayerNumber = Annotated[int, Field(ge=0)]
 LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]
 Layers = Annotated[LayerNumbers, BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange)]
+SomeLayers = Annotated[
+    LayerNumbers | None,
+    BeforeValidator(some_layers, json_schema_input_type=LayerNumber | LayerRange | Literal["none"] | None),
+]
 AttentionKind = Literal["softmax", "none"]
 FfnKindName = Literal[FfnKind, "moe", "none"]
 PatchSize = Annotated[int, Field(ge=1, le=64)]

@@ -404,4 +404,11 @@ CODES = _catalogue(
         "in it, `rows`, `head_rows` or `experts`. Both sides have the same numbers, each written as `*`.",
         "tensors: {model.layers.*.mlp.up_proj: layers.*.ffn.up}",
     ),
+    (
+        "MOT092",
+        "vectors added after the last layer",
+        "`added_after` names layers after which features have further vectors added to the states of their tokens. "
+        "What these are after the last layer is read by nothing: features have no head.",
+        "layers = 4\nmodality vit { features { size = 1152, added_after = 0..3 } }",
+    ),
 )

@@ -108,12 +108,12 @@ def with_ids(
 
 
 def random_features(model: Model, modality_ids: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """A vector for each token of a modality of features; none where it has no token."""
+    """What is given for each token of a modality of features; none where it has no token."""
     features = {}
     for index, modality in enumerate(model.modalities):
         count = int((modality_ids == index).sum())
         if isinstance(modality, FeatureModality) and count:
-            shape = (count, modality.projector.size)
+            shape = (count, *modality.projector.given)
             features[modality.name] = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
     return features
 

@@ -94,6 +94,7 @@ def _features(modality: FeatureModality) -> ReferenceFeatures:
         maps=len(parts.keys() & {"hidden", "out"}),
         activation=None if projector.kind == "none" or projector.kind == "linear" else projector.kind,
         norm=None if projector.norm is None else _norm(projector.norm),
+        added_after=projector.added_after,
     )
 
 

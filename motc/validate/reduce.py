@@ -61,7 +61,7 @@ def reduce(checked: Checked) -> Checked:
                     update={
                         "vocab": modality.vocab and vocab[modality.vocab],
                         "latent": _smaller_latent(modality),
-                        "features": _smaller_features(modality, sizes.width),
+                        "features": _smaller_features(modality, sizes.width, len(kept)),
                         "positions": _nearer(modality.positions),
                     }
                 )
@@ -209,11 +209,19 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
     return latent.model_copy(update=small)
 
 
-def _smaller_features(modality: ModalitySpec, widths: dict[int, int]) -> FeaturesSpec | None:
-    """A modality of small features; where there is no projector they are as wide as the stream."""
+def _smaller_features(modality: ModalitySpec, widths: dict[int, int], layers: int) -> FeaturesSpec | None:
+    """A modality of small features; where there is no projector they are as wide as the stream.
+
+    Further vectors are added after as many of the first layers, or after all of these few but the last.
+    """
     features = modality.features
-    if features is None or features.projector is None:
-        return features and features.model_copy(update={"size": widths[features.size]})
+    if features is None:
+        return None
+    if features.added_after is not None:
+        last = min(len(features.added_after.numbers), layers - 1) - 1
+        features = features.model_copy(update={"added_after": LayerNumbers(0, last)})
+    if features.projector is None:
+        return features.model_copy(update={"size": widths[features.size]})
     hidden = features.projector.hidden and min(features.projector.hidden, HIDDEN)
     projector = features.projector.model_copy(update={"hidden": hidden})
     return features.model_copy(update={"size": min(features.size, FEATURES), "projector": projector})

@@ -129,9 +129,8 @@ class _Writer:
         for name in self.names:
             if name != self.names[0] and self.chance(6):
                 self.continuous.append(name)
-                self.lines.append(
-                    f"modality {name} {{ features {{ size = {self.pick('3', '1')}{self.projector()} }} }}"
-                )
+                said = f"size = {self.pick('3', '1')}{self.projector()}{self.added()}"
+                self.lines.append(f"modality {name} {{ features {{ {said} }} }}")
             elif name != self.names[0] and self.chance(3):
                 self.continuous.append(name)
                 axes = self.pick("patch = [2]", "patch = [1, 2, 1]", "patch = [2, 1]")
@@ -157,6 +156,12 @@ class _Writer:
         said = [f"kind = {kind}", *(["hidden = 5"] if kind != "linear" and self.chance(2) else [])]
         said += [self.pick("", "bias = false"), self.pick("", "norm = rms", "norm { kind = layer, eps = 1e-3 }")]
         return self.pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
+
+    def added(self) -> str:
+        """After which layers further vectors of features are added, if any are."""
+        if self.layers == 1 or not self.chance(3):
+            return ""
+        return f", added_after = {self.pick('0', f'0..{self.layers - 2}', f'{self.layers - 2}')}"
 
     def placing(self) -> None:
         """How tokens of some modalities are placed; in grids where positions have the axes for it."""

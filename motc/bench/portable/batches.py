@@ -28,14 +28,14 @@ TIMESTEP = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataModality:
     """A modality of a model: tokens with one of `vocab` ids, latents of so many channels in such patches, or features
-    of so many numbers.
+    of this shape for each token.
     """
 
     name: str
     vocab: int | None = None
     channels: int | None = None
     patch: Sequence[int] | None = None
-    features: int | None = None
+    features: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class DrawnBatch:
     """What forward takes, both int64 [B, S]; and by continuous modality that has spans, what its n spans are.
 
     `latents` are float32 [n, channels, ...], in the order of the batch, `timesteps` int64 [n]; `features` are float32
-    [tokens, size].
+    [tokens, size], or [tokens, 1 + layers, size].
     """
 
     input_ids: Tensor
@@ -161,7 +161,7 @@ def make_batch(
         latents={name: x.to(device) for name, x in latents.items()},
         timesteps={name: torch.full((len(x),), TIMESTEP, device=device) for name, x in latents.items()},
         features={
-            modality.name: torch.randn(batch * count, modality.features, generator=generator).to(device)
+            modality.name: torch.randn(batch * count, *modality.features, generator=generator).to(device)
             for modality, count in zip(modalities, mixture.counts, strict=True)
             if modality.features is not None and count
         },
