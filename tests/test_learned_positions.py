@@ -180,3 +180,30 @@ def test_what_does_not_go_together_is_told(said: str, instead: str, what: str) -
         motc.load(text)
     assert what in caught.value.diagnostics[0].message
     assert caught.value.diagnostics[0].code == "MOT082"
+
+
+LOOKED_AT = {
+    "learned": "attention { heads = 4, rope = none }; positions { learned = 12 }",
+    "after RoPE": "attention { heads = 4, qk_norm { kind = rms, place = after_rope } }",
+    "dynamic": "attention { heads = 4, rope { scaling { kind = dynamic, factor = 4, original_length = 5 } } }",
+}
+
+
+@pytest.mark.parametrize("said", LOOKED_AT)
+@torch.no_grad()
+def test_positions_of_tokens_alone_as_the_docs_count_them(said: str) -> None:
+    """Padding before and between tokens then changes nothing, and `generate`, which drops it, goes on the same way."""
+    torch.manual_seed(0)
+    text = f"model padded {{ width = 16, layers = 2, vocab = 11; modality text; {LOOKED_AT[said]} }}"
+    model: Any = motc.load(text, dtype=torch.float64)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    ids, real = torch.randint(0, 11, (1, 9)), torch.tensor([[False, False, False, True, True, False, True, True, True]])
+    modality_ids = torch.zeros_like(ids).where(real, -1)
+    expected = model(ids[real][None], modality_ids[real][None]).logits[0]
+    position_ids = ((modality_ids >= 0).cumsum(1) - 1).clamp(min=0)
+    got = model(ids, modality_ids, position_ids=position_ids).logits[real]
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    assert (model(ids, modality_ids).logits[real] - expected).abs().max() > 1e-3  # padding counts
+    generated = model.generate(ids, modality_ids, max_new_tokens=1, temperature=0.0)
+    assert int(generated.input_ids) == int(expected[-1].argmax())

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import motc
+from codegen_templates.rope import rope_angles, rotate_half
 from motc.source import SpecError
 from tests.originals import agree, as_parameters, renamed, widened
 
@@ -197,3 +198,42 @@ def test_what_does_not_go_together_is_told(said: str, code: str, what: str) -> N
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == code
     assert what in diagnostic.message
+
+
+@torch.no_grad()
+def test_rows_of_a_checkpoint_for_the_other_pairing() -> None:
+    """In each head as docs/numerics.md has them; of six components that rotate, and two that do not."""
+    text = SPEC.replace("heads = 4, kv_heads = 2, head_dim = 16", "heads = 4, head_dim = 8, bias = true, qk_norm = rms")
+    said = "fraction = 0.75, pairing = "
+    half, interleaved = (motc.load(text % (said + each), dtype=torch.float64) for each in ("half", "interleaved"))
+    torch.manual_seed(0)
+    for parameter in half.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    orders = {half: [0, 2, 4, 1, 3, 5, 6, 7], interleaved: [0, 3, 1, 4, 2, 5, 6, 7]}
+    ids = torch.randint(0, 61, (2, 9))
+    for one, other in ((half, interleaved), (interleaved, half)):
+        with_other_rows = {
+            name: value.unflatten(0, (-1, 8))[:, orders[other]].flatten(0, 1) if is_turned(name) else value
+            for name, value in one.state_dict().items()
+        }
+        other.load_state_dict(with_other_rows)
+        expected, got = (each(ids, torch.zeros_like(ids)).logits for each in (one, other))
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def is_turned(name: str) -> bool:
+    return any(f".{each}." in name for each in ("q", "k", "q_norm", "k_norm"))
+
+
+def test_a_class_that_turns_the_other_way_round() -> None:
+    from transformers.models.nanochat.modeling_nanochat import apply_rotary_pos_emb
+
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 7, 3, 8, dtype=torch.float64)
+    cos, sin = rope_angles(torch.arange(7)[None], 8, 100.0, torch.float64)
+    both = [torch.cat((each, each), -1)[:, :, 0] for each in (cos, sin)]
+    theirs = apply_rotary_pos_emb(q, k, *both, unsqueeze_dim=2)
+    ours = [rotate_half(each[..., [4, 5, 6, 7, 0, 1, 2, 3]], cos, sin) for each in (q, k)]
+    scores, expected = ((a.transpose(1, 2) @ b.permute(0, 2, 3, 1)) for a, b in (ours, theirs))
+    torch.testing.assert_close(scores, expected, rtol=1e-12, atol=1e-12)
+    assert (scores - q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).abs().max() > 1e-3
