@@ -401,7 +401,7 @@ CODES = _catalogue(
         "a mapping file that says something else",
         "A mapping file has the sections `architectures`, `tensors`, `tied` and `left_out`, and says of each tensor of "
         "another implementation which parameters it holds: one by its name, or several by the form in which they lie "
-        "in it, `rows`, `head_rows` or `experts`. Both sides have the same numbers, each written as `*`.",
+        "in it, such as `rows` or `experts`. Both sides have the same numbers, each written as `*`.",
         "tensors: {model.layers.*.mlp.up_proj: layers.*.ffn.up}",
     ),
     (
