@@ -11,14 +11,14 @@ def to_slots(x: Tensor, layout: SortingLayout) -> Tensor:
     if isinstance(layout.places, int):
         return x
     rows, length = layout.inverse.shape
-    return permute(x, layout.inverse.flatten(), layout.order).view(rows, length, *x.shape[1:])
+    return permute(x, layout.inverse.flatten(), layout.order, gaps=(True, False)).view(rows, length, *x.shape[1:])
 
 
 def to_sorted(x: Tensor, layout: SortingLayout) -> Tensor:
     """Attention's slots [R, L, ...] to sorted tokens [N, ...]."""
     if isinstance(layout.places, int):
         return x
-    return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())
+    return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten(), gaps=(False, True))
 
 
 def ids_to_sorted(ids: Tensor, layout: SortingLayout) -> Tensor:

@@ -76,7 +76,7 @@ class TargetOrder(NamedTuple):
 
         What predicts nothing comes last.
         """
-        states = permute(x, self.order.flatten(), self.inverse.flatten())
+        states = permute(x, self.order.flatten(), self.inverse.flatten(), gaps=(False, False))
         sizes = [piece.shape[0] for piece in self.pieces]
         torch._check(sum(sizes) <= x.shape[0])  # type: ignore[no-untyped-call]
         sizes.append(x.shape[0] - sum(sizes))

@@ -46,18 +46,18 @@ MISTAKES = {
         {*REFERENCE, "single modality"},
     ),
     "a missing permutation to slots": Mistake(
-        "permute(x, layout.inverse.flatten(), layout.order)",
+        "permute(x, layout.inverse.flatten(), layout.order, gaps=(True, False))",
         "(x if x.shape[0] == rows * length else permute(x, layout.inverse.flatten(), layout.order))",
         {*BOTH, "padding", "documents"},
     ),
     "a missing permutation to sorted order": Mistake(
-        "return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten())",
+        "return permute(x.flatten(0, 1), layout.order, layout.inverse.flatten(), gaps=(False, True))",
         "return x.flatten(0, 1)[: layout.order.numel()]",
         {*BOTH, "padding", "documents"},
     ),
     "a wrong backward of the permutation": Mistake(
-        "return permute(gradients[0], inverse, order), None, None",
-        "return permute(gradients[0], inverse, order).flip(0), None, None",
+        "return permute(gradients[0], inverse, order, gaps=(ctx.gaps[1], ctx.gaps[0])), None, None, None",
+        "return permute(gradients[0], inverse, order).flip(0), None, None, None",
         {"reference gradients", "twin gradients"},
     ),
     "a gradient that is lost": Mistake(
