@@ -1,12 +1,13 @@
 """Mixtures of experts: a linear map for each expert, and who of a tower's tokens goes to which."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autocast import product_dtype
+from .layout import Layout
 from .permute import permute
 
 
@@ -21,7 +22,7 @@ class Experts(nn.Linear):
 
     def forward(self, x: Tensor, ends: Tensor | None = None) -> Tensor:
         """Tokens [n, in], those of expert 0 first; `ends` int32 [E]: where each expert's end; None: n / E for each."""
-        token, experts = torch.arange(x.shape[0], dtype=torch.int32, device=x.device), self.weight.shape[0]
+        experts = self.weight.shape[0]
         x, weights = x.to(product_dtype(x)), self.weight.to(product_dtype(self.weight))
         if has_grouped_product(x, weights):
             until = ends
@@ -33,7 +34,7 @@ class Experts(nn.Linear):
             pieces = zip(x.view(experts, -1, x.shape[1]).unbind(), weights.unbind(), strict=True)
             y = torch.cat([F.linear(piece, weight) for piece, weight in pieces])
         else:  # every expert on every token: no size depends on data
-            y = F.linear(x, weights[0])
+            y, token = F.linear(x, weights[0]), numbered(x)
             for before, weight in zip(ends.unbind(), weights[1:].unbind(), strict=False):
                 y = torch.where((token >= before)[:, None], F.linear(x, weight), y)
         bias: Tensor | None = self.bias
@@ -42,7 +43,12 @@ class Experts(nn.Linear):
         bias = bias.to(y.dtype)
         if ends is None:
             return y + bias.repeat_interleave(x.shape[0] // experts, dim=0)
-        return y + bias[torch.bucketize(token, ends, right=True)]
+        return y + bias[torch.bucketize(numbered(x), ends, right=True)]
+
+
+def numbered(x: Tensor) -> Tensor:
+    """The numbers int32 [n] of tokens [n, w]."""
+    return torch.arange(x.shape[0], dtype=torch.int32, device=x.device)
 
 
 def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
@@ -55,7 +61,10 @@ def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
 
 
 class Routing(NamedTuple):
-    """Which tokens go to which expert. m is the number of pairs of a token and an expert, in the order of experts."""
+    """Which tokens go to which expert. m is the number of pairs of a token and an expert, in the order of experts.
+
+    Tokens are [n] or, in a step of generating, [B, S].
+    """
 
     probabilities: Tensor  # [n, E] in float32 or wider: the router's, of each token
     order: Tensor  # int64 [m]: by expert choice each pair's token; by top-k token · k + which of its k
@@ -65,7 +74,7 @@ class Routing(NamedTuple):
 
 
 def router_probabilities(logits: Tensor) -> Tensor:
-    """Each token's probabilities of experts [n, E], in float32 or wider."""
+    """Each token's probabilities of experts [..., E], in float32 or wider."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
 
 
@@ -98,9 +107,9 @@ def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) ->
 class Choice(NamedTuple):
     """Which experts each token goes to."""
 
-    probabilities: Tensor  # [n, E], adding up to 1, in float32 or wider
-    experts: Tensor  # int64 [n, k]
-    weights: Tensor  # [n, k]: what each makes of the token's result
+    probabilities: Tensor  # [..., E], adding up to 1, in float32 or wider
+    experts: Tensor  # int64 [..., k]
+    weights: Tensor  # [..., k]: what each makes of the token's result
 
 
 def top_k(logits: Tensor, k: int) -> Routing:
@@ -109,7 +118,7 @@ def top_k(logits: Tensor, k: int) -> Routing:
     Of equal experts it takes the one with the lower number, which `torch.topk` does not promise.
     """
     probabilities = router_probabilities(logits)
-    experts = compared(probabilities).argsort(dim=-1, descending=True, stable=True)[:, :k]
+    experts = compared(probabilities).argsort(dim=-1, descending=True, stable=True)[..., :k]
     weights = probabilities.gather(-1, experts)
     return routed(Choice(probabilities, experts, weights / weights.sum(-1, keepdim=True)))
 
@@ -118,50 +127,72 @@ def routed(*choices: Choice) -> Routing:
     """Tokens, those of each choice after those of the one before it, by the experts they chose."""
     parts = zip(*choices, strict=True)
     probabilities, experts, weights = (torch.cat(part) if len(part) > 1 else part[0] for part in parts)
-    expert = experts.flatten()
-    order = expert.argsort(stable=True)
+    expert, order = experts.flatten().sort(stable=True)
     place = torch.arange(order.shape[0], device=order.device)
     inverse = torch.empty_like(order).scatter_(0, order, place)
-    each = torch.arange(probabilities.shape[1], device=order.device)
-    ends = (expert[:, None] <= each).sum(0).to(torch.int32)
+    each = torch.arange(probabilities.shape[-1], device=order.device)
+    ends = torch.bucketize(each, expert, right=True, out_int32=True)
     return Routing(probabilities, order, inverse, weights, ends)
 
 
+class Copies(torch.autograd.Function):
+    """Tokens [n, w] k times each, in an order int64 [n · k] of token · k + which of its k; `inverse` goes back.
+
+    As a gradient has a place of its own for each copy, it is gathered and added up, and not scattered.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, order: Tensor, inverse: Tensor, k: int) -> Tensor:
+        return x.index_select(0, order // k)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+        _, order, inverse, ctx.k = inputs
+        ctx.save_for_backward(order, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        order, inverse = ctx.saved_tensors
+        copies = permute(gradients[0], inverse, order, gaps=(False, False))
+        return torch.unflatten(copies, 0, (-1, ctx.k)).sum(1), None, None, None
+
+
 def dispatch(x: Tensor, routing: Routing) -> Tensor:
-    """Tokens [n, w] to pairs [m, w]."""
+    """Tokens [..., w] to pairs [m, w]."""
     if routing.inverse is None:
         return x.index_select(0, routing.order)
-    k = routing.weights.shape[1]
+    x, k = x.flatten(0, -2), routing.weights.shape[-1]
     if not torch.is_grad_enabled():
-        return x.index_select(0, routing.order // k)
-    return permute(x.repeat_interleave(k, dim=0), routing.order, routing.inverse)
+        return Copies.forward(x, routing.order, routing.inverse, k)
+    copies: Tensor = Copies.apply(x, routing.order, routing.inverse, k)  # type: ignore[no-untyped-call]
+    return copies
 
 
 def combine(pairs: Tensor, routing: Routing) -> Tensor:
-    """The experts' results of pairs [m, w], weighted and added up for each token [n, w]; zeros where none took it."""
+    """The experts' results of pairs [m, w], weighted and added up for each token [..., w]; zeros where none took it."""
     weights = routing.weights.to(pairs.dtype)[..., None]
     if routing.inverse is None:
         tokens = pairs.new_zeros(routing.probabilities.shape[0], pairs.shape[1])
         return tokens.index_add(0, routing.order, weights * pairs)
-    by_token = (
-        permute(pairs, routing.inverse, routing.order)
-        if torch.is_grad_enabled()
-        else pairs.index_select(0, routing.inverse)  # what permute does where there is no -1, at less
-    )
-    return (weights * by_token.view(*weights.shape[:2], pairs.shape[1])).sum(1)
+    by_token = permute(pairs, routing.inverse, routing.order, gaps=(False, False))
+    return (weights * by_token.view(*weights.shape[:-1], pairs.shape[1])).sum(-2)
 
 
-def imbalance(routing: Routing) -> Tensor:
+def imbalance(routing: Routing, layout: Layout) -> Tensor:
     """E · Σ (share of pairs · mean probability) over experts: 1 where all have as many, E where one has all, 0 of none.
 
-    "Switch Transformers" (Fedus et al., 2021), equation 4, shares being of the pairs where k > 1.
+    "Switch Transformers" (Fedus et al., 2021), equation 4, shares being of the pairs where k > 1. Of a step of
+    generating nothing is learned: 0.
     """
     assert routing.ends is not None
+    if isinstance(layout.places, int):
+        return routing.probabilities.new_zeros(())
     experts, k = routing.probabilities.shape[1], routing.weights.shape[1]
-    before = torch.cat([routing.ends.new_zeros(1), routing.ends[:-1]])
-    pairs = (routing.ends - before).to(routing.probabilities.dtype)
-    all_pairs = pairs.sum().clamp(min=1)
-    return experts * (pairs / all_pairs * (k * routing.probabilities.sum(0) / all_pairs)).sum()
+    pairs = torch.diff(routing.ends, prepend=routing.ends.new_zeros(1))
+    all_pairs = routing.ends[-1].clamp(min=1)
+    return (pairs * routing.probabilities.sum(0)).sum() * (experts * k) / all_pairs / all_pairs
 
 
 def part(x: Tensor, pieces: list[Tensor]) -> list[Tensor]:

@@ -43,7 +43,7 @@ class Router(nn.Linear):
         self.groups, self.top_groups, self.group_best = groups, top_groups, group_best
 
     def forward(self, x: Tensor) -> Choice:  # type: ignore[override]
-        """Tokens [n, in] to what they choose. Of equal experts, or groups, it is the one with the lower number."""
+        """Tokens [..., in] to what they choose. Of equal experts, or groups, it is the one with the lower number."""
         scores = self.scores(x)
         experts = self.best(self.worth(scores))
         weights = scores.gather(-1, experts)
@@ -55,7 +55,7 @@ class Router(nn.Linear):
         return Choice(probabilities, experts, weights)
 
     def scores(self, x: Tensor) -> Tensor:
-        """Each token's scores of experts [n, E], in float32 or wider."""
+        """Each token's scores of experts [..., E], in float32 or wider."""
         if self.wide:
             wide = torch.promote_types(x.dtype, torch.float32)
             autocast = x.device.type != "meta"  # which has none
@@ -68,18 +68,18 @@ class Router(nn.Linear):
         return router_probabilities(logits)
 
     def worth(self, scores: Tensor) -> Tensor:
-        """What experts are compared by [n, E], in float32."""
+        """What experts are compared by [..., E], in float32."""
         return compared(scores)
 
     def best(self, worth: Tensor) -> Tensor:
-        """The numbers of each token's experts, the best first: int64 [n, k]."""
+        """The numbers of each token's experts, the best first: int64 [..., k]."""
         if self.top_groups < self.groups:
-            in_groups = worth.view(worth.shape[0], self.groups, worth.shape[1] // self.groups)
+            in_groups = torch.unflatten(worth, -1, (self.groups, worth.shape[-1] // self.groups))
             best = in_groups.sort(dim=-1, descending=True).values[..., : self.group_best].sum(-1)
-            left_out = best.argsort(dim=-1, descending=True, stable=True)[:, self.top_groups :]
-            is_left_out = torch.zeros_like(best, dtype=torch.bool).scatter(1, left_out, True)
-            worth = in_groups.masked_fill(is_left_out[..., None], float("-inf")).flatten(1)
-        return worth.argsort(dim=-1, descending=True, stable=True)[:, : self.top_k]
+            left_out = best.argsort(dim=-1, descending=True, stable=True)[..., self.top_groups :]
+            is_left_out = torch.zeros_like(best, dtype=torch.bool).scatter(-1, left_out, True)
+            worth = in_groups.masked_fill(is_left_out[..., None], float("-inf")).flatten(-2)
+        return worth.argsort(dim=-1, descending=True, stable=True)[..., : self.top_k]
 
 
 class CorrectedRouter(Router):

@@ -11,6 +11,8 @@ import torch
 
 import motc
 from codegen_templates.experts import Experts, combine, dispatch, expert_choice, imbalance, top_k
+from codegen_templates.layout_sorted import sorted_layout
+from codegen_templates.mask_causal import Causal
 from motc.cli import main
 from motc.cost import cost
 from motc.driver import compile_ir
@@ -83,11 +85,15 @@ MISTAKES = {
     "the place of tokens": ("order = by_place[taken]", "order = taken"),
     "the number of tokens": ("each = -(-tokens * numerator", "each = (tokens * numerator"),
     "weights": ("weights / weights.sum(-1, keepdim=True)", "weights"),
-    "where experts end": ("(expert[:, None] <= each)", "((expert[:, None] <= each) | (each > 1))"),
-    "balance": ("(k * routing.probabilities.sum(0)", "(routing.probabilities.sum(0)"),
+    "where experts end": ("bucketize(each, expert", "bucketize(torch.where(each > 1, 9, each), expert"),
+    "balance": ("(experts * k)", "experts"),
     "each expert's bias": ("bias.repeat_interleave(x.shape[0] // experts, dim=0)", "bias[0]"),
     "the pool": ("torch.cat(own)", "torch.cat(own[::-1])"),
 }
+
+
+BATCH = sorted_layout(torch.zeros(1, 1, dtype=torch.int64), None, (0,), (Causal(),), True)
+"""A layout of a batch, and of no step of generating."""
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -156,12 +162,12 @@ def test_few_tokens_and_none(tokens: int) -> None:
         pairs = zip(share, best[token].tolist(), strict=True)
         expected = sum(w * (experts.weight[e] @ x[token] + experts.bias[e]) for w, e in pairs)
         torch.testing.assert_close(actual[token], expected)
-    assert float(imbalance(routed)) == 0 if tokens == 0 else float(imbalance(routed)) > 0
+    assert float(imbalance(routed, BATCH)) == 0 if tokens == 0 else float(imbalance(routed, BATCH)) > 0
 
 
 def test_balance_is_one_where_all_experts_are_equal_and_their_number_where_one_has_all() -> None:
-    assert float(imbalance(top_k(10 * torch.eye(4).repeat(3, 1), 1))) == pytest.approx(1.0)
-    assert float(imbalance(top_k(torch.tensor([[50.0, 0, 0, 0]]).repeat(5, 1), 1))) == pytest.approx(4.0)
+    assert float(imbalance(top_k(10 * torch.eye(4).repeat(3, 1), 1), BATCH)) == pytest.approx(1.0)
+    assert float(imbalance(top_k(torch.tensor([[50.0, 0, 0, 0]]).repeat(5, 1), 1), BATCH)) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -40,7 +40,7 @@ class MixtureText:
             of_unit = self._of_unit(unit)
             text.assign(out, of_unit if len(unit.pieces) == 1 else f"part({of_unit}, own)")
             if unit.moe is not None and unit.moe.balance:
-                term = f"{unit.moe.balance!r} * imbalance(routing)"
+                term = f"{unit.moe.balance!r} * imbalance(routing, layout)"
                 text.assign("balance", f"balance + {term}" if balanced else term)
                 balanced = True
             for place, piece in enumerate(unit.pieces):
