@@ -11,6 +11,7 @@ from motc.ir.feed_forward import FfnKind
 from motc.ir.operators import NormKind
 from motc.schema import elsewhere
 from motc.schema.keys import dotted_keys
+from motc.syntax.scalar import worked_out
 from tests.test_messages import FFN_KINDS, assert_told
 
 
@@ -66,3 +67,12 @@ def test_what_other_programs_say_is_no_key_of_the_language_and_means_one() -> No
             assert key in known or key in ("attention.out", "ffn.down"), key
     kinds = {word for words in elsewhere.WORDS.values() for word in words.split()}
     assert kinds <= {*get_args(FfnKind), *get_args(NormKind)} and not kinds & {*elsewhere.WORDS}
+
+
+WORKED_OUT = {"1/8": "0.125", "64 * 1024": "65536", "256**-0.5": "0.0625"}
+NOT_WORKED_OUT = ("1e5/2", "1/0", "9**9999", "1..2/3", "0**-1", "a/b", "3")
+
+
+@pytest.mark.parametrize("text", [*WORKED_OUT, *NOT_WORKED_OUT])
+def test_a_number_is_worked_out_for_a_message(text: str) -> None:
+    assert worked_out(text) == WORKED_OUT.get(text, "")

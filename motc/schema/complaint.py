@@ -15,7 +15,7 @@ from motc.schema.values import takes_none
 from motc.source import Diagnostic, Span
 from motc.source.nearest import nearest, suggestion
 from motc.source.printable import cut
-from motc.syntax.scalar import quotient
+from motc.syntax.scalar import worked_out
 from motc.syntax.tree import Mapping
 
 NAMES = "a name or a list of names"
@@ -164,7 +164,7 @@ def _way_out(path: tuple[str | int, ...], details: ErrorDetails, span: Span) -> 
             return suggestion(str(value), known, keys)
         case "bool_type" if str(value).lower() in YES + NO:
             return f"did you mean `{'true' if str(value).lower() in YES else 'false'}`?"
-        case "float_type" if isinstance(value, str) and (number := quotient(value)):
+        case "int_type" | "float_type" if isinstance(value, str) and (number := worked_out(value)):
             return f"write {number}"
         case "int_type" | "float_type" if isinstance(value, str) and value.strip("+-").replace(".", "", 1).isdigit():
             return "leave out the quotes"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.source.nearest import nearest
-from motc.syntax.scalar import quotient
+from motc.syntax.scalar import worked_out
 
 if TYPE_CHECKING:
     from lark import UnexpectedInput
@@ -33,7 +33,7 @@ _WORD_BEFORE = re.compile(r'([\w.*+-]+|"(?:[^"\\\n]|\\.)*")[ \t\r]*\Z')
 _TOWER_BEFORE = re.compile(r"\btower[ \t]+[\w.*+-]+[ \t]*\Z")
 _LAYERS_BEFORE = re.compile(r"(?P<in>\bin[ \t]+)?\blayers?[ \t]+(?P<said>[0-9., \t]*)\Z")
 _LISTED = re.compile(r"\[?[ \t]*[0-9][0-9., \t]*\]?")
-_VALUE_BEFORE = re.compile(r"=[ \t]*([\w.+-]+)[ \t]*\Z")
+_VALUE_BEFORE = re.compile(r"=[ \t]*([0-9.][0-9.e+-]*|sqrt)[ \t]*\Z")
 
 
 def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> SpecError:
@@ -94,7 +94,7 @@ def _computed(source: SourceFile, at: int, shown: str) -> Diagnostic | None:
         return None
     rest = re.match(r"[^,;}\]#\n]*", source.text[at : at + 40])
     text = before[1] + (rest[0].rstrip() if rest else "")
-    number = quotient(text)
+    number = worked_out(text)
     span = Span(source, before.start(1), before.start(1) + len(text))
     way_out = f"write {number}" if number else "write the number that it is, such as 0.125"
     return Diagnostic(code="MOT006", message="numbers are not computed", span=span, help=way_out)

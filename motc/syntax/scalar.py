@@ -36,11 +36,17 @@ def read_word(text: str, span: Span) -> str | int | float | bool | None:
     return value
 
 
-def quotient(text: str) -> str:
-    """The number that a fraction such as `1/8` is, as a spec says it; nothing for other texts, for none is computed."""
-    parts = re.fullmatch(r"([0-9.]{1,20})[ \t]*/[ \t]*([0-9.]{1,20})", text)
-    numbers = [float(each) for each in parts.groups() if _FLOAT.fullmatch(each)] if parts else []
-    return write_scalar(numbers[0] / numbers[1]).removesuffix(".0") if len(numbers) == 2 and numbers[1] else ""
+def worked_out(text: str) -> str:
+    """The number that `1/8`, `64 * 1024` or `256 ** -0.5` is, as a spec says it; nothing for other texts."""
+    parts = re.fullmatch(r"([0-9.]{1,20})[ \t]*(/|\*\*?)[ \t]*(-?[0-9.]{1,20})", text)
+    if parts is None or not all(_FLOAT.fullmatch(each) for each in (parts[1], parts[3])):
+        return ""
+    one, other = float(parts[1]), float(parts[3])
+    try:
+        number = one / other if parts[2] == "/" else one * other if parts[2] == "*" else one**other
+    except (ZeroDivisionError, OverflowError):
+        return ""
+    return write_scalar(number).removesuffix(".0")
 
 
 def write_scalar(value: str | int | float | bool | None) -> str:
