@@ -1,4 +1,4 @@
-"""Keys and words that other programs have for the same: no spec may say them, and the message says what to write."""
+"""Keys and words that other programs have, and keys that stand elsewhere: the message says what to write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import get_args
 import pytest
 
 from motc.ir.feed_forward import FfnKind
+from motc.ir.layer import Placement
+from motc.ir.model import Objective
 from motc.ir.operators import NormKind
 from motc.schema import elsewhere
 from motc.schema.keys import dotted_keys
@@ -28,11 +30,24 @@ from tests.test_messages import FFN_KINDS, assert_told
          "unknown key `Intermediate_Size`", "did you mean `hidden: 8`?"),
         ("mot", "tower t = image { ffn { ^attention_bias = true } }", "unknown key `attention_bias`",
          "did you mean `attention { bias = true }`?"),
+        # keys that the model has, and a tower or some layers have not
+        ("mot", "tower t = image { attention { ^window = 4 } }", "unknown key `window`",
+         "it is the same in all towers: `attention { window = 4 }`"),
+        ("yaml", "towers: {t: {modalities: [image], ^vocab: 9}}", "unknown key `vocab`",
+         "it is the same in all towers: `vocab: 9`"),
+        ("mot", "layer 0 { norm { ^final = true } }", "unknown key `final`",
+         "it is the same in all layers: `norm { final = true }`"),
+        ("mot", "layer 0 { tower image { norm { ^placement = post } } }", "unknown key `placement`",
+         "it is the same in all towers: `norm { placement = post }`"),
+        # by what they are set to, and by their section
+        ("mot", "norm { ^type = rms }", "unknown key `type`", "did you mean `kind = rms`?"),
+        ("mot", "attention { heads = 4, rope { ^interleaved = true } }", "unknown key `interleaved`",
+         "did you mean `pairing = interleaved`?"),
+        ("mot", "attention { heads = 4, qk_norm { kind = rms, ^eps = 1e-6 } }", "unknown key `eps`",
+         "did you mean `qk_norm_eps = 1e-6`, beside `qk_norm`?"),
     ],
 )  # fmt: skip
-def test_a_key_of_another_program_is_told_where_it_belongs(
-    syntax: str, marked: str, message: str, way_out: str
-) -> None:
+def test_a_key_is_told_where_it_belongs(syntax: str, marked: str, message: str, way_out: str) -> None:
     assert_told(syntax, marked, message, way_out)
 
 
@@ -65,8 +80,9 @@ def test_what_other_programs_say_is_no_key_of_the_language_and_means_one() -> No
     for way_out in elsewhere.WAYS_OUT.values():
         for key in re.findall(r"\b(?:attention|ffn|head|positions)\.[a-z_.]*[a-z_]", way_out):
             assert key in known or key in ("attention.out", "ffn.down"), key
-    kinds = {word for words in elsewhere.WORDS.values() for word in words.split()}
-    assert kinds <= {*get_args(FfnKind), *get_args(NormKind)} and not kinds & {*elsewhere.WORDS}
+    meant = {word for words in elsewhere.WORDS.values() for word in words.split()}
+    assert meant <= {word for kind in (FfnKind, NormKind, Placement, Objective) for word in get_args(kind)}
+    assert not meant & {*elsewhere.WORDS}
 
 
 WORKED_OUT = {"1/8": "0.125", "64 * 1024": "65536", "256**-0.5": "0.0625"}

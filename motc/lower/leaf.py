@@ -135,5 +135,9 @@ def _difference(one: Operator | None, other: Operator | None) -> str:
     for field, words in DIFFERENCES.items():
         left, right = getattr(one, field, None), getattr(other, field, None)
         if left != right:
-            return f"{words} {left} and {right}"
+            return f"{words} {_shown(left)} and {_shown(right)}"
     return f"{one} and {other}"
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

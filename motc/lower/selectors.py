@@ -36,6 +36,8 @@ def select(
         reason, way_out = _absence(known[0], spec)
         return Diagnostic(code="MOT040", message=f"{message}{reason}", span=span, help=way_out)
     message = f"selector `{selector}` matches no parameter group"
+    if selector in ("all", "everything"):
+        return Diagnostic(code="MOT040", message=message, span=span, help="use `*`")
     way_out = "" if brief else suggestion(selector, words, f"groups: {', '.join(words)}")
     return Diagnostic(code="MOT040", message=message, span=span, help=way_out)
 

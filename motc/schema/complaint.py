@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from motc.schema import elsewhere
-from motc.schema.keys import STATEMENTS, dotted_keys, field_at, homes, keys_of, known_keys, section_at, words_of
+from motc.schema.keys import STATEMENTS, field_at, keys_of, section_at, words_of
 from motc.schema.mistake import Mistake
 from motc.schema.tree import find_span, key_span, said_path
+from motc.schema.unknown_key import in_mot, instead_of, plain, setting
 from motc.schema.values import takes_none
 from motc.source import Diagnostic, Span
 from motc.source.nearest import nearest, suggestion
@@ -54,7 +53,7 @@ def complaint(tree: Mapping, details: ErrorDetails) -> Diagnostic:
     if isinstance(error := _error(details), Mistake):
         return Diagnostic(code=error.code, message=str(error), span=span, help=error.way_out)
     if details["type"] == "extra_forbidden":
-        message, way_out = f"unknown key `{cut(str(path[-1]))}`", _known(path, details["input"], span)
+        message, way_out = f"unknown key `{cut(str(path[-1]))}`", instead_of(path, details["input"], span)
         return Diagnostic(code="MOT021", message=message, span=span, help=way_out)
     if details["type"] == "missing":
         message = f"`{_dotted(path)}` is missing"
@@ -69,48 +68,9 @@ def _error(details: ErrorDetails) -> object:
     return (details.get("ctx") or {}).get("error")
 
 
-def _in_mot(span: Span) -> bool:
-    return span.source.name.lower().endswith(".mot")
-
-
-def _known(path: tuple[str | int, ...], value: Any, span: Span) -> str:
-    key, known = str(path[-1]), known_keys(path[:-1], in_mot=_in_mot(span))
-    if way_out := elsewhere.WAYS_OUT.get(key.lower()):
-        return way_out
-    if meant := elsewhere.KEYS.get(key.lower()):
-        return f"did you mean `{_moved(path[:-1], meant, value, span)}`?"
-    if "." in key and (meant := nearest(key, dotted_keys(path[:-1]))):
-        return f"did you mean `{_setting(path[:-1], meant, value, span)}`?"
-    below = homes(key, path[:-1])
-    if below:
-        *others, last = (f"`{each}`" for each in below)
-        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
-    said = {statement: key for key, statement in STATEMENTS.items()}.get(key, key)  # `modality`, in YAML
-    return suggestion(said, known, f"known keys here: {', '.join(known)}")
-
-
-def _moved(path: tuple[str | int, ...], dotted: str, value: Any, span: Span) -> str:
-    """A key of the model, or of the tower or the layers around `path`, set to a value where it belongs."""
-    around = next((path[:end] for end in range(len(path), 0, -1) if dotted in dotted_keys(path[:end])), ())
-    within = "".join(f"{section}." for section in path[len(around) :])
-    return _setting(path if dotted.startswith(within) else around, dotted.removeprefix(within), value, span)
-
-
-def _setting(path: tuple[str | int, ...], dotted: str, value: Any, span: Span) -> str:
-    """A key in a section below `path` set to a value, in the words of where that is read."""
-    *sections, key = dotted.split(".")
-    said = "…" if isinstance(value, dict | list) else _plain(value)
-    if span.source.name == "--set":
-        return f"{'.'.join([*map(str, path), dotted])}={said}"
-    text = f"{key} = {said}" if _in_mot(span) else f"{key}: {said}"
-    for section in reversed(sections):
-        text = f"{section} {{ {text} }}" if _in_mot(span) else f"{section}: {{{text}}}"
-    return text
-
-
 def _addition(path: tuple[str | int, ...], span: Span) -> str:
     key = str(path[-1])
-    if _in_mot(span) and key == "modalities":
+    if in_mot(span) and key == "modalities":
         tower = path[1] if len(path) > 1 else ""
         statement = f"tower {tower} = NAME, …" if tower else f"{STATEMENTS[key]} NAME, …"
         return f"add `{statement}`, here or in the base spec"
@@ -180,7 +140,7 @@ def _way_out(path: tuple[str | int, ...], details: ErrorDetails, span: Span) -> 
             words = {} if section is None else words_of(section)
             if isinstance(value, str) and (word := nearest(value, words)):
                 key, meant = words[word]
-                return f"did you mean `{_setting(path[:-1], f'{path[-1]}.{key}', meant, span)}`?"
+                return f"did you mean `{setting(path[:-1], f'{path[-1]}.{key}', meant, span)}`?"
             return keys
         case _:
             return ""
@@ -216,9 +176,4 @@ def _given(details: ErrorDetails) -> str:
         case str():
             return f"`{cut(value)}`"
         case _:
-            return _plain(value)
-
-
-def _plain(value: object) -> str:
-    """What is no section and no list, as a spec has it."""
-    return cut("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
+            return plain(value)

@@ -12,7 +12,7 @@ def _named(names: Mapping[str, str]) -> dict[str, str]:
 
 KEYS = _named(
     {
-        "hidden_size d_model n_embd dim": "width",
+        "hidden_size d_model n_embd": "width",
         "num_hidden_layers": "layers",
         "num_attention_heads n_head": "attention.heads",
         "num_key_value_heads": "attention.kv_heads",
@@ -36,7 +36,7 @@ KEYS = _named(
         "scoring_func": "ffn.scores",
         "n_group": "ffn.groups",
         "topk_group": "ffn.top_groups",
-        "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_eps": "norm.eps",
+        "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_eps epsilon": "norm.eps",
         "vocab_size": "vocab",
         "tie_word_embeddings": "embedding.tied",
         "embedding_multiplier": "embedding.scale",
@@ -58,7 +58,7 @@ WAYS_OUT = _named(
         "query_pre_attn_scalar": "attention.scale is 1 over its root",
         "logits_scaling": "head.scale is 1 over it",
         "rotary_dim": "attention.rope.fraction is this over head_dim",
-        "rope_scaling rope_parameters": "use attention.rope and its `scaling`",
+        "rope_scaling rope_parameters rope_type": "use attention.rope and its `scaling`",
         "rope_interleave rope_interleaved": "use attention.rope.pairing: half or interleaved",
         "use_qk_norm qk_layernorm use_qk_layernorm": "use attention.qk_norm: rms, layer or a section",
         "e_score_correction_bias": "use ffn.correction",
@@ -82,6 +82,8 @@ WORDS = _named(
         "relu_squared squared_relu": "relu2 reglu2",
         "layernorm layer_norm": "layer",
         "rmsnorm rms_norm": "rms",
+        "sandwich pre_post": "both",
+        "rectified_flow flow_matching": "flow",
     }
 )
 """Of values elsewhere, the words that mean the same: of an activation the feed-forward without a gate, and with one."""

@@ -125,6 +125,10 @@ def _way_out(source: SourceFile, at: int, end: int, expected: set[str]) -> str:
         return "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"
     if shown == "=" and word in STATEMENTS:
         return f"write `{word}` without `=`"
+    if expected == {"LBRACE"} and re.search(r"\bas[ \t]*\Z", source.text[_line_start(source, at) : at]):
+        return "blocks are in braces: `as {text} {image}`"
+    if shown == "{" and re.search(r"\}[ \t]*,[ \t]*\Z", source.text[_line_start(source, at) : at]):
+        return "no comma stands between blocks: `as {text} {image}`"
     if shown in ("layer", "layers") and "IN" in expected:
         return f"write `in {shown}`"
     is_word = re.fullmatch(r'[\w.*+-]+|".*"', shown) is not None
