@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import motc
+from motc.validate.random_parameters import randomise
 from tests.test_features import ROBOT
 
 diffusers = pytest.importorskip("diffusers")
@@ -24,6 +25,19 @@ model dense {
   attention { heads = 4, mask { kind = blocks, blocks = [[text, picture], [action, video]] } }
   ffn { hidden = 48 }
   untie ffn
+}
+"""
+READING = """
+model reading {
+  width = 16, layers = 2, vocab = 40
+  modality text, question
+  modality action { latent { channels = 5, patch = [1], objective = flow } }
+  modality grip { latent { channels = 2, patch = [2], objective = flow } }
+  attention { heads = 4, kv_heads = 2, bias = true, mask { MASK } }
+  ffn { hidden = 16 }
+  tower expert = action, grip
+  layer 1 { tower expert { attention { reads = [text, question] } } }
+  untie *
 }
 """
 STEPS = 3
@@ -115,6 +129,36 @@ def test_latents_of_several_modalities_are_denoised_together_after_latents_of_a_
     more = torch.cat((torch.randn(1, 2, 2, 2, dtype=torch.float64)[..., :1, :1].expand(1, 2, 2, 2), pictures))
     with pytest.raises(ValueError, match=r"spans of picture|number of tokens"):
         model.generate(ids, of, document_ids=documents, latents={"picture": more[:1]}, **how)
+
+
+@pytest.mark.parametrize(
+    ("mask", "strategy"),
+    [
+        ("kind = prefix, prefix = [text, question]", "sorted"),
+        ("kind = prefix, prefix = question, bidirectional = action", "blend"),
+        ("kind = blocks, blocks = [[text, question], expert]", "sorted"),
+    ],
+)
+def test_what_reads_is_made_as_the_last_block(mask: str, strategy: Any) -> None:
+    model: Any = motc.load(READING.replace("MASK", mask), dtype=torch.float64, strategy=strategy)
+    randomise(model, torch.Generator().manual_seed(0))
+    of, sizes = torch.tensor([[0, 1, 0, 1], [-1, 1, 1, -1]]), {"action": 5, "grip": 4}
+    ids = torch.randint(0, 40, of.shape, generator=torch.Generator().manual_seed(0))
+    schedulers = {name: scheduler_of(model, name) for name in sizes}
+    made = model.generate(ids, of, sizes=sizes, schedulers=schedulers, denoising_steps=STEPS, seed=5)
+    generator = torch.Generator().manual_seed(5)
+    noise = {"action": (2, 5, 5), "grip": (2, 2, 4)}
+    drawn = {name: torch.randn(size, generator=generator, dtype=torch.float64) for name, size in noise.items()}
+    for row in range(2):
+        real = of[row : row + 1] >= 0
+        tokens = [x[row : row + 1][real][None] for x in (ids, of)]
+        whole = [
+            torch.cat((x, torch.tensor([[kind] * 5 + [more] * 2])), 1)
+            for x, kind, more in zip(tokens, (0, 2), (0, 3), strict=True)
+        ]
+        expected = recomputed(model, *whole, {name: x[row : row + 1] for name, x in drawn.items()})
+        for name, x in expected.items():
+            torch.testing.assert_close(made.latents[name][row : row + 1], x, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ COVERED = """
 full prefix blocks bidirectional sees seen_targets linear unet ddpm flow weight top_k expert_choice capacity_factor
 balance shared_experts kv_heads head_dim qk_norm qk_norm_eps interleaved theta out_bias bias tied post sublayer_output
 fraction scaling llama3 dynamic sections axes positions same grid learned final layer swiglu geglu gelu relu2 width
-tower experts untie layers as runs window step
+tower experts untie layers as runs window step reads
 """.split()
 
 

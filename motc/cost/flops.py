@@ -6,6 +6,7 @@ rotary positions, sorting and the softmax are not counted, nor are they by torch
 
 from __future__ import annotations
 
+from motc.ir.attributes import layer_attributes
 from motc.ir.model import Model
 from motc.ir.operators import Embedding
 
@@ -19,6 +20,9 @@ def flops_per_token(model: Model) -> dict[str, int]:
     """
     flops = {modality.name: _outer_flops(model, modality.name) for modality in model.modalities}
     for layer, count in model.kinds:
+        if any(body.readers for body in layer.attentions):
+            for name, attributes in layer_attributes(layer, model.modalities).items():
+                flops[name] += attributes.read_flops * count
         for leaf in layer.leaves():
             for block in leaf.blocks:
                 of_a_token = block.operator.flops * count

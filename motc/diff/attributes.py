@@ -18,6 +18,8 @@ IN_LAYERS = {
     "attention.bias": "attention_bias",
     "attention.out_bias": "out_bias",
     "attention.gate": "attention_gate",
+    "attention.reads": "reads",
+    "attention.read_by": "read_by",
     "attention.qk_norm": "qk_norm",
     "attention.qk_norm_eps": "qk_norm_eps",
     "attention.rope.theta": "rope_theta",

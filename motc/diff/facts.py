@@ -33,7 +33,7 @@ class LayerFacts(LayerAttributes):
 
     def flops(self) -> int:
         """The matrix products of one token."""
-        return sum(operator.flops for operator in self.operators().values())
+        return sum(operator.flops for operator in self.operators().values()) + self.read_flops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,19 @@ from motc.ir.rope import Angles, Axes, DynamicScaling, LinearScaling, Llama3Scal
 from motc.plan.constants import Constants
 
 
-def angles_expression(angles: Angles, constants: Constants, dtype: str) -> str:
-    """The expression of cosine and sine of the `positions`."""
-    scaling, axes = angles.scaling, angles.axes
+def angles_expression(angles: Angles, constants: Constants, dtype: str, names: tuple[str, ...]) -> str:
+    """The expression of cosine and sine of the `positions`, in a model of these modalities."""
+    scaling, axes, positions = angles.scaling, angles.axes, "positions"
+    if angles.restarting:
+        positions = f"restarted(positions, layout, {tuple(names.index(name) for name in angles.restarting)!r})"
     if scaling is None and axes is None and not angles.thetas:
         size, base = constants.named("HEAD_DIM", angles.size), constants.named("ROPE_THETA", angles.theta)
-        return f"rope_angles(positions, {size}, {base}, {dtype})"
+        return f"rope_angles({positions}, {size}, {base}, {dtype})"
     frequencies = _frequencies(angles, angles.theta, constants)
     if angles.thetas:
         each = ", ".join(_frequencies(angles, theta, constants) for theta in angles.thetas)
         frequencies = f"of_modalities(layout, ({each}))"
-    positions = "positions" if axes is None else f"on_axes(positions, {_axes_of_pairs(axes)})"
+    positions = positions if axes is None else f"on_axes({positions}, {_axes_of_pairs(axes)})"
     factor = f", {scaling.attention_factor!r}" if isinstance(scaling, YarnScaling) else ""
     return f"rope_turned({positions}, {frequencies}, {dtype}{factor})"
 

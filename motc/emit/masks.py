@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from motc.ir.mask import Mask
@@ -21,6 +22,13 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
     def ids(group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(names.index(name) for name in group)
 
+    if mask.reads:
+        said = dict(mask.reads)
+        whole = mask_expression(replace(mask, reads=()), names, in_views=False)
+        others = mask_expression(mask.of_others(names), names, in_views=in_views)
+        behind = "" if mask.looks_ahead_as_far else ", behind=True"
+        reads = f"{tuple(ids(said.get(name, ())) for name in names)!r}"
+        return f"Reading{views}({whole}, {others}, {reads}{behind if in_views else ''})"
     match mask.kind:
         case "causal":
             expression = "Causal()"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from motc.emit.activations import activation
@@ -11,7 +11,7 @@ from motc.emit.inline import inlined, lines_of, returning
 from motc.emit.leaves import Applied, each_piece
 from motc.emit.mixture import MixtureText
 from motc.emit.text import listed, numbers, statement
-from motc.ir.attention import Attention
+from motc.ir.attention import Attention, Reader
 from motc.ir.feed_forward import GATED, FfnKind, Mixture
 from motc.ir.layer import Body
 from motc.ir.leaf import Leaf
@@ -124,30 +124,62 @@ class Forward:
     def _mix(self, a: Attention, reads: list[str]) -> str:
         given, scores = f"{', '.join(reads)}, mask", self._scores(a)
         needed = kernel(a.mask, self.module.model)
+        if a.mask.reads:
+            return self._reading(a, given, f"cache{scores}")
         match needed:
             case "causal":
                 return self._detaching(a, "attend", f"{given}, cache{scores}")
             case "views":
-                number = self.module.model.masks.index(a.mask)
-                rows = f"layout.rows.others[{number - 1}]" if number else "layout.rows"
-                return self._detaching(a, "attend_in_views", f"{given}, {rows}.views, cache{scores}")
+                return self._detaching(a, "attend_in_views", f"{given}, {self._views(a)}, cache{scores}")
             case "full" | "matrix":
                 return self._detaching(a, "attend", f"{given}, cache, causal=False{scores}")
             case _:
                 assert_never(needed)
+
+    def _views(self, a: Attention) -> str:
+        """The views of its mask."""
+        number = self.module.model.masks.index(a.mask)
+        return f"layout.rows.others[{number - 1}].views" if number else "layout.rows.views"
+
+    def _reading(self, a: Attention, given: str, rest: str) -> str:
+        """The call of attention in which some modalities read others through maps of their own."""
+        model, detach, readers = self.module.model, dict(a.mask.detach), []
+        if kernel(a.mask, model) == "views":
+            reader_of = {name: reader for reader in a.readers for name in reader.modalities}
+            for name in a.mask.readers:
+                readers.append(self._reader(replace(reader_of[name], modalities=(name,)), detach.get(name, ())))
+            return f"attend_reading_in_views({listed(readers)}, layout, {given}, {self._views(a)}, {rest})"
+        for reader in a.readers:
+            for stopped in dict.fromkeys(detach.get(name, ()) for name in reader.modalities):
+                alike = tuple(name for name in reader.modalities if detach.get(name, ()) == stopped)
+                readers.append(self._reader(replace(reader, modalities=alike), stopped))
+        others = any(name not in a.mask.readers for name in detach)
+        detached = f", detached={self._detached(a)!r}" if others else ""
+        return f"attend_reading({listed(readers)}, layout, {given}, {rest}{detached})"
+
+    def _reader(self, reader: Reader, stopped: tuple[str, ...]) -> str:
+        """Modalities that read others, of which these without gradient."""
+        model = self.module.model
+        ids, places = (tuple(map(of.index, reader.modalities)) for of in (model.names, model.order))
+        without = f", {tuple(name in stopped for name in model.names)!r}" if stopped else ""
+        return f'Reader({ids!r}, {places!r}, self.k["{reader.k.name}"], self.v["{reader.v.name}"]{without})'
 
     def _detaching(self, a: Attention, function: str, given: str) -> str:
         """The call of attention, or the one that makes it for each set of modalities that is read without gradient."""
         if not a.mask.detach:
             return f"{function}({given})"
         said, names = dict(a.mask.detach), self.module.model.names
-        detached = tuple(tuple(other in said.get(name, ()) for other in names) for name in names)
-        rest = f"{detached!r}, layout.rows.modality_ids, {given})"
+        rest = f"{self._detached(a)!r}, layout.rows.modality_ids, {given})"
         views = a.mask.views(names) if function == "attend_in_views" else ()
         if views and all(len({said.get(name) for name in view.asking}) == 1 for view in views):
             asking = listed([str(names.index(view.asking[0])) for view in views])
             return f"attend_in_views_detached({asking}, {rest}"
         return f"attend_detached({function}, {rest}"
+
+    def _detached(self, a: Attention) -> tuple[tuple[bool, ...], ...]:
+        """Whether tokens of each modality read those of each without gradient."""
+        said, names = dict(a.mask.detach), self.module.model.names
+        return tuple(tuple(other in said.get(name, ()) for other in names) for name in names)
 
     def _scores(self, a: Attention) -> str:
         """The arguments that say what is done to scores, where it is not the usual."""
@@ -232,7 +264,7 @@ def _given_masks(module: ModulePlan, dtype: str) -> Given:
 
 
 def _given_angles(module: ModulePlan, constants: Constants, dtype: str) -> Given:
-    angles = [angles_expression(each, constants, dtype) for each in module.model.angles]
+    angles = [angles_expression(each, constants, dtype, module.model.names) for each in module.model.angles]
     several = len(angles) > 1
     lines = statement("cos, sin = ", angles[0])
     if several:

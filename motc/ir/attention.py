@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from motc.ir.leaf import Leaf
-from motc.ir.mask import Mask
+from motc.ir.leaf import Block, Leaf
+from motc.ir.mask import Mask, Names
 from motc.ir.rope import NO_ROPE, Angles, Rope
 
 HeadNormPlace = Literal["before_rope", "after_rope"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Modalities that read others, and the copies of the maps of keys and values through which they do."""
+
+    modalities: Names
+    reads: Names
+    k: Block
+    v: Block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +29,10 @@ class Attention:
 
     Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
     c * tanh(scores / c). With a `gate` what it makes is multiplied by the sigmoid of what that makes of the stream.
+
+    Modalities that the mask says read others have no keys and values of their own: their `k` and `v` are maps of those
+    that they read, normed and rotated as these are, all heads of a token together. Their queries are rotated by
+    positions from 0.
     """
 
     heads: int
@@ -63,7 +77,19 @@ class Attention:
     @property
     def angles(self) -> Angles | None:
         """What the angles that it rotates by follow from; None where it does not rotate."""
-        return None if self.rope is None else self.rope.angles(self.head_dim)
+        return None if self.rope is None else self.rope.angles(self.head_dim)._replace(restarting=self.mask.readers)
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """The modalities that read others, those together that read the same ones through the same maps."""
+        each: dict[tuple[Names, Block | None, Block | None], list[str]] = {}
+        for name, read in self.mask.reads:
+            each.setdefault((read, self.k.block_of(name), self.v.block_of(name)), []).append(name)
+        return tuple(
+            Reader(modalities=tuple(names), reads=read, k=k, v=v)
+            for (read, k, v), names in each.items()
+            if k is not None and v is not None
+        )
 
     def sequence_flops(self, length: int) -> int:
         """Products that are no group's, for a sequence: scores and weighted sums, the full square for any mask."""

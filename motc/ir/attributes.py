@@ -22,7 +22,8 @@ class LayerAttributes:
     """What a layer is to one modality. `qk_norm_eps` is 0 where there is no norm of heads.
 
     With `moe`, the feed-forward's kind and hidden size are those of an expert. Of a layer without attention the heads
-    are 0, and of one without a feed-forward the kind is None.
+    are 0, and of one without a feed-forward the kind is None. What `reads` has maps of others' keys and values in place
+    of its own; what is read by others goes through `read_by` copies of these.
     """
 
     width: int
@@ -38,6 +39,8 @@ class LayerAttributes:
     attention_bias: bool = False
     out_bias: bool = False
     attention_gate: bool = False
+    reads: bool = False
+    read_by: int = 0
     qk_norm: HeadNorm | None = None
     qk_norm_eps: float = 0.0
     rope_theta: Theta | None = None
@@ -50,6 +53,11 @@ class LayerAttributes:
     def attends(self) -> bool:
         """Whether there is attention."""
         return self.heads > 0
+
+    @property
+    def read_flops(self) -> int:
+        """What a token of it costs for being read: two products for each copy of the maps."""
+        return 4 * self.read_by * (self.kv_heads * self.head_dim) ** 2
 
     @property
     def feeds(self) -> bool:
@@ -130,6 +138,8 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             attention_bias=q[name].bias,
             out_bias=out[name].bias,
             attention_gate=body.gate is not None,
+            reads=name in body.mask.readers,
+            read_by=sum(name in reader.reads for reader in body.readers),
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
             rope_theta=thetas.get(name),

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
-from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Projector, Router
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Projector, ReadMap, Router
 
 SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
@@ -65,6 +65,13 @@ def _into_heads(a: LayerAttributes, heads: int) -> Linear | None:
     if not a.attends:
         return None
     return Linear(in_features=a.width, out_features=heads * a.head_dim, bias=a.attention_bias)
+
+
+def _into_keys(a: LayerAttributes) -> Linear | None:
+    if not a.reads:
+        return _into_heads(a, a.kv_heads)
+    size = a.kv_heads * a.head_dim
+    return ReadMap(in_features=size, out_features=size, bias=a.attention_bias)
 
 
 def _out(a: LayerAttributes) -> Linear | None:
@@ -151,11 +158,11 @@ def _head(a: OuterAttributes) -> Linear | None:
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.norm", "norm", lambda a: _norm_of(a, "attention") if a.attends else None),
     Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
-    Group("attention.k", "attention", lambda a: _into_heads(a, a.kv_heads)),
-    Group("attention.v", "attention", lambda a: _into_heads(a, a.kv_heads)),
+    Group("attention.k", "attention", _into_keys),
+    Group("attention.v", "attention", _into_keys),
     Group("attention.out", "attention", _out, "into_stream"),
     Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
-    Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads)),
+    Group("attention.k_norm", "attention", lambda a: None if a.reads else _head_norm(a, a.kv_heads)),
     Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.attends else None),
     Group("attention.gate", "attention", lambda a: _into_heads(a, a.heads) if a.attention_gate else None),
     Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),

@@ -44,6 +44,8 @@ class Mask:
     Tokens of modalities in `absent` take no part: they see none and none sees them, and to the others they are as
     padding.
     `detach` changes no result: a modality named there reads keys and values of the listed ones without gradient.
+    Tokens of modalities in `reads` are read by none: to the others they are as padding. Themselves they see what all of
+    the above shows them, but of the listed modalities alone; or if that is nothing, themselves.
 
     Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
     makes masks of equal meaning equal. What is asked of a mask below takes it to be simplified, and `modalities` to be
@@ -59,6 +61,7 @@ class Mask:
     detach: Sees = ()
     absent: Names = ()
     runs: tuple[Names, ...] = ()
+    reads: Sees = ()
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -72,6 +75,10 @@ class Mask:
             present = self.present(modalities)
             absent = tuple(name for name in modalities if name not in present)
             return replace(replace(self, absent=()).simplified(present), absent=absent)
+        if self.reads:
+            visible, said = self.visible(modalities), dict(self.reads)
+            reads = {name: tuple(filter(said[name].__contains__, visible[name])) for name in modalities if name in said}
+            return replace(replace(self, reads=()).simplified(modalities), reads=tuple(reads.items()))
         kind, visible = self.kind, self.visible(modalities)
         detach = self._detached(visible)
         if kind == "prefix" and not self.prefix:
@@ -123,6 +130,11 @@ class Mask:
         """The modalities whose tokens take part."""
         return tuple(name for name in modalities if name not in self.absent)
 
+    @property
+    def readers(self) -> Names:
+        """The modalities whose tokens read others, and are read by none."""
+        return tuple(name for name, _ in self.reads)
+
     def visible(self, modalities: Names) -> dict[str, Names]:
         """The modalities that each that takes part sees at all, wherever their tokens stand."""
         modalities = self.present(modalities)
@@ -156,7 +168,11 @@ class Mask:
         blocks, full with `sees`       a call for each set of modalities that is seen
         causal with `sees`             the same, but a causal call has the keys of others for queries too: with more
                                        than two sets it may cost more than a matrix, and is not done
+        with `reads`                   those of the others, and a call for each modality that reads; where what comes
+                                       later is not seen, all that it reads must come before it
         """
+        if self.reads:
+            return self._views_of_readers(modalities)
         if self.bidirectional or self.runs:
             return ()
         askers: dict[Names, list[str]] = {}
@@ -176,6 +192,18 @@ class Mask:
                 return () if self.sees else (leading, following)
             case _:
                 assert_never(self.kind)
+
+    def of_others(self, modalities: Names) -> Mask:
+        """The mask among the tokens that do not read others, to which those that do are as padding."""
+        absent = tuple(name for name in modalities if name in (*self.absent, *self.readers))
+        return replace(self, reads=(), absent=absent).simplified(modalities)
+
+    def _views_of_readers(self, modalities: Names) -> tuple[View, ...]:
+        """The calls that say the same as a mask of which some modalities read others."""
+        if self.bidirectional or self.runs or not {name for name, _ in self.detach} <= set(self.readers):
+            return ()
+        others = self.of_others(modalities).views(modalities)
+        return others and (*others, *(View(asking=(name,), seen=read, causal=False) for name, read in self.reads))
 
     @property
     def hidden(self) -> str:
@@ -205,6 +233,8 @@ class Mask:
     def sees_next(self, before: str, after: str) -> Often:
         """Whether a token of modality `before` sees the one right after it in its document, of modality `after`."""
         if after not in dict(self.sees).get(before, (after,)) or {before, after} & set(self.absent):
+            return "never"
+        if after in self.readers or after not in dict(self.reads).get(before, (after,)):
             return "never"
         match self.kind:
             case "full":
@@ -239,6 +269,7 @@ class Mask:
             detach=tuple(sorted((names.get(name, name), called(others)) for name, others in self.detach)),
             absent=called(self.absent),
             runs=tuple(sorted(called(run) for run in self.runs)),
+            reads=tuple(sorted((names.get(name, name), called(others)) for name, others in self.reads)),
         )
 
     def _rank(self) -> dict[str, int]:
@@ -255,6 +286,7 @@ class Mask:
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
         parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]
+        parts += [f"{name} reads {_braces(others)}" for name, others in self.reads]
         parts += [f"without {_braces(self.absent)}"] if self.absent else []
         return ", ".join(parts)
 

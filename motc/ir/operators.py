@@ -45,6 +45,15 @@ class Router(Linear):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadMap(Linear):
+    """A linear map of keys, or of values, of tokens that are read: those whose map it is have no products of it."""
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Norm(Parameterised):
     """A norm over the last dimension of `shape`; weights (and for `layer` biases) of the whole shape.
 

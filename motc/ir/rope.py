@@ -74,13 +74,17 @@ class Axes:
 
 
 class Angles(NamedTuple):
-    """What the angles of rotary positions follow from: `size` is how many components of a head rotate."""
+    """What the angles of rotary positions follow from: `size` is how many components of a head rotate.
+
+    Positions of modalities in `restarting` are counted from the first token of them all in a document.
+    """
 
     theta: Theta
     size: int
     scaling: Scaling | None = None
     axes: Axes | None = None
     thetas: tuple[Theta, ...] = ()
+    restarting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

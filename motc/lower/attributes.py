@@ -34,7 +34,7 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     """What a layer is to modalities in `tower` (None: no overrides), with all defaults filled in."""
     attention, norm, width = spec.attention, spec.norm, spec.width
     if tower is not None:
-        said = {key: value for key, value in tower.attention.said().items() if key != "rope"}
+        said = {key: value for key, value in tower.attention.said().items() if key not in ("rope", "reads")}
         attention = attention.model_copy(update=said)
         norm = norm.model_copy(update=tower.norm.said())
         width = tower.width or width
@@ -50,6 +50,7 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         attention_bias=heads > 0 and attention.bias,
         out_bias=heads > 0 and (attention.bias if attention.out_bias is None else attention.out_bias),
         attention_gate=heads > 0 and attention.gate,
+        reads=heads > 0 and tower is not None and bool(tower.attention.reads),
         qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         rope_theta=theta_of(spec.attention.rope, tower) if heads > 0 else None,

@@ -17,13 +17,15 @@ def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic], *, dense: bo
 
     With `dense` no tower lacks any. Appends to `errors`; the masks are right if nothing was appended.
     """
-    known: dict[tuple[int, int | None, tuple[str, ...]], Mask] = {}
+    known: dict[tuple[object, ...], Mask] = {}
     masks: list[Mask | None] = []
     for checked in specs:
         attention, absent = checked.spec.attention, _absent(checked.spec, dense=dense)
-        key = (id(attention.mask), attention.window, absent)  # where nothing else is said the section is one object
+        reading = () if dense else _reading(checked.spec, absent)
+        # where nothing else is said a section is one object
+        key = (id(attention.mask), attention.window, absent, *((tower, *said) for tower, said in reading))
         if key not in known:
-            known[key] = _MaskLowering(checked, errors).mask(absent)
+            known[key] = _MaskLowering(checked, errors).mask(absent, dict(reading))
         masks.append(None if len(absent) == len(checked.spec.modalities) else known[key])
     return masks
 
@@ -32,6 +34,15 @@ def _absent(spec: Spec, *, dense: bool) -> tuple[str, ...]:
     """The modalities that have no attention."""
     tower_of = {} if dense else {name: tower for tower in spec.towers.values() for name in tower.modalities}
     return tuple(name for name in spec.modalities if not attends(spec, tower_of.get(name)))
+
+
+def _reading(spec: Spec, absent: tuple[str, ...]) -> tuple[tuple[str, list[str]], ...]:
+    """The towers whose tokens read others, and whom they are said to read."""
+    return tuple(
+        (name, tower.attention.reads)
+        for name, tower in spec.towers.items()
+        if tower.attention.reads and not set(tower.modalities) <= set(absent)
+    )
 
 
 class _MaskLowering:
@@ -49,13 +60,14 @@ class _MaskLowering:
         # A tower may have the name of one of its modalities: then the name means the modality.
         self.meaning = towers | {modality: (modality,) for modality in self.modalities}
 
-    def mask(self, absent: tuple[str, ...]) -> Mask:
+    def mask(self, absent: tuple[str, ...], reading: dict[str, list[str]]) -> Mask:
         before = len(self.errors)
         self.check_keys()
         prefix = self.names(self.spec.prefix, "prefix")
         bidirectional = self.names(self.spec.bidirectional, "bidirectional")
         runs, blocks = self.runs(bidirectional), self.blocks()
         sees, detach = self.sees(), self.detach()
+        reads = self.reads(reading, absent, prefix)
         if len(self.errors) > before:
             return Mask(kind="causal")
         mask = Mask(
@@ -68,8 +80,13 @@ class _MaskLowering:
             window=self.checked.spec.attention.window,
             detach=tuple(detach.items()),
             absent=absent,
-        )
-        return mask.simplified(self.modalities)
+            reads=tuple(reads.items()),
+        ).simplified(self.modalities)
+        for name, others in mask.reads:
+            if not others:
+                span, way_out = self.reads_span(self.tower_of(name)), "let it see those, or read others"
+                self.error("MOT084", f"`{name}` sees none of those that it reads", span, way_out)
+        return mask
 
     def span(self, *path: str | int) -> Span:
         return self.checked.span("attention", "mask", *path)
@@ -157,6 +174,38 @@ class _MaskLowering:
     def detach(self) -> dict[str, tuple[str, ...]]:
         """Whom each modality reads without gradient."""
         return {modality: others for modality, (_, others) in self.others("detach", "detaches").items()}
+
+    def reads(
+        self, reading: dict[str, list[str]], absent: tuple[str, ...], prefix: tuple[str, ...]
+    ) -> dict[str, tuple[str, ...]]:
+        """Whom each modality of these towers reads: those that have keys and values there."""
+        readers = [modality for tower in reading for modality in self.checked.spec.towers[tower].modalities]
+        reads: dict[str, tuple[str, ...]] = {}
+        for tower, names in reading.items():
+            others: list[str] = []
+            for index, name in enumerate(names):
+                span = self.reads_span(tower, index)
+                for modality in self.meant(name, span):
+                    others.append(modality)
+                    why = "reads others in the same layers" if modality in readers else ""
+                    why = "has no attention in these layers" if modality in absent else why
+                    if why:
+                        message = f"tower {tower} cannot read {modality}, which {why}"
+                        self.error("MOT084", message, span, "read modalities that have keys and values there")
+            members = self.checked.spec.towers[tower].modalities
+            leading = [name for name in members if name in prefix]
+            if leading and self.spec.kind == "prefix":
+                message = f"`{leading[0]}` reads others, and cannot be in the prefix of these layers"
+                related = (("the prefix", self.span("prefix")),)
+                self.error("MOT084", message, self.reads_span(tower), "leave it out of the prefix there", *related)
+            reads |= dict.fromkeys(members, tuple(others))
+        return reads
+
+    def reads_span(self, tower: str, *place: int) -> Span:
+        return self.checked.span("towers", tower, "attention", "reads", *place)
+
+    def tower_of(self, modality: str) -> str:
+        return next(name for name, tower in self.checked.spec.towers.items() if modality in tower.modalities)
 
     def sees(self) -> dict[str, tuple[str, ...]]:
         """Each modality's own list, checked to hold the modality itself."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, ReadMap
 
 MODEL_SIZES = {
     "attention.q": ("WIDTH", "HEADS * HEAD_DIM"),
@@ -77,6 +77,8 @@ class Constants:
     def sizes(self, path: str, operator: Operator) -> list[str]:
         """The sizes of a group's operator, as its constructor takes them."""
         match operator:
+            case ReadMap(out_features=size):
+                return [self.named("KV_HEADS * HEAD_DIM", size)] * 2
             case Linear(in_features=rows, out_features=columns) | Experts(in_features=rows, out_features=columns):
                 numbers: tuple[int, ...] = (rows, columns)
             case Embedding(vocab=vocab, width=width):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
+from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.plan.mixture import counts_within
 
@@ -9,22 +12,40 @@ from motc.plan.mixture import counts_within
 def can_generate(model: Model) -> bool:
     """Whether a token can be added without changing what those before it see, unless its modality forbids it.
 
-    Experts that choose their tokens would choose others.
+    Experts that choose their tokens would choose others. Tokens that read others have positions from the first of them,
+    which a step does not see.
     """
-    return "expert_choice" not in model.routings and all(mask.is_decodable for mask in model.masks)
+    can = "expert_choice" not in model.routings and all(mask.is_decodable for mask in model.masks)
+    return can and not any(mask.reads for mask in model.masks)
 
 
 def last_block(model: Model) -> tuple[str, ...]:
     """The modalities that a model can make of all that is before: those of its masks' last block, if all have latents.
 
-    None where masks are no blocks, or end in different ones.
+    Where tokens read others, which no other token sees, it is those in other masks too: the latents that no token
+    before them sees. None where masks end in different ones, or others read.
     """
-    ends = {mask.blocks[-1] if mask.kind == "blocks" else () for mask in model.masks}
+    latents = tuple(modality.name for modality in model.latent_modalities())
+    readers = {name for mask in model.masks for name in mask.readers}
+    ends = {_last(mask, latents if readers else ()) for mask in model.masks}
     if "expert_choice" in model.routings or len(ends) != 1:
         return ()
     (last,) = ends
-    latents = [modality.name for modality in model.latent_modalities()]
-    return last if all(name in latents for name in last) else ()
+    return last if all(name in latents for name in last) and readers <= set(last) else ()
+
+
+def _last(mask: Mask, latents: tuple[str, ...]) -> tuple[str, ...]:
+    """The modalities of a mask's last block, or of these latents the ones that no token before them sees."""
+    match mask.kind:
+        case "blocks":
+            return mask.blocks[-1]
+        case "causal" | "prefix":
+            together = {*mask.prefix, *(name for run in mask.runs for name in run)}
+            return tuple(name for name in latents if name not in together)
+        case "full":
+            return ()
+        case _:
+            assert_never(mask.kind)
 
 
 def alike(model: Model) -> tuple[int, ...]:

@@ -151,7 +151,7 @@ class ModulePlan:
         body = part.sublayer.body
         asks = isinstance(body, Mixture) or any(leaf.form != "single" for leaf in part.leaves.values())
         if isinstance(body, Attention):
-            asks = asks or bool(body.mask.detach) or kernel(body.mask, self.model) == "views"
+            asks = asks or bool(body.mask.detach or body.mask.reads) or kernel(body.mask, self.model) == "views"
         return asks or any(step.permutes for step in part.steps)
 
     @property

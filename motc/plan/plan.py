@@ -14,7 +14,7 @@ from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model, Segment
-from motc.ir.operators import Linear
+from motc.ir.operators import Linear, ReadMap
 from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Gate, Step, Steps, Value
 from motc.passes.needs import needs_order, norms_alike
 from motc.passes.schedule_outer import skips_continuous
@@ -153,7 +153,8 @@ def _sublayer_plan(
         if isinstance(body, Mixture) and leaf in body.leaves():
             return _held(leaf, model)
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
-        planned = leaf_plan(leaf, model, counts if touched & inner else each if touched else None)
+        pieces_of_leaf = counts if touched & inner else each if touched else None
+        planned = replace(leaf_plan(_of_tokens(leaf), model, pieces_of_leaf), leaf=leaf)
         if isinstance(body, Attention) and not leaf.is_norm and None in planned.route:
             return replace(planned, blank=_blank(planned, leaf == body.out, model))
         return replace(planned, adds_nothing=leaf == body.out and None in planned.route)
@@ -172,6 +173,12 @@ def _sublayer_plan(
         takes=taken[0],
         gives={value: name for later in taken[1:] for value, name in later.items() if value in written},
     )
+
+
+def _of_tokens(leaf: Leaf) -> Leaf:
+    """The leaf without the copies that work on what other tokens made: those go past it."""
+    blocks = tuple(block for block in leaf.blocks if not isinstance(block.operator, ReadMap))
+    return leaf if len(blocks) == len(leaf.blocks) else replace(leaf, blocks=blocks)
 
 
 def _blank(leaf: LeafPlan, into_stream: bool, model: Model) -> tuple[int | None, ...]:

@@ -39,6 +39,6 @@ def seen_targets(model: Model) -> SeenTargets:
     def in_prefix(mask: Mask) -> Pairs:
         return pairs(lambda *pair: mask.sees_next(*pair) == "sometimes" and not always(*pair))
 
-    by_prefix = (((*mask.prefix, *mask.absent), in_prefix(mask)) for mask in masks)
+    by_prefix = (((*mask.prefix, *mask.absent, *mask.readers), in_prefix(mask)) for mask in masks)
     # Masks that differ in their windows alone say the same of neighbours.
     return SeenTargets(pairs(always), tuple(dict.fromkeys((prefix, table) for prefix, table in by_prefix if table)))

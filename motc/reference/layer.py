@@ -23,6 +23,9 @@ from motc.reference.operators import Parameters, Streams, activated, linear, nor
 from motc.reference.rope import Positions, rotate_each
 from motc.reference.visibility import ReferenceMask
 
+Pairs = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Keys and values of all tokens [B, S, kv_heads, head_dim], and the same without gradient."""
+
 See = Callable[[ReferenceMask], Tensor]
 """Which token sees which by a mask: bool [B, S, S]."""
 
@@ -100,32 +103,57 @@ def attention(
 ) -> Streams:
     """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output.
 
-    Zeros for modalities that have no projections; their tokens are those that the mask has as absent.
+    Zeros for modalities that have no projections; their tokens are those that the mask has as absent. Those that read
+    others have queries alone, rotated by positions that count from 0, and the others' keys and values as `read` has it.
     """
     if not groups.prefixes("q").keys() & x.keys():
         return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()}
-    q = positioned(groups, body, "q", body.heads, x, tokens, positions)
+    reading = [tokens[m] for m in body.mask.reads if m in tokens]
+    anew = positions.counted_anew(torch.stack(reading).any(0)) if reading else positions
+    q = positioned(groups, body, "q", body.heads, x, tokens, anew)
     k = positioned(groups, body, "k", body.kv_heads, x, tokens, positions)
-    v = to_sequence(project(groups, "v", body.kv_heads, body.head_dim, x), tokens)
+    v = to_sequence(project(groups, body, "v", body.kv_heads, x), tokens)
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
-    visible, stopped, outputs = see(body.mask), detached(body.mask, tokens), []
-    for head in range(body.heads):
-        kv_head = head * body.kv_heads // body.heads
-        keys, values = k[:, :, kv_head], v[:, :, kv_head]
-        products = q[:, :, head] @ keys.transpose(1, 2)
-        scores = torch.where(stopped, q[:, :, head] @ keys.detach().transpose(1, 2), products) * scale
-        if body.softcap is not None:
-            scores = torch.tanh(scores / body.softcap) * body.softcap
-        # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
-        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-        weights = torch.softmax(scores, dim=-1) * visible
-        outputs.append((weights * ~stopped) @ values + (weights * stopped) @ values.detach())
-    a, attended = torch.cat(outputs, dim=-1), {}
+    visible, stopped = see(body.mask), detached(body.mask, tokens)
+
+    def found(pairs: Pairs) -> Tensor:
+        outputs = []
+        for head in range(body.heads):
+            kv_head = head * body.kv_heads // body.heads
+            (keys, values), (fixed_keys, fixed_values) = ((each[:, :, kv_head] for each in pair) for pair in pairs)
+            products = q[:, :, head] @ keys.transpose(1, 2)
+            scores = torch.where(stopped, q[:, :, head] @ fixed_keys.transpose(1, 2), products) * scale
+            if body.softcap is not None:
+                scores = torch.tanh(scores / body.softcap) * body.softcap
+            # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
+            scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+            weights = torch.softmax(scores, dim=-1) * visible
+            outputs.append((weights * ~stopped) @ values + (weights * stopped) @ fixed_values)
+        return torch.cat(outputs, dim=-1)
+
+    pairs = ((k, v), (k.detach(), v.detach()))
+    a, attended = found(pairs), {}
     for m, prefix in groups.prefixes("out").items():
         gate = groups.prefixes("gate").get(m)
         share = 1.0 if gate is None else torch.sigmoid(linear(groups.parameters, gate, x[m]))
-        attended[m] = linear(groups.parameters, prefix, a[tokens[m]] * share)
+        mine = found(read(groups, m, pairs)) if m in body.mask.reads else a
+        attended[m] = linear(groups.parameters, prefix, mine[tokens[m]] * share)
     return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()} | attended
+
+
+def read(groups: Groups, modality: str, pairs: Pairs) -> Pairs:
+    """Keys and values as a modality reads them, all heads of a token through one map."""
+    maps = (groups.prefixes("k")[modality], groups.prefixes("v")[modality])
+
+    def through(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        k, v = (
+            linear(groups.parameters, prefix, each.flatten(2)).view_as(each)
+            for prefix, each in zip(maps, pair, strict=True)
+        )
+        return k, v
+
+    with_gradient, without = pairs
+    return through(with_gradient), through(without)
 
 
 def detached(mask: ReferenceMask, tokens: dict[str, Tensor]) -> Tensor:
@@ -158,17 +186,20 @@ def positioned(
     def rotated(y: Tensor) -> Tensor:
         return y if body.rope is None else rotate_each(y, positions, body.rope, tokens)
 
-    y = project(groups, name, heads, body.head_dim, x)
+    y = project(groups, body, name, heads, x)
     if not body.norm_after_rope:
         return rotated(to_sequence(groups.normed(f"{name}_norm", y), tokens))
     sequence = rotated(to_sequence(y, tokens))
     return to_sequence(groups.normed(f"{name}_norm", {m: sequence[tokens[m]] for m in y}), tokens)
 
 
-def project(groups: Groups, name: str, heads: int, head_dim: int, x: Streams) -> Streams:
-    """Each modality's queries, keys or values, [n_m, heads, head_dim]."""
+def project(groups: Groups, body: ReferenceAttention, name: str, heads: int, x: Streams) -> Streams:
+    """Each modality's queries, keys or values, [n_m, heads, head_dim]; zeros for keys and values of those that read."""
+    reading = body.mask.reads if name != "q" else {}
     return {
-        m: linear(groups.parameters, prefix, x[m]).reshape(-1, heads, head_dim)
+        m: x[m].new_zeros(x[m].shape[0], heads, body.head_dim)
+        if m in reading
+        else linear(groups.parameters, prefix, x[m]).reshape(-1, heads, body.head_dim)
         for m, prefix in groups.prefixes(name).items()
     }
 

@@ -74,7 +74,9 @@ def reference_hidden(
     if position_ids is None:
         position_ids = positions_of(config, batch)
     position_ids = position_ids.expand(*modality_ids.shape, *position_ids.shape[2:])
-    positions = Positions(position_ids, document_lengths(position_ids, modality_ids, batch.document_ids))
+    documents = torch.zeros_like(modality_ids) if batch.document_ids is None else batch.document_ids
+    lengths = document_lengths(position_ids, modality_ids, batch.document_ids)
+    positions = Positions(position_ids, lengths, documents)
     x = {}
     for m in config.modalities:
         if m in config.features:

@@ -45,10 +45,24 @@ class ReferenceRope:
 
 
 class Positions(NamedTuple):
-    """Of each token: where it stands, int64 [B, S, axes] or [B, S], and how far its document reaches, int64 [B, S]."""
+    """Of each token: where it stands, int64 [B, S, axes] or [B, S], and how far its document reaches, int64 [B, S].
+
+    `documents` int64 [B, S]: which of its row's it is in.
+    """
 
     ids: Tensor
     lengths: Tensor
+    documents: Tensor
+
+    def counted_anew(self, anew: Tensor) -> Positions:
+        """Those of some tokens, bool [B, S], less the smallest among them in their document, on each axis."""
+        ids = self.ids.clone()
+        for row, documents in enumerate(self.documents):
+            for document in documents.unique():
+                mine = anew[row] & (documents == document)
+                if mine.any():
+                    ids[row, mine] -= ids[row, mine].min(dim=0).values
+        return self._replace(ids=ids)
 
 
 def document_lengths(position_ids: Tensor, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:

@@ -24,6 +24,9 @@ class ReferenceMask:
     modalities in `absent` are as padding.
 
     `detach`: where j's modality is listed for i's, no gradient reaches j's key and value through i.
+
+    `reads`: a token of a modality that has a list sees what all of this says, of the listed modalities alone; or itself
+    if that is nothing. To the tokens of others it is as padding.
     """
 
     kind: Literal["causal", "full", "prefix", "blocks"]
@@ -35,6 +38,7 @@ class ReferenceMask:
     detach: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     runs: tuple[tuple[str, ...], ...] = ()
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +66,15 @@ def visibility(
         names = [modalities[index] if index >= 0 else None for index in modality_ids[row].tolist()]
         documents = [0] * length if document_ids is None else document_ids[row].tolist()
         tokens = real_tokens(mask, names, documents)
-        for i in tokens:
-            for j in tokens:
+        read = real_tokens(mask, [None if name in mask.reads else name for name in names], documents)
+        for i in read:
+            for j in read:
                 visible[row][i.place][j.place] = sees(mask, i, j)
+        for i in tokens:
+            if i.modality in mask.reads:
+                seen = [j.place for j in tokens if j.modality in mask.reads[i.modality] and sees(mask, i, j)]
+                for place in seen or [i.place]:
+                    visible[row][i.place][place] = True
     return torch.tensor(visible, dtype=torch.bool, device=modality_ids.device).reshape(rows, length, length)
 
 

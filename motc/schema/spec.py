@@ -281,6 +281,9 @@ class TowerAttentionSpec(AttentionAttributes):
     """What a tower may say of its attention."""
 
     rope: TowerRopeSpec | None = Field(None, description="what differs in its rotary positions")
+    reads: SomeNames = Field(
+        None, description="its tokens see these alone, whose keys and values go through maps of its own; default: none"
+    )
 
 
 Mask = Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKind | MaskSpec)]

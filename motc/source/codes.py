@@ -383,6 +383,13 @@ CODES = _catalogue(
         "attention { heads = 8, rope = none }\ntower gen = image { attention { rope { theta = 100 } } }",
     ),
     (
+        "MOT084",
+        "a tower that cannot read what it is said to",
+        "A tower that `reads` others sees them alone in these layers, and none sees it. They have keys and values "
+        "there: they attend, and do not read others themselves. It sees some of them by the mask, and is in no prefix.",
+        "tower expert = action { attention { reads = action } }",
+    ),
+    (
         "MOT087",
         "nothing that attends, or nothing at all",
         "A layer has attention, a feed-forward or both, for some modality at least, and some layer has attention: it "

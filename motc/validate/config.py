@@ -219,14 +219,15 @@ def _choice(choice: Choice) -> ReferenceChoice:
     return ReferenceChoice(**{field.name: getattr(choice, field.name) for field in fields(choice)})
 
 
-NAMED = ("kind", "sees", "detach")
+NAMED = ("kind", "sees", "detach", "reads")
 """Fields of masks that are not copied as they are."""
 
 
 def reference_mask(mask: Mask) -> ReferenceMask:
     """A mask in the reference's words, which are the same."""
     alike = {field.name: getattr(mask, field.name) for field in fields(mask) if field.name not in NAMED}
-    return ReferenceMask(kind=mask.kind, sees=dict(mask.sees), detach=dict(mask.detach), **alike)
+    sees, detach, reads = map(dict, (mask.sees, mask.detach, mask.reads))
+    return ReferenceMask(kind=mask.kind, sees=sees, detach=detach, reads=reads, **alike)
 
 
 def reference_rope(rope: Rope, head_dim: int, modalities: tuple[str, ...]) -> ReferenceRope:

@@ -64,6 +64,10 @@ class _Writer:
     """Whether all have mixtures of experts and choose alike, so that routers are untied freely."""
     absent: set[str] = field(default_factory=set)
     """Groups that no modality has."""
+    prefix: set[str] = field(default_factory=set)
+    """Names in a prefix."""
+    reading: list[str] = field(default_factory=list)
+    """Towers that read others."""
 
     def pick(self, *choices: str) -> str:
         return self.draw(st.sampled_from(choices))
@@ -242,7 +246,8 @@ class _Writer:
         kind = self.pick("", "causal", "full", "prefix", "blocks")
         said = [f"kind = {kind}"] * bool(kind)
         if kind == "prefix":
-            said.append(f"prefix = {listed(self.some(names))}")
+            self.prefix = set(prefix := self.some(names))
+            said.append(f"prefix = {listed(prefix)}")
         if kind == "blocks":
             said.append(f"blocks = [{', '.join(listed(cell) for cell in self.cells(self.names))}]")
         if kind in ("", "causal", "prefix") and self.chance(2):
@@ -327,14 +332,14 @@ class _Writer:
         """Towers, some with attributes of their own, and the statements that these need."""
         bound: set[str] = set()
         for index, (name, members) in enumerate(zip(self.tower_names, self.towers, strict=True)):
-            said = ", ".join(self.tower(bound)) if odd and index > 0 else ""
+            said = ", ".join(self.tower(bound, name, members)) if odd and index > 0 else ""
             self.lines.append(f"tower {name} = {', '.join(members)}{f' {{ {said} }}' if said else ''}")
         if not bound:
             return
         self.apart = dict.fromkeys(bound, self.towers)
         self.lines.append(f"untie {', '.join(self.selectors_of(bound))}")
 
-    def tower(self, bound: set[str]) -> list[str]:
+    def tower(self, bound: set[str], name: str, members: list[str]) -> list[str]:
         """What a tower has otherwise; adds to `bound` the groups that must then be untied."""
         said = []
         if self.widths:
@@ -347,6 +352,11 @@ class _Writer:
             said.append(f"attention {{ qk_norm = {self.pick('none', 'rms', 'layer')} }}")
             self.absent |= set(HEAD_NORMS)  # perhaps there are some: they are untied below, and not named again
             bound |= set(HEAD_NORMS)
+        elif not self.prefix & {name, *members} and self.chance(3):
+            said.append(f"attention {{ reads = {self.tower_names[0]} }}")
+            self.reading.append(name)
+            self.absent |= set(HEAD_NORMS)  # as above
+            bound |= {*QKV, *HEAD_NORMS}
         elif self.rotates and not self.thetas and self.chance(3):
             said.append("attention { rope { theta = 30 } }")
         if self.chance(3):
@@ -412,6 +422,8 @@ class _Writer:
             said.append(f"ffn {{ {kind} }}" if self.layers == 1 or self.chance(2) else "ffn = none")
             self.absent.add("ffn.gate")
             self.tokens_choose = False
+        if self.reading and self.chance(2):
+            said.append(f"tower {self.reading[0]} {{ attention {{ reads = [] }} }}")
         if not said or self.chance(3):
             said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', 'placement = pre', 'placement = post')} }}")
         where = f"layer {self.layers - 1}" if "ffn = none" in said else self.range()

@@ -1,0 +1,72 @@
+"""Attention in which tokens of some modalities read others: their keys and values, through maps of the reader's own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .attention import attend
+from .cache import KeyValues
+from .constants import constant
+from .detached import attend_detached, detach_some
+from .layout import Layout
+from .masks import Matrix
+
+
+class Reader(NamedTuple):
+    """Modalities that read others, by ids and by their places in the order that tokens are sorted in.
+
+    `stopped` says of each modality whether it is read without gradient; of none if it is empty.
+    """
+
+    modalities: tuple[int, ...]
+    places: tuple[int, ...]
+    key_map: nn.Module
+    value_map: nn.Module
+    stopped: tuple[bool, ...] = ()
+
+    def read(self, k: Tensor, v: Tensor, modality_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What it reads of keys and values [R, L, kv_heads, head_dim], in their shape."""
+        if torch.is_grad_enabled():
+            k, v = detach_some(self.stopped, modality_ids, k, v)
+        shape = k.shape[2:]
+        keys, values = self.key_map(k.flatten(2)), self.value_map(v.flatten(2))
+        return torch.unflatten(keys, 2, shape), torch.unflatten(values, 2, shape)
+
+
+def attend_reading(
+    readers: tuple[Reader, ...],
+    layout: Layout,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Matrix | None,
+    cache: KeyValues | None = None,
+    detached: tuple[tuple[bool, ...], ...] = (),
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """As `attend`, with keys and values of each reader's own for its queries; those it has itself are zeros.
+
+    It is made once for each reader, and once for the others. `detached` is as for `attend_detached`.
+    """
+    place = layout.places
+    if isinstance(place, int) and not any(place in reader.places for reader in readers):
+        return attend(q, k, v, mask, cache, False, scale, softcap)
+    if cache is not None:
+        k, v = (x.transpose(1, 2) for x in cache.extended(k.transpose(1, 2), v.transpose(1, 2)))
+
+    def found(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, k, v, mask, None, False, scale, softcap)
+
+    ids = layout.rows.modality_ids
+    if isinstance(place, int):
+        reader = next(reader for reader in readers if place in reader.places)
+        return found(q, *reader.read(k, v, ids))
+    mixed = attend_detached(found, detached, ids, q, k, v) if detached else found(q, k, v)
+    for reader in readers:
+        mine = torch.isin(ids, constant(reader.modalities, ids.device))[:, :, None]
+        mixed = torch.where(mine, found(q, *reader.read(k, v, ids)), mixed)
+    return mixed
