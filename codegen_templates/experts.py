@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autocast import product_dtype
+from .expert_products import expert_products
 from .layout import Layout
 from .permute import permute
 
@@ -33,6 +34,8 @@ class Experts(nn.Linear):
         elif ends is None:
             pieces = zip(x.view(experts, -1, x.shape[1]).unbind(), weights.unbind(), strict=True)
             y = torch.cat([F.linear(piece, weight) for piece, weight in pieces])
+        elif x.device.type == "cpu" and torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            y = expert_products(x, weights.transpose(1, 2), ends)
         else:  # every expert on every token: no size depends on data
             y, token = F.linear(x, weights[0]), numbered(x)
             for before, weight in zip(ends.unbind(), weights[1:].unbind(), strict=False):

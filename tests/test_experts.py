@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import motc
+from codegen_templates.expert_products import expert_products
 from codegen_templates.experts import Experts, combine, dispatch, expert_choice, imbalance, top_k
 from codegen_templates.layout_sorted import sorted_layout
 from codegen_templates.mask_causal import Causal
@@ -182,6 +183,17 @@ def test_grouped_products_give_what_the_plain_ones_do(bias: bool) -> None:
     for ends in (None, torch.tensor([0, 5, 12], dtype=torch.int32)):
         actual, expected = grouped(x, ends), plain(x.double(), ends)
         torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_products_as_one_operation_are_those_of_each_expert() -> None:
+    torch.manual_seed(0)
+    x, weights = torch.randn(7, 4).double().requires_grad_(), torch.randn(4, 4, 3).double().requires_grad_()
+    ends = torch.tensor([2, 2, 6, 7], dtype=torch.int32)  # the second has no token
+    expected = torch.cat([part @ weight for part, weight in zip(x.split([2, 0, 4, 1]), weights, strict=True)])
+    torch.testing.assert_close(expert_products(x, weights, ends), expected)
+    torch.library.opcheck(torch.ops.motc.expert_products.default, (x, weights, ends))
+    torch.library.opcheck(torch.ops.motc.expert_gradients.default, (x.detach(), expected.detach(), ends))
+    assert torch.autograd.gradcheck(lambda x, weights: expert_products(x, weights, ends), (x, weights))
 
 
 def test_padding_is_in_no_balance(tmp_path: Path) -> None:
