@@ -55,7 +55,7 @@ class PositionRule(NamedTuple):
 class Spans(NamedTuple):
     """Of each token of a batch, [B, S], what span it is part of."""
 
-    documents: Tensor  # bool: whether a document starts there
+    documents: Tensor | None  # bool: whether a document starts there; None: each row is one
     owner: Tensor  # int64: whose modality's rule places it; -1 at padding
     starts: Tensor  # bool: whether it is the first of its span
     ends: Tensor  # bool: whether it is the last
@@ -63,31 +63,47 @@ class Spans(NamedTuple):
     places: Tensor  # int64: which of its span's tokens it is
 
 
+class Beside(NamedTuple):
+    """The real token before each token of a batch, [B, S], or the one after it."""
+
+    place: Tensor  # int64: its column, or any
+    there: Tensor  # bool: whether there is one, of the same document
+
+    @classmethod
+    def of(cls, real: Tensor, place: Tensor, documents: Tensor | None) -> Beside:
+        """Tokens of these columns, which are outside the row where there is none; `documents`: where these start."""
+        last = real.shape[1] - 1
+        inside = place.clamp(0, last)
+        there = real & (place == inside)
+        if documents is not None:
+            document = documents.cumsum(1)
+            there &= document.gather(1, inside) == document
+        return cls(inside, there)
+
+    def look_up(self, values: Tensor, missing: int) -> Tensor:
+        """Of each token the value [B, S] of the one beside it."""
+        return torch.where(self.there, values.gather(1, self.place), missing)
+
+
 def find_spans(modality_ids: Tensor, document_ids: Tensor | None, rules: tuple[PositionRule, ...]) -> Spans:
     """The spans of modality ids int64 [B, S], in documents of ids int64 [B, S], or each row one."""
-    documents = document_starts(modality_ids, torch.zeros_like(modality_ids) if document_ids is None else document_ids)
-    document = documents.cumsum(1)
     real, column = modality_ids >= 0, torch.arange(modality_ids.shape[1], device=modality_ids.device)
-    before = token_before(modality_ids)
-    after = modality_ids.shape[1] - 1 - token_before(modality_ids.flip(1)).flip(1)  # beyond the row where there is none
-
-    def beside(values: Tensor, place: Tensor, missing: int) -> Tensor:
-        there = real & (place >= 0) & (place < len(column))
-        place = place.clamp(0, len(column) - 1)
-        there &= document.gather(1, place) == document
-        return torch.where(there, values.gather(1, place), missing)
-
-    delimited = constant(tuple(rule.delimiters for rule in rules), modality_ids.device)
-    plain = constant(tuple(rule.is_plain for rule in rules), modality_ids.device)
-    left, right = beside(modality_ids, before, -1), beside(modality_ids, after, -1)
-    may_delimit = real & plain[modality_ids.clamp(min=0)]
-    closes = may_delimit & (left >= 0) & delimited[left.clamp(min=0)]
-    opens = may_delimit & ~closes & (right >= 0) & delimited[right.clamp(min=0)]
-    owner = torch.where(opens, right, torch.where(closes, left, modality_ids))
-    follows_opening = beside(opens.long(), before, 0) > 0
-    follows_closing = beside(closes.long(), before, 0) > 0
-    starts = real & (opens | follows_closing | ((left != modality_ids) & ~closes & ~follows_opening))
-    ends = real & (beside(starts.long(), after, 1) > 0)
+    documents = None if document_ids is None else document_starts(modality_ids, document_ids)
+    before = Beside.of(real, token_before(modality_ids), documents)
+    after = Beside.of(real, len(column) - 1 - token_before(modality_ids.flip(1)).flip(1), documents)
+    left = before.look_up(modality_ids, -1)
+    owner, starts = modality_ids, real & (left != modality_ids)
+    if any(rule.delimiters for rule in rules):
+        delimited = constant(tuple(rule.delimiters for rule in rules), modality_ids.device)
+        plain = constant(tuple(rule.is_plain for rule in rules), modality_ids.device)
+        right = after.look_up(modality_ids, -1)
+        may_delimit = real & plain[modality_ids.clamp(min=0)]
+        closes = may_delimit & (left >= 0) & delimited[left.clamp(min=0)]
+        opens = may_delimit & ~closes & (right >= 0) & delimited[right.clamp(min=0)]
+        owner = torch.where(opens, right, torch.where(closes, left, modality_ids))
+        follows_opening = before.look_up(opens, False)
+        starts = before.look_up(closes, False) | opens | (starts & ~closes & ~follows_opening)
+    ends = real & after.look_up(starts, True)
     first = torch.where(starts, column, 0).cummax(1).values
     count = real.cumsum(1)
     return Spans(documents, owner, starts, ends, first, count - count.gather(1, first))
@@ -108,7 +124,6 @@ def place_tokens(
     """
     spans, real = find_spans(modality_ids, document_ids, rules), modality_ids >= 0
     device = modality_ids.device
-    column = torch.arange(modality_ids.shape[1], device=device)
     numbers = constant(tuple(rule.advance if isinstance(rule.advance, int) else -1 for rule in rules), device)
     advance = look_up(numbers, spans.owner, 0)
     steps = torch.where(advance < 0, 1, torch.where(spans.ends, advance, 0)) * real
@@ -129,13 +144,21 @@ def place_tokens(
         if rule.advance in ("extent", "spatial"):
             longest = (sides if rule.advance == "extent" else sides[..., -2:]).amax(-1)
             steps = torch.where(mine, torch.where(spans.ends, longest, 0), steps)
-    said = constant(tuple(rule.start is not None for rule in rules), device)
-    begins = constant(tuple(first_position if rule.start is None else rule.start for rule in rules), device)
-    anew = spans.starts & said[spans.owner.clamp(min=0)]
-    counted = steps.cumsum(1) - steps
-    reference = torch.where(anew | spans.documents, column, 0).cummax(1).values
-    value = torch.where(anew, look_up(begins, spans.owner, 0), first_position).gather(1, reference)
-    counter = counted - counted.gather(1, reference) + value
+    counter = steps.cumsum(1) - steps
+    value: int | Tensor = first_position
+    anew = spans.documents
+    if any(rule.start is not None for rule in rules):
+        said = constant(tuple(rule.start is not None for rule in rules), device)
+        begins = constant(tuple(first_position if rule.start is None else rule.start for rule in rules), device)
+        restarts = spans.starts & said[spans.owner.clamp(min=0)]
+        value = torch.where(restarts, look_up(begins, spans.owner, 0), first_position)
+        anew = restarts if anew is None else anew | restarts
+    if anew is not None:  # counted from the last place where it was begun anew, and what was said there
+        column = torch.arange(modality_ids.shape[1], device=device)
+        reference = torch.where(anew, column, 0).cummax(1).values
+        counter = counter - counter.gather(1, reference)
+        value = value if isinstance(value, int) else value.gather(1, reference)
+    counter = counter + value
     one_by_one = constant(tuple(rule.kind == "consecutive" for rule in rules), device)[spans.owner.clamp(min=0)]
     base = counter.gather(1, spans.first) + torch.where(one_by_one, spans.places, 0)
     positions = torch.where(real[..., None], base[..., None] + offsets, 0)
