@@ -66,5 +66,11 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; it has no mixture of experts", "leave it out, or use ffn.kind = moe"
         case "ffn.shared.gate" | "ffn.shared.up" | "ffn.shared.down":
             return "; it has no shared experts", "leave it out, or use ffn.shared_experts"
+        case "ffn.shared.router":
+            return "; shared experts have no gate", "leave it out, or use ffn.shared_gate = true"
+        case "attention.gate":
+            return "; what attention makes has no gate", "leave it out, or use attention.gate = true"
+        case "position_embedding":
+            return "; positions are not learned", "leave it out, or use positions.learned"
         case _:
             raise CompilerBug(f"every model has {path}")
