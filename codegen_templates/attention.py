@@ -10,6 +10,9 @@ from .cache import KeyValues
 from .masks import Matrix
 from .sizes import not_empty
 
+MORE = 8
+"""Numbers that heads have more with sinks: what kernels want is a multiple of it."""
+
 
 def attend(
     q: Tensor,
@@ -20,27 +23,29 @@ def attend(
     causal: bool = True,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """What queries [R, L, heads, head_dim] find, [R, L, heads * head_dim]; keys and values [R, L, kv_heads, head_dim].
 
     Without a `mask` a token sees those before it if `causal`, else all; and tokens that follow on others, whose keys
-    and values `cache` has kept, see all. `scale` and `softcap` as in `weighed`.
+    and values `cache` has kept, see all. `scale` and `softcap` as in `weighed`, and `sinks` [R, L, heads].
 
     Where a row may be several documents, NaN is taken out of keys and values, and tokens that see it are NaN
     afterwards: 0, the weight of what is not seen, times NaN is NaN.
     """
     q, k, v = not_empty(q).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    sinks = None if sinks is None else sinks.transpose(1, 2)
     causal = causal and mask is None
     if cache is not None:
         causal = causal and cache.takes_prompt
         k, v = cache.extended(k, v)
     added, visible = (None, None) if mask is None else mask
     if visible is None:
-        mixed = weighed(q, k, v, added, causal, scale, softcap)
+        mixed = weighed(q, k, v, added, causal, scale, softcap, sinks)
     else:
         spoilt = (k.isnan() | v.isnan()).any(dim=3).any(dim=1)[:, None, :, None]  # [R, 1, L, 1]
         k, v = k.masked_fill(spoilt, 0.0), v.masked_fill(spoilt, 0.0)
-        mixed = weighed(q, k, v, added, False, scale, softcap)
+        mixed = weighed(q, k, v, added, False, scale, softcap, sinks)
         mixed = mixed.masked_fill((visible & spoilt.mT).any(dim=3, keepdim=True), float("nan"))
     return mixed.transpose(1, 2).flatten(2)
 
@@ -53,23 +58,37 @@ def weighed(
     causal: bool,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """softmax(scores + added) v, the scores being scale · q kᵀ, or softcap · tanh(scale · q kᵀ / softcap).
 
     q [R, heads, L, head_dim]; keys and values [R, kv_heads, T, head_dim], each for heads / kv_heads heads that follow
     one another. `added` [R, 1, L, T]; if `causal` the first query sees the first key, and each one more. `scale` is 1 /
-    sqrt(head_dim) if not given. torch has no kernel with a soft-cap: with one, all scores are in memory at once.
+    sqrt(head_dim) if not given. `sinks` [R, heads, L] are a score more of each query, whose value is zeros. torch has
+    no kernel with a soft-cap: with one, all scores are in memory at once.
     """
-    if softcap is None:
+    usual = scale or q.shape[3] ** -0.5
+    if softcap is not None:
+        return plain_attention(q, k, v, added, causal, usual, softcap, sinks)
+    if sinks is None:
         gqa = q.shape[1] != k.shape[1]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
-    return capped_attention(q, k, v, added, causal, scale or q.shape[3] ** -0.5, softcap)
+    if not torch.compiler.is_compiling() and q.shape[2] == 1:  # few scores, for which all keys would be copied
+        return plain_attention(q, k, v, added, causal, usual, None, sinks)
+    return with_sinks(q, k, v, added, causal, usual, sinks)
 
 
-def capped_attention(
-    q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, causal: bool, scale: float, softcap: float
+def plain_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    added: Tensor | None,
+    causal: bool,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
-    """As `weighed`, with a soft-cap.
+    """As `weighed`, written out.
 
     Compiled, it has a query and a key more, which nobody sees: torch asks of products whether there is but one.
     """
@@ -77,15 +96,40 @@ def capped_attention(
     if padded:
         q, k, v = (F.pad(x, (0, 0, 0, 1)) for x in (q, k, v))
         added = None if added is None else F.pad(added, (0, 1, 0, 1))
+        sinks = None if sinks is None else F.pad(sinks, (0, 1))
     kv_heads, queries, keys = k.shape[1], q.shape[2], torch.arange(k.shape[2], device=k.device)
     sharing = (q.shape[1] // kv_heads, queries)
     products = torch.unflatten(q, 1, (kv_heads, sharing[0])).flatten(2, 3) @ k.mT  # [R, kv_heads, sharing · L, T]
-    scores = softcap * torch.tanh(torch.unflatten(products, 2, sharing) * scale / softcap)
+    scores = torch.unflatten(products, 2, sharing) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if causal:
         scores = scores.masked_fill(torch.arange(queries, device=q.device)[:, None] < keys, -torch.inf)
     if added is not None:
         scores = scores + added[:, :, None]
     if padded:
         scores = scores.masked_fill(keys == keys.shape[0] - 1, -torch.inf)
+    if sinks is not None:
+        scores = torch.cat((scores, torch.unflatten(sinks, 1, (kv_heads, sharing[0]))[..., None].to(scores)), dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
+    weights = weights if sinks is None else weights[..., :-1]
     return torch.unflatten(weights.flatten(2, 3) @ v, 2, sharing).flatten(1, 2)[:, :, :length]
+
+
+def with_sinks(
+    q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, causal: bool, scale: float, sinks: Tensor
+) -> Tensor:
+    """As `weighed`, with sinks [R, heads, L] of the queries.
+
+    They are scores of a key more, whose values are zeros: it is 1 in a component that other keys lack, and in which
+    queries have their sink. So torch's kernels do it. The key stands first; if `causal`, so does a query that sees it
+    alone and is not asked, for then the first query sees the first key, and each one more.
+    """
+    head_dim, first = q.shape[3], int(causal)
+    q = F.pad(torch.cat((q, (sinks / scale).to(q.dtype)[..., None]), dim=3), (0, MORE - 1, first, 0))
+    sink = F.pad(k.new_ones(k.shape[0], k.shape[1], 1, 1), (head_dim, MORE - 1))
+    k, v = torch.cat((sink, F.pad(k, (0, MORE))), dim=2), F.pad(v, (0, MORE, 1, 0))
+    added = None if added is None else F.pad(added, (1, 0))
+    gqa = q.shape[1] != k.shape[1]
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
+    return mixed[:, :, first:, :head_dim]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed: int) -> None:
-    """Linear and embedding weights ~ N(0, 0.02²); norms 1, or 0 if they are added to 1; biases 0.
+    """Linear and embedding weights ~ N(0, 0.02²); biases 0; others as their module has its `start`, or 1.
 
     In a layer's groups `into_stream`, such as `attention.out`, weights are divided by sqrt(2 · layers).
     Each weight is drawn in float32 on the CPU from a generator seeded by its name, so device and dtype do not matter.
@@ -26,7 +26,7 @@ def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed
             if name == "bias":
                 parameter.zero_()
             elif not isinstance(module, nn.Linear | nn.Embedding):
-                parameter.fill_(1.0 - getattr(module, "offset", 0))
+                parameter.fill_(getattr(module, "start", 1.0))
             else:
                 deviation = 0.02
                 if path.startswith("layers."):

@@ -26,7 +26,8 @@ class ScaledNorm(nn.Module):
         over_heads: bool = False,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full(shape, 1.0 - offset)) if weight else None
+        self.start = 1.0 - offset
+        self.weight = nn.Parameter(torch.full(shape, self.start)) if weight else None
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
         self.eps, self.offset, self.over_heads = eps, offset, over_heads
 

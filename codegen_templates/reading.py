@@ -47,6 +47,7 @@ def attend_reading(
     detached: tuple[tuple[bool, ...], ...] = (),
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """As `attend`, with keys and values of each reader's own for its queries; those it has itself are zeros.
 
@@ -54,12 +55,12 @@ def attend_reading(
     """
     place = layout.places
     if isinstance(place, int) and not any(place in reader.places for reader in readers):
-        return attend(q, k, v, mask, cache, False, scale, softcap)
+        return attend(q, k, v, mask, cache, False, scale, softcap, sinks)
     if cache is not None:
         k, v = (x.transpose(1, 2) for x in cache.extended(k.transpose(1, 2), v.transpose(1, 2)))
 
     def found(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attend(q, k, v, mask, None, False, scale, softcap)
+        return attend(q, k, v, mask, None, False, scale, softcap, sinks)
 
     ids = layout.rows.modality_ids
     if isinstance(place, int):

@@ -135,27 +135,32 @@ def attend_by_views(
     views: Views,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Attention of q [R, L, heads, head_dim], in its shape, to the keys and values [R, L, kv_heads, head_dim] that each
-    call reads.
+    call reads; with sinks [R, L, heads].
     """
     results = []
     for call, pair in zip(views.calls, read, strict=True):
         keys, values = (x if call.keys is None else call.keys.take(x) for x in pair)
         asked = call.queries or call.keys
         queries = q if asked is None else asked.take(q)
-        results.append(_attention(queries, keys, values, call.causal, scale, softcap).flatten(0, 1))
+        theirs = sinks if sinks is None or asked is None else asked.take(sinks)
+        results.append(_attention(queries, keys, values, call.causal, scale, softcap, theirs).flatten(0, 1))
     answers = torch.cat([call.answers.flatten() for call in views.calls])
     return permute(torch.cat(results), views.places.flatten(), answers).view_as(q)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, softcap: float | None) -> Tensor:
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, softcap: float | None, sinks: Tensor | None
+) -> Tensor:
     """What a call's queries [R, n, heads, head_dim] find, likewise; keys and values [R, m, kv_heads, head_dim]."""
     queries, keys = (not_empty(x, any_length=True).transpose(1, 2) for x in (q, k))
+    given = (None, causal, scale, softcap, None if sinks is None else sinks.transpose(1, 2))
     if not (q.is_cuda and torch.compiler.is_compiling()):
-        return weighed(queries, keys, v.transpose(1, 2), None, causal, scale, softcap).transpose(1, 2)
+        return weighed(queries, keys, v.transpose(1, 2), *given).transpose(1, 2)
     with sdpa_kernel(KERNELS):
-        return weighed(queries, keys, v.transpose(1, 2), None, causal, scale, softcap).transpose(1, 2)
+        return weighed(queries, keys, v.transpose(1, 2), *given).transpose(1, 2)
 
 
 def attend_in_views(
@@ -167,10 +172,11 @@ def attend_in_views(
     cache: KeyValues | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """As `attend`, in a call for each view where there are any, else with a mask."""
     if views is None:
-        return attend(q, k, v, mask, cache, False, scale, softcap)
+        return attend(q, k, v, mask, cache, False, scale, softcap, sinks)
     if cache is not None:
         cache.extended(k.transpose(1, 2), v.transpose(1, 2))
-    return attend_by_views(not_empty(q), [(k, v)] * len(views.calls), views, scale, softcap).flatten(2)
+    return attend_by_views(not_empty(q), [(k, v)] * len(views.calls), views, scale, softcap, sinks).flatten(2)

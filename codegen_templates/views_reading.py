@@ -58,12 +58,13 @@ def attend_reading_in_views(
     cache: KeyValues | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """As `attend_reading`, in a call for each view where there are any; the last are the readers', one each."""
     if views is None:
-        return attend_reading(readers, layout, q, k, v, mask, cache, scale=scale, softcap=softcap)
+        return attend_reading(readers, layout, q, k, v, mask, cache, scale=scale, softcap=softcap, sinks=sinks)
     if cache is not None:
         cache.extended(k.transpose(1, 2), v.transpose(1, 2))
     read = [(k, v)] * (len(views.calls) - len(readers))
     read += [reader.read(k, v, layout.rows.modality_ids) for reader in readers]
-    return attend_by_views(not_empty(q), read, views, scale, softcap).flatten(2)
+    return attend_by_views(not_empty(q), read, views, scale, softcap, sinks).flatten(2)

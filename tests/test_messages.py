@@ -60,7 +60,8 @@ GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
 ATTENTION = (
-    "bias, gate, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, softcap, window"
+    "bias, gate, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, sinks, softcap, "
+    "window"
 )
 
 
@@ -122,7 +123,7 @@ ATTENTION = (
          "did you mean `heads`?"),
         ("attention { ^num_heads = 4, heads = 4 }", "attention: {^num_heads: 4, heads: 4}", "unknown key `num_heads`",
          "did you mean `heads`?"),
-        ("attention { heads = 4, ^sinks = 4 }", "attention: {heads: 4, ^sinks: 4}", "unknown key `sinks`",
+        ("attention { heads = 4, ^alibi = 4 }", "attention: {heads: 4, ^alibi: 4}", "unknown key `alibi`",
          KEYS + ATTENTION),
         ("ffn { ^window = 4 }", "ffn: {^window: 4}", "unknown key `window`",
          KEYS + "balance, bias, capacity_factor, correction, expert, experts, group_score, groups, hidden, kind, "
@@ -212,7 +213,7 @@ def test_a_mistake_in_the_words_of_its_syntax(syntax: str, marked: str, message:
 
 ABSENT = [
     *(path for path in LAYER_PATHS if path.startswith(("ffn.router", "ffn.shared")) or path.endswith("out_norm")),
-    *("attention.q_norm", "attention.k_norm", "attention.gate", "position_embedding"),
+    *("attention.q_norm", "attention.k_norm", "attention.gate", "attention.sinks", "position_embedding"),
 ]
 
 

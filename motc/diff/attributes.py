@@ -20,6 +20,7 @@ IN_LAYERS = {
     "attention.gate": "attention_gate",
     "attention.reads": "reads",
     "attention.read_by": "read_by",
+    "attention.sinks": "attention_sinks",
     "attention.qk_norm": "qk_norm",
     "attention.qk_norm_eps": "qk_norm_eps",
     "attention.rope.theta": "rope_theta",

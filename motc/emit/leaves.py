@@ -7,7 +7,18 @@ from typing import assert_never
 
 from motc.emit.text import names_tuple, statement
 from motc.ir.execution import Execution
-from motc.ir.operators import Activation, Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector, Router
+from motc.ir.operators import (
+    Activation,
+    Embedding,
+    Experts,
+    LatentEnds,
+    Linear,
+    Norm,
+    Operator,
+    Projector,
+    Router,
+    Sinks,
+)
 from motc.ir.routing import GroupScore
 from motc.plan import LeafPlan
 from motc.plan.constants import Constants
@@ -44,6 +55,8 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
         case Projector():
             return _projector(operator, constants)
+        case Sinks(heads=heads):
+            return f"Sinks({constants.named('HEADS', heads)})"
         case _:
             assert_never(operator)
 
@@ -116,8 +129,9 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     names = tuple(block.name for block in leaf.leaf.blocks)
     extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
     cls = "nn.ModuleDict" if leaf.form == "held" else execution.by_tower
-    cls = "NormByTower" if leaf.form == "norm_by_tower" else cls
-    if leaf.form in ("norm_by_tower", "by_tower") and set(leaf.counts) != {1}:
+    if leaf.form == "by_place":
+        cls = "NormByTower" if leaf.leaf.is_norm else "SinksByTower"
+    if leaf.form in ("by_place", "by_tower") and set(leaf.counts) != {1}:
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
         extra.append(f"ends={ends}")
     if len(set(constructors)) == 1:
@@ -151,7 +165,7 @@ class Applied:
         match leaf.form:
             case "single":
                 return f"self.{leaf.attribute}({x})"
-            case "norm_by_tower":
+            case "by_place":
                 return f"self.{leaf.attribute}({x}, {places})"
             case "shared" | "by_tower" | "held":
                 pass

@@ -122,7 +122,8 @@ class Forward:
         return _in_heads(applied, leaf, self.part.sublayer.body, self.constants)
 
     def _mix(self, a: Attention, reads: list[str]) -> str:
-        given, scores = f"{', '.join(reads)}, mask", self._scores(a)
+        q, k, v, *sinks = reads
+        given, scores = f"{q}, {k}, {v}, mask", self._scores(a) + "".join(f", sinks={each}" for each in sinks)
         needed = kernel(a.mask, self.module.model)
         if a.mask.reads:
             return self._reading(a, given, f"cache{scores}")

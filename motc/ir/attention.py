@@ -29,6 +29,7 @@ class Attention:
 
     Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
     c * tanh(scores / c). With a `gate` what it makes is multiplied by the sigmoid of what that makes of the stream.
+    With `sinks` each query has a score more, of its head, that brings no value.
 
     Modalities that the mask says read others have no keys and values of their own: their `k` and `v` are maps of those
     that they read, normed and rotated as these are, all heads of a token together. Their queries are rotated by
@@ -50,10 +51,11 @@ class Attention:
     softcap: float | None = None
     norm_place: HeadNormPlace = "before_rope"
     gate: Leaf | None = None
+    sinks: Leaf | None = None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
-        leaves = (self.q, self.k, self.v, self.q_norm, self.k_norm, self.gate, self.out)
+        leaves = (self.q, self.k, self.v, self.q_norm, self.k_norm, self.sinks, self.gate, self.out)
         return tuple(leaf for leaf in leaves if leaf is not None)
 
     @property

@@ -41,6 +41,7 @@ class LayerAttributes:
     attention_gate: bool = False
     reads: bool = False
     read_by: int = 0
+    attention_sinks: bool = False
     qk_norm: HeadNorm | None = None
     qk_norm_eps: float = 0.0
     rope_theta: Theta | None = None
@@ -140,6 +141,7 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             attention_gate=body.gate is not None,
             reads=name in body.mask.readers,
             read_by=sum(name in reader.reads for reader in body.readers),
+            attention_sinks=body.sinks is not None,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
             rope_theta=thetas.get(name),

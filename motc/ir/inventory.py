@@ -12,13 +12,13 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
-from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Projector, ReadMap, Router
+from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Projector, ReadMap, Router, Sinks
 
 SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
 """How a group's matrices and tables start: normal, or smaller, as what they give is added to the stream.
 
-Norms start at 1, and biases at 0, in any group. The numbers are in `codegen_templates/initialise.py`.
+Norms start at 1, biases and sinks at 0, in any group. The numbers are in `codegen_templates/initialise.py`.
 """
 
 Attributes = TypeVar("Attributes", LayerAttributes, OuterAttributes)
@@ -165,6 +165,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.k_norm", "attention", lambda a: None if a.reads else _head_norm(a, a.kv_heads)),
     Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.attends else None),
     Group("attention.gate", "attention", lambda a: _into_heads(a, a.heads) if a.attention_gate else None),
+    Group("attention.sinks", "attention", lambda a: Sinks(heads=a.heads) if a.attention_sinks else None),
     Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
     Group("ffn.up", "ffn", _up),

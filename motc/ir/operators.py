@@ -246,4 +246,18 @@ class Projector(Parameterised):
         return f"{self.size}{norm}{maps}{'' if self.bias else ' without biases'}{added}"
 
 
-Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sinks(Parameterised):
+    """A logit of each head, which takes part in softmax and brings no value."""
+
+    heads: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.heads,)}
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+
+Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector | Sinks

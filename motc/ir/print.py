@@ -8,7 +8,7 @@ from typing import assert_never
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import FeatureModality, LatentModality, Model, TokenLoss
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector, Sinks
 from motc.ir.steps import Step
 
 
@@ -115,5 +115,7 @@ def _operator(operator: Operator) -> str:
             return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back{time}"
         case Projector(width=width):
             return f"projector of {operator} to {width}"
+        case Sinks(heads=heads):
+            return f"sinks of {heads} heads"
         case _:
             assert_never(operator)

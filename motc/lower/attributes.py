@@ -51,6 +51,7 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         out_bias=heads > 0 and (attention.bias if attention.out_bias is None else attention.out_bias),
         attention_gate=heads > 0 and attention.gate,
         reads=heads > 0 and tower is not None and bool(tower.attention.reads),
+        attention_sinks=heads > 0 and attention.sinks,
         qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
         rope_theta=theta_of(spec.attention.rope, tower) if heads > 0 else None,

@@ -149,6 +149,7 @@ def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
         k_norm=leaves["attention.k_norm"],
         norm_place=norm_place(spec) if spec.attention.rope and leaves["attention.q_norm"] else "before_rope",
         gate=leaves["attention.gate"],
+        sinks=leaves["attention.sinks"],
         scale=scale_of(spec),
         softcap=None if spec.attention.softcap is None else float(spec.attention.softcap),
     )

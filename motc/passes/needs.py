@@ -6,18 +6,24 @@ from typing import assert_never
 
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector
+from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector, Sinks
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
     """Whether a leaf's tokens must be told apart by where they stand."""
     serves_all = len(leaf.blocks) == 1 and not leaf.blocks[0].name
-    return not serves_all and not norms_alike(leaf, model)
+    return not serves_all and not chosen_by_place(leaf, model)
 
 
-def norms_alike(leaf: Leaf, model: Model) -> bool:
-    """Whether a leaf is one norm for all modalities, or all of whose states something is read, but for its weights."""
+def chosen_by_place(leaf: Leaf, model: Model) -> bool:
+    """Whether each token, wherever it stands, can have what is its copy's of what is made for all of them.
+
+    So it is of sinks, and of one norm for all modalities, or all of whose states something is read, but for its
+    weights.
+    """
     operators = {block.operator for block in leaf.blocks}
+    if any(isinstance(operator, Sinks) for operator in operators):
+        return True
     lacking = [modality for modality in model.modalities if leaf.block_of(modality.name) is None]
     complete = not lacking or (leaf.path == "final_norm" and set(lacking) <= set(model.feature_modalities()))
     return complete and len(operators) == 1 and leaf.is_norm
@@ -30,6 +36,8 @@ def numbers_written(operator: Operator) -> int | None:
             return out_features
         case Embedding(width=width) | LatentEnds(width=width) | Projector(width=width):
             return width
+        case Sinks(heads=heads):
+            return heads
         case Norm():
             return None
         case _:

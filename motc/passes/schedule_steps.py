@@ -74,7 +74,8 @@ class _Steps:
         q = self._positioned(a, "rotate_q", a.q_norm, self._apply(a.q, h))
         k = self._positioned(a, "rotate_k", a.k_norm, self._apply(a.k, h))
         v = self._apply(a.v, h)
-        mixed = self._step(Attend(a), "mix", q, k, v, numbers=a.heads * a.head_dim, needs="slots")
+        sinks = () if a.sinks is None else (self._apply(a.sinks, q),)
+        mixed = self._step(Attend(a), "mix", q, k, v, *sinks, numbers=a.heads * a.head_dim, needs="slots")
         if a.gate is not None:
             mixed = self._step(Gate(), "gated", mixed, self._apply(a.gate, h), numbers=self.numbers[mixed])
         return self._apply(a.out, mixed)

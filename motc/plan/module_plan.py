@@ -16,16 +16,16 @@ from motc.ir.model import Model
 from motc.ir.steps import Apply, Permute, Read, Step, Steps, SumLosses, Value
 from motc.plan.views import kernel
 
-Form = Literal["single", "shared", "norm_by_tower", "by_tower", "held"]
+Form = Literal["single", "shared", "by_place", "by_tower", "held"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafPlan:
     """How one group appears: its attribute, and how what it is applied to meets its blocks.
 
-    `single`: one module for the whole. `shared`: one module, piece by piece. `norm_by_tower`: one norm for the whole,
-    scaled by each token's copy. `by_tower`: piece i, of `counts[i]` modalities, goes to `route[i]`. `held`: copies that
-    are taken one by one, in a feed-forward with experts.
+    `single`: one module for the whole. `shared`: one module, piece by piece. `by_place`: one norm for the whole,
+    scaled by each token's copy, or each token's copy of sinks. `by_tower`: piece i, of `counts[i]` modalities, goes to
+    `route[i]`. `held`: copies that are taken one by one, in a feed-forward with experts.
 
     `adds_nothing`: pieces without a copy are 0 after it; otherwise they are as before. With `blank` they are so many
     zeros a token, said for each piece that has no copy; None for one that has.

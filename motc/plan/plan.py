@@ -13,10 +13,10 @@ from motc.ir.identity import semantic_hash
 from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
-from motc.ir.model import Model, Segment
-from motc.ir.operators import Linear, ReadMap
+from motc.ir.model import Modality, Model, Segment
+from motc.ir.operators import Linear, ReadMap, Sinks
 from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Gate, Step, Steps, Value
-from motc.passes.needs import needs_order, norms_alike
+from motc.passes.needs import chosen_by_place, needs_order
 from motc.passes.schedule_outer import skips_continuous
 from motc.passes.schedule_steps import STREAM
 from motc.plan.decoding import alike, can_generate, last_block
@@ -73,8 +73,12 @@ def _everywhere(leaf: Leaf, model: Model, in_pieces: bool) -> Leaf:
     """
     if in_pieces and leaf.path not in VOCABULARY_PATHS:
         return leaf
+    return _along(leaf, model.modalities if leaf.path in VOCABULARY_PATHS else model.feature_modalities())
+
+
+def _along(leaf: Leaf, unread: Iterable[Modality]) -> Leaf:
+    """The leaf, modalities that have none, and of which what it makes is not used, going along with its first block."""
     first, *rest = leaf.blocks
-    unread = model.modalities if leaf.path in VOCABULARY_PATHS else model.feature_modalities()
     lacking = tuple(modality.name for modality in unread if leaf.block_of(modality.name) is None)
     return replace(leaf, blocks=(replace(first, modalities=(*first.modalities, *lacking)), *rest))
 
@@ -152,6 +156,8 @@ def _sublayer_plan(
     def leaf_of(leaf: Leaf) -> LeafPlan:
         if isinstance(body, Mixture) and leaf in body.leaves():
             return _held(leaf, model)
+        if isinstance(leaf.blocks[0].operator, Sinks):
+            leaf = _along(leaf, model.modalities)
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
         pieces_of_leaf = counts if touched & inner else each if touched else None
         planned = replace(leaf_plan(_of_tokens(leaf), model, pieces_of_leaf), leaf=leaf)
@@ -274,8 +280,8 @@ def leaf_plan(leaf: Leaf, model: Model, pieces: tuple[int, ...] | None) -> LeafP
     form: Form = "by_tower"
     if len(leaf.blocks) == 1 and not leaf.blocks[0].name:
         form = "single" if pieces is None else "shared"
-    elif pieces is None and norms_alike(leaf, model):
-        form = "norm_by_tower"
+    elif pieces is None and chosen_by_place(leaf, model):
+        form = "by_place"
     return LeafPlan(
         attribute=leaf.path.partition(".")[2] or leaf.path,
         leaf=leaf,

@@ -24,7 +24,7 @@ Norms = Mapping[str, ReferenceNorm]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceAttention:
-    """Attention of these heads. Its groups are .q, .k, .v, .out, and .q_norm and .k_norm.
+    """Attention of these heads. Its groups are .q, .k, .v, .out, .q_norm, .k_norm, .gate, and .sinks.
 
     `scale` is what scores are multiplied with, None for 1 / sqrt(head_dim); a `softcap` c makes c tanh(scores / c) of
     them.

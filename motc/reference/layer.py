@@ -115,6 +115,8 @@ def attention(
     v = to_sequence(project(groups, body, "v", body.kv_heads, x), tokens)
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
     visible, stopped = see(body.mask), detached(body.mask, tokens)
+    logits = {m: groups.parameters[f"{prefix}.weight"] for m, prefix in groups.prefixes("sinks").items() if m in x}
+    sinks = to_sequence({m: each.expand(len(x[m]), -1) for m, each in logits.items()}, tokens) if logits else None
 
     def found(pairs: Pairs) -> Tensor:
         outputs = []
@@ -127,7 +129,9 @@ def attention(
                 scores = torch.tanh(scores / body.softcap) * body.softcap
             # A row that sees nothing would be 0/0 with -inf: the lowest finite score, then zero weights.
             scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-            weights = torch.softmax(scores, dim=-1) * visible
+            if sinks is not None:  # which take their part, and bring nothing
+                scores = torch.cat((scores, sinks[:, :, head, None]), dim=-1)
+            weights = torch.softmax(scores, dim=-1)[:, :, : visible.shape[-1]] * visible
             outputs.append((weights * ~stopped) @ values + (weights * stopped) @ fixed_values)
         return torch.cat(outputs, dim=-1)
 

@@ -297,6 +297,7 @@ class AttentionInLayers(AttentionAttributes):
     window: Window = Field(None, description="how many tokens back one sees, itself included; or none")
     rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
     gate: bool = Field(False, description="whether what attention makes is multiplied by sigmoids of the stream")
+    sinks: bool = Field(False, description="whether each head has a logit beside its scores that brings no value")
 
 
 class AttentionSpec(AttentionInLayers):

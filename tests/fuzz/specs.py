@@ -22,6 +22,7 @@ SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
     "position_embedding",
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
+    "attention.sinks",
     *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm", "ffn.router"),
 )
 BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": NORMS}
@@ -204,6 +205,10 @@ class _Writer:
         said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
         self.gated = self.chance(4)
         said += ["gate = true"] * self.gated
+        if self.chance(4):
+            said.append("sinks = true")
+        else:
+            self.absent.add("attention.sinks")
         said += self.mask()
         said += [f"window = {self.pick('2', '3', '6')}"] * self.chance(4)
         self.lines.append(f"attention {{ {', '.join(said)} }}")
