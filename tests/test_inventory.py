@@ -8,16 +8,17 @@ from fractions import Fraction
 
 import pytest
 
+from motc.driver import compile_ir
 from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes, layer_attributes
 from motc.ir.feed_forward import FeedForward
-from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
+from motc.ir.inventory import LAYER_GROUPS, LAYER_PATHS, OUTER_GROUPS, OUTER_PATHS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Modality, Model
 from motc.ir.operators import Experts, Linear, Operator
 from motc.ir.verify import verify
-from motc.source import CompilerBug
+from motc.source import CompilerBug, SourceFile, SpecError
 from tests.handmade import LAYER, Recipe, Tower, untied
 
 EACH = (("text",), ("image",))
@@ -110,3 +111,16 @@ def test_what_a_pass_changes_is_looked_at_and_nothing_else(monkeypatch: pytest.M
     with pytest.raises(CompilerBug, match=r"ffn\.gate of text is not what follows"):
         verify(wrong, "a pass", RICH)
     assert asked == [changed]
+
+
+PLAIN = "model plain { width = 8; layers = 1; vocab = 4; modality text; attention { heads = 2 } }"
+ABSENT = set(LAYER_PATHS + OUTER_PATHS) - {leaf.path for leaf in compile_ir(SourceFile("plain.mot", PLAIN)).leaves()}
+
+
+@pytest.mark.parametrize("path", sorted(ABSENT))
+def test_a_group_that_a_plain_model_lacks_is_told_with_a_way_out(path: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        compile_ir(SourceFile("plain.mot", PLAIN.replace("vocab", f"untie {path}; vocab")))
+    (told,) = refused.value.diagnostics
+    assert told.code == "MOT040" and told.message.startswith(f"selector `{path}` matches nothing: ")
+    assert told.help is not None and told.help.startswith("leave it out, or use ")

@@ -14,7 +14,6 @@ import pytest
 from motc.cli import main
 from motc.driver import check_spec, final_ir
 from motc.ir.feed_forward import FfnKind
-from motc.ir.inventory import LAYER_PATHS
 from motc.schema import check
 from motc.schema.resolve import normalise
 from motc.source import Diagnostic, SourceFile, Span, SpecError
@@ -209,19 +208,6 @@ def test_a_mistake_in_both_syntaxes(mot: str, yaml: str, message: str, way_out: 
 )  # fmt: skip
 def test_a_mistake_in_the_words_of_its_syntax(syntax: str, marked: str, message: str, way_out: str) -> None:
     assert_told(syntax, marked, message, way_out)
-
-
-ABSENT = [
-    *(path for path in LAYER_PATHS if path.startswith(("ffn.router", "ffn.shared")) or path.endswith("out_norm")),
-    *("attention.q_norm", "attention.k_norm", "attention.gate", "attention.sinks", "position_embedding"),
-]
-
-
-@pytest.mark.parametrize("path", ABSENT)
-def test_a_group_that_a_usual_model_lacks_is_told_with_a_way_out(path: str) -> None:
-    (diagnostic,) = told("a.mot", spec_with(f"untie {path}", "mot"))
-    assert diagnostic.code == "MOT040" and diagnostic.message.startswith(IS_NONE.format(path) + "; ")
-    assert diagnostic.help is not None and diagnostic.help.startswith("leave it out, or use ")
 
 
 IS_NONE = "selector `{0}` matches nothing: this model has no {0}"
