@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -15,6 +16,8 @@ from motc.schema import elsewhere
 from motc.schema.keys import dotted_keys
 from motc.syntax.scalar import worked_out
 from tests.test_messages import FFN_KINDS, assert_told
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -92,3 +95,16 @@ NOT_WORKED_OUT = ("1e5/2", "1/0", "9**9999", "1..2/3", "0**-1", "a/b", "3")
 @pytest.mark.parametrize("text", [*WORKED_OUT, *NOT_WORKED_OUT])
 def test_a_number_is_worked_out_for_a_message(text: str) -> None:
     assert worked_out(text) == WORKED_OUT.get(text, "")
+
+
+def test_the_docs_have_the_same_names_for_keys() -> None:
+    text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    section = text.partition("## From a configuration of transformers")[2].partition("\n## ")[0]
+    named: dict[str, list[str]] = {}
+    for row in section.splitlines():
+        if row.startswith("| `"):
+            _, there, here, _ = row.split("|")
+            named |= dict.fromkeys(re.findall("`(.*?)`", there), re.findall(r"`([a-z_.]+)`", here))
+    assert named.keys() == elsewhere.KEYS.keys()
+    for name, meant in elsewhere.KEYS.items():
+        assert meant in named[name], name

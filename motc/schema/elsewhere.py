@@ -36,7 +36,7 @@ KEYS = _named(
         "scoring_func": "ffn.scores",
         "n_group": "ffn.groups",
         "topk_group": "ffn.top_groups",
-        "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_eps epsilon": "norm.eps",
+        "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_eps": "norm.eps",
         "vocab_size": "vocab",
         "tie_word_embeddings": "embedding.tied",
         "embedding_multiplier": "embedding.scale",
@@ -45,7 +45,7 @@ KEYS = _named(
         "final_logit_softcapping": "head.softcap",
     }
 )
-"""Of names that stand in configurations elsewhere, the key that is set to the same value here."""
+"""Of names in configurations elsewhere, the key that is set to the same value here. docs/language.md has them too."""
 
 _LATENT_ATTENTION = "latent attention (MLA) cannot be said: see docs/limits.md"
 
@@ -65,6 +65,7 @@ WAYS_OUT = _named(
         "router_aux_loss_coef": "ffn.balance is this times ffn.top_k",
         "use_parallel_residual parallel_attn": "use parallel: one_norm or two_norms",
         "residual_multiplier": "fold it into the weights of attention.out and ffn.down: see docs/limits.md",
+        "epsilon": "use norm.eps",
         "max_position_embeddings": "positions have no end, unless they are learned: positions.learned",
         "dropout attention_dropout hidden_dropout resid_pdrop attn_pdrop embd_pdrop": "there is no dropout",
         "layer_types sliding_window_pattern no_rope_layers mlp_only_layers first_k_dense_replace decoder_sparse_step "
