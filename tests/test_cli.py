@@ -157,7 +157,7 @@ def test_show_prints_every_group(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert main(["show", str(spec)]) == 0
     out = capsys.readouterr().out
     assert re.search(r"ffn.up +│ 2\.\.3 +│ {text} {vit} {vae}", out)
-    assert re.search(r"ffn.up +│ 4\.\.5 +│ {text vit} {vae}", out)
+    assert re.search(r"ffn.up +│ 0\.\.1, 4\.\.5 +│ {text vit} {vae}", out)
     assert "6 layers" in out
 
 

@@ -170,10 +170,13 @@ def _print_model(model: Model, spec: Path) -> None:
 
     table = Table("group", "layers", "partition")
     table.add_column("parameters", justify="right")
+    alike: dict[Leaf, list[GroupRange]] = {}
     for group in groups(model):
-        partition = " ".join("{" + " ".join(block) + "}" for block in group.leaf.partition())
-        where = "" if group.layers is None else _range(group.layers)
-        table.add_row(group.leaf.path, where, partition, f"{leaf_parameters(group.leaf) * group.count:,}")
+        alike.setdefault(group.leaf, []).append(group)
+    for leaf, runs in alike.items():
+        partition = " ".join("{" + " ".join(block) + "}" for block in leaf.partition())
+        where = _ranges([run.layers for run in runs if run.layers])
+        table.add_row(leaf.path, where, partition, f"{leaf_parameters(leaf) * sum(run.count for run in runs):,}")
     console.print(table)
 
     costs = cost(model)
