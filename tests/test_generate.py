@@ -314,6 +314,20 @@ def test_what_cannot_go_on_token_by_token_has_no_generate(tmp_path: Path, old: s
     assert not hasattr(load(written(tmp_path, text)), "generate")
 
 
+@pytest.mark.parametrize("text", [MIXED, POOLED, TIED], ids=["mixed", "pooled", "tied"])
+def test_a_step_of_one_modality_is_not_laid_out(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(written(tmp_path, text))
+    calls, layout = [0], type(model).layout
+
+    def counted(*given: Any) -> Any:
+        calls[0] += 1
+        return layout(*given)
+
+    monkeypatch.setattr(type(model), "layout", counted)
+    model.generate(torch.ones(2, 3, dtype=torch.int64), torch.full((2, 3), 1), max_new_tokens=4, temperature=0)
+    assert calls[0] == 2, "of the prompt, and of its last tokens"
+
+
 @pytest.mark.parametrize("text", [MIXED, PREFIX, SEEING], ids=["mixed", "prefixed", "widths"])
 def test_of_a_prompt_only_the_last_tokens_go_through_the_head(text: str, tmp_path: Path) -> None:
     model = load(written(tmp_path, text))

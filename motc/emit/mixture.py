@@ -24,7 +24,11 @@ class MixtureText:
     def mixed(self, x: str, *, in_pieces: bool) -> str:
         """The expression of the result: a tensor, or pieces where the stream is in pieces."""
         text, counts = self.text, self.part.counts
+        steps_of_one = bool(self.module.alike) and self.module.generates and len(counts) > 1
         pieces = x if in_pieces else text.pieces(x, counts)
+        if steps_of_one:
+            text.assign("pieces", f"every_piece({pieces}, layout, {counts})")
+            pieces = "pieces"
         if any(unit.moe is not None and unit.moe.routing == "expert_choice" for unit in self.units):
             slots = "layout.rows.slots.flatten()[layout.order]" if self.module.execution.sorts else "layout.rows.slots"
             text.assign("places", text.cut(slots, counts))
@@ -46,6 +50,8 @@ class MixtureText:
             for place, piece in enumerate(unit.pieces):
                 results[piece] = out if len(unit.pieces) == 1 else f"{out}[{place}]"
         result = f"[{', '.join(results)}]"
+        if steps_of_one:
+            result = f"own_piece({result}, layout, {counts})"
         return result if in_pieces else text.joined(result, counts)
 
     def _of_unit(self, unit: Unit) -> str:

@@ -6,7 +6,6 @@ from typing import assert_never
 
 from motc.ir.mask import Mask
 from motc.ir.model import Model
-from motc.plan.mixture import counts_within
 
 
 def can_generate(model: Model) -> bool:
@@ -53,10 +52,7 @@ def alike(model: Model) -> tuple[int, ...]:
     are all the same. Empty where text names pieces one by one, which a step of one modality does not have.
     """
     in_pieces = len({modality.width for modality in model.modalities}) > 1
-    mixtures = (mixture for layer, _ in model.kinds for mixture in layer.mixtures)
-    if any(counts_within(mixture, model) != (len(model.order),) for mixture in mixtures):
-        return ()
-    if in_pieces and model.continuous_modalities():
+    if in_pieces and (model.routings or model.continuous_modalities()):
         return ()
     leaves = [leaf for layer, _ in model.kinds for leaf in layer.leaves()] + list(model.outer_leaves())
     copies = {name: tuple(leaf.block_of(name) for leaf in leaves) for name in model.order}
