@@ -1,11 +1,11 @@
 """The gallery's specs beside the classes of transformers that they are, both at a small size, with the same weights.
 
-    python -m bench.gallery --out build/gallery.json [--specs qwen3_8b,mixtral_8x7b] [--compiled]
+    python -m bench.gallery --out build/gallery.json [--specs qwen3_8b,mixtral_8x7b] [--compiled] [--width 512]
 
 Forward and backward of the loss, and greedy decoding, each side in turns, float32 on one thread of a CPU. Seconds are
 the process's own, so that a machine that others use says the same. `--compiled` adds both compiled, each in its own way
-(`torch.compile(model)` and `model.compile()`). Ratios are motc's time over the class's, medians; what is measured is
-added to the file, spec by spec, and the table is made of all of it.
+(`torch.compile(model)` and `model.compile()`), `--width` makes them so wide. Ratios are motc's time over the class's,
+medians; what is measured is added to the file, spec by spec, and the table is made of all of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,27 @@ def larger(original: Original) -> Original:
     times = TIMES if original.batch is text else {"vocab": TIMES["vocab"]}
     sizes = {key: value * times.get(key, 1) if isinstance(value, int) else value for key, value in small.items()}
     return replace(original, small=dict.fromkeys(SMALL) | sizes)
+
+
+FEATURES = "modalities.image.features.size"
+WIDTHS = ("projection_dim", "out_hidden_size")
+"""What the configuration of an encoder calls the width of the stream."""
+
+
+def widened(original: Original, width: int) -> Original:
+    """An original of another width, three times as wide within its feed-forwards; heads as wide as before."""
+
+    def fitting(config: Mapping[str, Any]) -> dict[str, Any]:
+        each = {key: fitting(value) if isinstance(value, dict) else value for key, value in config.items()}
+        return each | {key: width for key in WIDTHS if key in each}
+
+    before = original.overrides
+    sizes = before | {"width": width, "ffn.hidden": 3 * width}
+    if before.get(FEATURES) == before["width"]:
+        sizes[FEATURES] = width
+    if "attention.head_dim" not in before:
+        sizes["attention.heads"] = before["attention.heads"] * width // before["width"]
+    return replace(original, small=dict.fromkeys(SMALL) | sizes, small_config=fitting(original.small_config))
 
 
 def sides(original: Original) -> dict[str, Any]:
@@ -138,6 +159,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--specs", default="", help="names, by commas; all unless given")
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument(
+        "--width", type=int, help="for all, rather than some 256, or as in the tests where there are images"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -146,7 +170,8 @@ def main() -> None:
     wanted = arguments.specs.split(",") if arguments.specs else [original.spec for original in ORIGINALS]
     for original in ORIGINALS:
         if original.spec in wanted:
-            told = measure(larger(original), arguments.compiled, arguments.rounds)
+            sized = larger(original) if arguments.width is None else widened(larger(original), arguments.width)
+            told = measure(sized, arguments.compiled, arguments.rounds)
             results["specs"].setdefault(original.spec, {}).update(told)
             write_whole(arguments.out, json.dumps(results, indent=1) + "\n")
     print(f"{results['processor']}, torch {results['torch']}, one thread, float32\n\n{table(results)}")
