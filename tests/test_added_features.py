@@ -151,6 +151,12 @@ def test_other_layers_are_refused(added: str, code: str, said: str) -> None:
     assert first.code == code and said in first.message
 
 
+def test_a_step_without_quotes_is_told() -> None:
+    with pytest.raises(SpecError) as refused:
+        ir(DEEP.replace('"0..2 step 2"', "0..2 step 2"))
+    assert refused.value.diagnostics[0].help == 'a range with a step is text here: `"0..2 step 2"`'
+
+
 def test_none_takes_back_what_a_base_says() -> None:
     assert ir(DEEP.replace('"0..2 step 2"', "none")).feature_modalities()[0].projector.added_after == ()
 

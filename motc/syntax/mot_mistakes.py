@@ -33,6 +33,7 @@ _WORD_BEFORE = re.compile(r'([\w.*+-]+|"(?:[^"\\\n]|\\.)*")[ \t\r]*\Z')
 _TOWER_BEFORE = re.compile(r"\btower[ \t]+[\w.*+-]+[ \t]*\Z")
 _LAYERS_BEFORE = re.compile(r"(?P<in>\bin[ \t]+)?\blayers?[ \t]+(?P<said>[0-9., \t]*)\Z")
 _LISTED = re.compile(r"\[?[ \t]*[0-9][0-9., \t]*\]?")
+_STEPPING = re.compile(r"\d+\.\.\d+ step \d+")
 _VALUE_BEFORE = re.compile(r"=[ \t]*([0-9.][0-9.e+-]*|sqrt)[ \t]*\Z")
 
 
@@ -131,6 +132,8 @@ def _way_out(source: SourceFile, at: int, end: int, expected: set[str]) -> str:
         return "no comma stands between blocks: `as {text} {image}`"
     if shown in ("layer", "layers") and "IN" in expected:
         return f"write `in {shown}`"
+    if shown == "step" and (stepping := _STEPPING.search(source.text, _line_start(source, at))):
+        return f'a range with a step is text here: `"{stepping[0]}"`'
     is_word = re.fullmatch(r'[\w.*+-]+|".*"', shown) is not None
     if is_word and "EQUAL" in expected and _TOWER_BEFORE.search(source.text, _line_start(source, at), at):
         return f"put `=` between: `tower {word} = {shown}`"
