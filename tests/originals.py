@@ -98,21 +98,8 @@ class Original:
 
     @cached_property
     def checked(self) -> Checked:
-        """The spec made small; of statements about layers what is about those that there are."""
-        checked = check_spec(self.path, self.overrides)
-        last = checked.spec.layers - 1
-
-        def there(statement: Any) -> Any:
-            layers = statement.layers
-            if layers is None or layers.last <= last:
-                return statement
-            return statement.model_copy(update={"layers": layers._replace(last=last)})
-
-        statements = {
-            name: [there(each) for each in getattr(checked.spec, name) if each.layers is None or each.layers[0] <= last]
-            for name in ("by_layer", "untie")
-        }
-        return Checked(checked.spec.model_copy(update=statements), checked.tree)
+        """The spec made small."""
+        return check_spec(self.path, self.overrides)
 
     def made(self, *, small: bool, attention: str | None = "eager", experts: str | None = "eager") -> Any:
         """The original, at its published size or small, with these implementations of transformers."""

@@ -215,12 +215,30 @@ def test_a_mistake_that_layers_make_shows_what_is_said_of_them() -> None:
     assert span.source.text[span.start : span.end] == "none"
 
 
-def test_layers_that_an_override_leaves_out() -> None:
+def test_an_override_of_layers_leaves_the_first_of_them() -> None:
+    later = "layers 5..6 { norm { eps = 0.5 } }"
+    said = f"layers 1..7 step 3 {{ ffn {{ hidden = 9 }} }}; {later}; layer 2 {{ ffn = none }}"
+    said += "; untie attention in layers 2..7"
+    fewer = final_ir(check_spec(source(said), {"layers": 5}))
+    assert fewer == final_ir(check_spec(source(said.replace("..7", "..4").replace(later, "")), {"layers": 5}))
+    whole = model_of(said)
+    assert layers_of(fewer) == layers_of(whole)[:5]
+    assert fewer.layers == 5 and final_ir(check_spec(source(said), {"layers": 12})).layers == 12
     with pytest.raises(SpecError) as caught:
-        final_ir(check_spec(source("layer 5 { ffn { hidden = 9 } }"), {"layers": 3}))
+        final_ir(check_spec(source("layers 6..2 { ffn = none }"), {"layers": 3}))
+    assert "is reversed" in str(caught.value)
+
+
+def test_layers_that_a_base_has_and_a_spec_that_extends_it_has_not(tmp_path: Path) -> None:
+    (tmp_path / "base.mot").write_text(source("layer 5 { ffn { hidden = 9 } }").text)
+    (tmp_path / "small.mot").write_text('model small { extends "base.mot"; layers = 3 }')
+    with pytest.raises(SpecError) as caught:
+        compile_ir(tmp_path / "small.mot")
     (told,) = caught.value.diagnostics
     assert told.code == "MOT041" and told.help.startswith("say 6 layers at least")
-    assert [(words, span.source.name) for words, span in told.related] == [("how many there are", "--set")]
+    assert [(words, Path(span.source.name).name) for words, span in told.related] == [
+        ("how many there are", "small.mot")
+    ]
 
 
 def test_keys_that_say_nothing_where_a_later_statement_changes_the_kind_are_no_mistake() -> None:

@@ -61,7 +61,7 @@ def check_layers(checked: Checked, place: tuple[str | int, ...], said: LayerNumb
     way_out = "layers count from 0 and a range includes both ends"
     related: tuple[tuple[str, Span], ...] = ()
     here, there = checked.span(*place), checked.span("layers")
-    if here.source != there.source:  # which a spec that extends it has changed, or --set
+    if here.source != there.source:  # which a spec that extends it has changed
         way_out = f"say {said.last + 1} layers at least, or start from a spec without this statement"
         related = (("how many there are", there),)
     errors.append(Diagnostic(code="MOT041", message=message, span=here, help=way_out, related=related))

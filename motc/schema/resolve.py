@@ -7,13 +7,13 @@ from collections.abc import Mapping as MappingType
 from pathlib import Path
 from typing import Any
 
+from motc.schema.first_layers import STATEMENTS, first_layers
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax import read, read_file
 from motc.syntax.files import LARGEST, too_large
 from motc.syntax.mot_statements import duplicates
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 
-STATEMENTS = ("untie", "by_layer")
 MAX_DEPTH = 20
 MAX_NESTING = 20
 
@@ -149,6 +149,8 @@ def _override(tree: Mapping, key: str, value: Any) -> Mapping:
         node = Mapping(entries=(entry,), span=key_span)
     assert isinstance(node, Mapping)
     merged = _merge(tree, node)
+    if steps == ["layers"] and isinstance(plain, int) and plain > 0:
+        merged = first_layers(merged, plain)
     return Mapping(entries=merged.entries, span=tree.span)
 
 
