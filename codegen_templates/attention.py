@@ -33,21 +33,20 @@ def attend(
     Where a row may be several documents, NaN is taken out of keys and values, and tokens that see it are NaN
     afterwards: 0, the weight of what is not seen, times NaN is NaN.
     """
-    q, k, v = not_empty(q).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    q, causal = not_empty(q).transpose(1, 2), causal and mask is None
     sinks = None if sinks is None else sinks.transpose(1, 2)
-    causal = causal and mask is None
     if cache is not None:
         causal = causal and cache.takes_prompt
-        k, v = cache.extended(k, v)
+        k, v = (x.transpose(1, 2) for x in cache.extended(k.transpose(1, 2), v.transpose(1, 2)))
     added, visible = (None, None) if mask is None else mask
     if visible is None:
-        mixed = weighed(q, k, v, added, causal, scale, softcap, sinks)
-    else:
-        spoilt = (k.isnan() | v.isnan()).any(dim=3).any(dim=1)[:, None, :, None]  # [R, 1, L, 1]
-        k, v = k.masked_fill(spoilt, 0.0), v.masked_fill(spoilt, 0.0)
-        mixed = weighed(q, k, v, added, False, scale, softcap, sinks)
-        mixed = mixed.masked_fill((visible & spoilt.mT).any(dim=3, keepdim=True), float("nan"))
-    return mixed.transpose(1, 2).flatten(2)
+        mixed = weighed(q, k.transpose(1, 2), v.transpose(1, 2), added, causal, scale, softcap, sinks).transpose(1, 2)
+    else:  # by slots: a compiled copy with heads first, and but one of them, is taken for an image with channels last
+        spoilt = (k.isnan() | v.isnan()).flatten(2).any(dim=2)  # [R, T]
+        k, v = (x.masked_fill(spoilt[:, :, None, None], 0.0) for x in (k, v))
+        mixed = weighed(q, k.transpose(1, 2), v.transpose(1, 2), added, False, scale, softcap, sinks).transpose(1, 2)
+        mixed = mixed.masked_fill((visible & spoilt[:, None, None]).any(dim=3).mT[..., None], float("nan"))
+    return mixed.flatten(2)
 
 
 def weighed(
@@ -90,30 +89,33 @@ def plain_attention(
 ) -> Tensor:
     """As `weighed`, written out.
 
-    Compiled, it has a query and a key more, which nobody sees: torch asks of products whether there is but one.
+    Compiled, it has a query and a key more, which nobody sees: torch asks of products whether there is but one. And
+    kv_heads come first: the compiler takes rows of a single head for an image with channels last.
     """
-    length, padded = q.shape[2], torch.compiler.is_compiling()
+    (heads, length, _), kv_heads, padded = q.shape[1:], k.shape[1], torch.compiler.is_compiling()
+    q = torch.unflatten(q, 1, (kv_heads, heads // kv_heads)).transpose(0, 1)  # [kv_heads, R, sharing, L, head_dim]
+    k, v = k.transpose(0, 1), v.transpose(0, 1)
     if padded:
         q, k, v = (F.pad(x, (0, 0, 0, 1)) for x in (q, k, v))
         added = None if added is None else F.pad(added, (0, 1, 0, 1))
-        sinks = None if sinks is None else F.pad(sinks, (0, 1))
-    kv_heads, queries, keys = k.shape[1], q.shape[2], torch.arange(k.shape[2], device=k.device)
-    sharing = (q.shape[1] // kv_heads, queries)
-    products = torch.unflatten(q, 1, (kv_heads, sharing[0])).flatten(2, 3) @ k.mT  # [R, kv_heads, sharing · L, T]
-    scores = torch.unflatten(products, 2, sharing) * scale
+    sharing, keys = q.shape[2:4], torch.arange(k.shape[2], device=k.device)
+    scores = torch.unflatten(q.flatten(2, 3) @ k.mT, 2, sharing) * scale  # [kv_heads, R, sharing, L, T]
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if causal:
-        scores = scores.masked_fill(torch.arange(queries, device=q.device)[:, None] < keys, -torch.inf)
+        scores = scores.masked_fill(torch.arange(sharing[1], device=q.device)[:, None] < keys, -torch.inf)
     if added is not None:
-        scores = scores + added[:, :, None]
+        scores = scores + added
     if padded:
         scores = scores.masked_fill(keys == keys.shape[0] - 1, -torch.inf)
     if sinks is not None:
-        scores = torch.cat((scores, torch.unflatten(sinks, 1, (kv_heads, sharing[0]))[..., None].to(scores)), dim=-1)
+        sinks = torch.unflatten(sinks, 1, (kv_heads, heads // kv_heads)).transpose(0, 1)
+        sinks = F.pad(sinks, (0, 1)) if padded else sinks
+        scores = torch.cat((scores, sinks[..., None].to(scores)), dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(q.dtype)
     weights = weights if sinks is None else weights[..., :-1]
-    return torch.unflatten(weights.flatten(2, 3) @ v, 2, sharing).flatten(1, 2)[:, :, :length]
+    mixed = torch.unflatten(weights.flatten(2, 3) @ v, 2, sharing)[:, :, :, :length]
+    return mixed.transpose(0, 1).flatten(1, 2)
 
 
 def with_sinks(

@@ -9,7 +9,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.nn import functional as F
 
+from codegen_templates.attention import attend
+from codegen_templates.masks import Matrix
+from codegen_templates.sizes import mark_sizes
 from motc.driver import final_ir
 from motc.ir.execution import Strategy
 from motc.schema import check
@@ -60,3 +64,28 @@ def test_kernels_as_eager(text: str, strategy: Strategy) -> None:
     assert len(batches) > 5
     assert_compiled_as_eager(model, batches, generator)
     assert counters["stats"]["unique_graphs"] == 4
+
+
+def test_capped_attention_of_one_head() -> None:
+    """The compiler took [R, 1, L, head_dim] for an image with channels last, and asked how large R and L are."""
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(4, 4, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+    def between_products(x: torch.Tensor, matrix: Matrix) -> torch.Tensor:
+        """As in a layer: the backward of a product wants what comes from attention in a memory layout of its own."""
+        q, k, v = (torch.unflatten(F.linear(x, weight), -1, (1, 4)) for weight in weights)
+        return attend(q, k, v, matrix, softcap=5.0)
+
+    compiled = torch.compile(between_products, fullgraph=True)
+    for rows, length in ((2, 5), (3, 7)):
+        x = torch.randn(rows, length, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+        visible = torch.ones(rows, 1, length, length).tril().bool()
+        added = torch.zeros(visible.shape, dtype=torch.float64).masked_fill(~visible, -torch.inf)
+        mark_sizes(x, "rows", "length")
+        for part in (added, visible):
+            mark_sizes(part, "rows", "one", "length", "length")
+        results = []
+        for function in (between_products, compiled):
+            mixed = function(x, Matrix(added, visible))
+            results.append((mixed, *torch.autograd.grad(mixed.square().sum(), [x, *weights])))
+        torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
