@@ -10,9 +10,15 @@ import torch
 
 from .sizes import check_compiler, mark_sizes
 
-# Inductor writes intermediates to memory sooner than pays here; with more reads and operations to a kernel the
-# permutations go into the norms and rotary positions that follow them.
-FUSE_MORE = {"realize_reads_threshold": 32, "realize_opcount_threshold": 200}
+INDUCTOR = {
+    # Inductor writes intermediates to memory sooner than pays here; with more reads and operations to a kernel the
+    # permutations go into the norms and rotary positions that follow them.
+    "realize_reads_threshold": 32,
+    "realize_opcount_threshold": 200,
+    # On CUDA, reductions over rows and over columns in one kernel: torch 2.11 asks for sizes that it was not told.
+    "triton.mix_order_reduction": False,
+}
+"""What Inductor is told, unless `options` or `mode` say otherwise."""
 
 OUTER_METHODS = ("embed", "read", "score")
 """Methods of a model that are compiled beside its layers."""
@@ -21,12 +27,17 @@ OUTER_METHODS = ("embed", "read", "score")
 def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
     """Compile a model's layers and its outer methods, each by itself; arguments as for torch.compile.
 
+    Sizes are told to vary, unless `dynamic` is False or CUDA graphs are asked for, each of which is of one size: then
+    another size is compiled or recorded anew.
     Raises RuntimeError where torch is older than 2.11.
     """
     check_compiler()
     kwargs.setdefault("fullgraph", True)
-    if kwargs.get("backend", "inductor") == "inductor" and not kwargs.keys() & {"mode", "options"} and not args:
-        kwargs["options"] = FUSE_MORE
+    model.sizes_vary = kwargs.get("dynamic") is not False
+    if kwargs.get("backend", "inductor") == "inductor":
+        mode = torch._inductor.list_mode_options(kwargs.pop("mode", None) or "default")
+        kwargs["options"] = {**INDUCTOR, **mode, **(kwargs.get("options") or {})}
+        model.sizes_vary &= not kwargs["options"].get("triton.cudagraphs")
     model.has_grouped_products = any(getattr(part, "is_grouped_product", False) for part in model.modules())
     stream, rows = model.stream_sizes, ("rows", "length")
     given = {"x": stream, "mask": ("rows", "one", "length", "length"), "cos": rows, "sin": rows}
@@ -34,12 +45,14 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
         layer.compile(*args, **kwargs)
         names = inspect.signature(layer.forward).parameters
         sizes = tuple(given.get(name, ()) for name in names)
-        layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
+        if model.sizes_vary:
+            layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
     flat = ("stream",) if stream[0] in ("stream", "piece") else rows
     outer = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
     for name in OUTER_METHODS:
         model.__dict__.pop(name, None)  # compiled before
-        model.__dict__[name] = with_sizes(torch.compile(getattr(model, name), *args, **kwargs), outer[name])
+        compiled = torch.compile(getattr(model, name), *args, **kwargs)
+        model.__dict__[name] = with_sizes(compiled, outer[name]) if model.sizes_vary else compiled
 
 
 def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | None]) -> Callable[..., Any]:

@@ -58,6 +58,7 @@ class MultimodalModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.has_grouped_products = False  # as `compile` has found
+        self.sizes_vary = True  # whether compiled code is told so
 
     def init_weights(self, seed: int = 0) -> None:
         """Fill every parameter, each from the seed and its own name. Works after `to_empty`."""
@@ -109,7 +110,8 @@ class MultimodalModel(nn.Module):
             check_attention(prepared.rows.slots, has_mask=has_mask)
             if self.has_grouped_products:
                 check_grouped_products(next(self.layers.parameters()))
-            prepared.mark_sizes()
+            if self.sizes_vary:
+                prepared.mark_sizes()
         return prepared
 
     def placed(

@@ -134,3 +134,14 @@ def test_a_gradient_where_the_reference_has_none_is_wrong() -> None:
     truth = find_truth(Side(Network(), "cpu"), batch)
     checked = check(Side(Everywhere(), "cpu"), batch, truth, "float32")
     assert not checked.ok and checked.parameter.startswith("unused") and checked.gradient_error is None
+
+
+@pytest.mark.parametrize(("numbers", "ok"), [(4096, False), (4 * 4096, True)])
+def test_longer_sums_may_round_more(numbers: int, ok: bool) -> None:
+    """Off by 1.5e-5, where 1e-5 may be, or twice that where a product adds up four times as many numbers."""
+    ids = torch.tensor([[1, 2, 3, 4]])
+    batch = DrawnBatch(input_ids=ids, modality_ids=torch.zeros_like(ids))
+    other = Network(lambda x: x * (1 + 1.5e-5))
+    for network in (reference := Network(), other):
+        network.register_parameter("long", nn.Parameter(torch.zeros(1, numbers)))
+    assert check(Side(other, "cpu"), batch, find_truth(Side(reference, "cpu"), batch), "float32").ok is ok

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from motc.bench.portable.batches import make_batch
 from motc.bench.portable.jobs import LeftOut, Workshop
 from motc.bench.portable.pack import Job, Pack, build, read_pack
 from motc.bench.portable.products import WAYS, piece_sizes, time_products
+from motc.bench.portable.sides import Side
 from motc.cli import main
 from motc.driver import check_spec
 
@@ -279,6 +281,24 @@ def test_cells_are_left_out_when_the_time_is_over(tmp_path: Path) -> None:
     with pytest.raises(LeftOut, match="no time was left"):
         shop.do(pack.jobs[0], {})
     assert saved == []
+
+
+def test_one_size_is_one_mixture_compiled_for_its_sizes(tmp_path: Path) -> None:
+    timed = Job(kind="time", model="tiny", modes=("backward",), seconds=1)
+    pack = write(tmp_path, packed(tmp_path, ratios=None), timed)
+    asked: list[dict[str, Any]] = []
+
+    class Shop(Workshop):
+        def _compile(self, side: Side, how: Mapping[str, Any]) -> None:
+            super()._compile(side, how)
+            asked.append({"sizes vary": side.network.sizes_vary})
+
+    entries: dict[str, Any] = {}
+    given = {"folder": tmp_path, "device": "cpu", "quick": True, "save": lambda: None, "seconds_left": lambda: 9.0}
+    Shop(**given, pack=replace(pack, rounds=1), one_size=True).do(timed, entries)
+    assert asked == [{"sizes vary": False}] * 2
+    assert [cell["tokens"] for cell in entries["cells"]] == [{"text": 32, "image": 32}]
+    assert [compilation["recompilations"] for compilation in entries["compilations"]] == [0, 0]
 
 
 def test_a_twin_is_kept_as_long_as_a_later_job_needs_it(tmp_path: Path) -> None:

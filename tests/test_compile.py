@@ -278,3 +278,32 @@ def other_calls(graphs: tuple[GraphKernels, ...]) -> list[str]:
 
 def kernels(graphs: tuple[GraphKernels, ...]) -> int:
     return sum(len(graph.kernels) for graph in graphs)
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "sizes_vary"),
+    [
+        ({}, {"realize_reads_threshold": 32}, True),
+        ({"mode": "max-autotune-no-cudagraphs"}, {"realize_reads_threshold": 32, "max_autotune": True}, True),
+        ({"mode": "reduce-overhead"}, {"realize_reads_threshold": 32, "triton.cudagraphs": True}, False),
+        ({"options": {"realize_reads_threshold": 4}}, {"realize_reads_threshold": 4}, True),
+        ({"options": {"triton.cudagraphs": True}}, {"realize_reads_threshold": 32}, False),
+        ({"backend": "eager"}, {}, True),
+        ({"backend": "eager", "dynamic": False}, {}, False),
+    ],
+    ids=["nothing", "mode", "CUDA graphs", "options", "CUDA graphs by options", "another backend", "not dynamic"],
+)
+def test_what_the_compiler_is_told(
+    given: dict[str, Any], told: dict[str, Any], sizes_vary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our settings go with the caller's. Where sizes are fixed, as in CUDA graphs, they are not told to vary."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch, "compile", lambda function, **how: asked.append(how) or function)
+    model = motc.load(TWO)
+    model.compile(**given)
+    assert len(asked) == 3 + 3  # layers and ends
+    assert all(how["fullgraph"] and told.items() <= how.get("options", {}).items() for how in asked)
+    modality_ids = torch.tensor([[0, 1, 1, 0]])
+    layout = model.layout(modality_ids)
+    model(modality_ids, modality_ids, layout=layout)
+    assert all(hasattr(piece, "_dynamo_unbacked_indices") is sizes_vary for piece in layout.pieces)

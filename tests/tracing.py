@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 from torch._inductor.compile_fx import compile_fx
 from torch.fx import GraphModule
 
-from codegen_templates.compiling import FUSE_MORE
+from codegen_templates.compiling import INDUCTOR
 
 
 def make_no_kernels(patch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def layers_alone(backend: Callable[..., Any]) -> Callable[..., Any]:
 TRACED_LAYERS = layers_alone(aot_eager)
 """Layers, forward and backward, as they are traced for kernels."""
 
-KERNELS_OF_LAYERS = layers_alone(partial(compile_fx, config_patches=FUSE_MORE))
+KERNELS_OF_LAYERS = layers_alone(partial(compile_fx, config_patches=INDUCTOR))
 """Layers with the kernels that a model has by itself."""
 
 

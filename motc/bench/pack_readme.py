@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.bench.portable.checking import BESIDE_REFERENCE, TOLERANCES
+from motc.bench.portable.checking import BESIDE_REFERENCE, LONG_SUM, TOLERANCES
 from motc.bench.portable.pack import Pack
 
 
@@ -25,6 +25,7 @@ def readme(pack: Pack) -> str:
         jobs="\n".join(jobs),
         limits="\n".join(limits),
         beside=f"{BESIDE_REFERENCE:g}",
+        long_sum=f"{LONG_SUM:,}",
     )
 
 
@@ -33,6 +34,7 @@ README = """# A benchmark that needs torch alone
     python run.py                      # on the GPU if there is one, within {seconds} s; result.json and result.md here
     python run.py --out DIR            # there
     python run.py --only check,decode  # of check, time, graphs, decode and products
+    python run.py --one-size           # one mixture, compiled for its sizes alone
     python run.py --device cpu --quick # small batches, graphs captured but no kernels compiled: only to try it
 
 Python 3.11 and torch 2.11 or later; no other package, no network. Written by motc {motc}, which is not needed.
@@ -65,6 +67,7 @@ About {total} s in all.
   |---|---|---|
 {limits}
 
+  (where products add up more than {long_sum} numbers, more as the root of how many)
   or by {beside} times what `reference` itself is off in the same dtype, where that is more. What is timed is checked so
   again, as it is compiled. With experts, bfloat16 is not judged: rounding may send a token
   to another expert. Convolutions use all of float32 here (`torch.backends.cudnn.allow_tf32` is off).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ TOLERANCES = {"float32": (1e-5, 1e-4), "bfloat16": (2e-2, 5e-2)}
 
 The truth is the reference in float32 with the same parameters, so that in bfloat16 all of its rounding is in the error.
 """
+
+LONG_SUM = 4096
+"""Products that add up more numbers than this round more: tolerances grow as the root of how many there are."""
 
 BESIDE_REFERENCE = 1.5
 """How many times the reference's own error in a dtype is allowed, where that is more: rounding grows with width."""
@@ -67,7 +70,8 @@ def check(side: Side, batch: DrawnBatch, truth: Truth, dtype: str) -> Check:
     outputs, gradients = _outputs_and_gradients(side, batch)
     output, output_error = _worst(outputs, truth.outputs)
     parameter, gradient_error = _worst(gradients, truth.gradients)
-    most_output, most_gradient = TOLERANCES[dtype]
+    grown = sqrt(max(1.0, _longest_sum(side) / LONG_SUM))
+    most_output, most_gradient = (grown * tolerance for tolerance in TOLERANCES[dtype])
     most_output = max(most_output, BESIDE_REFERENCE * truth.output_rounding)
     most_gradient = max(most_gradient, BESIDE_REFERENCE * truth.gradient_rounding)
     return Check(
@@ -77,6 +81,11 @@ def check(side: Side, batch: DrawnBatch, truth: Truth, dtype: str) -> Check:
         parameter=parameter,
         ok=output_error <= most_output and gradient_error <= most_gradient,  # never if one is NaN
     )
+
+
+def _longest_sum(side: Side) -> int:
+    """Of how many numbers a product of the network adds up most: the inputs of its largest linear map."""
+    return max((parameter.shape[-1] for parameter in side.network.parameters() if parameter.ndim > 1), default=1)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,8 @@ class LeftOut(Exception):
 class Workshop:
     """Where jobs are done. `save` is called whenever something was measured, `seconds_left` before something is begun.
 
-    `quick` compiles for tests: graphs are captured, but no kernels are made of them.
+    `quick` compiles for tests: graphs are captured, but no kernels are made of them. `one_size`: what is timed is the
+    most even mixture alone, compiled for its sizes.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Workshop:
     quick: bool
     save: Callable[[], None]
     seconds_left: Callable[[], float]
+    one_size: bool = False
     _dense: dict[tuple[str, str, Phase], Side] = field(default_factory=dict)  # that this job or a later one needs
     _weighed: set[tuple[str, str, str]] = field(default_factory=set)
 
@@ -145,7 +147,7 @@ class Workshop:
 
     def _compile(self, side: Side, how: Mapping[str, Any]) -> None:
         network: Any = side.network
-        network.compile(**how)
+        network.compile(**how, **({"dynamic": False} if self.one_size else {}))
 
     def _warm_up(
         self,
@@ -157,7 +159,9 @@ class Workshop:
         entries: Entries,
         warm: tuple[ModalityMix, ...] | None = None,
     ) -> None:
-        batches = [self._batch(model, each) for each in warm or (*rehearsals(model.mixtures()), *model.mixtures())]
+        mixtures = self._mixtures(model)
+        rehearsed = () if self.one_size else rehearsals(mixtures)
+        batches = [self._batch(model, each) for each in warm or (*rehearsed, *mixtures)]
         compilation = warm_up_side(side, "forward" if phase == "inference" else "backward", batches, lambda: None)
         entry = {"dtype": job.dtype, "phase": phase, "side": name, **asdict(compilation)}
         entries.setdefault("compilations", []).append(entry)
@@ -202,7 +206,7 @@ class Workshop:
         """
         third = -(-self.pack.rounds // 3)
         for mode in job.modes:
-            for mixture in only or model.mixtures():
+            for mixture in only or self._mixtures(model):
                 self._need_time()
                 batch = self._batch(model, mixture)
                 cell = time_sides(
@@ -235,6 +239,9 @@ class Workshop:
             entry |= {"parameter_bytes": parameter_bytes(side.network), "peak_step_bytes": step_peak_bytes(side, batch)}
             entries.setdefault("memory", []).append(entry)
         self.save()
+
+    def _mixtures(self, model: PackedModel) -> tuple[ModalityMix, ...]:
+        return (most_even(model.mixtures()),) if self.one_size else model.mixtures()
 
     def _batch(self, model: PackedModel, mixture: ModalityMix) -> DrawnBatch:
         return make_batch(model.modalities, mixture, model.batch, self.pack.seed, self.device)

@@ -70,9 +70,11 @@ class Run:
             quick=options.quick,
             save=self.save,
             seconds_left=lambda: self.seconds - clock(),
+            one_size=options.one_size,
         )
         models = [{key: value for key, value in asdict(m).items() if key != "classes"} for m in self.pack.models]
-        self.result: dict[str, Any] = {"motc": pack.motc, "quick": options.quick, "models": models, "jobs": []}
+        said = {"quick": options.quick, "one_size": options.one_size}
+        self.result: dict[str, Any] = {"motc": pack.motc, **said, "models": models, "jobs": []}
 
     def do(self) -> None:
         """Every job for which there is time, those with the most important first."""
@@ -177,6 +179,7 @@ def _options(folder: Path, pack: Pack) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=folder, help=f"where {JSON} and {TABLE} go; default: this folder")
     parser.add_argument("--only", type=_kinds, metavar="KINDS", help=f"of {', '.join(KINDS)}, by commas")
     parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--one-size", action="store_true", help="time one mixture, compiled for its sizes alone")
     parser.add_argument("--quick", action="store_true", help="small batches and no kernels compiled: only to try it")
     return parser
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .cells import BASE
-from .checking import BESIDE_REFERENCE, TOLERANCES
+from .checking import BESIDE_REFERENCE, LONG_SUM, TOLERANCES
 
 NONE = "–"
 Result = dict[str, Any]
@@ -23,6 +23,7 @@ def markdown(result: Result) -> str:
         f"{machine['threads']} threads; torch {machine['torch']}, Python {machine['python']}; motc {result['motc']}. "
         f"{spent['spent']:.0f} of {spent['allowed']:.0f} s.",
         *(["", "With `--quick`: the times say nothing."] if result["quick"] else []),
+        *(["", "With `--one-size`: compiled for the sizes of one mixture alone."] if result["one_size"] else []),
     ]
     limits = "; ".join(f"{dtype}: outputs {a:g}, gradients {b:g}" for dtype, (a, b) in TOLERANCES.items())
     checks = ("model", "strategy", "dtype", "compiled", "tokens", "outputs off by", "gradients off by", "")
@@ -34,7 +35,8 @@ def markdown(result: Result) -> str:
     others = ("job", "state", "why")
     lines += _table(
         "Checks",
-        f"Largest relative errors against the reference in float32. {limits}; or {BESIDE_REFERENCE:g} times its own.",
+        f"Largest relative errors against the reference in float32. {limits}; or {BESIDE_REFERENCE:g} times its own. "
+        f"Where products add up more than {LONG_SUM:,} numbers, more as the root of how many.",
         checks,
         _checks(result),
     )
