@@ -42,6 +42,11 @@ ROOT = Path(__file__).resolve().parent.parent
          "it is the same in all layers: `norm { final = true }`"),
         ("mot", "layer 0 { tower image { norm { ^placement = post } } }", "unknown key `placement`",
          "it is the same in all towers: `norm { placement = post }`"),
+        # keys that a tower has, and the model or some layers have not
+        ("mot", "attention { heads = 4, ^reads = text }", "unknown key `reads`",
+         "it is said of a tower, in its block: `attention { reads = text }`"),
+        ("yaml", "by_layer: {layers: 0, attention: {^reads: text}}", "unknown key `reads`",
+         "it is said of a tower, in its block: `attention: {reads: text}`"),
         # by what they are set to, and by their section
         ("mot", "norm { ^type = rms }", "unknown key `type`", "did you mean `kind = rms`?"),
         ("mot", "attention { heads = 4, rope { ^interleaved = true } }", "unknown key `interleaved`",

@@ -360,12 +360,6 @@ def test_no_message_speaks_of_python() -> None:
                 assert not re.search(r"dictionary|instance|Spec\b|string|integer|\bInput\b|None", diagnostic.message)
 
 
-def test_widths_are_told_in_numbers() -> None:
-    messages = [each.message for each in told("a.mot", spec_with("tower gen = image { width = 8 }", "mot"))]
-    assert any(each.endswith("different ones: width 16 and 8") for each in messages)
-    assert not any("(" in each for each in messages)
-
-
 @pytest.mark.parametrize(
     "word, known, suggestion",
     [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from motc.ir.leaf import Block, Leaf
-from motc.ir.operators import Experts, Linear, Norm, Operator
+from motc.ir.operators import Experts, Linear, Norm, Operator, ReadMap
 from motc.ir.partition import Partition
 from motc.schema import Checked
 from motc.schema.names import is_attribute
@@ -128,16 +129,20 @@ def _difference(one: Operator | None, other: Operator | None) -> str:
         return "one of them has none"
     if isinstance(one, Experts) != isinstance(other, Experts):
         return "one of them is a mixture of experts"
+    if isinstance(one, ReadMap) != isinstance(other, ReadMap):
+        return "one of them maps what another tower has"
     if isinstance(one, Linear) and isinstance(other, Linear) and one.bias != other.bias:
         return "with and without a bias"
     if isinstance(one, Norm) and isinstance(other, Norm) and one.kind != other.kind:
         return f"{one.kind} and {other.kind}"
-    for field, words in DIFFERENCES.items():
-        left, right = getattr(one, field, None), getattr(other, field, None)
+    for name in (*DIFFERENCES, *(field.name for field in fields(one))):
+        left, right = getattr(one, name, None), getattr(other, name, None)
         if left != right:
-            return f"{words} {_shown(left)} and {_shown(right)}"
-    return f"{one} and {other}"
+            return f"{DIFFERENCES.get(name, name)} {_shown(left)} and {_shown(right)}"
+    return "one of them is of another kind"
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

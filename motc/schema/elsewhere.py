@@ -56,7 +56,7 @@ WAYS_OUT = _named(
         "hidden_act hidden_activation activation_function": "use ffn.kind: with a gate silu is swiglu, gelu geglu and "
         "gelu_pytorch_tanh geglu_tanh; without one they are silu, gelu and gelu_tanh",
         "query_pre_attn_scalar": "attention.scale is 1 over its root",
-        "logits_scaling": "head.scale is 1 over it",
+        "logits_scaling": "head.scale is 1 over it where the class divides by it, as Granite does",
         "rotary_dim": "attention.rope.fraction is this over head_dim",
         "rope_scaling rope_parameters rope_type": "use attention.rope and its `scaling`",
         "rope_interleave rope_interleaved": "use attention.rope.pairing: half or interleaved",

@@ -23,8 +23,8 @@ def instead_of(path: Path, value: Any, span: Span) -> str:
         return f"did you mean `{_moved(around, meant, value, span)}`?"
     if "." in key and (meant := nearest(key, dotted_keys(around))):
         return f"did you mean `{setting(around, meant, value, span)}`?"
-    if of_all := _of_the_model(path, value, span):
-        return of_all
+    if elsewhere_said := _of_the_model(path, value, span) or _of_a_tower(path, value, span):
+        return elsewhere_said
     if below := homes(key, around):
         *others, last = (f"`{each}`" for each in below)
         return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
@@ -51,6 +51,15 @@ def _of_the_model(path: Path, value: Any, span: Span) -> str:
     if not rest or dotted not in dotted_keys(()):
         return ""
     return f"it is the same in all {who}: `{setting((), dotted, value, span)}`"
+
+
+def _of_a_tower(path: Path, value: Any, span: Span) -> str:
+    """Of a key that towers have at the same place, and the model or its layers have not: that it is a tower's."""
+    rest = path[2:] if path[0] == "by_layer" else path
+    dotted = ".".join(map(str, rest))
+    if rest[:1] == ("towers",) or not rest or dotted not in dotted_keys(("towers", "NAME")):
+        return ""
+    return f"it is said of a tower, in its block: `{setting((), dotted, value, span)}`"
 
 
 def _by_value(path: Path, key: str, value: Any, span: Span) -> str:
