@@ -36,13 +36,14 @@ model reading {
 PREFIX = "mask { kind = prefix, prefix = image }"
 SPECS = {
     "prefix": (PREFIX, "", "layer 0 { tower expert { attention { reads = [] } } }"),
-    "blocks, a narrower expert, biases": (
-        "bias = true, mask { kind = blocks, blocks = [und, [action, state]] }",
+    "blocks, a narrower expert, sinks": (
+        "bias = true, sinks = true, mask { kind = blocks, blocks = [und, [action, state]] }",
         "width = 8, ffn { hidden = 12 }",
         "",
     ),
     "everything about scores": (
-        "scale = 0.3, softcap = 2, gate = true, qk_norm { kind = rms, over = heads, place = after_rope }, "
+        "scale = 0.3, softcap = 2, sinks = true, gate = true, "
+        "qk_norm { kind = rms, over = heads, place = after_rope }, "
         "rope { scaling { kind = dynamic, factor = 4, original_length = 4 } }",
         "",
         "layer 1 { attention { window = 4 } }",
@@ -133,7 +134,7 @@ def test_who_sees_whom() -> None:
 @pytest.mark.parametrize(
     ("name", "modalities", "calls"),
     [
-        ("blocks, a narrower expert, biases", [0, 1, 1, 0, 2, 3], 3 + 3),
+        ("blocks, a narrower expert, sinks", [0, 1, 1, 0, 2, 3], 3 + 3),
         ("prefix", [1, 0, 0, 0, 2, 3], 2 + 4),
         ("prefix", [1, 2, 0, 0, 2, 3], 2 + 3),  # some of what is read comes later
     ],
