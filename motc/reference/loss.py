@@ -14,7 +14,7 @@ from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
 from motc.reference.latents import denoising
 from motc.reference.model import logits_of, predictions_of, reference_hidden, token_masks
-from motc.reference.operators import Parameters, at_least_float32
+from motc.reference.operators import Parameters, Streams, at_least_float32
 from motc.reference.visibility import visibility
 
 
@@ -34,13 +34,20 @@ class ReferenceLoss(NamedTuple):
 
 
 def reference_loss(
-    config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
+    config: ReferenceConfig,
+    parameters: Parameters,
+    batch: Batch,
+    trace: Trace | None = None,
+    hidden: Streams | None = None,
 ) -> ReferenceLoss:
-    """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising."""
+    """Next-token cross-entropy, and for latents, which are clean, the weighted mean squared error of denoising.
+
+    `hidden` is what `reference_hidden` gives with this trace, where that is known already and there are no latents.
+    """
     trace = Trace() if trace is None else trace
     pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
     noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
-    hidden = reference_hidden(config, parameters, noised, trace)
+    hidden = reference_hidden(config, parameters, noised, trace) if hidden is None else hidden
     logits = logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
     sums, weights = cross_entropies(config, logits, batch)
     by_modality = {modality: sums[modality] / (weights[modality] or 1) for modality in sums}

@@ -24,10 +24,17 @@ from motc.reference.visibility import ReferenceMask, visibility
 
 
 def reference_forward(
-    config: ReferenceConfig, parameters: Parameters, batch: Batch, trace: Trace | None = None
+    config: ReferenceConfig,
+    parameters: Parameters,
+    batch: Batch,
+    trace: Trace | None = None,
+    hidden: Streams | None = None,
 ) -> Tensor | dict[str, Tensor]:
-    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros where there is no id."""
-    hidden = reference_hidden(config, parameters, batch, trace)
+    """Logits [B, S, vocab], or modality -> [B, S, vocab_m] with own vocabularies; zeros where there is no id.
+
+    `hidden` is what `reference_hidden` gives, where that is known already.
+    """
+    hidden = reference_hidden(config, parameters, batch, trace) if hidden is None else hidden
     return logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
 
 
@@ -50,11 +57,14 @@ def logits_of(
     return {target: to_sequence({m: logits(target, hidden[m]) for m in spoken}, tokens) for target in spoken}
 
 
-def reference_predictions(config: ReferenceConfig, parameters: Parameters, batch: Batch) -> dict[str, Tensor]:
-    """What is predicted of the noised latents of each continuous modality, in their shape."""
+def reference_predictions(
+    config: ReferenceConfig, parameters: Parameters, batch: Batch, hidden: Streams | None = None
+) -> dict[str, Tensor]:
+    """What is predicted of the noised latents of each continuous modality, in their shape; `hidden` as above."""
     if not batch.latents:
         return {}
-    return predictions_of(config, parameters, reference_hidden(config, parameters, batch), batch)
+    hidden = reference_hidden(config, parameters, batch) if hidden is None else hidden
+    return predictions_of(config, parameters, hidden, batch)
 
 
 def predictions_of(config: ReferenceConfig, parameters: Parameters, hidden: Streams, batch: Batch) -> dict[str, Tensor]:

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from motc.reference import Batch, ReferenceConfig, reference_forward, reference_loss, reference_predictions
+from motc.reference import (
+    Batch,
+    ReferenceConfig,
+    Trace,
+    reference_forward,
+    reference_hidden,
+    reference_loss,
+    reference_predictions,
+)
 from motc.validate.report import Tensors, deviation
 
 Outputs = tuple[Tensors, Tensors, Tensors]
@@ -46,12 +54,16 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def run_reference(config: ReferenceConfig, parameters: dict[str, Tensor], batch: Batch) -> Outputs:
-    """The reference's logits and losses."""
-    losses = reference_loss(config, parameters, batch)
+    """The reference's logits and losses. Where there are no latents, which the loss noises anew, states serve both."""
+    trace = Trace()
+    hidden = reference_hidden(config, parameters, batch, trace)
+    known = () if batch.latents else (trace, hidden)
+    losses = reference_loss(config, parameters, batch, *known)
     told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
     if losses.balance is not None:
         told[BALANCE] = losses.balance
-    return reference_forward(config, parameters, batch), told, reference_predictions(config, parameters, batch)
+    logits = reference_forward(config, parameters, batch, hidden=hidden)
+    return logits, told, reference_predictions(config, parameters, batch, hidden)
 
 
 def weights_of(losses: Any) -> dict[str, Tensor]:
