@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 from codegen_templates.masks import Mask as BuiltMask
@@ -13,8 +15,14 @@ from motc.plan.library import library, where_defined
 
 def built(expression: str) -> Any:
     """The value of an expression in which all building blocks can be named."""
+    return eval(expression, dict(building_blocks()))
+
+
+@cache
+def building_blocks() -> Mapping[str, Any]:
+    """Each by the name it has."""
     modules = {file: importlib.import_module(f"codegen_templates.{file}") for file in library()}
-    return eval(expression, {name: getattr(modules[file], name) for name, file in where_defined().items()})
+    return {name: getattr(modules[file], name) for name, file in where_defined().items()}
 
 
 def built_mask(mask: Mask, names: tuple[str, ...], *, in_views: bool = False) -> BuiltMask:

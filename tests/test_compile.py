@@ -159,16 +159,21 @@ def assert_same(compiled: Any, eager: Any, batch: tuple[Tensor, Tensor, Tensor |
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text, kinds", [(THREE, 1), (KINDS, 2), (WIDTHS, 1), (HYBRID, 1), (EXPERTS, 1)])
-def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, kinds: int, tmp_path: Path) -> None:
-    compiled, eager = pair(text, tmp_path, "aot_eager", dtype=WIDEST)
+@pytest.mark.parametrize(
+    "text, kinds, backend",
+    [(KINDS, 2, "aot_eager"), (EXPERTS, 1, "aot_eager"), (WIDTHS, 1, "eager"), (HYBRID, 1, "eager")],
+    ids=["kinds", "experts", "widths", "hybrid"],
+)
+def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, kinds: int, backend: str, tmp_path: Path) -> None:
+    """Towers of several widths, and experts that choose beside none, have kernels in tests/test_kernels.py."""
+    compiled, eager = pair(text, tmp_path, backend, dtype=WIDEST)
     for batch in batches(len(compiled.modalities)):
         assert_same(compiled, eager, batch)
         assert counters["stats"]["unique_graphs"] == kinds + ENDS
     assert not counters["graph_break"]
 
 
-@pytest.mark.parametrize("text, kinds", [(TWO, 1), (THREE, 1), (KINDS, 2), (WIDTHS, 1), (HYBRID, 1), (EXPERTS, 1)])
+@pytest.mark.parametrize("text, kinds", [(TWO, 1), (KINDS, 2), (WIDTHS, 1), (HYBRID, 1), (EXPERTS, 1)])
 def test_without_gradients_there_is_a_graph_more_for_each(text: str, kinds: int, tmp_path: Path) -> None:
     compiled, _ = pair(text, tmp_path, "eager", dtype=torch.float64)
     modalities, graphs = len(compiled.modalities), kinds + ENDS
@@ -207,26 +212,20 @@ def test_documents_too_unlike_for_rows_of_their_own_cost_one_graph_more(tmp_path
 @pytest.mark.slow
 def test_many_models_in_one_process(tmp_path: Path) -> None:
     ids, modality_ids, _ = next(batches(2))
-    with torch._dynamo.config.patch(recompile_limit=2):
-        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for dtype in (torch.float32, torch.bfloat16):
             compiled, _ = pair(TWO.replace("layers = 3", "layers = 1"), tmp_path, "eager", dtype=dtype)
             compiled.loss(ids, modality_ids).total.backward()
     assert not counters["graph_break"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "strategy, dtype, tolerance, backend",
-    [("grouped", torch.bfloat16, 2e-2, KERNELS_OF_LAYERS), ("blend", WIDEST, OUTPUTS, "aot_eager")],
-)
-def test_other_strategies_compile(
-    strategy: str, dtype: torch.dtype, tolerance: float, backend: Any, tmp_path: Path
-) -> None:
-    """Compiled, torch 2.13 has grouped products in bfloat16 only. Kernels of `blend`: tests/test_kernels.py."""
-    compiled, eager = pair(THREE, tmp_path, backend, strategy=strategy, dtype=dtype)
-    for ids, modality_ids, documents in batches(3):
+def test_grouped_products_compile_in_bfloat16(tmp_path: Path) -> None:
+    """Compiled, torch 2.13 has grouped products in bfloat16 only. Other strategies: tests/test_kernels.py."""
+    compiled, eager = pair(THREE, tmp_path, KERNELS_OF_LAYERS, strategy="grouped", dtype=torch.bfloat16)
+    for ids, modality_ids, documents in list(batches(3))[:-1]:  # documents would take kernels of their own
         actual, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
-        torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-2)
     assert not counters["graph_break"]
 
 

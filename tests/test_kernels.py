@@ -28,7 +28,9 @@ SORTED = """
 model sorted {
   width = 16; layers = 1; vocab = 11
   modality text, action
-  modality image { latent { channels = 1, patch = 2, objective = flow, ends = unet, unet { channels = 4 } } }
+  modality image {
+    latent { channels = 1, patch = 2, objective = flow, ends = unet, unet { channels = 4, blocks = 1 } }
+  }
   attention { heads = 4, head_dim = 4, kv_heads = 2, qk_norm = layer, mask { sees { text = text } } }
   ffn { hidden = 12 }
   tower expert = action { width = 8, ffn { kind = gelu, hidden = 8, bias = true } }
