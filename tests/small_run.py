@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from motc.driver import compile_ir
 from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.match import Settings
+from tests.tracing import KERNELS_OF_LAYERS
 
 SETTINGS = Settings(steps=8, seeds=1, batch=4, eval_every=4, learning_rate=1e-2, device="cpu", threads=1)
 SPEC = """model NAME {
@@ -54,10 +58,20 @@ def models_in(folder: Path) -> dict[str, Model]:
 
 def do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races train eagerly."""
+    _compile_by(monkeypatch, lambda compile_network: None)
 
-    def uncompiled(*args: object, **kwargs: object) -> torch.nn.Module:
-        network = instantiate(*args, **kwargs)  # type: ignore[arg-type]
-        network.compile = lambda: None  # type: ignore[method-assign]
+
+def compile_layers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races train with kernels of layers; the ends, which would take twice as many, run as they are traced."""
+    _compile_by(monkeypatch, lambda compile_network: compile_network(backend=KERNELS_OF_LAYERS))
+
+
+def _compile_by(monkeypatch: pytest.MonkeyPatch, way: Callable[[Any], None]) -> None:
+    """What `compile()` does with networks of a race, which is given the method that it is otherwise."""
+
+    def instantiated(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        network = instantiate(*args, **kwargs)
+        network.compile = partial(way, network.compile)  # type: ignore[method-assign]
         return network
 
-    monkeypatch.setattr("motc.match.race.instantiate", uncompiled)
+    monkeypatch.setattr("motc.match.race.instantiate", instantiated)

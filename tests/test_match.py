@@ -24,7 +24,7 @@ from motc.match import MatchError, Settings, match_systems, read_data
 from motc.match.batches import indices, make_batch
 from motc.match.fit import check_fit
 from motc.match.race import System, rate_factor
-from tests.small_run import do_not_compile
+from tests.small_run import compile_layers_alone, do_not_compile
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "examples" / "emoji" / "specs"
@@ -319,6 +319,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     models = {"small": compile_ir(folder / "small.mot")}
     if compiled:
         request.getfixturevalue("two_threads")
+        compile_layers_alone(monkeypatch)
     else:
         do_not_compile(monkeypatch)
         models["dense"] = compile_ir(folder / "small.mot", dense=True)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -51,17 +52,40 @@ def run(models: dict[str, Model], data: Data, out: Path, settings: Settings = SE
     return match_systems(models, data, settings, out, lambda *_: None)
 
 
-@pytest.fixture
-def stopped(models: dict[str, Model], data: Data, tmp_path: Path) -> Path:
-    """A run with a checkpoint after four of eight steps."""
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with a checkpoint after four of eight steps."""
 
     def stop(done: float, _: str) -> None:
         if done > 0.6:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        match_systems(models, data, SETTINGS, tmp_path / "out", stop)
-    return tmp_path / "out"
+    folder = tmp_path_factory.mktemp("stopped")
+    write_data(folder / "data")
+    models = {name: model for name, model in models_in(folder).items() if name != "ffn_untied"}
+    with pytest.MonkeyPatch.context() as patch:
+        do_not_compile(patch)
+        with pytest.raises(KeyboardInterrupt):
+            match_systems(models, read_data(folder / "data"), SETTINGS, folder / "out", stop)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def finished_run(stopped_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same run once it has gone on to its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_data(folder / "data")
+    models = {name: model for name, model in models_in(folder).items() if name != "ffn_untied"}
+    with pytest.MonkeyPatch.context() as patch:
+        do_not_compile(patch)
+        run(models, read_data(folder / "data"), shutil.copytree(stopped_run, folder / "out"))
+    return folder / "out"
+
+
+@pytest.fixture
+def stopped(stopped_run: Path, tmp_path: Path) -> Path:
+    """The same in a folder of the test's own."""
+    return shutil.copytree(stopped_run, tmp_path / "out")
 
 
 def test_a_second_process_refuses_and_a_killed_one_leaves_no_lock(
@@ -243,12 +267,13 @@ def test_a_checkpoint_that_training_does_not_write_is_told(
     said: str,
     is_finished: bool,
     stopped: Path,
+    finished_run: Path,
     models: dict[str, Model],
     data: Data,
 ) -> None:
     path, done = stopped / "seed0.safetensors", 8 if is_finished else 4
     if is_finished:
-        run(models, data, stopped)
+        shutil.copytree(finished_run, stopped, dirs_exist_ok=True)
     rewrite(path, change, str(done))
     with pytest.raises(MatchError) as caught:
         run(models, data, stopped)

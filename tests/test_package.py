@@ -28,15 +28,19 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 class Packages(NamedTuple):
-    """Of every shipped spec and strategy a package and a single file, in one folder."""
+    """Of every shipped spec and strategy a package in one folder, but that no file is there twice.
+
+    Of those whose architectures are alike but for numbers and names the first is of a kind, and there as a single file
+    too. `kinds` are their packages' texts, by the architecture.
+    """
 
     folder: Path
-    kinds: dict[str, Path]  # by their architecture without numbers and names: of those alike but for these, the first
+    kinds: dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    folder, kinds = tmp_path_factory.mktemp("packages"), dict[str, Path]()
+    folder, kinds, written = tmp_path_factory.mktemp("packages"), dict[str, dict[str, str]](), set[tuple[str, str]]()
     for spec in SPECS:
         for strategy in get_args(Strategy):
             try:
@@ -47,11 +51,15 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
             package = folder / f"{model.name}_{strategy}"
             package.mkdir()
             quoted = spec_text(checked)
-            for name, text in generate_package(model, quoted).items():
+            texts = generate_package(model, quoted)
+            for name, text in texts.items() - written:
                 (package / name).write_text(text, encoding="utf-8")
-            (folder / f"{model.name}_{strategy}_alone.py").write_text(generate(model, quoted), encoding="utf-8")
+            written |= texts.items()
             nameless = generate_package(replace(model, name="nameless"))["model.py"]
-            kinds.setdefault(re.sub(r"\d+|# motc.*|semantic_hash = .*", "", nameless), package)
+            kind = re.sub(r"\d+|# motc.*|semantic_hash = .*", "", nameless)
+            if kind not in kinds:
+                kinds[kind] = texts
+                (folder / f"{model.name}_{strategy}_alone.py").write_text(generate(model, quoted), encoding="utf-8")
     assert 20 < len(kinds) < len(list(folder.glob("*/"))) * 2 / 3  # the gallery's are of many kinds
     return Packages(folder, kinds)
 
@@ -70,8 +78,7 @@ def test_what_is_generated_has_no_lint(packages: Packages) -> None:
 def test_what_is_generated_is_typed(packages: Packages, tmp_path: Path) -> None:
     """In one package of all models, for building blocks are the same in each; what a file imports it has beside it."""
     blocks = {"__init__.py": ""}
-    for number, package in enumerate(packages.kinds.values()):
-        texts = {path.name: path.read_text(encoding="utf-8") for path in package.glob("*.py")}
+    for number, texts in enumerate(map(dict, packages.kinds.values())):
         for text in texts.values():
             assert {f"{name}.py" for name in re.findall(r"^ *from \.(\w+) import", text, re.M)} <= texts.keys()
         (tmp_path / f"model{number}.py").write_text(texts.pop("model.py"), encoding="utf-8")
