@@ -265,7 +265,7 @@ def test_a_layer_has_few_kernels_more_than_its_dense_twin(spec: str, dtype: str,
     mot, dense, further = found["mot"], found["dense"], len(modalities) - 1
     assert 4 <= kernels(dense.forward) <= kernels(mot.forward) <= kernels(dense.forward) + 2 + further
     assert 4 <= kernels(dense.backward) <= kernels(mot.backward) <= kernels(dense.backward) + 2 * further
-    assert mot.products == len(modalities) * dense.products
+    assert mot.products == len(modalities) * dense.products == len(modalities) * 3 * 7
     assert other_calls(mot.forward) == other_calls(dense.forward)
     assert other_calls(mot.backward) == other_calls(dense.backward)
 

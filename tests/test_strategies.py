@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,9 +18,10 @@ from motc.driver import check_spec, compile_ir, final_ir
 from motc.ir.execution import Strategy
 from motc.ir.model import Model
 from motc.loading import instantiate
+from motc.reference import Batch
 from motc.source import SpecError
 from motc.validate.batches import random_batches, settled
-from motc.validate.outputs import gradients_of, random_like, run, tensors_of
+from motc.validate.outputs import Outputs, gradients_of, random_like, run, tensors_of
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
@@ -68,31 +70,52 @@ def models(path: Path, strategy: Strategy) -> tuple[Model, Any]:
     return model, instantiate(model, dtype=torch.float32 if strategy == "grouped" else torch.float64)
 
 
-def results(module: Any, batch: Any, weights: dict[str, Tensor] | None) -> tuple[Any, Any, dict[str, Tensor]]:
-    outputs = run(module, batch)
-    weights = weights or random_like(outputs, torch.Generator().manual_seed(3))
-    narrow = {key: value.to(next(module.parameters()).dtype) for key, value in weights.items()}
-    return outputs, gradients_of(outputs, narrow, dict(module.named_parameters())), weights
+class Expected(NamedTuple):
+    """Of a batch, what the reference strategy gives: outputs, their weights in what is differentiated, gradients."""
+
+    batch: Batch
+    outputs: Outputs
+    weights: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+
+
+@cache
+def expected_of(path: Path) -> tuple[dict[str, Tensor], list[Expected]]:
+    """A model's parameters, and what is expected of each batch; once for all strategies."""
+    model, plain = models(path, "reference")
+    generator = torch.Generator().manual_seed(1)
+    randomise(plain, generator)
+    found = []
+    for batch in random_batches(model, generator):
+        batch = settled(model, tensors_of(plain), batch, generator)
+        outputs = run(plain, batch)
+        weights = random_like(outputs, torch.Generator().manual_seed(3))
+        gradients = gradients_of(outputs, weights, dict(plain.named_parameters()))
+        found.append(Expected(batch, outputs, weights, gradients))
+    return plain.state_dict(), found
 
 
 def assert_agree(path: Path, strategy: Strategy, outputs: float, gradients: float) -> None:
-    _, plain = models(path, "reference")
-    model, module = models(path, strategy)
-    generator = torch.Generator().manual_seed(1)
-    randomise(plain, generator)
-    module.load_state_dict(plain.state_dict())
-    for batch in random_batches(model, generator):
-        batch = settled(model, tensors_of(plain), batch, generator)
-        expected, expected_gradients, weights = results(plain, batch, None)
-        actual, actual_gradients, _ = results(module, batch, weights)
-        for mine, theirs in zip(actual, expected, strict=True):
+    _, module = models(path, strategy)
+    parameters, batches = expected_of(path)
+    module.load_state_dict(parameters)
+    for expected in batches:
+        actual = run(module, expected.batch)
+        for mine, theirs in zip(actual, expected.outputs, strict=True):
             assert deviation(mine, theirs) <= outputs
-        assert deviation(actual_gradients, expected_gradients) <= gradients
+        narrow = {key: value.to(next(module.parameters()).dtype) for key, value in expected.weights.items()}
+        actual_gradients = gradients_of(actual, narrow, dict(module.named_parameters()))
+        assert deviation(actual_gradients, expected.gradients) <= gradients
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hard")
 
 
 @pytest.fixture
-def hard(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    path = tmp_path / f"{request.param}.mot"
+def hard(request: pytest.FixtureRequest, folder: Path) -> Path:
+    path = folder / f"{request.param}.mot"
     path.write_text(HARD[request.param])
     return path
 
