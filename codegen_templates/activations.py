@@ -15,6 +15,11 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
+def clamped_geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """quick_gelu(gate) · (up + 1), as gpt-oss has it: a gate is 7 at most, and `up` from -7 to 7."""
+    return (up.clamp(-7.0, 7.0) + 1) * quick_gelu(gate.clamp(max=7.0))
+
+
 def gelu_tanh(x: Tensor) -> Tensor:
     """GELU by its approximation with a tanh."""
     return F.gelu(x, approximate="tanh")

@@ -17,7 +17,7 @@ TINY = 1e-20
 
 
 class Router(nn.Linear):
-    """A linear map [E, in] without a bias: the `top_k` experts of each token, and what these weigh.
+    """A linear map [E, in]: the `top_k` experts of each token, and what these weigh.
 
     Scores are the softmax or the sigmoid of logits. Of `groups` of experts only the best `top_groups` are chosen from,
     each worth the sum of its `group_best` best. Weights are scores, scaled to add up to 1 if `normalised`, times
@@ -30,6 +30,7 @@ class Router(nn.Linear):
         experts: int,
         *,
         top_k: int,
+        bias: bool = False,
         sigmoid: bool = False,
         normalised: bool = True,
         scale: float = 1.0,
@@ -38,7 +39,7 @@ class Router(nn.Linear):
         group_best: int = 2,
         wide: bool = False,
     ) -> None:
-        super().__init__(in_features, experts, bias=False)
+        super().__init__(in_features, experts, bias=bias)
         self.top_k, self.sigmoid, self.normalised, self.scale, self.wide = top_k, sigmoid, normalised, scale, wide
         self.groups, self.top_groups, self.group_best = groups, top_groups, group_best
 
@@ -58,9 +59,10 @@ class Router(nn.Linear):
         """Each token's scores of experts [..., E], in float32 or wider."""
         if self.wide:
             wide = torch.promote_types(x.dtype, torch.float32)
+            bias: Tensor | None = self.bias
             autocast = x.device.type != "meta"  # which has none
             with torch.autocast(x.device.type, enabled=False) if autocast else nullcontext():
-                logits = F.linear(x.to(wide), self.weight.to(wide))
+                logits = F.linear(x.to(wide), self.weight.to(wide), None if bias is None else bias.to(wide))
         else:
             logits = super().forward(x)
         if self.sigmoid:

@@ -126,7 +126,8 @@ ATTENTION = (
          KEYS + ATTENTION),
         ("ffn { ^window = 4 }", "ffn: {^window: 4}", "unknown key `window`",
          KEYS + "balance, bias, capacity_factor, correction, expert, experts, group_score, groups, hidden, kind, "
-         "normalise, routed_scale, routing, scores, shared_experts, shared_gate, shared_hidden, top_groups, top_k"),
+         "normalise, routed_scale, router_bias, routing, scores, shared_experts, shared_gate, shared_hidden, "
+         "top_groups, top_k"),
         ("norm { ^shape = 3 }", "norm: {^shape: 3}", "unknown key `shape`",
          KEYS + "bias, eps, final, kind, offset, placement, weight"),
         ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),

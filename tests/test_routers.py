@@ -30,7 +30,7 @@ model routed {
 """
 ALL = SPEC % (
     "experts = 9, scores = sigmoid, correction = true, routed_scale = 2.5, groups = 3, top_groups = 2, balance = 0.5, "
-    "shared_experts = 2, shared_hidden = 5, shared_gate = true",
+    "shared_experts = 2, shared_hidden = 5, shared_gate = true, router_bias = true",
     "ffn",
 )
 SPECS = {
@@ -42,6 +42,10 @@ SPECS = {
     "routers of towers that choose plainly": SPEC % ("experts = 3, balance = 0.5", "ffn.router"),
     "one router, and experts of towers": SPEC
     % ("experts = 3, correction = true", "ffn; untie ffn.router as {text, image}"),
+    "biases of plain routers, and clamped gates": SPEC
+    % ("experts = 3, router_bias = true, expert = clamped_geglu, bias = true, balance = 0.5", "ffn.router"),
+    "biases of routers whose experts choose": SPEC
+    % ("experts = 3, routing = expert_choice, router_bias = true", "norm"),
     "shared experts' gates of towers": SPEC
     % ("experts = 3, shared_experts = 1, shared_gate = true", "ffn.shared.router"),
 }

@@ -153,40 +153,50 @@ model small {
     rope { theta = 150000, scaling { kind = yarn, factor = 4, original_length = 8, truncate = false } }
   }
   layers 1..3 step 2 { attention { window = none } }
-  ffn { hidden = 80 }
+  ffn { kind = moe, experts = 5, top_k = 2, expert = clamped_geglu, hidden = 20, bias = true, router_bias = true }
   norm { eps = 1e-5 }
 }
 """
 
 
-class PlainFeedForward(nn.Module):
-    """In place of gpt-oss's experts, of which no spec says the gate."""
+def of_gpt_oss(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Its parameters, or gradients, by our names: gates and ups lie in turns, and experts' maps from in to out."""
+    ours = {}
+    for name, value in renamed(values).items():
+        stem, _, last = name.rpartition(".")
+        match last:
+            case "gate_up_proj" | "gate_up_proj_bias":
+                halves = value.unflatten(-1, (-1, 2)).unbind(-1)
+                kind = "bias" if last.endswith("bias") else "weight"
+                for part, half in zip(("gate", "up"), halves, strict=True):
+                    part_name = f"{stem.removesuffix('mlp.experts')}ffn.{part}.{kind}"
+                    ours[part_name] = half if kind == "bias" else half.transpose(1, 2)
+            case "down_proj" | "down_proj_bias":
+                kind = "bias" if last.endswith("bias") else "weight"
+                ours[f"{stem.removesuffix('mlp.experts')}ffn.down.{kind}"] = (
+                    value if kind == "bias" else value.transpose(1, 2)
+                )
+            case "sinks":
+                ours[f"{stem.removesuffix('self_attn')}attention.sinks.weight"] = value
+            case _:
+                ours[name.replace("mlp.router", "ffn.router")] = value
+    return ours
 
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        from transformers.models.llama.modeling_llama import LlamaMLP
 
-        config.mlp_bias = False
-        self.plain = LlamaMLP(config)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.plain(x), None
-
-
-def test_gpt_oss_but_for_its_experts() -> None:
+def test_gpt_oss() -> None:
     """Logits and all gradients in float64, and greedy decoding, past its windows and what it was trained on."""
     transformers = pytest.importorskip("transformers")
     config = transformers.GptOssConfig(
         vocab_size=61,
         hidden_size=48,
-        intermediate_size=80,
+        intermediate_size=20,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
         sliding_window=4,
-        num_local_experts=2,
-        num_experts_per_tok=1,
+        num_local_experts=5,
+        num_experts_per_tok=2,
         max_position_embeddings=32,
         rope_parameters={
             "rope_type": "yarn",
@@ -198,25 +208,17 @@ def test_gpt_oss_but_for_its_experts() -> None:
             "original_max_position_embeddings": 8,
         },
         attn_implementation="eager",
+        experts_implementation="eager",
         eos_token_id=None,
         pad_token_id=0,
     )
     torch.manual_seed(0)
     theirs = transformers.GptOssForCausalLM(config).eval()
-    for layer in theirs.model.layers:
-        layer.mlp = PlainFeedForward(config)
     as_parameters(theirs, torch.float64)
     for parameter in theirs.parameters():
-        nn.init.normal_(parameter, std=0.5)
+        nn.init.normal_(parameter, std=1.0)  # so that many gates are clamped
     ours: Any = motc.load(GPT_OSS, dtype=torch.float64)
-
-    def by_our_names(values: dict[str, Tensor]) -> dict[str, Tensor]:
-        named = {name.replace("mlp.plain", "mlp"): value for name, value in values.items()}
-        return {
-            name.replace("self_attn.sinks", "attention.sinks.weight"): value for name, value in renamed(named).items()
-        }
-
-    ours.load_state_dict(by_our_names(dict(theirs.named_parameters())))
+    ours.load_state_dict(of_gpt_oss(dict(theirs.named_parameters())))
     ids = torch.randint(1, 61, (2, 13))
     with widened(torch.float64), torch.no_grad():
         said = theirs.generate(ids, do_sample=False, max_new_tokens=6, attention_mask=torch.ones_like(ids))
@@ -225,4 +227,4 @@ def test_gpt_oss_but_for_its_experts() -> None:
     with widened(torch.float64):
         expected = theirs(ids, use_cache=False).logits
     got = ours(ids, torch.zeros_like(ids)).logits
-    agree(theirs, ours, expected, got, by_our_names)
+    agree(theirs, ours, expected, got, of_gpt_oss)

@@ -12,6 +12,8 @@ def activation(kind: FfnKind | None, gate: str, up: str) -> str:
     """The expression of what a feed-forward makes of `up`, and of `gate` where it is gated; there may be none."""
     if kind is None:
         return up
+    if kind == "clamped_geglu":
+        return f"clamped_geglu({gate}, {up})"
     activated = activation_of(kind)
     return f"{_activated(activated, gate)} * {up}" if kind in GATED else _activated(activated, up)
 

@@ -75,6 +75,7 @@ def _of_norm(norm: Norm) -> str:
 def _router(router: Router, sizes: str) -> str:
     """The expression that makes a router by which tokens choose otherwise than plainly."""
     choice, said = router.choice, [sizes, f"top_k={router.top_k}"]
+    said += ["bias=True"] if router.bias else []
     said += ["sigmoid=True"] if choice.scores == "sigmoid" else []
     said += [] if choice.normalised else ["normalised=False"]
     said += [] if choice.scale == 1.0 else [f"scale={choice.scale!r}"]

@@ -11,7 +11,7 @@ from motc.ir.leaf import Leaf
 from motc.ir.operators import Activation
 from motc.ir.routing import Choice, Routing
 
-GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "reglu2"]
+GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "clamped_geglu", "reglu", "reglu2"]
 FfnKind = Literal[GatedKind, Activation]
 
 GATED: Mapping[FfnKind, Activation] = {
@@ -19,6 +19,7 @@ GATED: Mapping[FfnKind, Activation] = {
     "geglu": "gelu",
     "geglu_tanh": "gelu_tanh",
     "quick_geglu": "quick_gelu",
+    "clamped_geglu": "quick_gelu",
     "reglu": "relu",
     "reglu2": "relu2",
 }
@@ -39,7 +40,8 @@ class Moe:
     `top_k`: each token goes to its `per_token` best experts. `expert_choice`: each expert takes its best tokens, so
     many that a token goes to `per_token` of them on average. `balance` weighs the load-balancing loss; 0: none.
     `shared` experts take every token besides; each is of size `shared_hidden`, None being that of the others, and with
-    `shared_gate` a token takes a share of them alone. `choice` says more of how tokens choose.
+    `shared_gate` a token takes a share of them alone. `choice` says more of how tokens choose. `router_bias`: the
+    router's logits have biases.
     """
 
     experts: int
@@ -50,12 +52,14 @@ class Moe:
     shared_hidden: int | None = None
     shared_gate: bool = False
     choice: Choice = Choice()
+    router_bias: bool = False
 
     def __str__(self) -> str:
         """`4 experts, expert_choice, capacity factor 1`, `8 experts, top 2, balance 0.01`."""
         shared = f" and {self.shared} shared" if self.shared else ""
         shared += f" of size {self.shared_hidden}" if self.shared_hidden else ""
         shared += " with a gate" if self.shared_gate else ""
+        shared += ", biases of the router" if self.router_bias else ""
         match self.routing:
             case "expert_choice":
                 return f"{self.experts} experts{shared}, expert_choice, capacity factor {float(self.per_token):g}"

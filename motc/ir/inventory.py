@@ -109,9 +109,9 @@ def _router(a: LayerAttributes) -> Linear | None:
     if a.moe is None:
         return None
     if a.moe.choice.is_plain:
-        return Linear(in_features=a.width, out_features=a.moe.experts, bias=False)
+        return Linear(in_features=a.width, out_features=a.moe.experts, bias=a.moe.router_bias)
     top_k, choice = int(a.moe.per_token), a.moe.choice
-    return Router(in_features=a.width, out_features=a.moe.experts, bias=False, top_k=top_k, choice=choice)
+    return Router(in_features=a.width, out_features=a.moe.experts, bias=a.moe.router_bias, top_k=top_k, choice=choice)
 
 
 def _shared_up(a: LayerAttributes) -> Linear | None:

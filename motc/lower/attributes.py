@@ -257,6 +257,7 @@ def mixture(ffn: FfnSpec, hidden: int) -> Moe | None:
         shared_hidden=None if not shared or ffn.shared_hidden == hidden else ffn.shared_hidden,
         shared_gate=bool(shared and ffn.shared_gate),
         choice=choice,
+        router_bias=bool(ffn.router_bias),
     )
 
 

@@ -20,7 +20,7 @@ BY_TOKENS = (
 ROUTED_BY = {**dict.fromkeys(BY_TOKENS, "top_k"), "capacity_factor": "expert_choice"}
 NEEDED = {"top_groups": "groups", "group_score": "groups", "shared_hidden": "shared_experts"}
 NEEDED |= {"shared_gate": "shared_experts"}
-KEYS = ("experts", "expert", "routing", "shared_experts", "shared_hidden", "shared_gate", *ROUTED_BY)
+KEYS = ("experts", "expert", "routing", "shared_experts", "shared_hidden", "shared_gate", "router_bias", *ROUTED_BY)
 
 
 def check_experts(checked: Checked, errors: list[Diagnostic]) -> None:

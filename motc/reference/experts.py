@@ -104,7 +104,8 @@ def scored(choice: ReferenceChoice, router: str, parameters: Parameters, x: Tens
 
 def wide_logits(router: str, parameters: Parameters, x: Tensor) -> Tensor:
     """A router's logits, their product in at least float32."""
-    return at_least_float32(x) @ at_least_float32(parameters[f"{router}.weight"]).T
+    logits = at_least_float32(x) @ at_least_float32(parameters[f"{router}.weight"]).T
+    return logits + at_least_float32(parameters[f"{router}.bias"]) if f"{router}.bias" in parameters else logits
 
 
 def expert_choice(

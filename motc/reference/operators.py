@@ -15,7 +15,7 @@ Streams = dict[str, Tensor]
 """Modality to its tokens' vectors, [n_m, width_m]."""
 
 NormKind = Literal["rms", "layer"]
-GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "reglu", "reglu2"]
+GatedKind = Literal["swiglu", "geglu", "geglu_tanh", "quick_geglu", "clamped_geglu", "reglu", "reglu2"]
 FfnKind = Literal[GatedKind, "silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 
 
@@ -72,6 +72,8 @@ def activated(kind: FfnKind, up: Tensor, gate: Callable[[], Tensor]) -> Tensor:
             return gelu_tanh(gate()) * up
         case "quick_geglu":
             return quick_gelu(gate()) * up
+        case "clamped_geglu":  # as in gpt-oss
+            return quick_gelu(gate().minimum(up.new_tensor(7.0))) * (up.clamp(-7.0, 7.0) + 1)
         case "reglu":
             return F.relu(gate()) * up
         case "reglu2":

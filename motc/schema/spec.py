@@ -354,6 +354,9 @@ class FfnAttributes(Section):
     shared_gate: bool | None = Field(
         None, description="for shared_experts: whether a token takes a share of them; default: false"
     )
+    router_bias: bool | None = Field(
+        None, description="for kind = moe: whether the router's logits have biases; default: false"
+    )
 
 
 TowerAttention = Annotated[

@@ -279,6 +279,7 @@ class _Writer:
             said.append(f"shared_experts = {self.pick('1', '2')}")
             said += ["shared_hidden = 7"] * self.chance(2)
             said += ["shared_gate = true"] * self.chance(2)
+        said += ["router_bias = true"] * self.chance(3)
         if self.chance(2):
             said.append("routing = expert_choice")
             said += [f"capacity_factor = {self.pick('1', '1.5', '0.7', '2')}"] * self.chance(2)
