@@ -16,13 +16,12 @@ from .masks import Matrix
 
 
 class Reader(NamedTuple):
-    """Modalities that read others, by ids and by their places in the order that tokens are sorted in.
+    """Modalities that read others, by their ids, and their maps of keys and values.
 
     `stopped` says of each modality whether it is read without gradient; of none if it is empty.
     """
 
     modalities: tuple[int, ...]
-    places: tuple[int, ...]
     key_map: nn.Module
     value_map: nn.Module
     stopped: tuple[bool, ...] = ()
@@ -53,9 +52,6 @@ def attend_reading(
 
     It is made once for each reader, and once for the others. `detached` is as for `attend_detached`.
     """
-    place = layout.places
-    if isinstance(place, int) and not any(place in reader.places for reader in readers):
-        return attend(q, k, v, mask, cache, False, scale, softcap, sinks)
     if cache is not None:
         k, v = (x.transpose(1, 2) for x in cache.extended(k.transpose(1, 2), v.transpose(1, 2)))
 
@@ -63,9 +59,6 @@ def attend_reading(
         return attend(q, k, v, mask, None, False, scale, softcap, sinks)
 
     ids = layout.rows.modality_ids
-    if isinstance(place, int):
-        reader = next(reader for reader in readers if place in reader.places)
-        return found(q, *reader.read(k, v, ids))
     mixed = attend_detached(found, detached, ids, q, k, v) if detached else found(q, k, v)
     for reader in readers:
         mine = torch.isin(ids, constant(reader.modalities, ids.device))[:, :, None]

@@ -11,8 +11,7 @@ from .tokens import look_up
 
 def restarted(positions: Tensor, layout: Layout, modalities: tuple[int, ...]) -> Tensor:
     """Positions [R, L] or [R, L, axes], those of some modalities from 0 in each document: less their smallest there."""
-    modality_ids = layout.modality_ids if isinstance(layout.places, int) else layout.rows.modality_ids
-    mine = torch.isin(modality_ids, constant(modalities, positions.device))
+    mine = torch.isin(layout.rows.modality_ids, constant(modalities, positions.device))
     mine = mine if positions.ndim == 2 else mine[:, :, None].expand_as(positions)
     far = torch.iinfo(positions.dtype).max
     theirs = torch.where(mine, positions, far)

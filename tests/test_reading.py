@@ -36,8 +36,8 @@ model reading {
 PREFIX = "mask { kind = prefix, prefix = image }"
 SPECS = {
     "prefix": (PREFIX, "", "layer 0 { tower expert { attention { reads = [] } } }"),
-    "blocks, a narrower expert, sinks": (
-        "bias = true, sinks = true, mask { kind = blocks, blocks = [und, [action, state]] }",
+    "blocks, a narrower expert, biases": (
+        "bias = true, mask { kind = blocks, blocks = [und, [action, state]] }",
         "width = 8, ffn { hidden = 12 }",
         "",
     ),
@@ -49,7 +49,7 @@ SPECS = {
         "layer 1 { attention { window = 4 } }",
     ),
     "runs, axes, and less than it sees": (
-        "bias = true, qk_norm = layer, rope { sections = [1, 1] }, "
+        "bias = true, sinks = true, qk_norm = layer, rope { sections = [1, 1] }, "
         "mask { runs = [[text, image, action]], sees { action = [action, text] } }",
         "attention { rope { theta = 50 } }",
         "layer 1 { attention { mask = full } }",
@@ -134,7 +134,7 @@ def test_who_sees_whom() -> None:
 @pytest.mark.parametrize(
     ("name", "modalities", "calls"),
     [
-        ("blocks, a narrower expert, sinks", [0, 1, 1, 0, 2, 3], 3 + 3),
+        ("blocks, a narrower expert, biases", [0, 1, 1, 0, 2, 3], 3 + 3),
         ("prefix", [1, 0, 0, 0, 2, 3], 2 + 4),
         ("prefix", [1, 2, 0, 0, 2, 3], 2 + 3),  # some of what is read comes later
     ],

@@ -160,10 +160,10 @@ class Forward:
 
     def _reader(self, reader: Reader, stopped: tuple[str, ...]) -> str:
         """Modalities that read others, of which these without gradient."""
-        model = self.module.model
-        ids, places = (tuple(map(of.index, reader.modalities)) for of in (model.names, model.order))
-        without = f", {tuple(name in stopped for name in model.names)!r}" if stopped else ""
-        return f'Reader({ids!r}, {places!r}, self.k["{reader.k.name}"], self.v["{reader.v.name}"]{without})'
+        names = self.module.model.names
+        ids = tuple(map(names.index, reader.modalities))
+        without = f", {tuple(name in stopped for name in names)!r}" if stopped else ""
+        return f'Reader({ids!r}, self.k["{reader.k.name}"], self.v["{reader.v.name}"]{without})'
 
     def _detaching(self, a: Attention, function: str, given: str) -> str:
         """The call of attention, or the one that makes it for each set of modalities that is read without gradient."""
