@@ -123,7 +123,8 @@ def leading(row: list[int], count: int) -> Tensor:
 @pytest.mark.parametrize("mask", [PREFIX, BLIND, BLOCKS, APART])
 def test_one_graph_for_all_batches_with_views_and_one_more_for_masks(mask: str, tmp_path: Path) -> None:
     text = SPEC.format(mask=mask).replace("untie attention, ffn, norm", "untie attention as {text, action} {image}")
-    compiled, eager = pair(text, tmp_path, TRACED_LAYERS, dtype=WIDEST)
+    # What AOT traces, backward too, is the same of all views; tests/test_kernels.py has kernels of some.
+    compiled, eager = pair(text, tmp_path, TRACED_LAYERS if mask == PREFIX else "eager", dtype=WIDEST)
     shapes = [
         leading([1, 1, 1, 0, 2, 0, 1, 2], 2),
         leading([1, 0, 2, 2, 0, 0], 3),

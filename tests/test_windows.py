@@ -27,11 +27,11 @@ transformers = pytest.importorskip("transformers")
 
 SPEC = """
 model windows {
-  width = 16, layers = 4, vocab = 32
+  width = 16, layers = 3, vocab = 32
   modality text, image
   attention { heads = 2, kv_heads = 1, window = 3 MASK }
   ffn { hidden = 24 }
-  layers 1..3 step 2 { attention { window = none } }
+  layer 1 { attention { window = none } }
   layer 2 { attention { window = 5 } }
   untie attention, ffn
 }
