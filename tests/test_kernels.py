@@ -27,14 +27,13 @@ fresh = fresh  # for every test of this file too
 SORTED = """
 model sorted {
   width = 16; layers = 1; vocab = 11
-  modality text, action
+  modality text
   modality image {
     latent { channels = 1, patch = 2, objective = flow, ends = unet, unet { channels = 4, blocks = 1 } }
   }
   attention { heads = 4, head_dim = 4, kv_heads = 2, qk_norm = layer, mask { sees { text = text } } }
-  ffn { hidden = 12 }
-  tower expert = action { width = 8, ffn { kind = gelu, hidden = 8, bias = true } }
-  tower chosen = image { ffn { kind = moe, experts = 3, routing = expert_choice } }
+  ffn { kind = gelu, hidden = 12, bias = true }
+  tower chosen = image { width = 8, ffn { kind = moe, expert = swiglu, experts = 3, routing = expert_choice } }
   untie attention, ffn, norm, embedding, head
 }
 """
