@@ -1,11 +1,13 @@
 """The gallery's specs beside the classes of transformers that they are, both at a small size, with the same weights.
 
     python -m bench.gallery --out build/gallery.json [--specs qwen3_8b,mixtral_8x7b] [--compiled] [--width 512]
+    python -m bench.gallery --specs mixtral_8x7b --profile
 
 Forward and backward of the loss, and greedy decoding, each side in turns, float32 on one thread of a CPU. Seconds are
 the process's own, so that a machine that others use says the same. `--compiled` adds both compiled, each in its own way
 (`torch.compile(model)` and `model.compile()`), `--width` makes them so wide. Ratios are motc's time over the class's,
-medians; what is measured is added to the file, spec by spec, and the table is made of all of it.
+medians; what is measured is added to the file, spec by spec, and the table is made of all of it. `--profile` tells
+instead by which of torch's operations forward and backward differ most.
 """
 
 from __future__ import annotations
@@ -122,14 +124,48 @@ def ratio(models: dict[str, Any], make: Callable[[Any, str], Callable[[], None]]
     return {"ratio": statistics.median(ratios)} | {side: statistics.median(times) for side, times in seconds.items()}
 
 
-def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
-    """What is told of a spec: by what was timed."""
-    models = sides(original)
+def batch(original: Original) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Ids of text, and what the class is given besides."""
     generator = torch.Generator().manual_seed(1)
     vocab = original.overrides["vocab"] - 64  # without the last, which may be special
     ids = torch.randint(0, vocab, (BATCH, LENGTH), generator=generator)
+    return ids, {"token_type_ids": torch.full_like(ids, TYPES[original.spec])} if original.spec in TYPES else {}
+
+
+def profiled(original: Original, rounds: int, most: int = 12) -> str:
+    """A line for each of the operations whose time in a step differs most: microseconds and calls, motc's first.
+
+    Microseconds are medians of rounds, in which others may have had the processor for a while.
+    """
+    models, (ids, given) = sides(original), batch(original)
+    of: dict[str, dict[str, tuple[float, int]]] = {}
+    for side, model in models.items():
+        run = step(model, side, ids, torch.zeros_like(ids), given)
+        run()
+        seen: dict[str, list[Any]] = {}
+        for _ in range(rounds):
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                run()
+            for event in profile.key_averages():
+                seen.setdefault(event.key, []).append(event)
+        of[side] = {
+            name: (statistics.median(event.self_cpu_time_total for event in events), events[0].count)
+            for name, events in seen.items()
+        }
+    names = dict.fromkeys((*of["ours"], *of["theirs"]))
+    pairs = {name: (of["ours"].get(name, (0, 0)), of["theirs"].get(name, (0, 0))) for name in names}
+    everything = [sum(us for us, _ in each.values()) for each in of.values()]
+    lines = [f"{original.spec}: {everything[0]:.0f} us, {everything[1]:.0f} us"]
+    for name in sorted(pairs, key=lambda name: -abs(pairs[name][0][0] - pairs[name][1][0]))[:most]:
+        ours, theirs = pairs[name]
+        lines.append(f"{ours[0]:8.0f} us, {ours[1]:4} calls {theirs[0]:8.0f} us, {theirs[1]:4} calls  {name}")
+    return "\n".join(lines)
+
+
+def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
+    """What is told of a spec: by what was timed."""
+    models, (ids, given) = sides(original), batch(original)
     modality_ids = torch.zeros_like(ids)
-    given = {"token_type_ids": torch.full_like(ids, TYPES[original.spec])} if original.spec in TYPES else {}
     if compiled:
         models["ours"].compile()
         models["theirs"] = torch.compile(models["theirs"])
@@ -156,24 +192,30 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     """Read the arguments, measure, write, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("build/gallery.json"))
     parser.add_argument("--specs", default="", help="names, by commas; all unless given")
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument(
         "--width", type=int, help="for all, rather than some 256, or as in the tests where there are images"
     )
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    wanted = arguments.specs.split(",") if arguments.specs else [original.spec for original in ORIGINALS]
+    originals = [larger(original) for original in ORIGINALS if original.spec in wanted]
+    if arguments.width is not None:
+        originals = [widened(original, arguments.width) for original in originals]
+    if arguments.profile:
+        for original in originals:
+            print(profiled(original, arguments.rounds))
+        return
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"specs": {}}
     results |= {"processor": processor_name(), "torch": torch.__version__}
-    wanted = arguments.specs.split(",") if arguments.specs else [original.spec for original in ORIGINALS]
-    for original in ORIGINALS:
-        if original.spec in wanted:
-            sized = larger(original) if arguments.width is None else widened(larger(original), arguments.width)
-            told = measure(sized, arguments.compiled, arguments.rounds)
-            results["specs"].setdefault(original.spec, {}).update(told)
-            write_whole(arguments.out, json.dumps(results, indent=1) + "\n")
+    for original in originals:
+        told = measure(original, arguments.compiled, arguments.rounds)
+        results["specs"].setdefault(original.spec, {}).update(told)
+        write_whole(arguments.out, json.dumps(results, indent=1) + "\n")
     print(f"{results['processor']}, torch {results['torch']}, one thread, float32\n\n{table(results)}")
 
 
