@@ -135,7 +135,7 @@ def batch(original: Original) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 def profiled(original: Original, rounds: int, most: int = 12) -> str:
     """A line for each of the operations whose time in a step differs most: microseconds and calls, motc's first.
 
-    Microseconds are medians of rounds, in which others may have had the processor for a while.
+    Microseconds are the least of all rounds, for in some others may have had the processor for a while.
     """
     models, (ids, given) = sides(original), batch(original)
     of: dict[str, dict[str, tuple[float, int]]] = {}
@@ -149,8 +149,7 @@ def profiled(original: Original, rounds: int, most: int = 12) -> str:
             for event in profile.key_averages():
                 seen.setdefault(event.key, []).append(event)
         of[side] = {
-            name: (statistics.median(event.self_cpu_time_total for event in events), events[0].count)
-            for name, events in seen.items()
+            name: (min(event.self_cpu_time_total for event in events), events[0].count) for name, events in seen.items()
         }
     names = dict.fromkeys((*of["ours"], *of["theirs"]))
     pairs = {name: (of["ours"].get(name, (0, 0)), of["theirs"].get(name, (0, 0))) for name in names}
