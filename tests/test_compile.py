@@ -16,6 +16,7 @@ from motc.bench import Settings, Subject, mixtures
 from motc.bench.kernels import PRODUCTS, GraphKernels
 from motc.bench.run import side_kernels
 from motc.driver import check_spec
+from motc.source import SourceFile
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
 from tests.tracing import KERNELS_OF_LAYERS, TRACED_LAYERS
 
@@ -240,8 +241,16 @@ def test_grouped_products_that_torch_cannot_compile_are_told(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None:
-    """Routing may turn on a rounding, so losses are compared, and not each token."""
-    compiled, eager = pair(POOLED, tmp_path, KERNELS_OF_LAYERS, dtype=torch.bfloat16)
+    """Routing may turn on a rounding, so losses are compared, and not each token.
+
+    Kernels beside grouped products are tested with those of the grouped strategy, above.
+    """
+    subject = Subject(checked=check_spec(SourceFile("pooled.mot", POOLED)))
+    settings = Settings(mixtures=mixtures(["text", "image"], 16, None, None))
+    (layer,) = side_kernels(subject, settings, "bfloat16", "mot").layers
+    calls = [[name for graph in graphs for name in graph.library_calls] for graphs in (layer.forward, layer.backward)]
+    assert [names.count("_grouped_mm") for names in calls] == [3, 6]
+    compiled, eager = pair(POOLED, tmp_path, TRACED_LAYERS, dtype=torch.bfloat16)
     for ids, modality_ids, documents in batches(2):
         actual, expected = (model.loss(ids, modality_ids, document_ids=documents).total for model in (compiled, eager))
         torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-2)
