@@ -16,6 +16,8 @@ from hypothesis import settings
 
 os.environ.setdefault("TORCH_DYNAMO_RUN_GC_AFTER_COMPILE", "0")  # read when the first model is compiled
 
+gc.disable()  # while modules are imported and tests are found, of which nothing is garbage
+
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
 
@@ -26,6 +28,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
