@@ -27,7 +27,7 @@ def pytest_collection_finish() -> None:
     """Garbage is looked for seldom, and not among torch and the tests: a tenth of the time that compiling takes."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)
     gc.enable()
 
 
