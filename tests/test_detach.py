@@ -63,9 +63,9 @@ def test_a_mistake_is_found_by_gradients_alone(mistake: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["sorted", "grouped"])
-def test_results_are_the_same_to_the_bit_and_gradients_are_not(strategy: Strategy, tmp_path: Path) -> None:
+def test_results_are_the_same_to_the_bit_and_gradients_are_not(strategy: Strategy) -> None:
     torch.manual_seed(0)
-    model, plain = (loaded(tmp_path, text, strategy=strategy) for text in (CAUSAL, without(CAUSAL)))
+    model, plain = (motc.load(text, strategy=strategy) for text in (CAUSAL, without(CAUSAL)))
     ids, modality_ids = torch.randint(0, 8, (2, 9)), torch.randint(0, 3, (2, 9))
     logits = []
     for each in (model, plain):
@@ -81,13 +81,13 @@ def test_results_are_the_same_to_the_bit_and_gradients_are_not(strategy: Strateg
 
 
 @pytest.mark.parametrize("name, calls", [("blocks", 2), ("within a block", 6), ("causal", 2), ("itself", 2)])
-def test_how_often_attention_is_made(name: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_often_attention_is_made(name: str, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of views whose tokens read alike each is made once; else all is made for each set of what is read so."""
     made, real = [], torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
         torch.nn.functional, "scaled_dot_product_attention", lambda *of, **more: (made.append(0), real(*of, **more))[1]
     )
-    model = loaded(tmp_path, SPECS[name])
+    model = motc.load(SPECS[name])
     ids, modality_ids = torch.zeros(2, 6, dtype=torch.int64), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2)
     model(ids, modality_ids)
     assert len(made) == calls * 2
@@ -97,9 +97,9 @@ def test_how_often_attention_is_made(name: str, calls: int, tmp_path: Path, monk
     assert len(made) == (2 if "block" in name else 1) * 2
 
 
-def test_a_loss_of_states_that_read_alone_reaches_nothing_that_is_read(tmp_path: Path) -> None:
+def test_a_loss_of_states_that_read_alone_reaches_nothing_that_is_read() -> None:
     torch.manual_seed(0)
-    model = loaded(tmp_path, CAUSAL)
+    model = motc.load(CAUSAL)
     ids, modality_ids = torch.randint(0, 8, (2, 9)), torch.randint(0, 3, (2, 9))
     logits = model(ids, modality_ids).logits["action"]
     logits[modality_ids == 2].square().sum().backward()
@@ -108,10 +108,11 @@ def test_a_loss_of_states_that_read_alone_reaches_nothing_that_is_read(tmp_path:
         assert has_gradient == (".action." in name), name
 
 
-def test_one_graph(tmp_path: Path) -> None:
+def test_one_graph() -> None:
     torch.manual_seed(0)
     torch._dynamo.reset()
-    model, plain = (loaded(tmp_path, CAUSAL) for _ in range(2))
+    models: list[Any] = [motc.load(CAUSAL) for _ in range(2)]
+    model, plain = models
     model.compile(backend="eager", fullgraph=True)
     torch._dynamo.utils.counters.clear()
     graphs = set()
@@ -124,11 +125,11 @@ def test_one_graph(tmp_path: Path) -> None:
     assert len(graphs) == 1
 
 
-def test_generating_reads_as_ever(tmp_path: Path) -> None:
+def test_generating_reads_as_ever() -> None:
     text = SPEC % ("detach { action = und }", "untie *")
-    model, plain = loaded(tmp_path, text), loaded(tmp_path, without(text))
+    models: list[Any] = [motc.load(text), motc.load(without(text))]
     ids, modality_ids = torch.tensor([[3, 5, 7]]), torch.tensor([[0, 1, 2]])
-    made, expected = (each.generate(ids, modality_ids, max_new_tokens=3, temperature=0.0) for each in (model, plain))
+    made, expected = (each.generate(ids, modality_ids, max_new_tokens=3, temperature=0.0) for each in models)
     assert made.input_ids.tolist() == expected.input_ids.tolist()
 
 
@@ -170,9 +171,3 @@ def without(text: str) -> str:
     """The spec that detaches nothing."""
     start = text.index("detach")
     return text[:start] + text[text.index("}", start) + 1 :]
-
-
-def loaded(tmp_path: Path, text: str, **options: Any) -> Any:
-    path = tmp_path / "spec.mot"
-    path.write_text(text)
-    return motc.load(path, **options)

@@ -123,8 +123,8 @@ def test_an_update_goes_by_the_choices_of_all_processes(monkeypatch: pytest.Monk
     assert router.correction.tolist() == [0.5, -0.5, 0.5, 0.5]
 
 
-def test_a_model_updates_its_corrections_and_keeps_them_exact(tmp_path: Path) -> None:
-    model: Any = loaded(tmp_path, ALL, dtype="bfloat16")
+def test_a_model_updates_its_corrections_and_keeps_them_exact() -> None:
+    model: Any = motc.load(ALL, dtype="bfloat16")
     routers = routers_of(model)
     assert [name for name, _ in model.named_buffers() if "correction" in name] == [
         "layers.0.ffn.router.text.correction",
@@ -148,14 +148,14 @@ def test_a_model_updates_its_corrections_and_keeps_them_exact(tmp_path: Path) ->
     assert not any(router.correction.any() for router in routers)
 
 
-def test_a_model_without_memory_has_nothing_counted_once_it_has(tmp_path: Path) -> None:
-    model = loaded(tmp_path, ALL, device="meta").to_empty(device="cpu")
+def test_a_model_without_memory_has_nothing_counted_once_it_has() -> None:
+    model = motc.load(ALL, device="meta").to_empty(device="cpu")
     for router in routers_of(model):
         assert router.correction.dtype == torch.float32
         assert not router.load.any() and not router.correction.any()
 
 
-def test_routers_that_correct_are_computed_in_float32_under_autocast(tmp_path: Path) -> None:
+def test_routers_that_correct_are_computed_in_float32_under_autocast() -> None:
     torch.manual_seed(0)
     router, plain = (Router(64, 4, top_k=2, wide=wide) for wide in (True, False))
     plain.load_state_dict(router.state_dict())
@@ -166,10 +166,11 @@ def test_routers_that_correct_are_computed_in_float32_under_autocast(tmp_path: P
         assert not torch.equal(plain(x).probabilities, exact)
 
 
-def test_one_graph_that_counts(tmp_path: Path) -> None:
+def test_one_graph_that_counts() -> None:
     torch.manual_seed(0)
     torch._dynamo.reset()
-    model, plain = (loaded(tmp_path, ALL) for _ in range(2))
+    models: list[Any] = [motc.load(ALL) for _ in range(2)]
+    model, plain = models
     model.compile(backend="eager", fullgraph=True)
     torch._dynamo.utils.counters.clear()
     for shares in (0.5, 0.0, 0.2, 1.0):
@@ -188,9 +189,9 @@ def test_one_graph_that_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["all that there is", "routers of towers, and experts of all"])
-def test_generating_gives_what_a_whole_pass_predicts(name: str, tmp_path: Path) -> None:
+def test_generating_gives_what_a_whole_pass_predicts(name: str) -> None:
     torch.manual_seed(0)
-    model: Any = loaded(tmp_path, SPECS[name], dtype=torch.float64)
+    model: Any = motc.load(SPECS[name], dtype=torch.float64)
     randomise(model, torch.Generator().manual_seed(0))
     ids, modality_ids = torch.tensor([[3, 5, 7, 9]]), torch.tensor([[0, 1, 1, 0]])
     assert generates_what_it_predicts(model, ids, modality_ids, count=4).input_ids.shape == (1, 4)
@@ -226,9 +227,3 @@ def routers_of(model: Any) -> list[Any]:
     routers = [module for module in model.modules() if type(module).__name__ == "CorrectedRouter"]
     assert routers
     return routers
-
-
-def loaded(tmp_path: Path, text: str, **options: Any) -> Any:
-    path = tmp_path / "spec.mot"
-    path.write_text(text)
-    return motc.load(path, **options)
