@@ -63,7 +63,8 @@ def sums_by_modality(logits: Tensor, wanted: Targets, count: int) -> Tensor:
 def mean_losses(sums: Tensor, totals: Tensor, modalities: tuple[str, ...], balance: Tensor | None = None) -> LossOutput:
     """Sums of weighted losses [M] and of weights [M] to means."""
     weights = dict(zip(modalities, totals.unbind(), strict=True))
-    by_modality = dict(zip(modalities, divided(sums, totals).unbind(), strict=True))
+    # Each by itself: views of one tensor would be no outputs to hang FSDP's hooks on, and it warns of them.
+    by_modality = {name: divided(each, weights[name]) for name, each in zip(modalities, sums.unbind(), strict=True)}
     weight = totals.sum()
     total = divided(sums.sum(), weight)
     return LossOutput(total if balance is None else total + balance, by_modality, weight, weights, balance)
