@@ -70,11 +70,16 @@ def weighed(
     if softcap is not None:
         return plain_attention(q, k, v, added, causal, usual, softcap, sinks)
     if sinks is None:
-        gqa = q.shape[1] != k.shape[1]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
+        return fused_attention(q, k, v, added, causal, scale)
     if not torch.compiler.is_compiling() and q.shape[2] == 1:  # few scores, for which all keys would be copied
         return plain_attention(q, k, v, added, causal, usual, None, sinks)
     return with_sinks(q, k, v, added, causal, usual, sinks)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    """As `weighed`, by torch's kernels."""
+    gqa = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
 
 
 def plain_attention(
@@ -132,6 +137,4 @@ def with_sinks(
     sink = F.pad(k.new_ones(k.shape[0], k.shape[1], 1, 1), (head_dim, MORE - 1))
     k, v = torch.cat((sink, F.pad(k, (0, MORE))), dim=2), F.pad(v, (0, MORE, 1, 0))
     added = None if added is None else F.pad(added, (1, 0))
-    gqa = q.shape[1] != k.shape[1]
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
-    return mixed[:, :, first:, :head_dim]
+    return fused_attention(q, k, v, added, causal, scale)[:, :, first:, :head_dim]

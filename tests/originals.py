@@ -33,7 +33,7 @@ CONFIG_KEYS = {
 }
 """What a configuration calls a key of the language, where an original does not say otherwise."""
 
-NAMES = {
+PARTS = {
     "model.embed_tokens": "embedding",
     "model.norm": "final_norm",
     "lm_head": "head",
@@ -41,16 +41,21 @@ NAMES = {
     "self_attn.k_proj": "attention.k",
     "self_attn.v_proj": "attention.v",
     "self_attn.o_proj": "attention.out",
-    "self_attn.q_norm": "attention.q_norm",
-    "self_attn.k_norm": "attention.k_norm",
-    "input_layernorm": "attention.norm",
-    "post_attention_layernorm": "ffn.norm",
     "mlp.gate_proj": "ffn.gate",
     "mlp.up_proj": "ffn.up",
     "mlp.down_proj": "ffn.down",
     "model.layers": "layers",
 }
-"""Parts of the names of most originals' parameters, and what they are in ours."""
+"""Parts of the names of most originals' parameters, and what they are in ours, but for norms in layers."""
+
+NAMES = {
+    **PARTS,
+    "self_attn.q_norm": "attention.q_norm",
+    "self_attn.k_norm": "attention.k_norm",
+    "input_layernorm": "attention.norm",
+    "post_attention_layernorm": "ffn.norm",
+}
+"""`PARTS`, and norms where most originals have them."""
 
 SMALL: dict[str, Any] = {
     "width": 32,
@@ -201,3 +206,14 @@ def agree(
         scale = gradient.abs().max().clamp(min=1e-6 if name.endswith(idle) else 0.0)
         assert scale > 0, name
         torch.testing.assert_close(parameters[name].grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)
+
+
+class Uniform:
+    """Euler's steps as pi0 and SmolVLA take them: as long as each other, from all noise to none."""
+
+    def set_timesteps(self, count: int, device: torch.device) -> None:
+        self.count = count
+        self.timesteps = 1000 * torch.tensor([1.0 - step / count for step in range(count)], device=device)
+
+    def step(self, velocity: Tensor, _: Tensor, x: Tensor) -> Any:
+        return type("Step", (), {"prev_sample": x - velocity / self.count})

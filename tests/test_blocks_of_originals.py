@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import motc
-from tests.originals import agree, as_parameters, widened
+from tests.originals import PARTS, agree, as_parameters, widened
 
 transformers = pytest.importorskip("transformers")
 
@@ -39,20 +39,6 @@ model small {
   ENDS
 }
 """
-NAMES = {
-    "model.embed_tokens": "embedding",
-    "model.norm": "final_norm",
-    "lm_head": "head",
-    "self_attn.q_proj": "attention.q",
-    "self_attn.k_proj": "attention.k",
-    "self_attn.v_proj": "attention.v",
-    "self_attn.o_proj": "attention.out",
-    "mlp.gate_proj": "ffn.gate",
-    "mlp.up_proj": "ffn.up",
-    "mlp.down_proj": "ffn.down",
-    "model.layers": "layers",
-}
-"""Parts of parameters' names and what they are in ours, but for norms."""
 BEFORE = {"input_layernorm": "attention.norm", "post_attention_layernorm": "ffn.norm"}
 AFTER = {"post_attention_layernorm": "attention.norm", "post_feedforward_layernorm": "ffn.norm"}
 AROUND = {
@@ -202,7 +188,7 @@ def test_outputs_and_gradients(name: str) -> None:
     for section in ("attention", "ffn", "norm", "ends"):
         spec = spec.replace(section.upper(), getattr(case, section))
     ours: Any = motc.load(spec, dtype=torch.float64)
-    names = {**case.names, **NAMES}
+    names = {**case.names, **PARTS}
     theirs = by_our_names(dict(original.named_parameters()), names)
     own = dict(ours.named_parameters())
     assert {key: each.shape for key, each in theirs.items()} == {key: each.shape for key, each in own.items()}

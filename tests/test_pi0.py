@@ -13,6 +13,7 @@ import motc
 from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping
+from tests.originals import Uniform
 
 transformers = pytest.importorskip("transformers")
 
@@ -171,17 +172,6 @@ def assert_same(mine: Tensor | None, gradient: Tensor, name: str) -> None:
         return
     scale = gradient.abs().max().clamp(min=1e-6)
     torch.testing.assert_close(mine / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)
-
-
-class Uniform:
-    """Euler's steps as pi0 takes them: as long as each other, from all noise to none."""
-
-    def set_timesteps(self, count: int, device: torch.device) -> None:
-        self.count = count
-        self.timesteps = 1000 * torch.tensor([1.0 - step / count for step in range(count)], device=device)
-
-    def step(self, velocity: Tensor, _: Tensor, x: Tensor) -> Any:
-        return type("Step", (), {"prev_sample": x - velocity / self.count})
 
 
 def test_actions_are_sampled_as_theirs(both: tuple[Any, Any, Bijection]) -> None:

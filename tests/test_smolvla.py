@@ -14,6 +14,7 @@ import motc
 from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping
+from tests.originals import Uniform
 
 GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
 LAYERS, WIDE, NARROW, HEADS, KV_HEADS, HEAD_DIM = 16, 24, 20, 4, 2, 6
@@ -234,17 +235,6 @@ def test_velocities_and_all_gradients(both: tuple[SmolVla, Any, Bijection]) -> N
             gradient = torch.zeros_like(parameters[name])
         scale = wanted[name].abs().max().clamp(min=1e-6)
         torch.testing.assert_close(gradient / scale, wanted[name] / scale, rtol=1e-9, atol=1e-9, msg=name)
-
-
-class Uniform:
-    """Euler's steps as lerobot takes them: as long as each other, from all noise to none."""
-
-    def set_timesteps(self, count: int, device: torch.device) -> None:
-        self.count = count
-        self.timesteps = 1000 * torch.tensor([1.0 - step / count for step in range(count)], device=device)
-
-    def step(self, velocity: Tensor, _: Tensor, x: Tensor) -> Any:
-        return type("Step", (), {"prev_sample": x - velocity / self.count})
 
 
 def test_actions_are_sampled_as_theirs(both: tuple[SmolVla, Any, Bijection]) -> None:
