@@ -11,7 +11,8 @@ from motc.ir.attributes import LayerAttributes
 from motc.ir.feed_forward import FfnKind, Moe
 from motc.lower.attributes import layer_attributes
 from motc.schema import Checked
-from motc.schema.spec import Section, Spec
+from motc.schema.section import Section
+from motc.schema.spec import Spec
 from motc.schema.values import LayerNumbers
 from motc.syntax.tree import Entry, Mapping, Node, Scalar
 

@@ -16,18 +16,11 @@ from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
 from motc.lower.rope import theta_of
 from motc.schema import Spec
-from motc.schema.spec import (
-    FeaturesSpec,
-    FfnSpec,
-    LatentSpec,
-    NormAttributes,
-    NormSpec,
-    ProjectorSpec,
-    QkNormSpec,
-    TimeSpec,
-    TowerSpec,
-    UnetSpec,
-)
+from motc.schema.attention import QkNormSpec
+from motc.schema.feed_forward import FfnSpec
+from motc.schema.modalities import FeaturesSpec, LatentSpec, ProjectorSpec, TimeSpec, UnetSpec
+from motc.schema.norms import NormAttributes, NormSpec
+from motc.schema.spec import TowerSpec
 
 
 def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from motc.schema import Checked, Spec
+from motc.schema.attention import MaskSpec, QkNormSpec, ScalingSpec
 from motc.schema.keys import sections_in
-from motc.schema.spec import LayersSpec, MaskSpec, QkNormSpec, ScalingSpec, Section, TowerSpec
+from motc.schema.section import Section
+from motc.schema.spec import LayersSpec, TowerSpec
 from motc.schema.values import LayerNumbers
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion

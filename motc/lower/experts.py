@@ -10,7 +10,8 @@ from motc.ir.partition import Partition
 from motc.lower.attributes import feed_forward, mixture
 from motc.lower.leaf import LeafBuilder
 from motc.schema import Checked
-from motc.schema.spec import FfnSpec, TowerSpec
+from motc.schema.feed_forward import FfnSpec
+from motc.schema.spec import TowerSpec
 from motc.source import Diagnostic, Span
 
 BY_TOKENS = (

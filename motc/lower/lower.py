@@ -26,7 +26,7 @@ from motc.lower.towers import check_heads, lower_towers
 from motc.lower.untie import Untied, resolve_untie
 from motc.lower.vocabularies import check_head, check_vocabularies
 from motc.schema import Checked, Spec
-from motc.schema.spec import ModalitySpec
+from motc.schema.modalities import ModalitySpec
 from motc.source import Diagnostic, SpecError
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from motc.lower.attributes import projector_norm
 from motc.schema import Checked
-from motc.schema.spec import NormSpec, QkNormSpec
+from motc.schema.attention import QkNormSpec
+from motc.schema.norms import NormSpec
 from motc.source import Diagnostic
 
 

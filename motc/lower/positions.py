@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from motc.ir.positions import AdvanceWord, PlacingKind, PositionRule
 from motc.schema import Checked
-from motc.schema.spec import SpanPositionsSpec
+from motc.schema.modalities import SpanPositionsSpec
 from motc.source import Diagnostic
 
 ADVANCE: dict[PlacingKind, int | AdvanceWord] = {

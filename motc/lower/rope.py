@@ -18,7 +18,8 @@ from motc.ir.rope import (
     YarnScaling,
 )
 from motc.schema import Checked
-from motc.schema.spec import RopeSpec, ScalingSpec, TowerSpec
+from motc.schema.attention import RopeSpec, ScalingSpec
+from motc.schema.spec import TowerSpec
 from motc.source import Diagnostic
 
 KEYS: dict[ScalingKind, tuple[str, ...]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from motc.lower.attributes import periods
 from motc.lower.by_layer import check_layers
 from motc.schema import Checked
-from motc.schema.spec import FeaturesSpec, LatentSpec
+from motc.schema.modalities import FeaturesSpec, LatentSpec
 from motc.source import Diagnostic, Span
 
 

@@ -14,20 +14,10 @@ from typing import TypeVar
 from motc.lower.attributes import heads_of, layer_attributes
 from motc.lower.by_layer import specs_by_layer
 from motc.schema import Checked, Spec
-from motc.schema.spec import (
-    AttentionInLayers,
-    FeaturesSpec,
-    FfnAttributes,
-    LatentSpec,
-    LayersSpec,
-    ModalitySpec,
-    PositionsSpec,
-    RopeSpec,
-    SpanPositionsSpec,
-    TowerInLayers,
-    TowerSpec,
-    UnetSpec,
-)
+from motc.schema.attention import AttentionInLayers, RopeSpec
+from motc.schema.feed_forward import FfnAttributes
+from motc.schema.modalities import FeaturesSpec, LatentSpec, ModalitySpec, PositionsSpec, SpanPositionsSpec, UnetSpec
+from motc.schema.spec import LayersSpec, TowerInLayers, TowerSpec
 from motc.schema.values import LayerNumbers
 
 HEAD_DIM, HEAD_DIM_STEP = 8, 2

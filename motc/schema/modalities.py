@@ -1,0 +1,108 @@
+"""What a spec says of modalities: vocabularies, latents, features, and where tokens are placed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from motc.ir.latent import EndsKind
+from motc.ir.model import Objective
+from motc.ir.operators import Activation, NormKind
+from motc.ir.positions import AdvanceWord, PlacingKind
+from motc.schema.norms import NormAttributes
+from motc.schema.section import Section
+from motc.schema.values import Patch, Period, PositionNumber, Size, SomeLayers, mask_word, none_word, norm_word
+
+
+class UnetSpec(Section):
+    channels: Annotated[int, Field(ge=1, le=2**14)] = Field(576, description="channels at the first level")
+    blocks: Annotated[int, Field(ge=1, le=64)] = Field(3, description="residual blocks a level, on each side")
+
+
+class TimeSpec(Section):
+    """How a token is told its timestep; which keys a kind has is checked when the spec is lowered."""
+
+    kind: Literal["added", "concat"] = Field("added", description="added to the token, or mixed with it by two maps")
+    min_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 0.004")
+    max_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 4")
+
+
+class LatentSpec(Section):
+    """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
+
+    channels: Size = Field(..., description="channels of a latent")
+    patch: Patch = Field(
+        ..., description="a token is a patch of so many rows and columns, or of so many along each axis of a list"
+    )
+    ends: EndsKind = Field("linear", description="what makes tokens of patches, and back")
+    unet: UnetSpec | None = Field(None, description="sizes of a U-Net, for ends = unet")
+    time: Annotated[
+        TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat"] | TimeSpec)
+    ] = Field(TimeSpec(), description="how linear ends are told the timestep: a word, or a section")
+    objective: Objective = Field("ddpm", description="what is predicted: the noise, or a velocity")
+    weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
+
+
+class ProjectorSpec(Section):
+    """What is between a feature and the stream; how its parts go together is checked when the spec is lowered."""
+
+    kind: Literal["linear", Activation] = Field(
+        "linear", description="one linear map, or two with this activation between"
+    )
+    hidden: Size | None = Field(None, description="numbers between two maps; default: the width")
+    bias: bool = Field(True, description="biases on the maps")
+    norm: Annotated[
+        NormAttributes | None,
+        BeforeValidator(norm_word, json_schema_input_type=Literal["none", NormKind] | NormAttributes | None),
+    ] = Field(None, description="a norm of the feature before the maps: a word, a section, or none")
+
+
+class FeaturesSpec(Section):
+    """Vectors of an encoder of the user's."""
+
+    size: Size = Field(..., description="numbers of a vector")
+    projector: Annotated[
+        ProjectorSpec | None, BeforeValidator(none_word, json_schema_input_type=ProjectorSpec | Literal["none"] | None)
+    ] = Field(ProjectorSpec(), description="what brings a vector to the stream's width, or none")
+    added_after: SomeLayers = Field(
+        None, description="layers after each of which a further vector is added to a token's state, or none"
+    )
+
+
+class SpanPositionsSpec(Section):
+    """How a modality's tokens are placed where positions are not given; a span is an unbroken run of it."""
+
+    kind: PlacingKind = Field("consecutive", description="how the tokens of a span are placed")
+    start: PositionNumber | None = Field(None, description="where each span begins; default: at the next position")
+    advance: PositionNumber | AdvanceWord | None = Field(
+        None, description="how much further it goes on after a span; default: tokens; 1 for same; extent for grid"
+    )
+    delimiters: bool = Field(False, description="for same: the tokens before and after a span are part of it")
+
+
+class PositionsSpec(Section):
+    first: PositionNumber = Field(0, description="the first position of each document")
+    learned: Annotated[
+        Size | None, BeforeValidator(none_word, json_schema_input_type=Size | Literal["none"] | None)
+    ] = Field(None, description="a table of so many positions, whose rows are added to tokens; default: none")
+
+
+class ModalitySpec(Section):
+    vocab: Size | None = Field(None, description="rows of the modality's own vocabulary; ids are local to it")
+    latent: LatentSpec | None = Field(None, description="makes it a continuous modality, which has no vocabulary")
+    features: FeaturesSpec | None = Field(None, description="makes its tokens vectors that are given, not ids")
+    weight: float | None = Field(
+        None, ge=0, le=1e6, description="of each of its targets in the mean cross-entropy; default: 1"
+    )
+    seen_targets: bool | None = Field(
+        None, description="whether a target counts that the token before it sees; default: false"
+    )
+    positions: SpanPositionsSpec | None = Field(None, description="how its tokens are placed; default: one by one")
+
+    @property
+    def continuous(self) -> Literal["latent", "features"] | None:
+        """The section that makes it a continuous modality, if one does."""
+        if self.latent is not None:
+            return "latent"
+        return None if self.features is None else "features"

@@ -1,0 +1,42 @@
+"""What a spec says of norms."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from motc.ir.layer import Placement
+from motc.ir.operators import NormKind
+from motc.schema.section import Section, with_default
+from motc.schema.values import Eps, Offset
+
+
+class NormAttributes(Section):
+    """What a tower may say of its norms, as the model may."""
+
+    kind: NormKind | None = Field(None, description="the kind of all norms but those of heads")
+    eps: Eps | None = Field(None, description="added to the variance")
+    offset: Offset | None = Field(None, description="what weights are added to: 0, or 1 as in Gemma")
+    weight: bool | None = Field(None, description="whether norms have weights")
+    bias: bool | None = Field(None, description="for kind = layer: whether norms have biases; default: weight")
+
+
+class TowerNorm(NormAttributes):
+    """What a tower may say of its norms."""
+
+    final: bool | None = Field(None, description="a norm before the head; default: the model's")
+
+
+class NormInLayers(NormAttributes):
+    """What may be said of the norms of some layers."""
+
+    placement: Placement = Field(
+        "pre", description="x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), or x + norm(f(norm(x)))"
+    )
+
+
+class NormSpec(NormInLayers):
+    kind: NormKind = with_default(NormAttributes, "kind", "rms")
+    eps: Eps = with_default(NormAttributes, "eps", 1e-5)
+    offset: Offset = with_default(NormAttributes, "offset", 0)
+    weight: bool = with_default(NormAttributes, "weight", True)
+    final: bool | None = Field(None, description="a norm before the head; default: unless placement is post")
