@@ -269,6 +269,8 @@ NO_START = "`{}` starts no statement, nor is it followed by `=` or a block"
         ("norm { final = false }; untie ^final_norm",
          IS_NONE.format("final_norm") + "; there is no norm before the head",
          "leave it out, or use norm.final = true"),
+        ("untie ^embedding_norm", IS_NONE.format("embedding_norm") + "; tokens have no norm before the first layer",
+         "leave it out, or use norm.embedding = true"),
         ("untie ^attention.q_norm", IS_NONE.format("attention.q_norm") + "; qk_norm is none",
          "leave it out, or use attention.qk_norm = rms"),
         ("ffn { kind = gelu }; untie ^ffn.gate", IS_NONE.format("ffn.gate") + "; its feed-forward is of kind gelu",

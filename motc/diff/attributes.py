@@ -58,6 +58,7 @@ OUTSIDE = {
     "head.scale": "logit_scale",
     "head.softcap": "logit_softcap",
     "norm.final": "norm_final",
+    "norm.embedding": "norm_embedding",
 }
 """What an edit is about, in the language's keys, and the attribute that holds it; a layer's settings have such keys."""
 

@@ -14,7 +14,8 @@ from motc.diff.edit import Edit
 from motc.diff.facts import Stretch, layer_stretch, outer_stretch
 from motc.diff.merge import add_flops, in_steps, merge_ranges, with_outer
 from motc.diff.modalities import Ranged, added, name_edits, removed, renames
-from motc.diff.partitions import partition_edits, repartition, take_in_final_norm
+from motc.diff.partitions import partition_edits, repartition, take_in_outer_norms
+from motc.ir.inventory import SECTIONS
 from motc.ir.layer import Layer
 from motc.ir.model import Model
 
@@ -91,11 +92,11 @@ def _changes(
         attribute_edits(repartition(outer_of_a, outer_of_b), outer_of_b, None),
         layers,
     )
-    partitions = take_in_final_norm(
+    partitions = take_in_outer_norms(
         merge_ranges(edit for where, one, other in differing for edit in partition_edits(one, other, where)),
         partition_edits(outer_of_a, outer_of_b, None),
         layers,
-        have_final_norm=all("final_norm" in end.blocks for end in (outer_of_a, outer_of_b)),
+        {path for path in SECTIONS["norm"] if path in outer_of_a.blocks and path in outer_of_b.blocks},
     )
     return partitions + attributes
 

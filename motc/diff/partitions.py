@@ -63,23 +63,21 @@ def partition_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | Non
     ]
 
 
-def take_in_final_norm(in_layers: list[Edit], outside: list[Edit], layers: int, have_final_norm: bool) -> list[Edit]:
-    """Edits in which `*.norm` of all layers and `final_norm` are one word, `norm`, where they change alike.
-
-    So is `*.norm` alone, unless both models have a final norm.
+def take_in_outer_norms(in_layers: list[Edit], outside: list[Edit], layers: int, norms: set[str]) -> list[Edit]:
+    """Edits in which `*.norm` of all layers and the `norms` outside them, such as `final_norm`, that both models have
+    are one word, `norm`, where all of them change alike.
     """
-    norms = next((edit for edit in in_layers if edit.subject == "*.norm" and edit.layers == (0, layers - 1)), None)
-    if norms is None:
+    inner = next((edit for edit in in_layers if edit.subject == "*.norm" and edit.layers == (0, layers - 1)), None)
+    if inner is None:
         return in_layers + outside
-    final = next((edit for edit in outside if edit.subject == "final_norm"), None)
-    if final is None:
-        merged = norms if have_final_norm else replace(norms, subject="norm")
-    elif (final.before, final.after) == (norms.before, norms.after):
-        merged = replace(add(norms, final, norms.layers), subject="norm")
-    else:
+    alike = [e for e in outside if e.subject in norms and (e.before, e.after) == (inner.before, inner.after)]
+    if len(alike) < len(norms):
         return in_layers + outside
-    kept = [edit for edit in outside if edit is not final]
-    return [merged if edit is norms else edit for edit in in_layers] + kept
+    merged = inner
+    for edit in alike:
+        merged = add(merged, edit, inner.layers)
+    kept = [edit for edit in outside if edit not in alike]
+    return [replace(merged, subject="norm") if edit is inner else edit for edit in in_layers] + kept
 
 
 def words_for(paths: tuple[str, ...], present: tuple[str, ...]) -> tuple[str, ...]:

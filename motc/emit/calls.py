@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.emit.operations import arguments_of, given
-from motc.emit.outer import add_lines, locate_lines, place_lines, read_too_lines, stream_type
+from motc.emit.outer import add_lines, enter_lines, locate_lines, place_lines, read_too_lines, stream_type
 from motc.emit.text import loop, method, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -33,6 +33,7 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         f"        x{'' if module.embedding.form != 'single' else ': Tensor'} = self.embed(ids, layout)",
         *place_lines(module),
         *locate_lines(module, constants),
+        *enter_lines(module),
         *(line for one in beside for line in one.lines),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
         *loop(f"for {each} in ", f"zip({iterated}, strict=True)"),

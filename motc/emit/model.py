@@ -111,8 +111,9 @@ def _position_rule(rule: PositionRule | None) -> str:
 def _init(module: ModulePlan, constants: Constants) -> str:
     lines = ["    def __init__(self) -> None:", "        super().__init__()"]
     lines += definition(module.embedding, module.execution, constants)
-    if module.position_table is not None:
-        lines += definition(module.position_table, module.execution, constants)
+    for before in (module.position_table, module.embedding_norm):
+        if before is not None:
+            lines += definition(before, module.execution, constants)
     if module.model.latents() is not None:
         lines += latents.ends_definition(module, constants)
     if module.model.features() is not None:

@@ -28,7 +28,7 @@ from motc.ir.steps import (
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
-VARIABLES = {"placed": "x", "added": "x", "normed": "x", "every_logit": "logits"}
+VARIABLES = {"placed": "x", "entered": "x", "added": "x", "normed": "x", "every_logit": "logits"}
 """What values are called that are not called by their name."""
 
 
@@ -193,6 +193,11 @@ def locate_lines(module: ModulePlan, constants: Constants) -> list[str]:
         return []
     located = f"self.locate(positions_in_stream(positions, layout, {constants.named('POSITIONS', size)}), layout)"
     return statement("x = ", f"add(x, {located})" if module.stream_in_pieces else f"x + {located}")
+
+
+def enter_lines(module: ModulePlan) -> list[str]:
+    """The lines of `transform` that norm the stream before the layers."""
+    return OuterText(module).run(module.model.outer_steps.enter).text.lines
 
 
 def _normed(module: ModulePlan) -> OuterText:

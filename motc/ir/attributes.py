@@ -99,6 +99,7 @@ class OuterAttributes:
     norm_offset: int = 0
     norm_weight: bool = True
     norm_bias: bool = True
+    norm_embedding: bool = False
 
 
 def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str, LayerAttributes]:
@@ -211,7 +212,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     names = [modality.name for modality in model.modalities]
     last = model.segments[-1].layer
     norms = _norms_in(last, names)
-    final = _norms(model.final_norm)
+    first, final = _norms(model.embedding_norm), _norms(model.final_norm)
     return {
         modality.name: OuterAttributes(
             width=modality.width,
@@ -223,7 +224,8 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             embedding_scale=_embedding_scale(model, modality.name),
             head_bias=model.head_bias and _vocabulary(modality, model) is not None,
             norm_final=_has_final(modality, final),
-            **_of_norm((norms | final)[modality.name]),
+            norm_embedding=modality.name in first,
+            **_of_norm((norms | first | final)[modality.name]),
         )
         for modality in model.modalities
     }

@@ -183,6 +183,7 @@ OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (
     Group("position_embedding", None, _position_embedding),
     Group("latents", None, _latents),
     Group("features", None, _features),
+    Group("embedding_norm", "norm", lambda a: _norm(a) if a.norm_embedding else None),
     Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final and a.features is None else None),
     Group("head", None, _head, is_of_vocabulary=True),
 )

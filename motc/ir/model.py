@@ -104,6 +104,7 @@ class Model:
     head: Leaf | None
     first_position: int = 0
     position_table: Leaf | None = None
+    embedding_norm: Leaf | None = None
     order: tuple[str, ...] = field(compare=False)
     logit_scale: float = 1.0
     logit_softcap: float | None = None
@@ -209,8 +210,8 @@ class Model:
         return replace(self, segments=tuple(segments))
 
     def leaves_before(self) -> tuple[Leaf, ...]:
-        """The leaves that tokens go through before the layers: the embedding, ends of latents, features' projectors."""
-        leaves = (self.embedding, self.position_table, self.latents(), self.features())
+        """The leaves before the layers: embedding, positions' table, latents' ends, features' projectors, a norm."""
+        leaves = (self.embedding, self.position_table, self.latents(), self.features(), self.embedding_norm)
         return tuple(leaf for leaf in leaves if leaf is not None)
 
     def leaves_after(self) -> tuple[Leaf, ...]:

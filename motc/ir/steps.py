@@ -213,13 +213,14 @@ class OuterSteps:
     """What is done outside the layers, in parts that a model calls one by one; they are empty until they are scheduled.
 
     `embed` makes the stream of ids, and `place` puts what has no ids into it; `locate` makes of positions, which are
-    ids too, what is added to it. `add` comes after each layer. After the last one comes `norm`; of what that gives
-    `read` makes logits, `score` losses, and `predict` predictions of latents.
+    ids too, what is added to it; `enter` norms it. `add` comes after each layer. After the last one comes `norm`; of
+    what that gives `read` makes logits, `score` losses, and `predict` predictions of latents.
     """
 
     embed: Steps = ()
     place: Steps = ()
     locate: Steps = ()
+    enter: Steps = ()
     add: Steps = ()
     norm: Steps = ()
     read: Steps = ()
@@ -232,6 +233,7 @@ class OuterSteps:
             (self.embed, None),
             (self.place, None),
             (self.locate, None),
+            (self.enter, None),
             (self.add, None),
             (self.norm, None),
             (self.read, "batch"),
@@ -242,6 +244,6 @@ class OuterSteps:
     def each(self, change: Callable[[Steps, Order | None], Steps]) -> OuterSteps:
         """The same, each part being what a function makes of it, and of the order that it gives; empty ones stay so."""
         changed = (change(steps, gives) if steps else () for steps, gives in self.parts())
-        embed, place, locate, add, norm, read, score, predict = changed
-        before = OuterSteps(embed=embed, place=place, locate=locate, add=add)
+        embed, place, locate, enter, add, norm, read, score, predict = changed
+        before = OuterSteps(embed=embed, place=place, locate=locate, enter=enter, add=add)
         return replace(before, norm=norm, read=read, score=score, predict=predict)

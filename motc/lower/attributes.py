@@ -109,6 +109,9 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
     final = spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
     if tower is not None and tower.norm.final is not None:
         final = tower.norm.final
+    first = spec.norm.embedding
+    if tower is not None and tower.norm.embedding is not None:
+        first = tower.norm.embedding
     return OuterAttributes(
         width=layer.width,
         vocab=None if modality.continuous else own or shared,
@@ -124,6 +127,7 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
         norm_offset=layer.norm_offset,
         norm_weight=layer.norm_weight,
         norm_bias=layer.norm_bias,
+        norm_embedding=first,
     )
 
 

@@ -98,6 +98,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         head=outer["head"],
         first_position=spec.positions.first,
         position_table=outer.get("position_embedding"),
+        embedding_norm=outer.get("embedding_norm"),
         order=towers.universe,
         logit_scale=float(spec.head.scale),
         logit_softcap=None if spec.head.softcap is None else float(spec.head.softcap),
@@ -154,8 +155,8 @@ def _outer_leaves(
 
 
 def _may_lack(group: Group[OuterAttributes], a: OuterAttributes) -> bool:
-    """Whether tokens without a group are kept apart from those that have it: a tower may have no final norm."""
-    return group.path == "final_norm" and a.features is None
+    """Whether tokens without a group are kept apart from those that have it: a tower may lack a norm outside layers."""
+    return group.path == "embedding_norm" or (group.path == "final_norm" and a.features is None)
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int]:

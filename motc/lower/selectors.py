@@ -50,6 +50,8 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; it is tied, and the embedding is its table", "untie the embedding, or use embedding.tied = false"
         case "final_norm":
             return "; there is no norm before the head", "leave it out, or use norm.final = true"
+        case "embedding_norm":
+            return "; tokens have no norm before the first layer", "leave it out, or use norm.embedding = true"
         case "attention.q_norm" | "attention.k_norm":
             return "; qk_norm is none", "leave it out, or use attention.qk_norm = rms"
         case _ if kind is None and path.startswith("ffn."):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS
+from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, SECTIONS
 from motc.ir.partition import Partition
 from motc.lower.by_layer import check_layers
 from motc.lower.selectors import select
@@ -52,7 +52,7 @@ def resolve_untie(
         for path in paths:
             if path in painted and not dense:
                 painted[path][layers.first : layers.last + 1 : layers.step] = [partition] * len(layers.numbers)
-            elif path in outer and statement.layers is None and not (dense and path == "final_norm"):
+            elif path in outer and statement.layers is None and not (dense and path in SECTIONS["norm"]):
                 outer[path] = partition
     return Untied(outer, tuple(zip(*painted.values(), strict=True)))
 

@@ -37,12 +37,13 @@ from motc.passes.needs import needs_order, numbers_written
 def outer_steps(model: Model) -> OuterSteps:
     """The steps before the layers and after them."""
     latents, continuous = model.latents(), model.continuous_modalities()
-    norm, table = model.final_norm, model.position_table
+    first, norm, table = model.embedding_norm, model.final_norm, model.position_table
     added = any(modality.projector.added_after for modality in model.feature_modalities())
     return OuterSteps(
         embed=(_applied(model, model.embedding, "ids", "x"),),
         place=() if not continuous else (_step(PlacePatches(), "x", "placed", _width(model)),),
         locate=() if table is None else (_applied(model, table, "ids", "x"),),
+        enter=() if first is None else (_applied(model, first, "x", "entered"),),
         add=(_step(AddFeatures(), "x", "added", _width(model)),) if added else (),
         norm=() if norm is None else (_applied(model, norm, "x", "normed"),),
         read=_read(model),

@@ -21,6 +21,7 @@ MODEL_SIZES = {
     "embedding": ("VOCAB", "WIDTH"),
     "position_embedding": ("POSITIONS", "WIDTH"),
     "head": ("WIDTH", "VOCAB"),
+    "embedding_norm": ("WIDTH",),
     "attention.norm": ("WIDTH",),
     "ffn.norm": ("WIDTH",),
     "final_norm": ("WIDTH",),

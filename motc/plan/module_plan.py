@@ -92,6 +92,7 @@ class ModulePlan:
     runs: tuple[tuple[int, int], ...]
     embedding: LeafPlan
     position_table: LeafPlan | None
+    embedding_norm: LeafPlan | None
     final_norm: LeafPlan | None
     head: LeafPlan | None
     head_pieces: tuple[tuple[str | None, int], ...]
@@ -110,7 +111,7 @@ class ModulePlan:
     @property
     def outer(self) -> dict[str, LeafPlan]:
         """The groups outside the layers by their paths, without what is of continuous modalities alone."""
-        leaves = (self.embedding, self.position_table, self.final_norm, self.head)
+        leaves = (self.embedding, self.position_table, self.embedding_norm, self.final_norm, self.head)
         return {leaf.leaf.path: leaf for leaf in leaves if leaf is not None}
 
     @property

@@ -55,6 +55,7 @@ def plan(model: Model) -> ModulePlan:
         runs=tuple((index[id(segment.layer)], segment.count) for segment in model.segments),
         embedding=outer["embedding"],
         position_table=outer.get("position_embedding"),
+        embedding_norm=outer.get("embedding_norm"),
         final_norm=outer.get("final_norm"),
         head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
@@ -69,9 +70,9 @@ def plan(model: Model) -> ModulePlan:
 def _everywhere(leaf: Leaf, model: Model, in_pieces: bool) -> Leaf:
     """The leaf, modalities that have none going along with its first block where what that makes of them is not used.
 
-    Not so a norm of pieces, which differ in width, nor tokens without a final norm, which are read as they are.
+    Not so a norm of pieces, which differ in width, nor tokens without a norm that are read as they are.
     """
-    if in_pieces and leaf.path not in VOCABULARY_PATHS:
+    if leaf.path == "embedding_norm" or (in_pieces and leaf.path not in VOCABULARY_PATHS):
         return leaf
     return _along(leaf, model.modalities if leaf.path in VOCABULARY_PATHS else model.feature_modalities())
 

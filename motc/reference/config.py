@@ -83,8 +83,8 @@ class ReferenceConfig:
     """A whole model. `own_vocabularies`: ids are local to each modality, and logits are one tensor per modality.
 
     `latents` and `features` are the continuous modalities: no embedding, no head, and ends or a projector of their own;
-    features have no final norm either. `head` is None where it is
-    tied to the embedding; `final_norm_prefixes` is empty where there is no final norm.
+    features have no final norm either. `head` is None where it is tied to the embedding; `final_norm_prefixes` is empty
+    where there is no final norm, and `embedding_norm_prefixes` where there is none of tokens before the first layer.
 
     `position_rules`, of the modalities in their order, say what positions are that are not given; with () from 0.
 
@@ -102,6 +102,8 @@ class ReferenceConfig:
     head: Prefixes | None
     final_norm_prefixes: Prefixes
     final_norms: Norms
+    embedding_norm_prefixes: Prefixes = field(default_factory=dict)
+    embedding_norms: Norms = field(default_factory=dict)
     latents: Mapping[str, ReferenceLatent] = field(default_factory=dict)
     features: Mapping[str, ReferenceFeatures] = field(default_factory=dict)
     target_weights: Mapping[str, float] = field(default_factory=dict)

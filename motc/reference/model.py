@@ -104,6 +104,8 @@ def reference_hidden(
     for m, prefix in config.position_embedding.items():  # of positions of one number
         x[m] = x[m] + parameters[prefix + ".weight"][position_ids[tokens[m]].reshape(-1)]
 
+    x = normalise(config.embedding_norm_prefixes, config.embedding_norms, parameters, x)
+
     def see(mask: ReferenceMask) -> Tensor:
         return visibility(mask, config.modalities, modality_ids, batch.document_ids)
 

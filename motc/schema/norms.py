@@ -24,6 +24,7 @@ class TowerNorm(NormAttributes):
     """What a tower may say of its norms."""
 
     final: bool | None = Field(None, description="a norm before the head; default: the model's")
+    embedding: bool | None = Field(None, description="a norm of tokens before the first layer; default: the model's")
 
 
 class NormInLayers(NormAttributes):
@@ -40,3 +41,4 @@ class NormSpec(NormInLayers):
     offset: Offset = with_default(NormAttributes, "offset", 0)
     weight: bool = with_default(NormAttributes, "weight", True)
     final: bool | None = Field(None, description="a norm before the head; default: unless placement is post")
+    embedding: bool = Field(False, description="a norm of tokens before the first layer")

@@ -150,7 +150,7 @@ CODES = _catalogue(
     (
         "MOT042",
         "layers given for a group outside the layers",
-        "embedding, final_norm and head exist once, so `in layers` cannot apply to them.",
+        "embedding, embedding_norm, final_norm and head exist once, so `in layers` cannot apply to them.",
         "untie head in layers 0..3",
     ),
     (

@@ -52,6 +52,8 @@ def reference_config(model: Model) -> ReferenceConfig:
         head=_prefixes(model.head, None) if model.head else None,
         final_norm_prefixes=_prefixes(model.final_norm, None) if model.final_norm else {},
         final_norms=_norms(model.final_norm) if model.final_norm else {},
+        embedding_norm_prefixes=_prefixes(model.embedding_norm, None) if model.embedding_norm else {},
+        embedding_norms=_norms(model.embedding_norm) if model.embedding_norm else {},
         latents={
             modality.name: ReferenceLatent(
                 blocks=modality.ends.unet.blocks if modality.ends.unet else None,
@@ -135,6 +137,8 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
         head=None if whole.head is None else _only(modality, whole.head),
         final_norm_prefixes=_only(modality, whole.final_norm_prefixes),
         final_norms=_only(modality, whole.final_norms),
+        embedding_norm_prefixes=_only(modality, whole.embedding_norm_prefixes),
+        embedding_norms=_only(modality, whole.embedding_norms),
         latents=_only(modality, whole.latents),
         features=_only(modality, whole.features),
     )

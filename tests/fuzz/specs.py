@@ -16,8 +16,8 @@ NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
 HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
 OUT_NORMS = ("attention.out_norm", "ffn.out_norm")
-NORMS = ("attention.norm", "ffn.norm", *OUT_NORMS, "final_norm")
-OUTER = ("embedding", "head", "final_norm", "position_embedding")
+NORMS = ("attention.norm", "ffn.norm", *OUT_NORMS, "embedding_norm", "final_norm")
+OUTER = ("embedding", "head", "embedding_norm", "final_norm", "position_embedding")
 SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
     "position_embedding",
@@ -325,6 +325,10 @@ class _Writer:
             self.absent |= set(OUT_NORMS)
         said += [f"eps = {self.pick('1e-3', '1e-6')}"] * self.chance(3)
         said += [f"final = {final}"] * bool(final)
+        if self.chance(4):
+            said.append("embedding = true")
+        else:
+            self.absent.add("embedding_norm")
         if final == "false" or (placement == "post" and not final):
             self.absent.add("final_norm")
         self.lines.append(f"norm {{ {', '.join(said)} }}")
@@ -375,8 +379,12 @@ class _Writer:
             bound |= set(SECTIONS["ffn"])
         if self.chance(4):
             choices = ["kind = layer", "kind = rms", "eps = 0.01", "final = true", "final = false"]
+            choices += ["embedding = true", "embedding = false"]
             said.append(f"norm {{ {self.pick(*choices)} }}")
-            self.absent.add("final_norm")  # perhaps there is one: it is untied below, and not named again
+            self.absent |= {
+                "embedding_norm",
+                "final_norm",
+            }  # if there are, untied below
             bound |= set(NORMS)
         return said
 
