@@ -1,6 +1,6 @@
 """motc: a declarative compiler for multi-modal transformers.
 
-`load` is the one function most programs need; importing this package never imports torch.
+`load` and `save` are what most programs need; importing this package never imports torch.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from motc.loading import load as load
+    from motc.weights.write import save as save
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from motc.loading import load
 
         return load
+    if name == "save":
+        from motc.weights.write import save
+
+        return save
     raise AttributeError(f"module 'motc' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`motc show`: what a spec's model is made of and what it costs."""
+"""`motc show`: what a spec's model is made of and what it costs; or which spec weights are of."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from motc.cli.output import DenseOption, JsonOption, SetOption, SpecPath, Strate
 if TYPE_CHECKING:
     from motc.ir.leaf import Leaf
     from motc.ir.model import Model
+    from motc.source import SourceFile
+    from motc.weights.kept import Kept
 
 PIPED_WIDTH = 120
 
@@ -45,10 +47,21 @@ def run(
     strategy: StrategyOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Show a model's parameter groups, their partitions, parameters, FLOPs and bytes."""
-    from motc.driver import check_spec, final_ir
+    """Show a model's parameter groups, their partitions, parameters, FLOPs and bytes.
 
-    checked = check_spec(spec, overrides(set_))
+    Of weights, a safetensors file or a folder of them, the spec that they are of is printed.
+    """
+    from motc.driver import check_spec, final_ir
+    from motc.weights.stored import is_weights
+
+    source: Path | SourceFile = spec
+    if is_weights(spec):
+        kept = _kept(spec)
+        if not (json or plan or resolved):
+            typer.echo(f"# {spec}: {kept.told}\n{kept.spec.text}", nl=False)
+            return
+        source, dense = kept.spec, dense or kept.dense
+    checked = check_spec(source, overrides(set_))
     model = final_ir(checked, dense=dense, strategy=strategy)
     if plan:
         from motc.cli import plan as execution
@@ -69,6 +82,20 @@ def run(
         print_json(to_json(model))
     else:
         _print_model(model, spec)
+
+
+def _kept(path: Path) -> Kept:
+    """What weights say of their model, which they fit."""
+    from motc.ir.names import correction_shapes, parameter_shapes
+    from motc.weights.fit import check_fit
+    from motc.weights.kept import kept_with
+    from motc.weights.stored import open_weights
+
+    stored = open_weights(path)
+    kept = kept_with(stored)
+    model = kept.model()
+    check_fit(stored, parameter_shapes(model) | correction_shapes(model))
+    return kept
 
 
 def to_json(model: Model) -> dict[str, Any]:

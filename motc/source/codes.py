@@ -418,4 +418,26 @@ CODES = _catalogue(
         "What these are after the last layer is read by nothing: features have no head.",
         "layers = 4\nmodality vit { features { size = 1152, added_after = 0..3 } }",
     ),
+    (
+        "MOT100",
+        "what should hold weights does not",
+        "Weights are a safetensors file, or several with their index. The header must say of each tensor where its "
+        "numbers are, and each byte is of one; an index names files of its own folder, which have the tensors that it "
+        "says. Numbers are finite, and of floating point. A pickle is never opened, for it may run any program.",
+        "motc show model.safetensors                    # a copy that was cut off",
+    ),
+    (
+        "MOT101",
+        "weights that do not fit the model",
+        "There is one tensor for each parameter, of its name and shape, and none besides. The names are those of the "
+        "model's state_dict.",
+        'motc.load("model.mot", weights="other.safetensors")   # whose layers are others',
+    ),
+    (
+        "MOT102",
+        "weights of another model",
+        "Weights have with them the spec that they are of and its semantic hash, which must be the model's: names and "
+        "shapes may be the same where a mask, an eps or a theta is another. motc.load without a spec takes that one.",
+        'motc.load("model.mot", set={"attention.rope.theta": 500}, weights="model.safetensors")',
+    ),
 )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import assert_never
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, assert_never
 
 from motc.weights.bijection import Bijection, Move
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def parameters_of(bijection: Bijection, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter, or what there is one of for each, such as gradients. Raises ValueError if tied ones differ."""
     for name, other in bijection.tied.items():
-        if not torch.equal(tensors[name], tensors[other]):
+        if not tensors[name].equal(tensors[other]):
             raise ValueError(f"{name} is not what {other} is, and the model ties them")
     parameters: dict[str, Tensor] = {}
     for move in bijection.moves:
@@ -32,6 +32,8 @@ def tensors_of(bijection: Bijection, parameters: Mapping[str, Tensor]) -> dict[s
 
 
 def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
+    import torch
+
     match move.form:
         case "same":
             return tensors
@@ -54,6 +56,8 @@ def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
+    import torch
+
     match move.form:
         case "same":
             return parameters

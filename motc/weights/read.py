@@ -1,0 +1,46 @@
+"""Tensors of files, read one at a time, and a model filled with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from motc.weights.fit import check_dtype, check_fit
+from motc.weights.header import Entry, refuse
+from motc.weights.stored import Stored
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Those that weights may have, by what files call them."""
+
+
+def read_tensor(name: str, entry: Entry) -> Tensor:
+    """One tensor, on the CPU, in memory of its own. Raises SpecError where it is not of floating point, or
+    has what is no finite number in it, and OSError."""
+    check_dtype(name, entry)
+    dtype, size = DTYPES[entry.dtype], entry.end - entry.start
+    if not size:
+        return torch.empty(entry.shape, dtype=dtype)
+    numbers = bytearray(size)
+    with entry.path.open("rb") as file:
+        file.seek(entry.start)
+        if file.readinto(numbers) != size:
+            refuse(f"{entry.path} is cut off in {name}")
+    tensor = torch.frombuffer(numbers, dtype=dtype).view(entry.shape)
+    least, largest = torch.aminmax(tensor)
+    for extreme in (least, largest):
+        if not extreme.isfinite():
+            refuse(f"{entry.path}: {name} has {'NaN' if extreme.isnan() else 'infinity'} in it")
+    return tensor
+
+
+@torch.no_grad()
+def fill(network: nn.Module, stored: Stored) -> None:
+    """Give a model the weights stored, one tensor at a time, in the model's dtypes and on its device.
+
+    Raises SpecError, before anything is moved, for tensors that are missing, left over, of another shape or kind.
+    """
+    state = network.state_dict()
+    check_fit(stored, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    for name, entry in sorted(stored.tensors.items(), key=lambda item: (item[1].path, item[1].start)):
+        if not state[name].is_meta:
+            state[name].copy_(read_tensor(name, entry))
