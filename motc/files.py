@@ -92,6 +92,31 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.replace(target)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to be filled, that is `path` at the end: whole, or not there. Folders on the way are made.
+
+    It is filled beside `path`, in a folder that is gone at the end, also where the body raises. Raises OSError, which
+    names `path`, where something stands there already that is no empty folder.
+    """
+    target = Path(os.path.realpath(path))
+    with _named(path):
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise OSError(errno.EEXIST, "something is there already: remove it, or choose another folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        kept = TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=target.parent, ignore_cleanup_errors=True)
+    with kept as folder:
+        aside = Path(folder) / target.name
+        aside.mkdir()
+        yield aside
+        with _named(path):
+            for file in aside.rglob("*"):
+                if file.is_file():
+                    with file.open("rb+") as content:
+                        os.fsync(content.fileno())
+            aside.replace(target)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed had written aside; for a folder that nobody else writes to now."""
     for aside in folder.glob(f"{PREFIX}*{SUFFIX}"):

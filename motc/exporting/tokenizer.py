@@ -1,0 +1,65 @@
+"""The files of a tokenizer, carried along as they are, and the ids of its special tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "spiece.model",
+)
+"""What tokenizers of transformers are saved as."""
+
+SPECIAL = ("bos_token", "eos_token", "pad_token")
+
+
+def carry_along(folder: Path, out: Path) -> list[str]:
+    """Copy a tokenizer's files; their names. Raises OSError, FileNotFoundError where the folder has none."""
+    names = [name for name in FILES if (folder / name).is_file()]
+    if not names:
+        raise FileNotFoundError(2, "no file of a tokenizer is there, such as tokenizer.json", str(folder))
+    for name in names:
+        shutil.copyfile(folder / name, out / name)
+    return names
+
+
+def special_ids(folder: Path) -> dict[str, int]:
+    """Ids of the special tokens that configurations have, as far as the tokenizer's files say them.
+
+    Raises ValueError for a file that is no JSON.
+    """
+    told = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
+    known: dict[str, int] = {}
+    for token in _read(folder / "tokenizer.json").get("added_tokens", []):
+        known[token["content"]] = token["id"]
+    vocabulary = _read(folder / "tokenizer.json").get("model", {}).get("vocab", {})
+    ids: dict[str, int] = {}
+    for name in SPECIAL:
+        content = told.get(name)
+        content = content.get("content") if isinstance(content, dict) else content
+        if isinstance(content, str):
+            number = known.get(content, vocabulary.get(content) if isinstance(vocabulary, dict) else None)
+            ids |= {} if number is None else {f"{name}_id": int(number)}
+    return ids
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    return content if isinstance(content, dict) else {}
