@@ -21,6 +21,7 @@ import motc
 from motc.cli import main
 from motc.driver import check_spec, compile_ir, generate_package, spec_text
 from motc.source import SpecError
+from motc.weights.stored import open_weights
 
 SPEC = """
 model small {
@@ -301,6 +302,15 @@ def test_shards(saved: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.Ca
     assert_same(saved[0], motc.load(weights=tmp_path / "model.safetensors.index.json"))
     assert main(["show", str(tmp_path)]) == 0
     assert "model small {" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("length", [0x280, 0x480, 0x4B50])
+def test_a_length_that_looks_like_a_pickle(length: int, tmp_path: Path) -> None:
+    """The first bytes of a header's length may be those of a pickle or a zip."""
+    path = tmp_path / "x.safetensors"
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode().ljust(length)
+    path.write_bytes(written(header, bytes(8)))
+    assert open_weights(path).tensors["x"].shape == (2,)
 
 
 INDICES: dict[str, tuple[Callable[[dict[str, str]], Any], str]] = {

@@ -63,11 +63,11 @@ def read_header(path: Path) -> Header:
         refuse(f"{path} is {kind}, and weights are a file")
     with path.open("rb") as file:
         start, size = file.read(8), path.stat().st_size
-        if start.startswith(PICKLES):
-            help_ = "have who wrote it save it as safetensors"
-            refuse(f"{path} is a pickle, which may run any program: it is not opened", help_)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or not 2 <= length <= LONGEST:
+            if start.startswith(PICKLES):
+                help_ = "have who wrote it save it as safetensors"
+                refuse(f"{path} is a pickle, which may run any program: it is not opened", help_)
             refuse(f"{path} is no safetensors file")
         if 8 + length > size:
             refuse(f"{path} is cut off: its header should have {length:,} bytes, and the file has {size:,}")
