@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -39,20 +40,29 @@ class Row:
         self.begins = {(span["within"], span["begin"]): name for name, span in spans.items() if "begin" in span}
         self.length, self.run, self.next = 0, 0, ""
         self.offset = 0  # of positions: what the token in slot n has beyond n, if it is one to come
+        self.placed: Any = None  # the position of its last token
+        self.last, self.before = -1, -1  # the modalities of its last token and of the one before
         self.placing = model.placing() if model.position_rules else None  # what places them by rules, if that is done
         self.prefixes = [mask.prefix for mask in model.masks if mask.prefix]  # those it has not left yet
 
     def place(self, modality: int, grid: tuple[int, ...] = ()) -> Any:
         """The position of the token that comes next, before it is followed: a number, or one for each axis."""
-        if self.placing is None:
-            return self.length + self.offset
-        place = self.placing.next(modality, grid)
+        self.placed = self.length + self.offset
+        if self.placing is not None:
+            place = self.placing.next(modality, grid)
+            self.placed = place[0] if len(place) == 1 else place
+        return self.placed
+
+    def place_behind(self, modality: int) -> Any:
+        """The position of a token of a modality that comes behind those that were placed, none being placed by it."""
+        place = deepcopy(self.placing).next(modality, ())  # type: ignore[union-attr]
         return place[0] if len(place) == 1 else place
 
     def follow(self, token: int, modality: str) -> None:
         """Go on by one token of a modality."""
         self.length += 1
         index = self.model.modalities.index(modality)
+        self.before, self.last = self.last, index
         self.prefixes = [prefix for prefix in self.prefixes if index in prefix]
         span = self.spans.get(modality)
         self.run = self.run + 1 if span else 0
@@ -75,6 +85,9 @@ class Row:
             raise ValueError(
                 f"{self.next} is in runs with others, which see all of themselves: only a prompt can have it"
             )
+        if any(mask.delimited and self.last in mask.bidirectional for mask in self.model.masks):
+            before = self.model.modalities[self.last]
+            raise ValueError(f"what comes after {before} is seen by that: a prompt has it, or `spans` say it as an end")
         if any(index in prefix for prefix in self.prefixes):
             raise ValueError(f"{self.next} belongs to the prefix, which sees all of itself: only a prompt can have it")
 
@@ -281,9 +294,12 @@ def followed(
             row.placing = model.placing(length + offset)
         row.offset = offset
         for token, index in zip(tokens[:length], of[:length], strict=True):
-            if row.placing and prompts.position_ids is None:
+            if prompts.position_ids is None:
                 row.place(index, grids.get(index, ()))
             row.follow(token, model.modalities[index])
+    if prompts.position_ids is not None:
+        for number, (row, length) in enumerate(zip(rows, prompts.lengths, strict=True)):
+            row.placed = prompts.position_ids[number, length - 1].tolist()
     return rows
 
 

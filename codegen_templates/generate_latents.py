@@ -14,6 +14,7 @@ from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spa
 from .generated import GeneratedLatents
 from .latent_checks import AXES, grid_in, named, patches_in
 from .next_latents import (
+    Delimiters,
     NextLatents,
     check_schedulers,
     checked_size,
@@ -74,20 +75,39 @@ def ends_after_prompts(
             continue
         if name not in spans:
             raise ValueError(f"a prompt ends with latents of {name}, and no token is predicted of them: add their end")
+        if delimiters_of(model, name, spans[name]):
+            raise ValueError(f"a prompt ends with latents of {name}, which see the token after them: add their end")
         endings[row] = (spans[name]["end"], spans[name]["within"])
         rows[row].next = spans[name]["within"]
         rows[row].check_next()
     return endings
 
 
+def delimiters_of(model: Any, name: str, span: TokenSpan) -> Delimiters | None:
+    """The tokens around a span, if they are in a run with it, so that what is kept of them depends on it."""
+    index = model.modalities.index(name)
+    if not any(mask.delimited and index in mask.bidirectional for mask in model.masks):
+        return None
+    return Delimiters(span["begin"], span["end"], model.modalities.index(span["within"]))
+
+
 def make_latents(
-    decoding: Decoding, name: str, rows: list[int], size: tuple[int, ...], scheduler: Any, steps: int
+    decoding: Decoding,
+    name: str,
+    rows: list[int],
+    size: tuple[int, ...],
+    scheduler: Any,
+    steps: int,
+    delimiters: Delimiters | None,
 ) -> Tensor:
     """A latent [channels, ...] of this size for each of these rows, which go on by its patches."""
     model, generator = decoding.model, decoding.how["generator"]
     modality, grid = model.modalities.index(name), grid_in(size, model.latents[name].patch)
     count = prod(grid)
-    following = NextLatents(decoding, {name: grid}, rows)
+    runs = {index for mask in model.masks if mask.delimited for index in mask.bidirectional}
+    if delimiters is not None and any(decoding.rows[row].before in runs for row in rows):
+        raise ValueError(f"the token before latents of {name} closes a run too: what was kept of that would change")
+    following = NextLatents(decoding, {name: grid}, rows, delimiters)
     noise = {name: noise_of(model, name, len(rows), size, generator)}
     latents = denoised(model, noise, following, {name: scheduler}, steps, generator)
     following.keep(latents)
@@ -134,7 +154,8 @@ def generate_with_latents(
                 fitting = [row for row in beginning if max_new_tokens - len(decoding.made[row]) > span["length"]]
                 decoding.active = [row for row in decoding.active if row not in beginning or row in fitting]
                 if fitting:
-                    x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps)
+                    around = delimiters_of(model, name, span)
+                    x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps, around)
                     finished[name] += zip(fitting, x, strict=True)
                     given.update(dict.fromkeys(fitting, (span["end"], span["within"])))
             others = [row for row in decoding.active if row not in given]

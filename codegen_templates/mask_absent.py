@@ -15,7 +15,7 @@ class Absent(Mask):
 
     def __init__(self, mask: Mask, absent: tuple[int, ...]) -> None:
         self.mask, self.absent, self.window = mask, absent, mask.window
-        self.runs, self.bidirectional = mask.runs, mask.bidirectional
+        self.runs, self.bidirectional, self.delimited = mask.runs, mask.bidirectional, mask.delimited
         self.prefix = (*mask.prefix, *absent) if mask.prefix else ()  # which they do not end
 
     def present(self, modality_ids: Tensor) -> Tensor:

@@ -9,10 +9,20 @@ from .tokens import token_before
 
 
 class Bidirectional(Mask):
-    """Another mask, but an unbroken run sees all of itself: of a modality in `bidirectional`, or of those of `runs`."""
+    """Another mask, but an unbroken run sees all of itself: of a modality in `bidirectional`, or of those of `runs`.
 
-    def __init__(self, mask: Mask, bidirectional: tuple[int, ...], runs: tuple[tuple[int, ...], ...] = ()) -> None:
-        self.mask, self.prefix, self.runs = mask, mask.prefix, runs
+    If it is `delimited`, the tokens before and after it in its document, which are in no such run, are in it too.
+    """
+
+    def __init__(
+        self,
+        mask: Mask,
+        bidirectional: tuple[int, ...],
+        runs: tuple[tuple[int, ...], ...] = (),
+        *,
+        delimited: bool = False,
+    ) -> None:
+        self.mask, self.prefix, self.runs, self.delimited = mask, mask.prefix, runs, delimited
         self.bidirectional = (*bidirectional, *(modality for run in runs for modality in run))
 
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
@@ -21,11 +31,37 @@ class Bidirectional(Mask):
             ids = torch.where(torch.isin(ids, constant(run, ids.device)), run[0], ids)
         number = unbroken_runs(ids, document_ids)
         both_ways = torch.isin(modality_ids, constant(self.bidirectional, modality_ids.device))
-        within = both_ways[:, :, None] & (number[:, :, None] == number[:, None, :])
+        if self.delimited:
+            within = in_one_run(ids, document_ids, number, both_ways)
+        else:
+            within = both_ways[:, :, None] & (number[:, :, None] == number[:, None, :])
         return within | self.mask.allows(modality_ids, document_ids, together)
 
     def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
         return self.mask.seen_by_next(modality_ids, known)
+
+
+def in_one_run(modality_ids: Tensor, document_ids: Tensor | None, number: Tensor, both_ways: Tensor) -> Tensor:
+    """Whether two tokens of a row are in one of its runs, or delimit it, bool [R, L, L].
+
+    `number` int64 [R, L] are those of runs; `both_ways` bool [R, L]: which tokens are in runs that see themselves.
+    """
+    own = torch.where(both_ways, number, -1)  # the number of the run a token is in, or that it closes, or opens
+    before = token_before(modality_ids)
+    after = modality_ids.shape[1] - 1 - token_before(modality_ids.flip(1)).flip(1)
+    real, numbers = modality_ids >= 0, []
+    for beside in (before, after):
+        there = (beside >= 0) & (beside < modality_ids.shape[1])
+        at = beside.clamp(0, modality_ids.shape[1] - 1)
+        if document_ids is not None:
+            there = there & (document_ids == document_ids.gather(1, at))
+        delimits = real & ~both_ways & there
+        numbers.append(torch.where(delimits, own.gather(1, at), own))
+    within = torch.zeros_like(number[:, :, None] == number[:, None, :])
+    for mine in numbers:
+        for other in numbers:
+            within = within | ((mine[:, :, None] == other[:, None, :]) & (mine >= 0)[:, :, None])
+    return within
 
 
 def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ class Directed(Mask):
 
     def __init__(self, mask: Mask, sees: tuple[tuple[bool, ...], ...]) -> None:
         self.mask, self.prefix, self.runs, self.bidirectional = mask, mask.prefix, mask.runs, mask.bidirectional
-        self.sees = sees
+        self.sees, self.delimited = sees, mask.delimited
 
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         may = constant(self.sees, modality_ids.device)[modality_ids[:, :, None], modality_ids[:, None, :]]

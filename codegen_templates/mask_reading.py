@@ -19,6 +19,7 @@ class Reading(Mask):
         self.readers = tuple(modality for modality, read in enumerate(reads) if read)
         self.reads = tuple(tuple(other in read for other in range(len(reads))) for read in reads)
         self.window, self.runs, self.bidirectional = mask.window, mask.runs, mask.bidirectional
+        self.delimited = mask.delimited
         self.prefix = tuple(modality for modality in others.prefix if modality not in self.readers)
 
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:

@@ -18,12 +18,8 @@ class Window(Mask):
 
     def __init__(self, mask: Mask, window: int, *, both_ways: bool = False) -> None:
         self.mask, self.window, self.reach, self.both_ways = mask, window, window, both_ways
-        self.kernel, self.prefix, self.runs, self.bidirectional = (
-            mask.kernel,
-            mask.prefix,
-            mask.runs,
-            mask.bidirectional,
-        )
+        self.kernel, self.prefix, self.runs = mask.kernel, mask.prefix, mask.runs
+        self.bidirectional, self.delimited = mask.bidirectional, mask.delimited
 
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         number = (modality_ids >= 0).cumsum(1)

@@ -31,6 +31,9 @@ class Mask(ABC):
     runs: tuple[tuple[int, ...], ...] = ()
     """Modalities of which an unbroken run, whichever of them its tokens are, sees all of itself."""
 
+    delimited: bool = False
+    """Whether the tokens before and after such a run are in it."""
+
     window: int | None = None
     """How far back a token sees, itself included: in rows no longer than that it is as if there were none."""
 

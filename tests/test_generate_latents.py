@@ -50,8 +50,16 @@ model placed {
   untie attention
 }
 """
+DELIMITED = "mask { bidirectional = image"
 HARD = {
     **SPECS,
+    "hybrid with delimiters": HYBRID.replace(DELIMITED, f"{DELIMITED}, delimiters = true"),
+    "delimiters at one position": (PLACED % ("kind = same, delimiters = true", "theta = 30")).replace(
+        DELIMITED, f"{DELIMITED}, delimiters = true"
+    ),
+    "delimiters in a window": (PLACED % ("kind = centred", "sections = [2, 2]")).replace(
+        f"{DELIMITED} }}", f"{DELIMITED}, delimiters = true }}, window = 5"
+    ),
     "hybrid": HYBRID,
     "at one position": PLACED % ("kind = same, delimiters = true", "theta = 100"),
     "centred": PLACED % ("kind = centred", "sections = [2, 2]"),
@@ -75,7 +83,7 @@ def scheduler_of(model: Any, name: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Rows of different lengths, padded, some with an image, one of which ends with it."""
+    """Rows of different lengths, padded, some with an image, one of which ends with it, or with what delimits it."""
 
     ids: Tensor
     modality_ids: Tensor
@@ -88,7 +96,8 @@ def prompt(model: Any, name: str, begin: int) -> Prompt:
     channels, patch = model.latents[name].channels, model.latents[name].patch[0]
     other = model.modalities.index(list(model.vocabularies)[-1])
     words, made = [other, text], [image] * 2  # latents of 1 x 2 patches
-    rows = [[*words, text], [-1, text, *made, text, text], [*words, *made], [text, -1, text], [text]]
+    ended = [text, text] * delimited(model)
+    rows = [[*words, text], [-1, text, *made, text, text], [*words, *made, *ended], [text, -1, text], [text]]
     length = max(map(len, rows))
     modality_ids = torch.tensor([row + [-1] * (length - len(row)) for row in rows])
     generator = torch.Generator().manual_seed(2)
@@ -96,6 +105,11 @@ def prompt(model: Any, name: str, begin: int) -> Prompt:
     ids[0, 2] = ids[3, 2] = begin
     latents = torch.randn(2, channels, patch, 2 * patch, generator=generator, dtype=torch.float64)
     return Prompt(ids=ids, modality_ids=modality_ids, latents={name: latents})
+
+
+def delimited(model: Any) -> bool:
+    """Whether tokens around latents see them all, and are seen."""
+    return any(mask.delimited for mask in model.masks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +173,8 @@ def assert_as_recomputed(model: Any, name: str, groups: list[Group], given: Prom
                 end = place + count
                 assert (of[0, place:end] == image).all()
                 assert ids[0, place - 1] == span["begin"] and ids[0, end] == span["end"]
-                expected = denoised_plainly(model, name, ids[:, :end], of[:, :end], before, next(noises)[None])
+                shown = end + delimited(model)
+                expected = denoised_plainly(model, name, ids[:, :shown], of[:, :shown], before, next(noises)[None])
                 found = next(latents)[None]
                 assert (found - expected).abs().max() <= 1e-12 * expected.abs().max().clamp(min=1)
                 before.append(found)

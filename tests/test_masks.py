@@ -49,7 +49,10 @@ def every_mask(names: tuple[str, ...]) -> Iterator[Mask]:
             runs = subsets(names) if kind in ("causal", "prefix") else [()]
             blocks = ordered_blocks(names) if kind == "blocks" else [()]
             for prefix, bidirectional, given in itertools.product(prefixes, runs, blocks):
-                yield Mask(kind=kind, prefix=prefix, bidirectional=bidirectional, blocks=given, sees=sees)  # type: ignore[arg-type]
+                mask = Mask(kind=kind, prefix=prefix, bidirectional=bidirectional, blocks=given, sees=sees)  # type: ignore[arg-type]
+                yield mask
+                if bidirectional and sum(len(seen) < len(names) for _, seen in sees) < 2:
+                    yield replace(mask, delimiters=True)
 
 
 def in_windows(masks: Iterable[Mask], *windows: int) -> Iterator[Mask]:
@@ -137,6 +140,8 @@ def test_runs_of_several_modalities_entry_by_entry() -> None:
     for number, mask in enumerate(
         (
             Mask(kind="causal", runs=(("text", "image"),)),
+            Mask(kind="causal", runs=(("text", "image"),), delimiters=True),
+            Mask(kind="prefix", prefix=("text",), runs=(("action", "image"),), delimiters=True, window=3),
             Mask(kind="causal", runs=(("image", "action"),), window=2),
             Mask(kind="prefix", prefix=("text",), runs=(("action", "image"),)),
             Mask(kind="prefix", prefix=NAMES, runs=(("text", "image"),)),

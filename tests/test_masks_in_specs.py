@@ -11,6 +11,7 @@ import pytest
 from motc.cli.resolved import resolved
 from motc.diff import diff
 from motc.driver import final_ir
+from motc.ir.execution import Strategy
 from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.print import print_ir
@@ -22,6 +23,7 @@ from motc.source import SourceFile, SpecError
 from motc.syntax import format_source, read, write
 from motc.validate.config import reference_config
 from motc.validate.reduce import reduce
+from tests.fuzz.properties import obeys_every_law
 from tests.handmade import Recipe, Tower
 
 SPEC = """model masked {{
@@ -62,6 +64,9 @@ SAID = [
     ("mask { kind = prefix, prefix = text, bidirectional = [vae, vit] }", "prefix {text}, bidirectional {vit vae}"),
     ("mask { kind = causal, bidirectional = [], blocks = [] }", "causal"),
     ("mask { runs = und }", "causal, runs {text vit}"),
+    ("mask { bidirectional = gen, delimiters = true }", "causal, bidirectional {vae}, with delimiters"),
+    ("mask { runs = und, delimiters = true }", "causal, runs {text vit}, with delimiters"),
+    ("mask { bidirectional = [und, gen], delimiters = true }", "causal, bidirectional {text vit vae}"),
     ("mask { runs = [[vae, vit], text] }", "causal, bidirectional {text}, runs {vit vae}"),
     ("mask { kind = prefix, prefix = [gen, und], runs = [und] }", "full"),
     ("mask { kind = blocks, blocks = [[vae, text], vit] }", "blocks {text vae} {vit}"),
@@ -135,6 +140,10 @@ WRONG: list[tuple[str, list[tuple[str, str, str]]]] = [
     ("mask { kind = full, ^blocks = [und, gen] }", [("MOT054", "kind full", "kind = blocks")]),
     ("mask { kind = full, ^bidirectional = vit }", [("MOT054", "kind full", "kind = causal or prefix")]),
     ("mask { kind = blocks, blocks = [und, gen], ^bidirectional = vit }", [("MOT054", "kind blocks", "or prefix")]),
+    (
+        "mask { ^delimiters = true }",
+        [("MOT054", "says nothing without runs", "use bidirectional or runs")],
+    ),
     ("mask { kind = full, ^runs = und }", [("MOT054", "kind full", "kind = causal or prefix")]),
     ("mask { bidirectional = vit, runs = [[vae, ^vit]] }", [("MOT043", "`vit` is in runs twice", "keep it in one")]),
     ("mask { runs = [und, ^vit] }", [("MOT043", "`vit` is in runs twice", "keep it in one")]),
@@ -223,6 +232,12 @@ def test_the_reference_is_told_and_a_smaller_spec_keeps_the_mask() -> None:
     )
     small = final_ir(reduce(checked))
     assert mask_of(small) == mask_of(model)
+
+
+@pytest.mark.parametrize("strategy", ["sorted", "blend", "grouped", "reference"])
+def test_every_law_of_runs_with_their_delimiters(strategy: Strategy) -> None:
+    spec = check(read(mot("window = 4, mask { bidirectional = vae, delimiters = true }")))
+    obeys_every_law(final_ir(reduce(spec), strategy=strategy), final_ir(reduce(spec), dense=True), seed=4)
 
 
 def edits(a: Recipe, b: Recipe) -> list[tuple[str, str, str]]:

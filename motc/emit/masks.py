@@ -43,7 +43,8 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
             assert_never(mask.kind)
     if (mask.bidirectional or mask.runs) and mask.kind in ("causal", "prefix"):
         runs = f", {tuple(map(ids, mask.runs))!r}" if mask.runs else ""
-        expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r}{runs})"
+        delimited = ", delimited=True" if mask.delimiters else ""
+        expression = f"Bidirectional({expression}, {ids(mask.bidirectional)!r}{runs}{delimited})"
     if mask.sees:
         expression = f"Directed{views}({expression}, {sight(mask, names)!r})"
     if mask.window is not None:

@@ -37,7 +37,8 @@ class Mask:
     `causal`: those not after it; `full`: all. `prefix`: as causal, and the leading tokens of the document whose
     modalities are in `prefix` see each other. `blocks`: i sees j if j's block is i's or one before it.
     With `causal` and `prefix`, i also sees j if both lie in one unbroken run of a modality in `bidirectional`, or of
-    the modalities that are together in `runs`, whichever of them its tokens are.
+    the modalities that are together in `runs`, whichever of them its tokens are. With `delimiters` the token right
+    before such a run and the one right after it, of modalities in none, are in it too; one between two is in both.
     `sees` restricts all of it: a modality named there sees the listed ones only, itself among them. So does `window`: i
     sees no token that is so many or more before it in its document, and with `full` and `blocks` none so far after it.
     It is 2 at least: neighbours see each other as without it.
@@ -62,6 +63,7 @@ class Mask:
     absent: Names = ()
     runs: tuple[Names, ...] = ()
     reads: Sees = ()
+    delimiters: bool = False
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -99,6 +101,7 @@ class Mask:
         alone = {*self.bidirectional, *(name for run in runs for name in run if len(run) == 1)}
         if all_lead or kind == "full":
             runs, alone = [], set()
+        in_runs = {*alone, *(name for run in runs for name in run)}
         return Mask(
             kind=kind,
             prefix=tuple(name for name in modalities if name in self.prefix) if kind == "prefix" else (),
@@ -107,6 +110,7 @@ class Mask:
             sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
             window=self.window,
             detach=detach,
+            delimiters=self.delimiters and bool(in_runs) and in_runs != {*modalities},
         )
 
     def _detached(self, visible: Mapping[str, Names]) -> Sees:
@@ -134,6 +138,11 @@ class Mask:
     def readers(self) -> Names:
         """The modalities whose tokens read others, and are read by none."""
         return tuple(name for name, _ in self.reads)
+
+    @property
+    def in_runs(self) -> frozenset[str]:
+        """The modalities of which unbroken runs see all of themselves."""
+        return frozenset((*self.bidirectional, *(name for run in self.runs for name in run)))
 
     def visible(self, modalities: Names) -> dict[str, Names]:
         """The modalities that each that takes part sees at all, wherever their tokens stand."""
@@ -246,6 +255,8 @@ class Mask:
                 alone = before == after and before in self.bidirectional
                 if alone or any(before in run and after in run for run in self.runs):
                     return "always"
+                if self.delimiters and len({before, after} & self.in_runs) == 1:
+                    return "always"
                 return "sometimes" if {before, after} <= set(self.prefix) else "never"
             case _:
                 assert_never(self.kind)
@@ -269,6 +280,7 @@ class Mask:
             detach=tuple(sorted((names.get(name, name), called(others)) for name, others in self.detach)),
             absent=called(self.absent),
             runs=tuple(sorted(called(run) for run in self.runs)),
+            delimiters=self.delimiters,
             reads=tuple(sorted((names.get(name, name), called(others)) for name, others in self.reads)),
         )
 
@@ -283,6 +295,7 @@ class Mask:
         if self.bidirectional:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
         parts += [f"runs {' '.join(map(_braces, self.runs))}"] if self.runs else []
+        parts += ["with delimiters"] if self.delimiters else []
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
         parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]

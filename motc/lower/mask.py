@@ -75,6 +75,7 @@ class _MaskLowering:
             prefix=prefix,
             bidirectional=bidirectional,
             runs=runs,
+            delimiters=self.spec.delimiters,
             blocks=blocks,
             sees=tuple(sees.items()),
             window=self.checked.spec.attention.window,
@@ -110,6 +111,10 @@ class _MaskLowering:
                 message, way_out = f"`{key}` says nothing in a mask of kind {kind}", " or ".join(kinds)
                 related = (("the kind", self.span("kind")),) if "kind" in self.spec.model_fields_set else ()
                 self.error("MOT054", message, self.key_span(key), f"leave it out, or use kind = {way_out}", *related)
+
+        if self.spec.delimiters and not (self.spec.bidirectional or self.spec.runs):
+            message, way_out = "`delimiters` says nothing without runs that see all of themselves", "leave it out"
+            self.error("MOT054", message, self.key_span("delimiters"), f"{way_out}, or use bidirectional or runs")
 
     def example(self, key: str) -> str:
         if key == "prefix":

@@ -46,6 +46,7 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
     masks = model.masks
     in_one_run = {name for mask in masks for name in mask.bidirectional}
+    delimited = {name for mask in masks if mask.delimiters for name in mask.in_runs}
     in_runs = {name for mask in masks for run in mask.runs for name in run}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]
@@ -65,6 +66,8 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
             cause = "runs"
         elif own_run and name in in_one_run:
             cause = "bidirectional"
+        elif delimited:
+            cause = "delimiters"
         causes.setdefault(cause, []).append(name)
         places.setdefault(cause, showing)
     return [_seen_target(places[key], masks, key, names, tokens) for key, names in causes.items()]
@@ -81,6 +84,7 @@ def _seen_target(
         "blocks": "tokens see all of their own block and of those before it",
         "prefix": "the tokens of a document's prefix see each other",
         "runs": f"an unbroken run in which {' or '.join(names)} may be sees all of itself",
+        "delimiters": "an unbroken run sees all of itself and the tokens before and after it",
         "bidirectional": f"an unbroken run of {' or '.join(names)} sees all of itself",
     }[cause]
     key = "kind" if cause == "full" else cause

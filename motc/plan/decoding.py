@@ -39,7 +39,7 @@ def _last(mask: Mask, latents: tuple[str, ...]) -> tuple[str, ...]:
         case "blocks":
             return mask.blocks[-1]
         case "causal" | "prefix":
-            together = {*mask.prefix, *(name for run in mask.runs for name in run)}
+            together = {*mask.prefix, *(mask.in_runs if mask.delimiters else (n for run in mask.runs for n in run))}
             return tuple(name for name in latents if name not in together)
         case "full":
             return ()

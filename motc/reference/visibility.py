@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 import torch
@@ -18,7 +18,8 @@ class ReferenceMask:
     leading tokens whose modalities are in `prefix`. `blocks`: the block of j's modality is that of i's or stands
     before it. `bidirectional`, with causal and prefix: i also sees j if both are in one span, which is a run of
     tokens of one such modality that no other token of the row interrupts; padding is no token. `runs`: so it is with
-    spans of tokens whose modalities are together in one of them. `sees`: i sees j only
+    spans of tokens whose modalities are together in one of them. `delimiters`: the token before such a span in its
+    document and the one after it are in that span too, if they are in no such span themselves. `sees`: i sees j only
     if j's modality is listed for i's; a modality without a list sees all. `window`: i sees j only if j is less than so
     many tokens before i, padding not counted; with `full` and `blocks` also less than so many after it. Tokens of
     modalities in `absent` are as padding.
@@ -39,11 +40,15 @@ class ReferenceMask:
     absent: tuple[str, ...] = ()
     runs: tuple[tuple[str, ...], ...] = ()
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    delimiters: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A real token: its place in the row, its number among real ones, what it is, and the span of the row it is in."""
+    """A real token: its place in the row, its number among real ones, what it is, and the span of the row it is in.
+
+    `whole` are the spans that it is in and that see all of themselves.
+    """
 
     place: int
     number: int
@@ -51,6 +56,7 @@ class Token:
     document: int
     in_prefix: bool
     span: int
+    whole: frozenset[int]
 
 
 def visibility(
@@ -91,10 +97,25 @@ def real_tokens(mask: ReferenceMask, names: list[str | None], documents: list[in
         if tokens and (run_of(mask, tokens[-1].modality) != run_of(mask, name) or tokens[-1].document != document):
             span += 1
         in_prefix = document not in prefix_is_over
-        tokens.append(
-            Token(place=place, number=len(tokens), modality=name, document=document, in_prefix=in_prefix, span=span)
+        whole = frozenset({span} if name in mask.bidirectional or len(run_of(mask, name)) > 1 else ())
+        token = Token(
+            place=place,
+            number=len(tokens),
+            modality=name,
+            document=document,
+            in_prefix=in_prefix,
+            span=span,
+            whole=whole,
         )
-    return tokens
+        tokens.append(token)
+    return [with_delimited(token, tokens) for token in tokens] if mask.delimiters else tokens
+
+
+def with_delimited(token: Token, tokens: list[Token]) -> Token:
+    """The token, in the spans beside it if it delimits them."""
+    beside = tokens[max(token.number - 1, 0) : token.number + 2]
+    spans = frozenset().union(*(other.whole for other in beside if other.document == token.document))
+    return token if token.whole else replace(token, whole=spans)
 
 
 def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
@@ -105,8 +126,7 @@ def sees(mask: ReferenceMask, i: Token, j: Token) -> bool:
         return False
     if mask.window is not None and not is_near(mask, mask.window, i, j):
         return False
-    whole = i.modality in mask.bidirectional or len(run_of(mask, i.modality)) > 1
-    in_one_span = i.span == j.span and whole
+    in_one_span = bool(i.whole & j.whole)
     match mask.kind:
         case "full":
             return True

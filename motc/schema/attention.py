@@ -86,6 +86,7 @@ class MaskSpec(Section):
     runs: Annotated[list[Names] | None, BeforeValidator(some_runs, json_schema_input_type=str | list[Names])] = Field(
         None, description="with causal and prefix: an unbroken run of any of these together sees all of itself"
     )
+    delimiters: bool = Field(False, description="the tokens before and after a run that sees all of itself are in it")
     blocks: Annotated[list[Names] | None, BeforeValidator(not_null, json_schema_input_type=list[Names])] = Field(
         None, description="for kind = blocks: disjoint, in order; each sees itself and those before it"
     )

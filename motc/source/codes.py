@@ -227,7 +227,8 @@ CODES = _catalogue(
         "MOT054",
         "parts of a mask that do not go together",
         "`prefix` and `blocks` belong to the mask of that kind, which needs them; `bidirectional` adds to causal and "
-        "prefix. In `sees`, a modality is said once, by its own name or by its tower's.",
+        "prefix, and `delimiters` to runs that see themselves. In `sees`, a modality is said once, by its own name or "
+        "by its tower's.",
         "attention { heads = 8, mask { kind = full, bidirectional = image } }",
     ),
     (

@@ -259,6 +259,7 @@ class _Writer:
             together = len(self.names) > 1 and self.chance(3)
             runs = f"runs = [{listed(self.names[:2])}]" if together else f"bidirectional = {listed(self.some(names))}"
             said.append(runs)
+            said += ["delimiters = true"] * self.chance(3)
         if self.chance(3):
             seen = {name: self.some(self.names, 0) for name in self.some(self.names)}
             lists = (f"{name} = {listed([n for n in self.names if n in (name, *seen[name])])}" for name in seen)
