@@ -177,6 +177,7 @@ ORIGINALS = (
             (32000, 4096, 14336, 32, 32, 8),
             num_local_experts=8,
             num_experts_per_tok=2,
+            router_aux_loss_coef=0.02,
             rope_theta=1000000.0,
             rms_norm_eps=1e-05,
             sliding_window=None,

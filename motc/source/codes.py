@@ -441,4 +441,11 @@ CODES = _catalogue(
         "shapes may be the same where a mask, an eps or a theta is another. motc.load without a spec takes that one.",
         'motc.load("model.mot", set={"attention.rope.theta": 500}, weights="model.safetensors")',
     ),
+    (
+        "MOT103",
+        "a configuration that motc does not read",
+        "motc import knows some classes of transformers, and of each what the keys of its configuration mean. A key "
+        "that it does not know, or a value that no spec says, is refused: a model that left it out would be another.",
+        '"rope_scaling": {"rope_type": "longrope", ...}',
+    ),
 )

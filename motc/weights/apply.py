@@ -19,7 +19,7 @@ def parameters_of(bijection: Bijection, tensors: Mapping[str, Tensor]) -> dict[s
             raise ValueError(f"{name} is not what {other} is, and the model ties them")
     parameters: dict[str, Tensor] = {}
     for move in bijection.moves:
-        parameters.update(zip(move.parameters, _forth(move, [tensors[name] for name in move.tensors]), strict=True))
+        parameters.update(zip(move.parameters, forth(move, [tensors[name] for name in move.tensors]), strict=True))
     return parameters
 
 
@@ -27,11 +27,12 @@ def tensors_of(bijection: Bijection, parameters: Mapping[str, Tensor]) -> dict[s
     """Every tensor that the parameters were made of, the repeated ones too."""
     tensors: dict[str, Tensor] = {}
     for move in bijection.moves:
-        tensors.update(zip(move.tensors, _back(move, [parameters[name] for name in move.parameters]), strict=True))
+        tensors.update(zip(move.tensors, back(move, [parameters[name] for name in move.parameters]), strict=True))
     return tensors | {name: tensors[other] for name, other in bijection.tied.items()}
 
 
-def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
+def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
+    """The parameters that tensors of one move become."""
     import torch
 
     match move.form:
@@ -55,7 +56,8 @@ def _forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
             assert_never(move.form)
 
 
-def _back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
+def back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
+    """The tensors that the parameters of one move were made of."""
     import torch
 
     match move.form:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from motc.weights.fit import check_dtype, check_fit
 from motc.weights.header import Entry, refuse
-from motc.weights.stored import Stored
+from motc.weights.stored import Stored, read_numbers
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Those that weights may have, by what files call them."""
@@ -17,14 +17,9 @@ def read_tensor(name: str, entry: Entry) -> Tensor:
     """One tensor, on the CPU, in memory of its own. Raises SpecError where it is not of floating point, or
     has what is no finite number in it, and OSError."""
     check_dtype(name, entry)
-    dtype, size = DTYPES[entry.dtype], entry.end - entry.start
-    if not size:
+    numbers, dtype = read_numbers(name, entry), DTYPES[entry.dtype]
+    if not numbers:
         return torch.empty(entry.shape, dtype=dtype)
-    numbers = bytearray(size)
-    with entry.path.open("rb") as file:
-        file.seek(entry.start)
-        if file.readinto(numbers) != size:
-            refuse(f"{entry.path} is cut off in {name}")
     tensor = torch.frombuffer(numbers, dtype=dtype).view(entry.shape)
     least, largest = torch.aminmax(tensor)
     for extreme in (least, largest):

@@ -44,6 +44,16 @@ def open_weights(path: Path) -> Stored:
     return Stored(path=path, tensors=tensors, metadata=dict(sorted(common)))
 
 
+def read_numbers(name: str, entry: Entry) -> bytearray:
+    """A tensor's numbers as they stand in its file. Raises SpecError where that has become shorter, and OSError."""
+    numbers = bytearray(entry.end - entry.start)
+    with entry.path.open("rb") as file:
+        file.seek(entry.start)
+        if file.readinto(numbers) != len(numbers):
+            refuse(f"{entry.path} is cut off in {name}")
+    return numbers
+
+
 def _in_folder(folder: Path) -> Path:
     for name in (FILE, INDEX):
         if (folder / name).exists():

@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -26,11 +26,16 @@ Planned = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 def write_weights(
-    path: Path, planned: Planned, tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]
+    path: Path,
+    planned: Planned,
+    tensors: Iterable[tuple[str, Tensor | bytearray]],
+    metadata: Mapping[str, str],
+    check: Callable[[Path], None] = lambda aside: None,
 ) -> None:
     """A safetensors file, which appears whole or not at all; each tensor is written as it comes, in any order.
 
-    Raises OSError, which names `path`, and whatever making a tensor raises; nothing is left behind then.
+    `check` is given the file before it takes its place. Raises OSError, which names `path`, and whatever making a
+    tensor or the check raises; nothing is left behind then.
     """
     in_order = sorted(planned.items(), key=lambda item: (-BYTES[item[1][0]], item[0]))  # wide numbers stand aligned
     header = header_bytes([(name, dtype, shape) for name, (dtype, shape) in in_order], metadata)
@@ -44,14 +49,17 @@ def write_weights(
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < end:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {end:,} bytes", str(path))
-    with replacing(path) as aside, aside.open("rb+") as file:
-        file.write(header)
-        for name, tensor in tensors:
-            dtype, shape = planned[name]
-            assert NAMES[tensor.dtype] == dtype and tuple(tensor.shape) == shape, name
-            file.seek(starts.pop(name))
-            _write(file, tensor)
+    with replacing(path) as aside:
+        with aside.open("rb+") as file:
+            file.write(header)
+            for name, tensor in tensors:
+                assert isinstance(tensor, bytearray) or (NAMES[tensor.dtype], tuple(tensor.shape)) == planned[name], (
+                    name
+                )
+                file.seek(starts.pop(name))
+                _write(file, tensor)
         assert not starts, f"no tensor was made for {next(iter(starts))}"
+        check(aside)
 
 
 def save(model: nn.Module, path: str | PathLike[str], *, tensors: Mapping[str, Tensor] | None = None) -> None:
@@ -78,7 +86,10 @@ def save(model: nn.Module, path: str | PathLike[str], *, tensors: Mapping[str, T
     write_weights(Path(path), planned, given.items(), metadata_of(kept))
 
 
-def _write(file: io.BufferedRandom, tensor: Tensor) -> None:
+def _write(file: io.BufferedRandom, tensor: Tensor | bytearray) -> None:
+    if isinstance(tensor, bytearray):
+        file.write(tensor)
+        return
     tensor = tensor.detach().to("cpu").contiguous()
     size = tensor.numel() * tensor.element_size()
     if size:

@@ -1,0 +1,119 @@
+"""What differs from layer to layer: windows and positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from motc.importing.configuration import Configuration
+from motc.importing.described import Described, Settings
+
+TYPES = ("full_attention", "sliding_attention")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """`sliding_window` in all layers, null for none; `default` where it is missing.
+
+    `switch` is a key that says whether it counts at all.
+    """
+
+    default: int | None = None
+    switch: str = ""
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        window = said_window(configuration, self.default, self.switch)
+        if window is not None:
+            described.settings["attention.window"] = window
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        window = settings.get("attention.window")
+        window = None if window in (None, "none") else window
+        switch = {self.switch: window is not None} if self.switch else {}
+        return {"sliding_window": window, **switch}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowByLayer:
+    """`sliding_window` in the layers that `layer_types` names.
+
+    Without that, `first` is the key of the first layer that has one, with the class's value of it, or `every` that of
+    how many layers the last of so many has none, with the class's value.
+    """
+
+    default: int | None = None
+    switch: str = ""
+    first: tuple[str, int] | None = None
+    every: tuple[str, int] | None = None
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        layers = described.layers
+        window = said_window(configuration, self.default, self.switch)
+        types = configuration.take("layer_types")
+        has_window = [False] * layers
+        if self.first:
+            first = whole(configuration, *self.first)
+            has_window = [window is not None and layer >= first for layer in range(layers)]
+        if self.every:
+            every = whole(configuration, *self.every) if self.every[0] else self.every[1]
+            has_window = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+        if types is not None:
+            if not isinstance(types, list) or len(types) != layers or not all(each in TYPES for each in types):
+                configuration.refuse("layer_types", types, f"{layers} of {' and '.join(TYPES)}")
+            has_window = [each == "sliding_attention" for each in types]
+        if any(has_window) and window is None:
+            configuration.refuse("sliding_window", window, "a whole number where `layer_types` has windows")
+        described.differ([{"attention.window": window} if each else {} for each in has_window])
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        if settings.get("attention.window") not in (None, "none"):
+            raise ValueError("windows of layers are not written")
+        return {self.switch: False} if self.switch else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionsByLayer:
+    """SmolLM3's `no_rope_layers`, 0 for a layer without positions, or every so manieth by `no_rope_layer_interval`."""
+
+    interval: int = 4
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        layers = described.layers
+        every = whole(configuration, "no_rope_layer_interval", self.interval)
+        has = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+        said = configuration.take("no_rope_layers")
+        if said:
+            if not isinstance(said, list) or len(said) != layers or not all(each in (0, 1) for each in said):
+                configuration.refuse("no_rope_layers", said, f"{layers} times 0 or 1")
+            has = [bool(each) for each in said]
+        rope = {
+            key: described.settings.pop(key) for key in list(described.settings) if key.startswith("attention.rope.")
+        }
+        described.differ([rope if each else {"attention.rope": "none"} for each in has])
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        raise ValueError("layers without positions are not written")
+
+
+def said_window(configuration: Configuration, default: int | None, switch: str) -> int | None:
+    """`sliding_window`, unless the switch is off."""
+    window = configuration.take("sliding_window", default)
+    on = configuration.take(switch, False) if switch else True
+    if type(on) not in (bool, type(None)):
+        configuration.refuse(switch, on, "true or false")
+    if not on or window is None:
+        return None
+    if type(window) is not int:
+        configuration.refuse("sliding_window", window, "a whole number")
+    width: int = window
+    return width
+
+
+def whole(configuration: Configuration, key: str, default: int) -> int:
+    """A key's whole number."""
+    value = configuration.take(key)
+    value = default if value is None else value
+    if type(value) is not int:
+        configuration.refuse(key, value, "a whole number")
+    number: int = value
+    return number

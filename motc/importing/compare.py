@@ -1,0 +1,46 @@
+"""A converted model beside the class of transformers that it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from motc.importing.architecture import TOKENS, Architecture
+from motc.loading import load
+
+
+def largest_difference(folder: Path, architecture: Architecture, weights: Path, count: int) -> tuple[float, float]:
+    """The largest difference of logits, of so many random tokens of text in float32, and the largest logit.
+
+    Raises ImportError without transformers, and what that raises for a folder which it cannot read.
+    """
+    import transformers
+
+    theirs: Any = getattr(transformers, architecture.name)
+    theirs = theirs.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
+    ).eval()
+    ours: Any = load(weights=weights).eval()
+    special = _tokens(theirs.config.to_dict())
+    vocabulary = theirs.get_input_embeddings().num_embeddings
+    usual = torch.tensor([token for token in range(vocabulary) if token not in special])
+    ids = usual[torch.randint(len(usual), (1, count), generator=torch.Generator().manual_seed(0))]
+    modality_ids = torch.full_like(ids, ours.modalities.index(architecture.modality))
+    with torch.no_grad():
+        expected = theirs(ids, use_cache=False).logits
+        got = ours(ids, modality_ids).logits
+    said = expected > torch.finfo(expected.dtype).min  # Chameleon never says tokens of images
+    return (got - expected)[said].abs().max().item(), expected[said].abs().max().item()
+
+
+def _tokens(configuration: dict[str, Any]) -> set[int]:
+    """The tokens that a configuration names, in its parts too: they may stand for images."""
+    tokens: set[int] = set()
+    for key, value in configuration.items():
+        if isinstance(value, dict):
+            tokens |= set(value.values()) if key == "vocabulary_map" else _tokens(value)
+        elif str(key).endswith(TOKENS):
+            tokens |= set(value) if isinstance(value, list) else {value}
+    return tokens

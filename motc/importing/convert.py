@@ -1,0 +1,87 @@
+"""Weights of a class of transformers to a file under motc's names, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from motc import __version__
+from motc.importing.architecture import Architecture
+from motc.ir.identity import semantic_hash
+from motc.ir.model import Model
+from motc.resources import specs_folder
+from motc.source import Diagnostic, SourceFile, SpecError
+from motc.weights import Bijection, bijection_of, read_mapping
+from motc.weights.apply import forth
+from motc.weights.fit import check_dtype
+from motc.weights.header import refuse
+from motc.weights.kept import Kept, metadata_of
+from motc.weights.mapping import pattern_of
+from motc.weights.read import read_tensor
+from motc.weights.stored import Stored, read_numbers
+from motc.weights.write import write_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How the tensors of a checkpoint become a model's parameters, and which of them do not."""
+
+    stored: Stored
+    model: Model
+    spec: SourceFile
+    bijection: Bijection
+    left_out: tuple[str, ...]
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Of each parameter the dtype that its tensors have."""
+        tensors = self.stored.tensors
+        return {name: tensors[move.tensors[0]].dtype for move in self.bijection.moves for name in move.parameters}
+
+    def write(self, path: Path, check: Callable[[Path], None] = lambda aside: None) -> None:
+        """The model's weights, with the spec that they are of; `check` is given the file before it takes its place.
+
+        Raises SpecError, which names the tensor that is wrong, and OSError.
+        """
+        from motc.ir.names import correction_shapes, parameter_shapes
+
+        shapes = parameter_shapes(self.model) | correction_shapes(self.model)
+        planned = {name: (dtype, shapes[name]) for name, dtype in self.dtypes.items()}
+        kept = Kept(spec=self.spec, dense=False, semantic_hash=semantic_hash(self.model), version=__version__)
+        write_weights(path, planned, self._parameters(), metadata_of(kept), check)
+
+    def write_left_out(self, path: Path) -> None:
+        """The tensors that are no part of the model, as they are."""
+        entries = {name: self.stored.tensors[name] for name in self.left_out}
+        planned = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
+        write_weights(path, planned, ((name, read_numbers(name, entry)) for name, entry in entries.items()), {})
+
+    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
+        tensors = self.stored.tensors
+        for name, other in self.bijection.tied.items():
+            if not read_tensor(name, tensors[name]).equal(read_tensor(other, tensors[other])):
+                refuse(f"{tensors[name].path}: {name} is not what {other} is, and the model ties them")
+        for move in self.bijection.moves:
+            made = forth(move, [read_tensor(name, tensors[name]) for name in move.tensors])
+            yield from zip(move.parameters, made, strict=True)
+
+
+def plan_conversion(architecture: Architecture, stored: Stored, model: Model, spec: SourceFile) -> Conversion:
+    """How a checkpoint is converted, from names, shapes and dtypes alone. Raises SpecError for what does not fit."""
+    mapping = read_mapping(specs_folder() / "gallery" / "mappings" / f"{architecture.mapping}.yaml")
+    try:
+        bijection = bijection_of(mapping, {name: entry.shape for name, entry in stored.tensors.items()}, model)
+    except ValueError as error:
+        raise SpecError(Diagnostic(code="MOT101", message=f"{stored.path}: {error}", span=None)) from None
+    for move in bijection.moves:
+        for name in move.tensors:
+            check_dtype(name, stored.tensors[name])
+            if stored.tensors[name].dtype != stored.tensors[move.tensors[0]].dtype:
+                refuse(
+                    f"{stored.tensors[name].path}: {name} has another dtype than {move.tensors[0]}, beside which it is"
+                )
+    left_out = tuple(name for name in stored.tensors if mapping.leaves_out(pattern_of(name)[0]))
+    return Conversion(stored=stored, model=model, spec=spec, bijection=bijection, left_out=left_out)

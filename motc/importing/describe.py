@@ -1,0 +1,44 @@
+"""A configuration to a spec: by the rows of its class, every key read, passed over or refused."""
+
+from __future__ import annotations
+
+from motc.importing.architecture import ALWAYS, NOTHING, TOKENS, Architecture
+from motc.importing.architectures import BY_NAME
+from motc.importing.configuration import Configuration, refused
+from motc.importing.described import Described
+
+
+def architecture_of(configuration: Configuration) -> Architecture:
+    """The row of the table that a configuration is of. Raises SpecError."""
+    names = configuration.take("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        configuration.refuse("architectures", names, "a list with the name of one class")
+    if names[0] not in BY_NAME:
+        known = ", ".join(BY_NAME)
+        raise refused(f"{configuration.file}: motc does not know {names[0]}", f"it knows {known}")
+    return BY_NAME[names[0]]
+
+
+def describe(configuration: Configuration, architecture: Architecture) -> Described:
+    """What a configuration says. Raises SpecError, which names the first key that is not read."""
+    described = Described(settings=dict(architecture.settings))
+    inner = configuration
+    if architecture.inside and architecture.inside in configuration.values:
+        inner = configuration.part(architecture.inside)
+    for row in architecture.rows:
+        row.read(inner, described)
+    for row in architecture.outer:
+        row.read(configuration, described)
+    for row in ALWAYS:
+        row.read(inner, described)
+        row.read(configuration, described)
+    configuration.pass_over((*architecture.said_of_encoders, *NOTHING))
+    inner.pass_over(("tie_word_embeddings", *NOTHING))
+    for each in (configuration, inner):
+        for key in each.unread():
+            if not key.endswith(TOKENS):
+                help_ = "what it changes is in no row of the table of this class"
+                raise refused(
+                    f"{each.file}: motc does not know what `{each.path}{key}` does in {architecture.name}", help_
+                )
+    return described

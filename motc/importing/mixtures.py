@@ -1,0 +1,81 @@
+"""Mixtures of experts: their balance, and layers that have none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from motc.importing.by_layer import whole
+from motc.importing.configuration import Configuration
+from motc.importing.described import Described, Settings, ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """`router_aux_loss_coef`, which transformers multiplies by the number of experts of a token, and a spec has so."""
+
+    default: float
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        coefficient = configuration.take("router_aux_loss_coef", self.default)
+        if type(coefficient) not in (int, float):
+            configuration.refuse("router_aux_loss_coef", coefficient, "a number")
+        described.settings["ffn.balance"] = round(coefficient * described.settings["ffn.top_k"], 12)
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        return {"router_aux_loss_coef": settings["ffn.balance"] / settings["ffn.top_k"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseLayers:
+    """Qwen3-MoE's layers with a plain feed-forward, by `mlp_only_layers` and `decoder_sparse_step`."""
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        layers = described.layers
+        step = whole(configuration, "decoder_sparse_step", 1)
+        only = configuration.take("mlp_only_layers") or []
+        hidden = whole(configuration, "intermediate_size", 6144)
+        if not isinstance(only, list) or not all(type(each) is int for each in only):
+            configuration.refuse("mlp_only_layers", only, "a list of layers")
+        dense = [layer in only or step < 1 or (layer + 1) % step != 0 for layer in range(layers)]
+        mixture = {key: described.settings.pop(key) for key in list(described.settings) if key.startswith("ffn.")}
+        plain = {"ffn.kind": mixture["ffn.expert"], "ffn.hidden": hidden}
+        described.differ([plain if each else mixture for each in dense])
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        return {"decoder_sparse_step": 1, "mlp_only_layers": []}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErnieLayers:
+    """ERNIE-4.5-VL's mixtures: experts of text and of images in their sizes, and `mlp_layer_types` that have none."""
+
+    default: tuple[int, int]
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        layers = described.layers
+        sizes = configuration.take("moe_intermediate_size") or list(self.default)
+        if not isinstance(sizes, list) or len(sizes) != 2 or not all(type(each) is int for each in sizes):
+            configuration.refuse("moe_intermediate_size", sizes, "two whole numbers")
+        types = configuration.take("mlp_layer_types") or ["dense"] + ["sparse"] * (layers - 1)
+        if (
+            not isinstance(types, list)
+            or len(types) != layers
+            or not all(each in ("dense", "sparse") for each in types)
+        ):
+            configuration.refuse("mlp_layer_types", types, f"{layers} of dense and sparse")
+        hidden, kind = described.settings.pop("ffn.hidden"), described.settings.pop("ffn.kind")
+        plain = {"ffn.kind": described.settings["ffn.expert"], "ffn.hidden": hidden, "towers.vision.ffn.hidden": hidden}
+        mixture = {"ffn.kind": kind, "ffn.hidden": sizes[0], "towers.vision.ffn.hidden": sizes[1]}
+        described.settings["ffn.shared_hidden"] = sizes[0]
+        described.differ([plain if each == "dense" else mixture for each in types])
+        together = [["text", "image", "boundary"]]
+        dense = ranges([layer for layer, each in enumerate(types) if each == "dense"])
+        described.statements["untie"] = [
+            {"groups": ["ffn"]},
+            {"groups": ["ffn.shared.*"], "as": together},
+            *({"groups": ["ffn"], "as": together, "layers": each} for each in dense),
+        ]
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        raise ValueError("mixtures of towers are not written")

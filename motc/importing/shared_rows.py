@@ -1,0 +1,51 @@
+"""Rows that several classes share, and what is always so of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from motc.importing.architecture import ACTIVATIONS, GEMMA_ACTIVATIONS, bias, head_dim, number, rms_eps, word
+from motc.importing.by_layer import WindowByLayer
+from motc.importing.rotary import Rope, RopeByLayerType
+from motc.importing.rows import InverseRoot, Noted, Only
+
+SILU = word("hidden_act", "ffn.kind", "silu", ACTIVATIONS)
+EXPERTS = word("hidden_act", "ffn.expert", "silu", ACTIVATIONS)
+DROPOUT = Noted(name="attention_dropout")
+ATTENTION_BIAS = bias("attention_bias", "attention.bias")
+MLP_BIAS = bias("mlp_bias", "ffn.bias")
+TEXT: Mapping[str, Any] = {"modalities.text": {}}
+GEMMA = {"norm.offset": 1, "embedding.scale": "sqrt_width"}
+BOTH_NORMS = {"norm.placement": "both"}
+
+QWEN2 = (rms_eps(1e-6), SILU, DROPOUT, Rope())
+QWEN_BIASES = {"attention.bias": True, "attention.out_bias": False}
+QWEN_WINDOWS = WindowByLayer(default=4096, switch="use_sliding_window", first=("max_window_layers", 28))
+
+GEMMA_2 = (
+    head_dim(256),
+    rms_eps(1e-6),
+    word("hidden_activation", "ffn.kind", "gelu_pytorch_tanh", ACTIVATIONS),
+    Only(name="hidden_act", value="gelu_pytorch_tanh"),  # which the class does not look at
+    InverseRoot(name="query_pre_attn_scalar", default=256, ours="attention.scale", kind=float),
+    Only(name="use_bidirectional_attention", value=False),
+    ATTENTION_BIAS,
+    DROPOUT,
+)
+GEMMA_3 = (
+    *GEMMA_2,
+    number("attn_logit_softcapping", "attention.softcap"),
+    number("final_logit_softcapping", "head.softcap"),
+    WindowByLayer(default=4096, every=("sliding_window_pattern", 6)),
+    RopeByLayerType(theta=1000000.0, local_theta=10000.0, scalings=("default", "linear")),
+)
+GEMMA_1 = (
+    head_dim(256),
+    rms_eps(1e-6),
+    word("hidden_act", "ffn.kind", "gelu_pytorch_tanh", GEMMA_ACTIVATIONS),
+    Only(name="hidden_activation", value="gelu_pytorch_tanh"),
+    ATTENTION_BIAS,
+    DROPOUT,
+    Rope(),
+)

@@ -1,0 +1,210 @@
+"""The table: classes with images, whose sizes are mostly in a part of the configuration."""
+
+from __future__ import annotations
+
+from motc.importing.architecture import Architecture, head_dim, rms_eps, sizes, tied
+from motc.importing.by_layer import WindowByLayer
+from motc.importing.mixtures import ErnieLayers
+from motc.importing.parts import Copied, In, LastLayers, Tied
+from motc.importing.rotary import Rope
+from motc.importing.rows import Key, Noted, Only, Passed
+from motc.importing.shared_rows import (
+    ATTENTION_BIAS,
+    BOTH_NORMS,
+    DROPOUT,
+    EXPERTS,
+    GEMMA,
+    GEMMA_1,
+    GEMMA_3,
+    MLP_BIAS,
+    QWEN_BIASES,
+    SILU,
+)
+
+WITH_IMAGES = (
+    Architecture(
+        name="ChameleonForConditionalGeneration",
+        mapping="chameleon",
+        settings={
+            "modalities.text": {},
+            "modalities.image": {},
+            "attention.qk_norm": "layer",
+            "attention.qk_norm_eps": 1e-5,
+        },
+        rows=(
+            *sizes(65536, 4096, 11008, 32, 32, 32),
+            rms_eps(1e-5),
+            SILU,
+            Only(name="swin_norm", value=False),
+            Only(name="model_parallel_size", value=1),
+            ATTENTION_BIAS,
+            MLP_BIAS,
+            DROPOUT,
+            Rope(),
+            tied(False),
+        ),
+        said_of_encoders=("vq_config", "vocabulary_map"),
+    ),
+    Architecture(
+        name="Emu3ForConditionalGeneration",
+        mapping="emu3",
+        settings={"modalities.text": {}, "modalities.image": {}, "modalities.video": {}},
+        inside="text_config",
+        rows=(
+            *sizes(184622, 4096, 14336, 32, 32, 8),
+            rms_eps(1e-5),
+            SILU,
+            ATTENTION_BIAS,
+            MLP_BIAS,
+            Noted(name="attention_dropout", default=0.1),
+            Rope(theta=1000000.0),
+        ),
+        outer=(Tied(default=False),),
+        said_of_encoders=("vq_config", "vocabulary_map"),
+    ),
+    Architecture(
+        name="Qwen2_5_VLForConditionalGeneration",
+        mapping="qwen2_vl",
+        settings={
+            "modalities.text": {},
+            "modalities.image.features.projector": "none",
+            "modalities.image.positions.kind": "grid",
+            **QWEN_BIASES,
+        },
+        inside="text_config",
+        rows=(
+            *sizes(152064, 8192, 29568, 80, 64, 8),
+            rms_eps(1e-5),
+            SILU,
+            DROPOUT,
+            Rope(theta=1000000.0, needs_sections=True),
+            WindowByLayer(default=4096, switch="use_sliding_window", first=("max_window_layers", 80)),
+        ),
+        outer=(
+            In(
+                part="vision_config",
+                row=Key(name="out_hidden_size", default=3584, ours="modalities.image.features.size"),
+            ),
+            Tied(default=False),
+        ),
+        said_of_encoders=("vision_config",),
+    ),
+    Architecture(
+        name="Qwen3VLForConditionalGeneration",
+        mapping="qwen3_vl",
+        settings={
+            "modalities.text": {},
+            "modalities.image.features.projector": "none",
+            "modalities.image.positions.kind": "grid",
+            "attention.qk_norm": "rms",
+        },
+        inside="text_config",
+        rows=(
+            *sizes(151936, 4096, 22016, 32, 32, 32),
+            head_dim(128),
+            rms_eps(1e-6),
+            SILU,
+            ATTENTION_BIAS,
+            DROPOUT,
+            Rope(theta=500000.0, sections=(24, 20, 20), arrangement="interleaved"),
+        ),
+        outer=(
+            In(
+                part="vision_config",
+                row=Key(name="out_hidden_size", default=3584, ours="modalities.image.features.size"),
+            ),
+            In(part="vision_config", row=LastLayers(name="deepstack_visual_indexes", default=(8, 16, 24))),
+            Tied(default=False),
+        ),
+        said_of_encoders=("vision_config",),
+    ),
+    Architecture(
+        name="Ernie4_5_VLMoeForConditionalGeneration",
+        mapping="ernie4_5_vl",
+        settings={
+            "modalities.text": {},
+            "modalities.image.features.projector": "none",
+            "modalities.image.positions.kind": "grid",
+            "modalities.boundary": {},
+            "attention.rope.pairing": "interleaved",
+            "ffn.kind": "moe",
+            "ffn.correction": True,
+            "towers.vision.modalities": ["image", "boundary"],
+        },
+        inside="text_config",
+        rows=(
+            *sizes(103424, 2560, 12288, 28, 20, 4),
+            rms_eps(1e-5),
+            EXPERTS,
+            Only(name="use_bias", value=False),
+            Key(name="moe_k", default=6, ours="ffn.top_k"),
+            Key(name="moe_num_experts", default=64, ours="ffn.experts"),
+            Key(name="moe_num_shared_experts", default=2, ours="ffn.shared_experts"),
+            ErnieLayers(default=(1536, 512)),
+            Only(name="moe_norm_min", value=1e-12),
+            Noted(
+                name="router_aux_loss_coef", default=0.001, told="motc has no balance loss where routers are corrected"
+            ),
+            Copied(of="width", ours="modalities.image.features.size"),
+            Rope(theta=500000.0, sections=(22, 22, 20), arrangement="spatial_first"),
+        ),
+        outer=(Tied(default=True),),
+        said_of_encoders=("vision_config",),
+    ),
+    Architecture(
+        name="PaliGemmaForConditionalGeneration",
+        mapping="paligemma",
+        settings={
+            "modalities.answer": {},
+            "modalities.image": {},
+            "modalities.question.seen_targets": False,
+            "positions.first": 1,
+            "attention.mask": {"kind": "prefix", "prefix": ["image", "question"]},
+            **GEMMA,
+        },
+        inside="text_config",
+        rows=(
+            *sizes(257152, 2048, 16384, 18, 8, 1),
+            *GEMMA_1,
+            Only(name="model_type", value="gemma"),
+            Only(name="use_bidirectional_attention", value=True),
+            Passed(names=("num_image_tokens",)),
+        ),
+        outer=(
+            In(part="vision_config", row=Key(name="hidden_size", default=1152, ours="modalities.image.features.size")),
+            Passed(names=("projection_dim", "hidden_size", "vocab_size")),
+            Tied(default=True),
+        ),
+        said_of_encoders=("vision_config",),
+        modality="answer",
+    ),
+    Architecture(
+        name="Gemma3ForConditionalGeneration",
+        mapping="gemma3_vl",
+        settings={
+            "modalities.text": {},
+            "modalities.image": {},
+            "modalities.image.features.projector.bias": False,
+            "modalities.image.features.projector.norm.kind": "rms",
+            "modalities.image.features.projector.norm.offset": 1,
+            "attention.mask": {"kind": "causal", "bidirectional": "image"},
+            "attention.qk_norm": "rms",
+            **GEMMA,
+            **BOTH_NORMS,
+        },
+        inside="text_config",
+        rows=(*sizes(262208, 2304, 9216, 26, 8, 4), *GEMMA_3),
+        outer=(
+            In(part="vision_config", row=Key(name="hidden_size", default=768, ours="modalities.image.features.size")),
+            In(
+                part="vision_config",
+                row=Key(
+                    name="layer_norm_eps", default=1e-6, ours="modalities.image.features.projector.norm.eps", kind=float
+                ),
+            ),
+            Passed(names=("mm_tokens_per_image",)),
+            Tied(default=True),
+        ),
+        said_of_encoders=("vision_config",),
+    ),
+)
