@@ -5,23 +5,48 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from motc.loading import load as load
+    from motc.training.absent import skip_absent as skip_absent
+    from motc.training.casting import cast as cast
+    from motc.training.freezing import freeze as freeze
+    from motc.training.freezing import unfreeze as unfreeze
+    from motc.training.groups import optimizer_groups as optimizer_groups
+    from motc.training.lora import lora as lora
+    from motc.training.selection import parameters as parameters
     from motc.weights.write import save as save
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "save"]
+
+_WHERE = {
+    "cast": "motc.training.casting",
+    "freeze": "motc.training.freezing",
+    "load": "motc.loading",
+    "lora": "motc.training.lora",
+    "optimizer_groups": "motc.training.groups",
+    "parameters": "motc.training.selection",
+    "save": "motc.weights.write",
+    "skip_absent": "motc.training.absent",
+    "unfreeze": "motc.training.freezing",
+}
+__all__ = [
+    "__version__",
+    "cast",
+    "freeze",
+    "load",
+    "lora",
+    "optimizer_groups",
+    "parameters",
+    "save",
+    "skip_absent",
+    "unfreeze",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from motc.loading import load
-
-        return load
-    if name == "save":
-        from motc.weights.write import save
-
-        return save
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'motc' has no attribute {name!r}")

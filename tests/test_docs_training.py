@@ -22,7 +22,17 @@ from tests.processes import start_two
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "training.md"
 FENCES = dict(re.findall(r"^```(?:python|mot)\n# (\S+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S))
-ALONE = ["plain.py", "parts.py", "autocast.py", "checkpointing.py", "freeze.py", "ema.py", "saving.py"]
+ALONE = [
+    "plain.py",
+    "parts.py",
+    "autocast.py",
+    "checkpointing.py",
+    "freeze.py",
+    "groups.py",
+    "lora.py",
+    "ema.py",
+    "saving.py",
+]
 TOGETHER = ["ddp.py", "fsdp.py"]
 
 # Exactly what a script does, so that sums in another order do not show.
@@ -93,13 +103,18 @@ def test_checkpointed_layers_compile_and_generate(page: Path) -> None:
     assert output["model"].generate(prompt, prompt, max_new_tokens=2).input_ids.shape == (1, 2)
 
 
-def test_frozen_parameters_stay_and_a_pattern_that_matches_nothing_is_an_error(page: Path) -> None:
+def test_frozen_parameters_stay(page: Path) -> None:
     before = parameters({"model": motc.load("model.mot")})
     output = run(page / "freeze.py")
     for name, x in parameters(output).items():
         assert torch.equal(x, before[name]) == (".text." in name), name
-    with pytest.raises(ValueError, match=r"'layers.\*.txt.\*' matches no parameter"):
-        output["freeze"](output["model"], "layers.*.txt.*")
+
+
+def test_adapters_are_merged_into_the_maps_that_are_selected(page: Path) -> None:
+    before = parameters({"model": motc.load("model.mot")})
+    for name, x in parameters(run(page / "lora.py")).items():
+        is_adapted = ".image." in name and (".attention." in name or ".ffn." in name) and "norm" not in name
+        assert torch.equal(x, before[name]) != is_adapted, name
 
 
 def test_averaged_weights_are_between(page: Path) -> None:

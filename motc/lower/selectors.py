@@ -15,6 +15,14 @@ from motc.source.nearest import suggestion
 WILD = re.compile(r"[*?[]")
 
 
+def paths_of(selector: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths that a selector names, of `every` path there is; () if there is none."""
+    known = SECTIONS.get(selector) or ((selector,) if selector in every else ())
+    if not known and WILD.search(selector):
+        known = tuple(path for path in every if fnmatchcase(path, selector))
+    return known
+
+
 def select(
     selector: str, present: frozenset[str], span: Span, spec: Spec, brief: bool = False
 ) -> tuple[str, ...] | Diagnostic:
@@ -23,10 +31,7 @@ def select(
     A bare `attention`, `ffn` or `norm` names what that section of the spec configures; anything else is a path, where
     `*` stands for any characters. `brief`: what is wrong is counted only, and needs no way out.
     """
-    every = LAYER_PATHS + OUTER_PATHS
-    known = SECTIONS.get(selector) or ((selector,) if selector in every else ())
-    if not known and WILD.search(selector):
-        known = tuple(path for path in every if fnmatchcase(path, selector))
+    known = paths_of(selector, LAYER_PATHS + OUTER_PATHS)
     chosen = tuple(path for path in known if path in present)
     if chosen:
         return chosen

@@ -24,6 +24,7 @@ from tests.fuzz.properties import (
     BrokenLaws,
     accepted,
     differ_alike_both_ways,
+    freezes_as_by_hand,
     is_a_spec_or_an_error,
     is_written_and_read_back,
     obeys_every_law,
@@ -129,6 +130,8 @@ def spec_check(tally: Tally, tried: list[str]) -> Any:
             tally.accepted += 1
             is_written_and_read_back(drawn.text)
             obeys_every_law(*models, drawn.seed)
+            if drawn.strategy != "grouped":
+                freezes_as_by_hand(drawn.text, drawn.strategy, drawn.seed)
         tally.show()
 
     return check

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import linecache
+import random
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,12 +20,15 @@ from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.loading import instantiate
+from motc.reference import Batch
 from motc.schema import Checked, check
 from motc.source import SourceFile, SpecError
 from motc.syntax import Syntax, format_source, read, write
+from motc.training.copies import Trained
+from motc.training.unneeded import leave_out_backward
 from motc.validate import Report, reference_config, validate
 from motc.validate.batches import random_batches
-from motc.validate.outputs import gradients_of, latents_of, random_like, run, run_reference
+from motc.validate.outputs import TOTAL, gradients_of, latents_of, random_like, run, run_reference
 from motc.validate.random_parameters import randomise
 from motc.validate.report import deviation
 from tests.fuzz.specs import Drawn
@@ -86,6 +91,46 @@ def agrees_in_float32(model: Model, seed: int) -> None:
         mine = gradients_of(actual, narrow, dict(module.named_parameters()))
         off = deviation(mine, gradients_of(expected, weights, wide))
         assert off <= 1e-2, f"gradients: {off:.1e}"
+
+
+def freezes_as_by_hand(text: str, strategy: Strategy, seed: int) -> None:
+    """Of a model some of whose parameters are frozen, and of vectors it is given, gradients are what autograd makes."""
+    draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    module: Any = motc.load(text, dtype=torch.float64, strategy=strategy)
+    randomise(module, generator)
+    trained = Trained(module)
+    some_layer, one_tower = draw.randrange(trained.model.layers), set(draw.choice([*trained.towers.values()]))
+    is_frozen = {
+        "tower": lambda copy: set(copy.modalities) <= one_tower,
+        "early": lambda copy: (
+            copy.layer < some_layer if copy.layer is not None else copy.path not in ("head", "final_norm")
+        ),
+        "any": lambda copy: draw.random() < 0.8,
+    }[draw.choice(["tower", "early", "any"])]
+    for copy, theirs in trained.parameters.items():
+        if is_frozen(copy):
+            for parameter in theirs.values():
+                parameter.requires_grad_(False)
+    batches = random_batches(trained.model, generator)
+    asks = draw.random() < 0.5
+    expected = [_gradients(module, batch, asks) for batch in batches]
+    leave_out_backward(trained)
+    for batch, theirs in zip(batches, expected, strict=True):
+        for name, gradient in _gradients(module, batch, asks).items():
+            torch.testing.assert_close(gradient, theirs[name], rtol=1e-9, atol=1e-12, msg=name)
+    forget_generated()
+
+
+def _gradients(module: Any, batch: Batch, asks: bool) -> dict[str, Tensor]:
+    """Those of parameters, zeros where there are none, and if that is asked those of features."""
+    module.zero_grad()
+    features = {name: x.detach().clone().requires_grad_(asks) for name, x in batch.features.items()}
+    _, losses, _ = run(module, replace(batch, features=features))
+    assert not isinstance(losses, Tensor)
+    if losses[TOTAL].requires_grad:
+        losses[TOTAL].backward()
+    every = {**dict(module.named_parameters()), **{f"features of {name}": x for name, x in features.items()}}
+    return {name: torch.zeros_like(x) if x.grad is None else x.grad.clone() for name, x in every.items()}
 
 
 def agrees_with_sorted(text: str, strategy: Strategy, tolerance: float) -> None:
