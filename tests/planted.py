@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from typing import NamedTuple
-from unittest import mock
 
 import torch
 from torch import nn
@@ -19,8 +18,8 @@ from motc.plan import plan
 from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read
-from motc.validate import Law, Report, validate
-from motc.validate.laws import reference_laws
+from motc.validate import Report, validate
+from tests.fuzz.properties import twin_taken_as_right
 
 
 class Compiled(NamedTuple):
@@ -63,9 +62,5 @@ def broken(text: str, right: str, wrong: str) -> set[str]:
 
     The dense twin is right, and is not compared with its own reference for each mistake.
     """
-
-    def of_sparse(model: Model, module: nn.Module, generator: torch.Generator, prefix: str = "") -> list[Law]:
-        return [] if prefix else reference_laws(model, module, generator)
-
-    with mock.patch("motc.validate.laws.reference_laws", of_sparse):
+    with twin_taken_as_right():
         return {law.name for law in report(text, right, wrong).laws if not law.ok}

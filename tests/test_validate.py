@@ -28,12 +28,12 @@ LAWS = [
     "dense twin parameters",
     "reference outputs",
     "reference gradients",
+    "given layout",
     "dense twin reference outputs",
     "dense twin reference gradients",
     "single modality",
     "padding",
     "documents",
-    "given layout",
     "twin outputs",
     "twin gradients",
 ]
