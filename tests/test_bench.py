@@ -41,16 +41,6 @@ def tiny(tmp_path: Path) -> str:
     return str(spec)
 
 
-class WithoutKernels(Subject):
-    """One whose graphs run as they are traced: what is timed with kernels stands in tests/test_bench_pack.py."""
-
-    def build(self, side: str, dtype: str, device: str, *, compiled: bool = True) -> nn.Module:
-        network: Any = super().build(side, dtype, device, compiled=False)
-        if compiled and side != "reference":
-            network.compile(backend="eager")
-        return cast(nn.Module, network)
-
-
 def found_kernels(build: Callable[[], nn.Module], batch: DrawnBatch, device: str) -> tuple[LayerKernels, ...]:
     """In place of what Inductor makes of layers, which tests/test_compile.py looks at."""
     (parameters,) = {sum(1 for _ in layer.parameters()) for layer in cast(Any, build()).layers}
@@ -60,15 +50,16 @@ def found_kernels(build: Callable[[], nn.Module], batch: DrawnBatch, device: str
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """What a run found."""
+    """What a run found, graphs run as they are traced: with kernels a run is timed in tests/test_bench_pack.py."""
     spec = tmp_path_factory.mktemp("bench") / "tiny.mot"
     spec.write_text(TINY, encoding="utf-8")
     mixes = mixtures(["text", "image"], 16, [0.5, 0.25], None)
     settings = Settings(mixtures=mixes, pairs=2, dtypes=("float32",), modes=("step",), threads=1)
     threads, told = torch.get_num_threads(), []
     with pytest.MonkeyPatch.context() as patch:
+        make_no_kernels(patch)
         patch.setattr("motc.bench.run.layer_kernels", found_kernels)
-        report = bench(WithoutKernels(checked=check_spec(spec)), settings, lambda done, what: told.append((done, what)))
+        report = bench(Subject(checked=check_spec(spec)), settings, lambda done, what: told.append((done, what)))
     assert torch.get_num_threads() == threads
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert 0 <= told[0][0] < told[-1][0] < 1
