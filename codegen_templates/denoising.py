@@ -13,7 +13,7 @@ from .continuous import ContinuousModel
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
 from .objectives import denoising_losses, noise_latents
-from .outputs import LossOutput
+from .outputs import LossOutput, divided
 from .target_checks import only_with_labels
 from .targets import sort_targets
 
@@ -145,3 +145,28 @@ class DenoisingModel(ContinuousModel):
             layout=layout,
         )
         return losses
+
+    def count(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        latents: Mapping[str, Tensor] | None = None,
+        document_ids: Tensor | None = None,
+        layout: Any = None,
+    ) -> dict[str, Tensor]:
+        given = {"labels": labels, "weights": weights, "document_ids": document_ids, "layout": layout}
+        counts = super().count(input_ids, modality_ids, **given)
+        numbers = {
+            name: 0 if latents is None or name not in latents else latents[name].numel() for name in self.objectives
+        }
+        return counts | {name: torch.full_like(counts[name], number) for name, number in numbers.items()}
+
+    def share(self, losses: LossOutput, weights: Mapping[str, Tensor]) -> Tensor:
+        shares = (
+            self.weights[name] * losses.by_modality[name] * divided(losses.weights[name], weights[name])
+            for name in self.objectives
+        )
+        return sum(shares, super().share(losses, weights))

@@ -16,7 +16,7 @@ from .embed import in_stream, positions_in
 from .initialise import initialise
 from .layout import Layout
 from .masks import Mask
-from .outputs import LossOutput, ModelOutput, mean_losses, sums_by_modality, weigh_modalities
+from .outputs import LossOutput, ModelOutput, divided, mean_losses, sums_by_modality, weigh_modalities
 from .sizes import check_attention, check_grouped_products
 from .target_checks import check_targets, only_with_labels
 from .targets import Targets, find_targets, sort_targets
@@ -226,3 +226,38 @@ class MultimodalModel(nn.Module):
             layout=layout,
         )
         return losses
+
+    def count(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        layout: Any = None,
+    ) -> dict[str, Tensor]:
+        """The `weights` that `loss` has for these arguments, by modality; no layer is run.
+
+        Their sums over the parts of a batch are what `share` is given. Raises as `loss` does.
+        """
+        labels = input_ids if labels is None else labels
+        layout = self.prepared(layout, input_ids, modality_ids, None, document_ids, labels, weights, None)
+        totals = self.targets(labels, weights, layout).totals
+        return dict(zip(self.modalities, totals.unbind(), strict=True))
+
+    def share(self, losses: LossOutput, weights: Mapping[str, Tensor]) -> Tensor:
+        """What a part of a batch adds to the total of all of it: the shares of all parts sum up to that.
+
+        `losses` are the part's, and `weights` by modality the sums of all parts' `losses.weights`. The balance of
+        experts counts as much as the part's weights do: routers balance what is before them.
+        """
+        factors = dict(zip(self.modalities, self.target_weights or (1.0,) * len(self.modalities), strict=True))
+        nothing = torch.zeros((), device=losses.total.device)
+        sums = {name: factors[name] * losses.by_modality[name] * losses.weights[name] for name in self.vocabularies}
+        weight = sum((factors[name] * weights[name] for name in self.vocabularies), nothing)
+        share = divided(sum(sums.values(), nothing), weight)
+        if losses.balance is None:
+            return share
+        own, of_all = (sum(each.values(), nothing) for each in (losses.weights, weights))
+        return share + losses.balance * torch.where(of_all > 0, own / of_all, 1)
