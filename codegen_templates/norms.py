@@ -85,7 +85,7 @@ class NormByTower(nn.ModuleDict):
     """
 
     def __init__(
-        self, copies: Mapping[str, nn.Module], route: tuple[str, ...] | None = None, ends: tuple[int, ...] | None = None
+        self, copies: Mapping[str, nn.Module], route: tuple[Any, ...] | None = None, ends: tuple[int, ...] | None = None
     ) -> None:
         super().__init__(copies)
         self.route = tuple(copies) if route is None else route

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from .norms import NormByTower
 
+NO_SINK = -1000.0
+"""The logit of a sink that takes nothing: a number, for kernels multiply by it."""
+
 
 class Sinks(nn.Module):
     """What of queries [..., heads, head_dim] goes to no key: their heads' logits, [..., heads]."""
@@ -22,10 +25,13 @@ class Sinks(nn.Module):
 
 
 class SinksByTower(NormByTower):
-    """Copies of sinks, by name. Each token has its copy's, in any order of tokens."""
+    """Copies of sinks, by name. Each token has its copy's, in any order of tokens; or none, where `route` has None."""
 
     def forward(self, q: Tensor, places: Tensor | int) -> Tensor:
         if isinstance(places, int):
-            sinks: Tensor = self[self.route[bisect(self.ends, places)]](q)
-            return sinks
-        return self.choose(places[..., None], (self[name](q) for name in self.route))
+            return self._of(self.route[bisect(self.ends, places)], q)
+        return self.choose(places[..., None], (self._of(name, q) for name in self.route))
+
+    def _of(self, name: str | None, q: Tensor) -> Tensor:
+        sinks: Tensor = q.new_full(q.shape[:-1], NO_SINK) if name is None else self[name](q)
+        return sinks

@@ -30,6 +30,9 @@ SPECS = {
     "shared": SPEC % "",
     "apart": SPEC % "untie *",
     "gate alone": SPEC % "untie attention.gate",
+    "one tower alone": SPEC.replace("gate = true, ", "")
+    % "tower vision = image { attention { gate = true } }\n  untie attention.gate",
+    "all but one tower": SPEC % "tower words = text { attention { gate = false } }\n  untie attention",
     "some layers and towers": SPEC.replace("gate = true, ", "")
     % "tower vision = image { attention = none }\n  untie *\n  layer 1 { attention { gate = true } }",
 }
@@ -46,7 +49,13 @@ model small {
 
 @pytest.mark.parametrize(
     "name, strategy",
-    [*((name, "sorted") for name in SPECS), ("apart", "blend"), ("gate alone", "reference")],
+    [
+        *((name, "sorted") for name in SPECS),
+        ("apart", "blend"),
+        ("gate alone", "reference"),
+        ("one tower alone", "blend"),
+        ("one tower alone", "reference"),
+    ],
 )
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
     found = report(SPECS[name], strategy=strategy)

@@ -47,6 +47,9 @@ SPECS = {
         ", mask { kind = blocks, blocks = [text, image], detach { image = text } }",
         "tower vision = image { attention { reads = text } }\n  untie attention",
     ),
+    "one tower alone": SPEC.replace(", sinks = true", "")
+    % (PREFIX, "tower vision = image { attention { sinks = true } }\n  untie attention.sinks"),
+    "all but one tower": SPEC % (", window = 3", "tower words = text { attention { sinks = false } }\n  untie *"),
     "some layers and towers": SPEC.replace(", sinks = true", "")
     % ("", "tower vision = image { attention = none }\n  untie *\n  layer 1 { attention { sinks = true } }"),
 }
@@ -57,7 +60,8 @@ def ir(text: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name, strategy", [*((name, "sorted") for name in SPECS), ("alone", "blend"), ("apart", "reference")]
+    "name, strategy",
+    [*((name, "sorted") for name in SPECS), ("alone", "blend"), ("apart", "reference"), ("one tower alone", "blend")],
 )
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
     verdict = report(SPECS[name], strategy=strategy)
@@ -75,7 +79,7 @@ def test_strategies_agree(strategy: Any, tolerance: float) -> None:
     agrees_with_sorted(SPECS["apart"], strategy, tolerance)
 
 
-@pytest.mark.parametrize("name", ["shared", "apart", "capped", "views"])
+@pytest.mark.parametrize("name", ["shared", "apart", "capped", "views", "all but one tower"])
 def test_generating_is_the_forward_of_all_tokens(name: str) -> None:
     """A step's scores are written out, where a prompt has a key more."""
     loaded: Any = motc.load(SPECS[name], dtype=torch.float64)

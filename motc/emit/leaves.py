@@ -184,7 +184,9 @@ class Applied:
             copies = ["lambda x: x" if name else "torch.zeros_like" for name in leaf.route]
             applied = each_piece(copies, leaf.counts, applied)
         if leaf.blank:
-            zeros = (f"lambda x: x.new_zeros(*x.shape[:-1], {size})" for size in leaf.blank)
+            zeros = [f"lambda x: x.new_zeros(*x.shape[:-1], {size})" for size in leaf.blank]
+            if leaf.open:
+                zeros = [f'lambda x: x.new_full((*x.shape[:-1], {size}), float("inf"))' for size in leaf.blank]
             copies = ["lambda x: x" if size is None else each for size, each in zip(leaf.blank, zeros, strict=True)]
             applied = each_piece(copies, leaf.counts, applied)
         return applied if writes_pieces else self.joined(applied, leaf.counts)

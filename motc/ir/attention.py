@@ -29,7 +29,7 @@ class Attention:
 
     Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
     c * tanh(scores / c). With a `gate` what it makes is multiplied by the sigmoid of what that makes of the stream.
-    With `sinks` each query has a score more, of its head, that brings no value.
+    With `sinks` each query has a score more, of its head, that brings no value. Both may concern some towers only.
 
     Modalities that the mask says read others have no keys and values of their own: their `k` and `v` are maps of those
     that they read, normed and rotated as these are, all heads of a token together. Their queries are rotated by

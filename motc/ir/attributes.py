@@ -125,6 +125,7 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
     q = _linears(body.q, ())
     out, head_norms = _linears(body.out, q), _norms(body.q_norm)
+    gates, sinks = (_held(leaf, ()) if leaf else {} for leaf in (body.gate, body.sinks))
 
     rope = body.rope
     thetas: dict[str, Theta] = {}
@@ -139,16 +140,16 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             head_dim=body.head_dim,
             attention_bias=q[name].bias,
             out_bias=out[name].bias,
-            attention_gate=body.gate is not None,
+            attention_gate=name in gates,
             reads=name in body.mask.readers,
             read_by=sum(name in reader.reads for reader in body.readers),
-            attention_sinks=body.sinks is not None,
+            attention_sinks=name in sinks,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
             rope_theta=thetas.get(name),
         )
 
-    return attributes | _each(q, attending, (attributes, q, out, head_norms, thetas))
+    return attributes | _each(q, attending, (attributes, q, out, head_norms, thetas, gates, sinks))
 
 
 def _with_feed_forward(

@@ -28,7 +28,8 @@ class LeafPlan:
     `route[i]`. `held`: copies that are taken one by one, in a feed-forward with experts.
 
     `adds_nothing`: pieces without a copy are 0 after it; otherwise they are as before. With `blank` they are so many
-    zeros a token, said for each piece that has no copy; None for one that has.
+    zeros a token, said for each piece that has no copy; None for one that has. If it is `open`, a gate that some lack,
+    they are infinite, and their sigmoids 1.
     """
 
     attribute: str
@@ -38,6 +39,7 @@ class LeafPlan:
     counts: tuple[int, ...]
     adds_nothing: bool = False
     blank: tuple[int | None, ...] = ()
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,13 +157,16 @@ def _sublayer_plan(
     def leaf_of(leaf: Leaf) -> LeafPlan:
         if isinstance(body, Mixture) and leaf in body.leaves():
             return _held(leaf, model)
-        if isinstance(leaf.blocks[0].operator, Sinks):
-            leaf = _along(leaf, model.modalities)
+        if isinstance(body, Attention) and isinstance(leaf.blocks[0].operator, Sinks):
+            leaf = _along(leaf, (modality for modality in model.modalities if body.q.block_of(modality.name) is None))
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
         pieces_of_leaf = counts if touched & inner else each if touched else None
         planned = replace(leaf_plan(_of_tokens(leaf), model, pieces_of_leaf), leaf=leaf)
-        if isinstance(body, Attention) and not leaf.is_norm and None in planned.route:
-            return replace(planned, blank=_blank(planned, leaf == body.out, model))
+        if isinstance(body, Attention) and planned.form != "by_place" and not leaf.is_norm and None in planned.route:
+            is_open = leaf == body.gate and any(
+                leaf.block_of(name) is None and body.q.block_of(name) is not None for name in model.names
+            )
+            return replace(planned, blank=_blank(planned, leaf == body.out, model), open=is_open)
         return replace(planned, adds_nothing=leaf == body.out and None in planned.route)
 
     return SublayerPlan(

@@ -116,7 +116,9 @@ def attention(
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
     visible, stopped = see(body.mask), detached(body.mask, tokens)
     logits = {m: groups.parameters[f"{prefix}.weight"] for m, prefix in groups.prefixes("sinks").items() if m in x}
-    sinks = to_sequence({m: each.expand(len(x[m]), -1) for m, each in logits.items()}, tokens) if logits else None
+    nothing = q.new_full((body.heads,), -torch.inf)
+    each_sink = {m: logits.get(m, nothing).expand(len(x[m]), -1) for m in x}
+    sinks = to_sequence(each_sink, tokens) if logits else None
 
     def found(pairs: Pairs) -> Tensor:
         outputs = []

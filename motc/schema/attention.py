@@ -124,6 +124,8 @@ class AttentionAttributes(Section):
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
     scale: Positive | None = Field(None, description="what scores are multiplied with; default: 1 / sqrt(head_dim)")
     softcap: Softcap = Field(None, description="scores become softcap * tanh(scores / softcap), or none")
+    gate: bool | None = Field(None, description="whether what attention makes is multiplied by sigmoids of the stream")
+    sinks: bool | None = Field(None, description="whether each head has a logit beside its scores that brings no value")
 
 
 class TowerRopeSpec(Section):
@@ -151,14 +153,14 @@ class AttentionInLayers(AttentionAttributes):
     mask: Mask = Field(MaskSpec(), description="who sees whom: a word, or a section")
     window: Window = Field(None, description="how many tokens back one sees, itself included; or none")
     rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
-    gate: bool = Field(False, description="whether what attention makes is multiplied by sigmoids of the stream")
-    sinks: bool = Field(False, description="whether each head has a logit beside its scores that brings no value")
 
 
 class AttentionSpec(AttentionInLayers):
     heads: Size = with_default(AttentionAttributes, "heads", ...)
     kind: AttentionKind = with_default(AttentionAttributes, "kind", "softmax")
     bias: bool = with_default(AttentionAttributes, "bias", False)
+    gate: bool = with_default(AttentionAttributes, "gate", False)
+    sinks: bool = with_default(AttentionAttributes, "sinks", False)
 
 
 TowerAttention = Annotated[

@@ -368,6 +368,11 @@ class _Writer:
             self.reading.append(name)
             self.absent |= set(HEAD_NORMS)  # as above
             bound |= {*QKV, *HEAD_NORMS}
+        elif self.chance(4):
+            group = self.pick("gate", "sinks")
+            said.append(f"attention {{ {group} = {self.pick('true', 'false')} }}")
+            self.absent.add(f"attention.{group}")  # if there is one, untied below
+            bound |= {*QKV, f"attention.{group}"}
         elif self.rotates and not self.thetas and self.chance(3):
             said.append("attention { rope { theta = 30 } }")
         if self.chance(3):
@@ -396,7 +401,8 @@ class _Writer:
             most = [*QKV, "attention.out", "ffn", "norm", "embedding", *(["head"] if not self.tied else [])]
             most += ["position_embedding"] if self.learned else []
             most += ["attention.gate"] if self.gated else []
-            return ["*"] if bound & set(HEAD_NORMS) or self.chance(2) else most
+            apart = {*HEAD_NORMS, "attention.gate", "attention.sinks"}
+            return ["*"] if bound & apart or self.chance(2) else most
         sections = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
         return sections + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
 
