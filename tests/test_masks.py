@@ -116,6 +116,12 @@ def test_masks_of_equal_meaning_are_equal_and_of_other_meaning_are_not() -> None
     assert len(mask_of) > 1000
 
 
+def test_what_is_said_of_absent_modalities_alone_says_nothing() -> None:
+    for prefix, kind in ((NAMES, "full"), (("action",), "causal"), (("text", "action"), "prefix")):
+        mask = Mask(kind="prefix", prefix=prefix, absent=("action",)).simplified(NAMES)
+        assert mask.kind == kind and mask == mask.simplified(NAMES)
+
+
 def by_views(mask: Mask, ids: Tensor) -> Tensor:
     """Who sees whom by a mask's views, bool [B, S, S], in rows of one document each; a token asks in one view."""
     leading = torch.isin(ids, torch.tensor([NAMES.index(name) for name in mask.prefix])).cumprod(1).bool()

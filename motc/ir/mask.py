@@ -83,9 +83,10 @@ class Mask:
             return replace(replace(self, reads=()).simplified(modalities), reads=tuple(reads.items()))
         kind, visible = self.kind, self.visible(modalities)
         detach = self._detached(visible)
-        if kind == "prefix" and not self.prefix:
+        prefix = tuple(name for name in modalities if name in self.prefix)
+        if kind == "prefix" and not prefix:
             kind = "causal"
-        all_lead = kind == "prefix" and set(self.prefix) == set(modalities)
+        all_lead = kind == "prefix" and prefix == modalities
         if all_lead and self.window is None:  # with a window a prefix sees all that follows, and full does not
             kind = "full"
         if kind in ("full", "blocks"):
@@ -104,7 +105,7 @@ class Mask:
         in_runs = {*alone, *(name for run in runs for name in run)}
         return Mask(
             kind=kind,
-            prefix=tuple(name for name in modalities if name in self.prefix) if kind == "prefix" else (),
+            prefix=prefix if kind == "prefix" else (),
             bidirectional=tuple(name for name in modalities if name in alone),
             runs=tuple(sorted((run for run in runs if len(run) > 1), key=lambda run: modalities.index(run[0]))),
             sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
