@@ -11,7 +11,22 @@ from typing import Annotated, Any
 import typer
 
 from motc import __version__
-from motc.cli import bench, build, check, convert, diff, explain, export, fmt, import_, match, schema, show, validate
+from motc.cli import (
+    bench,
+    build,
+    check,
+    convert,
+    diff,
+    explain,
+    export,
+    fmt,
+    import_,
+    init,
+    match,
+    schema,
+    show,
+    validate,
+)
 from motc.cli.output import Stop, fail, report
 from motc.cli.streams import standard_streams
 from motc.source import SpecError
@@ -39,6 +54,7 @@ app.command("bench", epilog=f"Example: motc bench {SPEC} --ratios 0.5 --mode bac
 app.command("match", epilog=f"Example: motc match {SPEC} --data data --out build/match")(match.run)
 app.command("import", epilog="Example: motc import Llama-3.2-1B -o llama.mot --weights llama.safetensors")(import_.run)
 app.command("export", epilog=f"Example: motc export {SPEC} weights.safetensors --to hf build/emoji_mot")(export.run)
+app.command("init", epilog=f"Example: motc init {SPEC} --from dense.safetensors --map upcycle.map --dry-run")(init.run)
 app.command("diff", epilog=f"Example: motc diff {SPEC} --dense")(diff.run)
 app.command("explain", epilog="Example: motc explain MOT021")(explain.run)
 app.command("schema", epilog="Example: motc schema > motc.schema.json")(schema.run)

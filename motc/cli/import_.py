@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +65,7 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
     from motc.driver import compile_ir
     from motc.importing.configuration import read_configuration
     from motc.importing.describe import architecture_of, describe
+    from motc.importing.described import name_from
     from motc.ir.identity import semantic_hash
     from motc.source import SourceFile
     from motc.syntax import convert
@@ -73,9 +73,9 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
     configuration = read_configuration(folder)
     architecture = architecture_of(configuration)
     described = describe(configuration, architecture)
-    name = re.sub(r"\W+", "_", out.stem.lower()).strip("_") or "imported"
-    name = name if name[0].isalpha() else f"model_{name}"
-    text = described.spec(name, f"A {architecture.name}, as its config.json has it.", str(configuration.file))
+    text = described.spec(
+        name_from(out.stem), f"A {architecture.name}, as its config.json has it.", str(configuration.file)
+    )
     source = SourceFile(f"{configuration.file}.mot", text)
     model = compile_ir(source)
     told: dict[str, Any] = {
@@ -147,5 +147,7 @@ def _as_folder(path: Path, out: Path) -> Iterator[Path]:
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
         except (ImportError, ValueError, KeyError, OSError) as error:
             raise Stop(1, f"transformers cannot read {path}: {error}") from None
+        model.hf_quantizer = None  # its numbers are plain ones by now, and it may be saved
+        del model.config.quantization_config
         model.save_pretrained(folder)
         yield Path(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,12 @@ width layers vocab modalities positions attention ffn norm parallel embedding he
 kind hidden expert heads kv_heads head_dim bias out_bias scale softcap qk_norm qk_norm_eps window mask rope theta
 """.split()
 """In which order a spec says keys, within a section too; others follow."""
+
+
+def name_from(words: str) -> str:
+    """A name of a spec, from that of a file or a folder."""
+    name = re.sub(r"\W+", "_", words.lower(), flags=re.ASCII).strip("_") or "imported"
+    return name if name[0].isalpha() else f"model_{name}"
 
 
 @dataclass(kw_only=True)

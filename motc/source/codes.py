@@ -448,4 +448,32 @@ CODES = _catalogue(
         "that it does not know, or a value that no spec says, is refused: a model that left it out would be another.",
         '"rope_scaling": {"rope_type": "longrope", ...}',
     ),
+    (
+        "MOT110",
+        "a map file that says something else",
+        "A map file has statements, one to a line: copy, slice, noise with a number, fresh, zero or unused, the groups "
+        "of parameters it is for, and where wanted their layers and the source they are taken from.",
+        "copy image.ffn in layers 0..11 from dense",
+    ),
+    (
+        "MOT111",
+        "a statement of a map file that means nothing",
+        "The groups of a statement are parameters of the model, or for unused of a source; a source is one of --from, "
+        "by the name given there or its model's.",
+        "copy imag.*      # the tower is called image",
+    ),
+    (
+        "MOT112",
+        "a parameter that cannot begin so, or a tensor that is left over",
+        "Each parameter of a new model begins as some statement of the map file says, which the sources must have, in "
+        "the same shape unless it is a slice. Each tensor of a source is taken, or said to be unused.",
+        "copy *           # and the dense model has no ends for images: fresh latents",
+    ),
+    (
+        "MOT113",
+        "parameters that are used otherwise than in their source",
+        "A warning: a modality has another theta, eps, activation or scale than the model whose parameters it begins "
+        "as, so that it computes something else with them.",
+        "attention { rope { theta = 500 } }    # and copies of a model whose theta is 10000",
+    ),
 )

@@ -11,6 +11,7 @@ from motc.driver import check_spec
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
+from motc.schema import Spec
 from motc.weights.kept import kept_by
 
 WRAPPERS = frozenset(("_orig_mod", "_checkpoint_wrapped_module", "module"))
@@ -46,10 +47,23 @@ def _copies(leaf: Leaf, layer: int | None) -> Iterator[Copy]:
         yield Copy(path=leaf.path, layer=layer, name=block.name, modalities=block.modalities, prefix=prefix)
 
 
-class Trained:
+class Copies:
+    """A model's copies of groups, and what words mean there.
+
+    `towers` has the modalities of a word: the name of a tower, of a modality, or of a copy that several share.
+    """
+
+    def __init__(self, model: Model, spec: Spec) -> None:
+        self.model = model
+        self.copies = copies_of(model)
+        shared = {copy.name: copy.modalities for copy in self.copies if copy.name}
+        declared = {name: tuple(tower.modalities) for name, tower in spec.towers.items()}
+        self.towers = {**shared, **{name: (name,) for name in model.names}, **declared}
+
+
+class Trained(Copies):
     """A generated module, whatever wraps it, with its IR and its parameters by copy.
 
-    `towers` has the modalities that a word means: the name of a tower, of a modality, or of a copy that several share.
     `parameters` has for each copy the names and parameters that are in it, those of adapters too; what the module has
     besides them, or what stands around it, is no copy's. Raises TypeError for what motc has not generated.
     """
@@ -57,11 +71,7 @@ class Trained:
     def __init__(self, module: nn.Module) -> None:
         self.network = generated_in(module)
         kept = kept_by(self.network)
-        self.model = kept.model()
-        self.copies = copies_of(self.model)
-        shared = {copy.name: copy.modalities for copy in self.copies if copy.name}
-        declared = {name: tuple(tower.modalities) for name, tower in check_spec(kept.spec).spec.towers.items()}
-        self.towers = {**shared, **{name: (name,) for name in self.model.names}, **declared}
+        super().__init__(kept.model(), check_spec(kept.spec).spec)
         by_prefix = {copy.prefix: copy for copy in self.copies}
         self.parameters: dict[Copy, dict[str, nn.Parameter]] = {copy: {} for copy in self.copies}
         for name, parameter in self.network.named_parameters():

@@ -17,7 +17,7 @@ from motc.lower.selectors import paths_of
 from motc.schema.mistake import Mistake
 from motc.schema.values import LayerNumbers, layer_range
 from motc.source.nearest import suggestion
-from motc.training.copies import Copy, Trained
+from motc.training.copies import Copies, Copy, Trained
 
 EVERY_PATH = LAYER_PATHS + tuple(group.path for group in OUTER_GROUPS)
 ENDINGS = ("weight", "bias")
@@ -59,29 +59,29 @@ def select(trained: Trained, selectors: tuple[str, ...]) -> dict[str, Copy]:
     return {name: copy for copy, theirs in trained.parameters.items() for name in theirs if name in chosen}
 
 
-def read_selectors(text: str, trained: Trained) -> list[Selector]:
+def read_selectors(text: str, of: Copies) -> list[Selector]:
     """The selectors of a text: of several with commas between them, `in layers` holds for all. Raises ValueError."""
     if not isinstance(text, str):
         raise TypeError(f"a selector is a text, such as image.*, and not {text!r}")
     match = _LAYERS.fullmatch(text.strip())
-    groups, layers = (match[1], _layers(match[2].strip(), text, trained)) if match else (text, None)
+    groups, layers = (match[1], _layers(match[2].strip(), text, of)) if match else (text, None)
     words = [word.strip() for word in groups.split(",")]
     if any(not re.fullmatch(r"\S+", word) for word in words):
         raise ValueError(f"`{text}` is no selector; one is such as image.*, attention.q or text.ffn in layers 0..3")
-    return [_read(word, layers, trained) for word in words]
+    return [_read(word, layers, of) for word in words]
 
 
-def _layers(said: str, text: str, trained: Trained) -> LayerNumbers:
+def _layers(said: str, text: str, of: Copies) -> LayerNumbers:
     try:
         layers: LayerNumbers = layer_range(int(said) if said.isdecimal() else said)
     except Mistake as mistake:
         raise ValueError(f"`{text}`: {mistake}; {mistake.way_out}") from None
-    if layers.last >= trained.model.layers:
-        raise ValueError(f"`{text}`: the model has layers 0..{trained.model.layers - 1}")
+    if layers.last >= of.model.layers:
+        raise ValueError(f"`{text}`: the model has layers 0..{of.model.layers - 1}")
     return layers
 
 
-def _read(word: str, layers: LayerNumbers | None, trained: Trained) -> Selector:
+def _read(word: str, layers: LayerNumbers | None, of: Copies) -> Selector:
     """One selector. A word that is a group's or a section's means that; any other begins with a tower's."""
     said, ending = word, None
     if "." in word and word.rpartition(".")[2] in ENDINGS:
@@ -90,10 +90,10 @@ def _read(word: str, layers: LayerNumbers | None, trained: Trained) -> Selector:
     if not paths:
         tower, _, rest = said.partition(".")
         paths = paths_of(rest or "*", EVERY_PATH)
-        groups = [*SECTIONS, *sorted({copy.path for copy in trained.copies})]
-        if tower not in trained.towers:
-            words = [*groups, *(f"{name}.*" for name in trained.towers), *(f"{name}.{rest}" for name in trained.towers)]
-            otherwise = f"towers: {', '.join(trained.towers)}; groups: {', '.join(groups)}"
+        groups = [*SECTIONS, *sorted({copy.path for copy in of.copies})]
+        if tower not in of.towers:
+            words = [*groups, *(f"{name}.*" for name in of.towers), *(f"{name}.{rest}" for name in of.towers)]
+            otherwise = f"towers: {', '.join(of.towers)}; groups: {', '.join(groups)}"
             raise ValueError(f"`{word}` names no group and no tower; {suggestion(said, words, otherwise)}")
         if not paths:
             words = [f"{tower}.{group}" for group in groups]

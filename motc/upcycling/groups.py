@@ -1,0 +1,30 @@
+"""A model's parameters by the copies of its groups."""
+
+from __future__ import annotations
+
+from motc.ir.model import Model
+from motc.ir.names import correction_shapes, parameter_shapes
+from motc.schema import Spec
+from motc.training.copies import Copies, Copy
+
+Shape = tuple[int, ...]
+
+
+class Groups(Copies):
+    """A model's copies of groups, and the shapes of all its parameters by name."""
+
+    def __init__(self, model: Model, spec: Spec) -> None:
+        super().__init__(model, spec)
+        self.shapes: dict[str, Shape] = parameter_shapes(model) | correction_shapes(model)
+        self._by_prefix = {copy.prefix: copy for copy in self.copies}
+
+    def copy_of(self, parameter: str) -> Copy:
+        """The copy that a parameter is in."""
+        prefix = parameter
+        while prefix not in self._by_prefix:
+            prefix = prefix.rpartition(".")[0]
+        return self._by_prefix[prefix]
+
+    def at(self, path: str, layer: int | None) -> list[Copy]:
+        """The copies of a group in a layer, or outside of them."""
+        return [copy for copy in self.copies if (copy.path, copy.layer) == (path, layer)]

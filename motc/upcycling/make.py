@@ -1,0 +1,86 @@
+"""The tensors of a planned model, made and written one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, assert_never
+
+import torch
+from torch import Tensor
+
+from motc.upcycling.plan import InitPlan, Start
+from motc.upcycling.sources import Source
+from motc.weights.fit import FLOATS
+from motc.weights.read import DTYPES
+from motc.weights.write import write_weights
+
+
+def write_planned(
+    path: Path, plan: InitPlan, sources: Mapping[str, Source], network: Any, metadata: Mapping[str, str], seed: int
+) -> None:
+    """A file of weights as planned; `network` is the model on the meta device, from which what is fresh is drawn.
+
+    What is taken keeps its dtype, and what is not has the widest that sources have. Raises SpecError and OSError.
+    """
+    wide = min((source.dtype(name) for source in sources.values() for name in source.groups.shapes), key=FLOATS.index)
+    dtypes = {start.parameter: _dtype(start, sources, wide) for start in plan.starts}
+    planned = {start.parameter: (dtypes[start.parameter], start.shape) for start in plan.starts}
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for start in plan.starts:
+            tensor = begin(start, sources, network, seed)
+            yield start.parameter, tensor.to(DTYPES[dtypes[start.parameter]])
+
+    write_weights(path, planned, tensors(), metadata)
+
+
+@torch.no_grad()
+def begin(start: Start, sources: Mapping[str, Source], network: Any, seed: int) -> Tensor:
+    """What a parameter begins as. What is drawn follows from the seed and the parameter's name alone."""
+    match start.statement.verb:
+        case "copy":
+            return sources[start.source].read(start.tensor)
+        case "slice":
+            return sources[start.source].read(start.tensor)[tuple(map(slice, start.shape))].clone()
+        case "noise":
+            taken = sources[start.source].read(start.tensor)
+            deviation = start.statement.deviation * taken.float().std(correction=0)
+            return (taken.float() + deviation * _normal(start, seed)).to(taken.dtype)
+        case "zero":
+            return torch.zeros(start.shape)
+        case "fresh":
+            return _fresh(start.parameter, network, seed)
+        case "unused":
+            raise AssertionError("no parameter is unused")
+        case _:
+            assert_never(start.statement.verb)
+
+
+def _dtype(start: Start, sources: Mapping[str, Source], wide: str) -> str:
+    if start.source:
+        return sources[start.source].dtype(start.tensor)
+    return "F32" if start.parameter.endswith(".correction") else wide
+
+
+def _normal(start: Start, seed: int) -> Tensor:
+    digest = hashlib.sha256(f"{seed}:noise:{start.parameter}".encode()).digest()
+    return torch.randn(start.shape, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
+
+
+def _fresh(parameter: str, network: Any, seed: int) -> Tensor:
+    """A parameter as `motc.load` draws it with this seed, its module alone being in memory."""
+    path, _, name = parameter.rpartition(".")
+    module = network.get_submodule(path)
+    if name in dict(module.named_buffers(recurse=False)):
+        return torch.zeros_like(getattr(module, name), device="cpu")
+    module.to_empty(device="cpu", recurse=False)
+    network.named_modules = lambda: [(path, module)]  # all that `init_weights` goes through
+    try:
+        network.init_weights(seed)
+        fresh: Tensor = getattr(module, name).detach().clone()
+    finally:
+        del network.named_modules
+        module.to_empty(device="meta", recurse=False)
+    return fresh

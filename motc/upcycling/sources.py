@@ -1,0 +1,80 @@
+"""Weights that a model begins from: whose parameters they are, and each by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from motc.driver import check_spec, final_ir
+from motc.importing.configuration import FILE, read_configuration
+from motc.importing.convert import Conversion, plan_conversion
+from motc.importing.describe import architecture_of, describe
+from motc.importing.described import name_from
+from motc.source import SourceFile
+from motc.upcycling.groups import Groups
+from motc.weights.apply import forth
+from motc.weights.fit import check_fit
+from motc.weights.kept import SPEC, kept_with
+from motc.weights.read import read_tensor
+from motc.weights.stored import Stored, open_weights
+
+
+class Source(Protocol):
+    """A model's weights on disk, which are read one at a time."""
+
+    groups: Groups
+
+    def read(self, parameter: str) -> Tensor:
+        """A parameter. Raises SpecError and OSError, which name the file."""
+
+    def dtype(self, parameter: str) -> str:
+        """A parameter's dtype, as files call it."""
+
+
+class Saved:
+    """Weights under a model's own names, with the spec that they are of."""
+
+    def __init__(self, stored: Stored) -> None:
+        kept = kept_with(stored)
+        self.stored = stored
+        self.groups = Groups(kept.model(), check_spec(kept.spec).spec)
+        check_fit(stored, self.groups.shapes)
+
+    def read(self, parameter: str) -> Tensor:
+        return read_tensor(parameter, self.stored.tensors[parameter])
+
+    def dtype(self, parameter: str) -> str:
+        return self.stored.tensors[parameter].dtype
+
+
+class Imported:
+    """A folder of Hugging Face, whose tensors hold a model's parameters under other names."""
+
+    def __init__(self, folder: Path, stored: Stored) -> None:
+        configuration = read_configuration(folder)
+        architecture = architecture_of(configuration)
+        text = describe(configuration, architecture).spec(
+            name_from(folder.name), architecture.name, str(configuration.file)
+        )
+        checked = check_spec(SourceFile(f"{configuration.file}.mot", text))
+        self.groups = Groups(final_ir(checked), checked.spec)
+        source = SourceFile(f"{configuration.file}.mot", text)
+        self.conversion: Conversion = plan_conversion(architecture, stored, self.groups.model, source)
+        self._moves = {name: move for move in self.conversion.bijection.moves for name in move.parameters}
+
+    def read(self, parameter: str) -> Tensor:
+        move, tensors = self._moves[parameter], self.conversion.stored.tensors
+        parameters = forth(move, [read_tensor(name, tensors[name]) for name in move.tensors])
+        return parameters[move.parameters.index(parameter)].clone()
+
+    def dtype(self, parameter: str) -> str:
+        return self.conversion.dtypes[parameter]
+
+
+def open_source(path: Path) -> Source:
+    """Weights that motc wrote, or a folder of Hugging Face. Raises SpecError and OSError, which name the file."""
+    stored = open_weights(path)
+    is_folder = path.is_dir() and (path / FILE).exists() and SPEC not in stored.metadata
+    return Imported(path, stored) if is_folder else Saved(stored)
