@@ -155,7 +155,9 @@ def test_padding(original: Original) -> None:
 
 
 @pytest.mark.parametrize(
-    "original", [each for each in ORIGINALS if each.batch is text], ids=lambda original: original.spec
+    "original",
+    [each for each in ORIGINALS if each.batch is text and each.spec != "gpt_oss_20b"],  # whose class has one mask
+    ids=lambda original: original.spec,
 )
 @torch.no_grad()
 def test_packed_documents(original: Original) -> None:

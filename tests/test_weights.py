@@ -15,6 +15,7 @@ from motc.ir.names import correction_shapes, parameter_shapes
 from motc.loading import instantiate
 from motc.source import SourceFile, SpecError
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
+from motc.weights.mapping import pattern_of
 
 SPEC = """
 model small {
@@ -79,6 +80,16 @@ left_out: [eye, blocks.*.rotary]
 FUSED = MAPPING.replace("gate_up.weight: {rows:", "both.weight: {expert_rows:").replace(
     "blocks.*.down:", "blocks.*.last:"
 )
+GROUPED = """
+model grouped {
+  width = 6
+  layers = 1
+  vocab = 11
+  modality text
+  attention { heads = 4, kv_heads = 2, head_dim = 3, rope = none }
+  ffn { hidden = 5 }
+}
+"""
 FUSED = FUSED.replace(
     "blocks.*.router", "blocks.*.corrections: {stacked: [layers.*.ffn.router.correction]}\n  blocks.*.router"
 )
@@ -183,6 +194,41 @@ def test_rows_of_each_expert_and_a_dimension_of_one(tmp_path: Path) -> None:
         bijection(tmp_path, given | {"blocks.0.both.weight": torch.ones(3, 9, 6)}, of, FUSED)
 
 
+def test_rows_in_turns_and_in_any_form_transposed(tmp_path: Path) -> None:
+    """gpt-oss's experts, whose gates and ups lie in turns and from in to out, and GPT-2's maps with their biases."""
+    of = model("kind = moe, experts = 3, correction = true")
+    said = FUSED.replace("expert_rows: [", "transposed: {expert_turns: [").replace("up.weight]}", "up.weight]}}")
+    said = said.replace("blocks.*.o: layers.*.attention.out", "blocks.*.o: {transposed: layers.*.attention.out}")
+    assert said.count("transposed: ") == 2
+    given = {name: each for name, each in tensors(3).items() if "experts" not in name}
+    for block in ("blocks.0", "blocks.1"):
+        given |= {f"{block}.both.weight": torch.randn(3, 6, 10), f"{block}.last.weight": torch.randn(3, 6, 5)}
+        given[f"{block}.corrections"] = torch.randn(1, 3)
+    both = bijection(tmp_path, given, of, said)
+    parameters = parameters_of(both, given)
+    assert torch.equal(parameters["layers.1.ffn.up.weight"][2], given["blocks.1.both.weight"][2, :, 1::2].T)
+    assert torch.equal(parameters["layers.0.attention.out.weight"], given["blocks.0.o.weight"].T)
+    assert all(torch.equal(each, given[name]) for name, each in tensors_of(both, parameters).items())
+    with pytest.raises(ValueError, match=r"blocks.0.both.weight \[3, 9, 6\] transposed should be layers.0.ffn.gate"):
+        bijection(tmp_path, given | {"blocks.0.both.weight": torch.ones(3, 6, 9)}, of, said)
+
+
+def test_heads_that_share_keys_and_values(tmp_path: Path) -> None:
+    """Falcon's: for each head of keys and values the queries that share it, and then its own."""
+    of = compile_ir(SourceFile("grouped.mot", GROUPED))
+    groups = [f"layers.*.attention.{each}" for each in "qkv"]
+    shapes = parameter_shapes(of)
+    others = [name for name in shapes if pattern_of(name)[0].removesuffix(".weight") not in groups]
+    same = "".join(f"  {pattern_of(name)[0]}: {pattern_of(name)[0]}\n" for name in others)
+    said = f"tensors:\n{same}  qkv.*: {{head_rows: [{', '.join(groups)}]}}\n"
+    given = {name: torch.randn(shapes[name]) for name in others} | {"qkv.0.weight": torch.randn(2 * (2 + 1 + 1) * 3, 6)}
+    both = bijection(tmp_path, given, of, said)
+    parameters, heads = parameters_of(both, given), given["qkv.0.weight"].view(2, 4, 3, 6)
+    assert torch.equal(parameters["layers.0.attention.q.weight"], heads[:, :2].flatten(0, 2))
+    assert torch.equal(parameters["layers.0.attention.v.weight"], heads[:, 3].flatten(0, 1))
+    assert all(torch.equal(each, given[name]) for name, each in tensors_of(both, parameters).items())
+
+
 def test_what_is_left_out_is_not_looked_at(tmp_path: Path) -> None:
     given = tensors()
     more = {"eye.0.weight": torch.ones(3), "blocks.1.rotary.frequencies": torch.ones(3)}
@@ -246,7 +292,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensors: {a: {expert_rows: [b]}}", "1 parameters for `expert_rows`"),
         ("tensors: {a: {experts: []}}", "0 parameters for `experts`"),
         ("tensors: {a: [b, c]}", "2 parameters for `same`"),
-        ("tensors: {a: {transposed: [b, c]}}", "2 parameters for `transposed`"),
+        ("tensors: {a: {transposed: [b, c]}}", "2 parameters for `same`"),
         ("tensors: {a.*: b}", "`b` has not as many numbers as `a.*` gives"),
         ("tensors: {a.*.c: {experts: b.*}}", "`b.*` has not as many numbers as `a.*.c` gives"),
         ("tensors: {a.3: b}", "`a.3` is no name"),

@@ -35,6 +35,8 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
     """The parameters that tensors of one move become."""
     import torch
 
+    if move.transposed:
+        tensors = list(map(_transposed, tensors))
     match move.form:
         case "same":
             return tensors
@@ -45,8 +47,8 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
             return [part.flatten(0, 1) for part in torch.split(by_head, list(move.sizes), dim=1)]
         case "expert_rows":
             return list(torch.split(tensors[0], list(move.sizes), dim=1))
-        case "transposed":
-            return [tensors[0].T]
+        case "expert_turns":
+            return list(torch.unflatten(tensors[0], 1, (-1, len(move.parameters))).unbind(2))
         case "stacked":
             return list(tensors[0].unbind())
         case "experts":
@@ -58,6 +60,17 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
 
 def back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
     """The tensors that the parameters of one move were made of."""
+    tensors = _put_together(move, parameters)
+    return list(map(_transposed, tensors)) if move.transposed else tensors
+
+
+def _transposed(tensor: Tensor) -> Tensor:
+    """With its last two dimensions swapped, where it has two."""
+    return tensor.mT if tensor.ndim > 1 else tensor
+
+
+def _put_together(move: Move, parameters: list[Tensor]) -> list[Tensor]:
+    """The tensors, as they are cut."""
     import torch
 
     match move.form:
@@ -70,8 +83,8 @@ def back(move: Move, parameters: list[Tensor]) -> list[Tensor]:
             return [torch.cat(by_head, dim=1).flatten(0, 1)]
         case "expert_rows":
             return [torch.cat(parameters, dim=1)]
-        case "transposed":
-            return [parameters[0].T]
+        case "expert_turns":
+            return [torch.stack(parameters, dim=2).flatten(1, 2)]
         case "stacked":
             return [torch.stack(parameters)]
         case "experts":

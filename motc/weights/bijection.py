@@ -14,6 +14,8 @@ from motc.weights.mapping import Form, Rule, WeightMapping, pattern_of
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
+How = tuple[Form, bool]
+"""A form, and whether it is of transposed tensors."""
 TOLD = 8
 
 
@@ -22,13 +24,14 @@ class Move:
     """Tensors that become parameters together.
 
     `sizes` are the rows of each parameter for `rows`, for `head_rows` of each within a head, and for `experts` how many
-    each holds.
+    each holds. `transposed`: of the tensors with their last two dimensions swapped, where they have two.
     """
 
     form: Form
     tensors: tuple[str, ...]
     parameters: tuple[str, ...]
     sizes: tuple[int, ...] = ()
+    transposed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +53,8 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     for name in tensors:
         matches.take(name)
     moves, mistakes = [], list(matches.mistakes)
-    for form, theirs, ours in matches.groups():
-        move, mistake = _move(form, theirs, ours, tensors, parameters, model)
+    for how, theirs, ours in matches.groups():
+        move, mistake = _move(how, theirs, ours, tensors, parameters, model)
         if mistake:
             mistakes.append(mistake)
         else:
@@ -72,8 +75,8 @@ class _Matches:
 
     def __init__(self, mapping: WeightMapping, parameters: Shapes) -> None:
         self.mapping, self.parameters = mapping, parameters
-        self.single: list[tuple[Form, tuple[str, ...], tuple[str, ...]]] = []
-        self.experts: dict[tuple[str, ...], dict[int, str]] = {}
+        self.single: list[tuple[How, tuple[str, ...], tuple[str, ...]]] = []
+        self.experts: dict[tuple[tuple[str, ...], bool], dict[int, str]] = {}
         self.tied: dict[str, str] = {}
         self.unknown: list[str] = []
 
@@ -90,9 +93,9 @@ class _Matches:
         if rule.tensor in self.mapping.tied and ours[0] not in self.parameters:
             self.tied[tensor] = _filled(self.mapping.tied[rule.tensor], numbers) + suffix
         elif rule.form == "experts":
-            self.experts.setdefault(ours, {})[expert] = tensor
+            self.experts.setdefault((ours, rule.transposed), {})[expert] = tensor
         else:
-            self.single.append((rule.form, (tensor,), ours))
+            self.single.append(((rule.form, rule.transposed), (tensor,), ours))
 
     def rule_of(self, pattern: str) -> tuple[Rule | None, str]:
         """A tensor's rule, or its module's with what the module calls it."""
@@ -101,15 +104,15 @@ class _Matches:
             return self.mapping.rules.get(pattern), ""
         return self.mapping.rules.get(module), dot + last
 
-    def groups(self) -> Iterator[tuple[Form, tuple[str, ...], tuple[str, ...]]]:
-        """Tensors in the order in which they hold parameters, and these."""
+    def groups(self) -> Iterator[tuple[How, tuple[str, ...], tuple[str, ...]]]:
+        """How tensors hold parameters, the tensors in the order in which they do, and these."""
         yield from self.single
-        for ours, by_number in self.experts.items():
-            yield "experts", tuple(by_number[number] for number in sorted(by_number)), ours
+        for (ours, transposed), by_number in self.experts.items():
+            yield ("experts", transposed), tuple(by_number[number] for number in sorted(by_number)), ours
 
     @property
     def mistakes(self) -> list[str]:
-        missing = [ours[0] for ours, of in self.experts.items() if sorted(of) != list(range(len(of)))]
+        missing = [ours[0] for (ours, _), of in self.experts.items() if sorted(of) != list(range(len(of)))]
         return [
             *_listed("no place for the tensor", self.unknown),
             *_listed("experts are missing for", missing),
@@ -117,39 +120,43 @@ class _Matches:
 
 
 def _move(
-    form: Form, theirs: tuple[str, ...], ours: tuple[str, ...], tensors: Shapes, parameters: Shapes, model: Model
+    how: How, theirs: tuple[str, ...], ours: tuple[str, ...], tensors: Shapes, parameters: Shapes, model: Model
 ) -> tuple[Move, str]:
     """The move of these tensors, or what is wrong with it."""
+    form, transposed = how
     unknown = [name for name in ours if name not in parameters]
     if unknown:
         return Move(form=form, tensors=theirs, parameters=ours), _listed("the model has no parameter", unknown)[0]
     given, wanted = [tensors[name] for name in theirs], [parameters[name] for name in ours]
+    if transposed:
+        given = [(*shape[:-2], *shape[:-3:-1]) if len(shape) > 1 else shape for shape in given]
     sizes: Shape = ()
     match form:
         case "same":
             fits = given == wanted
-        case "transposed":
-            fits = given == [wanted[0][::-1]] and len(wanted[0]) == 2
         case "stacked":
             fits = given == [(len(wanted), *wanted[0])] and len(set(wanted)) == 1
         case "experts":
             sizes = tuple(shape[0] for shape in wanted)
             of_each = [shape[1:] for shape, size in zip(wanted, sizes, strict=True) for _ in range(size)]
             fits = given == of_each
-        case "expert_rows":
+        case "expert_rows" | "expert_turns":
             sizes = tuple(sum(shape[1:2]) for shape in wanted)
-            fits = given == [(wanted[0][0], sum(sizes), *wanted[0][2:])]
+            alike = form == "expert_rows" or len(set(sizes)) == 1
+            fits = alike and given == [(wanted[0][0], sum(sizes), *wanted[0][2:])]
             fits = fits and len({(shape[0], *shape[2:]) for shape in wanted}) == 1
         case "rows" | "head_rows":
             sizes = tuple(shape[0] for shape in wanted)
             fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1
             if form == "head_rows":
-                (heads,) = {attention.heads for layer, _ in model.kinds for attention in layer.attentions}
-                fits, sizes = fits and len(set(sizes)) == 1, tuple(size // heads for size in sizes)
+                (heads,) = {attention.kv_heads for layer, _ in model.kinds for attention in layer.attentions}
+                sizes = tuple(size // heads for size in sizes)
+                fits = fits and len(sizes) == 3 and sizes[1] == sizes[2] and sizes[0] % sizes[1] == 0
         case _:
             assert_never(form)
-    mistake = "" if fits else f"{_some(theirs)} {_shown(given)} should be {_some(ours)} {_shown(wanted)}"
-    return Move(form=form, tensors=theirs, parameters=ours, sizes=sizes), mistake
+    is_said = " transposed" if transposed else ""
+    mistake = "" if fits else f"{_some(theirs)} {_shown(given)}{is_said} should be {_some(ours)} {_shown(wanted)}"
+    return Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, transposed=transposed), mistake
 
 
 def _filled(pattern: str, numbers: Iterable[str]) -> str:

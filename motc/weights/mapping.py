@@ -20,27 +20,32 @@ from motc.source import Diagnostic, Span, SpecError
 from motc.syntax import read, read_file
 from motc.syntax.tree import Mapping, Node, Scalar, Sequence
 
-Form = Literal["same", "transposed", "rows", "head_rows", "expert_rows", "stacked", "experts"]
+Form = Literal["same", "rows", "head_rows", "expert_rows", "expert_turns", "stacked", "experts"]
 """How a tensor holds parameters.
 
-`same`: it is one; `transposed`: one, with its two dimensions swapped; `rows`: the rows of several, one behind the
-other; `head_rows`: for each head its rows of all of them, which are equally large; `expert_rows`: for each expert its
-rows of several; `stacked`: those of one shape, along a dimension of their own, or one that has it before its own;
-`experts`: one expert's part of a parameter of all experts, its last number saying whose, counted through all of them
-where there are several parameters.
+`same`: it is one; `rows`: the rows of several, one behind the other; `head_rows`: for each head of keys and values the
+rows of the queries that share it, and its own of keys and of values; `expert_rows`: for each expert its rows of
+several; `expert_turns`: the same, a row of each in turns; `stacked`: those of one shape, along a dimension of their
+own, or one that has it before its own; `experts`: one expert's part of a parameter of all experts, its last number
+saying whose, counted through all of them where there are several parameters.
 """
 
-ROWS = ("rows", "head_rows", "expert_rows")
+ROWS = ("rows", "head_rows", "expert_rows", "expert_turns")
+FORMS = tuple(form for form in get_args(Form) if form != "same")
 SECTIONS = ("architectures", "tensors", "tied", "left_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Tensors of a name, with `*` for each number, and the parameters that they hold."""
+    """Tensors of a name, with `*` for each number, and the parameters that they hold.
+
+    `transposed`: it is so of the tensor with its last two dimensions swapped, where it has two.
+    """
 
     tensor: str
     form: Form
     parameters: tuple[str, ...]
+    transposed: bool
     span: Span = field(compare=False, repr=False)
 
 
@@ -96,14 +101,17 @@ def read_mapping(path: Path) -> WeightMapping:
 
 def _rule(tensor: str, span: Span, value: Node) -> Rule:
     form: Form = "same"
+    transposed = isinstance(value, Mapping) and [entry.key for entry in value.entries] == ["transposed"]
+    if transposed and isinstance(value, Mapping):
+        value = value.entries[0].value
     if isinstance(value, Mapping):
-        forms = [each for each in get_args(Form) if each != "same"]
-        if len(value.entries) != 1 or value.entries[0].key not in forms:
-            _refuse("a tensor's form is one word", value.span, f"{', '.join(forms)}, with the parameters it holds")
+        if len(value.entries) != 1 or value.entries[0].key not in FORMS:
+            way_out = f"{', '.join(FORMS)}, with the parameters it holds; or transposed, with these or one of them"
+            _refuse("a tensor's form is one word", value.span, way_out)
         form, value = get_args(Form)[get_args(Form).index(value.entries[0].key)], value.entries[0].value
     parameters = _texts(value) if isinstance(value, Sequence) else (_text(value),)
     count = len(parameters)
-    if count > 1 if form in ("same", "transposed") else (count < 2 and form in ROWS) or not count:
+    if count > 1 if form == "same" else (count < 2 and form in ROWS) or not count:
         _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
         if not re.fullmatch(r"(\w+|\*)(\.(\w+|\*))*", name) or re.search(r"(^|\.)\d+(\.|$)", name):
@@ -112,7 +120,7 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
     for name in parameters:
         if name.count("*") != numbers:
             _refuse(f"`{name}` has not as many numbers as `{tensor}` gives", span, "each `*` is a number of both")
-    return Rule(tensor=tensor, form=form, parameters=parameters, span=span)
+    return Rule(tensor=tensor, form=form, parameters=parameters, transposed=transposed, span=span)
 
 
 def _mapping(tree: Mapping, key: str) -> Mapping:
