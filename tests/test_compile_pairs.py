@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -150,12 +151,14 @@ def test_compiled_as_eager(case: Case) -> None:
     assert_compiled_as_eager(model, batches, generator)
 
 
-def assert_compiled_as_eager(model: Model, batches: list[Batch], generator: torch.Generator) -> None:
+def assert_compiled_as_eager(
+    model: Model, batches: list[Batch], generator: torch.Generator, backend: Any = "inductor"
+) -> None:
     """Outputs and gradients of random parameters, on each batch; no graph is broken."""
     eager, compiled = (instantiate(model, dtype=WIDEST) for _ in range(2))
     randomise(eager, generator)
     compiled.load_state_dict(eager.state_dict())
-    compiled.compile()  # type: ignore[no-untyped-call]
+    compiled.compile(backend=backend)  # type: ignore[no-untyped-call]
     for batch in batches:
         expected, actual = run(eager, batch), run(compiled, batch)
         weights = random_like(expected, generator)

@@ -1,4 +1,4 @@
-"""What is done to attention's scores: a scale, and a soft-cap in every kind of mask."""
+"""What is done to attention's scores: a scale, and a soft-cap in every kind of mask. Kernels: tests/test_kernels.py."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch._dynamo.utils import counters
 
 import motc
-from codegen_templates.attention import attend, weighed
-from codegen_templates.sizes import mark_sizes
+from codegen_templates.attention import weighed
 from motc.diff import diff
 from motc.driver import final_ir
 from motc.ir.execution import Strategy
@@ -70,26 +67,6 @@ def test_one_graph_serves_every_mixture(mask: str) -> None:
     loaded: Any = motc.load(text(f"scale = 0.3, softcap = 0.5, mask {'= ' * (mask[0] != '{')}{mask}"))
     one_graph_serves(loaded, [[0, 1, 0, 1, 0]], [[1, 1, 1]] * 3, [[0, 0]], [[1, 1, 0, 0]] * 2)
     forget_generated()
-
-
-def test_capped_attention_is_compiled_for_all_sizes() -> None:
-    """With kernels: torch's lowering of products asks for sizes, which tracing alone does not show."""
-
-    def capped(*qkv: Tensor) -> Tensor:
-        return attend(*qkv, None, softcap=0.5)
-
-    torch._dynamo.reset()
-    compiled = torch.compile(capped, fullgraph=True)
-    counters.clear()
-    for rows, length in ((2, 5), (1, 1), (3, 2)):
-        torch.manual_seed(rows)
-        qkv = [torch.randn(rows, length, heads, 4).requires_grad_() for heads in (2, 2, 2)]
-        expected = torch.autograd.grad(capped(*qkv).square().sum(), qkv)
-        given = [mark_sizes(x, "rows", "length") for x in qkv]
-        gradients = torch.autograd.grad(compiled(*given).square().sum(), qkv)
-        for one, other in zip(gradients, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    assert counters["stats"]["unique_graphs"] == 1
 
 
 def test_a_large_cap_is_none_and_a_scale_is_sdpas() -> None:
