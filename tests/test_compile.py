@@ -106,8 +106,7 @@ def fresh() -> Iterator[None]:
 def pair(text: str, folder: Path, backend: Any = "inductor", **kwargs: Any) -> tuple[Any, Any]:
     """A compiled model and an eager one of equal parameters.
 
-    Making kernels takes most of the time (tests/test_kernels.py). Where graphs are only counted, `eager` will do;
-    `aot_eager` runs forward and backward as they are traced for kernels.
+    Making kernels takes most of the time (tests/test_kernels.py). Where graphs are only counted, `eager` will do.
     """
     path = folder / "compiled.mot"
     path.write_text(text)
@@ -162,10 +161,10 @@ def assert_same(compiled: Any, eager: Any, batch: tuple[Tensor, Tensor, Tensor |
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text, kinds, backend",
-    [(KINDS, 2, "aot_eager"), (EXPERTS, 1, "aot_eager"), (WIDTHS, 1, "eager"), (HYBRID, 1, "eager")],
+    [(KINDS, 2, TRACED_LAYERS), (EXPERTS, 1, TRACED_LAYERS), (WIDTHS, 1, "eager"), (HYBRID, 1, "eager")],
     ids=["kinds", "experts", "widths", "hybrid"],
 )
-def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, kinds: int, backend: str, tmp_path: Path) -> None:
+def test_one_graph_for_each_kind_of_layer_and_each_end(text: str, kinds: int, backend: Any, tmp_path: Path) -> None:
     """Towers of several widths, and experts that choose beside none, have kernels in tests/test_kernels.py."""
     compiled, eager = pair(text, tmp_path, backend, dtype=WIDEST)
     for batch in batches(len(compiled.modalities)):
@@ -260,14 +259,13 @@ def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="before torch 2.13 fewer kernels were joined, in either twin")
 @pytest.mark.slow
-@pytest.mark.parametrize("spec, dtype, qk_norm", [("fused", "float32", "none"), ("fused3", "bfloat16", "rms")])
-def test_a_layer_has_few_kernels_more_than_its_dense_twin(spec: str, dtype: str, qk_norm: str) -> None:
+def test_a_layer_has_few_kernels_more_than_its_dense_twin() -> None:
     """The permutations of v and of attention's result (those of q and k are within other kernels, of qk-norm too), and
-    one for each further piece of the feed-forward."""
-    found = {}
-    changes = {"layers": 1, "width": 64, "attention.qk_norm": qk_norm}
+    one for each further piece of the feed-forward: of three modalities, in bfloat16, whose casts stand between."""
+    found, dtype = {}, "bfloat16"
+    changes = {"layers": 1, "width": 64, "attention.qk_norm": "rms"}
     for side in ("mot", "dense"):
-        subject = Subject(checked=check_spec(ROOT / "bench" / f"{spec}.mot", changes))
+        subject = Subject(checked=check_spec(ROOT / "bench" / "fused3.mot", changes))
         modalities = [modality.name for modality in subject.ir().modalities]
         settings = Settings(mixtures=mixtures(modalities, 64, None, None), dtypes=(dtype,), modes=("backward",))
         (found[side],) = side_kernels(subject, settings, dtype, side).layers
