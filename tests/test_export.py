@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from motc.driver import check_spec, spec_text
 
 SPEC = """
 model exported {
-  width = 16, layers = 2
+  width = 16, layers = 1
   modality text { vocab = 11 }, image { vocab = 7 }
   attention { heads = 2, MASK }
   ffn { hidden = 24 }
@@ -32,6 +33,13 @@ def load(strategy: Any, mask: str = "qk_norm = rms", **how: Any) -> Any:
 
 def exported(model: Any, *args: Tensor, dynamic: Any = None, **kwargs: Any) -> Any:
     return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic).module()
+
+
+@cache
+def with_a_layout(strategy: str) -> tuple[Any, Any]:
+    """A program that takes layouts, and its model."""
+    model = load(strategy)
+    return exported(model, IDS, KINDS, layout=model.layout(KINDS)), model
 
 
 def assert_equal(program: Any, model: Any, *args: Tensor, **kwargs: Any) -> None:
@@ -65,24 +73,21 @@ def test_grouped_is_exported_in_bfloat16() -> None:
 
 @pytest.mark.parametrize("strategy", ["sorted", "reference"])
 def test_what_reads_sizes_is_exported_with_a_layout(strategy: str) -> None:
-    model = load(strategy)
-    program = exported(model, IDS, KINDS, layout=model.layout(KINDS))
+    program, model = with_a_layout(strategy)
     assert_equal(program, model, IDS, KINDS, layout=model.layout(KINDS))
     alike = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 1, -1, -1]])  # as many of each in rows as long
     assert_equal(program, model, IDS, alike, layout=model.layout(alike))
 
 
 def test_a_reference_program_serves_any_modalities() -> None:
-    model = load("reference")
-    program = exported(model, IDS, KINDS, layout=model.layout(KINDS))
+    program, model = with_a_layout("reference")
     for given in ([[1, 1, 1, 1, 0], [0, 0, 1, -1, -1]], [[0] * 5, [-1] * 5]):
         kinds = torch.tensor(given)
         assert_equal(program, model, IDS, kinds, layout=model.layout(kinds))
 
 
 def test_a_sorted_program_refuses_other_numbers_of_tokens() -> None:
-    model = load("sorted")
-    program = exported(model, IDS, KINDS, layout=model.layout(KINDS))
+    program, model = with_a_layout("sorted")
     others = torch.tensor([[1, 1, 1, 1, 0], [0, 0, 1, -1, -1]])
     with pytest.raises(AssertionError, match="Guard failed: layout"):
         program(IDS, others, layout=model.layout(others))
