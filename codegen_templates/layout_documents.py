@@ -6,6 +6,7 @@ from .checks import check_modalities
 from .layout_slots import SlotLayout, place_slots
 from .masks import Mask
 from .rows_documents import rows_by_document
+from .sizes import exporting
 
 
 def document_layout(
@@ -21,5 +22,5 @@ def document_layout(
     """
     check_modalities(modality_ids, document_ids, len(modalities), reads=True)
     rows = rows_by_document(modality_ids, document_ids, masks)
-    identical = document_ids is None and bool((modality_ids >= 0).all())
+    identical = not exporting() and document_ids is None and bool((modality_ids >= 0).all())
     return place_slots(rows, modality_ids, document_ids, modalities, key, identical)

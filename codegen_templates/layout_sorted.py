@@ -76,6 +76,9 @@ def sorted_layout(
     places = places_of(rows.modality_ids, modalities)
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
+    for size in sizes:
+        torch._check(size >= 0)  # type: ignore[no-untyped-call]
+    torch._check(sum(sizes) <= order.shape[0])  # type: ignore[no-untyped-call]
     order = order[: sum(sizes)]
     tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
     return SortedLayout(

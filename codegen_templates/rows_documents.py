@@ -5,6 +5,8 @@ from torch import Tensor
 
 from .masks import Mask
 from .rows import Rows, document_starts, fill_rows
+from .rows_compact import compact_rows
+from .sizes import exporting
 
 
 def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Tensor, bool]:
@@ -34,11 +36,16 @@ def document_rows(modality_ids: Tensor, document_ids: Tensor | None) -> tuple[Te
 def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, masks: tuple[Mask, ...]) -> Rows:
     """The rows of `document_rows` with all that attention needs; a batch of padding alone has one token that is none's.
 
-    That stand-in keeps tensors from being empty.
+    That stand-in keeps tensors from being empty. In an exported program, which can ask for no value, they are the
+    batch's rows with padding at their ends.
     """
     present = with_a_token(modality_ids)
+    plain: tuple[str, ...]
+    if exporting():
+        plain = ("causal",) if document_ids is None else ()
+        return fill_rows(compact_rows(present), present, document_ids, masks, plain)
     slots, apart = document_rows(present, document_ids)
-    plain: tuple[str, ...] = ("causal",) if apart else ()
+    plain = ("causal",) if apart else ()
     if apart and any(mask.kernel == "full" for mask in masks) and not bool((slots < 0).any()):
         plain = ("causal", "full")
     return fill_rows(slots, present, document_ids, masks, plain, one_document=apart)
@@ -46,8 +53,9 @@ def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, masks: t
 
 def with_a_token(modality_ids: Tensor) -> Tensor:
     """The modality ids [B, S]; where all is padding, a stand-in of modality 0 at the first place."""
-    if bool((modality_ids >= 0).any()):
+    has_token = (modality_ids >= 0).any()
+    if not exporting() and bool(has_token):
         return modality_ids
     stand_in = modality_ids.clone()
-    stand_in[0, 0] = 0
+    stand_in[0, 0] = torch.where(has_token, modality_ids[0, 0], 0)
     return stand_in

@@ -69,6 +69,12 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     return x
 
 
+def exporting() -> bool:
+    """Whether torch.export traces a model, for batches of any values; torch before 2.7 does not say."""
+    said = getattr(torch.compiler, "is_exporting", None)
+    return said is not None and bool(said())
+
+
 def not_empty(x: Tensor, any_length: bool = False) -> Tensor:
     """x [R, L, ...], the compiler told that neither R nor L is 0, which attention asks.
 

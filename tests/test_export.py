@@ -48,15 +48,19 @@ def assert_equal(program: Any, model: Any, *args: Tensor, **kwargs: Any) -> None
         torch.testing.assert_close(logits, expected[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", ["blend", "sorted"])
 @pytest.mark.parametrize("mask", ["qk_norm = rms", "mask { kind = prefix, prefix = text, bidirectional = image }"])
-def test_blend_is_exported_for_batches_of_any_size(mask: str) -> None:
-    model = load("blend", mask)
+def test_it_is_exported_for_batches_of_any_size(mask: str, strategy: str) -> None:
+    model = load(strategy, mask)
     sizes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("columns")}
     names = ("input_ids", "modality_ids", "document_ids")
     program = exported(model, IDS, KINDS, document_ids=DOCUMENTS, dynamic=dict.fromkeys(names, sizes))
     assert_equal(program, model, IDS, KINDS, document_ids=DOCUMENTS)
     kinds = torch.tensor([[0, 1, 1], [1, -1, -1], [0, 0, 0]])
     assert_equal(program, model, kinds * 2 + 2, kinds, document_ids=kinds * 0)
+    for given in ([[0, 0]], [[1], [1]], [[-1, -1]]):  # one modality, one token a row, padding alone
+        kinds = torch.tensor(given)
+        assert_equal(program, model, kinds.clamp(min=0), kinds, document_ids=kinds * 0)
 
 
 def test_a_loss_is_exported() -> None:
