@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from motc.cli.resolved import resolved
 from motc.diff import diff
 from motc.driver import check_spec, compile_ir, final_ir, generate_package
 from motc.ir.attention import Attention
 from motc.ir.attributes import LayerAttributes, layer_attributes
 from motc.ir.model import Model
+from motc.lower.resolved import resolved
 from motc.schema.resolve import normalise
 from motc.source import SourceFile, SpecError
 from motc.syntax import convert, format_source, read

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from motc.cli.resolved import resolved
 from motc.diff import diff
 from motc.driver import final_ir
 from motc.ir.execution import Strategy
@@ -16,6 +15,7 @@ from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.ir.print import print_ir
 from motc.lower import lower
+from motc.lower.resolved import resolved
 from motc.reference import ReferenceMask
 from motc.schema import Spec, check
 from motc.schema.resolve import resolve

@@ -11,7 +11,6 @@ from torch import Tensor
 
 import motc
 from codegen_templates.seen import in_prefix, neighbours
-from motc.cli.resolved import resolved
 from motc.diff import diff
 from motc.driver import check_spec, final_ir, generate
 from motc.ir.identity import semantic_hash
@@ -20,6 +19,7 @@ from motc.ir.mask import Mask
 from motc.ir.model import Model
 from motc.loading import import_source, instantiate
 from motc.lower import warnings
+from motc.lower.resolved import resolved
 from motc.plan.seen import seen_targets
 from motc.reference.visibility import visibility
 from motc.schema import check

@@ -71,7 +71,7 @@ def run(
         else:
             execution.echo(model)
     elif resolved:
-        from motc.cli.resolved import resolved as resolve
+        from motc.lower.resolved import resolved as resolve
 
         keys = list(resolve(checked))
         if json:

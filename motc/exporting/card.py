@@ -9,10 +9,15 @@ from motc.ir.identity import semantic_hash
 from motc.ir.model import FeatureModality, LatentModality, Modality, Model
 from motc.plan.decoding import can_generate
 
+OWN_CODE = "The architecture is in [model.py](model.py); the files beside it are what it needs, and none needs motc."
 
-def model_card(model: Model, spec: str, dtype: str, licence: str | None) -> str:
-    """What the hub reads, and people: what the model is, what it costs, how it is loaded, what it cannot do."""
-    costs = cost(model)
+
+def model_card(model: Model, spec: str, dtype: str, licence: str | None, original: str = "") -> str:
+    """What the hub reads, and people: what the model is, what it costs, how it is loaded, what it cannot do.
+
+    `original` is the class of transformers that the folder is of, if that is none of its own.
+    """
+    costs, trusted = cost(model), "" if original else ", trust_remote_code=True"
     size = memory(model, dtype).weights
     towers = {name: " + ".join(block) for block in model.towers.blocks for name in block}
     rows = [
@@ -33,7 +38,7 @@ def model_card(model: Model, spec: str, dtype: str, licence: str | None) -> str:
             f"# {model.name}",
             "",
             f"Written by motc {__version__}; the model's semantic hash is `{semantic_hash(model)}`.",
-            "The architecture is in [model.py](model.py); the files beside it are what it needs, and none needs motc.",
+            f"It is a {original}, under that one's names." if original else OWN_CODE,
             "",
             *(() if licence else ("No licence was given.", "")),
             "## Use",
@@ -41,13 +46,10 @@ def model_card(model: Model, spec: str, dtype: str, licence: str | None) -> str:
             "```python",
             "from transformers import AutoModelForCausalLM",
             "",
-            'model = AutoModelForCausalLM.from_pretrained("this folder", trust_remote_code=True)',
+            f'model = AutoModelForCausalLM.from_pretrained("this folder"{trusted})',
             "```",
             "",
-            *_rule(model),
-            "",
-            *_limits(model),
-            "",
+            *(() if original else (*_rule(model), "", *_limits(model), "")),
             "## Spec",
             "",
             "```",

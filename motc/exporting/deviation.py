@@ -18,3 +18,13 @@ def tolerance(dtype: torch.dtype) -> float:
             return 1e-4
         case _:
             return 5e-2
+
+
+def deviation(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """How far off, relative to the largest expected number; infinite for another shape, and where one is no number."""
+    if got.shape != expected.shape or not torch.equal(got.isnan(), expected.isnan()):
+        return float("inf")
+    if not expected.numel():
+        return 0.0
+    difference = float((got.double() - expected.double()).nan_to_num().abs().max())
+    return difference / max(float(expected.double().nan_to_num().abs().max()), 1e-30) if difference else 0.0

@@ -17,13 +17,16 @@ import torch
 from safetensors.torch import save_file
 
 from motc.exporting import used
-from motc.exporting.batches import answers, asked, continuation, joint
+from motc.exporting.batches import Asked, answers, asked, continuation, joint
 from motc.exporting.card import model_card
 from motc.exporting.deviation import NotTheSame, tolerance
 from motc.exporting.hugging_face import code_files, config_json, token_ranges
-from motc.exporting.tokenizer import carry_along, special_ids
+from motc.exporting.original import original
+from motc.exporting.tokenizer import carry_along, kept_beside, special_ids
 from motc.files import new_folder
 from motc.ir.model import Model
+from motc.schema import Checked
+from motc.weights import tensors_of
 from motc.weights.kept import kept_by, metadata_of
 from motc.weights.stored import FILE, INDEX
 from motc.weights.write import NAMES, write_weights
@@ -51,8 +54,7 @@ def write_hub_folder(
     """
     if not model.token_modalities():
         raise ValueError("no modality has a vocabulary: transformers' language models have one")
-    if importlib.util.find_spec("transformers") is None:
-        raise ImportError("transformers is needed, to ask what was written: pip install 'motc[hf]'")
+    need_transformers()
     dtype = next(network.parameters()).dtype
     name = str(dtype).removeprefix("torch.")
     special = {} if tokenizer is None else special_ids(tokenizer)
@@ -66,6 +68,53 @@ def write_hub_folder(
             carry_along(tokenizer, folder)
         save_shards(network.state_dict(), folder, {"format": "pt", **metadata_of(kept_by(network))})
         return compare(model, network, folder, dtype)
+
+
+def write_original(
+    kind: str,
+    checked: Checked,
+    model: Model,
+    spec: str,
+    network: Any,
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    licence: str | None = None,
+) -> Written:
+    """Write the folder of a class of transformers that the model is, under that one's names.
+
+    Raises SpecError for a model that is none, NotTheSame, OSError, and ImportError without transformers.
+    """
+    need_transformers()
+    state = network.state_dict()
+    beside = {} if tokenizer is None else {**special_ids(tokenizer), **kept_beside(tokenizer)}
+    theirs = original(kind, checked, model, {name: tuple(x.shape) for name, x in state.items()}, beside)
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    special = {key: value for key, value in beside.items() if key.endswith("_token_id")}
+    with new_folder(out) as folder:
+        configuration = {**theirs.configuration, "dtype": dtype, "torch_dtype": dtype}
+        (folder / "config.json").write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
+        (folder / "generation_config.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
+        card = model_card(model, spec, dtype, licence, theirs.configuration["architectures"][0])
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        if tokenizer is not None:
+            carry_along(tokenizer, folder)
+        save_shards(tensors_of(theirs.bijection, state), folder, {"format": "pt"})
+        network.float()
+        batches = [batch for batch in asked(model, torch.float32) if batch.keys() == {"input_ids", "modality_ids"}]
+        questions: Asked = {}
+        for number, batch in enumerate(batches):
+            real = batch["modality_ids"] >= 0
+            questions[f"{number}?input_ids"] = torch.where(real, batch["input_ids"], 0)
+            questions[f"{number}?attention_mask"] = real.long()
+            questions[f"{number}!logits"] = answers(network, batch)["logits"]
+        return ask(folder, {**questions, **prompted(model, network, 0)}, len(batches), torch.float32)
+
+
+def need_transformers() -> None:
+    """Raises ImportError where what was written could not be asked."""
+    if importlib.util.find_spec("transformers") is None:
+        raise ImportError("transformers is needed, to ask what was written: pip install 'motc[hf]'")
 
 
 def save_shards(
@@ -93,22 +142,35 @@ def save_shards(
 
 
 def compare(model: Model, network: Any, folder: Path, dtype: torch.dtype) -> Written:
-    """Ask the folder in a process that has no motc. Raises NotTheSame."""
+    """Ask a folder with code of its own. Raises NotTheSame."""
     network.eval()
-    questions: dict[str, torch.Tensor] = {}
+    questions: Asked = {}
     batches = asked(model, dtype)
     for number, batch in enumerate(batches):
-        questions |= {f"{number}?{name}": x.clone() for name, x in joint(model, batch).items()}
-        questions |= {f"{number}!{name}": x.clone() for name, x in answers(network, batch).items()}
+        questions |= {f"{number}?{name}": x for name, x in joint(model, batch).items()}
+        questions |= {f"{number}!{name}": x for name, x in answers(network, batch).items()}
+    first = next(iter(token_ranges(model).values()))[0]
+    return ask(folder, {**questions, **prompted(model, network, first)}, len(batches), dtype)
+
+
+def prompted(model: Model, network: Any, first: int) -> Asked:
+    """The question of what follows a prompt, whose ids begin at `first`; none where the model generates none."""
     prompt = continuation(model, network)
-    if prompt:
-        first = next(iter(token_ranges(model).values()))[0]
-        real = prompt["modality_ids"] >= 0
-        questions |= {"prompt?prompt": prompt["prompt"] + first, "prompt?attention_mask": real.long()}
-        questions["prompt!said"] = prompt["said"] + first
+    if not prompt:
+        return {}
+    real = (prompt["modality_ids"] >= 0).long()
+    return {
+        "prompt?prompt": prompt["prompt"] + first,
+        "prompt?attention_mask": real,
+        "prompt!said": prompt["said"] + first,
+    }
+
+
+def ask(folder: Path, questions: Asked, batches: int, dtype: torch.dtype) -> Written:
+    """Ask a folder in a process that has no motc. Raises NotTheSame."""
     with TemporaryDirectory() as aside:
         path = Path(aside) / "questions.safetensors"
-        save_file(questions, path)
+        save_file({name: x.clone() for name, x in questions.items()}, path)
         environment = {**os.environ, "HF_HOME": aside, "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
         for name in ("HF_MODULES_CACHE", "TRANSFORMERS_CACHE", "PYTHONPATH"):
             environment.pop(name, None)
@@ -128,4 +190,4 @@ def compare(model: Model, network: Any, folder: Path, dtype: torch.dtype) -> Wri
             )
     if not said["same"]:
         raise NotTheSame("tokens that transformers generates are not those of the model")
-    return Written(batches=len(batches), logits=said["logits"], loss=said["loss"], generates=bool(said["generates"]))
+    return Written(batches=batches, logits=said["logits"], loss=said["loss"], generates=bool(said["generates"]))

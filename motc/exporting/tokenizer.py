@@ -22,6 +22,8 @@ FILES = (
 )
 """What tokenizers of transformers are saved as."""
 
+BESIDE = ("max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
+
 SPECIAL = ("bos_token", "eos_token", "pad_token")
 
 
@@ -53,6 +55,14 @@ def special_ids(folder: Path) -> dict[str, int]:
             number = known.get(content, vocabulary.get(content) if isinstance(vocabulary, dict) else None)
             ids |= {} if number is None else {f"{name}_id": int(number)}
     return ids
+
+
+def kept_beside(folder: Path) -> dict[str, Any]:
+    """What a configuration beside a tokenizer says that changes nothing of the model: lengths, and special tokens.
+
+    Raises ValueError for a file that is no JSON.
+    """
+    return {key: value for key, value in _read(folder / "config.json").items() if key in BESIDE}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Run by itself, as `python used.py FOLDER QUESTIONS`: a folder is loaded as by someone who has not motc, and asked.
 
+One without code of its own is asked in float32, of its class in transformers.
+
 QUESTIONS is a safetensors file: of each batch the arguments, as `0?input_ids`, and what is to come, as `0!logits`.
 Prints as JSON how far off the answers are, relative to the largest number, and whether generated tokens are the same.
 """
@@ -58,7 +60,10 @@ def main(folder: str, path: str) -> dict[str, Any]:
     sys.modules["motc"] = None  # type: ignore[assignment]
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    with open(f"{folder}/config.json", encoding="utf-8") as file:
+        has_code = "auto_map" in json.load(file)
+    how: dict[str, Any] = {"trust_remote_code": True} if has_code else {"dtype": torch.float32}
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, **how)
     model.eval()
     asked, expected = questions(path, "?"), questions(path, "!")
     worst, same = {"logits": 0.0, "loss": 0.0}, True
@@ -72,13 +77,17 @@ def main(folder: str, path: str) -> dict[str, Any]:
                 )  # fmt: skip
                 same = bool(torch.equal(made[:, batch["prompt"].shape[1] :], answer["said"]))
                 continue
-            losses = model(**batch, labels=batch["input_ids"]).loss
             logits = model(**batch, use_cache=False).logits
+            if "loss" in answer:
+                losses = model(**batch, labels=batch["input_ids"]).loss
+                worst["loss"] = max(worst["loss"], deviation(losses, answer["loss"]))
         of_logits = answer["logits"]
-        by_head = isinstance(of_logits, dict)
-        off = said_by(logits, model.config.token_ranges, of_logits) if by_head else deviation(logits, of_logits)
+        if isinstance(of_logits, dict):
+            off = said_by(logits, model.config.token_ranges, of_logits)
+        else:
+            real = batch["attention_mask"] > 0
+            off = deviation(logits[real], of_logits[real])
         worst["logits"] = max(worst["logits"], off)
-        worst["loss"] = max(worst["loss"], deviation(losses, answer["loss"]))
     return {**worst, "generates": any("prompt" in batch for batch in asked.values()), "same": same}
 
 

@@ -66,14 +66,13 @@ class Key:
 
     def write(self, settings: Settings) -> dict[str, Any]:
         value = settings.get(self.ours)
-        if value in (None, "none"):
-            return {self.name: None}
-        if not self.values:
-            return {self.name: self.back(value)}
+        value = "none" if value is None else value
         theirs = [key for key, ours in self.values.items() if ours == value]
-        if not theirs:
+        if theirs or value == "none":
+            return {self.name: theirs[0] if theirs else None}
+        if self.values:
             raise ValueError(f"no `{self.name}` is {self.ours} = {value}")
-        return {self.name: theirs[0]}
+        return {self.name: self.back(value)}
 
 
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}

@@ -449,6 +449,14 @@ CODES = _catalogue(
         '"rope_scaling": {"rope_type": "longrope", ...}',
     ),
     (
+        "MOT108",
+        "a model that is not the class it should be written as",
+        "`motc export --as` writes a model as a class of transformers, which has a configuration of a few keys and "
+        "tensors under its own names. What the configuration says must be the model, to its hash. Any model can be "
+        "written without `--as`, with code of its own.",
+        "motc export qwen3.mot weights.safetensors --to hf DIR --as llama     # which has no norms of heads",
+    ),
+    (
         "MOT110",
         "a map file that says something else",
         "A map file has statements, one to a line: copy, slice, noise with a number, fresh, zero or unused, the groups "
