@@ -193,6 +193,29 @@ CASES = {
           layers 0..4 step 4 { attention { window = none } }
           ffn { hidden = 48 }""",
     ),
+    "Granite": Case(
+        architecture="GraniteForCausalLM",
+        config={"residual_multiplier": 0.22, "embedding_multiplier": 12.0, "logits_scaling": 8.0}
+        | {"attention_multiplier": 0.25},
+        spec="""
+          layers = 3
+          attention { heads = 4, kv_heads = 2, scale = 0.25 }
+          ffn { hidden = 48 }
+          norm { eps = 1e-6 }
+          residual { scale = 0.22 }
+          embedding { scale = 12 }
+          head { scale = 0.125 }""",
+    ),
+    "OLMo": Case(
+        architecture="OlmoForCausalLM",
+        config={"clip_qkv": 0.7},
+        spec="""
+          layers = 3
+          attention { heads = 4, kv_heads = 2, clip = 0.7 }
+          ffn { hidden = 48 }
+          norm { kind = layer, weight = false }""",
+        more={f"model.layers.*.{each}_layernorm": "" for each in ("input", "post_attention")} | {"model.norm": ""},
+    ),
     "Persimmon": Case(
         architecture="PersimmonForCausalLM",
         config=rope(rope_theta=25000.0, partial_rotary_factor=0.5),

@@ -192,7 +192,8 @@ def _print_model(model: Model, spec: Path) -> None:
         bodies = ", ".join(sublayer.body.brief(model.names) for sublayer in layer.sublayers)
         rotated = (f"rope {a.rope}" if a.rope else "no rope" for a in layer.attentions if len(ropes) > 1)
         positions = "".join(f", {each}" for each in rotated)
-        layers.add(f"{_ranges(ranges[id(layer)])}: {bodies}{positions}, norm {layer.placements}{parallel}")
+        scale = f", added times {layer.residual_scale:g}" if layer.residual_scale != 1 else ""
+        layers.add(f"{_ranges(ranges[id(layer)])}: {bodies}{positions}, norm {layer.placements}{parallel}{scale}")
     console.print(tree)
 
     table = Table("group", "layers", "partition")

@@ -95,8 +95,8 @@ class Forward:
             case MixExperts(mixture=body):
                 mixture = MixtureText(self.module, self.part, body, self.text)
                 return "out", mixture.mixed(reads[0], in_pieces=in_pieces)
-            case Add():
-                return before, f"add({', '.join(reads)})" if in_pieces else " + ".join(reads)
+            case Add(scale=scale):
+                return before, _added(reads[0], reads[1], scale, in_pieces=in_pieces)
             case Permute(to=order):
                 return before, None if step.writes.name in self.part.resorted else f"to_{order}({reads[0]}, layout)"
             case _:
@@ -204,6 +204,13 @@ class Forward:
         return each_piece(functions, counts, gate or up, up)
 
 
+def _added(x: str, branch: str, scale: float, *, in_pieces: bool) -> str:
+    """A branch added to the stream."""
+    if scale == 1:
+        return f"add({x}, {branch})" if in_pieces else f"{x} + {branch}"
+    return f"add({x}, [piece * {scale!r} for piece in {branch}])" if in_pieces else f"{x} + {branch} * {scale!r}"
+
+
 def _rotated(rope: Rope, x: str) -> str:
     if rope.fraction == 1:
         return f"rotate_{rope.pairing}({x}, cos, sin)"
@@ -214,6 +221,8 @@ def _in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> s
     """What a group of a body made, cut into heads if it is queries, keys or values."""
     if not isinstance(body, Attention) or leaf not in (body.q, body.k, body.v):
         return projected
+    if body.clip is not None:
+        projected = f"torch.clamp({projected}, {-body.clip!r}, {body.clip!r})"
     heads = constants.named("HEADS", body.heads) if leaf == body.q else constants.named("KV_HEADS", body.kv_heads)
     return f"torch.unflatten({projected}, -1, ({heads}, {constants.named('HEAD_DIM', body.head_dim)}))"
 

@@ -28,8 +28,9 @@ class Attention:
     before positions are rotated in, or after.
 
     Scores are products of queries and keys times `scale`, None for 1 / sqrt(head_dim). With a `softcap` c they become
-    c * tanh(scores / c). With a `gate` what it makes is multiplied by the sigmoid of what that makes of the stream.
-    With `sinks` each query has a score more, of its head, that brings no value. Both may concern some towers only.
+    c * tanh(scores / c). With a `clip` c queries, keys and values are within -c and c before they are normed. With a
+    `gate` what it makes is multiplied by the sigmoid of what that makes of the stream. With `sinks` each query has a
+    score more, of its head, that brings no value. Gates and sinks may concern some towers only.
 
     Modalities that the mask says read others have no keys and values of their own: their `k` and `v` are maps of those
     that they read, normed and rotated as these are, all heads of a token together. Their queries are rotated by
@@ -52,6 +53,7 @@ class Attention:
     norm_place: HeadNormPlace = "before_rope"
     gate: Leaf | None = None
     sinks: Leaf | None = None
+    clip: float | None = None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
@@ -69,6 +71,7 @@ class Attention:
             "head_dim": self.head_dim,
             "scale": "1/sqrt(head_dim)" if self.scale is None else self.scale,
             "softcap": self.softcap,
+            "clip": self.clip,
             "qk_norm.place": self.norm_place,
             "mask": replace(self.mask, window=None),
             "window": self.mask.window,
@@ -117,4 +120,5 @@ class Attention:
         """What is not the usual of heads and scores: `, qk-norm after rope, scale 0.1, softcap 50`."""
         told = "" if self.norm_place == "before_rope" else ", qk-norm after rope"
         told += "" if self.scale is None else f", scale {self.scale:g}"
-        return told + ("" if self.softcap is None else f", softcap {self.softcap:g}")
+        told += "" if self.softcap is None else f", softcap {self.softcap:g}"
+        return told + ("" if self.clip is None else f", clip {self.clip:g}")

@@ -91,7 +91,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
         norms = {placement: to_json(leaf) for placement, leaf in sublayer.norms.items()}
         said = {"norm": next(iter(norms.values()))} if alike else {"norms": norms}
         reads = {} if sublayer.reads == "stream" else {"reads": sublayer.reads}
-        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads}
+        scale = {} if sublayer.scale == 1 else {"residual_scale": to_json(sublayer.scale)}
+        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads, **scale}
     roles = [sublayer.role for sublayer in layer.sublayers]
     return form if roles == ["attention", "ffn"] else {**form, "roles": roles}
 

@@ -21,7 +21,7 @@ Body = Attention | FeedForward | Mixture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sublayer:
-    """What a body makes of the stream is added to it: x + after(body(before(x))), all of it through `joined`.
+    """What a body makes of the stream is added to it: x + scale * after(body(before(x))), all of it through `joined`.
 
     It reads the stream as it comes to it or, in parallel to the sublayers before it, as it came into the layer: that
     `entry`, or what the first sublayer's norm made of it, `normed`.
@@ -35,6 +35,7 @@ class Sublayer:
     after: Leaf | None = None
     joined: Leaf | None = None
     reads: Source = "stream"
+    scale: float = 1.0
 
     @classmethod
     def placed(cls, role: str, body: Body, placement: Placement, leaves: Mapping[str, Leaf | None]) -> Sublayer:
@@ -132,6 +133,12 @@ class Layer:
         return "one_norm" if "normed" in sources else "two_norms" if "entry" in sources else None
 
     @property
+    def residual_scale(self) -> float:
+        """What is multiplied with what all sublayers make."""
+        (scale,) = {sublayer.scale for sublayer in self.sublayers}
+        return scale
+
+    @property
     def settings(self) -> dict[str, object]:
         """All of it that is not in the shapes of its parameters, by the language's keys: `attention.mask`."""
         of_bodies = {
@@ -140,7 +147,13 @@ class Layer:
             for key, value in sublayer.body.settings.items()
         }
         roles = ", ".join(sublayer.role for sublayer in self.sublayers)
-        return {"sublayers": roles, "parallel": self.parallel, **of_bodies, "norm.placement": str(self.placements)}
+        return {
+            "sublayers": roles,
+            "parallel": self.parallel,
+            **of_bodies,
+            "norm.placement": str(self.placements),
+            "residual.scale": self.residual_scale,
+        }
 
     def steps_of(self, sublayer: Sublayer) -> tuple[Step, ...]:
         """The steps of a sublayer, in the order they run."""

@@ -80,7 +80,9 @@ class MixExperts:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Add a branch to the residual stream."""
+    """Add a branch, times `scale`, to the residual stream."""
+
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,9 @@ def _layer(
     present = {role: body for role, body in bodies.items() if body is not None}
     first, *others = (Sublayer.placed(role, body, placement, leaves) for role, body in present.items())
     source: Source = "stream" if parallel is None else "entry" if parallel == "two_norms" else "normed"
-    return Layer(sublayers=(first, *(replace(sublayer, reads=source) for sublayer in others)))
+    sublayers = (first, *(replace(sublayer, reads=source) for sublayer in others))
+    scale = float(spec.checked.spec.residual.scale)
+    return Layer(sublayers=sublayers if scale == 1 else tuple(replace(each, scale=scale) for each in sublayers))
 
 
 def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
@@ -152,6 +154,7 @@ def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
         sinks=leaves["attention.sinks"],
         scale=scale_of(spec),
         softcap=None if spec.attention.softcap is None else float(spec.attention.softcap),
+        clip=None if spec.attention.clip is None else float(spec.attention.clip),
     )
 
 

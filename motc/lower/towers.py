@@ -70,7 +70,8 @@ def _check_tower_heads(checked: Checked, errors: list[Diagnostic]) -> None:
     heads, kv_heads, head_dim = heads_of(checked.spec)
     attention = checked.spec.attention
     scale = head_dim**-0.5 if attention.scale is None else attention.scale
-    models = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "scale": scale, "softcap": attention.softcap}
+    scores = {"scale": scale, "softcap": attention.softcap, "clip": attention.clip}
+    models = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, **scores}
     place = norm_place(checked.spec)
     for name, tower in checked.spec.towers.items():
         norm = tower.attention.qk_norm

@@ -54,7 +54,7 @@ class _Steps:
     def _joined(self, sublayer: Sublayer, x: Value, h: Value) -> Value:
         """What the body makes of `h`, added to the stream, with the norms after and behind."""
         branch = self._body(sublayer.body, h)
-        x = self._step(Add(), "add", x, self._apply(sublayer.after, branch), numbers=self.width)
+        x = self._step(Add(sublayer.scale), "add", x, self._apply(sublayer.after, branch), numbers=self.width)
         return self._apply(sublayer.joined, x)
 
     def _body(self, body: Body, h: Value) -> Value:

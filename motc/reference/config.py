@@ -27,7 +27,7 @@ class ReferenceAttention:
     """Attention of these heads. Its groups are .q, .k, .v, .out, .q_norm, .k_norm, .gate, and .sinks.
 
     `scale` is what scores are multiplied with, None for 1 / sqrt(head_dim); a `softcap` c makes c tanh(scores / c) of
-    them.
+    them. With a `clip` c what is below -c or above c in projected queries, keys and values is these.
     """
 
     heads: int
@@ -37,6 +37,7 @@ class ReferenceAttention:
     rope: ReferenceRope | None
     scale: float | None = None
     softcap: float | None = None
+    clip: float | None = None
     norm_after_rope: bool = False
 
 
@@ -56,14 +57,16 @@ class ReferenceFeedForward:
 class ReferenceSublayer:
     """A body with its norm, whose group is .norm, and if it has both a second one, .out_norm, after it.
 
-    All groups begin with `name`, such as attention.q. It reads the stream as it comes to it, or as it came into the
-    layer: that `entry`, or what the first sublayer's norm makes of it, `normed`, and then it has no norm of its own.
+    What it makes is added times `scale`. All groups begin with `name`, such as attention.q. It reads the stream as it
+    comes to it, or as it came into the layer: that `entry`, or what the first sublayer's norm makes of it, `normed`,
+    and then it has no norm of its own.
     """
 
     name: str
     placement: Literal["pre", "post", "sublayer_output", "both"]
     body: ReferenceAttention | ReferenceFeedForward
     reads: Literal["stream", "entry", "normed"] = "stream"
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,16 +84,20 @@ class Groups:
 def joined(
     sublayer: ReferenceSublayer, groups: Groups, x: Streams, source: Streams, function: Callable[[Streams], Streams]
 ) -> Streams:
-    """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), or x + out_norm(f(norm(s))), s being the source."""
+    """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), or x + out_norm(f(norm(s))), s being the source.
+
+    What is added to x is added so many times as the sublayer's scale.
+    """
+    times = sublayer.scale
     match sublayer.placement:
         case "pre":
-            return add(x, function(groups.normed("norm", source)))
+            return add(x, function(groups.normed("norm", source)), times)
         case "post":
-            return groups.normed("norm", add(x, function(source)))
+            return groups.normed("norm", add(x, function(source), times))
         case "sublayer_output":
-            return add(x, groups.normed("norm", function(source)))
+            return add(x, groups.normed("norm", function(source)), times)
         case "both":
-            return add(x, groups.normed("out_norm", function(groups.normed("norm", source))))
+            return add(x, groups.normed("out_norm", function(groups.normed("norm", source))), times)
         case _:
             assert_never(sublayer.placement)
 
@@ -205,9 +209,16 @@ def project(groups: Groups, body: ReferenceAttention, name: str, heads: int, x: 
     return {
         m: x[m].new_zeros(x[m].shape[0], heads, body.head_dim)
         if m in reading
-        else linear(groups.parameters, prefix, x[m]).reshape(-1, heads, body.head_dim)
+        else clipped(body, linear(groups.parameters, prefix, x[m])).reshape(-1, heads, body.head_dim)
         for m, prefix in groups.prefixes(name).items()
     }
+
+
+def clipped(body: ReferenceAttention, y: Tensor) -> Tensor:
+    """Numbers that are too large, or too small, as the limits that there are."""
+    if body.clip is None:
+        return y
+    return torch.minimum(torch.maximum(y, y.new_tensor(-body.clip)), y.new_tensor(body.clip))
 
 
 def feed_forward(
@@ -280,5 +291,5 @@ def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Strea
     return outputs
 
 
-def add(x: Streams, y: Streams) -> Streams:
-    return {modality: x[modality] + y[modality] for modality in x}
+def add(x: Streams, y: Streams, times: float) -> Streams:
+    return {modality: x[modality] + y[modality] * times for modality in x}

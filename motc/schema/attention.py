@@ -124,6 +124,9 @@ class AttentionAttributes(Section):
     qk_norm_eps: Eps | None = Field(None, description="eps of qk_norm; default: norm.eps")
     scale: Positive | None = Field(None, description="what scores are multiplied with; default: 1 / sqrt(head_dim)")
     softcap: Softcap = Field(None, description="scores become softcap * tanh(scores / softcap), or none")
+    clip: Softcap = Field(
+        None, description="queries, keys and values are cut off at so much and at minus that, or none"
+    )
     gate: bool | None = Field(None, description="whether what attention makes is multiplied by sigmoids of the stream")
     sinks: bool | None = Field(None, description="whether each head has a logit beside its scores that brings no value")
 

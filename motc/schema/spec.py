@@ -39,6 +39,10 @@ class EmbeddingSpec(Section):
     scale: EmbeddingScale = Field(1.0, description="what embeddings are multiplied with: a number, or sqrt_width")
 
 
+class ResidualSpec(Section):
+    scale: Positive = Field(1.0, description="what attention and feed-forward make is multiplied with, and added")
+
+
 class HeadSpec(Section):
     bias: bool = Field(False, description="a bias of each logit")
     scale: Positive = Field(1.0, description="what logits are multiplied with")
@@ -105,6 +109,7 @@ class Spec(Section):
     parallel: Annotated[
         Parallel | None, BeforeValidator(none_word, json_schema_input_type=Parallel | Literal["none"] | None)
     ] = Field(None, description="attention and feed-forward side by side, behind one norm or two; or none")
+    residual: ResidualSpec = ResidualSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
     head: HeadSpec = HeadSpec()
     positions: PositionsSpec = PositionsSpec()

@@ -154,8 +154,13 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
 
 
 def _sublayer(sublayer: Sublayer, modalities: tuple[str, ...]) -> ReferenceSublayer:
-    body = _body(sublayer.body, modalities)
-    return ReferenceSublayer(name=sublayer.role, placement=_placement(sublayer), body=body, reads=sublayer.reads)
+    return ReferenceSublayer(
+        name=sublayer.role,
+        placement=_placement(sublayer),
+        body=_body(sublayer.body, modalities),
+        reads=sublayer.reads,
+        scale=sublayer.scale,
+    )
 
 
 def _placement(sublayer: Sublayer) -> Placement:
@@ -181,6 +186,7 @@ def _body(body: Body, modalities: tuple[str, ...]) -> ReferenceAttention | Refer
                 norm_after_rope=body.norm_place == "after_rope",
                 scale=body.scale,
                 softcap=body.softcap,
+                clip=body.clip,
             )
         case FeedForward():
             kinds = dict(zip(modalities, body.kinds, strict=True))

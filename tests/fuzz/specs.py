@@ -109,6 +109,7 @@ class _Writer:
             self.placing()
         self.feed_forward(odd)
         self.norms()
+        self.lines += ["residual { scale = 0.3 }"] * self.chance(4)
         self.tied = self.chance(4)
         said = ["tied = true"] * self.tied
         said += [f"scale = {self.pick('sqrt_width', '2.5')}"] * self.chance(4)
@@ -203,6 +204,7 @@ class _Writer:
         said += [f"out_bias = {self.pick('true', 'false')}"] * self.chance(3)
         said += [f"scale = {self.pick('0.25', '1')}"] * self.chance(4)
         said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
+        said += [f"clip = {self.pick('1', '0.3')}"] * self.chance(5)
         self.gated = self.chance(4)
         said += ["gate = true"] * self.gated
         if self.chance(4):
