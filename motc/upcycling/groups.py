@@ -17,6 +17,9 @@ class Groups(Copies):
         super().__init__(model, spec)
         self.shapes: dict[str, Shape] = parameter_shapes(model) | correction_shapes(model)
         self._by_prefix = {copy.prefix: copy for copy in self.copies}
+        self._by_place: dict[tuple[str, int | None], list[Copy]] = {}
+        for copy in self.copies:
+            self._by_place.setdefault((copy.path, copy.layer), []).append(copy)
 
     def copy_of(self, parameter: str) -> Copy:
         """The copy that a parameter is in."""
@@ -27,4 +30,4 @@ class Groups(Copies):
 
     def at(self, path: str, layer: int | None) -> list[Copy]:
         """The copies of a group in a layer, or outside of them."""
-        return [copy for copy in self.copies if (copy.path, copy.layer) == (path, layer)]
+        return self._by_place.get((path, layer), [])

@@ -46,8 +46,8 @@ def begin(start: Start, sources: Mapping[str, Source], network: Any, seed: int) 
             return sources[start.source].read(start.tensor)[tuple(map(slice, start.shape))].clone()
         case "noise":
             taken = sources[start.source].read(start.tensor)
-            deviation = start.statement.deviation * taken.float().std(correction=0)
-            return (taken.float() + deviation * _normal(start, seed)).to(taken.dtype)
+            wide = taken.to(torch.promote_types(taken.dtype, torch.float32))
+            return (wide + start.statement.deviation * wide.std(correction=0) * _normal(start, seed)).to(taken.dtype)
         case "zero":
             return torch.zeros(start.shape)
         case "fresh":

@@ -123,7 +123,7 @@ def _start(
     name = _source_of(statement, sources)
     source = sources[name]
     copy = target.copy_of(parameter)
-    theirs = _counterpart(copy, statement, source)
+    theirs = _counterpart(copy, statement, name, source)
     if isinstance(theirs, tuple):
         return parameter, *theirs
     tensor = theirs.prefix + parameter.removeprefix(copy.prefix)
@@ -143,9 +143,8 @@ def _start(
     return f"{parameter} {list(shape)}, {list(their_shape)} there", f"of another shape in {name}", way_out
 
 
-def _counterpart(copy: Copy, statement: Statement, source: Groups) -> Copy | tuple[str, str]:
-    """The copy of a source that has what a copy of the target takes; or why there is none, and a way out."""
-    name = statement.source or source.model.name
+def _counterpart(copy: Copy, statement: Statement, name: str, source: Groups) -> Copy | tuple[str, str]:
+    """The copy of a source, by its name, that has what one of the target takes; or why there is none, and a way out."""
     path = "embedding" if copy.path == "head" and source.model.tied_embedding else copy.path
     theirs = source.at(path, copy.layer)
     if statement.tower:
@@ -181,7 +180,7 @@ def _left_over(
             yield _mistake(f"nothing takes {_some(left)} of {name}", None, f"if that is meant: unused {paths}")
         wrongly = [tensor for tensor in unused[name] if tensor in taken]
         if wrongly:
-            statement = next(start.statement for start in starts if start.tensor == wrongly[0])
+            statement = next(each.statement for each in starts if (each.source, each.tensor) == (name, wrongly[0]))
             yield _mistake(f"{_some(wrongly)} of {name} is said to be unused, and is taken", statement.span, "")
 
 

@@ -25,7 +25,7 @@ TAKING: tuple[Verb, ...] = ("copy", "slice", "noise")
 FORM = "copy GROUPS [in layers 0..3] [from SOURCE[.TOWER]]"
 _STATEMENT = re.compile(
     r"\s*(?P<verb>\w+)"
-    r"(?:\s+(?P<deviation>[\d.]+(?:e-?\d+)?)(?=\s))?"
+    r"(?:\s+(?P<deviation>\d+(?:\.\d+)?(?:e-?\d+)?)(?=\s))?"
     r"\s+(?P<groups>[\w.*]+(?:\s*,\s*[\w.*]+)*)"
     r"(?:\s+in\s+layers?\s+(?P<layers>\d+(?:\s*\.\.\s*\d+)?(?:\s+step\s+\d+)?))?"
     r"(?:\s+from\s+(?P<source>\w+)(?:\.(?P<tower>\w+))?)?\s*"
