@@ -9,11 +9,13 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PREFIX, SUFFIX = ".motc-", ".tmp"  # of folders for what is written aside
+NEW = 60  # seconds in which such a folder may not be locked yet
 
 KINDS = {
     stat.S_IFDIR: "a directory",
@@ -52,7 +54,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises OSError, which names `path`.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with _named(path):
+    with naming(path):
         status = _status(path)
         if status is None:
             Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +82,8 @@ def replacing(path: Path) -> Iterator[Path]:
     is gone at the end, also where the body raises. Raises OSError, the body's too, which names `path`.
     """
     target = Path(os.path.realpath(path))
-    with (
-        _named(path),
-        TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=target.parent, ignore_cleanup_errors=True) as folder,
-    ):
-        aside = Path(folder) / target.name
+    with naming(path), folder_aside(target.parent) as folder:
+        aside = folder / target.name
         aside.touch()
         yield aside
         with aside.open("rb+") as file:
@@ -100,21 +99,63 @@ def new_folder(path: Path) -> Iterator[Path]:
     names `path`, where something stands there already that is no empty folder.
     """
     target = Path(os.path.realpath(path))
-    with _named(path):
+    with naming(path):
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise OSError(errno.EEXIST, "something is there already: remove it, or choose another folder")
         target.parent.mkdir(parents=True, exist_ok=True)
-        kept = TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=target.parent, ignore_cleanup_errors=True)
-    with kept as folder:
-        aside = Path(folder) / target.name
+    with folder_aside(target.parent) as folder:
+        aside = folder / target.name
         aside.mkdir()
         yield aside
-        with _named(path):
+        with naming(path):
             for file in aside.rglob("*"):
                 if file.is_file():
                     with file.open("rb+") as content:
                         os.fsync(content.fileno())
             aside.replace(target)
+
+
+@contextlib.contextmanager
+def folder_aside(beside: Path) -> Iterator[Path]:
+    """A folder in `beside` for what is not whole yet, which is gone at the end; and so are those of killed processes.
+
+    It is locked as long as this process lives, by which others know that it is in use.
+    """
+    for other in beside.glob(f"{PREFIX}*{SUFFIX}"):
+        _remove_if_left(other)
+    with TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=beside, ignore_cleanup_errors=True) as folder:
+        descriptor = _locked(Path(folder))
+        try:
+            yield Path(folder)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    """An open descriptor of a folder that holds its lock; None where another has it, or there are no locks."""
+    descriptor: int | None = None
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_if_left(aside: Path) -> None:
+    """Remove a folder aside whose process has been killed: nobody has its lock, nor made it just now to lock it."""
+    with contextlib.suppress(OSError):
+        if time.time() - aside.stat(follow_symlinks=False).st_mtime < NEW:
+            return
+        descriptor = _locked(aside)
+        if descriptor is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+            os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -131,8 +172,8 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors name `path`, not what was written aside."""
+def naming(path: Path) -> Iterator[None]:
+    """Errors name `path`, not what was written aside, nor nothing, as those of reading do."""
     try:
         yield
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -177,6 +178,25 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".motc-link.tmp", "elsewhere"]
     assert (tmp_path / "elsewhere" / "file").read_text() == "not ours"
+
+
+def test_what_a_killed_process_left_is_gone_when_the_next_file_is_written(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from motc.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as aside:\n"
+        "    aside.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, tmp_path / "file"]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()  # nothing of its name
+    assert left.name.startswith(".motc-")
+    write_whole(tmp_path / "other", "whole")
+    assert left.exists()  # it may be so new that it is not locked yet
+    os.utime(left, (0, 0))
+    (tmp_path / ".motc-link.tmp").symlink_to(tmp_path)
+    with replacing(tmp_path / "third") as in_use:
+        os.utime(in_use.parent, (0, 0))
+        write_whole(tmp_path / "fourth", "whole")
+    assert {each.name for each in tmp_path.iterdir()} == {"other", "third", "fourth", ".motc-link.tmp"}
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

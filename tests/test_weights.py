@@ -251,10 +251,16 @@ def test_a_tied_head_may_be_there_or_not(tmp_path: Path) -> None:
     "change, message",
     [
         ({"eyes.weight": (2,)}, "no place for the tensor eyes.weight"),
-        ({"out.weight": None}, "no tensor for the parameter head.weight"),
+        ({"out.weight": None}, "no tensor for the parameter head.weight; missing out.weight"),
         ({"o": (2,)}, "no place for the tensor o"),
-        ({"blocks.0.o.bias": (6,)}, "the model has no parameter layers.0.attention.out.bias"),
-        ({"blocks.2.o.weight": (6, 6)}, "the model has no parameter layers.2.attention.out.weight"),
+        (
+            {"blocks.0.o.bias": (6,)},
+            "blocks.0.o.bias would be layers.0.attention.out.bias, of which the model has none",
+        ),
+        (
+            {"blocks.2.o.weight": (6, 6)},
+            "blocks.2.o.weight would be layers.2.attention.out.weight, of which the model has none",
+        ),
         ({"norm.weight": (7,)}, "norm.weight [7] should be final_norm.weight [6]"),
         (
             {"blocks.0.qkv.bias": (17,)},
@@ -262,7 +268,7 @@ def test_a_tied_head_may_be_there_or_not(tmp_path: Path) -> None:
             "layers.0.attention.v.bias [6]",
         ),
         ({"blocks.0.gate_up.weight": (10, 5)}, "blocks.0.gate_up.weight [10, 5] should be layers.0.ffn.gate.weight"),
-        ({"blocks.0.experts.1.up.weight": (5, 6)}, "experts are missing for layers.0.ffn.up.weight"),
+        ({"blocks.0.experts.1.up.weight": (5, 6)}, "an expert is missing: blocks.0.experts.0.up.weight"),
         ({"blocks.0.experts.0.down.weight": (6, 5)}, "several tensors for the parameter layers.0.ffn.down.weight"),
     ],
 )

@@ -27,6 +27,7 @@ from motc.cli import (
     show,
     validate,
 )
+from motc.cli.ending import cleared_when_ended
 from motc.cli.output import Stop, fail, report
 from motc.cli.streams import standard_streams
 from motc.source import SpecError
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 the spec, file or check is wrong, 2 usage (diff: see there)."""
     gc.set_threshold(50_000)  # a short process that keeps what it makes: collecting often would only find it all alive
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with standard_streams():
+    with standard_streams(), cleared_when_ended():
         try:
             code = _run(words)
             sys.stdout.flush()
@@ -115,7 +116,7 @@ def _run(words: list[str]) -> int:
         return 1 if words[:1] == ["diff"] else 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except SystemExit as left:  # typer's own, where the reader of a pipe has gone
+    except SystemExit as left:  # typer's own, where the reader of a pipe has gone, or SIGTERM's
         return left.code if isinstance(left.code, int) else 1
     except BrokenPipeError:
         raise

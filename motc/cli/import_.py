@@ -85,6 +85,10 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
         "notes": described.notes,
     }
     lines = [f"{out}: the spec of a {architecture.name}", *described.notes]
+
+    def write_spec(aside: Path | None = None) -> None:
+        write_whole(out, convert(source, "yaml") if out.suffix.lower() in (".yaml", ".yml") else text)
+
     if weights is not None:
         from motc.importing.convert import plan_conversion
         from motc.weights.stored import open_weights
@@ -92,7 +96,7 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
         conversion = plan_conversion(architecture, open_weights(folder), model, source)
         differences: list[tuple[float, float]] = []
 
-        def compare(aside: Path) -> None:
+        def finish(aside: Path) -> None:
             if check:
                 from motc.importing.compare import largest_difference
 
@@ -100,8 +104,12 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
                 difference, largest = differences[0]
                 if not difference <= TOLERANCE * largest:
                     raise Stop(1, f"logits differ by {difference:.3g} of {largest:.3g}; {weights} is not written")
+            if left_out is None:
+                write_spec()
+            else:
+                conversion.write_left_out(left_out, write_spec)
 
-        conversion.write(weights, compare)
+        conversion.write(weights, finish)  # all are there in the end, or none
         dtypes = ", ".join(sorted(set(conversion.dtypes.values())))
         lines.append(f"{weights}: {len(conversion.dtypes)} parameters in {dtypes}, each from its tensors")
         told |= {"weights": str(weights), "parameters": len(conversion.dtypes), "left_out": list(conversion.left_out)}
@@ -112,14 +120,13 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
                 )
             )
             told["difference"], told["largest_logit"] = differences[0]
-        if left_out is not None:
-            conversion.write_left_out(left_out)
         if conversion.left_out:
             where = f", kept in {left_out}" if left_out else ""
             lines.append(
                 f"left out: {len(conversion.left_out)} tensors{where}, of {', '.join(_modules(conversion.left_out))}"
             )
-    write_whole(out, convert(source, "yaml") if out.suffix.lower() in (".yaml", ".yml") else text)
+    else:
+        write_spec()
     if json:
         print_json({"ok": True, **told})
     else:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from motc.files import naming
 from motc.source import Diagnostic, SpecError
 from motc.weights.header import read_json
 
@@ -49,7 +50,7 @@ class Configuration:
 def read_configuration(folder: Path) -> Configuration:
     """The configuration in a folder. Raises SpecError, and OSError where it cannot be read."""
     file = folder / FILE
-    with file.open("rb") as opened:
+    with naming(file), file.open("rb") as opened:
         text = opened.read(MOST + 1)
     if len(text) > MOST:
         raise refused(f"{file} is larger than a configuration is")

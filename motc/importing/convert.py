@@ -53,11 +53,11 @@ class Conversion:
         kept = Kept(spec=self.spec, dense=False, semantic_hash=semantic_hash(self.model), version=__version__)
         write_weights(path, planned, self._parameters(), metadata_of(kept), check)
 
-    def write_left_out(self, path: Path) -> None:
-        """The tensors that are no part of the model, as they are."""
+    def write_left_out(self, path: Path, check: Callable[[Path], None] = lambda aside: None) -> None:
+        """The tensors that are no part of the model, as they are; `check` and errors as for `write`."""
         entries = {name: self.stored.tensors[name] for name in self.left_out}
         planned = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
-        write_weights(path, planned, ((name, read_numbers(name, entry)) for name, entry in entries.items()), {})
+        write_weights(path, planned, ((name, read_numbers(name, entry)) for name, entry in entries.items()), {}, check)
 
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
         tensors = self.stored.tensors

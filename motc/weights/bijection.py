@@ -60,7 +60,9 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
         else:
             moves.append(move)
     filled = Counter(name for _, _, ours in matches.groups() for name in ours)
-    mistakes += _listed("no tensor for the parameter", [name for name in parameters if name not in filled])
+    empty = [name for name in parameters if name not in filled]
+    mistakes += _listed("no tensor for the parameter", empty)
+    mistakes += _listed("missing", list(dict.fromkeys(each for name in empty for each in matches.tensors_of(name))))
     mistakes += _listed("several tensors for the parameter", [name for name, times in filled.items() if times > 1])
     for name, other in matches.tied.items():
         if tensors.get(other) != tensors[name]:
@@ -104,6 +106,15 @@ class _Matches:
             return self.mapping.rules.get(pattern), ""
         return self.mapping.rules.get(module), dot + last
 
+    def tensors_of(self, parameter: str) -> Iterator[str]:
+        """The tensors that would hold a parameter: of each expert's, `*` for its number."""
+        pattern, numbers = pattern_of(parameter)
+        module, dot, last = pattern.rpartition(".")
+        for rule in self.mapping.rules.values():
+            if {pattern, module} & set(rule.parameters):
+                suffix = "" if pattern in rule.parameters else dot + last
+                yield _filled(rule.tensor, [*numbers, *("*" for _ in rule.tensor.split("."))]) + suffix
+
     def groups(self) -> Iterator[tuple[How, tuple[str, ...], tuple[str, ...]]]:
         """How tensors hold parameters, the tensors in the order in which they do, and these."""
         yield from self.single
@@ -112,10 +123,14 @@ class _Matches:
 
     @property
     def mistakes(self) -> list[str]:
-        missing = [ours[0] for (ours, _), of in self.experts.items() if sorted(of) != list(range(len(of)))]
+        missing = [
+            _of_expert(next(iter(of.values())), next(number for number in range(len(of)) if number not in of))
+            for of in self.experts.values()
+            if max(of) >= len(of)
+        ]
         return [
             *_listed("no place for the tensor", self.unknown),
-            *_listed("experts are missing for", missing),
+            *_listed("an expert is missing:", missing),
         ]
 
 
@@ -126,7 +141,8 @@ def _move(
     form, transposed = how
     unknown = [name for name in ours if name not in parameters]
     if unknown:
-        return Move(form=form, tensors=theirs, parameters=ours), _listed("the model has no parameter", unknown)[0]
+        told = f"{_some(theirs)} would be {_some(unknown)}, of which the model has none"
+        return Move(form=form, tensors=theirs, parameters=ours), told
     given, wanted = [tensors[name] for name in theirs], [parameters[name] for name in ours]
     if transposed:
         given = [(*shape[:-2], *shape[:-3:-1]) if len(shape) > 1 else shape for shape in given]
@@ -157,6 +173,13 @@ def _move(
     is_said = " transposed" if transposed else ""
     mistake = "" if fits else f"{_some(theirs)} {_shown(given)}{is_said} should be {_some(ours)} {_shown(wanted)}"
     return Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, transposed=transposed), mistake
+
+
+def _of_expert(tensor: str, number: int) -> str:
+    """The name of another expert's tensor."""
+    parts = tensor.split(".")
+    parts[max(place for place, part in enumerate(parts) if part.isdecimal())] = str(number)
+    return ".".join(parts)
 
 
 def _filled(pattern: str, numbers: Iterable[str]) -> str:

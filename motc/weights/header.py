@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
-from motc.files import other_kind
+from motc.files import naming, other_kind
 from motc.source import Diagnostic, SpecError
 
 LONGEST = 100_000_000
@@ -61,7 +61,7 @@ def read_header(path: Path) -> Header:
     kind = other_kind(path)
     if kind is not None:
         refuse(f"{path} is {kind}, and weights are a file")
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         start, size = file.read(8), path.stat().st_size
         length = int.from_bytes(start, "little")
         if len(start) < 8 or not 2 <= length <= LONGEST:

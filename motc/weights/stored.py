@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from motc.files import naming
 from motc.weights.header import Entry, Header, is_plain_name, read_header, read_json, refuse
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -47,7 +48,7 @@ def open_weights(path: Path) -> Stored:
 def read_numbers(name: str, entry: Entry) -> bytearray:
     """A tensor's numbers as they stand in its file. Raises SpecError where that has become shorter, and OSError."""
     numbers = bytearray(entry.end - entry.start)
-    with entry.path.open("rb") as file:
+    with naming(entry.path), entry.path.open("rb") as file:
         file.seek(entry.start)
         if file.readinto(numbers) != len(numbers):
             refuse(f"{entry.path} is cut off in {name}")
@@ -92,7 +93,7 @@ def _by_file(path: Path, weight_map: dict[str, str]) -> dict[str, set[str]]:
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         text = file.read(MOST + 1)
     if len(text) > MOST:
         refuse(f"{path} is larger than an index of weights is")

@@ -1,4 +1,4 @@
-"""`make fuzz`: random specs and texts against every property, for as long as asked. Exits with 1 if any fails.
+"""`make fuzz`: random specs, texts and damaged checkpoints against every property, as long as asked; 1 if any fails.
 
 What fails is made as small as it can be, and printed with the seed that draws it again. Nothing is kept on disk, so any
 number of these may run at once.
@@ -13,13 +13,20 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import strategies as st
+from torch import nn
 
+import motc
 from motc.syntax import Syntax
+from tests.fuzz.checkpoints import SMALL, no_checkpoint_goes_untold
 from tests.fuzz.properties import (
     BrokenLaws,
     accepted,
@@ -33,7 +40,7 @@ from tests.fuzz.specs import Drawn, drawn_specs
 from tests.fuzz.texts import random_texts
 
 Check = Callable[["Tally", list[str]], Any]
-EXAMPLES = {"spec": 16, "pair": 40, "text": 100}
+EXAMPLES = {"spec": 16, "pair": 40, "text": 100, "checkpoint": 60}
 """How many of each are drawn from one seed: about as long for each."""
 
 
@@ -47,6 +54,7 @@ class Tally:
     accepted: int = 0
     pairs: int = 0
     texts: int = 0
+    checkpoints: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
     def seconds(self) -> float:
@@ -57,6 +65,7 @@ class Tally:
         if now or self.seconds() - self.shown >= 10:
             self.shown = self.seconds()
             tried = f"{self.specs} specs ({self.accepted} accepted), {self.pairs} pairs, {self.texts} texts"
+            tried += f", {self.checkpoints} checkpoints"
             print(f"{self.shown:6.0f} s: {tried}, {len(self.failures)} failures", flush=True)
 
 
@@ -71,7 +80,7 @@ def main() -> int:
         seed = random.SystemRandom().randrange(2**31)
     print(f"from seed {seed}", flush=True)
     while tally.seconds() < given.seconds:
-        for name, check in (("spec", spec_check), ("pair", pair_check), ("text", text_check)):
+        for name, check in CHECKS.items():
             attempt(name, seed, check, tally)
         seed += 1
     tally.show(now=True)
@@ -162,6 +171,27 @@ def text_check(tally: Tally, tried: list[str]) -> Any:
 
     return check
 
+
+def checkpoint_check(tally: Tally, tried: list[str]) -> Any:
+    @hypothesis.given(st.integers(0, 2**31))
+    def check(seed: int) -> None:
+        tried.append(f"tests.fuzz.checkpoints, seed {seed}")
+        tally.checkpoints += 1
+        with TemporaryDirectory() as folder:
+            saved = Path(folder) / "saved.safetensors"
+            motc.save(small_model(), saved)
+            no_checkpoint_goes_untold(seed, saved, Path(folder))
+        tally.show()
+
+    return check
+
+
+@cache
+def small_model() -> nn.Module:
+    return motc.load(SMALL)
+
+
+CHECKS = {"spec": spec_check, "pair": pair_check, "text": text_check, "checkpoint": checkpoint_check}
 
 if __name__ == "__main__":
     sys.exit(main())
