@@ -144,17 +144,12 @@ def _as_folder(path: Path, out: Path) -> Iterator[Path]:
     if path.suffix.lower() != ".gguf":
         yield path
         return
-    try:
-        from transformers import AutoModelForCausalLM
-    except ImportError:
-        raise Stop(1, "a GGUF file is read by transformers: pip install transformers gguf accelerate") from None
+    from motc.importing.gguf import write_folder
+
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=out.parent, ignore_cleanup_errors=True) as folder:
         try:
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
-        except (ImportError, ValueError, KeyError, OSError) as error:
-            raise Stop(1, f"transformers cannot read {path}: {error}") from None
-        model.hf_quantizer = None  # its numbers are plain ones by now, and it may be saved
-        del model.config.quantization_config
-        model.save_pretrained(folder)
+            write_folder(path, Path(folder))
+        except (ImportError, ValueError, KeyError) as error:
+            raise Stop(1, f"transformers cannot read {path}: {error}; it needs gguf and accelerate beside it") from None
         yield Path(folder)

@@ -67,7 +67,8 @@ class Architecture:
     """A class, by its name in `architectures` of a configuration, and the mapping file of its tensors.
 
     `inside` is the part of the configuration that `rows` are about, if that is not all of it; `outer` are about the
-    whole. `said_of_encoders` are parts that describe what is no part of the model, and `modality` is that of text.
+    whole. `said_of_encoders` are parts that describe what is no part of the model. `modality` is that of text, and
+    `token_type` what the class wants to be told of its tokens.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Architecture:
     outer: tuple[Row, ...] = ()
     said_of_encoders: tuple[str, ...] = ()
     modality: str = "text"
+    token_type: int | None = None
 
 
 def sizes(vocab: int, width: int, hidden: int, layers: int, heads: int, kv_heads: int | None) -> tuple[Row, ...]:

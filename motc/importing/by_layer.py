@@ -38,13 +38,14 @@ class WindowByLayer:
     """`sliding_window` in the layers that `layer_types` names.
 
     Without that, `first` is the key of the first layer that has one, with the class's value of it, or `every` that of
-    how many layers the last of so many has none, with the class's value.
+    how many layers the last of so many has none, with the class's value, or it is the layers that have no positions.
     """
 
     default: int | None = None
     switch: str = ""
     first: tuple[str, int] | None = None
     every: tuple[str, int] | None = None
+    without_positions: bool = False
 
     def read(self, configuration: Configuration, described: Described) -> None:
         layers = described.layers
@@ -57,6 +58,8 @@ class WindowByLayer:
         if self.every:
             every = whole(configuration, *self.every) if self.every[0] else self.every[1]
             has_window = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+        if self.without_positions:
+            has_window = [window is not None and "attention.rope" in each for each in described.by_layer]
         if types is not None:
             if not isinstance(types, list) or len(types) != layers or not all(each in TYPES for each in types):
                 configuration.refuse("layer_types", types, f"{layers} of {' and '.join(TYPES)}")

@@ -19,9 +19,9 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
     import transformers
 
     theirs: Any = getattr(transformers, architecture.name)
-    theirs = theirs.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
-    ).eval()
+    theirs = theirs.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    if getattr(theirs.config.get_text_config(), "attn_logit_softcapping", None):  # which torch's kernel does not have
+        theirs.set_attn_implementation("eager")
     ours: Any = load(weights=weights).eval()
     special = _tokens(theirs.config.to_dict())
     vocabulary = theirs.get_input_embeddings().num_embeddings
@@ -29,7 +29,10 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
     ids = usual[torch.randint(len(usual), (1, count), generator=torch.Generator().manual_seed(0))]
     modality_ids = torch.full_like(ids, ours.modalities.index(architecture.modality))
     with torch.no_grad():
-        expected = theirs(ids, use_cache=False).logits
+        types = (
+            {} if architecture.token_type is None else {"token_type_ids": torch.full_like(ids, architecture.token_type)}
+        )
+        expected = theirs(ids, use_cache=False, **types).logits
         got = ours(ids, modality_ids).logits
     said = expected > torch.finfo(expected.dtype).min  # Chameleon never says tokens of images
     return (got - expected)[said].abs().max().item(), expected[said].abs().max().item()

@@ -14,7 +14,7 @@ from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.resources import specs_folder
 from motc.source import Diagnostic, SourceFile, SpecError
-from motc.weights import Bijection, bijection_of, read_mapping
+from motc.weights import Bijection, Move, bijection_of, read_mapping
 from motc.weights.apply import forth
 from motc.weights.fit import check_dtype
 from motc.weights.header import refuse
@@ -65,8 +65,13 @@ class Conversion:
             if not read_tensor(name, tensors[name]).equal(read_tensor(other, tensors[other])):
                 refuse(f"{tensors[name].path}: {name} is not what {other} is, and the model ties them")
         for move in self.bijection.moves:
-            made = forth(move, [read_tensor(name, tensors[name]) for name in move.tensors])
-            yield from zip(move.parameters, made, strict=True)
+            yield from self._moved(move)
+
+    def _moved(self, move: Move) -> Iterator[tuple[str, Tensor]]:
+        """The parameters of one move, which are gone before the next one's tensors are read."""
+        tensors = self.stored.tensors
+        made = forth(move, [read_tensor(name, tensors[name]) for name in move.tensors])
+        yield from zip(move.parameters, made, strict=True)
 
 
 def plan_conversion(architecture: Architecture, stored: Stored, model: Model, spec: SourceFile) -> Conversion:

@@ -35,7 +35,7 @@ GEMMA_2 = (
 )
 GEMMA_3 = (
     *GEMMA_2,
-    number("attn_logit_softcapping", "attention.softcap"),
+    Only(name="attn_logit_softcapping", value=None),  # which the class does not look at
     number("final_logit_softcapping", "head.softcap"),
     WindowByLayer(default=4096, every=("sliding_window_pattern", 6)),
     RopeByLayerType(theta=1000000.0, local_theta=10000.0, scalings=("default", "linear")),

@@ -177,6 +177,7 @@ WITH_IMAGES = (
         ),
         said_of_encoders=("vision_config",),
         modality="answer",
+        token_type=1,
     ),
     Architecture(
         name="Gemma3ForConditionalGeneration",

@@ -58,6 +58,7 @@ def write_weights(
                 )
                 file.seek(starts.pop(name))
                 _write(file, tensor)
+                del tensor  # before the next one is made
         assert not starts, f"no tensor was made for {next(iter(starts))}"
         check(aside)
 
