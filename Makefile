@@ -54,7 +54,7 @@ test: .venv/.installed
 
 # Small models in which every two choices of a spec meet, compiled: some half an hour.
 test-compile: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m compile_pairs tests/test_compile_pairs.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m compile_pairs tests/test_compile_pairs.py tests/test_export_programs.py
 
 # What depends on torch, on another release of it, in an environment of its own; TORCH=2.11.0, say.
 TORCH_ENV := build/torch-$(TORCH)/venv

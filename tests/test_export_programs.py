@@ -1,0 +1,102 @@
+"""`motc export` to programs: of torch.export, compiled ahead of time, and ONNX; loaded and asked what the model is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import motc
+from motc.cli import main
+from motc.driver import check_spec, final_ir, spec_text
+from motc.exporting import program
+from motc.exporting.deviation import NotTheSame, deviation
+from motc.exporting.program import Kind, write_program
+from motc.source import SourceFile
+
+SPEC = """
+model small {
+  width = 16, layers = 1
+  modality text { vocab = 11 }, image { vocab = 7 }
+  attention { heads = 2 }
+  ffn { hidden = 24 }
+  untie attention, ffn, norm
+}
+"""
+
+
+def given(spec: str = SPEC) -> tuple[Any, Any]:
+    """A final IR, and its network with random weights."""
+    checked = check_spec(SourceFile("small.mot", spec))
+    network: Any = motc.load(spec_text(checked))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
+    return final_ir(checked), network
+
+
+def test_a_program_without_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network: Any = given()[1]
+    (tmp_path / "small.mot").write_text(SPEC)
+    motc.save(network, tmp_path / "w.safetensors")
+    paths = [str(tmp_path / "small.mot"), str(tmp_path / "w.safetensors"), str(tmp_path / "out")]
+    assert main(["export", *paths, "--to", "pt2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] and said["batches"] == 8 and said["logits"] < 1e-5
+    kinds = torch.tensor([[0, 1, 1, 0, -1, -1, -1, -1, -1, -1], [-1, 1, 1, 1, 1, 1, 1, 1, 1, 1]])
+    loaded: Any = torch.export.load(tmp_path / "out" / "program.pt2").module()
+    answers = loaded(kinds.clamp(min=0), kinds)
+    described = json.loads((tmp_path / "out" / "signature.json").read_text())
+    assert answers.keys() == described["outputs"].keys() == {"logits_text", "logits_image"}
+    assert described["modality_ids"] == {"text": 0, "image": 1, "padding": -1}
+    expected = network.eval()(kinds.clamp(min=0), kinds).logits
+    torch.testing.assert_close(answers["logits_image"], expected["image"], rtol=0, atol=1e-6)
+    assert main(["export", *paths, "--to", "pt2", "--as", "llama"]) == 2
+    assert "it is for --to hf" in capsys.readouterr().err
+
+
+def test_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, network = given()
+    compared = write_program(model, network, tmp_path / "out", "onnx")
+    assert compared.batches == 8 and compared.logits < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "program.onnx")
+    assert [each.name for each in session.get_inputs()] == ["input_ids", "modality_ids"]
+    assert [each.name for each in session.get_outputs()] == ["logits_text", "logits_image"]
+
+
+@pytest.mark.compile_pairs
+def test_compiled_ahead_of_time(tmp_path: Path) -> None:
+    model, network = given()
+    compared = write_program(model, network, tmp_path / "out", "aoti")
+    assert compared.batches == 8 and compared.logits < 1e-5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compiled.pt2", "signature.json"]
+
+
+def test_what_no_program_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = SPEC.replace("image { vocab = 7 }", "image { features { size = 5 } }")
+    with pytest.raises(ValueError, match="a program takes ids alone, and image has none"):
+        write_program(*given(features), tmp_path / "out", "pt2")
+    model, network = given()
+    monkeypatch.setattr(program, "exported", lambda *_: None)
+    monkeypatch.setattr(program, "_written", lambda *_: wrong)
+
+    def wrong(ids: torch.Tensor, modality_ids: torch.Tensor) -> Any:
+        logits = network(ids, modality_ids).logits
+        return {f"logits_{name}": 2 * each for name, each in logits.items()}
+
+    for kind in ("pt2", "aoti"):
+        of_kind: Kind = kind
+        with pytest.raises(NotTheSame, match=r"\.pt2 is off by 1\.0e\+00 of the largest"):
+            write_program(model, network, tmp_path / "out", of_kind)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deviations() -> None:
+    numbers = torch.tensor([1.0, -4.0, float("nan")])
+    assert deviation(numbers, numbers) == 0
+    assert deviation(numbers + 1, numbers) == 0.25
+    assert deviation(numbers.nan_to_num(), numbers) == deviation(numbers[:2], numbers) == float("inf")
