@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -24,11 +25,16 @@ settings.load_profile("same")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Garbage is looked for seldom, and not among torch and the tests: a tenth of the time that compiling takes."""
+    """Garbage is looked for seldom, and not among torch and the tests: a tenth of the time that compiling takes.
+
+    What is done before the first test, once all that tests import is there.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 20)
     gc.enable()
+    if "torch._dynamo.guards" in sys.modules:  # for a log it times guards, with the processor's caches emptied
+        vars(sys.modules["torch._dynamo.guards"])["profile_guard_manager"] = lambda *_: 0.0
 
 
 @pytest.fixture(autouse=True)
