@@ -26,6 +26,7 @@ from motc.validate.report import deviation
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
 from tests.fuzz.properties import agrees_with_sorted
 from tests.planted import report
+from tests.tracing import TRACED_LAYERS
 
 PAPER = Path(__file__).resolve().parent.parent / "specs" / "paper"
 
@@ -413,9 +414,9 @@ def fresh() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("spec", ["linear"], indirect=True)
 def test_one_graph_for_each_kind_of_layer_and_each_end(spec: Path) -> None:
-    """Kernels of latents are made by tests/test_kernels.py."""
+    """Kernels of latents, and of their ends, are made by tests/test_kernels.py."""
     compiled, eager = (motc.load(spec, dtype=WIDEST) for _ in range(2))
-    compiled.compile(backend="aot_eager")  # type: ignore[no-untyped-call]
+    compiled.compile(backend=TRACED_LAYERS)  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(0)
     for each in random_batches(compile_ir(spec), generator):
         outputs = [run(side, each) for side in (compiled, eager)]
