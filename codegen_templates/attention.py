@@ -31,14 +31,17 @@ def attend(
     and values `cache` has kept, see all. `scale` and `softcap` as in `weighed`, and `sinks` [R, L, heads].
 
     Where a row may be several documents, NaN is taken out of keys and values, and tokens that see it are NaN
-    afterwards: 0, the weight of what is not seen, times NaN is NaN.
+    afterwards: 0, the weight of what is not seen, times NaN is NaN. A mask of chunks of rows is attention in these.
     """
-    q, causal = not_empty(q).transpose(1, 2), causal and mask is None
-    sinks = None if sinks is None else sinks.transpose(1, 2)
     if cache is not None:
         causal = causal and cache.takes_prompt
         k, v = (x.transpose(1, 2) for x in cache.extended(k.transpose(1, 2), v.transpose(1, 2)))
-    added, visible = (None, None) if mask is None else mask
+    if mask is not None and mask.chunks is not None:
+        mixed: Tensor = mask.chunks.attend(attend, q, k, v, mask._replace(chunks=None), scale, softcap, sinks)
+        return mixed
+    q, causal = not_empty(q).transpose(1, 2), causal and mask is None
+    sinks = None if sinks is None else sinks.transpose(1, 2)
+    added, visible = (None, None) if mask is None else mask[:2]
     if visible is None:
         mixed = weighed(q, k.transpose(1, 2), v.transpose(1, 2), added, causal, scale, softcap, sinks).transpose(1, 2)
     else:  # by slots: a compiled copy with heads first, and but one of them, is taken for an image with channels last

@@ -40,7 +40,7 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
         model.sizes_vary &= not kwargs["options"].get("triton.cudagraphs")
     model.has_grouped_products = any(getattr(part, "is_grouped_product", False) for part in model.modules())
     stream, rows = model.stream_sizes, ("rows", "length")
-    given = {"x": stream, "mask": ("rows", "one", "length", "length"), "cos": rows, "sin": rows}
+    given = {"x": stream, "mask": None, "cos": rows, "sin": rows}
     for layer in model.layers:
         layer.compile(*args, **kwargs)
         names = inspect.signature(layer.forward).parameters
@@ -64,7 +64,7 @@ def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | N
     def call(*args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_compiling() and kwargs.get("cache") is None:
             for value, names in zip(args, sizes, strict=False):
-                if names is None:
+                if names is None and value is not None:
                     value.mark_sizes()
                 elif names:
                     for x in value if isinstance(value, list | tuple) else [value]:

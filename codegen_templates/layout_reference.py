@@ -21,7 +21,7 @@ def batch_layout(
     plain = ("causal", "full") if document_ids is None and bool((modality_ids >= 0).all()) else ()
     tokens = torch.arange(modality_ids.numel(), device=modality_ids.device).view_as(modality_ids)
     slots = torch.where(modality_ids >= 0, tokens, -1)
-    rows = fill_rows(slots, modality_ids, document_ids, masks, plain)
+    rows = fill_rows(slots, modality_ids, document_ids, masks, plain, in_chunks=False)
     return place_slots(rows, modality_ids, document_ids, modalities, key)
 
 

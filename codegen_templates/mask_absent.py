@@ -1,5 +1,7 @@
 """Modalities that a layer's attention leaves out."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,9 @@ class Absent(Mask):
         both = real[:, :, None] & real[:, None, :]
         itself = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
         return itself | (both & self.mask.allows(ids, document_ids, together & both))
+
+    def chunks(self, modality_ids: Tensor, document_ids: Tensor | None, reads: bool) -> tuple[Any, Tensor] | None:
+        return self.mask.chunks(self.present(modality_ids), document_ids, reads)
 
     def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
         ids = self.present(known)

@@ -8,12 +8,28 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .sizes import mark_sizes
+
+
+def mask_sizes(chunks: Any) -> tuple[str, ...]:
+    """What the sizes of a mask are called: of rows, or of `Chunks` of them, which may all have one."""
+    if chunks is None:
+        return ("rows", "one", "length", "length")
+    return (chunks.number,) if chunks.first is None else ()
+
 
 class Matrix(NamedTuple):
-    """A matrix of who sees whom as attention takes it."""
+    """A matrix of who sees whom as attention takes it: in rows of L slots, or in `chunks` of them as `Rows` has it."""
 
     added: Tensor  # [R, 1, L, L]: what is added to the scores, 0 where it sees and -inf elsewhere
     visible: Tensor | None  # bool [R, 1, L, L]: whether it sees; None where a row is one document
+    chunks: Any = None
+
+    def mark_sizes(self) -> None:
+        """Tell the compiler which sizes vary; those of chunks are marked with the rows."""
+        for x in (self.added, self.visible):
+            if x is not None and not hasattr(x, "_dynamo_unbacked_indices"):
+                mark_sizes(x, *mask_sizes(self.chunks))
 
 
 class Mask(ABC):
@@ -49,6 +65,13 @@ class Mask(ABC):
 
         modality_ids int64 [B, 1] are those of the tokens that come next, known int64 [B, T] those of each row's tokens
         up to it, -1 where there is none: what is said of such a place does not count.
+        """
+        return None
+
+    def chunks(self, modality_ids: Tensor, document_ids: Tensor | None, reads: bool) -> tuple[Any, Tensor] | None:
+        """`Chunks` of rows [R, L], if they cost less, and which slots near each it sees: [P, 1, C, n] or [1, 1, C, n].
+
+        Without `document_ids` each row is one document. `reads`: whether sizes may be read back from the device.
         """
         return None
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .masks import Mask, Matrix, visibility
+from .masks import Mask, Matrix, mask_sizes, visibility
 from .sizes import mark_sizes
 from .tokens import look_up, token_before
 
@@ -21,6 +21,7 @@ class Rows(NamedTuple):
     mask: Tensor | None  # bool [R, 1, L, L]: who sees whom; None: attention needs no matrix
     views: Any = None  # the `Views` by which it needs none; None: the mask's own kernel does
     hold_documents: bool = False  # whether a row may be several documents, which `mask` keeps apart
+    chunks: Any = None  # the `Chunks` of the rows which `mask` is of, if it is not of whole rows
     others: tuple[Any, ...] = ()  # the same `Rows` by each other mask that layers have
 
     @property
@@ -35,7 +36,8 @@ class Rows(NamedTuple):
 
     def of_step(self, positions: Tensor, masks: list[Tensor | None]) -> Rows:
         """Rows of S more tokens, int64 [R, S]: what each sees by each mask, bool [R, 1, S, T]; None: all."""
-        rows, *others = [self._replace(positions=positions, mask=mask, views=None, others=()) for mask in masks]
+        step = self._replace(positions=positions, chunks=None, views=None, others=())
+        rows, *others = [step._replace(mask=mask) for mask in masks]
         return rows._replace(others=tuple(others))
 
     def matrix(self, dtype: torch.dtype) -> Matrix | None:
@@ -43,7 +45,8 @@ class Rows(NamedTuple):
         if self.mask is None:
             return None
         zeros = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device)
-        return Matrix(zeros.masked_fill_(~self.mask, float("-inf")), self.mask if self.hold_documents else None)
+        added = zeros.masked_fill_(~self.mask, float("-inf"))
+        return Matrix(added, self.mask if self.hold_documents else None, self.chunks)
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -51,7 +54,9 @@ class Rows(NamedTuple):
             mark_sizes(x, "rows", "length")
         for rows in self.by_mask:
             if rows.mask is not None:
-                mark_sizes(rows.mask, "rows", "one", "length", "length")
+                mark_sizes(rows.mask, *mask_sizes(rows.chunks))
+            if rows.chunks is not None:
+                rows.chunks.mark_sizes()
             if rows.views is not None:
                 rows.views.mark_sizes()
 
@@ -63,12 +68,15 @@ def fill_rows(
     masks: tuple[Mask, ...],
     plain: tuple[str, ...],
     one_document: bool = False,
+    reads: bool = False,
+    in_chunks: bool = True,
 ) -> Rows:
     """The rows whose slots hold these tokens of the batch, int64 [R, L]; modality_ids and document_ids are [B, S].
 
     For a mask there is a matrix of who sees whom unless its kernel is one of those that are right for these rows,
-    `plain`, or it can be cut into views; either way its window, if it has one, must cover the rows. `one_document`:
-    each row is known to be one, unpadded, as views need it.
+    `plain`, or it can be cut into views; either way its window, if it has one, must cover the rows. Where it does not,
+    rows may be cut `in_chunks`, between which there are small matrices. `one_document`: each row is known to be one,
+    unpadded, as views need it. `reads`: whether sizes may be read back from the device.
     """
 
     def covers(mask: Mask) -> bool:
@@ -90,8 +98,15 @@ def fill_rows(
         views = mask.views(modalities) if one_document and covers(mask) else None
         if views is not None:
             return Rows(slots, modalities, positions, None, views)
+        holds = documents is not None and not one_document
+        cut = None
+        if in_chunks and not covers(mask) and not torch.compiler.is_compiling():
+            cut = mask.chunks(modalities, documents if holds else None, reads)
+        if cut is not None:
+            chunks, visible = cut
+            return Rows(slots, modalities, positions, visible, hold_documents=holds, chunks=chunks)
         visible = visibility(mask, modalities, documents)[:, None]
-        return Rows(slots, modalities, positions, visible, hold_documents=documents is not None and not one_document)
+        return Rows(slots, modalities, positions, visible, hold_documents=holds)
 
     rows, *others = map(rows_by, masks)
     return rows._replace(others=tuple(others))

@@ -48,7 +48,7 @@ def rows_by_document(modality_ids: Tensor, document_ids: Tensor | None, masks: t
     plain = ("causal",) if apart else ()
     if apart and any(mask.kernel == "full" for mask in masks) and not bool((slots < 0).any()):
         plain = ("causal", "full")
-    return fill_rows(slots, present, document_ids, masks, plain, one_document=apart)
+    return fill_rows(slots, present, document_ids, masks, plain, one_document=apart, reads=True)
 
 
 def with_a_token(modality_ids: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .attention import attend, weighed
 from .cache import KeyValues
+from .chosen import Chosen
 from .constants import constant
 from .masks import Mask, Matrix
 from .permute import permute
@@ -19,18 +20,6 @@ from .sizes import mark_sizes, not_empty
 
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """All but cuDNN's, before which torch asks whether there is but one key: a graph for all sizes has no answer."""
-
-
-class Chosen(NamedTuple):
-    """Some slots of each row, in their order; -1 stands for none."""
-
-    order: Tensor  # int64 [R, n]: the slots, numbered through all rows
-    inverse: Tensor  # int64 [R, L]: the place in `order` of each slot
-
-    def take(self, x: Tensor) -> Tensor:
-        """What stands in these slots, [R, n, ...], of x [R, L, ...]."""
-        taken = permute(x.flatten(0, 1), self.order.flatten(), self.inverse.flatten())
-        return taken.view(*self.order.shape, *x.shape[2:])
 
 
 class View(NamedTuple):

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import motc
+from codegen_templates.attention import attend
+from codegen_templates.rows import Rows, fill_rows
+from codegen_templates.rows_compact import compact_rows
+from codegen_templates.rows_documents import rows_by_document
+from codegen_templates.tokens import look_up
 from motc.driver import compile_ir
 from motc.ir.execution import Strategy
 from motc.ir.mask import Mask
@@ -29,13 +34,14 @@ SPEC = """
 model windows {
   width = 16, layers = 3, vocab = 32
   modality text, image
-  attention { heads = 2, kv_heads = 1, window = 3 MASK }
+  attention { heads = 2, kv_heads = 1, window = 4 MASK }
   ffn { hidden = 24 }
   layer 1 { attention { window = none } }
-  layer 2 { attention { window = 5 } }
+  layer 2 { attention { window = 6 } }
   untie attention, ffn
 }
 """
+NAMES = ("text", "image")
 MASKS = {
     "causal": "",
     "runs": ", mask { bidirectional = image }",
@@ -74,7 +80,7 @@ def test_windows_by_layer_obey_every_law(mask: str, strategy: Strategy) -> None:
 def test_rows_that_a_window_covers_need_no_matrix() -> None:
     for mask, has_views in (("causal", False), ("full", False), ("prefix", True), ("directed", True)):
         module = module_of(mask)
-        for length, masks in ((3, (False, False, False)), (4, (True, False, False)), (6, (True, False, True))):
+        for length, masks in ((4, (False, False, False)), (5, (True, False, False)), (7, (True, False, True))):
             rows = module.layout(torch.tensor([[1, *[0] * (length - 1)]] * 2)).rows.by_mask
             assert tuple(each.mask is not None for each in rows) == masks
             assert tuple(each.views is None for each in rows) == tuple(not has_views or each for each in masks)
@@ -88,12 +94,73 @@ def test_one_graph_more_where_rows_are_longer_than_the_window() -> None:
     module = module_of("causal")
     module.compile(backend="eager")
     graphs = []
-    for rows in ([[0, 1, 0], [0, 0, 1]], [[1, 1]], [[0] * 5] * 3, [[0, 1] * 4]):
+    for rows in ([[0, 1, 0], [0, 0, 1]], [[1, 1]], [[0] * 5] * 3, [[0, 1] * 4], [[0] * 21] * 2):
         ids = torch.tensor(rows)
         module(ids, ids)
         graphs.append(counters["stats"]["unique_graphs"])
-    assert graphs == [5, 5, 6, 7]  # three kinds of layers and the ends; each window that is too short one more
+    assert graphs == [5, 5, 6, 7, 7]  # three kinds of layers and the ends; each window that is too short one more
     torch.compiler.reset()
+
+
+def rows_of(mask: Any, modality_ids: Tensor, document_ids: Tensor | None) -> Rows:
+    """The rows of a batch as the strategies that sort have them, or with documents that share a row, as others do."""
+    if document_ids is None:
+        return rows_by_document(modality_ids, None, (mask,))
+    return fill_rows(compact_rows(modality_ids), modality_ids, document_ids, (mask,), (), reads=True)
+
+
+def seen_in(rows: Rows) -> Tensor:
+    """Who sees whom, bool [R, L, L]: which values' changes change what attention finds."""
+    zeros, matrix = torch.zeros(*rows.slots.shape, 1, 1, dtype=torch.float64), rows.matrix(torch.float64)
+    each = []
+    for place in range(rows.slots.shape[1]):
+        values = zeros.clone()
+        values[:, place] = 1
+        each.append(attend(zeros, zeros, values, matrix)[:, :, 0] > 0)
+    return torch.stack(each, dim=2)
+
+
+CUT = {
+    "causal": Mask(kind="causal", window=4),
+    "odd": Mask(kind="causal", window=7),
+    "directed": Mask(kind="causal", window=4, sees=(("image", ("image",)),)),
+    "runs": Mask(kind="causal", window=6, bidirectional=("image",)),
+    "full": Mask(kind="full", window=4),
+    "blocks": Mask(kind="blocks", window=5, blocks=(("image",), ("text",))),
+    "absent": Mask(kind="causal", window=4, absent=("image",)),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", CUT)
+def test_chunks_of_a_window_say_what_its_mask_says(name: str, packed: bool) -> None:
+    modality_ids = torch.tensor([[0, 0, 1, 0, 1, 1, 1, 0] * 3, [0, 1] * 9 + [-1] * 6, [0] * 11 + [1, 1] + [0] * 11])
+    documents = torch.tensor([[0] * 3 + [1] * 21, [0] * 24, [0] * 11 + [1] * 2 + [2] * 11]) if packed else None
+    rows = rows_of(built_mask(CUT[name], NAMES), modality_ids, documents)
+    assert rows.chunks is not None
+    placed = look_up(modality_ids.flatten(), rows.slots, -1)
+    expected = visibility(reference_mask(CUT[name]), NAMES, placed, documents)
+    asked = (placed == 0) if name == "absent" else (placed >= 0)  # what others find is read by none
+    assert torch.equal(seen_in(rows) & asked[..., None], expected & asked[..., None])
+
+
+def test_where_tokens_see_others_far_away_there_are_no_chunks() -> None:
+    alone, together = torch.tensor([[0, 0, 1, 1, 1, 0] * 5]), torch.tensor([[0, 1, 1, 1, 1, 0] * 5])
+    runs = built_mask(Mask(kind="causal", window=4, bidirectional=("image",)), NAMES)
+    assert rows_of(runs, alone, None).chunks is not None and rows_of(runs, together, None).chunks is None
+    prefix = built_mask(Mask(kind="prefix", prefix=("image",), window=4), NAMES)
+    assert rows_of(prefix, alone, None).chunks is None
+    full = built_mask(Mask(kind="full", window=4), NAMES)
+    assert [rows_of(full, alone[:, :length], None).chunks is None for length in (4, 5, 13, 14)] == [True] * 3 + [False]
+
+
+def test_numbers_that_are_none_stay_in_their_document() -> None:
+    modality_ids, documents = torch.zeros(1, 24, dtype=torch.int64), torch.tensor([[0] * 9 + [1] * 15])
+    rows = rows_of(built_mask(CUT["causal"], NAMES), modality_ids, documents)
+    values = torch.ones(1, 24, 1, 1, dtype=torch.float64)
+    values[0, 7] = torch.nan
+    found = attend(torch.zeros_like(values), torch.zeros_like(values), values, rows.matrix(torch.float64))
+    assert found.isnan().flatten().nonzero().flatten().tolist() == [7, 8]
 
 
 def causal_row(mask: Any, known: list[int]) -> list[bool]:
@@ -104,13 +171,12 @@ def causal_row(mask: Any, known: list[int]) -> list[bool]:
 
 @pytest.mark.parametrize("window", [2, 3, 4])
 def test_the_next_token_sees_what_a_token_at_the_end_sees(window: int) -> None:
-    names = ("text", "image")
     for mask in (Mask(kind="causal", window=window), Mask(kind="causal", sees=(("image", ("image",)),), window=window)):
         for known in ([0], [0, 1], [1, 0, 1], [1, 1, 0, 0, 1], [0, 0, 1, 1, 0, 0, 1]):
-            expected = visibility(reference_mask(mask), names, torch.tensor([known]), None)[0, -1].tolist()
-            assert causal_row(built_mask(mask, names), known) == expected
+            expected = visibility(reference_mask(mask), NAMES, torch.tensor([known]), None)[0, -1].tolist()
+            assert causal_row(built_mask(mask, NAMES), known) == expected
     ids = torch.tensor([[0, 1, 0, 1, -1], [0, 1, 0, 1, 1]])  # rows of four and five tokens
-    seen = built_mask(Mask(kind="causal", window=2), names).seen_by_next(ids[:, -1:], ids)
+    seen = built_mask(Mask(kind="causal", window=2), NAMES).seen_by_next(ids[:, -1:], ids)
     assert seen is not None
     assert (seen & (ids >= 0)).tolist() == [[False, False, True, True, False], [False, False, False, True, True]]
 
@@ -218,5 +284,5 @@ def test_a_span_of_an_image_in_a_sliding_layer_is_as_gemma_3_has_it() -> None:
     theirs = gemma.create_masks_for_vision_model(config, embeds, None, None, None, spans)
     for key, window in (("full_attention", None), ("sliding_attention", 3)):
         mask = Mask(kind="causal", bidirectional=("image",), window=window)
-        ours = visibility(reference_mask(mask), ("text", "image"), modality_ids, None)
+        ours = visibility(reference_mask(mask), NAMES, modality_ids, None)
         assert torch.equal(theirs[key][:, 0] == 0, ours)

@@ -212,7 +212,7 @@ class _Writer:
         else:
             self.absent.add("attention.sinks")
         said += self.mask()
-        said += [f"window = {self.pick('2', '3', '6')}"] * self.chance(4)
+        said += [f"window = {self.pick('2', '4', '6')}"] * self.chance(4)
         self.lines.append(f"attention {{ {', '.join(said)} }}")
 
     def rope(self, head_dim: int) -> list[str]:
@@ -438,7 +438,7 @@ class _Writer:
         said = []
         if self.chance(2):
             rope = self.pick("rope = none", "rope { theta = 50 }", "rope { pairing = interleaved }")
-            mask = self.pick("mask = causal", "mask = full", "window = 3", "window = none")
+            mask = self.pick("mask = causal", "mask = full", "window = 4", "window = none")
             said.append(f"attention {{ {self.pick(rope, mask, 'bias = true')} }}")
         if self.chance(2):
             kind = self.pick("kind = gelu", "kind = swiglu", "hidden = 24", "bias = true")
