@@ -173,6 +173,31 @@ def test_packed_documents(original: Original) -> None:
     close(got[said], expected[said], 1e-9)
 
 
+@pytest.mark.parametrize(
+    "original", [each for each in ORIGINALS if each.batch is not text], ids=lambda original: original.spec
+)
+def test_packed_documents_with_images(original: Original) -> None:
+    """Two documents with an image each in a row, beside each of them alone in the original."""
+    both = pair(original)
+    batch, features = both.batch, both.batch.features
+    assert features is not None
+    count, length = batch.ids.shape
+    packed = {name: value.flatten(0, 1)[None] for name, value in batch.ours.items() if name != "features"}
+    packed["document_ids"] = torch.arange(count).repeat_interleave(length)[None]
+    if batch.grids is not None:
+        row = batch.modality_ids.view(1, -1)
+        placed = both.ours.positions(row, document_ids=packed["document_ids"], grids={"image": batch.grids})
+        assert torch.equal(placed, packed["position_ids"])
+    given = packed | {"features": batch.ours["features"]}
+    got = both.ours(batch.ids.view(1, -1), batch.modality_ids.view(1, -1), **given).logits.view(count, length, -1)
+    expected = both.expected()
+    said = both.said(expected)
+    close(got[said], expected[said], 1e-9)
+    weights = torch.randn_like(got)[said]
+    gradients = [torch.autograd.grad((logits[said] * weights).sum(), [features])[0] for logits in (got, expected)]
+    close(gradients[0], gradients[1], 1e-9)
+
+
 @EACH
 @torch.no_grad()
 def test_greedy_decoding(original: Original) -> None:
