@@ -63,6 +63,10 @@ def has_grouped_product(x: Tensor, weight: Tensor) -> bool:
     return fits and (x.dtype == torch.bfloat16 or (x.dtype == torch.float32 and plain_cpu))
 
 
+MANY = 32
+"""Numbers from which on `torch.topk` is quicker than a stable sort, for a CPU."""
+
+
 class Routing(NamedTuple):
     """Which tokens go to which expert. m is the number of pairs of a token and an expert, in the order of experts.
 
@@ -84,6 +88,20 @@ def router_probabilities(logits: Tensor) -> Tensor:
 def compared(probabilities: Tensor) -> Tensor:
     """Probabilities as they are compared: in float32, so that what float64 rounds apart is equal."""
     return probabilities.detach().to(torch.float32)
+
+
+def best_first(worth: Tensor, k: int) -> Tensor:
+    """The places [..., k] of the k largest of float32 numbers [..., E], the largest first, and of equal ones the first.
+
+    `torch.topk` promises no order of equal numbers. Where there are many it is asked for the largest of whole ones in
+    the same order, which have their place in them; few are sorted more quickly.
+    """
+    count = worth.shape[-1]
+    if count < MANY:
+        return worth.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    bits = (worth + 0.0).view(torch.int32)  # + 0.0: -0.0 is 0.0
+    rising = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    return (rising * count + torch.arange(count - 1, -1, -1, device=worth.device)).topk(k, dim=-1).indices
 
 
 def expert_choice(logits: Tensor, per_token: tuple[int, int], places: Tensor) -> Routing:
@@ -118,10 +136,10 @@ class Choice(NamedTuple):
 def top_k(logits: Tensor, k: int) -> Routing:
     """Every token goes to its k best experts, whose probabilities are scaled to add up to 1; none is dropped.
 
-    Of equal experts it takes the one with the lower number, which `torch.topk` does not promise.
+    Of equal experts it takes the one with the lower number.
     """
     probabilities = router_probabilities(logits)
-    experts = compared(probabilities).argsort(dim=-1, descending=True, stable=True)[..., :k]
+    experts = best_first(compared(probabilities), k)
     weights = probabilities.gather(-1, experts)
     return routed(Choice(probabilities, experts, weights / weights.sum(-1, keepdim=True)))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .experts import Choice, compared, router_probabilities
+from .experts import Choice, best_first, compared, router_probabilities
 
 TINY = 1e-20
 """Added to sums of scores, which may all be 0; next to others it is nothing."""
@@ -81,7 +81,7 @@ class Router(nn.Linear):
             left_out = best.argsort(dim=-1, descending=True, stable=True)[..., self.top_groups :]
             is_left_out = torch.zeros_like(best, dtype=torch.bool).scatter(-1, left_out, True)
             worth = in_groups.masked_fill(is_left_out[..., None], float("-inf")).flatten(-2)
-        return worth.argsort(dim=-1, descending=True, stable=True)[..., : self.top_k]
+        return best_first(worth, self.top_k)
 
 
 class CorrectedRouter(Router):

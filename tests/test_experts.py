@@ -12,7 +12,7 @@ import torch
 
 import motc
 from codegen_templates.expert_products import expert_products
-from codegen_templates.experts import Experts, combine, dispatch, expert_choice, imbalance, top_k
+from codegen_templates.experts import MANY, Experts, best_first, combine, dispatch, expert_choice, imbalance, top_k
 from codegen_templates.layout_sorted import sorted_layout
 from codegen_templates.mask_causal import Causal
 from motc.cli import main
@@ -171,6 +171,15 @@ def test_few_tokens_and_none(tokens: int) -> None:
 def test_balance_is_one_where_all_experts_are_equal_and_their_number_where_one_has_all() -> None:
     assert float(imbalance(top_k(10 * torch.eye(4).repeat(3, 1), 1), BATCH)) == pytest.approx(1.0)
     assert float(imbalance(top_k(torch.tensor([[50.0, 0, 0, 0]]).repeat(5, 1), 1), BATCH)) == pytest.approx(4.0)
+
+
+def test_the_best_of_many_are_those_of_a_stable_sort() -> None:
+    numbers = torch.randn(40, 3, 2 * MANY, generator=torch.Generator().manual_seed(0))
+    ties = numbers.round()  # 0.0 and -0.0 among them
+    ties[0, 0, 5:40], ties[1] = -torch.inf, 0.25
+    assert (ties.signbit() & (ties == 0)).any()
+    for worth in (numbers, ties, 1e-40 * numbers, numbers[..., : MANY - 1]):
+        assert torch.equal(best_first(worth, 6), worth.argsort(dim=-1, descending=True, stable=True)[..., :6])
 
 
 @pytest.mark.parametrize("bias", [False, True])
