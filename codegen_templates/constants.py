@@ -1,11 +1,15 @@
 """Numbers from Python on the device where they are needed, without waiting for what is queued there."""
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from functools import wraps
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-KEPT = dict[tuple[str, torch.device], Tensor]()
+Given = ParamSpec("Given")
+
+KEPT = dict[tuple[Hashable, ...], Tensor]()
 """Constants by what they say and where they are: the program's, so that no model's state, copy or pickle has them."""
 
 
@@ -18,10 +22,26 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     """The same of nested tuples that will be asked for again: copied to a device once. Not to be written into."""
     if torch.compiler.is_compiling():  # a graph has constants of its own
         return on_device(values, device)
-    key = str(values), device  # as text True is not 1
+    return _kept((str(values), device), lambda: on_device(values, device))  # as text True is not 1
+
+
+def made_once(make: Callable[Given, Tensor]) -> Callable[Given, Tensor]:
+    """A function of numbers and a device whose result is kept for each of them. It is not to be written into."""
+
+    @wraps(make)
+    def kept(*args: Given.args, **kwargs: Given.kwargs) -> Tensor:
+        if torch.compiler.is_compiling():
+            return make(*args, **kwargs)
+        return _kept((make.__name__, args, *sorted(kwargs.items())), lambda: make(*args, **kwargs))
+
+    return kept
+
+
+def _kept(key: tuple[Hashable, ...], make: Callable[[], Tensor]) -> Tensor:
+    """What is kept under a key, made if it is not there."""
     if key not in KEPT:
         with torch.inference_mode(False):
-            copy = on_device(values, device)
+            copy = make()
         if type(copy) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(copy):
             return copy  # what stands for a tensor while something is traced or transformed
         KEPT[key] = copy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .constants import constant
+from .constants import constant, made_once
 from .rope_frequencies import plain_frequencies
 
 
@@ -30,6 +30,7 @@ def spatial_first_axes(*pairs: int) -> tuple[int, ...]:
     return tuple(range(1, len(pairs))) * pairs[1] + (0,) * pairs[0]
 
 
+@made_once
 def axis_frequencies(sizes: tuple[int, ...], theta: float | tuple[float, ...], device: torch.device) -> Tensor:
     """The pairs' frequencies of axes of so many components, each axis's by itself; theta may be each axis's own."""
     thetas = theta if isinstance(theta, tuple) else (theta,) * len(sizes)

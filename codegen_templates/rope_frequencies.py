@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .constants import made_once
 from .layout import Layout
 from .rows import document_starts
 from .tokens import look_up
@@ -33,11 +34,13 @@ def plain_frequencies(size: int, theta: float, device: torch.device) -> Tensor:
     return 1.0 / theta ** powers(size, device)
 
 
+@made_once
 def linear_frequencies(size: int, theta: float, device: torch.device, *, factor: float) -> Tensor:
     """Each pair's frequency [size / 2] divided by `factor`."""
     return plain_frequencies(size, theta, device) / factor
 
 
+@made_once
 def llama3_frequencies(
     size: int,
     theta: float,
@@ -57,6 +60,7 @@ def llama3_frequencies(
     return torch.where(between, (1 - share) * lowered / factor + share * lowered, lowered)
 
 
+@made_once
 def yarn_frequencies(
     size: int,
     theta: float,
