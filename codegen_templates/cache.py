@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .autocast import product_dtype
@@ -23,14 +24,31 @@ class NewTokens(NamedTuple):
     length: int
 
 
+def held(lengths: Tensor, room: int) -> Tensor:
+    """The position of the token that stands in each of so many places, int64 [B, room]; negative where there is none.
+
+    Rows have `lengths` int64 [B] tokens, of which the last are kept: that at position p stands at p modulo the room.
+    """
+    last = lengths[:, None] - 1
+    return last - (last - torch.arange(room, device=lengths.device)) % room
+
+
 class KeyValues:
-    """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p."""
+    """A layer's keys and values [B, kv_heads, T, head_dim]; the token at position p of a row stands at p.
+
+    Of a layer whose tokens see no more than the last `window` of them, no more are kept: it stands at p modulo that.
+    """
 
     keys: Tensor
     values: Tensor
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+    def __init__(self, cache: Cache, window: int | None = None) -> None:
+        self.cache, self.window = cache, window
+
+    @property
+    def room(self) -> int:
+        """How many tokens of each row are kept."""
+        return self.cache.room if self.window is None else min(self.window, self.cache.room)
 
     @property
     def takes_prompt(self) -> bool:
@@ -44,32 +62,43 @@ class KeyValues:
         """
         step = self.cache.step
         if step is None:
-            shape = (k.shape[0], k.shape[1], self.cache.room, k.shape[3])
+            shape = (k.shape[0], k.shape[1], self.room, k.shape[3])
             # Zeros: what is not seen counts 0 times, and must be a number.
             self.keys, self.values = (x.new_zeros(shape, dtype=product_dtype(x)) for x in (k, v))
-            self.keys[:, :, : k.shape[2]] = k
-            self.values[:, :, : v.shape[2]] = v
+            if k.shape[2] <= self.room:
+                self.keys[:, :, : k.shape[2]] = k
+                self.values[:, :, : v.shape[2]] = v
+            else:
+                index = held(self.cache.lengths, self.room).clamp(min=0)[:, None, :, None].expand(shape)
+                self.keys.copy_(k.gather(2, index))
+                self.values.copy_(v.gather(2, index))
             return k, v
         for kept, new in ((self.keys, k), (self.values, v)):
-            kept[step.rows, :, step.positions] = new.transpose(1, 2).to(kept.dtype)
-        return self.keys[:, :, : step.length], self.values[:, :, : step.length]
+            kept[step.rows, :, step.positions % self.room] = new.transpose(1, 2).to(kept.dtype)
+        length = min(step.length, self.room)
+        return self.keys[:, :, :length], self.values[:, :, :length]
 
 
 class Cache:
     """What a model keeps of the tokens it has seen, layer by layer.
 
     The first tokens it takes are prompts, in rows of slots without padding between; later ones stand where `step` says.
-    Of prompts, logits are made after their `last` tokens alone. With vocabularies of their own, they are made for the
-    modalities in `wanted` alone; beside latents none where it is empty.
+    Of prompts, which have `lengths` int64 [B], logits are made after their `last` tokens alone. With vocabularies of
+    their own, they are made for the modalities in `wanted` alone; beside latents none where it is empty.
     """
 
-    def __init__(self, layers: int, room: int) -> None:
-        """`room`: how many tokens of each row there may be."""
+    lengths: Tensor
+
+    def __init__(self, layers: int, room: int, windows: Sequence[int | None] = ()) -> None:
+        """`room`: how many tokens of each row there may be; `windows`: of how many each layer sees the last alone.
+
+        None: of all; without `windows` all layers see all.
+        """
         self.room = room
         self.last: LastTokens | None = None
         self.step: NewTokens | None = None
         self.wanted: tuple[str, ...] = ()
-        self.layers = [KeyValues(self) for _ in range(layers)]
+        self.layers = [KeyValues(self, window) for window in windows or [None] * layers]
 
     def of_rows(self, rows: list[int], length: int) -> Cache:
         """A copy of some rows, up to a length."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .cache import Cache, NewTokens
+from .cache import Cache, NewTokens, held
 from .constants import on_device
 from .generate_checks import (
     TokenSpan,
@@ -167,10 +167,13 @@ class Decoding:
         modality_ids: Tensor,
         max_new_tokens: int,
         stop: Mapping[str, Iterable[int]],
+        *,
+        rolls: bool = False,
         **how: Any,
     ) -> None:
         """`modality_ids` int64 [B, L] are the prompts'; `how` is what `sample` takes.
 
+        `rolls`: layers that see the last tokens alone keep no others, as tokens come one by one.
         Raises TypeError or ValueError for choices.
         """
         check_drawing(how["temperature"], how["top_p"])
@@ -180,10 +183,13 @@ class Decoding:
         self.made: list[list[tuple[int, int]]] = [[] for _ in rows]  # tokens, and the ids of their modalities
         self.active = list(range(len(rows)))
         self.known = nn.functional.pad(modality_ids, (0, max_new_tokens), value=-1)
-        self.cache = Cache(len(model.layers), self.known.shape[1])
+        self.kept = [mask.kept if rolls else None for mask in model.masks]  # how many tokens, for each mask
+        windows = [self.kept[mask] for mask in model.layer_masks or [0] * len(model.layers)]
+        self.cache = Cache(len(model.layers), self.known.shape[1], windows)
 
     def start(self, prompts: Prompts, **given: Any) -> Any:
         """The logits after the prompts, and what is given with them."""
+        self.cache.lengths = on_device(prompts.lengths, self.known.device)
         self.layout = self.model.layout(prompts.modality_ids)
         self.cache.last = last_tokens(self.model, prompts.modality_ids, prompts.lengths)
         given |= {"position_ids": prompts.position_ids, "layout": self.layout}
@@ -234,23 +240,30 @@ class Decoding:
         rows = torch.arange(len(at), device=slots.device)[:, None]
         self.known[rows, slots] = modality_ids
         self.cache.step = NewTokens(rows, slots, max(at) + 1)
-        masks = self.masks(modality_ids, max(at) + 1, equally_long=len(set(at)) == 1)
+        masks = self.masks(modality_ids, slots, max(at) + 1, min(at) + 1)
         layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, masks)
         return self.seen(ids, modality_ids, layout=layout)
 
-    def masks(self, modality_ids: Tensor, length: int, equally_long: bool) -> list[Tensor | None]:
-        """Which tokens one more token of each row sees by each mask, bool [B, 1, 1, length]; None: all of them.
+    def masks(self, modality_ids: Tensor, slots: Tensor, longest: int, shortest: int) -> list[Tensor | None]:
+        """Which of the tokens that are kept one more of each row sees by each mask, bool [B, 1, 1, n]; None: all.
 
-        `equally_long`: whether all rows have the same number of tokens.
+        It stands in `slots` int64 [B, 1]; with it the longest row and the shortest have so many tokens.
         """
-        known = self.known[:, :length]
+        known = self.known[:, :longest]
         masks: list[Tensor | None] = []
-        for mask in self.model.masks:
-            seen = mask.seen_by_next(modality_ids, known)
-            if seen is None and equally_long:
+        for mask, kept in zip(self.model.masks, self.kept, strict=True):
+            seen, room = mask.seen_by_next(modality_ids, known), longest if kept is None else min(kept, longest)
+            hides_more = (
+                mask.kernel is None if room < longest else seen is not None
+            )  # than padding, and what is not kept
+            if not hides_more and shortest >= room:
                 masks.append(None)
-            else:
-                masks.append((known >= 0 if seen is None else seen & (known >= 0))[:, None, None])
+                continue
+            seen = known >= 0 if seen is None else seen & (known >= 0)
+            if room < longest:
+                places = held(slots[:, 0] + 1, room)
+                seen = seen.gather(1, places.clamp(min=0)) & (places >= 0)
+            masks.append(seen[:, None, None])
         return masks
 
     def result(self) -> tuple[Tensor, Tensor]:
@@ -317,7 +330,7 @@ def generate_tokens(
     """See the model's `generate`; `choices` are what `Decoding` takes besides, `given` what goes with the prompts."""
     spans = checked_spans(model, spans)
     prompts = compact(input_ids, modality_ids, document_ids, position_ids)
-    decoding = Decoding(model, followed(model, spans, prompts), prompts.modality_ids, **choices)
+    decoding = Decoding(model, followed(model, spans, prompts), prompts.modality_ids, rolls=True, **choices)
     with uncompiled():
         logits = decoding.start(prompts, **(given or {}))
         while decoding.active:

@@ -22,6 +22,7 @@ class Window(Mask):
 
     def __init__(self, mask: Mask, window: int, *, both_ways: bool = False) -> None:
         self.mask, self.window, self.reach, self.both_ways = mask, window, window, both_ways
+        self.kept = window
         self.kernel, self.prefix, self.runs = mask.kernel, mask.prefix, mask.runs
         self.bidirectional, self.delimited = mask.bidirectional, mask.delimited
 

@@ -53,6 +53,9 @@ class Mask(ABC):
     window: int | None = None
     """How far back a token sees, itself included: in rows no longer than that it is as if there were none."""
 
+    kept: int | None = None
+    """How many of a document's last tokens one more token sees at most, itself included; None: there is no end."""
+
     @abstractmethod
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         """Whether each token of a row (dimension 1) may see each other (dimension 2), bool [R, L, L] or [1, L, L].

@@ -35,6 +35,7 @@ class MultimodalModel(nn.Module):
     semantic_hash: ClassVar[str]
     layout_key: ClassVar[str]
     masks: ClassVar[tuple[Mask, ...]]  # those of the layers, each once
+    layer_masks: ClassVar[tuple[int, ...]] = ()  # which of them each layer has, if that is told; () where all are alike
     into_stream: ClassVar[tuple[str, ...]]  # a layer's groups whose results are added to the stream: they start smaller
     position_rules: ClassVar[tuple[Any, ...]] = ()  # of each modality where positions are not given; () for plain ones
     position_axes: ClassVar[int] = 1  # how many numbers a token's position is

@@ -12,6 +12,7 @@ from torch._dynamo.utils import counters
 
 import motc
 from codegen_templates.attention import attend
+from codegen_templates.cache import Cache, NewTokens, held
 from codegen_templates.rows import Rows, fill_rows
 from codegen_templates.rows_compact import compact_rows
 from codegen_templates.rows_documents import rows_by_document
@@ -188,6 +189,21 @@ def test_generating_is_the_forward_of_all_tokens(mask: str, strategy: Strategy) 
     modality_ids = torch.tensor([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [-1, -1, -1, 1, 0]])
     ids = torch.randint(0, 32, modality_ids.shape, generator=torch.Generator().manual_seed(1))
     generates_what_it_predicts(module, ids, modality_ids, count=7)
+
+
+def test_a_layer_with_a_window_keeps_the_last_tokens_alone() -> None:
+    cache = Cache(2, 9, [None, 4])
+    cache.lengths = torch.tensor([6, 3])
+    numbers = torch.arange(1, 7)[None, None, :, None].expand(2, 1, 6, 1).double()  # the token at p is p + 1
+    for layer in cache.layers:
+        assert all(torch.equal(prompt, numbers) for prompt in layer.extended(numbers, -numbers.neg()))
+    cache.step = NewTokens(torch.tensor([[0], [1]]), torch.tensor([[6], [3]]), 7)
+    new = torch.tensor([7.0, 4.0], dtype=torch.float64)[:, None, None, None]
+    whole, last = (layer.extended(new, new) for layer in cache.layers)
+    assert whole[0].shape[2] == 7 and last[0].shape[2] == 4
+    for keys in last:
+        assert keys[:, 0, :, 0].tolist() == [[5, 6, 7, 4], [1, 2, 3, 4]]
+    assert held(torch.tensor([7, 4, 2]), 4).tolist() == [[4, 5, 6, 3], [0, 1, 2, 3], [0, 1, -2, -1]]
 
 
 def test_what_is_in_runs_with_others_is_not_generated() -> None:

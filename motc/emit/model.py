@@ -9,7 +9,7 @@ from motc.emit.calls import counted_method, transform_method
 from motc.emit.leaves import definition
 from motc.emit.masks import model_masks
 from motc.emit.outer import outer_methods
-from motc.emit.text import LONGEST, docstring, listed, literal, method, names_tuple, statement
+from motc.emit.text import LONGEST, docstring, listed, literal, method, names_tuple, numbers, statement
 from motc.ir.positions import PositionRule
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -88,6 +88,9 @@ def _unlike_the_base(module: ModulePlan) -> list[str]:
             lines.append("    sorts_targets = True")
     if module.is_balanced:
         lines.append("    is_balanced = True")
+    has_windows = any(mask.window for mask in model.masks)
+    if has_windows and len(model.masks) > 1 and module.generates and model.latents() is None:
+        lines.append(f"    layer_masks = {numbers(module.layer_masks)}")
     if module.alike and module.generates:
         lines.append(f"    alike = {module.alike!r}")
     weights = tuple(modality.loss.weight for modality in model.modalities)
