@@ -89,7 +89,10 @@ def test_views_say_what_masks_say() -> None:
 def test_gathers_of_a_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gathered: list[Tensor] = []
     permute = codegen_templates.views.permute
-    monkeypatch.setattr("codegen_templates.views.permute", lambda x, *of: (gathered.append(x), permute(x, *of))[1])
+    for block in ("chosen", "views"):
+        monkeypatch.setattr(
+            f"codegen_templates.{block}.permute", lambda x, *of: (gathered.append(x), permute(x, *of))[1]
+        )
     path = tmp_path / "viewed.mot"
     path.write_text(SPEC.format(mask=BLIND))
     model = compile_ir(path)
