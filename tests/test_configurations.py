@@ -139,6 +139,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "scores that are not capped": ("Gemma3", {"attn_logit_softcapping": 4.0}, "`attn_logit_softcapping` is 4.0"),
     "a class": ("Falcon", {}, "motc does not know FalconForCausalLM"),
     "too few layers": ("SmolLM3", {"no_rope_layers": [1, 0]}, "`no_rope_layers` is [1, 0], and motc reads 4 times 0"),
+    "more layers than there may be": ("Qwen2", {"num_hidden_layers": 10**9}, "is 1000000000, and motc reads 1 to 4096"),
+    "a scale": ("Gemma2", {"query_pre_attn_scalar": 0}, "`query_pre_attn_scalar` is 0, and motc reads a number above"),
     "jitter": ("Mixtral", {"router_jitter_noise": 0.1}, "`router_jitter_noise` is 0.1, and motc reads 0.0"),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motc.importing.rows import Key, Only, Row
+from motc.schema.values import MAX_LAYERS
 
 ACTIVATIONS = {
     "silu": "swiglu",
@@ -88,7 +89,7 @@ def sizes(vocab: int, width: int, hidden: int, layers: int, heads: int, kv_heads
         Key(name="vocab_size", default=vocab, ours="vocab"),
         Key(name="hidden_size", default=width, ours="width"),
         Key(name="intermediate_size", default=hidden, ours="ffn.hidden"),
-        Key(name="num_hidden_layers", default=layers, ours="layers"),
+        Key(name="num_hidden_layers", default=layers, ours="layers", most=MAX_LAYERS),
         Key(name="num_attention_heads", default=heads, ours="attention.heads"),
         Key(name="num_key_value_heads", default=kv_heads, ours="attention.kv_heads", may_be_null=True),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 from motc.importing.configuration import Configuration
@@ -28,7 +29,8 @@ class Key:
     """One key that is one setting: `default` is what the class takes where it is missing.
 
     Null leaves the setting to the language, where a class has that. `values` are those that the key may have, and what
-    they are called in a spec. `other_name` is what some versions of the class call the key.
+    they are called in a spec. `other_name` is what some versions of the class call the key, and
+    `most` the largest number that it may be.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Key:
     kind: type = int
     may_be_null: bool = False
     other_name: str = ""
+    most: int | None = None
     values: Mapping[Any, Any] = field(default_factory=dict)
 
     def read(self, configuration: Configuration, described: Described) -> None:
@@ -53,6 +56,8 @@ class Key:
         kinds = (int, float) if self.kind is float else (self.kind,)
         if type(value) not in kinds:
             configuration.refuse(self.name, value, _KINDS[self.kind])
+        if self.most is not None and not 1 <= value <= self.most:
+            configuration.refuse(self.name, value, f"1 to {self.most}")
         if self.values and value not in self.values:
             configuration.refuse(self.name, value, " or ".join(map(str, self.values)))
 
@@ -80,6 +85,11 @@ _KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true
 
 class InverseRoot(Key):
     """A number of which the setting is one over the root: Gemma's `query_pre_attn_scalar`."""
+
+    def check(self, configuration: Configuration, value: Any) -> None:
+        super().check(configuration, value)
+        if not 0 < value < inf:
+            configuration.refuse(self.name, value, "a number above 0")
 
     def forth(self, value: Any) -> Any:
         return value**-0.5
