@@ -84,5 +84,5 @@ def run(
     if json:
         print_json({"ok": True, "folder": str(out), **told})
     else:
-        losses = f", losses within {told['loss']:.1e}" if "loss" in told else ""
+        losses = "" if told.get("loss") is None else f", losses within {told['loss']:.1e}"
         typer.echo(f"{out}: {told['batches']} batches, logits within {told['logits']:.1e} of the largest{losses}")

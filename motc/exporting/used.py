@@ -66,7 +66,8 @@ def main(folder: str, path: str) -> dict[str, Any]:
     model: Any = AutoModelForCausalLM.from_pretrained(folder, **how)
     model.eval()
     asked, expected = questions(path, "?"), questions(path, "!")
-    worst, same = {"logits": 0.0, "loss": 0.0}, True
+    worst: dict[str, float] = {"logits": 0.0, **({"loss": 0.0} if has_code else {})}
+    same = True
     for number, batch in asked.items():
         answer = expected[number]
         with torch.no_grad():
@@ -88,7 +89,7 @@ def main(folder: str, path: str) -> dict[str, Any]:
             real = batch["attention_mask"] > 0
             off = deviation(logits[real], of_logits[real])
         worst["logits"] = max(worst["logits"], off)
-    return {**worst, "generates": any("prompt" in batch for batch in asked.values()), "same": same}
+    return {"loss": None, **worst, "generates": any("prompt" in batch for batch in asked.values()), "same": same}
 
 
 if __name__ == "__main__":
