@@ -92,12 +92,16 @@ def tensor_shapes(mapping: WeightMapping, parameters: Mapping[str, Shape]) -> di
     """The tensors, by name and shape, that a mapping's rules make of parameters; none for a head that is tied."""
     tensors: dict[str, Shape] = {}
     patterns = {name: pattern_of(name) for name in parameters}
+    of_experts = {name for rule in mapping.rules.values() if rule.form == "experts" for name in rule.parameters}
     for rule in mapping.rules.values():
         for name, (pattern, numbers) in patterns.items():
             suffix = pattern.removeprefix(rule.parameters[0])
             if pattern.startswith(rule.parameters[0]) and suffix in ("", ".weight", ".bias"):
                 ours = [_filled(each, numbers) + suffix for each in rule.parameters]
-                if name == ours[0] and all(each in parameters for each in ours):
+                if name != ours[0] or not all(each in parameters for each in ours):
+                    continue
+                is_of_experts = rule.parameters[0] in of_experts and len(parameters[name]) == 3
+                if (rule.form == "experts") == is_of_experts:
                     tensors.update(_theirs(rule, numbers, suffix, [parameters[each] for each in ours]))
     return tensors
 
