@@ -16,6 +16,7 @@ from tests.fuzz.checkpoints import (
     cleaned,
     damaged_config,
     damaged_folder,
+    is_refused_by_name,
     is_told,
     leaves_whole_files,
     loads_or_tells,
@@ -40,6 +41,14 @@ def test_damaged_files_of_ours_are_told(tmp_path: Path) -> None:
     for seed in range(30):
         with cleaned(tmp_path / "it") as under:
             loads_or_tells(seed, saved, under)
+
+
+def test_damaged_files_are_no_beginning_and_go_nowhere(tmp_path: Path) -> None:
+    saved = tmp_path / "saved.safetensors"
+    motc.save(motc.load(SMALL), saved)
+    for seed in range(100, 108):
+        with cleaned(tmp_path / "it") as under:
+            is_refused_by_name(seed, saved, under)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

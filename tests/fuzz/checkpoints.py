@@ -413,6 +413,21 @@ def loads_or_tells(seed: int, saved: Path, under: Path) -> None:
                 raise Untold(f"{done}: {said}")
 
 
+def is_refused_by_name(seed: int, saved: Path, under: Path) -> None:
+    """A file of `motc.save`, damaged, is refused by `motc init` and by `motc export`, which leave nothing."""
+    path, spec, map_file = under / "it.safetensors", under / "it.mot", under / "it.map"
+    shutil.copy(saved, path)
+    done = damage_file(path, random.Random(seed))
+    spec.write_text(SMALL)
+    map_file.write_text("copy *\n")
+    before = all_files(under)
+    start = ["init", str(spec), "--from", f"it={path}", "--map", str(map_file), "-o", str(under / "out.safetensors")]
+    for words in (start, ["export", str(spec), str(path), "--to", "hf", str(under / "out")]):
+        code, said = run(words)
+        if code != 1 or all_files(under) != before or str(path) not in said:
+            raise Untold(f"{words[0]}, {done}: exit {code}, left {sorted(all_files(under) - before)}, said {said}")
+
+
 @contextlib.contextmanager
 def cleaned(folder: Path) -> Iterator[Path]:
     """An empty folder, again at the end."""
@@ -488,7 +503,9 @@ def no_checkpoint_goes_untold(seed: int, saved: Path, under: Path) -> None:
                 a_full_disk_is_told(seed, folder)
             case 2 | 3:
                 is_told(damaged_config(seed, folder))
-            case 4 | 5 | 6:
+            case 4 | 5:
                 loads_or_tells(seed, saved, folder)
+            case 6:
+                is_refused_by_name(seed, saved, folder)
             case _:
                 is_told(damaged_folder(seed, folder))
