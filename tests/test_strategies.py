@@ -142,6 +142,15 @@ def test_grouped_refuses_sizes_that_torch_does(tmp_path: Path) -> None:
         compile_ir(path, strategy="grouped")
 
 
+def test_grouped_refuses_untied_tables_that_are_heads_too(tmp_path: Path) -> None:
+    path = tmp_path / "tied.mot"
+    tied = DIRECTED.replace("ffn {", "embedding { tied = true }\n  ffn {", 1)
+    path.write_text(tied.replace(", norm, head", ", norm, embedding"))
+    with pytest.raises(SpecError, match="MOT056 the grouped strategy cannot run embedding: each copy is a head too"):
+        compile_ir(path, strategy="grouped")
+    compile_ir(path, strategy="blend")
+
+
 @pytest.mark.parametrize("path", [path for path in DIFFERENT if path not in WITH_EXPERTS], ids=lambda path: path.stem)
 def test_a_shipped_spec_grouped(path: Path) -> None:
     """grouped_mm has no float64: float32 against float64."""

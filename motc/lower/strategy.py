@@ -48,6 +48,8 @@ def _difference(leaf: Leaf, model: Model) -> str | None:
     missing = [m.name for m in served if leaf.block_of(m.name) is None and m not in unread]
     if missing:
         return f"{', '.join(missing)} has none"
+    if leaf.path == "embedding" and model.tied_embedding and len(leaf.blocks) > 1:
+        return "each copy is a head too, and tables are not multiplied at once"
     if len({block.operator for block in leaf.blocks}) > 1:
         what = "kind, size or eps" if isinstance(leaf.blocks[0].operator, Norm) else "shape or bias"
         return f"its copies differ in {what}"

@@ -241,7 +241,8 @@ CODES = _catalogue(
         "MOT056",
         "copies of several shapes for one grouped product",
         "The grouped strategy multiplies by all copies of a group at once, so they have one shape, and every modality "
-        "has one; sizes are multiples of 8. The other strategies have no such limits.",
+        "has one; sizes are multiples of 8. Tables of a shared vocabulary that are its heads too are one. The other "
+        "strategies have no such limits.",
         "motc build unequal.mot --strategy grouped     # and a tower has a width of its own",
     ),
     (
