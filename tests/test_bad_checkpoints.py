@@ -11,16 +11,14 @@ import motc
 from motc.source import SpecError
 from motc.weights import read_mapping
 from tests.fuzz.checkpoints import (
-    SMALL,
     a_full_disk_is_told,
     cleaned,
-    damaged_config,
-    damaged_folder,
     is_refused_by_name,
     is_told,
     leaves_whole_files,
     loads_or_tells,
 )
+from tests.fuzz.damage import SMALL, damaged_config, damaged_folder
 
 
 def test_damaged_weights_are_told_by_file_and_tensor(tmp_path: Path) -> None:

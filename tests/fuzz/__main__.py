@@ -26,7 +26,8 @@ from torch import nn
 
 import motc
 from motc.syntax import Syntax
-from tests.fuzz.checkpoints import SMALL, no_checkpoint_goes_untold
+from tests.fuzz.checkpoints import no_checkpoint_goes_untold
+from tests.fuzz.damage import SMALL
 from tests.fuzz.properties import (
     BrokenLaws,
     accepted,
