@@ -43,12 +43,13 @@ class Window(Mask):
     def chunks(self, modality_ids: Tensor, document_ids: Tensor | None, reads: bool) -> tuple[Chunks, Tensor] | None:
         """Chunks of half a window, which see two before them, and one after them where a run sees all of itself.
 
-        None where tokens see others further away, by a prefix or a longer run; or where a matrix of whole rows is
-        hardly larger. If the mask is causal and each row is a document, its first tokens see all before them, and all
-        chunks after these the same: one small matrix is enough.
+        None where tokens see others further away, by a prefix or a longer run, or which run a token is in is told by
+        others further away, as with delimiters; or where a matrix of whole rows is hardly larger. If the mask is causal
+        and each row is a document, its first tokens see all before them, and all chunks after these the same: one
+        small matrix is enough.
         """
         size, before, after = self.reach // 2, 2, 2 if self.both_ways else 0
-        if self.prefix or size < 2:
+        if self.prefix or self.delimited or size < 2:
             return None
         if self.bidirectional or self.runs:
             after = 1
