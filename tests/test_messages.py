@@ -52,15 +52,16 @@ def assert_told(syntax: str, marked: str, message: str, way_out: str) -> None:
 
 KEYS = "known keys here: "
 ROOT_KEYS = (
-    "attention,{} embedding, extends, ffn, head, language, layers, {}, model, norm, parallel, positions, {}, untie, "
+    "attention,{} embedding, extends, ffn, head, language, layers, {}, model, norm, parallel, positions, residual, {}, "
+    "untie, "
     "vocab, width"
 )
 GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
 ATTENTION = (
-    "bias, gate, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, sinks, softcap, "
-    "window"
+    "bias, clip, gate, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, sinks, "
+    "softcap, window"
 )
 
 
@@ -77,7 +78,7 @@ ATTENTION = (
          "`attention.qk_norm` should be none, rms, layer or a section, not `rsm`", "did you mean `rms`?"),
         ("attention { heads = 4, mask = ^3 }", "attention: {heads: 4, mask: ^3}",
          "`attention.mask` should be causal, full, prefix, blocks or a section, not 3",
-         "its keys: bidirectional, blocks, detach, kind, prefix, runs, sees"),
+         "its keys: bidirectional, blocks, delimiters, detach, kind, prefix, runs, sees"),
         ("attention { heads = ^True }", "attention: {heads: ^True}",
          "`attention.heads` should be a whole number, not `True`", "heads: query heads"),
         ("tower t = text { attention { heads = ^many } }",
@@ -129,7 +130,7 @@ ATTENTION = (
          "normalise, routed_scale, router_bias, routing, scores, shared_experts, shared_gate, shared_hidden, "
          "top_groups, top_k"),
         ("norm { ^shape = 3 }", "norm: {^shape: 3}", "unknown key `shape`",
-         KEYS + "bias, eps, final, kind, offset, placement, weight"),
+         KEYS + "bias, embedding, eps, final, kind, offset, placement, weight"),
         ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),
         ("^kind = gelu", "^kind: gelu", "unknown key `kind`",
          "did you mean `attention.kind`, `attention.qk_norm.kind`, `attention.mask.kind`, "
