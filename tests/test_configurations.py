@@ -85,10 +85,6 @@ SAME: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_key_value_heads": 4},
     ),
     "windows of a mixture": ("Mixtral", {"sliding_window": 3, "num_local_experts": 4, "head_dim": 12}),
-    "layers without experts": (
-        "Qwen3Moe",
-        {**EXPERTS, "decoder_sparse_step": 2, "mlp_only_layers": [3], "head_dim": 8},
-    ),
     "normalised": (
         "Qwen3Moe",
         {**EXPERTS, "norm_topk_prob": True, "head_dim": 8, "use_sliding_window": True} | {"sliding_window": 3},
