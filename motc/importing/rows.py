@@ -73,9 +73,9 @@ class Key:
         value = settings.get(self.ours)
         value = "none" if value is None else value
         theirs = [key for key, ours in self.values.items() if ours == value]
-        if theirs or value == "none":
+        if theirs or (value == "none" and self.may_be_null):
             return {self.name: theirs[0] if theirs else None}
-        if self.values:
+        if self.values or value == "none":
             raise ValueError(f"no `{self.name}` is {self.ours} = {value}")
         return {self.name: self.back(value)}
 
