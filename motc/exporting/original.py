@@ -74,8 +74,10 @@ def original(
     configuration |= {key: value for key, value in beside.items() if key not in configuration}
     read = Configuration(Path("config.json"), json.loads(json.dumps(configuration)))
     read.take("architectures")
-    text = describe(read, architecture).spec("it", "It.", "config.json")
-    meant = compile_ir(SourceFile("config.json.mot", text))
+    try:
+        meant = compile_ir(SourceFile("it.mot", describe(read, architecture).spec("it", "It.", "config.json")))
+    except SpecError as error:  # a configuration that the class does not have
+        raise _refused(f"{model.name} is no {architecture.name}: {error.diagnostics[0].message}") from None
     if semantic_hash(meant) != semantic_hash(model):
         told = "; ".join(f"{edit.kind} {edit.describe()}" for edit in diff(meant, model)[:8])
         raise _refused(f"{model.name} is no {architecture.name}: from what its configuration can say, {told}")
