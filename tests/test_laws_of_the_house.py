@@ -51,6 +51,13 @@ def test_every_folder_has_its_place_in_the_architecture() -> None:
     assert [folder for folder in folders if f"`{folder}/`" not in text] == []
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    paths = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    titles = [path.read_text(encoding="utf-8").splitlines()[0].split(".")[0] for path in paths]
+    assert titles == [f"# {number}" for number in range(1, len(paths) + 1)]
+    assert [int(path.name[:4]) for path in paths] == list(range(1, len(paths) + 1))
+
+
 def test_constraints_pin_every_direct_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [
