@@ -11,7 +11,7 @@ from motc.training.unneeded import leave_out_backward
 
 
 def freeze(model: nn.Module, *selectors: str) -> Selection:
-    """Train no parameter that these selectors name. What they are is returned, and printed as a table.
+    """Train no parameter that these selectors name. What they are is returned; its text is a table.
 
     They have no gradients, and the backward stops behind a linear map where nothing before it is trained either. What
     is trained is asked in each forward, so that may change at any time; the first call is to come before `compile()`.
