@@ -40,6 +40,7 @@ GEMMA_ACTIVATIONS = {"gelu_pytorch_tanh": "geglu_tanh", "gelu": "geglu_tanh"}
 NOTHING = frozenset(
     """
     architectures auto_map model_type transformers_version torch_dtype dtype _name_or_path name_or_path
+    _model_name_or_path
     use_cache initializer_range max_position_embeddings model_max_length pretraining_tp cache_implementation
     output_router_logits output_attentions output_hidden_states return_dict return_dict_in_generate output_scores
     attn_implementation _attn_implementation_autoset experts_implementation torchscript use_bfloat16

@@ -21,8 +21,7 @@ def write_folder(path: Path, folder: Path) -> None:
 
     model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     configuration = json.loads(model.config.to_json_string(use_diff=False))
-    for key in ("quantization_config", "_model_name_or_path"):  # of the file; its numbers are no longer quantised
-        configuration.pop(key, None)
+    configuration.pop("quantization_config", None)  # of the file; its numbers are no longer quantised
     configuration = {key: _shortest(value) for key, value in configuration.items()}
     configuration["architectures"] = [type(model).__name__]
     (folder / FILE).write_text(json.dumps(configuration))
