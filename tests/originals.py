@@ -68,6 +68,34 @@ SMALL: dict[str, Any] = {
 """The sizes that a spec is set to, where an original does not say otherwise."""
 
 
+CONFIGURATION: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 61,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+"""A small configuration of a language model, as most classes of transformers have it."""
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+FEW_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+
+
+def small_original(architecture: str, **keys: Any) -> Any:
+    """A class of transformers at `CONFIGURATION` with these keys, its parameters drawn."""
+    import transformers
+
+    torch.manual_seed(0)
+    made: Any = getattr(transformers, architecture)
+    theirs = made(made.config_class(**{**CONFIGURATION, **keys}))
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return theirs
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Original:
     """A spec of the gallery beside the class of transformers that it is.

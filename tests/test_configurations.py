@@ -8,29 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from motc.cli import main
 from motc.importing.configuration import Configuration
 from motc.importing.describe import architecture_of, describe
 from motc.source import SpecError
+from tests.originals import CONFIGURATION, FEW_EXPERTS, YARN, small_original
 
-transformers = pytest.importorskip("transformers", minversion="5.0")
+pytest.importorskip("transformers", minversion="5.0")
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "vocab_size": 61,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
 GEMMA = {"hidden_size": 64, "head_dim": 16}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 LLAMA_3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SLIDING, FULL = "sliding_attention", "full_attention"
 
@@ -87,7 +74,7 @@ SAME: dict[str, tuple[str, dict[str, Any]]] = {
     "windows of a mixture": ("Mixtral", {"sliding_window": 3, "num_local_experts": 4, "head_dim": 12}),
     "normalised": (
         "Qwen3Moe",
-        {**EXPERTS, "norm_topk_prob": True, "head_dim": 8, "use_sliding_window": True} | {"sliding_window": 3},
+        {**FEW_EXPERTS, "norm_topk_prob": True, "head_dim": 8, "use_sliding_window": True} | {"sliding_window": 3},
     ),
 }
 
@@ -95,16 +82,11 @@ SAME: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", SAME)
 def test_the_same_logits(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name, keys = SAME[case]
-    torch.manual_seed(0)
-    kind: Any = getattr(transformers, f"{name}ForCausalLM")
-    theirs = kind(kind.config_class(**{**SIZES, **keys}))
-    for parameter in theirs.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    theirs.save_pretrained(tmp_path / "it")
+    small_original(f"{name}ForCausalLM", **keys).save_pretrained(tmp_path / "it")
     config = tmp_path / "it" / "config.json"
     forms = [json.loads(config.read_text())]
     if not {"rope_parameters", "layer_types"} & keys.keys():  # as earlier releases wrote it, who knew nothing of these
-        forms.append({"architectures": [f"{name}ForCausalLM"], **SIZES, **keys})
+        forms.append({"architectures": [f"{name}ForCausalLM"], **CONFIGURATION, **keys})
     for form in forms:
         config.write_text(json.dumps(form))
         options = ["-o", str(tmp_path / "it.mot"), "--weights", str(tmp_path / "it.safetensors"), "--check", "13"]
@@ -114,7 +96,7 @@ def test_the_same_logits(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert told["difference"] <= 1e-5 * told["largest_logit"]
 
 
-TEXT = {"text_config": {**SIZES}}
+TEXT = {"text_config": {**CONFIGURATION}}
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a key": ("Llama", {"alibi": True}, "motc does not know what `alibi` does in LlamaForCausalLM"),
     "quantised": ("Llama", {"quantization_config": {"bits": 4}}, "does not know what `quantization_config` does"),
@@ -154,13 +136,13 @@ def refusal(config: dict[str, Any]) -> str:
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_no_spec_says_is_refused(case: str) -> None:
     name, keys, message = REFUSED[case]
-    assert message in refusal({"architectures": [f"{name}ForCausalLM"], **SIZES, **keys})
+    assert message in refusal({"architectures": [f"{name}ForCausalLM"], **CONFIGURATION, **keys})
 
 
 def test_parts_are_refused_by_their_whole_names() -> None:
     paligemma = {"architectures": ["PaliGemmaForConditionalGeneration"], "text_config": {"model_type": "gemma2"}}
     assert "`text_config.model_type` is 'gemma2'" in refusal(paligemma)
-    emu = {"architectures": ["Emu3ForConditionalGeneration"], "text_config": {**SIZES, "alibi": True}}
+    emu = {"architectures": ["Emu3ForConditionalGeneration"], "text_config": {**CONFIGURATION, "alibi": True}}
     assert "`text_config.alibi`" in refusal(emu)
     emu["text_config"] = {"tie_word_embeddings": True}
     assert "`tie_word_embeddings` is False" in refusal({**emu, "tie_word_embeddings": False})

@@ -20,23 +20,9 @@ from motc.exporting.original import CLASSES, original
 from motc.importing.architectures import BY_NAME
 from motc.ir.names import correction_shapes, parameter_shapes
 from motc.source import SourceFile, SpecError
-from tests.originals import GALLERY
+from tests.originals import FEW_EXPERTS, GALLERY, YARN, small_original
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
-
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "vocab_size": 61,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
-SLIDING, FULL = "sliding_attention", "full_attention"
 
 FOLDERS: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
@@ -48,7 +34,7 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "phi3": {"partial_rotary_factor": 0.5},
     "gpt_neox": {"rotary_pct": 0.5, "use_parallel_residual": False, "num_key_value_heads": 4},
     "mixtral": {"num_local_experts": 4},
-    "qwen3_moe": {**EXPERTS, "head_dim": 8, "norm_topk_prob": True},
+    "qwen3_moe": {**FEW_EXPERTS, "head_dim": 8, "norm_topk_prob": True},
 }
 
 
@@ -63,11 +49,7 @@ def unasked(*_: Any) -> Written:
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_there_and_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Imported and exported, the tensors are the same bit for bit, and the class gives the same logits."""
-    torch.manual_seed(0)
-    made: Any = getattr(transformers, CLASSES[kind])
-    theirs = made(made.config_class(**{**SIZES, **FOLDERS[kind]})).eval()
-    for parameter in theirs.parameters():
-        nn.init.normal_(parameter, std=0.3)
+    theirs = small_original(CLASSES[kind], num_hidden_layers=3, **FOLDERS[kind]).eval()
     given, back = tmp_path / "given", tmp_path / "back"
     theirs.save_pretrained(given)
     spec, weights = tmp_path / "it.mot", tmp_path / "it.safetensors"
@@ -82,7 +64,7 @@ def test_there_and_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config = json.loads((back / "config.json").read_text())
     assert (config["max_position_embeddings"], config["pad_token_id"]) == (64, 0)
     again = transformers.AutoModelForCausalLM.from_pretrained(back)
-    assert type(again) is made
+    assert type(again) is type(theirs)
     ids = torch.randint(61, (2, 9))
     with torch.no_grad():
         torch.testing.assert_close(again(ids).logits, theirs(ids).logits, rtol=0, atol=1e-6)
