@@ -68,7 +68,7 @@ class KeptCache(Cache):
         count = positions.shape[1]
         new = known[:, -count:]
         present: list[int] = torch.unique(new).tolist()
-        check_decodable(model, present, known)
+        check_decodable(model, present, known, count)
         real = known >= 0
         masks = [seen_by_last(mask, known, count, real, padded=not bool(real.all())) for mask in model.masks]
         rows = torch.arange(known.shape[0], device=known.device)[:, None]
@@ -89,13 +89,18 @@ def seen_by_last(mask: Mask, known: Tensor, count: int, real: Tensor, padded: bo
     return visibility(mask, known, None)[:, None, -count:]
 
 
-def check_decodable(model: Any, present: list[int], known: Tensor) -> None:
-    """Raise ValueError where tokens of these modalities would be seen by earlier ones."""
+def check_decodable(model: Any, present: list[int], known: Tensor, count: int) -> None:
+    """Raise ValueError where a row's last `count` tokens, of these modalities, would be seen by earlier ones."""
     for mask in model.masks:
-        both_ways = {*mask.bidirectional, *(each for run in mask.runs for each in run)}
-        for each in both_ways.intersection(present):
+        for each in set(mask.bidirectional).intersection(present):
             name = model.modalities[each]
             raise ValueError(f"tokens of {name} see later ones of their run: only a prompt can have them")
+        if mask.delimited:
+            before = known[:, :-count]
+            number = (before >= 0).cumsum(dim=1)
+            last = before[(before >= 0) & (number == number[:, -1:])]  # of each row that has a token
+            if bool(torch.isin(last, last.new_tensor(mask.bidirectional)).any()):
+                raise ValueError("what comes after a run is seen by it: only a prompt can have that")
         if mask.prefix:
             inside = torch.isin(known, known.new_tensor([-1, *mask.prefix]))
             if bool(inside.all(dim=1).any()):

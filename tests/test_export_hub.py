@@ -137,6 +137,7 @@ def test_generating(both: tuple[Any, Any]) -> None:
 
 
 MASKS = ["window = 3", "mask { kind = prefix, prefix = image }", "mask { kind = causal, bidirectional = image }",
+         "mask { kind = causal, bidirectional = image, delimiters = true }",
          "mask { kind = causal, sees { text = [text] } }", "sinks = true"]  # fmt: skip
 
 
@@ -157,6 +158,16 @@ def test_going_on_by_a_cache(mask: str, tmp_path: Path) -> None:
     prompt = {"attention_mask": real[:, :8], "modality_ids": modality_ids[:, :8]}
     made = ours.generate(ids[:, :8], modality_ids[:, :8].where(real[:, :8] > 0, -1), max_new_tokens=6, temperature=0)
     assert torch.equal(greedy(theirs, ids[:, :8], **prompt), made.input_ids)
+
+
+def test_what_would_be_seen_by_a_run_before_it_is_refused(tmp_path: Path) -> None:
+    _, theirs = written(tmp_path, SHARED, "mask { kind = causal, bidirectional = image, delimiters = true }")
+    ids, modality_ids = MIXED.flip(1), torch.tensor([[0, 0, 0, 0, 0], [0, 0, 1, -1, 0]])
+    given = {"modality_ids": modality_ids[:, :4], "attention_mask": (modality_ids[:, :4] >= 0).long()}
+    cache = theirs(ids[:, :4], use_cache=True, **given).past_key_values
+    given = {"modality_ids": modality_ids, "attention_mask": (modality_ids >= 0).long()}
+    with pytest.raises(ValueError, match="what comes after a run is seen by it"):
+        theirs(ids[:, 4:], past_key_values=cache, use_cache=True, **given)
 
 
 def test_ranges_say_which_ids_are_whose(tmp_path: Path) -> None:
