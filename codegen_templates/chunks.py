@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from .chosen import Chosen
 from .masks import Matrix
 from .permute import permute
+from .rows_compact import compact_rows
 from .sizes import mark_sizes
 from .tokens import invert
 
@@ -60,7 +61,7 @@ class Chunks(NamedTuple):
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         mark_sizes(self.places, "rows", "length")
-        for name, chosen in (("rows", self.first), *((self.number, each) for each in (self.own, *self.near))):
+        for name, chosen in (("rows", self.first), *((self.number, each) for each in self.near)):
             if chosen is not None:
                 mark_sizes(chosen.order, name)
                 mark_sizes(chosen.inverse, "rows", "length")
@@ -73,9 +74,7 @@ def cut_chunks(modality_ids: Tensor, size: int, before: int, after: int, *, apar
     `apart`: the first `before` chunks of each row are one, which sees itself causally. Reads nothing from the device.
     """
     rows, length = modality_ids.shape
-    real = modality_ids >= 0
-    column = torch.argsort((~real).to(torch.uint8), dim=1, stable=True)
-    slots = torch.where(real.gather(1, column), column + torch.arange(rows, device=real.device)[:, None] * length, -1)
+    slots = compact_rows(modality_ids)
     chunks = torch.unflatten(F.pad(slots, (0, -length % size), value=-1), 1, (-1, size))
     lead, count = before if apart else 0, chunks.shape[1]
     padded = F.pad(chunks, (0, 0, before, after), value=-1)
