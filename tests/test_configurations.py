@@ -96,7 +96,6 @@ def test_the_same_logits(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert told["difference"] <= 1e-5 * told["largest_logit"]
 
 
-TEXT = {"text_config": {**CONFIGURATION}}
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a key": ("Llama", {"alibi": True}, "motc does not know what `alibi` does in LlamaForCausalLM"),
     "quantised": ("Llama", {"quantization_config": {"bits": 4}}, "does not know what `quantization_config` does"),

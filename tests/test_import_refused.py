@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from motc.cli import main
+from motc.files import folder_aside
+from motc.source import SpecError
+from motc.upcycling.sources import open_source
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -27,7 +31,6 @@ CONFIG: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 NORM, HEAD, INDEX = "model.norm.weight", "lm_head.weight", "model.safetensors.index.json"
-Folder = tuple[Path, dict[str, Tensor]]
 
 
 @pytest.fixture
@@ -176,14 +179,42 @@ def test_tied_tensors_that_differ(folder: Path, tmp_path: Path, capsys: pytest.C
     (folder / "config.json").write_text(json.dumps({**CONFIG, "tie_word_embeddings": True}))
     out, weights = tmp_path / "it.mot", tmp_path / "it.safetensors"
     assert main(["import", str(folder), "-o", str(out), "--weights", str(weights)]) == 1
-    assert f"{HEAD} is not what model.embed_tokens.weight is, and the model ties them" in capsys.readouterr().err
+    message = f"{HEAD} is not what model.embed_tokens.weight is, and the model ties them"
+    assert message in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["llama"]
+    source = open_source(folder)  # as what another model begins from, too
+    with pytest.raises(SpecError, match=message):
+        source.read("embedding.weight")
 
 
 def test_no_folder_and_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", str(tmp_path / "none"), "-o", str(tmp_path / "it.mot")]) == 1
     assert "config.json: No such file or directory" in capsys.readouterr().err
     assert main(["import", str(tmp_path), "-o", str(tmp_path / "it.mot"), "--check", "3"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_without_transformers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("motc.cli.machine.find_spec", lambda name: None)
+    command = ["import", str(folder), "-o", str(tmp_path / "it.mot"), "--weights", str(tmp_path / "it.safetensors")]
+    assert main([*command, "--check", "3"]) == 1
+    assert "--check needs transformers" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["llama"]
+
+
+def test_a_folder_made_of_a_file_is_not_taken_for_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a file may take long enough for others to remove what nobody has locked."""
+
+    def written(path: Path, folder: Path) -> None:
+        os.utime(folder, (0, 0))
+        with folder_aside(folder.parent):  # which removes what is left
+            assert folder.exists()
+        raise ValueError("no such file")
+
+    monkeypatch.setattr("motc.importing.gguf.write_folder", written)
+    assert main(["import", str(tmp_path / "it.gguf"), "-o", str(tmp_path / "it.mot")]) == 1
     assert list(tmp_path.iterdir()) == []
 
 

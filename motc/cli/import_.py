@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from motc.cli.output import JsonOption, Stop, print_json, read_path
-from motc.files import PREFIX, SUFFIX, write_whole
+from motc.files import folder_aside, write_whole
 
 TOLERANCE = 1e-4
 """How far logits may differ, of the largest: in float32, sums in another order come to less."""
@@ -57,6 +56,10 @@ def run(
     """Write the spec of a model of Hugging Face, and its weights; what motc would have to ignore is refused."""
     if weights is None and (check or left_out):
         raise typer.BadParameter("say where the weights go", param_hint="--weights")
+    if check:
+        from motc.cli.machine import need
+
+        need(("transformers",), "--check", "hf")
     with _as_folder(folder, out) as readable:
         _import(readable, out, weights, left_out, check, json)
 
@@ -147,9 +150,9 @@ def _as_folder(path: Path, out: Path) -> Iterator[Path]:
     from motc.importing.gguf import write_folder
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=out.parent, ignore_cleanup_errors=True) as folder:
+    with folder_aside(out.parent) as folder:
         try:
-            write_folder(path, Path(folder))
+            write_folder(path, folder)
         except (ImportError, ValueError, KeyError) as error:
             raise Stop(1, f"transformers cannot read {path}: {error}; it needs gguf and accelerate beside it") from None
-        yield Path(folder)
+        yield folder

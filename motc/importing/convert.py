@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -35,7 +36,7 @@ class Conversion:
     bijection: Bijection
     left_out: tuple[str, ...]
 
-    @property
+    @cached_property
     def dtypes(self) -> dict[str, str]:
         """Of each parameter the dtype that its tensors have."""
         tensors = self.stored.tensors
@@ -59,19 +60,19 @@ class Conversion:
         planned = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
         write_weights(path, planned, ((name, read_numbers(name, entry)) for name, entry in entries.items()), {}, check)
 
-    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
+    def parameters(self, move: Move) -> list[Tensor]:
+        """The parameters that a move's tensors hold. Raises SpecError where what is tied to one is another; OSError."""
         tensors = self.stored.tensors
+        given = {name: read_tensor(name, tensors[name]) for name in move.tensors}
         for name, other in self.bijection.tied.items():
-            if not read_tensor(name, tensors[name]).equal(read_tensor(other, tensors[other])):
+            if other in given and not read_tensor(name, tensors[name]).equal(given[other]):
                 refuse(f"{tensors[name].path}: {name} is not what {other} is, and the model ties them")
-        for move in self.bijection.moves:
-            yield from self._moved(move)
+        return forth(move, list(given.values()))
 
-    def _moved(self, move: Move) -> Iterator[tuple[str, Tensor]]:
-        """The parameters of one move, which are gone before the next one's tensors are read."""
-        tensors = self.stored.tensors
-        made = forth(move, [read_tensor(name, tensors[name]) for name in move.tensors])
-        yield from zip(move.parameters, made, strict=True)
+    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Those of one move are gone before the next one's tensors are read."""
+        for move in self.bijection.moves:
+            yield from zip(move.parameters, self.parameters(move), strict=True)
 
 
 def plan_conversion(architecture: Architecture, stored: Stored, model: Model, spec: SourceFile) -> Conversion:

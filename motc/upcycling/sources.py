@@ -14,7 +14,6 @@ from motc.importing.describe import architecture_of, describe
 from motc.importing.described import name_from
 from motc.source import SourceFile
 from motc.upcycling.groups import Groups
-from motc.weights.apply import forth
 from motc.weights.fit import check_fit
 from motc.weights.kept import SPEC, kept_with
 from motc.weights.read import read_tensor
@@ -58,16 +57,15 @@ class Imported:
         text = describe(configuration, architecture).spec(
             name_from(folder.name), architecture.name, str(configuration.file)
         )
-        checked = check_spec(SourceFile(f"{configuration.file}.mot", text))
-        self.groups = Groups(final_ir(checked), checked.spec)
         source = SourceFile(f"{configuration.file}.mot", text)
+        checked = check_spec(source)
+        self.groups = Groups(final_ir(checked), checked.spec)
         self.conversion: Conversion = plan_conversion(architecture, stored, self.groups.model, source)
         self._moves = {name: move for move in self.conversion.bijection.moves for name in move.parameters}
 
     def read(self, parameter: str) -> Tensor:
-        move, tensors = self._moves[parameter], self.conversion.stored.tensors
-        parameters = forth(move, [read_tensor(name, tensors[name]) for name in move.tensors])
-        return parameters[move.parameters.index(parameter)].clone()
+        move = self._moves[parameter]
+        return self.conversion.parameters(move)[move.parameters.index(parameter)].clone()
 
     def dtype(self, parameter: str) -> str:
         return self.conversion.dtypes[parameter]
