@@ -86,7 +86,7 @@ def run(
 
 def _kept(path: Path) -> Kept:
     """What weights say of their model, which they fit."""
-    from motc.ir.names import correction_shapes, parameter_shapes
+    from motc.ir.names import saved_shapes
     from motc.weights.fit import check_fit
     from motc.weights.kept import kept_with
     from motc.weights.stored import open_weights
@@ -94,7 +94,7 @@ def _kept(path: Path) -> Kept:
     stored = open_weights(path)
     kept = kept_with(stored)
     model = kept.model()
-    check_fit(stored, parameter_shapes(model) | correction_shapes(model))
+    check_fit(stored, saved_shapes(model))
     return kept
 
 

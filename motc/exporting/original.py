@@ -16,11 +16,10 @@ from motc.importing.describe import describe
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.lower.resolved import resolved
-from motc.resources import specs_folder
 from motc.schema import Checked
 from motc.source import Diagnostic, SourceFile, SpecError
 from motc.weights import Bijection, Rule, WeightMapping, bijection_of, read_mapping
-from motc.weights.mapping import pattern_of
+from motc.weights.mapping import filled, pattern_of
 
 CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -81,7 +80,7 @@ def original(
     if semantic_hash(meant) != semantic_hash(model):
         told = "; ".join(f"{edit.kind} {edit.describe()}" for edit in diff(meant, model)[:8])
         raise _refused(f"{model.name} is no {architecture.name}: from what its configuration can say, {told}")
-    mapping = read_mapping(specs_folder() / "gallery" / "mappings" / f"{architecture.mapping}.yaml")
+    mapping = read_mapping(architecture.mapping_file)
     theirs = tensor_shapes(mapping, shapes)
     try:
         bijection = bijection_of(mapping, theirs, model)
@@ -99,7 +98,7 @@ def tensor_shapes(mapping: WeightMapping, parameters: Mapping[str, Shape]) -> di
         for name, (pattern, numbers) in patterns.items():
             suffix = pattern.removeprefix(rule.parameters[0])
             if pattern.startswith(rule.parameters[0]) and suffix in ("", ".weight", ".bias"):
-                ours = [_filled(each, numbers) + suffix for each in rule.parameters]
+                ours = [filled(each, numbers) + suffix for each in rule.parameters]
                 if name != ours[0] or not all(each in parameters for each in ours):
                     continue
                 is_of_experts = rule.parameters[0] in of_experts and len(parameters[name]) == 3
@@ -113,7 +112,7 @@ def _theirs(rule: Rule, numbers: tuple[str, ...], suffix: str, shapes: list[Shap
     first, rows = shapes[0], sum(shape[0] for shape in shapes)
     if rule.form == "experts":
         for number in range(rows):
-            yield _filled(rule.tensor, (*numbers, str(number))) + suffix, first[1:]
+            yield filled(rule.tensor, (*numbers, str(number))) + suffix, first[1:]
         return
     shape: Shape
     match rule.form:
@@ -127,12 +126,7 @@ def _theirs(rule: Rule, numbers: tuple[str, ...], suffix: str, shapes: list[Shap
             shape = (len(shapes), *first)
         case _:
             assert_never(rule.form)
-    yield _filled(rule.tensor, numbers) + suffix, shape
-
-
-def _filled(pattern: str, numbers: tuple[str, ...]) -> str:
-    following = iter(numbers)
-    return ".".join(next(following) if part == "*" else part for part in pattern.split("."))
+    yield filled(rule.tensor, numbers) + suffix, shape
 
 
 def _refused(message: str) -> SpecError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from motc.importing.rows import Key, Only, Row
+from motc.resources import specs_folder
 from motc.schema.values import MAX_LAYERS
 
 ACTIVATIONS = {
@@ -82,6 +84,11 @@ class Architecture:
     said_of_encoders: tuple[str, ...] = ()
     modality: str = "text"
     token_type: int | None = None
+
+    @property
+    def mapping_file(self) -> Path:
+        """Which of its tensors is which parameter."""
+        return specs_folder() / "gallery" / "mappings" / f"{self.mapping}.yaml"
 
 
 def sizes(vocab: int, width: int, hidden: int, layers: int, heads: int, kv_heads: int | None) -> tuple[Row, ...]:

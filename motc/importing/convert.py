@@ -13,7 +13,7 @@ from motc import __version__
 from motc.importing.architecture import Architecture
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
-from motc.resources import specs_folder
+from motc.ir.names import saved_shapes
 from motc.source import Diagnostic, SourceFile, SpecError
 from motc.weights import Bijection, Move, bijection_of, read_mapping
 from motc.weights.apply import forth
@@ -47,9 +47,7 @@ class Conversion:
 
         Raises SpecError, which names the tensor that is wrong, and OSError.
         """
-        from motc.ir.names import correction_shapes, parameter_shapes
-
-        shapes = parameter_shapes(self.model) | correction_shapes(self.model)
+        shapes = saved_shapes(self.model)
         planned = {name: (dtype, shapes[name]) for name, dtype in self.dtypes.items()}
         kept = Kept(spec=self.spec, dense=False, semantic_hash=semantic_hash(self.model), version=__version__)
         write_weights(path, planned, self._parameters(), metadata_of(kept), check)
@@ -77,7 +75,7 @@ class Conversion:
 
 def plan_conversion(architecture: Architecture, stored: Stored, model: Model, spec: SourceFile) -> Conversion:
     """How a checkpoint is converted, from names, shapes and dtypes alone. Raises SpecError for what does not fit."""
-    mapping = read_mapping(specs_folder() / "gallery" / "mappings" / f"{architecture.mapping}.yaml")
+    mapping = read_mapping(architecture.mapping_file)
     try:
         bijection = bijection_of(mapping, {name: entry.shape for name, entry in stored.tensors.items()}, model)
     except ValueError as error:

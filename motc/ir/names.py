@@ -51,3 +51,8 @@ def correction_shapes(model: Model) -> dict[str, tuple[int, ...]]:
                         prefix = parameter_prefix(mixture.router, block, layer)
                         shapes[f"{prefix}.correction"] = (moe.experts,)
     return shapes
+
+
+def saved_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """All that weights of the model hold, and its shape."""
+    return parameter_shapes(model) | correction_shapes(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motc.ir.model import Model
-from motc.ir.names import correction_shapes, parameter_shapes
+from motc.ir.names import saved_shapes
 from motc.schema import Spec
 from motc.training.copies import Copies, Copy
 
@@ -15,7 +15,7 @@ class Groups(Copies):
 
     def __init__(self, model: Model, spec: Spec) -> None:
         super().__init__(model, spec)
-        self.shapes: dict[str, Shape] = parameter_shapes(model) | correction_shapes(model)
+        self.shapes: dict[str, Shape] = saved_shapes(model)
         self._by_prefix = {copy.prefix: copy for copy in self.copies}
         self._by_place: dict[tuple[str, int | None], list[Copy]] = {}
         for copy in self.copies:

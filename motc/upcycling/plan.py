@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from motc.source import Diagnostic, Span, SpecError
+from motc.source.listing import some
 from motc.source.nearest import suggestion
 from motc.training.copies import Copy
 from motc.training.selectors import Selector, read_selectors
@@ -58,7 +59,7 @@ def plan_init(target: Groups, statements: Sequence[Statement], sources: Mapping[
         raise SpecError(*mistakes)
     untold = [name for name in target.shapes if name not in chosen]
     if untold:
-        mistakes.append(_mistake(f"no statement means {_some(untold)}", None, "copy, fresh or zero them"))
+        mistakes.append(_mistake(f"no statement means {some(untold, TOLD)}", None, "copy, fresh or zero them"))
     starts, why = [], dict[tuple[Any, ...], list[str]]()
     for name, statement in ((name, chosen[name]) for name in target.shapes if name in chosen):
         start = _start(name, statement, target, sources)
@@ -68,7 +69,7 @@ def plan_init(target: Groups, statements: Sequence[Statement], sources: Mapping[
             parameter, *reason = start
             why.setdefault((statement, *reason), []).append(parameter)
     for (statement, message, way_out), told in why.items():
-        mistakes.append(_mistake(f"{message}: {_some(told)}", statement.span, way_out))
+        mistakes.append(_mistake(f"{message}: {some(told, TOLD)}", statement.span, way_out))
     if not mistakes:
         mistakes += _left_over(starts, sources, unused)
     if mistakes:
@@ -177,11 +178,11 @@ def _left_over(
         left = [tensor for tensor in groups.shapes if tensor not in taken and tensor not in unused[name]]
         if left:
             paths = ", ".join(dict.fromkeys(groups.copy_of(tensor).path for tensor in left))
-            yield _mistake(f"nothing takes {_some(left)} of {name}", None, f"if that is meant: unused {paths}")
+            yield _mistake(f"nothing takes {some(left, TOLD)} of {name}", None, f"if that is meant: unused {paths}")
         wrongly = [tensor for tensor in unused[name] if tensor in taken]
         if wrongly:
             statement = next(each.statement for each in starts if (each.source, each.tensor) == (name, wrongly[0]))
-            yield _mistake(f"{_some(wrongly)} of {name} is said to be unused, and is taken", statement.span, "")
+            yield _mistake(f"{some(wrongly, TOLD)} of {name} is said to be unused, and is taken", statement.span, "")
 
 
 def _meaningless(message: str, span: Span, help_: str = "") -> Diagnostic:
@@ -190,8 +191,3 @@ def _meaningless(message: str, span: Span, help_: str = "") -> Diagnostic:
 
 def _mistake(message: str, span: Span | None, help_: str) -> Diagnostic:
     return Diagnostic(code="MOT112", message=message, span=span, help=help_)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return ", ".join(names[:TOLD]) + more

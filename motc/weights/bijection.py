@@ -4,19 +4,19 @@ once, or all that is wrong is said."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from motc.ir.model import Model
-from motc.ir.names import correction_shapes, parameter_shapes
-from motc.weights.mapping import Form, Rule, WeightMapping, pattern_of
+from motc.ir.names import saved_shapes
+from motc.source.listing import listed, some
+from motc.weights.mapping import Form, Rule, WeightMapping, filled, pattern_of
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 How = tuple[Form, bool]
 """A form, and whether it is of transposed tensors."""
-TOLD = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     Raises ValueError, which names all tensors without a place, parameters without a tensor or with several, and shapes
     that do not fit.
     """
-    parameters = parameter_shapes(model) | correction_shapes(model)
+    parameters = saved_shapes(model)
     matches = _Matches(mapping, parameters)
     for name in tensors:
         matches.take(name)
@@ -61,9 +61,9 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
             moves.append(move)
     filled = Counter(name for _, _, ours in matches.groups() for name in ours)
     empty = [name for name in parameters if name not in filled]
-    mistakes += _listed("no tensor for the parameter", empty)
-    mistakes += _listed("missing", list(dict.fromkeys(each for name in empty for each in matches.tensors_of(name))))
-    mistakes += _listed("several tensors for the parameter", [name for name, times in filled.items() if times > 1])
+    mistakes += listed("no tensor for the parameter", empty)
+    mistakes += listed("missing", list(dict.fromkeys(each for name in empty for each in matches.tensors_of(name))))
+    mistakes += listed("several tensors for the parameter", [name for name, times in filled.items() if times > 1])
     for name, other in matches.tied.items():
         if tensors.get(other) != tensors[name]:
             mistakes.append(f"{name} should repeat {other}, which has another shape or is missing")
@@ -91,9 +91,9 @@ class _Matches:
             self.unknown.append(tensor)
             return
         expert, numbers = (int(numbers[-1]), numbers[:-1]) if rule.form == "experts" else (0, numbers)
-        ours = tuple(_filled(name, numbers) + suffix for name in rule.parameters)
+        ours = tuple(filled(name, numbers) + suffix for name in rule.parameters)
         if rule.tensor in self.mapping.tied and ours[0] not in self.parameters:
-            self.tied[tensor] = _filled(self.mapping.tied[rule.tensor], numbers) + suffix
+            self.tied[tensor] = filled(self.mapping.tied[rule.tensor], numbers) + suffix
         elif rule.form == "experts":
             self.experts.setdefault((ours, rule.transposed), {})[expert] = tensor
         else:
@@ -113,7 +113,7 @@ class _Matches:
         for rule in self.mapping.rules.values():
             if {pattern, module} & set(rule.parameters):
                 suffix = "" if pattern in rule.parameters else dot + last
-                yield _filled(rule.tensor, [*numbers, *("*" for _ in rule.tensor.split("."))]) + suffix
+                yield filled(rule.tensor, [*numbers, *("*" for _ in rule.tensor.split("."))]) + suffix
 
     def groups(self) -> Iterator[tuple[How, tuple[str, ...], tuple[str, ...]]]:
         """How tensors hold parameters, the tensors in the order in which they do, and these."""
@@ -129,8 +129,8 @@ class _Matches:
             if max(of) >= len(of)
         ]
         return [
-            *_listed("no place for the tensor", self.unknown),
-            *_listed("an expert is missing:", missing),
+            *listed("no place for the tensor", self.unknown),
+            *listed("an expert is missing:", missing),
         ]
 
 
@@ -141,7 +141,7 @@ def _move(
     form, transposed = how
     unknown = [name for name in ours if name not in parameters]
     if unknown:
-        told = f"{_some(theirs)} would be {_some(unknown)}, of which the model has none"
+        told = f"{some(theirs)} would be {some(unknown)}, of which the model has none"
         return Move(form=form, tensors=theirs, parameters=ours), told
     given, wanted = [tensors[name] for name in theirs], [parameters[name] for name in ours]
     if transposed:
@@ -171,7 +171,7 @@ def _move(
         case _:
             assert_never(form)
     is_said = " transposed" if transposed else ""
-    mistake = "" if fits else f"{_some(theirs)} {_shown(given)}{is_said} should be {_some(ours)} {_shown(wanted)}"
+    mistake = "" if fits else f"{some(theirs)} {_shown(given)}{is_said} should be {some(ours)} {_shown(wanted)}"
     return Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, transposed=transposed), mistake
 
 
@@ -180,21 +180,6 @@ def _of_expert(tensor: str, number: int) -> str:
     parts = tensor.split(".")
     parts[max(place for place, part in enumerate(parts) if part.isdecimal())] = str(number)
     return ".".join(parts)
-
-
-def _filled(pattern: str, numbers: Iterable[str]) -> str:
-    """A name in which each `*` is the next of `numbers`."""
-    following = iter(numbers)
-    return ".".join(next(following) if part == "*" else part for part in pattern.split("."))
-
-
-def _listed(what: str, names: Sequence[str]) -> list[str]:
-    return [f"{what} {_some(names)}"] if names else []
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return ", ".join(names[:TOLD]) + more
 
 
 def _shown(shapes: Sequence[Shape]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motc.source import Diagnostic, SpecError
+from motc.source.listing import listed
 from motc.weights.header import Entry, refuse
 from motc.weights.stored import Stored
 
@@ -21,19 +22,14 @@ def check_dtype(name: str, entry: Entry) -> None:
 def check_fit(stored: Stored, shapes: dict[str, tuple[int, ...]]) -> None:
     """That what is stored are a model's parameters, all and no others. Raises SpecError, which names what is not."""
     tensors = stored.tensors
-    mistakes = _listed("no tensor for the parameter", [name for name in shapes if name not in tensors])
-    mistakes += _listed("no place for the tensor", [name for name in tensors if name not in shapes])
+    mistakes = listed("no tensor for the parameter", [name for name in shapes if name not in tensors])
+    mistakes += listed("no place for the tensor", [name for name in tensors if name not in shapes])
     both = {name: entry for name, entry in tensors.items() if name in shapes}
     misshapen = [name for name, entry in both.items() if entry.shape != shapes[name]]
     mistakes += [f"{name} {list(both[name].shape)} should be {list(shapes[name])}" for name in misshapen[:TOLD]]
     mistakes += [f"and {len(misshapen) - TOLD} more"] if len(misshapen) > TOLD else []
-    mistakes += _listed("not of floating point", [name for name, entry in both.items() if entry.dtype not in FLOATS])
+    mistakes += listed("not of floating point", [name for name, entry in both.items() if entry.dtype not in FLOATS])
     if mistakes:
         message = f"{stored.path} does not fit the model: {'; '.join(mistakes)}"
         help_ = "docs/parameters.md has the names; motc import brings weights of other programs in"
         raise SpecError(Diagnostic(code="MOT101", message=message, span=None, help=help_))
-
-
-def _listed(what: str, names: list[str]) -> list[str]:
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return [f"{what} {', '.join(names[:TOLD])}{more}"] if names else []

@@ -12,6 +12,7 @@ left_out: [model.vision_tower]                    # modules that are no part of 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
@@ -69,6 +70,12 @@ def pattern_of(name: str) -> tuple[str, tuple[str, ...]]:
     """A tensor's name with `*` for each number between dots, and the numbers."""
     parts = name.split(".")
     return ".".join("*" if part.isdecimal() else part for part in parts), tuple(filter(str.isdecimal, parts))
+
+
+def filled(pattern: str, numbers: Iterable[str]) -> str:
+    """A name in which each `*` is the next of `numbers`."""
+    following = iter(numbers)
+    return ".".join(next(following) if part == "*" else part for part in pattern.split("."))
 
 
 def read_mapping(path: Path) -> WeightMapping:

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from motc.files import other_kind, replacing
-from motc.ir.names import correction_shapes, parameter_shapes
+from motc.ir.names import saved_shapes
 from motc.weights.header import BYTES, header_bytes
 from motc.weights.kept import kept_by, metadata_of
 from motc.weights.read import DTYPES
@@ -73,7 +73,7 @@ def save(model: nn.Module, path: str | PathLike[str], *, tensors: Mapping[str, T
     kept = kept_by(model)
     compiled = kept.model()
     given = dict(model.state_dict() if tensors is None else tensors)
-    shapes = parameter_shapes(compiled) | correction_shapes(compiled)
+    shapes = saved_shapes(compiled)
     for name in [*shapes, *given]:
         if name not in given or name not in shapes:
             raise ValueError(f"{name} is {'missing' if name in shapes else 'no parameter of the model'}")
