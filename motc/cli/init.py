@@ -46,7 +46,7 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Make a model's first weights of other models' weights, by a map file (docs/upcycling.md)."""
-    from motc import __version__, load
+    from motc import __version__
     from motc.driver import check_spec, final_ir, spec_text
     from motc.ir.identity import semantic_hash
     from motc.source import SourceFile
@@ -78,11 +78,12 @@ def run(
     if warnings:
         report(warnings, ok=True)
     if out is not None:
+        from motc.loading import instantiate
         from motc.upcycling.make import write_planned
 
         own = SourceFile(f"{target.model.name}.mot", spec_text(checked))
         kept = Kept(spec=own, dense=False, semantic_hash=semantic_hash(target.model), version=__version__)
-        write_planned(out, plan, sources, load(spec, set=values, device="meta"), metadata_of(kept), seed)
+        write_planned(out, plan, sources, instantiate(target.model, device="meta"), metadata_of(kept), seed)
     if json:
         print_json({"ok": True, **_told(plan), "warnings": [each.message for each in warnings]})
     else:

@@ -184,10 +184,8 @@ class Applied:
             copies = ["lambda x: x" if name else "torch.zeros_like" for name in leaf.route]
             applied = each_piece(copies, leaf.counts, applied)
         if leaf.blank:
-            zeros = [f"lambda x: x.new_zeros(*x.shape[:-1], {size})" for size in leaf.blank]
-            if leaf.open:
-                zeros = [f'lambda x: x.new_full((*x.shape[:-1], {size}), float("inf"))' for size in leaf.blank]
-            copies = ["lambda x: x" if size is None else each for size, each in zip(leaf.blank, zeros, strict=True)]
+            fill = 'x.new_full((*x.shape[:-1], {}), float("inf"))' if leaf.open else "x.new_zeros(*x.shape[:-1], {})"
+            copies = ["lambda x: " + ("x" if size is None else fill.format(size)) for size in leaf.blank]
             applied = each_piece(copies, leaf.counts, applied)
         return applied if writes_pieces else self.joined(applied, leaf.counts)
 

@@ -44,9 +44,10 @@ def special_ids(folder: Path) -> dict[str, int]:
     """
     told = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
     known: dict[str, int] = {}
-    for token in _read(folder / "tokenizer.json").get("added_tokens", []):
+    tokenizer = _read(folder / "tokenizer.json")
+    for token in tokenizer.get("added_tokens", []):
         known[token["content"]] = token["id"]
-    vocabulary = _read(folder / "tokenizer.json").get("model", {}).get("vocab", {})
+    vocabulary = tokenizer.get("model", {}).get("vocab", {})
     ids: dict[str, int] = {}
     for name in SPECIAL:
         content = told.get(name)

@@ -102,8 +102,7 @@ class Mask:
         alone = {*self.bidirectional, *(name for run in runs for name in run if len(run) == 1)}
         if all_lead or kind == "full":
             runs, alone = [], set()
-        in_runs = {*alone, *(name for run in runs for name in run)}
-        return Mask(
+        mask = Mask(
             kind=kind,
             prefix=prefix if kind == "prefix" else (),
             bidirectional=tuple(name for name in modalities if name in alone),
@@ -111,8 +110,9 @@ class Mask:
             sees=tuple((name, seen) for name, seen in visible.items() if seen != modalities),
             window=self.window,
             detach=detach,
-            delimiters=self.delimiters and bool(in_runs) and in_runs != {*modalities},
         )
+        some = bool(mask.in_runs) and mask.in_runs != {*modalities}
+        return replace(mask, delimiters=self.delimiters and some)
 
     def _detached(self, visible: Mapping[str, Names]) -> Sees:
         """Whom each modality reads without gradient, of those that it sees."""

@@ -46,7 +46,7 @@ def _seen_targets(checked: Checked, model: Model) -> list[Diagnostic]:
     """Targets that the token before them sees, where the spec does not say whether they count: they do not."""
     masks = model.masks
     in_one_run = {name for mask in masks for name in mask.bidirectional}
-    delimited = {name for mask in masks if mask.delimiters for name in mask.in_runs}
+    delimited = any(mask.delimiters and mask.in_runs for mask in masks)
     in_runs = {name for mask in masks for run in mask.runs for name in run}
     tokens = [modality.name for modality in model.token_modalities()]
     silent = [name for name in tokens if checked.spec.modalities[name].seen_targets is None]

@@ -28,7 +28,7 @@ Needs = dict[str, bool]
 
 def leave_out_backward(trained: Trained) -> None:
     """Have the backward of a model leave out what nothing needs, from its next forward on."""
-    for module in _maps(trained).values():
+    for module in _maps(trained, maps_with_gradient(trained, set())).values():
         if not hasattr(module, "reads_without_gradient"):
             module.reads_without_gradient = False
             module.register_forward_pre_hook(cut_off)
@@ -60,15 +60,15 @@ class Watch:
         if trained_now != self.known:
             trained = Trained(network)
             needed = maps_with_gradient(trained, given)
-            for prefix, module in _maps(trained).items():
+            for prefix, module in _maps(trained, needed).items():
                 module.reads_without_gradient = not needed[prefix]
             self.known = trained_now
 
 
-def _maps(trained: Trained) -> dict[str, Any]:
-    """The modules of the layers' linear maps, by their prefix. In `grouped`, where copies are not called, none."""
+def _maps(trained: Trained, prefixes: Iterable[str]) -> dict[str, Any]:
+    """The modules of linear maps by their prefix. In `grouped`, where copies are not called, none."""
     maps: dict[str, Any] = {}
-    for prefix in maps_with_gradient(trained, set()):
+    for prefix in prefixes:
         container = trained.network.get_submodule(prefix.rpartition(".")[0])
         if not hasattr(container, "is_grouped_product"):
             maps[prefix] = trained.network.get_submodule(prefix)
