@@ -123,13 +123,17 @@ def folder_aside(beside: Path) -> Iterator[Path]:
     """
     for other in beside.glob(f"{PREFIX}*{SUFFIX}"):
         _remove_if_left(other)
-    with TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=beside, ignore_cleanup_errors=True) as folder:
-        descriptor = _locked(Path(folder))
-        try:
-            yield Path(folder)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+    temporary = TemporaryDirectory(prefix=PREFIX, suffix=SUFFIX, dir=beside, ignore_cleanup_errors=True)
+    try:
+        with temporary as folder:
+            descriptor = _locked(Path(folder))
+            try:
+                yield Path(folder)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+    finally:
+        shutil.rmtree(temporary.name, ignore_errors=True)  # where a signal came while it was removed
 
 
 def _locked(folder: Path) -> int | None:

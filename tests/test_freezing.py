@@ -13,9 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import motc
 from motc.ir.execution import Strategy
 from tests.fuzz.properties import freezes_as_by_hand
+from tests.test_compile import fresh
 from tests.test_features import ROBOT
 from tests.test_generate import MIXED
 from tests.tracing import TRACED_LAYERS
+
+fresh = fresh  # for every test of this file too
 
 SPEC = """
 model two {
@@ -33,8 +36,7 @@ LAYERS, TOKENS = 2, 64  # of each modality
 MAPS = 4 * 32 * 32 + 3 * 32 * 64  # numbers of a layer's maps, each of which is 2 FLOPs a token, and 4 in the backward
 HEAD = 32 * 30
 
-torch.manual_seed(0)
-IDS = torch.randint(0, 30, (2, 64))
+IDS = torch.randint(0, 30, (2, 64), generator=torch.Generator().manual_seed(0))
 MODALITIES = torch.tensor([[0] * 32 + [1] * 32] * 2)
 LABELS = IDS.masked_fill(MODALITIES == 0, -100)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,15 @@ pytest.importorskip("PIL")
 
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules that others may call so too, here and afterwards."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("rows", "draw", "data"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    names = ("rows", "draw", "data")
+    for name in names:
+        sys.modules.pop(name, None)
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def groups_of(path: Path) -> Groups:

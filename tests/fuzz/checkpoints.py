@@ -13,8 +13,9 @@ import random
 import resource
 import shutil
 import signal
-import time
+import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from tests.fuzz.damage import SMALL, Damaged, Untold, damage_file, damaged_confi
 
 SECONDS = 60
 """How long one command may take: what takes longer is caught in a loop, or makes what a header merely says."""
+
+STEPS_OF_WRITING = 15
+"""How often `motc import` opens, makes or renames what it writes, up to where the last file is in its place."""
 
 
 def run(words: list[str]) -> tuple[int, str]:
@@ -116,7 +120,7 @@ def cleaned(folder: Path) -> Iterator[Path]:
 
 
 def leaves_whole_files(seed: int, under: Path, kill: int) -> None:
-    """`motc import`, in a process that is ended at a moment drawn from a seed: what files there are are whole.
+    """`motc import`, in a process that is ended as it writes, at a step drawn: what files there are are whole.
 
     What SIGTERM ends leaves nothing aside either; what SIGKILL does is removed by the next that writes there.
     """
@@ -125,19 +129,28 @@ def leaves_whole_files(seed: int, under: Path, kill: int) -> None:
     write_folder(under / "it", config, tensors, draw)
     before, out, weights = all_files(under), under / "out.mot", under / "out.safetensors"
     words = ["import", str(under / "it"), "-o", str(out), "--weights", str(weights)]
+    number, asked = draw.randrange(STEPS_OF_WRITING), count()
+
+    def end(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.mkdir", "os.rename"):
+            path = str(arguments[0])
+            if path.startswith(str(under)) and not path.startswith(words[1]) and next(asked) == number:
+                os.kill(os.getpid(), kill)
+
     child = os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
         code = 99
+        sys.addaudithook(end)
         try:
             code = main(words)
         finally:
             os._exit(code)
-    time.sleep(draw.random() * 0.5)
-    os.kill(child, kill)
     _, status = os.waitpid(child, 0)
+    if status == 0:
+        raise Untold("it was not ended")
     left = all_files(under) - before
     aside = {path for path in left if path.relative_to(under).parts[0].startswith(PREFIX)}
     if aside and kill != signal.SIGKILL:
