@@ -81,10 +81,11 @@ class KeptCache(Cache):
 
 def seen_by_last(mask: Mask, known: Tensor, count: int, real: Tensor, padded: bool) -> Tensor | None:
     """Which tokens the last ones of each row see, bool [B, 1, count, T]; None: all."""
-    if count == 1 and mask.kernel == "causal" and mask.window is None:
-        return real[:, None, None] if padded else None
-    if count == 1 and not padded:
+    if count == 1:
         seen = mask.seen_by_next(known[:, -1:], known)
+        if padded:
+            itself = torch.arange(known.shape[1], device=known.device) == known.shape[1] - 1
+            seen = (real if seen is None else seen & real) | (itself & ~real)  # padding sees itself
         return None if seen is None else seen[:, None, None]
     return visibility(mask, known, None)[:, None, -count:]
 

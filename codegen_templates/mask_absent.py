@@ -37,5 +37,6 @@ class Absent(Mask):
     def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
         ids = self.present(known)
         within = self.mask.seen_by_next(self.present(modality_ids), ids)
-        itself = torch.arange(known.shape[1], device=known.device) == (known >= 0).sum(1, keepdim=True) - 1
+        number = (known >= 0).cumsum(dim=1)
+        itself = (known >= 0) & (number == number[:, -1:])  # the last
         return itself | (ids >= 0 if within is None else within & (ids >= 0))
