@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
+import torch
+from torch import nn
+
 from codegen_templates.masks import Mask as BuiltMask
 from motc.emit.masks import mask_expression
 from motc.ir.mask import Mask
@@ -28,3 +31,9 @@ def building_blocks() -> Mapping[str, Any]:
 def built_mask(mask: Mask, names: tuple[str, ...], *, in_views: bool = False) -> BuiltMask:
     """A mask of these modalities, as a model has it."""
     return cast(BuiltMask, built(mask_expression(mask, names, in_views=in_views)))
+
+
+def draw_parameters(network: nn.Module) -> None:
+    """Random numbers for all parameters, those that a new model has as ones and zeros too; the same ones every time."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))

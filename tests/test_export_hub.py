@@ -21,6 +21,7 @@ from motc.exporting.given import network_of
 from motc.exporting.hub_folder import save_shards, write_hub_folder
 from motc.exporting.hugging_face import code_files, config_json
 from motc.source import SourceFile
+from tests.building import draw_parameters
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
 
@@ -56,8 +57,7 @@ def written(folder: Path, vocabularies: str = OWN, mask: str = "mask = causal") 
     checked = check_spec(SourceFile("small.mot", spec))
     model, text = final_ir(checked), spec_text(checked)
     network: Any = motc.load(text, seed=3)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
+    draw_parameters(network)
     for name, code in code_files(model, text).items():
         (folder / name).write_text(code)
     (folder / "config.json").write_text(config_json(model, "float32", {}))

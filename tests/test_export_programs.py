@@ -16,6 +16,7 @@ from motc.exporting import program
 from motc.exporting.deviation import NotTheSame, deviation
 from motc.exporting.program import Kind, write_program
 from motc.source import SourceFile
+from tests.building import draw_parameters
 
 SPEC = """
 model small {
@@ -32,8 +33,7 @@ def given(spec: str = SPEC) -> tuple[Any, Any]:
     """A final IR, and its network with random weights."""
     checked = check_spec(SourceFile("small.mot", spec))
     network: Any = motc.load(spec_text(checked))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
+    draw_parameters(network)
     return final_ir(checked), network
 
 

@@ -59,6 +59,13 @@ def saved(path: Path, spec: Any, **given: Any) -> Any:
     return model
 
 
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, str]:
+    """The dense model, and the path of its file."""
+    path = tmp_path_factory.mktemp("source") / "dense.safetensors"
+    return saved(path, DENSE), str(path)
+
+
 def init(tmp_path: Path, spec: str, map_: str, *options: str) -> Any:
     """The model of a spec with the weights that `motc init` makes by a map."""
     (tmp_path / "new.mot").write_text(spec)
@@ -102,38 +109,35 @@ def test_a_copy_of_each_tower_is_the_dense_model(tmp_path: Path, name: str) -> N
 
 
 @torch.no_grad()
-def test_text_is_the_dense_model_beside_a_narrow_tower(tmp_path: Path) -> None:
+def test_text_is_the_dense_model_beside_a_narrow_tower(dense: tuple[Any, str], tmp_path: Path) -> None:
     """Its tower begins as the first numbers of text's; what is zero adds nothing."""
-    dense = saved(tmp_path / "dense.safetensors", DENSE)
+    model, path = dense
     map_ = "copy text.*, embedding, head\nslice painter.*\nfresh latents\nzero painter.ffn.down in layers 0..1\n"
-    mot = init(tmp_path, NARROW, map_, "--from", str(tmp_path / "dense.safetensors"))
-    state, theirs = mot.state_dict(), dense.state_dict()
+    mot = init(tmp_path, NARROW, map_, "--from", path)
+    state, theirs = mot.state_dict(), model.state_dict()
     assert torch.equal(state["layers.2.ffn.down.painter.weight"], theirs["layers.2.ffn.down.weight"][:16, :24])
     assert torch.equal(state["layers.1.attention.norm.painter.weight"], theirs["layers.1.attention.norm.weight"][:16])
     assert not state["layers.1.ffn.down.painter.weight"].any()
     ids = torch.randint(0, 40, (2, 9))
     words = torch.zeros_like(ids)
-    assert torch.equal(mot(ids, words).logits, dense(ids, words).logits)
+    assert torch.equal(mot(ids, words).logits, model(ids, words).logits)
 
 
-def test_what_is_fresh_is_as_a_new_model_has_it(tmp_path: Path) -> None:
-    saved(tmp_path / "dense.safetensors", DENSE)
-    source = str(tmp_path / "dense.safetensors")
+def test_what_is_fresh_is_as_a_new_model_has_it(dense: tuple[Any, str], tmp_path: Path) -> None:
     map_ = "fresh *\nunused *\n"
-    mot = init(tmp_path, NARROW, map_, "--from", source, "--seed", "3")
+    mot = init(tmp_path, NARROW, map_, "--from", dense[1], "--seed", "3")
     for (name, given), expected in zip(mot.state_dict().items(), motc.load(NARROW, seed=3).parameters(), strict=True):
         assert torch.equal(given, expected), name
 
 
-def test_noise_is_of_the_tensors_own_deviation(tmp_path: Path) -> None:
-    dense = saved(tmp_path / "dense.safetensors", DENSE)
-    source = str(tmp_path / "dense.safetensors")
-    mot = init(tmp_path, MOT, "copy *\nnoise 0.5 image.ffn\n", "--from", source)
-    theirs = dense.layers[1].ffn.up.weight
+def test_noise_is_of_the_tensors_own_deviation(dense: tuple[Any, str], tmp_path: Path) -> None:
+    model, path = dense
+    mot = init(tmp_path, MOT, "copy *\nnoise 0.5 image.ffn\n", "--from", path)
+    theirs = model.layers[1].ffn.up.weight
     added = mot.layers[1].ffn.up["image"].weight - theirs
     assert 0.4 < added.std() / theirs.std() < 0.6
     assert torch.equal(mot.layers[1].ffn.up["text"].weight, theirs)
-    again = init(tmp_path, MOT, "copy *\nnoise 0.5 image.ffn\n", "--from", source)
+    again = init(tmp_path, MOT, "copy *\nnoise 0.5 image.ffn\n", "--from", path)
     assert torch.equal(again.layers[1].ffn.up["image"].weight, mot.layers[1].ffn.up["image"].weight)
 
 
@@ -157,11 +161,12 @@ def test_towers_of_several_sources(tmp_path: Path) -> None:
     assert torch.equal(state["head.weight"], first["head.weight"])
 
 
-def test_a_dry_run_tells_every_tensor_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path / "dense.safetensors", DENSE)
+def test_a_dry_run_tells_every_tensor_and_writes_nothing(
+    dense: tuple[Any, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "new.mot").write_text(NARROW)
     (tmp_path / "new.map").write_text("copy text.*, embedding\nslice painter.*\nfresh latents, head\nunused head")
-    words = [str(tmp_path / "new.mot"), "--from", str(tmp_path / "dense.safetensors"), "--map"]
+    words = [str(tmp_path / "new.mot"), "--from", dense[1], "--map"]
     assert main(["init", *words, str(tmp_path / "new.map"), "--dry-run"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "copied layers.0.ffn.up.text.weight [48, 32] dense: layers.0.ffn.up.weight" in lines
@@ -197,10 +202,9 @@ def test_a_dry_run_tells_every_tensor_and_writes_nothing(tmp_path: Path, capsys:
     ],
 )
 def test_a_wrong_map_is_refused_where_it_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], map_: str, told: str
+    dense: tuple[Any, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], map_: str, told: str
 ) -> None:
-    saved(tmp_path / "dense.safetensors", DENSE)
-    assert told in refused(tmp_path, capsys, MOT, map_, "--from", str(tmp_path / "dense.safetensors"))
+    assert told in refused(tmp_path, capsys, MOT, map_, "--from", dense[1])
 
 
 @pytest.mark.parametrize(
@@ -218,19 +222,19 @@ def test_a_wrong_map_is_refused_where_it_is_wrong(
     ],
 )
 def test_what_a_source_lacks_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: str, map_: str, told: str
+    dense: tuple[Any, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: str, map_: str, told: str
 ) -> None:
-    saved(tmp_path / "dense.safetensors", DENSE)
-    assert told in refused(tmp_path, capsys, spec, map_, "--from", str(tmp_path / "dense.safetensors"))
+    assert told in refused(tmp_path, capsys, spec, map_, "--from", dense[1])
 
 
-def test_other_settings_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path / "dense.safetensors", DENSE)
+def test_other_settings_are_warned_of(
+    dense: tuple[Any, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = MOT.replace("kv_heads = 2", "kv_heads = 2, rope { theta = 500 }")
-    init(tmp_path, other, "copy *", "--from", str(tmp_path / "dense.safetensors"))
+    init(tmp_path, other, "copy *", "--from", dense[1])
     told = capsys.readouterr().err
     assert "MOT113 warning: image has attention.rope.theta = 500" in told and "dense" in told
-    init(tmp_path, MOT, "copy *", "--from", str(tmp_path / "dense.safetensors"))
+    init(tmp_path, MOT, "copy *", "--from", dense[1])
     assert not capsys.readouterr().err
 
 

@@ -1,7 +1,8 @@
-"""The model with its weights that is to be exported."""
+"""What exporting begins with: the model with its weights, and packages to ask what is written."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,10 @@ def network_of(model: Model, spec: str, path: Path) -> Any:
     network: Any = instantiate(model, dtype=max(dtypes, key=lambda dtype: dtype.itemsize), seed=None, spec=spec)
     fill(network, stored)
     return network.eval()
+
+
+def need(packages: tuple[str, ...], extra: str) -> None:
+    """Raises ImportError where packages are not installed by which something is written, or asked."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{' and '.join(missing)} is needed: pip install 'motc[{extra}]'")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from motc.exporting import used
 from motc.exporting.batches import Asked, answers, asked, continuation, joint
 from motc.exporting.card import model_card
 from motc.exporting.deviation import NotTheSame, tolerance
+from motc.exporting.given import need
 from motc.exporting.hugging_face import code_files, config_json, token_ranges
 from motc.exporting.original import original
 from motc.exporting.tokenizer import carry_along, kept_beside, special_ids
@@ -57,18 +57,15 @@ def write_hub_folder(
     """
     if not model.token_modalities():
         raise ValueError("no modality has a vocabulary: transformers' language models have one")
-    need_transformers()
+    need(("transformers",), "hf")
     dtype = next(network.parameters()).dtype
     name = str(dtype).removeprefix("torch.")
     special = {} if tokenizer is None else special_ids(tokenizer)
     with new_folder(out) as folder:
         for file, text in code_files(model, spec).items():
             (folder / file).write_text(text, encoding="utf-8")
-        (folder / "config.json").write_text(config_json(model, name, special), encoding="utf-8")
-        (folder / "generation_config.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(model_card(model, spec, name, licence), encoding="utf-8")
-        if tokenizer is not None:
-            carry_along(tokenizer, folder)
+        card = model_card(model, spec, name, licence)
+        write_texts(folder, config_json(model, name, special), special, card, tokenizer)
         save_shards(network.state_dict(), folder, {"format": "pt", **metadata_of(kept_by(network))})
         return compare(model, network, folder, dtype)
 
@@ -88,7 +85,7 @@ def write_original(
 
     Raises SpecError for a model that is none, NotTheSame, OSError, and ImportError without transformers.
     """
-    need_transformers()
+    need(("transformers",), "hf")
     state = network.state_dict()
     beside = {} if tokenizer is None else {**special_ids(tokenizer), **kept_beside(tokenizer)}
     theirs = original(kind, checked, model, {name: tuple(x.shape) for name, x in state.items()}, beside)
@@ -96,12 +93,8 @@ def write_original(
     special = {key: value for key, value in beside.items() if key.endswith("_token_id")}
     with new_folder(out) as folder:
         configuration = {**theirs.configuration, "dtype": dtype, "torch_dtype": dtype}
-        (folder / "config.json").write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
-        (folder / "generation_config.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
         card = model_card(model, spec, dtype, licence, theirs.configuration["architectures"][0])
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        if tokenizer is not None:
-            carry_along(tokenizer, folder)
+        write_texts(folder, json.dumps(configuration, indent=2) + "\n", special, card, tokenizer)
         save_shards(tensors_of(theirs.bijection, state), folder, {"format": "pt"})
         network.float()
         batches = [batch for batch in asked(model, torch.float32) if batch.keys() == {"input_ids", "modality_ids"}]
@@ -114,10 +107,14 @@ def write_original(
         return ask(folder, {**questions, **prompted(model, network, 0)}, len(batches), torch.float32)
 
 
-def need_transformers() -> None:
-    """Raises ImportError where what was written could not be asked."""
-    if importlib.util.find_spec("transformers") is None:
-        raise ImportError("transformers is needed, to ask what was written: pip install 'motc[hf]'")
+def write_texts(folder: Path, configuration: str, special: dict[str, int], card: str, tokenizer: Path | None) -> None:
+    """What stands beside the weights of every model: its configurations, its card, and its tokenizer's files."""
+    generation = json.dumps(special, indent=2) + "\n"
+    texts = {"config.json": configuration, "generation_config.json": generation, "README.md": card}
+    for file, text in texts.items():
+        (folder / file).write_text(text, encoding="utf-8")
+    if tokenizer is not None:
+        carry_along(tokenizer, folder)
 
 
 def save_shards(

@@ -17,7 +17,7 @@ from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.lower.resolved import resolved
 from motc.schema import Checked
-from motc.source import Diagnostic, SourceFile, SpecError
+from motc.source import Diagnostic, SpecError
 from motc.weights import Bijection, Rule, WeightMapping, bijection_of, read_mapping
 from motc.weights.mapping import filled, pattern_of
 
@@ -74,7 +74,7 @@ def original(
     read = Configuration(Path("config.json"), json.loads(json.dumps(configuration)))
     read.take("architectures")
     try:
-        meant = compile_ir(SourceFile("it.mot", describe(read, architecture).spec("it", "It.", "config.json")))
+        meant = compile_ir(describe(read, architecture).source("config.json"))
     except SpecError as error:  # a configuration that the class does not have
         raise _refused(f"{model.name} is no {architecture.name}: {error.diagnostics[0].message}") from None
     if semantic_hash(meant) != semantic_hash(model):

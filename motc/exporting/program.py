@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from motc import __version__
 from motc.exporting.batches import asked
 from motc.exporting.deviation import NotTheSame, deviation, tolerance
+from motc.exporting.given import need
 from motc.files import new_folder
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
@@ -60,7 +60,7 @@ def write_program(model: Model, network: Any, out: Path, kind: Kind) -> Compared
             f"a program takes ids alone, and {', '.join(given)} has none: build the package, or export to hf"
         )
     if kind == "onnx":
-        need_onnx()
+        need(("onnx", "onnxscript", "onnxruntime"), "onnx")
     # Documents are not asked of a program, nor positions; what was drawn for them is a batch all the same.
     batches = [(batch["input_ids"], batch["modality_ids"]) for batch in asked(model, torch.float32)]
     network.eval()
@@ -137,10 +137,3 @@ def signature(model: Model, network: nn.Module, batch: tuple[Tensor, Tensor]) ->
         "inputs": inputs,
         "outputs": outputs,
     }
-
-
-def need_onnx() -> None:
-    """Raises ImportError where ONNX cannot be written, or not asked."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"{' and '.join(missing)} is needed: pip install 'motc[onnx]'")

@@ -52,6 +52,10 @@ class Described:
         before = self.by_layer or [{}] * len(by_layer)
         self.by_layer = [{**one, **other} for one, other in zip(before, by_layer, strict=True)]
 
+    def source(self, source_name: str) -> SourceFile:
+        """A spec that says this, with every key; its places are in a text called after `source_name`."""
+        return _source("it", *self._by_kind(), source_name)
+
     def spec(self, name: str, title: str, source_name: str) -> str:
         """The shortest text of a spec that says this: keys are left out that change nothing.
 
