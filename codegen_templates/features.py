@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .latent_checks import check_features, named
 from .latents import Patches, in_piece, patch_piece, patches_of, rank_of, with_stand_in
 from .layout import Layout
+from .untrained import untrained
 
 
 class Projector(nn.Module):
@@ -44,6 +45,7 @@ class TakesFeatures:
 
     feature_sizes: ClassVar[Mapping[str, int]]  # how many numbers a vector of each has
     added_after: ClassVar[Mapping[str, tuple[int, ...]]] = {}  # layers after which tokens have a further vector added
+    untrained_features: ClassVar[tuple[str, ...]] = ()  # modalities of which nothing is read with a gradient
     modalities: ClassVar[tuple[str, ...]]
     features: nn.ModuleDict
     parameters: Callable[..., Any]
@@ -72,6 +74,8 @@ class TakesFeatures:
             if not torch.compiler.is_compiling():
                 check_features(name, x, shape, mine)
             vectors = self.features[name](x.reshape(-1, *shape).to(like.dtype))
+            if name in self.untrained_features:
+                vectors = untrained(vectors, self.features[name])
             layers = self.added_after.get(name, ())
             first, *further = vectors.unbind(1) if layers else [vectors]
             patches = patches_of(first, [], rank_of(layout.modality_ids, self.modalities.index(name)), layout)

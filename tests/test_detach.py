@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import motc
 from motc.driver import compile_ir
@@ -165,6 +166,80 @@ def test_mistakes(said: str, code: str, message: str, tmp_path: Path) -> None:
         compile_ir(path)
     (diagnostic,) = caught.value.diagnostics
     assert (diagnostic.code, diagnostic.message) == (code, message)
+
+
+LAYERS, IMAGES = 3, 32
+SEEING = """
+model sees {
+  width = 32, layers = 3, vocab = 40
+  modality vit { features { size = 12 } }, text
+  attention { heads = 4, qk_norm = rms, mask { kind = causal, detach { text = vit } } }
+  ffn { hidden = 64 }
+  tower encoder = vit%s
+  tower decoder = text
+  untie attention, ffn, norm
+}
+"""
+WITH_EXPERTS = SEEING % " { ffn { kind = moe, experts = 2, hidden = 64%s } }"
+
+
+def backward(text: str, strategy: Strategy = "sorted") -> tuple[int, dict[str, torch.Tensor | None]]:
+    """The products of a backward, and the gradients it makes, with those of what is given."""
+    torch.manual_seed(0)
+    model: Any = motc.load(text, strategy=strategy, dtype=torch.float64)
+    ids, modality_ids = torch.randint(0, 40, (2, 32)), torch.tensor([[0] * 16 + [1] * 16] * 2)
+    given = torch.randn(IMAGES, 12, dtype=torch.float64, requires_grad=True)
+    total = model.loss(ids, modality_ids, features={"vit": given}).total
+    with FlopCounterMode(display=False) as counter:
+        total.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return counter.get_total_flops(), {**gradients, "given": given.grad}
+
+
+@pytest.mark.parametrize("strategy, copies", [("sorted", 1), ("reference", 1), ("blend", 2)])
+def test_of_features_that_all_read_detached_there_is_no_backward(strategy: Strategy, copies: int) -> None:
+    products, gradients = backward(SEEING % "", strategy)
+    with_gradient, _ = backward(without(SEEING % ""), strategy)
+    maps, projector = 4 * 32 * 32 + 3 * 32 * 64, 12 * 32  # of which each number is 2 products a token in each direction
+    assert with_gradient - products == copies * 4 * (LAYERS * IMAGES * maps) + 4 * IMAGES * projector
+    for name, gradient in gradients.items():
+        if name == "given":
+            assert gradient is None
+        else:
+            assert gradient is not None, name
+            assert gradient.any() == (".encoder." not in name and "features" not in name), name
+
+
+def test_of_some_layers_that_are_read_with_gradient_those_behind_have_none() -> None:
+    some = without(SEEING % "").replace(
+        "  untie", "  layers 2 { attention { mask { kind = causal, detach { text = vit } } } }\n  untie"
+    )
+    products, gradients = backward(some)
+    maps = 4 * 32 * 32 + 3 * 32 * 64
+    assert backward(without(SEEING % ""))[0] - products == 4 * IMAGES * maps
+    given = gradients["given"]
+    assert given is not None and given.any()
+    for layer in range(LAYERS):
+        key = gradients[f"layers.{layer}.attention.k.encoder.weight"]
+        assert key is not None and key.any() == (layer < 2)
+    assert (ffn := gradients["layers.0.ffn.down.encoder.weight"]) is not None and ffn.any()
+
+
+def test_experts_that_are_kept_in_balance_have_their_gradient() -> None:
+    for balance in ("", ", balance = 0"):
+        _, gradients = backward(WITH_EXPERTS % balance)
+        router, given = gradients["layers.2.ffn.router.encoder.weight"], gradients["given"]
+        assert router is not None and router.any() == (not balance)
+        assert (given is not None) == (not balance)
+
+
+def test_two_widths_have_the_gradients_of_one_tower_alone() -> None:
+    narrow = SEEING % " { width = 16 }"
+    products, gradients = backward(narrow)
+    assert products < backward(without(narrow))[0]
+    report_of = report(narrow)
+    assert report_of.ok, report_of
+    assert all(gradient is not None for name, gradient in gradients.items() if name != "given")
 
 
 def without(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from motc.emit.leaves import Applied, constructor
-from motc.emit.text import literal, statement
+from motc.emit.text import literal, names_tuple, statement
 from motc.ir.model import Modality, Objective
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -31,6 +31,8 @@ def feature_sizes(module: ModulePlan) -> list[str]:
     layers = {name: projector.added_after for name, projector in projectors.items() if projector.added_after}
     if layers:
         lines += statement("added_after: ClassVar[Mapping[str, tuple[int, ...]]] = ", literal(layers), indent=4)
+    if module.untrained_features:
+        lines += statement("untrained_features = ", names_tuple(module.untrained_features), indent=4)
     return lines
 
 

@@ -135,6 +135,8 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     if leaf.form in ("by_place", "by_tower") and set(leaf.counts) != {1}:
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
         extra.append(f"ends={ends}")
+    if leaf.untrained:
+        extra.append(f"untrained={names_tuple(leaf.untrained)}")
     if len(set(constructors)) == 1:
         copies = f"{{name: {constructors[0]} for name in {names_tuple(names)}}}"
     else:

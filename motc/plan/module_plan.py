@@ -29,7 +29,7 @@ class LeafPlan:
 
     `adds_nothing`: pieces without a copy are 0 after it; otherwise they are as before. With `blank` they are so many
     zeros a token, said for each piece that has no copy; None for one that has. If it is `open`, a gate that some lack,
-    they are infinite, and their sigmoids 1.
+    they are infinite, and their sigmoids 1. Of what the copies in `untrained` make, no gradient goes back.
     """
 
     attribute: str
@@ -40,6 +40,7 @@ class LeafPlan:
     adds_nothing: bool = False
     blank: tuple[int | None, ...] = ()
     open: bool = False
+    untrained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class ModulePlan:
     `last_block` are the modalities that it can make all at once instead, of what is before.
     `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents and features
     have none: each run's block, or None, and how many modalities it holds.
+    `untrained_features` are the modalities of features that get no gradient.
     """
 
     model: Model
@@ -103,6 +105,7 @@ class ModulePlan:
     generates: bool
     last_block: tuple[str, ...]
     alike: tuple[int, ...]
+    untrained_features: tuple[str, ...]
 
     @property
     def into_stream(self) -> tuple[str, ...]:

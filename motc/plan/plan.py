@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
+from motc.ir.gradients import without_gradient
 from motc.ir.identity import semantic_hash
 from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
@@ -37,8 +38,11 @@ def plan(model: Model) -> ModulePlan:
     class_name = name_of_class(model.name)
     kinds = [layer for layer, _ in model.kinds]
     in_pieces = len({modality.width for modality in model.modalities}) > 1
-    classes, where = _Classes(class_name, kinds), _places(model)
-    layer_plans = tuple(_layer_plan(model, layer, classes, where[id(layer)], in_pieces) for layer in kinds)
+    untrained = without_gradient(model)
+    classes, where = _Classes(class_name, kinds, untrained), _places(model)
+    layer_plans = tuple(
+        _layer_plan(model, layer, classes, where[id(layer)], in_pieces, untrained[id(layer)]) for layer in kinds
+    )
     index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
     outer = {
@@ -64,6 +68,7 @@ def plan(model: Model) -> ModulePlan:
         generates=can_generate(model),
         last_block=last_block(model),
         alike=alike(model),
+        untrained_features=tuple(name for name in names if name in untrained[id(kinds[0])]),
     )
 
 
@@ -106,7 +111,10 @@ def camel(name: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
 
 
-def _layer_plan(model: Model, layer: Layer, classes: _Classes, where: str, in_pieces: bool) -> LayerPlan:
+def _layer_plan(
+    model: Model, layer: Layer, classes: _Classes, where: str, in_pieces: bool, untrained: frozenset[str]
+) -> LayerPlan:
+    """The plan of a kind of layer; of what modalities that are `untrained` have there, no gradient goes back."""
     streams = _streams(model, layer)
     taken = [_taken(layer.steps_of(each), streams[each.role], model) for each in layer.sublayers]
     return LayerPlan(
@@ -114,7 +122,14 @@ def _layer_plan(model: Model, layer: Layer, classes: _Classes, where: str, in_pi
         where=where,
         sublayers=tuple(
             _sublayer_plan(
-                model, layer, sublayer, classes.of_sublayers[sublayer], in_pieces, streams[sublayer.role], taken[place:]
+                model,
+                layer,
+                sublayer,
+                classes.of_sublayers[sublayer, untrained],
+                in_pieces,
+                streams[sublayer.role],
+                taken[place:],
+                untrained,
             )
             for place, sublayer in enumerate(layer.sublayers)
         ),
@@ -145,6 +160,7 @@ def _sublayer_plan(
     in_pieces: bool,
     stream: Value,
     taken: list[dict[Value, str]],
+    untrained: frozenset[str],
 ) -> SublayerPlan:
     """The plan of a sublayer; `taken` is what it takes, and each of those after it."""
     body, steps = sublayer.body, layer.steps_of(sublayer)
@@ -162,6 +178,9 @@ def _sublayer_plan(
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
         pieces_of_leaf = counts if touched & inner else each if touched else None
         planned = replace(leaf_plan(_of_tokens(leaf), model, pieces_of_leaf), leaf=leaf)
+        if planned.form == "by_tower" and not model.execution.groups_copies:
+            copies = (block.name for block in leaf.blocks if untrained.issuperset(block.modalities))
+            planned = replace(planned, untrained=tuple(name for name in copies if name in planned.route))
         if isinstance(body, Attention) and planned.form != "by_place" and not leaf.is_norm and None in planned.route:
             is_open = leaf == body.gate and any(
                 leaf.block_of(name) is None and body.q.block_of(name) is not None for name in model.names
@@ -245,14 +264,15 @@ def _read_by(steps: tuple[Step, ...], leaf: Leaf) -> set[str]:
 class _Classes:
     """The names of classes. A letter or number each tells different kinds apart; there is none where there is one."""
 
-    def __init__(self, model: str, kinds: Sequence[Layer]) -> None:
+    def __init__(self, model: str, kinds: Sequence[Layer], untrained: Mapping[int, frozenset[str]]) -> None:
         self.of_layers = {layer: f"{model}Layer{suffix}" for layer, suffix in _suffixes(kinds).items()}
-        self.of_sublayers: dict[Sublayer, str] = {}
-        sublayers = [sublayer for layer in kinds for sublayer in layer.sublayers]
-        for role in dict.fromkeys(sublayer.role for sublayer in sublayers):
+        self.of_sublayers: dict[tuple[Sublayer, frozenset[str]], str] = {}
+        """The class of a sublayer in which these modalities are untrained."""
+        sublayers = [(sublayer, untrained[id(layer)]) for layer in kinds for sublayer in layer.sublayers]
+        for role in dict.fromkeys(sublayer.role for sublayer, _ in sublayers):
             title = CLASSES.get(role, camel(role))
-            suffixes = _suffixes(sublayer for sublayer in sublayers if sublayer.role == role)
-            self.of_sublayers |= {sublayer: f"{model}{title}{suffix}" for sublayer, suffix in suffixes.items()}
+            suffixes = _suffixes(each for each in sublayers if each[0].role == role)
+            self.of_sublayers |= {each: f"{model}{title}{suffix}" for each, suffix in suffixes.items()}
 
 
 def _suffixes(kinds: Iterable[Kind]) -> dict[Kind, str]:

@@ -1,0 +1,21 @@
+"""Results that nothing is learnt from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def untrained(result: Tensor, module: nn.Module, *given: Tensor) -> Tensor:
+    """What a module made of what it was given, without the backward of making it: parameters, and what is named as
+    given, get gradients of 0.
+
+    Who averages gradients over processes waits for those of all parameters.
+    """
+    if not torch.is_grad_enabled():
+        return result
+    result = result.detach()
+    for each in (*given, *module.parameters()):
+        if each.requires_grad:
+            result = result + each[:0].sum()
+    return result
