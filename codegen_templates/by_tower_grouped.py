@@ -2,6 +2,7 @@
 
 from bisect import bisect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,12 @@ class GroupedByTower(nn.ModuleDict):
                 x = torch.where(group > index, x + table.shape[0], x)
             return [F.embedding(x, torch.cat(weights))]
         dtype = product_dtype(x)
-        y = F.grouped_mm(x.to(dtype), torch.stack([weight.t().to(dtype) for weight in weights]), offs=until)
+        turned = [weight.t().to(dtype) for weight in weights]
+        trained = tuple(index for index, weight in enumerate(weights) if weight.requires_grad)
+        if torch.is_grad_enabled() and 0 < len(trained) < len(weights):
+            y: Tensor = SomeTrained.apply(x.to(dtype), until, group, trained, *turned)  # type: ignore[no-untyped-call]
+        else:
+            y = F.grouped_mm(x.to(dtype), torch.stack(turned), offs=until)
         if getattr(self[self.route[0]], "bias", None) is not None:
             y = y + torch.stack(self.of("bias")).to(dtype)[group]
         return [y]
@@ -67,6 +73,41 @@ class GroupedByTower(nn.ModuleDict):
             y = result if y is None else torch.where(mine[:, None], result, y)
         assert y is not None
         return y
+
+
+class SomeTrained(torch.autograd.Function):
+    """A grouped product where some weights are frozen, of which no gradients are made.
+
+    Of the others' it is one product again, in which the tokens of frozen ones stand behind all groups and are passed
+    over: how many they are is not read from the device.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, until: Tensor, group: Tensor, trained: tuple[int, ...], *weights: Tensor
+    ) -> Tensor:
+        """x [N, in], weights [in, out] each, those at the indices `trained` with gradients; `group` int64 [N]."""
+        stacked = torch.stack(weights)
+        ctx.save_for_backward(x, until, group, stacked)
+        ctx.trained = trained
+        return F.grouped_mm(x, stacked, offs=until)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, until, group, stacked = ctx.saved_tensors
+        count, trained = stacked.shape[0], ctx.trained
+        gradient = gradient.contiguous()
+        of_x = F.grouped_mm(gradient, stacked.mT, offs=until) if ctx.needs_input_grad[0] else None
+        if trained != tuple(range(len(trained))):
+            frozen = group != trained[0]
+            for index in trained[1:]:
+                frozen = frozen & (group != index)
+            order = torch.argsort(frozen, stable=True)
+            x, gradient = x[order], gradient[order]
+            sizes = until.diff(prepend=torch.zeros_like(until[:1]))
+            until = torch.stack([sizes[index] for index in trained]).cumsum(0, dtype=torch.int32)
+        of_weights = iter(F.grouped_mm(x.mT, gradient, offs=until[: len(trained)]))
+        return of_x, None, None, None, *(next(of_weights) if index in trained else None for index in range(count))
 
 
 def is_plain_copy(copy: nn.Module) -> bool:

@@ -94,6 +94,45 @@ def test_where_text_sees_images_its_first_layer_alone_needs_no_gradient() -> Non
     assert flops_of_backward(plain) - flops_of_backward(model) == 2 * TOKENS * into_heads
 
 
+@pytest.mark.parametrize("frozen", ["text", "image"])
+def test_grouped_products_make_no_gradients_of_frozen_weights(frozen: str) -> None:
+    """A third of the backward's products of such a tower, whose tokens stand before the others' or behind them."""
+    counted: list[int] = []
+
+    def count(first: Tensor, second: Tensor, offs: Tensor, *rest: Any, **more: Any) -> int:
+        rows = int(offs[-1])
+        counted.append(2 * rows * first.shape[0 if second.ndim == 2 else 1] * second.shape[-1])
+        return counted[-1]
+
+    count._get_raw = True  # type: ignore[attr-defined]
+    mapping = {torch.ops.aten._grouped_mm.default: count, torch.ops.aten._grouped_mm: count}
+
+    def backward(model: Any) -> int:
+        total = model.loss(IDS, MODALITIES, labels=LABELS).total
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+            total.backward()
+        assert counted
+        return int(counter.get_total_flops())
+
+    model: Any = motc.load(CAUSAL, strategy="grouped")
+    every, expected = backward(model), gradients(model)
+    selection = motc.freeze(model, f"{frozen}.attention, {frozen}.ffn")
+    after = gradients(model)
+    for name, gradient in expected.items():
+        assert after[name] is None if name in selection.names else torch.equal(after[name], gradient), name
+    assert every - backward(model) == 2 * TOKENS * LAYERS * MAPS
+
+
+def test_grouped_products_of_some_trained_weights_compile() -> None:
+    """In bfloat16, as all grouped products: one graph, of sizes that vary, in the backward too."""
+    model: Any = motc.load(CAUSAL, strategy="grouped", dtype="bfloat16")
+    motc.freeze(model, "text.attention, text.ffn")
+    expected = gradients(model)
+    model.compile(backend="aot_eager")
+    for name, gradient in gradients(model).items():
+        assert gradient is None if expected[name] is None else torch.equal(gradient, expected[name]), name
+
+
 def test_a_frozen_tower_keeps_less_for_the_backward() -> None:
     plain, by_hand, model = motc.load(BLOCKS), frozen_by_hand(motc.load(BLOCKS)), motc.load(BLOCKS)
     motc.freeze(model, "text.*")
