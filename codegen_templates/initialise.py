@@ -7,6 +7,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+ROWS_OF = 1 << 24
+"""How many numbers are drawn at once."""
+
 
 @torch.no_grad()
 def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed: int) -> None:
@@ -35,10 +38,16 @@ def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed
                     _, _, group = path.split(".", 2)
                     if group in into_stream:
                         deviation /= (2 * layers) ** 0.5
-                parameter.copy_(normal(parameter, f"{seed}:{path}", deviation))
+                fill_normal(parameter, f"{seed}:{path}", deviation)
 
 
-def normal(like: Tensor, key: str, deviation: float) -> Tensor:
-    """Normal float32 numbers of `like`'s shape, seeded by a text."""
+def fill_normal(parameter: Tensor, key: str, deviation: float) -> None:
+    """Normal float32 numbers, seeded by a text; some rows after the others, since they may be wider than the parameter.
+
+    By sixteens, as torch draws, so that numbers do not depend on how many rows that are.
+    """
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
-    return torch.empty(like.shape).normal_(0.0, deviation, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    rows = max(1, ROWS_OF // max(1, parameter[0].numel()) // 16) * 16
+    for some in torch.split(parameter, rows):
+        some.copy_(torch.empty(some.shape).normal_(0.0, deviation, generator=generator))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .initialise import normal
+from .initialise import fill_normal
 from .latent_time import TimestepEmbedding
 
 
@@ -109,4 +109,4 @@ def initialise_convolutions(model: nn.Module, seed: int) -> None:
     for path, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             deviation = module.weight[0].numel() ** -0.5
-            module.weight.copy_(normal(module.weight, f"{int(seed)}:{path}", deviation))
+            fill_normal(module.weight, f"{int(seed)}:{path}", deviation)

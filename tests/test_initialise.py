@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import motc
+from codegen_templates.initialise import fill_normal
 from motc.ir.inventory import LAYER_GROUPS
 
 SPEC = """
@@ -52,3 +53,12 @@ def test_every_parameter_starts_as_its_group_does_whatever_modalities_are_called
 def drawn(like: Tensor, key: str, deviation: float) -> Tensor:
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
     return torch.empty(like.shape).normal_(0.0, deviation, generator=torch.Generator().manual_seed(seed))
+
+
+def test_numbers_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor on the dtype, into which they are rounded."""
+    monkeypatch.setattr("codegen_templates.initialise.ROWS_OF", 600)
+    for shape in ((70, 30), (33, 7, 3), (3, 5)):
+        parameter = torch.empty(shape, dtype=torch.bfloat16)
+        fill_normal(parameter, "5:head", 0.02)
+        assert torch.equal(parameter, drawn(parameter, "5:head", 0.02).bfloat16())

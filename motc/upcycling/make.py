@@ -16,15 +16,20 @@ from motc.weights.fit import FLOATS
 from motc.weights.read import DTYPES
 from motc.weights.write import write_weights
 
+PIECE = 1 << 22
+"""How many numbers are widened at once."""
+
 
 def write_planned(
     path: Path, plan: InitPlan, sources: Mapping[str, Source], network: Any, metadata: Mapping[str, str], seed: int
 ) -> None:
     """A file of weights as planned; `network` is the model on the meta device, from which what is fresh is drawn.
 
-    What is taken keeps its dtype, and what is not has the widest that sources have. Raises SpecError and OSError.
+    What is taken keeps its dtype, and what is not has the widest that sources have, `network` too from here on.
+    Raises SpecError and OSError.
     """
     wide = min((source.dtype(name) for source in sources.values() for name in source.groups.shapes), key=FLOATS.index)
+    network.to(DTYPES[wide])
     dtypes = {start.parameter: _dtype(start, sources, wide) for start in plan.starts}
     planned = {start.parameter: (dtypes[start.parameter], start.shape) for start in plan.starts}
 
@@ -45,9 +50,7 @@ def begin(start: Start, sources: Mapping[str, Source], network: Any, seed: int) 
         case "slice":
             return sources[start.source].read(start.tensor)[tuple(map(slice, start.shape))].clone()
         case "noise":
-            taken = sources[start.source].read(start.tensor)
-            wide = taken.to(torch.promote_types(taken.dtype, torch.float32))
-            return (wide + start.statement.deviation * wide.std(correction=0) * _normal(start, seed)).to(taken.dtype)
+            return _noised(sources[start.source].read(start.tensor), start, seed)
         case "zero":
             return torch.zeros(start.shape)
         case "fresh":
@@ -64,9 +67,18 @@ def _dtype(start: Start, sources: Mapping[str, Source], wide: str) -> str:
     return "F32" if start.parameter.endswith(".correction") else wide
 
 
-def _normal(start: Start, seed: int) -> Tensor:
+def _noised(tensor: Tensor, start: Start, seed: int) -> Tensor:
+    """A tensor with noise added in place; piece by piece, since it is drawn and added in wider numbers."""
     digest = hashlib.sha256(f"{seed}:noise:{start.parameter}".encode()).digest()
-    return torch.randn(start.shape, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    tensor = tensor.contiguous()
+    pieces = torch.split(tensor.view(-1), PIECE)
+    mean = sum(piece.double().sum() for piece in pieces) / tensor.numel()
+    variance = sum((piece.double() - mean).square().sum() for piece in pieces) / tensor.numel()
+    for piece in pieces:
+        noise = torch.randn(piece.shape, dtype=torch.promote_types(piece.dtype, torch.float32), generator=generator)
+        piece.copy_(piece + start.statement.deviation * variance**0.5 * noise)
+    return tensor
 
 
 def _fresh(parameter: str, network: Any, seed: int) -> Tensor:
@@ -79,7 +91,7 @@ def _fresh(parameter: str, network: Any, seed: int) -> Tensor:
     network.named_modules = lambda: [(path, module)]  # all that `init_weights` goes through
     try:
         network.init_weights(seed)
-        fresh: Tensor = getattr(module, name).detach().clone()
+        fresh: Tensor = getattr(module, name).detach()
     finally:
         del network.named_modules
         module.to_empty(device="meta", recurse=False)

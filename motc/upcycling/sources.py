@@ -62,10 +62,15 @@ class Imported:
         self.groups = Groups(final_ir(checked), checked.spec)
         self.conversion: Conversion = plan_conversion(architecture, stored, self.groups.model, source)
         self._moves = {name: move for move in self.conversion.bijection.moves for name in move.parameters}
+        self._others: dict[str, Tensor] = {}
 
     def read(self, parameter: str) -> Tensor:
-        move = self._moves[parameter]
-        return self.conversion.parameters(move)[move.parameters.index(parameter)].clone()
+        """Of tensors that hold several parameters, the others are at hand until one of another is read."""
+        if parameter not in self._others:
+            move, self._others = self._moves[parameter], {}
+            self._others = dict(zip(move.parameters, self.conversion.parameters(move), strict=True))
+        tensor = self._others.pop(parameter)
+        return tensor.clone() if self._others else tensor
 
     def dtype(self, parameter: str) -> str:
         return self.conversion.dtypes[parameter]
