@@ -12,7 +12,7 @@ from .cache import Cache
 from .continuous import ContinuousModel
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
-from .objectives import denoising_losses, noise_latents
+from .objectives import Aim, denoising_losses, noise_latents
 from .outputs import LossOutput, divided
 from .target_checks import only_with_labels
 from .targets import sort_targets
@@ -73,9 +73,11 @@ class DenoisingModel(ContinuousModel):
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
-        aims: dict[str, Tensor] = {}
+        aims: dict[str, Aim] = {}
         if labels is not None:
-            latents, timesteps, aims = noise_latents(self.objectives, latents, timesteps, noise, generator)
+            latents, timesteps, aims = noise_latents(
+                self.objectives, dict(self.latents.items()), latents, timesteps, noise, generator
+            )
         patches = self.encode(layout, latents, timesteps)
         placed = {**patches, **self.place_features(layout, features)}
         positions, ids = self.placed(layout, position_ids, cache, latents), self.ids_in_stream(input_ids, layout)
@@ -96,9 +98,7 @@ class DenoisingModel(ContinuousModel):
             return {}, self.norm(x, layout)
         return super().logits(x, layout, cache)
 
-    def with_denoising(
-        self, means: LossOutput, predictions: dict[str, Tensor], aims: Mapping[str, Tensor]
-    ) -> LossOutput:
+    def with_denoising(self, means: LossOutput, predictions: dict[str, Tensor], aims: Mapping[str, Aim]) -> LossOutput:
         """The losses of tokens, and those of predictions of latents."""
         denoising, numbers = denoising_losses(predictions, aims)
         return means._replace(

@@ -4,86 +4,170 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor
 
-from .latent_checks import check_floating, check_timesteps, named, outside
+from .latent_checks import check_floating, check_timesteps, named, outside, patches_in
+from .times import Times
 
 
-class DDPM:
-    """The noise, at one of 1,000 steps of a cosine schedule (Ho et al., 2006.11239; Nichol and Dhariwal, 2102.09672).
+class Aim(NamedTuple):
+    """What is to be predicted of latents, in their shape."""
 
-    As diffusers' DDPMScheduler has it, with squaredcos_cap_v2: step 0 has the least noise.
+    target: Tensor
+    weights: Tensor | None  # [n]: what the squares of each latent's error count; None: 1
+
+
+class Diffusion:
+    """One of 1,000 steps of noise, 0 having the least (Ho et al., 2006.11239), as diffusers' DDPMScheduler has it.
+
+    Its `schedule` of noise is cosine (Nichol and Dhariwal, 2102.09672; squaredcos_cap_v2), linear from `beta_start` to
+    `beta_end`, or scaled_linear, with roots that are. The `prediction` is the noise, the velocity (v_prediction;
+    Salimans and Ho, 2202.00512) or the sample. With a `gamma` the error counts as that of the sample would times the
+    ratio of signal and noise, but at most times gamma (min-SNR, Hang et al., 2303.09556). `times` are drawn evenly
+    unless given.
     """
 
     whole = True  # timesteps are whole numbers
     last = 999
 
-    @staticmethod
-    def signal() -> Tensor:
+    def __init__(
+        self,
+        *,
+        prediction: Literal["noise", "velocity", "sample"] = "noise",
+        schedule: Literal["cosine", "linear", "scaled_linear"] = "cosine",
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        gamma: float | None = None,
+        times: Times | None = None,
+    ) -> None:
+        self.prediction, self.schedule, self.gamma, self.times = prediction, schedule, gamma, times
+        self.beta_start, self.beta_end = beta_start, beta_end
+
+    def signal(self) -> Tensor:
         """The signal's share of the variance at each step, float64 [1000]."""
-        steps = torch.arange(1001, dtype=torch.float64, device="cpu") / 1000
-        curve = ((steps + 0.008) / 1.008 * torch.pi / 2).cos().square()
-        return (1 - (1 - curve[1:] / curve[:-1]).clamp(max=0.999)).cumprod(0)
+        if self.schedule == "cosine":
+            steps = torch.arange(1001, dtype=torch.float64, device="cpu") / 1000
+            curve = ((steps + 0.008) / 1.008 * torch.pi / 2).cos().square()
+            return (1 - (1 - curve[1:] / curve[:-1]).clamp(max=0.999)).cumprod(0)
+        power = 1.0 if self.schedule == "linear" else 0.5
+        ends = self.beta_start**power, self.beta_end**power
+        betas = torch.linspace(*ends, 1000, dtype=torch.float64, device="cpu") ** (1 / power)
+        return (1 - betas).cumprod(0)
 
-    @staticmethod
-    def draw(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Timesteps int64 [count], all equally likely."""
-        return torch.randint(0, 1000, (count,), generator=generator, device=device)
+    def draw(self, count: int, tokens: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Timesteps int64 [count], for latents of so many tokens each."""
+        if self.times is None:
+            return torch.randint(0, 1000, (count,), generator=generator, device=device)
+        return (1000 * self.times.draw(count, tokens, generator, device)).long().clamp(0, 999)
 
-    @staticmethod
-    def noised(clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def noised(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
-        signal = DDPM.signal().to(clean, non_blocking=True)[timesteps.long()].view(-1, *(1 for _ in clean.shape[1:]))
-        return signal.sqrt() * clean + (1 - signal).sqrt() * noise, noise
+        signal = self.signal().to(clean, non_blocking=True)[timesteps.long()].view(-1, *(1 for _ in clean.shape[1:]))
+        noised = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+        match self.prediction:
+            case "noise":
+                return noised, noise
+            case "velocity":
+                return noised, signal.sqrt() * noise - (1 - signal).sqrt() * clean
+            case "sample":
+                return noised, clean
+            case _:
+                assert_never(self.prediction)
+
+    def counts(self, clean: Tensor, timesteps: Tensor) -> Tensor | None:
+        """What the error of each of the latents [n, ...] counts at its timestep [n]; None: 1."""
+        if self.gamma is None:
+            return None
+        signal = self.signal()
+        ratio = signal / (1 - signal)
+        counts = ratio.clamp(max=self.gamma)
+        match self.prediction:
+            case "noise":
+                counts = counts / ratio
+            case "velocity":
+                counts = counts / (ratio + 1)
+            case "sample":
+                pass
+            case _:
+                assert_never(self.prediction)
+        return counts.to(clean, non_blocking=True)[timesteps.long()]
 
 
-class Flow:
-    """The velocity from data to noise on the straight line between (rectified flow, Liu et al., 2209.03003).
+class RectifiedFlow:
+    """The velocity from data to noise on the straight line between (Liu et al., 2209.03003).
 
-    As diffusers' FlowMatchEulerDiscreteScheduler has it: timesteps are 1,000 sigma, from 0, data, to 1000, noise.
+    As diffusers' FlowMatchEulerDiscreteScheduler has it: timesteps are 1,000 sigma, from 0, data, to 1000, noise. Times
+    are drawn evenly unless given. Errors count the same at each sigma, or by a `weighting` of SD3 (2403.03206) as
+    diffusers' `compute_loss_weighting_for_sd3` has it; by sigma_sqrt nothing at 0.
     """
 
     whole = False
     last = 1000
 
-    @staticmethod
-    def draw(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Timesteps float32 [count], all equally likely."""
-        return 1000 * torch.rand(count, generator=generator, device=device)
+    def __init__(self, *, weighting: Literal["sigma_sqrt", "cosmap"] | None = None, times: Times | None = None) -> None:
+        self.weighting, self.times = weighting, times
 
-    @staticmethod
-    def noised(clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, tokens: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Timesteps float32 [count], for latents of so many tokens each."""
+        if self.times is None:
+            return 1000 * torch.rand(count, generator=generator, device=device)
+        return 1000 * self.times.draw(count, tokens, generator, device)
+
+    def noised(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
         sigma = (timesteps.to(clean) / 1000).view(-1, *(1 for _ in clean.shape[1:]))
         return (1 - sigma) * clean + sigma * noise, noise - clean
 
+    def counts(self, clean: Tensor, timesteps: Tensor) -> Tensor | None:
+        """What the error of each of the latents [n, ...] counts at its timestep [n]; None: 1."""
+        sigma = timesteps.to(clean) / 1000
+        match self.weighting:
+            case None:
+                return None
+            case "sigma_sqrt":
+                return torch.where(sigma > 0, sigma**-2.0, 0.0)
+            case "cosmap":
+                return 2 / (torch.pi * (1 - 2 * sigma + 2 * sigma**2))
+            case _:
+                assert_never(self.weighting)
+
+
+DDPM = Diffusion()
+"""The noise, of a cosine schedule, at evenly drawn steps."""
+
+Flow = RectifiedFlow()
+"""The velocity, at evenly drawn times."""
+
 
 def noise_latents(
     objectives: Mapping[str, Any],
+    ends: Mapping[str, Any],
     latents: Mapping[str, Tensor] | None,
     timesteps: Mapping[str, Tensor] | None,
     noise: Mapping[str, Tensor] | None,
     generator: torch.Generator | None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Aim]]:
     """Each modality's latents noised, their timesteps, and what is to be predicted; what is not given is drawn.
 
-    Computed in float32 or wider. Raises TypeError or ValueError for what does not fit.
+    How timesteps are drawn may depend on how many tokens a modality's `ends` make of a latent. Computed in float32 or
+    wider. Raises TypeError or ValueError for what does not fit.
     """
     latents, timesteps = named("latents", latents, objectives), named("timesteps", timesteps, objectives)
     noise = named("noise", noise, objectives)
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(f"generator must be a torch.Generator or None, not {reprlib.repr(generator)}")
-    noised, times, targets = {}, {}, {}
+    noised, times, aims = {}, {}, {}
     for name, clean in latents.items():
         check_floating("latents", name, clean)
         clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
         device = clean.device if generator is None else generator.device
         t, epsilon = timesteps.get(name), noise.get(name)
         if t is None:
-            t = objectives[name].draw(clean.shape[0], generator, device)
+            tokens = patches_in(clean.shape[2:], ends[name].patch)
+            t = objectives[name].draw(clean.shape[0], tokens, generator, device)
         else:
             check_timesteps(name, t, clean.shape[0], objectives[name])
             if not torch.compiler.is_compiling() and outside(t, objectives[name]).any():
@@ -94,21 +178,27 @@ def noise_latents(
         if epsilon.shape != clean.shape:
             raise ValueError(f"noise of {name} must be {[*clean.shape]}, as its latents, not {[*epsilon.shape]}")
         times[name] = t.to(clean.device)
-        noised[name], targets[name] = objectives[name].noised(clean, times[name], epsilon.to(clean))
-    return noised, times, targets
+        noised[name], target = objectives[name].noised(clean, times[name], epsilon.to(clean))
+        aims[name] = Aim(target, objectives[name].counts(clean, times[name]))
+    return noised, times, aims
 
 
 def denoising_losses(
-    predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    predictions: Mapping[str, Tensor], aims: Mapping[str, Aim]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Each modality's mean squared error over all numbers of its latents, in float32 or wider, and how many they are.
+
+    Squares are weighted as an aim says.
 
     0 where there are none. All latents of a modality have one size, so this is the mean over them too.
     """
     losses, numbers = {}, {}
     for name, predicted in predictions.items():
         wide = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
-        target = targets[name].to(wide.dtype) if name in targets else wide.detach()
-        losses[name] = (wide - target).square().sum() / max(1, wide.numel())
+        target, weights = aims.get(name, Aim(wide.detach(), None))
+        squares = (wide - target.to(wide.dtype)).square()
+        if weights is not None:
+            squares = squares * weights.to(wide.dtype).view(-1, *(1 for _ in squares.shape[1:]))
+        losses[name] = squares.sum() / max(1, wide.numel())
         numbers[name] = torch.full((), wide.numel(), device=wide.device)
     return losses, numbers

@@ -46,6 +46,8 @@ OUTSIDE = {
     "features": "features",
     "latent": "latent",
     "latent.objective": "objective",
+    "latent.times": "times",
+    "latent.weighting": "weighting",
     "latent.weight": "weight",
     "weight": "target_weight",
     "seen_targets": "seen_targets",

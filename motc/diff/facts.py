@@ -15,7 +15,7 @@ from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
-from motc.ir.model import LatentModality, Model, Objective
+from motc.ir.model import LatentModality, Model
 from motc.ir.operators import Embedding, Operator
 
 Blocks = tuple[tuple[str, ...], ...]
@@ -43,7 +43,9 @@ class OuterFacts(OuterAttributes):
     `seen_targets` is None where the mask shows no token its target.
     """
 
-    objective: Objective | None
+    objective: str | None
+    times: str | None
+    weighting: str | None
     weight: float | None
     target_weight: float | None
     positions: str
@@ -138,7 +140,9 @@ def outer_stretch(model: Model, renamed: Mapping[str, str]) -> Stretch:
         latent = modality if isinstance(modality, LatentModality) else None
         attributes[renamed.get(modality.name, modality.name)] = OuterFacts(
             **_fields(each[modality.name]),
-            objective=None if latent is None else latent.objective,
+            objective=None if latent is None else latent.learnt,
+            times=None if latent is None else str(latent.times),
+            weighting=None if latent is None else str(latent.weighting or "even"),
             weight=None if latent is None else latent.weight,
             target_weight=None if each[modality.name].vocab is None else modality.loss.weight,
             positions="consecutive" if modality.positions is None else str(modality.positions),

@@ -3,24 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
+from typing import assert_never
 
 from motc.emit.leaves import Applied, constructor
 from motc.emit.text import literal, names_tuple, statement
-from motc.ir.model import Modality, Objective
+from motc.ir.denoising import Noising, Times, TimesKind, TokenShift
+from motc.ir.model import LatentModality, Modality
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
-
-OBJECTIVES: dict[Objective, str] = {"ddpm": "DDPM", "flow": "Flow"}
 
 
 def class_attributes(module: ModulePlan) -> list[str]:
     """The lines of the objectives and of their weights in the total, by modality."""
     latents = module.model.latent_modalities()
-    objectives = ", ".join(f'"{m.name}": {OBJECTIVES[m.objective]}' for m in latents)
+    objectives = ", ".join(f'"{m.name}": {_objective(m)}' for m in latents)
     return [
         *statement("objectives: ClassVar[Mapping[str, Any]] = ", f"{{{objectives}}}", indent=4),
         *statement("weights: ClassVar[Mapping[str, float]] = ", literal({m.name: m.weight for m in latents}), indent=4),
     ]
+
+
+def _objective(modality: LatentModality) -> str:
+    """The expression of what is learnt of a modality's latents."""
+    times = [] if modality.times == Times() else [f"times={_times(modality.times)}"]
+    weighting = modality.weighting
+    match modality.objective:
+        case "ddpm":
+            gamma = None if weighting is None else {"snr": 'float("inf")'}.get(weighting.kind, repr(weighting.gamma))
+            arguments = [*_given(modality.noising, Noising()), *([f"gamma={gamma}"] if gamma else []), *times]
+            return f"Diffusion({', '.join(arguments)})" if arguments else "DDPM"
+        case "flow":
+            arguments = [*([f'weighting="{weighting.kind}"'] if weighting else []), *times]
+            return f"RectifiedFlow({', '.join(arguments)})" if arguments else "Flow"
+        case _:
+            assert_never(modality.objective)
+
+
+def _times(times: Times) -> str:
+    """The expression of how times are drawn."""
+    names: dict[TimesKind, str] = {"uniform": "Uniform", "logit_normal": "LogitNormal", "mode": "Mode", "beta": "Beta"}
+    arguments = [f"{names[times.kind]}({', '.join(map(repr, times.parameters.values()))})"]
+    arguments += [f"{key}={getattr(times, key)!r}" for key in ("low", "high") if (times.low, times.high) != (0, 1)]
+    match times.by_tokens:
+        case None:
+            arguments += [] if times.shift == 1 else [f"shift={times.shift!r}"]
+        case TokenShift(kind="sqrt", base_tokens=tokens):
+            arguments.append(f"shift=SqrtShift({tokens})")
+        case TokenShift(kind="exponential") as line:
+            numbers = (line.base_tokens, line.max_tokens, line.base_shift, line.max_shift)
+            arguments.append(f"shift=ExponentialShift({', '.join(map(repr, numbers))})")
+    return f"Times({', '.join(arguments)})"
+
+
+def _given(said: Noising, plain: Noising) -> list[str]:
+    """The arguments of what is said otherwise than plainly."""
+    each = {field.name: getattr(said, field.name) for field in fields(said)}
+    differing = {name: value for name, value in each.items() if value != getattr(plain, name)}
+    return [f'{name}="{value}"' if isinstance(value, str) else f"{name}={value!r}" for name, value in differing.items()]
 
 
 def feature_sizes(module: ModulePlan) -> list[str]:

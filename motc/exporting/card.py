@@ -71,7 +71,7 @@ def model_card(model: Model, spec: str, dtype: str, licence: str | None, origina
 
 def _kind(model: Model, modality: Modality) -> str:
     if isinstance(modality, LatentModality):
-        return f"patches of latents, {modality.objective}"
+        return f"patches of latents, {modality.denoised}"
     if isinstance(modality, FeatureModality):
         return f"features of {modality.projector.size}"
     first, end = token_ranges(model).get(modality.name, [0, model.vocab or 0])

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
+from motc.ir.denoising import Noising, Objective, Times, Weighting
 from motc.ir.execution import Execution, Strategy, execution
 from motc.ir.feed_forward import Moe
 from motc.ir.latent import LatentEnds
@@ -23,8 +23,6 @@ from motc.ir.rope import Angles
 from motc.ir.routing import Routing
 from motc.ir.steps import Order, OuterSteps, Steps, StreamOrder
 from motc.source import Span
-
-Objective = Literal["ddpm", "flow"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +67,28 @@ class Modality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentModality(Modality):
-    """A continuous modality: no vocabulary, ends of its own, and a denoising objective with its weight in the loss."""
+    """A continuous modality: no vocabulary, ends of its own, and a denoising objective with its weight in the loss.
+
+    `noising` says more of `ddpm`, `times` how often latents have how much noise, and `weighting` what they count then.
+    """
 
     ends: LatentEnds
     objective: Objective
     weight: float
+    noising: Noising = Noising()
+    times: Times = Times()
+    weighting: Weighting | None = None
+
+    @property
+    def learnt(self) -> str:
+        """What is predicted, in words: `ddpm`, or `ddpm (velocity, linear 0.0001 to 0.02)`."""
+        return f"{self.objective}{f' ({self.noising})' if self.noising != Noising() else ''}"
+
+    @property
+    def denoised(self) -> str:
+        """All that is said of the loss in words: `ddpm`, or `flow, times logit_normal(0, 1), weighted by cosmap`."""
+        said = self.learnt + (f", times {self.times}" if self.times != Times() else "")
+        return said + (f", weighted by {self.weighting}" if self.weighting is not None else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

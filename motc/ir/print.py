@@ -31,7 +31,7 @@ def _lines(model: Model) -> Iterator[str]:
     yield f"model {model.name}"
     for modality in model.modalities:
         if isinstance(modality, LatentModality):
-            said = f"latent, {modality.objective}, weight {modality.weight:g}"
+            said = f"latent, {modality.denoised}, weight {modality.weight:g}"
             yield f"  modality {modality.name}: width {modality.width}, {said}"
             continue
         if isinstance(modality, FeatureModality):

@@ -13,6 +13,7 @@ from motc.ir.model import FeatureModality, LatentModality, Modality, Model, Toke
 from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.by_layer import specs_by_layer
+from motc.lower.denoising import lower_noising, lower_times, lower_weighting
 from motc.lower.experts import check_experts
 from motc.lower.layers import LayerSpec, check_bodies, check_kinds, lower_layers
 from motc.lower.leaf import LeafBuilder
@@ -126,8 +127,11 @@ def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[st
         width=a.width,
         vocab=None,
         ends=a.latent,
-        objective=spec.latent.objective,
+        objective=spec.latent.objective.kind,
         weight=float(spec.latent.weight),
+        noising=lower_noising(spec.latent.objective),
+        times=lower_times(spec.latent.times),
+        weighting=lower_weighting(spec.latent),
     )
 
 

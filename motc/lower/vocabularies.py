@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from motc.lower.attributes import periods
 from motc.lower.by_layer import check_layers
+from motc.lower.denoising import check_denoising
 from motc.schema import Checked
 from motc.schema.modalities import FeaturesSpec, LatentSpec
 from motc.source import Diagnostic, Span
@@ -60,6 +61,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
         if modality.latent is not None:
             _check_unet(checked, name, modality.latent, errors)
             _check_time(checked, name, modality.latent, errors)
+            check_denoising(checked, name, modality.latent, errors)
         if modality.features is not None:
             _check_projector(checked, name, modality.features, errors)
             _check_added(checked, name, modality.features, errors)

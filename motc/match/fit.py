@@ -59,6 +59,6 @@ def check_objectives(models: Mapping[str, Model]) -> None:
         if seen_targets(first) != seen_targets(model):
             raise MatchError(f"{base} and {name} leave out other targets that can be seen: their losses do not compare")
         for mine, theirs in zip(first.latent_modalities(), model.latent_modalities(), strict=True):
-            if mine.objective != theirs.objective:
-                objectives = f"{mine.objective} ({base}) and {theirs.objective} ({name})"
+            if mine.denoised != theirs.denoised:
+                objectives = f"{mine.denoised} ({base}) and {theirs.denoised} ({name})"
                 raise MatchError(f"the objectives of {mine.name} are {objectives}: their losses do not compare")

@@ -10,12 +10,13 @@ from motc.reference.config import (
 )
 from motc.reference.experts import ReferenceChoice, ReferenceMoe, Trace
 from motc.reference.features import ReferenceFeatures
-from motc.reference.latents import ReferenceLatent
+from motc.reference.latents import ReferenceLatent, ReferenceNoising
 from motc.reference.loss import ReferenceLoss, reference_loss
 from motc.reference.model import reference_forward, reference_hidden, reference_predictions
 from motc.reference.operators import ReferenceNorm
 from motc.reference.positions import ReferenceRule, positions_by_rule
 from motc.reference.rope import ReferenceRope, ReferenceScaling
+from motc.reference.times import ReferenceTimes, drawn_times
 from motc.reference.visibility import ReferenceMask
 
 __all__ = [
@@ -30,12 +31,15 @@ __all__ = [
     "ReferenceLoss",
     "ReferenceMask",
     "ReferenceMoe",
+    "ReferenceNoising",
     "ReferenceNorm",
     "ReferenceRope",
     "ReferenceRule",
     "ReferenceScaling",
     "ReferenceSublayer",
+    "ReferenceTimes",
     "Trace",
+    "drawn_times",
     "positions_by_rule",
     "reference_forward",
     "reference_hidden",

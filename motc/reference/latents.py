@@ -24,6 +24,16 @@ FREQUENCIES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceNoising:
+    """What `ddpm` predicts, and the variance that each step adds: of a cosine schedule, or between two numbers."""
+
+    prediction: Literal["noise", "velocity", "sample"] = "noise"
+    schedule: Literal["cosine", "linear", "scaled_linear"] = "cosine"
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceLatent:
     """A continuous modality; `prefix` is that of its ends' parameters, `weight` its loss's in the total.
 
@@ -39,6 +49,9 @@ class ReferenceLatent:
     objective: Literal["ddpm", "flow"]
     weight: float
     prefix: str
+    noising: ReferenceNoising = ReferenceNoising()
+    weighting: Literal["snr", "min_snr", "sigma_sqrt", "cosmap"] | None = None
+    gamma: float = 5.0
 
 
 def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Tensor, timesteps: Tensor) -> Tensor:
@@ -175,9 +188,11 @@ def denoising(latent: ReferenceLatent, clean: Tensor, timesteps: Tensor, noise: 
     for x, timestep, epsilon in zip(clean, timesteps.tolist(), noise, strict=True):
         match latent.objective:
             case "ddpm":
-                signal = cosine_signal(int(timestep))
-                noised.append(math.sqrt(signal) * x + math.sqrt(1 - signal) * epsilon)
-                targets.append(epsilon)
+                signal = signal_at(latent.noising, int(timestep))
+                alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+                noised.append(alpha * x + sigma * epsilon)
+                velocity = alpha * epsilon - sigma * x
+                targets.append({"noise": epsilon, "velocity": velocity, "sample": x}[latent.noising.prediction])
             case "flow":
                 sigma = timestep / STEPS
                 noised.append((1 - sigma) * x + sigma * epsilon)
@@ -189,13 +204,51 @@ def denoising(latent: ReferenceLatent, clean: Tensor, timesteps: Tensor, noise: 
     return torch.stack(noised), torch.stack(targets)
 
 
-def cosine_signal(timestep: int) -> float:
-    """The signal's share of the variance after steps 0..timestep, no step losing more than 0.999 of it."""
+def signal_at(noising: ReferenceNoising, timestep: int) -> float:
+    """The signal's share of the variance after steps 0..timestep."""
+    signal = 1.0
+    for t in range(timestep + 1):
+        signal *= 1 - added_noise(noising, t)
+    return signal
+
+
+def added_noise(noising: ReferenceNoising, t: int) -> float:
+    """The variance that step t adds; of a cosine schedule, no more than 0.999."""
 
     def curve(t: int) -> float:
         return math.cos((t / STEPS + 0.008) / 1.008 * math.pi / 2) ** 2
 
-    signal = 1.0
-    for t in range(timestep + 1):
-        signal *= 1 - min(1 - curve(t + 1) / curve(t), 0.999)
-    return signal
+    part, start, end = t / (STEPS - 1), noising.beta_start, noising.beta_end
+    match noising.schedule:
+        case "cosine":
+            return min(1 - curve(t + 1) / curve(t), 0.999)
+        case "linear":
+            return start + (end - start) * part
+        case "scaled_linear":
+            return (math.sqrt(start) + (math.sqrt(end) - math.sqrt(start)) * part) ** 2
+        case _:
+            assert_never(noising.schedule)
+
+
+def counted(latent: ReferenceLatent, timestep: float) -> float:
+    """What an error counts at a timestep.
+
+    By `snr` and `min_snr` that of the sample counts signal over noise, as far as gamma (arXiv 2303.09556), and an error
+    of the noise or the velocity as that of the sample that follows from it. By `sigma_sqrt` and `cosmap` as for SD3
+    (arXiv 2403.03206; diffusers, training_utils.py), and nothing without noise.
+    """
+    sigma = timestep / STEPS
+    match latent.weighting:
+        case None:
+            return 1.0
+        case "snr" | "min_snr":
+            signal = signal_at(latent.noising, int(timestep))
+            most = latent.gamma if latent.weighting == "min_snr" else math.inf
+            of_sample = {"noise": (1 - signal) / signal, "velocity": 1 - signal, "sample": 1.0}
+            return min(signal / (1 - signal), most) * of_sample[latent.noising.prediction]
+        case "sigma_sqrt":
+            return sigma**-2 if sigma else 0.0
+        case "cosmap":
+            return 2 / (math.pi * (1 - 2 * sigma + 2 * sigma**2))
+        case _:
+            assert_never(latent.weighting)

@@ -12,7 +12,7 @@ from torch import Tensor
 from motc.reference.batch import Batch
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
-from motc.reference.latents import denoising
+from motc.reference.latents import counted, denoising
 from motc.reference.model import logits_of, predictions_of, reference_hidden, token_masks
 from motc.reference.operators import Parameters, Streams, at_least_float32
 from motc.reference.visibility import visibility
@@ -59,6 +59,8 @@ def reference_loss(
         squares = torch.zeros(1, dtype=total.dtype)
         if modality in pairs:
             squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
+            counts = [counted(latent, timestep) for timestep in batch.timesteps[modality].tolist()]
+            squares = squares * torch.tensor(counts, dtype=squares.dtype).view(-1, *(1 for _ in squares.shape[1:]))
         by_modality[modality] = squares.sum() / max(1, squares.numel())
         weights[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
         total = total + latent.weight * by_modality[modality]

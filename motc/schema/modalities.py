@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from motc.ir.denoising import Objective, Prediction, Schedule, TimesKind, TokenShiftKind, WeightingKind
 from motc.ir.latent import EndsKind
-from motc.ir.model import Objective
 from motc.ir.operators import Activation, NormKind
 from motc.ir.positions import AdvanceWord, PlacingKind
 from motc.schema.norms import NormAttributes
 from motc.schema.section import Section
-from motc.schema.values import Patch, Period, PositionNumber, Size, SomeLayers, mask_word, none_word, norm_word
+from motc.schema.values import Patch, Period, PositionNumber, Share, Size, SomeLayers, mask_word, none_word, norm_word
 
 
 class UnetSpec(Section):
@@ -28,6 +28,50 @@ class TimeSpec(Section):
     max_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 4")
 
 
+class ObjectiveSpec(Section):
+    """What is predicted; which keys a kind has is checked when the spec is lowered."""
+
+    kind: Objective = Field("ddpm", description="steps of added noise, or a straight line from data to noise")
+    prediction: Prediction | None = Field(None, description="of ddpm: default: noise; flow predicts the velocity")
+    schedule: Schedule | None = Field(None, description="of ddpm: how much noise each step adds; default: cosine")
+    beta_start: Share | None = Field(None, description="of other schedules than cosine: at first; default: 0.0001")
+    beta_end: Share | None = Field(None, description="of other schedules than cosine: at last; default: 0.02")
+
+
+class TokenShiftSpec(Section):
+    """A shift of times that follows from how many tokens a latent has."""
+
+    kind: TokenShiftKind = Field(..., description="the root of tokens / base_tokens, or e to a line through two points")
+    base_tokens: Size | None = Field(None, description="tokens of the first point; of sqrt, which have a shift of 1")
+    max_tokens: Size | None = Field(None, description="of exponential: tokens of the second point; default: 4096")
+    base_shift: float | None = Field(None, ge=-20, le=20, description="of exponential: exponent there; default: 0.5")
+    max_shift: float | None = Field(None, ge=-20, le=20, description="of exponential: at max_tokens; default: 1.15")
+
+
+class TimesSpec(Section):
+    """How times are drawn; which keys a kind has is checked when the spec is lowered."""
+
+    kind: TimesKind = Field("uniform", description="the distribution of times between data, 0, and noise, 1")
+    mean: float | None = Field(None, ge=-100, le=100, description="of logit_normal: of log(t / (1 - t)); default: 0")
+    std: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="of logit_normal; default: 1")
+    scale: float | None = Field(None, ge=-1, le=1.75, description="of mode: how far from even; default: 1.29")
+    alpha: Annotated[float, Field(gt=0, le=1000)] | None = Field(None, description="of beta; default: 1.5")
+    beta: Annotated[float, Field(gt=0, le=1000)] | None = Field(None, description="of beta; default: 1")
+    low: float = Field(0.0, ge=0, lt=1, description="the time that 0 of the distribution is")
+    high: float = Field(1.0, gt=0, le=1, description="the time that 1 of the distribution is")
+    shift: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="above 1 there is more noise")
+    shift_by_tokens: TokenShiftSpec | None = Field(None, description="in place of `shift`: by a latent's tokens")
+
+
+class WeightingSpec(Section):
+    """What errors count by their time; which objective has a kind is checked when the spec is lowered."""
+
+    kind: WeightingKind = Field(..., description="by signal over noise, or as SD3 by sigma")
+    gamma: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None, description="of min_snr: the most that signal over noise counts; default: 5"
+    )
+
+
 class LatentSpec(Section):
     """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
 
@@ -40,7 +84,16 @@ class LatentSpec(Section):
     time: Annotated[
         TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat"] | TimeSpec)
     ] = Field(TimeSpec(), description="how linear ends are told the timestep: a word, or a section")
-    objective: Objective = Field("ddpm", description="what is predicted: the noise, or a velocity")
+    objective: Annotated[
+        ObjectiveSpec, BeforeValidator(mask_word, json_schema_input_type=Objective | ObjectiveSpec)
+    ] = Field(ObjectiveSpec(), description="what is predicted: a word, or a section")
+    times: Annotated[TimesSpec, BeforeValidator(mask_word, json_schema_input_type=TimesKind | TimesSpec)] = Field(
+        TimesSpec(), description="how much noise is how likely in training: a word, or a section"
+    )
+    weighting: Annotated[
+        WeightingSpec | None,
+        BeforeValidator(norm_word, json_schema_input_type=Literal["none"] | WeightingKind | WeightingSpec | None),
+    ] = Field(None, description="what errors count by their time: a word, a section, or none")
     weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
 
 

@@ -485,4 +485,12 @@ CODES = _catalogue(
         "as, so that it computes something else with them.",
         "attention { rope { theta = 500 } }    # and copies of a model whose theta is 10000",
     ),
+    (
+        "MOT120",
+        "keys of denoising that do not go together",
+        "What latents learn is an objective, how their times are drawn, and what errors count by their time. Keys go "
+        "with the kinds that have them: a prediction and a schedule of noise with ddpm, parameters with their "
+        "distribution, min_snr and snr with ddpm, sigma_sqrt and cosmap with flow.",
+        "latent { channels = 8, patch = 2, objective = flow, times { kind = beta, mean = 0 } }",
+    ),
 )

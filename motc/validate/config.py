@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from motc.ir.attention import Attention
+from motc.ir.denoising import Weighting
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Leaf
@@ -26,6 +27,7 @@ from motc.reference import (
     ReferenceLayer,
     ReferenceMask,
     ReferenceMoe,
+    ReferenceNoising,
     ReferenceNorm,
     ReferenceRope,
     ReferenceRule,
@@ -62,6 +64,10 @@ def reference_config(model: Model) -> ReferenceConfig:
                 periods=_periods(modality.ends),
                 objective=modality.objective,
                 weight=modality.weight,
+                noising=ReferenceNoising(
+                    **{each.name: getattr(modality.noising, each.name) for each in fields(modality.noising)}
+                ),
+                **_weighting(modality.weighting),
                 prefix=f"latents.{modality.name}",
             )
             for modality in model.latent_modalities()
@@ -86,6 +92,10 @@ def reference_config(model: Model) -> ReferenceConfig:
 
 def _periods(ends: LatentEnds) -> tuple[float, float] | None:
     return None if ends.time is None else (ends.time.min_period, ends.time.max_period)
+
+
+def _weighting(weighting: Weighting | None) -> dict[str, Any]:
+    return {} if weighting is None else {"weighting": weighting.kind, "gamma": weighting.gamma}
 
 
 def _features(modality: FeatureModality) -> ReferenceFeatures:

@@ -147,6 +147,7 @@ class _Writer:
                 if "unet" not in ends and self.chance(4):
                     ends += ", time = concat"
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
+                rest = self.denoising() if self.chance(3) else rest
                 self.lines.append(f"modality {name} {{ latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }} }}")
             else:
                 said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []
@@ -155,6 +156,18 @@ class _Writer:
                 said += [self.pick(*[""] * 3, "seen_targets = true", "seen_targets = false")]
                 told = ", ".join(key for key in said if key)
                 self.lines.append(f"modality {name}{f' {{ {told} }}' if told else ''}")
+
+    def denoising(self) -> str:
+        """An objective, how its times are drawn, and what errors count."""
+        betas = self.pick("", ", schedule = linear", ", schedule = scaled_linear, beta_end = 0.012")
+        prediction = self.pick("noise", "velocity", "sample")
+        ddpm = f"objective {{ prediction = {prediction}{betas} }}"
+        ratio = self.pick("", "weighting = min_snr", *([] if prediction == "noise" else ["weighting = snr"]))
+        sigma = self.pick("", "weighting = cosmap", "weighting = sigma_sqrt")
+        learnt = self.pick(f"{ddpm}, {ratio}", f"objective = flow, {sigma}").removesuffix(", ")
+        shift = self.pick("", ", shift = 3", ", shift_by_tokens { kind = sqrt, base_tokens = 4 }")
+        times = self.pick("", "uniform", "logit_normal, mean = 0.5", "beta, low = 0.001")
+        return f", {learnt}{f', times {{ kind = {times}{shift} }}' if times else ''}"
 
     def projector(self) -> str:
         """What is said of one, if anything."""

@@ -1,0 +1,129 @@
+"""What a spec says of denoising: the objective, how times are drawn, and what errors count by them."""
+
+from __future__ import annotations
+
+from motc.ir.denoising import PARAMETERS, WEIGHTINGS, Noising, Times, TokenShift, Weighting
+from motc.schema import Checked
+from motc.schema.modalities import LatentSpec, ObjectiveSpec, TimesSpec, TokenShiftSpec
+from motc.source import Diagnostic, Span
+
+
+def lower_noising(said: ObjectiveSpec) -> Noising:
+    """What `ddpm` predicts and how it adds noise; the plain one where it says nothing, as of `flow`."""
+    plain = Noising()
+    if said.kind == "flow":
+        return plain
+    schedule = said.schedule or plain.schedule
+    return Noising(
+        prediction=said.prediction or plain.prediction,
+        schedule=schedule,
+        beta_start=plain.beta_start if said.beta_start is None else said.beta_start,
+        beta_end=plain.beta_end if said.beta_end is None else said.beta_end,
+    )
+
+
+def lower_times(said: TimesSpec) -> Times:
+    """How times are drawn."""
+    parameters = {key: float(getattr(said, key)) for key in PARAMETERS[said.kind] if getattr(said, key) is not None}
+    by_tokens = None if said.shift_by_tokens is None else _token_shift(said.shift_by_tokens)
+    return Times(
+        kind=said.kind,
+        low=float(said.low),
+        high=float(said.high),
+        shift=float(said.shift),
+        by_tokens=by_tokens,
+        **parameters,
+    )
+
+
+def lower_weighting(latent: LatentSpec) -> Weighting | None:
+    """What errors count by their time; None for the same."""
+    said = latent.weighting
+    if said is None:
+        return None
+    return Weighting(kind=said.kind) if said.gamma is None else Weighting(kind=said.kind, gamma=float(said.gamma))
+
+
+def _token_shift(said: TokenShiftSpec) -> TokenShift:
+    given = {key: getattr(said, key) for key in ("max_tokens", "base_shift", "max_shift")}
+    return TokenShift(
+        kind=said.kind,
+        base_tokens=said.base_tokens or 256,
+        **{key: value for key, value in given.items() if value is not None},
+    )
+
+
+def check_denoising(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
+    """Keys go with the kinds that have them, and what is drawn can be drawn. Appends to `errors`."""
+    place = ("modalities", name, "latent")
+    _check_objective(checked, (*place, "objective"), latent.objective, errors)
+    _check_times(checked, (*place, "times"), latent.times, errors)
+    weighting, kind = latent.weighting, latent.objective.kind
+    if weighting is None:
+        return
+    if weighting.kind not in WEIGHTINGS[kind]:
+        message = f"errors of {kind} are not weighted by {weighting.kind}"
+        _tell(checked, (*place, "weighting"), message, f"use {' or '.join(WEIGHTINGS[kind])}, or none", errors)
+    elif weighting.gamma is not None and weighting.kind != "min_snr":
+        message = f"`gamma` says nothing of {weighting.kind}"
+        _tell(checked, (*place, "weighting", "gamma"), message, "leave it out, or use kind = min_snr", errors)
+    elif weighting.kind == "snr" and lower_noising(latent.objective).prediction == "noise":
+        message = "the error of a sample times signal over noise is the error of the noise: weighting says nothing here"
+        _tell(checked, (*place, "weighting"), message, "leave it out, or use min_snr", errors)
+
+
+def _check_objective(checked: Checked, place: tuple[str, ...], said: ObjectiveSpec, errors: list[Diagnostic]) -> None:
+    keys = ("prediction", "schedule", "beta_start", "beta_end")
+    given = [key for key in keys if getattr(said, key) is not None]
+    plain = lower_noising(said)
+    if said.kind == "flow" and given:
+        message = f"`{given[0]}` says nothing of flow, which predicts the velocity of a straight line"
+        _tell(checked, (*place, given[0]), message, "leave it out, or use kind = ddpm", errors)
+    elif plain.schedule == "cosine" and {"beta_start", "beta_end"} & {*given}:
+        message = f"`{given[-1]}` says nothing of a cosine schedule"
+        _tell(checked, (*place, given[-1]), message, "leave it out, or use schedule = linear or scaled_linear", errors)
+    elif plain.beta_start >= plain.beta_end:
+        message = f"noise grows from step to step, and not from {plain.beta_start:g} to {plain.beta_end:g}"
+        _tell(checked, (*place, given[-1]), message, "say the smaller one as beta_start", errors)
+
+
+def _check_times(checked: Checked, place: tuple[str, ...], said: TimesSpec, errors: list[Diagnostic]) -> None:
+    for kind, keys in PARAMETERS.items():
+        for key in keys:
+            if kind != said.kind and getattr(said, key) is not None:
+                message = f"`{key}` says nothing of times of kind {said.kind}"
+                _tell(checked, (*place, key), message, f"leave it out, or use kind = {kind}", errors)
+    if said.low >= said.high:
+        message = f"times go from `low` up to `high`, and not from {said.low:g} to {said.high:g}"
+        key = "low" if "low" in said.model_fields_set else "high"
+        _tell(checked, (*place, key), message, "say the smaller one as low", errors)
+    shift = said.shift_by_tokens
+    if shift is None:
+        return
+    place = (*place, "shift_by_tokens")
+    given = [key for key in ("max_tokens", "base_shift", "max_shift") if getattr(shift, key) is not None]
+    if said.shift != 1:
+        message = "times are shifted twice: by a number, and by a latent's tokens"
+        related = (("the number", checked.span(*place[:-1], "shift")),)
+        _tell(checked, place, message, "keep one of the two", errors, related)
+    if shift.kind == "sqrt" and given:
+        message = f"`{given[0]}` says nothing of a shift of kind sqrt"
+        _tell(checked, (*place, given[0]), message, "leave it out, or use kind = exponential", errors)
+    elif shift.kind == "sqrt" and shift.base_tokens is None:
+        message = "a shift of kind sqrt needs `base_tokens`, the number of tokens that has none"
+        _tell(checked, place, message, "such as base_tokens = 1024", errors)
+    elif shift.kind == "exponential" and _token_shift(shift).max_tokens <= _token_shift(shift).base_tokens:
+        message = "a shift lies on the line through two points, and `max_tokens` is not above `base_tokens`"
+        _tell(checked, place, message, "such as base_tokens = 256, max_tokens = 4096", errors)
+
+
+def _tell(
+    checked: Checked,
+    place: tuple[str, ...],
+    message: str,
+    way_out: str,
+    errors: list[Diagnostic],
+    related: tuple[tuple[str, Span], ...] = (),
+) -> None:
+    span = checked.span(*place)
+    errors.append(Diagnostic(code="MOT120", message=message, span=span, help=way_out, related=related))
