@@ -15,7 +15,6 @@ from .generated import GeneratedLatents
 from .latent_checks import grid_in, named
 from .next_latents import (
     NextLatents,
-    check_schedulers,
     checked_size,
     denoised,
     latents_kept,
@@ -23,6 +22,7 @@ from .next_latents import (
     unnoised,
 )
 from .prompt_features import prompt_features
+from .schedulers import check_schedulers
 
 
 def sizes_of_block(model: Any, sizes: Any, schedulers: Any, modality_ids: Tensor) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,6 @@ from .latent_checks import AXES, grid_in, named, patches_in
 from .next_latents import (
     Delimiters,
     NextLatents,
-    check_schedulers,
     checked_size,
     denoised,
     latents_kept,
@@ -24,6 +23,7 @@ from .next_latents import (
     unnoised,
 )
 from .prompt_features import prompt_features
+from .schedulers import check_schedulers
 
 
 class LatentSpan(TypedDict, total=False):

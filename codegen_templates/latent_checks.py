@@ -68,12 +68,12 @@ def check_floating(kind: str, name: str, values: Tensor) -> None:
         raise ValueError(f"{kind} of {name} must be floating-point numbers, not {values.dtype}")
 
 
-def check_timesteps(name: str, timesteps: Tensor, spans: int, objective: Any) -> None:
-    """Raise ValueError for timesteps of another shape or kind than an objective takes."""
+def check_timesteps(name: str, timesteps: Tensor, spans: int, whole: bool = False) -> None:
+    """Raise ValueError for timesteps of another shape than there are spans, or that are no numbers, or not `whole`."""
     if timesteps.shape != (spans,):
         raise ValueError(f"timesteps of {name} must be [{spans}], one a span, not {[*timesteps.shape]}")
-    if timesteps.is_complex() or timesteps.dtype == torch.bool or (objective.whole and timesteps.is_floating_point()):
-        kind = "whole numbers" if objective.whole else "numbers"
+    if timesteps.is_complex() or timesteps.dtype == torch.bool or (whole and timesteps.is_floating_point()):
+        kind = "whole numbers" if whole else "numbers"
         raise ValueError(f"timesteps of {name} must be {kind}, not {timesteps.dtype}")
 
 
@@ -83,7 +83,7 @@ def outside(timesteps: Tensor, objective: Any) -> Tensor:
     return ~within
 
 
-def check_latents(name: str, latents: Tensor, timesteps: Tensor | None, ends: Any, objective: Any) -> None:
+def check_latents(name: str, latents: Tensor, timesteps: Tensor | None, ends: Any) -> None:
     """Raise ValueError for latents or timesteps of another shape or kind than a modality's ends take."""
     if latents.ndim != 2 + len(ends.patch) or latents.shape[1] != ends.channels:
         axes = ", ".join(AXES[len(ends.patch)])
@@ -95,7 +95,7 @@ def check_latents(name: str, latents: Tensor, timesteps: Tensor | None, ends: An
     check_floating("latents", name, latents)
     if timesteps is None:
         raise ValueError(f"latents of {name} need timesteps: timesteps={{{name!r}: [{latents.shape[0]}]}}")
-    check_timesteps(name, timesteps, latents.shape[0], objective)
+    check_timesteps(name, timesteps, latents.shape[0])
 
 
 def check_spans(

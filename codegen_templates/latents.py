@@ -69,7 +69,7 @@ def make_patches(
             t = torch.zeros(0, dtype=torch.int64, device=like.device)
         rank = rank_of(layout.modality_ids, modalities.index(name))
         if not torch.compiler.is_compiling() and not is_step:
-            check_latents(name, x, t, end, objectives[name])
+            check_latents(name, x, t, end)
             check_spans(name, x, t, end, objectives[name], layout, modalities.index(name))
         vectors, kept = end.tokens(x.to(like.dtype), t)
         patches[name] = patches_of(vectors, kept, rank, layout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import reprlib
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -14,10 +13,11 @@ from torch import Tensor
 from .cache import NewTokens
 from .constants import on_device
 from .generate import Decoding, layout_of_step
-from .generate_checks import check_mapping, whole
-from .latent_checks import AXES, is_cut, outside, patch_words, product_words
+from .generate_checks import whole
+from .latent_checks import AXES, is_cut, patch_words, patches_in, product_words
 from .latents import rank_of
 from .masks import visibility
+from .schedulers import as_seen, at_first, stepped, times_of
 from .tokens import in_last_document
 
 
@@ -41,15 +41,6 @@ def checked_size(name: str, size: Any, patch: tuple[int, ...]) -> tuple[int, ...
         said, words = product_words(sides), patch_words(patch)
         raise ValueError(f"the span of {name} has size {said}: no multiple of its patch, {words}")
     return sides
-
-
-def check_schedulers(model: Any, schedulers: Any) -> None:
-    """Raise TypeError or ValueError for what is not by the names of modalities that have latents."""
-    check_mapping("schedulers", schedulers)
-    for name in schedulers:
-        if name not in model.latents:
-            known = ", ".join(model.latents)
-            raise ValueError(f"{reprlib.repr(name)} is no continuous modality of this model: {known}")
 
 
 def latents_kept(
@@ -145,16 +136,6 @@ class NextLatents:
         self.decoding.cache.put_rows(self.rows, self.cache)
 
 
-def times_of(name: str, scheduler: Any, objective: Any, steps: int, device: torch.device) -> Tensor:
-    """The timesteps by which a scheduler denoises. Raises ValueError for what a modality's objective does not have."""
-    scheduler.set_timesteps(steps, device=device)
-    times: Tensor = scheduler.timesteps
-    if (objective.whole and times.is_floating_point()) or bool(outside(times, objective).any()):
-        kind = "whole numbers" if objective.whole else "numbers"
-        raise ValueError(f"the scheduler of {name} has timesteps its objective has not: {kind} in 0..{objective.last}")
-    return times
-
-
 def denoised(
     model: Any,
     noise: Mapping[str, Tensor],
@@ -169,21 +150,19 @@ def denoised(
     """
     latents, times = dict(noise), {}
     for name, x in noise.items():
-        times[name] = times_of(name, schedulers[name], model.objectives[name], steps, x.device)
+        tokens = patches_in(x.shape[2:], model.latents[name].patch)
+        times[name] = times_of(name, schedulers[name], model.objectives[name], steps, tokens, x.device)
+        latents[name] = at_first(schedulers[name], x)
     if len({len(each) for each in times.values()}) > 1:
         counts = ", ".join(f"{len(each)} of {name}" for name, each in times.items())
         raise ValueError(f"what is denoised together needs as many timesteps each, and there are {counts}")
-    drawing = {
-        name: {"generator": generator} if "generator" in inspect.signature(schedulers[name].step).parameters else {}
-        for name in noise
-    }
     for at in zip(*times.values(), strict=True):
         now = dict(zip(times, at, strict=True))
         timesteps = {name: now[name].expand(x.shape[0]) for name, x in latents.items()}
-        predictions = following.predicted(latents, timesteps)
+        shown = {name: as_seen(schedulers[name], x, now[name]) for name, x in latents.items()}
+        predictions = following.predicted(shown, timesteps)
         for name, x in latents.items():
-            scheduler, predicted = schedulers[name], predictions[name].to(x.dtype)
-            latents[name] = scheduler.step(predicted, now[name], x, **drawing[name]).prev_sample
+            latents[name] = stepped(schedulers[name], predictions[name].to(x.dtype), now[name], x, generator)
     for name, x in latents.items():
         if not bool(x.isfinite().all()):
             raise ValueError(f"denoising {name} gave infinite numbers or NaN: is its scheduler one for its objective?")

@@ -46,6 +46,18 @@ class Diffusion:
         self.prediction, self.schedule, self.gamma, self.times = prediction, schedule, gamma, times
         self.beta_start, self.beta_end = beta_start, beta_end
 
+    @property
+    def prediction_type(self) -> str:
+        """The prediction as diffusers' schedulers call it."""
+        return {"noise": "epsilon", "velocity": "v_prediction", "sample": "sample"}[self.prediction]
+
+    @property
+    def said(self) -> str:
+        """The schedule of noise as diffusers' schedulers are told it."""
+        if self.schedule == "cosine":
+            return 'beta_schedule="squaredcos_cap_v2"'
+        return f'beta_schedule="{self.schedule}", beta_start={self.beta_start}, beta_end={self.beta_end}'
+
     def signal(self) -> Tensor:
         """The signal's share of the variance at each step, float64 [1000]."""
         if self.schedule == "cosine":
@@ -106,6 +118,7 @@ class RectifiedFlow:
 
     whole = False
     last = 1000
+    prediction_type = "flow_prediction"
 
     def __init__(self, *, weighting: Literal["sigma_sqrt", "cosmap"] | None = None, times: Times | None = None) -> None:
         self.weighting, self.times = weighting, times
@@ -169,7 +182,7 @@ def noise_latents(
             tokens = patches_in(clean.shape[2:], ends[name].patch)
             t = objectives[name].draw(clean.shape[0], tokens, generator, device)
         else:
-            check_timesteps(name, t, clean.shape[0], objectives[name])
+            check_timesteps(name, t, clean.shape[0], whole=objectives[name].whole)
             if not torch.compiler.is_compiling() and outside(t, objectives[name]).any():
                 raise ValueError(f"timesteps of {name} must be 0..{objectives[name].last}, not {t.tolist()}")
         if epsilon is None:

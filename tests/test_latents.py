@@ -192,7 +192,6 @@ def test_no_span_and_no_loss(ends: str, tmp_path: Path) -> None:
         ({"latents": {"image": torch.full((3, 3, 4, 4), torch.nan)}}, "144 of the numbers .* are infinite or NaN"),
         ({"timesteps": None}, "latents of image need timesteps"),
         ({"timesteps": {"image": torch.tensor([0, 1000, 5])}}, "timesteps of image must be 0..999; 1 are not"),
-        ({"timesteps": {"image": torch.tensor([0.0, 1.0, 5.0])}}, "must be whole numbers"),
     ],
 )
 def test_what_does_not_fit_is_told(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -235,6 +234,15 @@ def test_latents_and_timesteps_are_refused_alike(
     ids, modality_ids, latents, times = batch()
     with pytest.raises(error, match=message):
         getattr(model, name)(ids, modality_ids, **{"latents": latents, "timesteps": times, **change})
+
+
+def test_steps_of_a_loss_are_whole_and_those_of_a_scheduler_may_lie_between(tmp_path: Path) -> None:
+    model: Any = motc.load(written(LINEAR, tmp_path))
+    ids, modality_ids, latents, _ = batch()
+    between = {"image": torch.tensor([0.5, 1.0, 5.0])}
+    with pytest.raises(ValueError, match="must be whole numbers"):
+        model.loss(ids, modality_ids, latents=latents, timesteps=between)
+    assert bool(model(ids, modality_ids, latents=latents, timesteps=between).predictions["image"].isfinite().all())
 
 
 @pytest.mark.parametrize("given", [5, True, "x", torch.tensor(3)])

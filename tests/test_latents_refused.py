@@ -53,7 +53,7 @@ class Vague(Losing):
     [
         ({"schedulers": {}}, "needs a scheduler"),
         ({"schedulers": {"picture": FLOW}}, "'picture' is no continuous modality"),
-        ({"schedulers": {"image": FLOW}}, "timesteps its objective has not: whole numbers in 0..999"),
+        ({"schedulers": {"image": FLOW}}, "timesteps its objective has not: it has 0..999"),
         ({"schedulers": {"image": Losing()}}, "infinite numbers or NaN"),
         ({"denoising_steps": 0}, "must be positive"),
         ({"spans": {"image": {"begin": 6, "end": 7, "length": 2}}}, "needs begin, end and size"),
