@@ -72,6 +72,10 @@ SAME: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_key_value_heads": 4},
     ),
     "windows of a mixture": ("Mixtral", {"sliding_window": 3, "num_local_experts": 4, "head_dim": 12}),
+    "layers without experts": (
+        "Qwen3Moe",
+        {**FEW_EXPERTS, "decoder_sparse_step": 2, "mlp_only_layers": [3], "head_dim": 8},
+    ),
     "normalised": (
         "Qwen3Moe",
         {**FEW_EXPERTS, "norm_topk_prob": True, "head_dim": 8, "use_sliding_window": True} | {"sliding_window": 3},
@@ -117,6 +121,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a class": ("Falcon", {}, "motc does not know FalconForCausalLM"),
     "too few layers": ("SmolLM3", {"no_rope_layers": [1, 0]}, "`no_rope_layers` is [1, 0], and motc reads 4 times 0"),
     "more layers than there may be": ("Qwen2", {"num_hidden_layers": 10**9}, "is 1000000000, and motc reads 1 to 4096"),
+    "a scaling of the class's own": ("GptOss", {}, "`rope_scaling` is None, and motc reads an object"),
     "a scale": ("Gemma2", {"query_pre_attn_scalar": 0}, "`query_pre_attn_scalar` is 0, and motc reads a number above"),
     "jitter": ("Mixtral", {"router_jitter_noise": 0.1}, "`router_jitter_noise` is 0.1, and motc reads 0.0"),
 }  # fmt: skip

@@ -18,24 +18,34 @@ from motc.exporting import hub_folder
 from motc.exporting.hub_folder import Written, write_original
 from motc.exporting.original import CLASSES, original
 from motc.importing.architectures import BY_NAME
-from motc.ir.names import correction_shapes, parameter_shapes
+from motc.ir.names import saved_shapes
 from motc.source import SourceFile, SpecError
-from tests.originals import FEW_EXPERTS, GALLERY, YARN, small_original
+from tests.originals import FEW_EXPERTS, GALLERY, YARN, Original, small_original
+from tests.published import ORIGINALS
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
+
+GEMMA = {"head_dim": 16, "hidden_size": 64}
 
 FOLDERS: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
     "mistral": {"sliding_window": 3},
     "qwen2": {"rope_parameters": {**YARN, "rope_theta": 1e4}},
     "qwen3": {"head_dim": 8},
-    "gemma": {"head_dim": 16, "hidden_size": 64},
+    "smollm3": {"no_rope_layers": [1, 0, 1], "use_sliding_window": True, "sliding_window": 3},
+    "gemma": GEMMA,
+    "gemma2": {**GEMMA, "sliding_window": 3},
+    "gemma3_text": {
+        **GEMMA, "sliding_window": 3, "rope_theta": 500.0, "rope_local_base_freq": 50.0, "sliding_window_pattern": 2,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
     "cohere": {"use_qk_norm": True, "logit_scale": 0.5},
     "phi3": {"partial_rotary_factor": 0.5},
     "gpt_neox": {"rotary_pct": 0.5, "use_parallel_residual": False, "num_key_value_heads": 4},
     "mixtral": {"num_local_experts": 4},
-    "qwen3_moe": {**FEW_EXPERTS, "head_dim": 8, "norm_topk_prob": True},
-}
+    "qwen3_moe": {**FEW_EXPERTS, "head_dim": 8, "norm_topk_prob": True, "mlp_only_layers": [1]},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "sliding_window": 3},
+}  # fmt: skip
 
 
 def tensors_in(folder: Path) -> dict[str, Tensor]:
@@ -72,46 +82,83 @@ def test_there_and_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_the_class_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = "model small {\n width = 32, layers = 2, vocab = 61\n modality text\n attention { heads = 4 }\n"
-    spec += " ffn { hidden = 8 }\n}"
-    checked = check_spec(SourceFile("small.mot", spec))
+    """With capped scores, which it does not have in every implementation, and layers that differ."""
+    sizes = {"width": 64, "layers": 2, "vocab": 61, "ffn.hidden": 8, "attention.window": 3}
+    heads = {"attention.heads": 4, "attention.kv_heads": 2, "attention.head_dim": 16, "attention.softcap": 2}
+    checked = check_spec(GALLERY / "gemma_2_2b.mot", {**sizes, **heads})
     network: Any = motc.load(spec_text(checked))
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
+    network.eval()
     given = (checked, final_ir(checked), spec_text(checked), network)
-    written = write_original("llama", *given, tmp_path / "right")
+    written = write_original("gemma2", *given, tmp_path / "right")
     assert written.batches == 3 and written.logits < 1e-5 and written.generates
     kept = hub_folder.tensors_of
     monkeypatch.setattr(hub_folder, "tensors_of", lambda *how: {n: x.flip(0) for n, x in kept(*how).items()})
     with pytest.raises(hub_folder.NotTheSame, match="logits of what was written differ"):
-        write_original("llama", *given, tmp_path / "wrong")
+        write_original("gemma2", *given, tmp_path / "wrong")
     assert [path.name for path in tmp_path.iterdir()] == ["right"]
 
 
-SHIPPED = {"llama_3_2_1b": "llama", "mistral_7b": "mistral", "qwen2_5_7b": "qwen2", "qwen3_8b": "qwen3",
-           "command_r_plus_104b": "cohere", "phi3_mini": "phi3", "pythia_1_4b": "gpt_neox", "mixtral_8x7b": "mixtral",
-           "qwen3_30b_a3b": "qwen3_moe", "smollm2_135m": "llama"}  # fmt: skip
+KINDS = {name: kind for kind, name in CLASSES.items()}
 
 
-@pytest.mark.parametrize("spec", SHIPPED)
-def test_shipped_specs_have_a_configuration_and_names(spec: str) -> None:
-    checked = check_spec(GALLERY / f"{spec}.mot")
+@pytest.mark.parametrize("each", ORIGINALS, ids=lambda each: each.spec)
+def test_shipped_specs_go_out_as_the_configuration_they_came_from(each: Original) -> None:
+    """All of the gallery that have text alone; the others lack the encoder of their class."""
+    checked = check_spec(each.path)
     model = final_ir(checked)
-    shapes = parameter_shapes(model) | correction_shapes(model)
-    theirs = original(SHIPPED[spec], checked, model, shapes, {})
-    assert theirs.configuration["architectures"] == [CLASSES[SHIPPED[spec]]]
+    shapes = saved_shapes(model)
+    kind = KINDS[each.architecture]
+    if BY_NAME[each.architecture].said_of_encoders:
+        with pytest.raises(SpecError, match=f"{each.architecture} has an encoder"):
+            original(kind, checked, model, shapes, {})
+        return
+    theirs = original(kind, checked, model, shapes, {})
+    assert theirs.configuration["architectures"] == [each.architecture]
     assert {name for move in theirs.bijection.moves for name in move.parameters} == shapes.keys()
+    class_ = getattr(transformers, each.architecture).config_class
+    published, written = (class_(**config).to_dict() for config in (each.config, theirs.configuration))
+    other = {key: written.get(key) for key in published if (published[key] or None) != (written.get(key) or None)}
+    same = {"qwen3_moe": "intermediate_size", "mixtral": "head_dim"}.get(kind, "")  # of no layer, and what follows
+    assert other.keys() <= {"architectures", "bos_token_id", "eos_token_id", "pad_token_id", same}, other
+
+
+TWO_WIDTHS = "layers 0 { attention { window = 7 } }"
+SCALED = "layers 0..1 { attention { rope { scaling { kind = linear, factor = 2 } } } }"
+
+
+@pytest.mark.parametrize(
+    ("spec", "statement", "message"),
+    [
+        ("gemma_2_2b", TWO_WIDTHS, "windows of 7 and 4096"),
+        ("gemma_3_1b", SCALED, "positions are scaled in layers with a window"),
+        ("gemma_3_1b", "layers 5 { attention { rope = none } }", "rotary positions that the class does not have"),
+    ],
+)
+def test_layers_that_differ_as_the_class_cannot_say(spec: str, statement: str, message: str) -> None:
+    text = f'model it {{\n extends "{GALLERY / spec}.mot"\n {statement}\n}}'
+    checked = check_spec(SourceFile("it.mot", text))
+    model = final_ir(checked)
+    with pytest.raises(SpecError, match=message):
+        original(spec[:7].replace("_", "") + "_text" * (spec[6] == "3"), checked, model, saved_shapes(model), {})
+
+
+def test_every_class_that_comes_in_can_be_asked_for() -> None:
+    """Each goes there and back here, or is refused for its encoder."""
+    assert set(CLASSES.values()) == BY_NAME.keys()
+    goes = {CLASSES[kind] for kind in FOLDERS}
+    assert goes == {each.name for each in BY_NAME.values() if not each.said_of_encoders}
 
 
 def test_what_is_not_the_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(CLASSES.values()) <= BY_NAME.keys()
     checked = check_spec(GALLERY / "qwen3_0_6b.mot")
     model = final_ir(checked)
     with pytest.raises(SpecError, match=r"no LlamaForCausalLM: .* attention\.qk_norm: none → rms"):
-        original("llama", checked, model, parameter_shapes(model), {})
+        original("llama", checked, model, saved_shapes(model), {})
     untied = check_spec(GALLERY.parent / "emoji_mot.mot")
     with pytest.raises(SpecError, match="is no LlamaForCausalLM"):
-        original("llama", untied, final_ir(untied), parameter_shapes(final_ir(untied)), {})
+        original("llama", untied, final_ir(untied), saved_shapes(final_ir(untied)), {})
     arguments = ["export", "a.mot", "w.safetensors", "--to", "hf", str(tmp_path / "out"), "--as", "bert"]
     assert main(arguments) == 2
     assert "'bert' is none of llama, mistral" in capsys.readouterr().err

@@ -54,14 +54,17 @@ def arguments_of(flat: Asked) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def answers(network: Any, flat: Asked) -> Asked:
-    """The model's logits, by modality where it has a head for each, and its loss."""
+def logits_of(network: Any, flat: Asked) -> Asked:
+    """The model's logits, by modality where it has a head for each."""
     given = arguments_of(flat)
-    losses = network.loss(**given).total
     given.pop("noise", None)
     logits = network(**given).logits
-    by_name = {"logits": logits} if isinstance(logits, Tensor) else {f"logits/{name}": x for name, x in logits.items()}
-    return {**by_name, "loss": losses}
+    return {"logits": logits} if isinstance(logits, Tensor) else {f"logits/{name}": x for name, x in logits.items()}
+
+
+@torch.no_grad()
+def loss_of(network: Any, flat: Asked) -> Asked:
+    return {"loss": network.loss(**arguments_of(flat)).total}
 
 
 def joint(model: Model, flat: Asked) -> Asked:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from motc.exporting import used
-from motc.exporting.batches import Asked, answers, asked, continuation, joint
+from motc.exporting.batches import Asked, asked, continuation, joint, logits_of, loss_of
 from motc.exporting.card import model_card
 from motc.exporting.deviation import NotTheSame, tolerance
 from motc.exporting.given import need
@@ -103,7 +103,7 @@ def write_original(
             real = batch["modality_ids"] >= 0
             questions[f"{number}?input_ids"] = torch.where(real, batch["input_ids"], 0)
             questions[f"{number}?attention_mask"] = real.long()
-            questions[f"{number}!logits"] = answers(network, batch)["logits"]
+            questions[f"{number}!logits"] = logits_of(network, batch)["logits"]
         return ask(folder, {**questions, **prompted(model, network, 0)}, len(batches), torch.float32)
 
 
@@ -148,7 +148,8 @@ def compare(model: Model, network: Any, folder: Path, dtype: torch.dtype) -> Wri
     batches = asked(model, dtype)
     for number, batch in enumerate(batches):
         questions |= {f"{number}?{name}": x for name, x in joint(model, batch).items()}
-        questions |= {f"{number}!{name}": x for name, x in answers(network, batch).items()}
+        answers = {**logits_of(network, batch), **loss_of(network, batch)}
+        questions |= {f"{number}!{name}": x for name, x in answers.items()}
     first = next(iter(token_ranges(model).values()))[0]
     return ask(folder, {**questions, **prompted(model, network, first)}, len(batches), dtype)
 

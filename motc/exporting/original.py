@@ -10,12 +10,13 @@ from typing import Any, assert_never
 
 from motc.diff import diff
 from motc.driver import compile_ir
+from motc.exporting.tokenizer import SPECIAL
 from motc.importing.architectures import BY_NAME
 from motc.importing.configuration import Configuration
 from motc.importing.describe import describe
+from motc.importing.said import said_by
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
-from motc.lower.resolved import resolved
 from motc.schema import Checked
 from motc.source import Diagnostic, SpecError
 from motc.weights import Bijection, Rule, WeightMapping, bijection_of, read_mapping
@@ -35,6 +36,14 @@ CLASSES = {
     "gpt_neox": "GPTNeoXForCausalLM",
     "mixtral": "MixtralForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",
+    "gpt_oss": "GptOssForCausalLM",
+    "chameleon": "ChameleonForConditionalGeneration",
+    "emu3": "Emu3ForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    "ernie4_5_vl_moe": "Ernie4_5_VLMoeForConditionalGeneration",
+    "paligemma": "PaliGemmaForConditionalGeneration",
+    "gemma3": "Gemma3ForConditionalGeneration",
 }
 """What a configuration calls a model's type, and its class."""
 
@@ -59,18 +68,19 @@ def original(
     differ, or where parameters have no place.
     """
     architecture = BY_NAME[CLASSES[kind]]
-    settings = {key: value for key, value, _ in resolved(checked)}
-    kinds = {key.removesuffix(".kind"): value for key, value in settings.items() if key.endswith(".kind")}
-    settings = {**kinds, **settings}  # what a section's kind is can be said by its name
+    if architecture.said_of_encoders:
+        raise _refused(f"{architecture.name} has an encoder, whose weights and configuration are no part of a spec")
+    said = said_by(checked)
     configuration: dict[str, Any] = {"architectures": [architecture.name], "model_type": kind}
     try:
         for row in architecture.rows:
-            configuration |= row.write(settings)
+            configuration |= row.write(said)
     except ValueError as error:
         raise _refused(f"{checked.spec.model} is no {architecture.name}: {error}") from None
     except KeyError as error:
         raise _refused(f"{checked.spec.model} is no {architecture.name}: it has no {error.args[0]}") from None
-    configuration |= {key: value for key, value in beside.items() if key not in configuration}
+    no_tokens = {f"{name}_id": None for name in SPECIAL}  # or the class has those of its first tokenizer
+    configuration |= {key: value for key, value in {**no_tokens, **beside}.items() if key not in configuration}
     read = Configuration(Path("config.json"), json.loads(json.dumps(configuration)))
     read.take("architectures")
     try:
@@ -126,6 +136,8 @@ def _theirs(rule: Rule, numbers: tuple[str, ...], suffix: str, shapes: list[Shap
             shape = (len(shapes), *first)
         case _:
             assert_never(rule.form)
+    if rule.transposed and len(shape) > 1:
+        shape = (*shape[:-2], *shape[:-3:-1])
     yield filled(rule.tensor, numbers) + suffix, shape
 
 

@@ -65,6 +65,8 @@ def main(folder: str, path: str) -> dict[str, Any]:
     how: dict[str, Any] = {"trust_remote_code": True} if has_code else {"dtype": torch.float32}
     model: Any = AutoModelForCausalLM.from_pretrained(folder, **how)
     model.eval()
+    if getattr(model.config, "attn_logit_softcapping", None):  # which torch's own kernel, that is called else, has not
+        model.set_attn_implementation("eager")
     asked, expected = questions(path, "?"), questions(path, "!")
     worst: dict[str, float] = {"logits": 0.0, **({"loss": 0.0} if has_code else {})}
     same = True

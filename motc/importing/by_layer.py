@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from motc.importing.configuration import Configuration
-from motc.importing.described import Described, Settings
+from motc.importing.described import Described
+from motc.importing.said import NONE, Said
 
 TYPES = ("full_attention", "sliding_attention")
 
@@ -26,9 +27,9 @@ class Window:
         if window is not None:
             described.settings["attention.window"] = window
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        window = settings.get("attention.window")
-        window = None if window in (None, "none") else window
+    def write(self, said: Said) -> dict[str, Any]:
+        window = said.settings.get("attention.window")
+        window = None if window in NONE else window
         switch = {self.switch: window is not None} if self.switch else {}
         return {"sliding_window": window, **switch}
 
@@ -68,10 +69,32 @@ class WindowByLayer:
             configuration.refuse("sliding_window", window, "a whole number where `layer_types` has windows")
         described.differ([{"attention.window": window} if each else {} for each in has_window])
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        if settings.get("attention.window") not in (None, "none"):
-            raise ValueError("windows of layers are not written")
-        return {self.switch: False} if self.switch else {}
+    def write(self, said: Said) -> dict[str, Any]:
+        """`layer_types`, and the key that earlier releases have, where it says the same."""
+        windows = [None if each["attention.window"] in NONE else each["attention.window"] for each in said.by_layer]
+        widths = [*dict.fromkeys(window for window in windows if window is not None)]
+        if len(widths) > 1:
+            raise ValueError(f"windows of {' and '.join(map(str, widths))}")
+        if self.switch and not widths:
+            return {self.switch: False}
+        has_window = [window is not None for window in windows]
+        return {
+            "sliding_window": widths[0] if widths else None,
+            **({self.switch: True} if self.switch else {}),
+            **self._pattern(has_window),
+            "layer_types": [TYPES[each] for each in has_window],
+        }
+
+    def _pattern(self, has_window: list[bool]) -> dict[str, int]:
+        layers = len(has_window)
+        if self.first:
+            first = has_window.index(True) if True in has_window else layers
+            return {self.first[0]: first} if all(has_window[first:]) else {}
+        if self.every and self.every[0]:
+            every = has_window.index(False) + 1 if False in has_window else layers + 1
+            if has_window == [(layer + 1) % every != 0 for layer in range(layers)]:
+                return {self.every[0]: every}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +117,12 @@ class PositionsByLayer:
         }
         described.differ([rope if each else {"attention.rope": "none"} for each in has])
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        raise ValueError("layers without positions are not written")
+    def write(self, said: Said) -> dict[str, Any]:
+        has = ["attention.rope.theta" in each for each in said.by_layer]
+        every = has.index(False) + 1 if False in has else len(has) + 1
+        as_every = has == [(layer + 1) % every != 0 for layer in range(len(has))]
+        interval = {"no_rope_layer_interval": every} if as_every else {}  # which other programs look at
+        return {**interval, "no_rope_layers": list(map(int, has))}
 
 
 def said_window(configuration: Configuration, default: int | None, switch: str) -> int | None:

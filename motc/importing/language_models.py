@@ -270,7 +270,7 @@ LANGUAGE_MODELS = (
             WindowByLayer(default=128, every=("", 2)),
             Passed(names=("experts_per_token", "initial_context_length")),
             DROPOUT,
-            Rope(theta=150000.0),
+            Rope(theta=150000.0, must_be_said=True),
             tied(False),
         ),
     ),

@@ -7,7 +7,8 @@ from typing import Any
 
 from motc.importing.by_layer import whole
 from motc.importing.configuration import Configuration
-from motc.importing.described import Described, Settings, ranges
+from motc.importing.described import Described, ranges
+from motc.importing.said import Said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Balance:
             configuration.refuse("router_aux_loss_coef", coefficient, "a number")
         described.settings["ffn.balance"] = round(coefficient * described.settings["ffn.top_k"], 12)
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        return {"router_aux_loss_coef": settings["ffn.balance"] / settings["ffn.top_k"]}
+    def write(self, said: Said) -> dict[str, Any]:
+        return {"router_aux_loss_coef": said.settings["ffn.balance"] / said.settings["ffn.top_k"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,14 @@ class DenseLayers:
         plain = {"ffn.kind": mixture["ffn.expert"], "ffn.hidden": hidden}
         described.differ([plain if each else mixture for each in dense])
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        return {"decoder_sparse_step": 1, "mlp_only_layers": []}
+    def write(self, said: Said) -> dict[str, Any]:
+        has_experts = [each["ffn.kind"] == "moe" for each in said.by_layer]
+        sizes = {
+            "moe_intermediate_size" if has else "intermediate_size": each["ffn.hidden"]
+            for has, each in zip(has_experts, said.by_layer, strict=True)
+        }
+        only = [layer for layer, has in enumerate(has_experts) if not has]
+        return {"decoder_sparse_step": 1, "mlp_only_layers": only, **sizes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,5 +84,5 @@ class ErnieLayers:
             *({"groups": ["ffn"], "as": together, "layers": each} for each in dense),
         ]
 
-    def write(self, settings: Settings) -> dict[str, Any]:
+    def write(self, said: Said) -> dict[str, Any]:
         raise ValueError("mixtures of towers are not written")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from motc.importing.configuration import Configuration
-from motc.importing.described import Described, Settings
+from motc.importing.described import Described
 from motc.importing.rows import Row
+from motc.importing.said import Said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class In:
     def read(self, configuration: Configuration, described: Described) -> None:
         self.row.read(configuration.part(self.part), described)
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        return {self.part: self.row.write(settings)}
+    def write(self, said: Said) -> dict[str, Any]:
+        return {self.part: self.row.write(said)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Copied:
     def read(self, configuration: Configuration, described: Described) -> None:
         described.settings[self.ours] = described.settings[self.of]
 
-    def write(self, settings: Settings) -> dict[str, Any]:
+    def write(self, said: Said) -> dict[str, Any]:
         return {}
 
 
@@ -52,7 +53,7 @@ class LastLayers:
         if layers:
             described.settings["modalities.image.features.added_after"] = f"0..{len(layers) - 1}"
 
-    def write(self, settings: Settings) -> dict[str, Any]:
+    def write(self, said: Said) -> dict[str, Any]:
         raise ValueError("encoders are not written")
 
 
@@ -74,5 +75,5 @@ class Tied:
             configuration.refuse("tie_word_embeddings", said[0], f"true or false, the same as in {self.inside}")
         described.settings["embedding.tied"] = said[0]
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        return {"tie_word_embeddings": settings["embedding.tied"]}
+    def write(self, said: Said) -> dict[str, Any]:
+        return {"tie_word_embeddings": said.settings["embedding.tied"]}

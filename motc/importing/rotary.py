@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described, Settings
+from motc.importing.said import NONE, Said
 
 SCALINGS: Mapping[str, Mapping[str, str]] = {
     "default": {},
@@ -32,6 +33,9 @@ SCALINGS: Mapping[str, Mapping[str, str]] = {
 
 SCALING = "attention.rope.scaling"
 
+TURNS = {"beta_fast": 32.0, "beta_slow": 1.0}
+"""What is taken for those of yarn that are not said; some programs want to be told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rope:
@@ -39,7 +43,7 @@ class Rope:
 
     `theta` and `fraction` are the class's, where `theta_key` and `fraction_key` are missing; without the latter whole
     heads turn. `sections` are those of several axes where a class has some, which it lets turn as `arrangement` says.
-    `scalings` are the kinds that it has.
+    `scalings` are the kinds that it has; one where they `must_be_said` has a scaling of its own where nothing is.
     """
 
     theta: float = 10000.0
@@ -50,11 +54,14 @@ class Rope:
     needs_sections: bool = False
     arrangement: Literal["split", "interleaved", "spatial_first"] = "split"
     scalings: tuple[str, ...] = tuple(SCALINGS)
+    must_be_said: bool = False
 
     def read(self, configuration: Configuration, described: Described) -> None:
         theta = configuration.take(self.theta_key, self.theta)
         fraction = configuration.take(self.fraction_key, self.fraction) if self.fraction_key else 1.0
         part = said_rope(configuration)
+        if self.must_be_said and not part.values:
+            configuration.refuse("rope_scaling", None, "an object: without one the class has a scaling of its own")
         described.settings |= self.one(part, described, configuration, theta, fraction)
 
     def one(
@@ -116,12 +123,16 @@ class Rope:
             scaling["original_length"] = length
         return scaling
 
-    def write(self, settings: Settings) -> dict[str, Any]:
+    def write(self, said: Said) -> dict[str, Any]:
         """The keys at the top, which transformers 4 and 5 read, and most other programs."""
-        if settings.get("attention.rope") == "none" or self.sections or self.needs_sections:
+        return self.keys(said.settings)
+
+    def keys(self, settings: Settings) -> dict[str, Any]:
+        """The same, of settings. Raises ValueError."""
+        if "attention.rope.theta" not in settings or self.sections or self.needs_sections:
             raise ValueError("rotary positions that the class does not have")
-        keys: dict[str, Any] = {self.theta_key: settings.get("attention.rope.theta", 10000.0)}
-        fraction = settings.get("attention.rope.fraction", 1.0)
+        keys: dict[str, Any] = {self.theta_key: settings["attention.rope.theta"]}
+        fraction = settings["attention.rope.fraction"]
         if self.fraction_key:
             keys[self.fraction_key] = fraction
         elif fraction != 1:
@@ -129,8 +140,11 @@ class Rope:
         scaling = section(settings, SCALING)
         if scaling:
             names = SCALINGS[scaling["kind"]]
-            said = {key: scaling[ours] for key, ours in names.items() if scaling.get(ours) not in (None, "none")}
+            scaling = {**(TURNS if scaling["kind"] == "yarn" else {}), **_without_none(scaling)}
+            said = {key: scaling[ours] for key, ours in names.items() if ours in scaling}
             keys["rope_scaling"] = {"rope_type": scaling["kind"], **said}
+        elif self.must_be_said:
+            keys["rope_scaling"] = {"rope_type": "default"}
         return keys
 
 
@@ -154,8 +168,18 @@ class RopeByLayerType(Rope):
         of_windowed = self.one(windowed, described, configuration, self.local_theta if local is None else local)
         described.differ([of_windowed if "attention.window" in each else of_whole for each in described.by_layer])
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        raise ValueError("layers that differ in rotary positions are not written")
+    def write(self, said: Said) -> dict[str, Any]:
+        """The keys at the top, as Gemma 3 was published with; of layers that there are not the class's own."""
+        whole, windowed = (
+            next((each for each in said.by_layer if (each["attention.window"] in NONE) == is_whole), None)
+            for is_whole in (True, False)
+        )
+        keys = {} if whole is None else self.keys(whole)
+        if windowed is not None:
+            if section(windowed, SCALING):
+                raise ValueError("positions are scaled in layers with a window")
+            keys["rope_local_base_freq"] = self.keys(windowed)[self.theta_key]
+        return keys
 
 
 def said_rope(configuration: Configuration) -> Configuration:
@@ -172,6 +196,10 @@ def number(part: Configuration, key: str, default: Any) -> float:
         part.refuse(key, value, "a number")
     whole: float = value
     return whole
+
+
+def _without_none(scaling: Settings) -> Settings:
+    return {key: value for key, value in scaling.items() if value not in NONE}
 
 
 def section(settings: Settings, name: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from math import inf
 from typing import Any, Protocol
 
 from motc.importing.configuration import Configuration
-from motc.importing.described import Described, Settings
+from motc.importing.described import Described
+from motc.importing.said import Said
 
 
 class Row(Protocol):
@@ -17,8 +18,8 @@ class Row(Protocol):
     def read(self, configuration: Configuration, described: Described) -> None:
         """Take the keys, and say what they mean. Raises SpecError, which names the key that says something else."""
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        """The keys of a configuration whose spec has these settings, all of them resolved.
+    def write(self, said: Said) -> dict[str, Any]:
+        """The keys of a configuration whose spec says this.
 
         Raises ValueError for settings that no value of the keys means.
         """
@@ -69,8 +70,8 @@ class Key:
         """The value of a setting."""
         return value
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        value = settings.get(self.ours)
+    def write(self, said: Said) -> dict[str, Any]:
+        value = said.settings.get(self.ours)
         value = "none" if value is None else value
         theirs = [key for key, ours in self.values.items() if ours == value]
         if theirs or (value == "none" and self.may_be_null):
@@ -119,8 +120,8 @@ class Only:
         same = (float(self.value), int(self.value)) if type(self.value) in (int, float) else (self.value,)
         return (*same, *self.others)
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        del settings
+    def write(self, said: Said) -> dict[str, Any]:
+        del said
         return {self.name: self.value}
 
 
@@ -137,8 +138,8 @@ class Noted:
         if value:
             described.notes.append(f"`{configuration.path}{self.name}` = {value}: {self.told}")
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        del settings
+    def write(self, said: Said) -> dict[str, Any]:
+        del said
         return {self.name: 0.0}
 
 
@@ -151,5 +152,5 @@ class Passed:
     def read(self, configuration: Configuration, described: Described) -> None:
         configuration.pass_over(self.names)
 
-    def write(self, settings: Settings) -> dict[str, Any]:
+    def write(self, said: Said) -> dict[str, Any]:
         return {}
