@@ -8,7 +8,7 @@ MATCH := examples/emoji/specs
 
 SECONDS ?= 600
 
-.PHONY: demo match-demo upcycle-demo test test-compile test-torch fuzz lint check fix golden gpu-pack
+.PHONY: demo match-demo upcycle-demo test test-compiled test-pairs test-torch fuzz lint check fix golden gpu-pack
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -50,17 +50,21 @@ upcycle-demo: .venv/.upcycle
 # Two workers with one thread each: more threads only take turns. Each starts with half of the files, and whoever is done
 # first takes from the other's end, so that what a file makes once is made once.
 test: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not compiled and not pairs'
+
+# What the compiler makes of models, and counts of it: a few minutes.
+test-compiled: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m compiled
 
 # Small models in which every two choices of a spec meet, compiled: some half an hour.
-test-compile: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m compile_pairs tests/test_compile_pairs.py tests/test_export_programs.py
+test-pairs: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m pairs tests/test_compile_pairs.py tests/test_export_programs.py
 
 # What depends on torch, on another release of it, in an environment of its own; TORCH=2.11.0, say.
 TORCH_ENV := build/torch-$(TORCH)/venv
 TORCH_TESTS := $(addprefix tests/test_, autocast.py bench.py bench_latents.py bench_measures.py bench_pack.py bench_parts.py \
 	checks.py compile.py experts.py generate.py generated_model.py kernels.py latents.py layout.py loss.py \
-	old_torch.py pickling.py strategies.py targets.py ties.py views.py)
+	old_torch.py pickling.py scores.py sinks.py strategies.py targets.py ties.py views.py)
 
 $(TORCH_ENV)/.installed: pyproject.toml constraints.txt
 	test -n "$(TORCH)" || { echo "make test-torch TORCH=2.11.0"; exit 1; }

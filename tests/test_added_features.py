@@ -182,6 +182,7 @@ def test_a_prompt_is_continued(strategy: Any) -> None:
     assert last.input_ids.tolist() == [tokens]
 
 
+@pytest.mark.compiled
 def test_one_graph_serves_every_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers that are added after are of the same kind as others, and adding is between graphs."""
     from tests.tracing import make_no_kernels

@@ -183,7 +183,7 @@ def test_another_forward_of_a_copy_is_called_when_grouped() -> None:
     assert seen
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize(("strategy", "text"), [("grouped", TWO), ("sorted", MIXED)])
 def test_compiled_layers_are_lowered_alike(strategy: Any, text: str) -> None:
     """Products that torch's autocast does not know are in one graph with those that it does."""

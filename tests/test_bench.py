@@ -73,7 +73,7 @@ def measured(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(motc.bench, "list_kernels", lambda *_: report.kernels)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.usefixtures("measured")
 def test_json_holds_every_figure_and_a_plot_is_written(
     tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -120,7 +120,6 @@ def test_json_holds_every_figure_and_a_plot_is_written(
     assert (mot["products"], dense["products"]) == (3 * 18, 3 * 9)  # a product for each parameter, in three graphs
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("measured")
 def test_tables_are_printed(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", tiny]) == 0
@@ -136,7 +135,7 @@ def test_tables_are_printed(tiny: str, capsys: pytest.CaptureFixture[str]) -> No
     assert re.search(r"forward: \d+ kernels \(\d+ generated\), \d+ matrix products", capsys.readouterr().out)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_deeper_models_compile_no_more_graphs(
     tiny: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_sides_take_the_same_step_on_features(tmp_path: Path) -> None:
         torch.testing.assert_close(ours[name].grad, parameter.grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_the_shares_used_are_reported(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def write(folder: Path, packing: Packing, *jobs: Job) -> Pack:
     return pack
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_a_pack_runs_with_torch_alone(tmp_path: Path) -> None:
     folder, out = tmp_path / "pack", tmp_path / "out"
     write(
@@ -283,6 +283,7 @@ def test_cells_are_left_out_when_the_time_is_over(tmp_path: Path) -> None:
     assert saved == []
 
 
+@pytest.mark.compiled
 def test_one_size_is_one_mixture_compiled_for_its_sizes(tmp_path: Path) -> None:
     timed = Job(kind="time", model="tiny", modes=("backward",), seconds=1)
     pack = write(tmp_path, packed(tmp_path, ratios=None), timed)
@@ -367,7 +368,7 @@ def test_ways_of_making_products(pieces: int) -> None:
     assert "joined" in {each.way for each in measured} <= set(WAYS)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_cuda_graphs_are_asked_for_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job on a stand-in for a GPU: the same calls, and kernels of the CPU."""
     asked: list[dict[str, Any]] = []

@@ -94,7 +94,7 @@ class Network(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.compiled)])
 def test_parts_of_a_real_run(compiled: bool, dtype: torch.dtype) -> None:
     """Each part is there, eager and compiled; a part that were missed would be 0."""
     network, x = Network().to(dtype), torch.randn(2, 48, 64, dtype=dtype)

@@ -20,6 +20,8 @@ from motc.source import SourceFile
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
 from tests.tracing import KERNELS_OF_LAYERS, TRACED_LAYERS, leave_ends
 
+pytestmark = pytest.mark.compiled
+
 ROOT = Path(__file__).resolve().parent.parent
 
 TWO = """
@@ -158,7 +160,6 @@ def assert_same(compiled: Any, eager: Any, batch: tuple[Tensor, Tensor, Tensor |
         )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "text, kinds, backend",
     [(KINDS, 2, TRACED_LAYERS), (EXPERTS, 1, TRACED_LAYERS), (WIDTHS, 1, "eager"), (HYBRID, 1, "eager")],
@@ -198,7 +199,6 @@ def test_without_gradients_there_is_a_graph_more_for_each(text: str, kinds: int,
     assert not counters["graph_break"]
 
 
-@pytest.mark.slow
 def test_documents_too_unlike_for_rows_of_their_own_cost_one_graph_more(tmp_path: Path) -> None:
     compiled, eager = pair(TWO, tmp_path, TRACED_LAYERS, dtype=WIDEST)
     for batch in batches(2):
@@ -212,7 +212,6 @@ def test_documents_too_unlike_for_rows_of_their_own_cost_one_graph_more(tmp_path
     assert not counters["graph_break"]
 
 
-@pytest.mark.slow
 def test_many_models_in_one_process(tmp_path: Path) -> None:
     ids, modality_ids, _ = next(batches(2))
     with torch._dynamo.config.patch(recompile_limit=1):
@@ -222,7 +221,6 @@ def test_many_models_in_one_process(tmp_path: Path) -> None:
     assert not counters["graph_break"]
 
 
-@pytest.mark.slow
 def test_grouped_products_compile_in_bfloat16(tmp_path: Path) -> None:
     """Compiled, torch 2.13 has grouped products in bfloat16 only. Other strategies: tests/test_kernels.py."""
     compiled, eager = pair(THREE, tmp_path, KERNELS_OF_LAYERS, strategy="grouped", dtype=torch.bfloat16)
@@ -241,7 +239,6 @@ def test_grouped_products_that_torch_cannot_compile_are_told(tmp_path: Path) -> 
         assert compiled.loss(ids, modality_ids, document_ids=documents).total.isfinite()
 
 
-@pytest.mark.slow
 def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None:
     """Routing may turn on a rounding, so losses are compared, and not each token.
 
@@ -261,7 +258,6 @@ def test_experts_compile_to_grouped_products_in_bfloat16(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="before torch 2.13 fewer kernels were joined, in either twin")
-@pytest.mark.slow
 def test_a_layer_has_few_kernels_more_than_its_dense_twin() -> None:
     """The permutations of v and of attention's result (those of q and k are within other kernels, of qk-norm too), and
     one for each further piece of the feed-forward: of three modalities, in bfloat16, whose casts stand between."""

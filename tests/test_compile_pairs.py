@@ -1,6 +1,6 @@
 """Whatever `check` accepts compiles and trains: of all that a spec can say, every two choices meet in one model.
 
-`make test-compile` compiles all these models. `make test` compiles two in which much meets (tests/test_kernels.py).
+`make test-pairs` compiles all these models, `make test-compiled` two in which much meets (tests/test_kernels.py).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_every_pair_that_is_allowed_is_in_a_case() -> None:
                 assert ((a, x), (b, y)) in covered or not allowed({a: x, b: y})
 
 
-@pytest.mark.compile_pairs
+@pytest.mark.pairs
 @pytest.mark.parametrize("case", CASES, ids=[str(number) for number in range(len(CASES))])
 def test_compiled_as_eager(case: Case) -> None:
     """Outputs and gradients, padded and packed, with any share of each modality."""

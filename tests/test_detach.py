@@ -109,6 +109,7 @@ def test_a_loss_of_states_that_read_alone_reaches_nothing_that_is_read() -> None
         assert has_gradient == (".action." in name), name
 
 
+@pytest.mark.compiled
 def test_one_graph() -> None:
     torch.manual_seed(0)
     torch._dynamo.reset()

@@ -93,6 +93,7 @@ def test_it_trains_as_the_plain_loop(name: str, page: Path) -> None:
     assert_same(parameters(run(page / name, wide)), parameters(run(page / "plain.py", wide)))
 
 
+@pytest.mark.compiled
 def test_checkpointed_layers_compile_and_generate(page: Path) -> None:
     def compiled(text: str) -> str:
         return wide(text).replace("optimizer =", 'model.compile(backend="aot_eager")\noptimizer =')
@@ -145,7 +146,6 @@ def worker(rank: int, script: str, port: int) -> None:
         save_file(parameters(variables), f"ddp{rank}.safetensors")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TOGETHER)
 def test_two_processes_train_as_one(name: str, page: Path) -> None:
     expected = parameters(run(page / "plain.py", wide))

@@ -68,7 +68,7 @@ def test_onnx(tmp_path: Path) -> None:
     assert [each.name for each in session.get_outputs()] == ["logits_text", "logits_image"]
 
 
-@pytest.mark.compile_pairs
+@pytest.mark.pairs
 def test_compiled_ahead_of_time(tmp_path: Path) -> None:
     model, network = given()
     compared = write_program(model, network, tmp_path / "out", "aoti")

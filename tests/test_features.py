@@ -318,6 +318,7 @@ def test_autocast_keeps_the_stream_and_projects_in_bfloat16() -> None:
     assert total.dtype == torch.float32 and 0 < abs(total - plain) < 0.05
 
 
+@pytest.mark.compiled
 def test_one_graph_serves_every_mixture(eager_compiler: None) -> None:
     """But for the last batch, in which documents share a row."""
     model: Any = motc.load(UNTIED, set={"layers": 1})

@@ -76,7 +76,7 @@ def frozen_by_hand(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.compiled)])
 def test_a_frozen_tower_before_all_that_is_trained_has_no_backward(is_compiled: bool) -> None:
     """Text sees no image, so that nothing it has needs a gradient: a step goes back through image's tokens alone."""
     model: Any = motc.load(BLOCKS)
@@ -123,6 +123,7 @@ def test_grouped_products_make_no_gradients_of_frozen_weights(frozen: str) -> No
     assert every - backward(model) == 2 * TOKENS * LAYERS * MAPS
 
 
+@pytest.mark.compiled
 def test_grouped_products_of_some_trained_weights_compile() -> None:
     """In bfloat16, as all grouped products: one graph, of sizes that vary, in the backward too."""
     model: Any = motc.load(CAUSAL, strategy="grouped", dtype="bfloat16")
@@ -153,7 +154,7 @@ def test_all_other_gradients_are_as_they_were(spec: str, strategy: Strategy) -> 
         assert after[name] is None if ".text." in name else torch.equal(after[name], gradient), name
 
 
-@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.compiled)])
 def test_what_is_trained_may_change_at_any_time(is_compiled: bool) -> None:
     model: Any = motc.load(BLOCKS)
     before = gradients(model)

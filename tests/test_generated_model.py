@@ -152,6 +152,7 @@ def test_ids_out_of_range_are_refused(model: Any) -> None:
         model(ids, ids + 2)
 
 
+@pytest.mark.compiled
 def test_compiled_layers_agree(spec: Path, model: Any) -> None:
     compiled: Any = motc.load(spec, dtype=WIDEST)
     compiled.compile(backend="eager")

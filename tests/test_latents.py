@@ -418,7 +418,7 @@ def fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("spec", ["linear"], indirect=True)
 def test_one_graph_for_each_kind_of_layer_and_each_end(spec: Path) -> None:

@@ -151,6 +151,7 @@ def test_beside_latents_and_widths(image: str, width: str) -> None:
     obeys_every_law(final_ir(spec), final_ir(spec, dense=True), seed=2)
 
 
+@pytest.mark.compiled
 def test_one_graph_serves_every_batch_and_far_positions_are_refused() -> None:
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()

@@ -155,7 +155,7 @@ def test_labels_and_weights_that_do_not_fit_are_told(how: dict[str, Any], said: 
         model.loss(IDS, MODALITIES, **how)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_weights_take_one_more_graph_whatever_the_ratio(tmp_path: Path) -> None:
     torch._dynamo.reset()
     counters.clear()

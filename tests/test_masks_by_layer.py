@@ -125,6 +125,7 @@ def test_a_target_is_seen_if_any_mask_shows_it(masks: tuple[Mask, ...]) -> None:
     obeys_every_law(sparse, dense, seed=7)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
 def test_one_graph_for_each_kind_of_layer(strategy: Strategy) -> None:
     torch.compiler.reset()

@@ -279,7 +279,6 @@ def different(whole: Path, parts: Path) -> list[str]:
     return [name for name, x in first.items() if not name.endswith("/seconds") and not x.equal(second[name])]
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,7 +311,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
     assert different(folder / "whole" / "seed0.safetensors", path) == []
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.compiled)], ids=["eager", "compiled"])
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     compiled: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -74,7 +74,6 @@ def test_what_is_generated_has_no_lint(packages: Packages) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow
 def test_what_is_generated_is_typed(packages: Packages, tmp_path: Path) -> None:
     """In one package of all models, for building blocks are the same in each; what a file imports it has beside it."""
     blocks = {"__init__.py": ""}

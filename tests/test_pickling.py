@@ -60,6 +60,7 @@ def test_a_compiled_model_s_copy_is_not_compiled(model: Any) -> None:
         assert total(copied) > 0
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
 def test_a_compiled_model_s_shallow_copy_has_its_compiled_layers(strategy: Any) -> None:
     model: Any = motc.load(SPEC, strategy=strategy)

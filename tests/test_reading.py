@@ -154,6 +154,7 @@ def test_in_how_many_calls(name: str, modalities: list[int], calls: int, monkeyp
     assert len(made) == calls
 
 
+@pytest.mark.compiled
 def test_one_graph() -> None:
     """For calls without a matrix, and one more for a matrix: for all sizes, and any share of those that read."""
     torch.manual_seed(0)

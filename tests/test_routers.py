@@ -166,6 +166,7 @@ def test_routers_that_correct_are_computed_in_float32_under_autocast() -> None:
         assert not torch.equal(plain(x).probabilities, exact)
 
 
+@pytest.mark.compiled
 def test_one_graph_that_counts() -> None:
     torch.manual_seed(0)
     torch._dynamo.reset()

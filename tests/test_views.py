@@ -122,7 +122,7 @@ def leading(row: list[int], count: int) -> Tensor:
     return torch.tensor([row] * count)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize("mask", [PREFIX, BLIND, BLOCKS, APART])
 def test_one_graph_for_all_batches_with_views_and_one_more_for_masks(mask: str, tmp_path: Path) -> None:
     text = SPEC.format(mask=mask).replace("untie attention, ffn, norm", "untie attention as {text, action} {image}")

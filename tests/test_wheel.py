@@ -45,13 +45,11 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_wheel_holds_the_same_data_as_the_checkout(unpacked: Path) -> None:
     for folder, shipped in (("codegen_templates", "_templates"), ("specs", "_specs")):
         assert files(unpacked / "motc" / shipped) == files(ROOT / folder) != {}
 
 
-@pytest.mark.slow
 def test_wheel_checks_and_builds_a_shipped_spec(unpacked: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     command = [sys.executable, "-c", CHECK_AND_BUILD]

@@ -89,6 +89,7 @@ def test_rows_that_a_window_covers_need_no_matrix() -> None:
     assert [each.mask is not None for each in packed.rows.by_mask] == [False] * 3  # documents have a row each
 
 
+@pytest.mark.compiled
 def test_one_graph_more_where_rows_are_longer_than_the_window() -> None:
     torch.compiler.reset()
     counters.clear()
