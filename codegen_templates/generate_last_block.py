@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from .generate import Decoding, compact, followed, uncompiled
 from .generate_checks import check_mapping, check_prompt, generator_of, whole
 from .generated import GeneratedLatents
+from .guidance import Guidance, GuidedLatents, History, checked_guides
 from .latent_checks import grid_in, named
 from .next_latents import (
-    NextLatents,
     checked_size,
     denoised,
     latents_kept,
@@ -57,10 +57,12 @@ def generate_last_block(
     latents: Any,
     features: Any,
     denoising_steps: Any,
+    guidance: Any,
     generator: torch.Generator | None,
 ) -> GeneratedLatents:
     """See the model's `generate`."""
     checked = sizes_of_block(model, sizes, schedulers, modality_ids)
+    guides = checked_guides(model, guidance, checked, position_ids)
     steps = whole("denoising_steps", denoising_steps, positive=True)
     latents = latents_kept(model, named("latents", latents, model.latents), modality_ids, document_ids)
     vectors = {"latents": latents, "timesteps": unnoised(latents)}
@@ -74,10 +76,13 @@ def generate_last_block(
     decoding = Decoding(model, rows, prompts.modality_ids, total, {}, temperature=0, top_p=1)
     with uncompiled():
         decoding.start(prompts, **vectors)
-        following = NextLatents(decoding, grids, list(range(len(rows))))
+        history = History(model, prompts, latents, vectors["features"])
+        everyone = list(range(len(rows)))
+        following = GuidedLatents(history, decoding, grids, everyone, None, guides, {}, keeps_last=False)
         noise = {name: noise_of(model, name, len(rows), size, generator) for name, size in checked.items()}
         made = denoised(model, noise, following, schedulers, steps, generator)
-    return GeneratedLatents(torch.zeros_like(following.modality_ids), following.modality_ids, made)
+    modality_ids = following.next.modality_ids
+    return GeneratedLatents(torch.zeros_like(modality_ids), modality_ids, made)
 
 
 class GeneratesLastBlock:
@@ -93,6 +98,7 @@ class GeneratesLastBlock:
         sizes: Mapping[str, int | tuple[int, ...]],
         schedulers: Mapping[str, Any],
         denoising_steps: int = 10,
+        guidance: Mapping[str, Guidance | Sequence[Guidance]] | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
         features: Mapping[str, Tensor] | None = None,
@@ -104,8 +110,9 @@ class GeneratesLastBlock:
         `sizes` says what is made: for each modality of the block, in the order they are to stand in, the size of its
         latent. They are denoised together, each by its own of `schedulers`, objects with `set_timesteps`, `timesteps`
         and `step` as diffusers has. `features` are the prompt's, and `latents` too, clean. Keys and values of the
-        prompt are computed once, and serve every step of denoising. Positions are from 0, or as `forward` takes them,
-        and go on after a row's largest.
+        prompt are computed once, and serve every step of denoising; so are those of the same with less,
+        by which `guidance` leads latents. Positions are from 0, or as `forward` takes them, and go on after a row's
+        largest.
         Raises ValueError, or TypeError, for what does not fit, and for what the model does not have.
         """
         check_prompt(self, input_ids, modality_ids, document_ids, position_ids)
@@ -120,5 +127,6 @@ class GeneratesLastBlock:
             latents,
             features,
             denoising_steps,
+            {} if guidance is None else guidance,
             generator_of(seed, input_ids.device),
         )

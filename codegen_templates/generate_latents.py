@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, TypedDict
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from .generate import Decoding, Row, compact, followed, uncompiled
 from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spans, generator_of, whole
 from .generated import GeneratedLatents
+from .guidance import Guidance, Guide, GuidedLatents, History, checked_guides
 from .latent_checks import AXES, grid_in, named, patches_in
 from .next_latents import (
     Delimiters,
-    NextLatents,
     checked_size,
     denoised,
     latents_kept,
@@ -99,6 +99,9 @@ def make_latents(
     scheduler: Any,
     steps: int,
     delimiters: Delimiters | None,
+    history: History,
+    guides: Mapping[str, list[Guide]],
+    spans: Mapping[str, TokenSpan],
 ) -> Tensor:
     """A latent [channels, ...] of this size for each of these rows, which go on by its patches."""
     model, generator = decoding.model, decoding.how["generator"]
@@ -107,10 +110,11 @@ def make_latents(
     runs = {index for mask in model.masks if mask.delimited for index in mask.bidirectional}
     if delimiters is not None and any(decoding.rows[row].before in runs for row in rows):
         raise ValueError(f"the token before latents of {name} closes a run too: what was kept of that would change")
-    following = NextLatents(decoding, {name: grid}, rows, delimiters)
+    following = GuidedLatents(history, decoding, {name: grid}, rows, delimiters, guides, spans, keeps_last=True)
     noise = {name: noise_of(model, name, len(rows), size, generator)}
     latents = denoised(model, noise, following, {name: scheduler}, steps, generator)
     following.keep(latents)
+    history.add(name, rows, latents[name])
     for row in rows:
         decoding.made[row] += [(0, modality)] * count
         for _ in range(count):
@@ -130,11 +134,13 @@ def generate_with_latents(
     features: Mapping[str, Tensor],
     schedulers: Mapping[str, Any],
     denoising_steps: int,
+    guidance: Any,
     max_new_tokens: int,
     **choices: Any,
 ) -> GeneratedLatents:
     """See the model's `generate`; `choices` are what `Decoding` takes besides."""
     checked, sizes = checked_sizes(model, spans, schedulers)
+    guides = checked_guides(model, guidance, sizes, position_ids)
     denoising_steps = whole("denoising_steps", denoising_steps, positive=True)
     max_new_tokens = whole("max_new_tokens", max_new_tokens, positive=True)
     latents = named("latents", latents, model.latents)
@@ -144,6 +150,7 @@ def generate_with_latents(
     decoding = Decoding(model, rows, prompts.modality_ids, max_new_tokens, **choices)
     given = ends_after_prompts(model, checked, rows, prompts.modality_ids, prompts.lengths)
     finished: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
+    history = History(model, prompts, latents, features)
     with uncompiled():
         vectors = {"latents": latents, "timesteps": unnoised(latents), "features": features}
         logits = decoding.start(prompts, **vectors)
@@ -155,7 +162,8 @@ def generate_with_latents(
                 decoding.active = [row for row in decoding.active if row not in beginning or row in fitting]
                 if fitting:
                     around = delimiters_of(model, name, span)
-                    x = make_latents(decoding, name, fitting, size, schedulers[name], denoising_steps, around)
+                    how = (schedulers[name], denoising_steps, around, history, guides, checked)
+                    x = make_latents(decoding, name, fitting, size, *how)
                     finished[name] += zip(fitting, x, strict=True)
                     given.update(dict.fromkeys(fitting, (span["end"], span["within"])))
             others = [row for row in decoding.active if row not in given]
@@ -188,6 +196,7 @@ class GeneratesLatents:
         latents: Mapping[str, Tensor] | None = None,
         schedulers: Mapping[str, Any] | None = None,
         denoising_steps: int = 250,
+        guidance: Mapping[str, Guidance | Sequence[Guidance]] | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | torch.Generator | None = 0,
@@ -199,7 +208,8 @@ class GeneratesLatents:
         Positions are from 0, or as `forward` takes them, and go on after a row's largest.
 
         `features` are the prompt's, and `latents` too, clean, as for `loss`. A modality in `spans` that has latents is
-        made whole, by its own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as diffusers has.
+        made whole, by its own of `schedulers`, objects with `set_timesteps`, `timesteps` and `step` as diffusers has,
+        and led by its `guidance`.
         Raises ValueError, or TypeError, for ids and latents that do not fit, and for what the model does not have.
         """
         check_prompt(self, input_ids, modality_ids, document_ids, position_ids)
@@ -215,6 +225,7 @@ class GeneratesLatents:
             prompt_features(self, features, spans, modality_ids, document_ids),
             {} if schedulers is None else schedulers,
             denoising_steps,
+            {} if guidance is None else guidance,
             max_new_tokens=max_new_tokens,
             stop={} if stop is None else stop,
             temperature=temperature,

@@ -139,12 +139,12 @@ class NextLatents:
 def denoised(
     model: Any,
     noise: Mapping[str, Tensor],
-    following: NextLatents,
+    following: Any,
     schedulers: Mapping[str, Any],
     steps: int,
     generator: torch.Generator | None,
 ) -> dict[str, Tensor]:
-    """Noise [n, channels, ...] of each modality to latents, all at once.
+    """Noise [n, channels, ...] of each modality to latents, all at once, by what `following` has `predicted` of them.
 
     Raises ValueError for timesteps that a modality's objective does not have, and where numbers are lost.
     """

@@ -232,7 +232,7 @@ def drawn(system: System, data: Data, monkeypatch: pytest.MonkeyPatch, *, evalua
 
     def watched(*args: object) -> object:
         noised = noise_latents(*args)
-        seen.extend([noised[1]["image"], noised[2]["image"]])  # ddpm: what is to be predicted is the noise
+        seen.extend([noised[1]["image"], noised[2]["image"].target])  # ddpm: what is to be predicted is the noise
         return noised
 
     layouts = {system.name: system.network.layout}
