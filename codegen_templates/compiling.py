@@ -20,8 +20,8 @@ INDUCTOR = {
 }
 """What Inductor is told, unless `options` or `mode` say otherwise."""
 
-OUTER_METHODS = ("embed", "read", "score")
-"""Methods of a model that are compiled beside its layers."""
+OUTER_METHODS = ("embed", "leave", "read", "score")
+"""Methods of a model that are compiled beside its layers; not every one has a `leave`."""
 
 
 def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
@@ -40,16 +40,17 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
         model.sizes_vary &= not kwargs["options"].get("triton.cudagraphs")
     model.has_grouped_products = any(getattr(part, "is_grouped_product", False) for part in model.modules())
     stream, rows = model.stream_sizes, ("rows", "length")
-    given = {"x": stream, "mask": None, "cos": rows, "sin": rows}
+    flat = ("stream",) if stream[0] in ("stream", "piece") else rows
+    given = {"x": stream, "mask": None, "cos": rows, "sin": rows, "spans": flat, "conditions": ("condition",)}
     for layer in model.layers:
         layer.compile(*args, **kwargs)
         names = inspect.signature(layer.forward).parameters
         sizes = tuple(given.get(name, ()) for name in names)
         if model.sizes_vary:
             layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
-    flat = ("stream",) if stream[0] in ("stream", "piece") else rows
     outer = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
-    for name in OUTER_METHODS:
+    outer["leave"] = (stream, (), flat, ("condition",))
+    for name in (each for each in OUTER_METHODS if hasattr(model, each)):
         model.__dict__.pop(name, None)  # compiled before
         compiled = torch.compile(getattr(model, name), *args, **kwargs)
         model.__dict__[name] = with_sizes(compiled, outer[name]) if model.sizes_vary else compiled
@@ -67,9 +68,16 @@ def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | N
                 if names is None and value is not None:
                     value.mark_sizes()
                 elif names:
-                    for x in value if isinstance(value, list | tuple) else [value]:
+                    for x in _tensors(value):
                         if x is not None and not hasattr(x, "_dynamo_unbacked_indices"):
                             mark_sizes(x, *names)
         return function(*args, **kwargs)
 
     return call
+
+
+def _tensors(value: Any) -> Sequence[Any]:
+    """The tensors of an argument, which is one of them, or has several."""
+    if isinstance(value, dict):
+        return [*value.values()]
+    return value if isinstance(value, list | tuple) else [value]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .cache import Cache
+from .condition_checks import Given, given_for
 from .continuous import ContinuousModel
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
@@ -36,6 +37,17 @@ class DenoisingModel(ContinuousModel):
         """Noised latents to patches of the stream. Raises ValueError where they do not fit the batch."""
         return make_patches(self.latents, self.objectives, self.modalities, layout, latents, timesteps)
 
+    def conditioned(
+        self,
+        layout: Layout,
+        patches: Mapping[str, Patches],
+        timesteps: Mapping[str, Tensor] | None,
+        conditions: Given | None,
+    ) -> tuple[Any, ...]:
+        """What `transform` is given of conditions. Here a model has none: raises ValueError for any."""
+        given_for(conditions, ())
+        return ()
+
     def predictions(self, states: Mapping[str, Tensor], patches: Mapping[str, Patches]) -> dict[str, Tensor]:
         """The states [P, w] of each modality's patches to what its ends predict, in the shape of its latents."""
         ends: Mapping[str, Any] = dict(self.latents.items())
@@ -56,6 +68,7 @@ class DenoisingModel(ContinuousModel):
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
+        conditions: Given | None = None,
         generator: torch.Generator | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
@@ -69,7 +82,8 @@ class DenoisingModel(ContinuousModel):
         the input ids of latents may be anything. With `labels`, this is `loss`: latents are clean, and losses are
         returned. Logits are zeros at padding and at latents. `features` are the vectors [..., size] of the tokens of
         modalities that are given such, [..., 1 + layers, size] where further ones are added after layers. `layout` and
-        `cache` are as for a model of tokens alone.
+        `cache` are as for a model of tokens alone. `conditions` has for a modality, by name, what is given for each of
+        its spans beside the timestep: `label` int64 [n], `number` [n] or `vector` [n, size].
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
@@ -81,7 +95,8 @@ class DenoisingModel(ContinuousModel):
         patches = self.encode(layout, latents, timesteps)
         placed = {**patches, **self.place_features(layout, features)}
         positions, ids = self.placed(layout, position_ids, cache, latents), self.ids_in_stream(input_ids, layout)
-        x, balance = self.with_balance(self.transform(ids, layout, positions, placed, cache))
+        conditioned = self.conditioned(layout, patches, timesteps, conditions)
+        x, balance = self.with_balance(self.transform(ids, layout, positions, placed, *conditioned, cache))
         if labels is not None:
             targets = self.targets(labels, weights, layout)
             sums, states = self.score(x, layout, sort_targets(targets) if self.sorts_targets else targets)
@@ -118,6 +133,7 @@ class DenoisingModel(ContinuousModel):
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
+        conditions: Given | None = None,
         generator: torch.Generator | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
@@ -139,6 +155,7 @@ class DenoisingModel(ContinuousModel):
             latents=latents,
             timesteps=timesteps,
             noise=noise,
+            conditions=conditions,
             generator=generator,
             position_ids=position_ids,
             document_ids=document_ids,

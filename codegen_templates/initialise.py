@@ -28,7 +28,7 @@ def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed
         for name, parameter in module.named_parameters(recurse=False):
             if name == "bias":
                 parameter.zero_()
-            elif not isinstance(module, nn.Linear | nn.Embedding):
+            elif not isinstance(module, nn.Linear | nn.Embedding) or hasattr(module, "start"):
                 parameter.fill_(getattr(module, "start", 1.0))
             else:
                 deviation = 0.02

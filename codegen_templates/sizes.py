@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .autocast import product_dtype
 
-LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512}
+LIKELY = {"batch": 4, "sequence": 1024, "rows": 4, "length": 1024, "stream": 4096, "piece": 512, "condition": 8}
 """What the compiler takes a size for where that helps it choose; any other works. Pieces leave room for the last."""
 
 MOST_ROWS = 65_535
@@ -55,7 +55,7 @@ def check_grouped_products(parameter: Tensor) -> None:
 def mark_sizes(x: Tensor, *names: str) -> Tensor:
     """x, its first sizes told to vary: one graph then serves all, 0 and 1 included.
 
-    Equal names mean equal sizes; pieces have sizes of their own, and the size `one` does not vary.
+    Equal names mean equal sizes; pieces and conditions have sizes of their own, and the size `one` does not vary.
 
     A mark is lost by any operation, and by a transfer between processes, so this is done at every call.
     """
@@ -64,7 +64,7 @@ def mark_sizes(x: Tensor, *names: str) -> Tensor:
     for dimension, name in enumerate(names):
         if name == "one":
             continue
-        shape_id = None if name == "piece" else name
+        shape_id = None if name in ("piece", "condition") else name
         mark_unbacked(x, dimension, shape_id=shape_id, hint_override=LIKELY.get(name, LIKELY["length"]))
     return x
 

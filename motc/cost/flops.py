@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from motc.ir.attributes import layer_attributes
 from motc.ir.model import Model
-from motc.ir.operators import Embedding
+from motc.ir.operators import Embedding, Modulation
 
 
 def flops_per_token(model: Model) -> dict[str, int]:
@@ -39,10 +39,17 @@ def _outer_flops(model: Model, modality: str) -> int:
 
 
 def latent_span_flops(model: Model, modality: str) -> int:
-    """What a span of a continuous modality pays once: the products of its timestep. 0 for tokens."""
-    latents = model.latents()
-    ends = None if latents is None else latents.block_of(modality)
-    return 0 if ends is None else ends.operator.latent_span_flops
+    """What a span of a continuous modality pays once: the products of its timestep and its condition, and of what
+    adaptive norms make of that. 0 for tokens.
+    """
+    own = (leaf.block_of(modality) for leaf in (model.latents(), model.conditions()) if leaf is not None)
+    flops = sum(block.operator.latent_span_flops for block in own if block is not None)
+    for layer, count in (*model.kinds, (None, 1)):
+        leaves = [model.final_modulation] if layer is None else [each.modulation for each in layer.sublayers]
+        operators = (block.operator for leaf in leaves if leaf is not None for block in leaf.blocks)
+        made = (each for each in operators if isinstance(each, Modulation) and each.by == modality)
+        flops += count * sum(operator.latent_span_flops for operator in made)
+    return flops
 
 
 def head_flops(model: Model, modality: str) -> int:

@@ -34,6 +34,7 @@ IN_LAYERS = {
     "norm.weight": "norm_weight",
     "norm.bias": "norm_bias",
     "norm.placement": "placements",
+    "norm.adaptive": "adaptive",
 }
 OUTSIDE = {
     "width": "width",
@@ -45,6 +46,8 @@ OUTSIDE = {
     "vocab": "vocab",
     "features": "features",
     "latent": "latent",
+    "condition": "condition",
+    "norm.adaptive": "adaptive",
     "latent.objective": "objective",
     "latent.times": "times",
     "latent.weighting": "weighting",

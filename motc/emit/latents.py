@@ -83,6 +83,18 @@ def ends_definition(module: ModulePlan, constants: Constants) -> list[str]:
     return statement("self.latents = ", f"nn.ModuleDict({{{ends}}})")
 
 
+def conditions_definition(module: ModulePlan, constants: Constants) -> list[str]:
+    """The lines of `__init__` that make what the conditions of spans are made by."""
+    latents = module.model.latent_modalities()
+    pairs = (f'"{each.name}": {constructor(each.condition, constants)}' for each in latents if each.condition)
+    return statement("self.conditions = ", f"nn.ModuleDict({{{', '.join(pairs)}}})")
+
+
+def conditioned_by(module: ModulePlan) -> list[str]:
+    """The lines of whose condition the norms of each modality have."""
+    return statement("conditioned_by: ClassVar[Mapping[str, str]] = ", literal(module.model.conditioned_by), indent=4)
+
+
 def projectors_definition(module: ModulePlan, constants: Constants) -> list[str]:
     """The lines of `__init__` that make the projectors of features."""
     features = module.model.feature_modalities()

@@ -10,6 +10,8 @@ from motc.emit.text import LONGEST, docstring, method
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Sublayer
+from motc.ir.leaf import Leaf
+from motc.ir.operators import Modulation
 from motc.plan import LayerPlan, ModulePlan, SublayerPlan
 from motc.plan.constants import Constants
 
@@ -40,9 +42,16 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
 def _formula(sublayer: Sublayer) -> str:
     """What a sublayer makes of x, f being its body: `x + f(norm(x))`."""
     read = {"stream": "x", "entry": "entry", "normed": "h"}[sublayer.reads]
-    branch = f"f(norm({read}))" if sublayer.before else f"f({read})"
-    joined = f"x + norm({branch})" if sublayer.after else f"x + {branch}"
+    norm = "norm" if sublayer.modulation is None else "adaptive norm"
+    branch = f"f({norm}({read}))" if sublayer.before else f"f({read})"
+    branch = f"norm({branch})" if sublayer.after else branch
+    gated = sublayer.modulation is not None and any("gate" in parts for parts in _parts(sublayer.modulation))
+    joined = f"x + gate * {branch}" if gated else f"x + {branch}"
     return f"norm({joined})" if sublayer.joined else joined
+
+
+def _parts(modulation: Leaf) -> list[tuple[str, ...]]:
+    return [block.operator.parts for block in modulation.blocks if isinstance(block.operator, Modulation)]
 
 
 def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from motc.emit.text import names_tuple, statement
+from motc.ir.condition import PARTS, Sinusoids
 from motc.ir.execution import Execution
 from motc.ir.operators import (
     Activation,
+    Condition,
     Embedding,
     Experts,
     LatentEnds,
     Linear,
+    Modulation,
     Norm,
     Operator,
     Projector,
@@ -22,6 +25,7 @@ from motc.ir.operators import (
 from motc.ir.routing import GroupScore
 from motc.plan import LeafPlan
 from motc.plan.constants import Constants
+from motc.source import CompilerBug
 
 
 def constructor(operator: Operator, constants: Constants, path: str = "") -> str:
@@ -57,6 +61,12 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return _projector(operator, constants)
         case Sinks(heads=heads):
             return f"Sinks({constants.named('HEADS', heads)})"
+        case Condition():
+            return _condition(operator, constants)
+        case Modulation(by=by, size=size, width=width, parts=parts, bias=bias):
+            sides = (constants.named("WIDTH", each) for each in (size, width))
+            said = [f'"{by}"', *sides, *([f"parts={names_tuple(parts)}"] if parts != PARTS else [])]
+            return f"Modulation({', '.join([*said, *([] if bias else ['bias=False'])])})"
         case _:
             assert_never(operator)
 
@@ -108,6 +118,31 @@ def _projector(projector: Projector, constants: Constants) -> str:
     return f"Projector({', '.join([str(projector.size), constants.named('WIDTH', projector.width), *said])})"
 
 
+def _condition(condition: Condition, constants: Constants) -> str:
+    """The expression that makes what a span's condition is the sum of."""
+    wide = constants.named("WIDTH", condition.width)
+    said = [
+        *([] if condition.timestep is None else [f"timestep={_sinusoids(condition.timestep, wide, constants)}"]),
+        *([] if condition.number is None else [f"number={_sinusoids(condition.number, wide, constants)}"]),
+        *([] if condition.label is None else [f"label=nn.Embedding({condition.label.rows}, {wide})"]),
+    ]
+    vector = condition.vector
+    if vector is not None:
+        hidden = constants.named("WIDTH", vector.hidden)
+        said.append(f"vector=GivenVector({vector.size}, {wide}, {hidden}, {_function(vector.activation)})")
+    said += ["null=True"] if condition.label is not None and condition.label.null else []
+    return f"Condition({', '.join(said)})"
+
+
+def _sinusoids(waves: Sinusoids, wide: str, constants: Constants) -> str:
+    said = [str(waves.count), wide, constants.named("WIDTH", waves.hidden)]
+    said += [] if waves.max_period == 10000 else [f"max_period={waves.max_period!r}"]
+    said += [] if waves.scale == 1 else [f"scale={waves.scale!r}"]
+    said += ["closed=True"] if waves.closed else []
+    said += [] if waves.periods is None else [f"periods={waves.periods!r}"]
+    return f"Sinusoids({', '.join(said)})"
+
+
 def _function(activation: Activation) -> str:
     """An activation as a function of one tensor."""
     match activation:
@@ -131,7 +166,7 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
     cls = "nn.ModuleDict" if leaf.form == "held" else execution.by_tower
     if leaf.form == "by_place":
-        cls = "NormByTower" if leaf.leaf.is_norm else "SinksByTower"
+        cls = _by_place(leaf.leaf.blocks[0].operator)
     if leaf.form in ("by_place", "by_tower") and set(leaf.counts) != {1}:
         ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
         extra.append(f"ends={ends}")
@@ -143,6 +178,19 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
         pairs = (f'"{name}": {each}' for name, each in zip(names, constructors, strict=True))
         copies = f"{{{', '.join(pairs)}}}"
     return statement(f"{attribute} = ", f"{cls}({', '.join([copies, *extra])})")
+
+
+def _by_place(operator: Operator) -> str:
+    """What holds copies of which each token, wherever it stands, has its own."""
+    match operator:
+        case Norm():
+            return "NormByTower"
+        case Sinks():
+            return "SinksByTower"
+        case Modulation():
+            return "ModulationByTower"
+        case _:
+            raise CompilerBug(f"{operator} is not chosen by place")
 
 
 class Applied:

@@ -47,6 +47,7 @@ def _head_of_class(module: ModulePlan) -> str:
         *_unlike_the_base(module),
         *(latents.class_attributes(module) if model.latents() else ()),
         *(latents.feature_sizes(module) if model.features() else ()),
+        *(latents.conditioned_by(module) if model.conditioned_by else ()),
         *(statement("last_block = ", names_tuple(module.last_block), indent=4) if module.last_block else ()),
     ]
     return "\n".join(lines)
@@ -64,6 +65,7 @@ def _bases(module: ModulePlan) -> list[str]:
         generates.append("GeneratesAfterFeatures" if has_features else "GeneratesTokens")
     generates += ["PlacedByRule"] * module.model.places_by_rule
     if has_latents:
+        generates += ["TakesConditions"] * bool(module.model.conditioned_by)
         return [*generates, *(["TakesFeatures"] if has_features else []), "DenoisingModel"]
     return [*generates, "FeatureModel" if has_features else "MultimodalModel"]
 
@@ -119,6 +121,8 @@ def _init(module: ModulePlan, constants: Constants) -> str:
             lines += definition(before, module.execution, constants)
     if module.model.latents() is not None:
         lines += latents.ends_definition(module, constants)
+    if module.model.conditions() is not None:
+        lines += latents.conditions_definition(module, constants)
     if module.model.features() is not None:
         lines += latents.projectors_definition(module, constants)
     runs = [
@@ -132,7 +136,7 @@ def _init(module: ModulePlan, constants: Constants) -> str:
         each = [f"            {runs[0]}", *(f"            + {run}" for run in runs[1:])]
         joined = f"            {' + '.join(runs)}"
         lines += ["        self.layers = nn.ModuleList(", *([joined] if len(joined) <= LONGEST else each), "        )"]
-    for end in (module.final_norm, module.head):
+    for end in (module.final_norm, module.final_modulation, module.head):
         if end:
             lines += definition(end, module.execution, constants)
     return "\n".join(lines)

@@ -22,8 +22,10 @@ from motc.ir.steps import (
     Apply,
     Attend,
     Gate,
+    GateBranch,
     InLayers,
     MixExperts,
+    Modulate,
     Order,
     Permute,
     Rotate,
@@ -31,7 +33,7 @@ from motc.ir.steps import (
     Value,
     entering,
 )
-from motc.plan import ModulePlan, SublayerPlan, kernel
+from motc.plan import LeafPlan, ModulePlan, SublayerPlan, kernel
 from motc.plan.constants import Constants
 
 
@@ -95,6 +97,10 @@ class Forward:
             case MixExperts(mixture=body):
                 mixture = MixtureText(self.module, self.part, body, self.text)
                 return "out", mixture.mixed(reads[0], in_pieces=in_pieces)
+            case Modulate(leaf=leaf):
+                return before, self._conditioned("modulated", step, leaf, reads)
+            case GateBranch(leaf=leaf):
+                return before, self._conditioned("gated", step, leaf, reads)
             case Add(scale=scale):
                 return before, _added(reads[0], reads[1], scale, in_pieces=in_pieces)
             case Permute(to=order):
@@ -120,6 +126,14 @@ class Forward:
             return applied if writes else self.text.joined(applied, plan.counts)
         applied = self.text.through(plan, x, places, reads_pieces=self._in_pieces(step.reads[0]), writes_pieces=writes)
         return _in_heads(applied, leaf, self.part.sublayer.body, self.constants)
+
+    def _conditioned(self, function: str, step: Step, leaf: Leaf, reads: list[str]) -> str:
+        """The call that does what conditions say; what modulations make of them is made where it is first used."""
+        plan = self.part.leaves[leaf.path]
+        if all(name != "modulation" for name, _ in self.text.statements):
+            self.text.assign("modulation", f"self.{plan.attribute}(conditions)")
+        in_pieces = self._in_pieces(step.writes)
+        return conditioned(function, plan, step, reads, self.text, self.module if in_pieces else None)
 
     def _mix(self, a: Attention, reads: list[str]) -> str:
         q, k, v, *sinks = reads
@@ -211,6 +225,19 @@ def _added(x: str, branch: str, scale: float, *, in_pieces: bool) -> str:
     return f"add({x}, [piece * {scale!r} for piece in {branch}])" if in_pieces else f"{x} + {branch} * {scale!r}"
 
 
+def conditioned(
+    function: str, plan: LeafPlan, step: Step, reads: list[str], text: Applied, in_pieces: ModulePlan | None
+) -> str:
+    """The call of what a modulation does to a value, a tensor or the pieces of a module's stream."""
+    x, spans = reads
+    if in_pieces is not None:
+        return f"{function}_pieces({x}, modulation, {text.pieces(spans, in_pieces.each)}, layout)"
+    if plan.form == "single":
+        return f"{function}({x}, modulation, {spans})"
+    places = "layout.sorted_places" if step.order == "sorted" else "layout.places"
+    return f"{function}_by_place({x}, modulation, {spans}, {places})"
+
+
 def _rotated(rope: Rope, x: str) -> str:
     if rope.fraction == 1:
         return f"rotate_{rope.pairing}({x}, cos, sin)"
@@ -235,6 +262,10 @@ def is_balanced(part: SublayerPlan) -> bool:
 MASK = {"mask": "Matrix | None"}
 ANGLES = {"cos": "Tensor", "sin": "Tensor"}
 """What attention is given of who sees whom, and of rotary positions: names and types."""
+
+
+CONDITIONS = {"spans": "Tensor", "conditions": "dict[str, Tensor]"}
+"""What adaptive norms are given: of each token which vector of its condition it has, and these vectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +319,8 @@ def arguments_of(module: ModulePlan, part: SublayerPlan | None = None) -> dict[s
     arguments = {"x": "list[Tensor]" if module.stream_in_pieces else "Tensor"}
     asks = module.layers_take_layout if part is None else module.takes_layout(part)
     arguments |= {"layout": module.execution.layout_type} if asks else {}
+    takes = module.layers_take_conditions if part is None else part.sublayer.modulation is not None
+    arguments |= CONDITIONS if takes else {}
     if part is not None and not isinstance(part.sublayer.body, Attention):
         return arguments
     angles = ANGLES if module.model.angles else {}

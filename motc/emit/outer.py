@@ -8,10 +8,12 @@ from motc.emit.heads import logits, sums_of_losses
 from motc.emit.inline import inlined, lines_of, returning
 from motc.emit.latents import added, placed, predictions
 from motc.emit.leaves import Applied
+from motc.emit.operations import CONDITIONS, conditioned
 from motc.emit.text import method, names_tuple, statement
 from motc.ir.steps import (
     AddFeatures,
     Apply,
+    Modulate,
     Order,
     Outside,
     Permute,
@@ -28,7 +30,7 @@ from motc.ir.steps import (
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
-VARIABLES = {"placed": "x", "entered": "x", "added": "x", "normed": "x", "every_logit": "logits"}
+VARIABLES = {"placed": "x", "entered": "x", "added": "x", "normed": "x", "left": "x", "every_logit": "logits"}
 """What values are called that are not called by their name."""
 
 
@@ -72,6 +74,12 @@ class OuterText:
                 return f"wanted.cut({x if module.model.residual == 'sorted' else f'{x}.flatten(0, 1)'})"
             case Permute(to=order):
                 return f"ids_to_{order}({x}, layout)" if step.reads[0].name == "ids" else f"to_{order}({x}, layout)"
+            case Modulate(leaf=leaf):
+                plan = module.outer[leaf.path]
+                self.text.assign("modulation", f"self.{plan.attribute}(conditions)")
+                reads = [x, self._variable(step.reads[1])]
+                in_whole = module if module.stream_in_pieces else None
+                return conditioned("modulated", plan, step, reads, self.text, in_whole)
             case PlacePatches():
                 return placed(module, self.text, x)
             case AddFeatures():
@@ -105,6 +113,8 @@ def outer_methods(module: ModulePlan) -> list[str]:
         methods.append(_embed(module))
     if module.model.position_table is not None:
         methods.append(_locate(module))
+    if module.model.final_modulation is not None:
+        methods.append(_leave(module))
     if module.model.latents() is not None:
         methods += [_norm(module), _read(module), _score(module)]
     elif not module.has_plain_read:
@@ -123,6 +133,14 @@ def _locate(module: ModulePlan) -> str:
     text = OuterText(module).run(module.model.outer_steps.locate)
     said = "Positions to what is added to the stream."
     return text.method("locate", ["ids: Tensor", _layout(module)], stream_type(module), said)
+
+
+def _leave(module: ModulePlan) -> str:
+    """The method by which an adaptive norm ends the layers."""
+    text = OuterText(module).run(module.model.outer_steps.leave)
+    arguments = [*_of_stream(module), *(f"{name}: {kind}" for name, kind in CONDITIONS.items())]
+    said = "The stream after the last layer, normed, as conditions have it."
+    return text.method("leave", arguments, stream_type(module), said)
 
 
 def _norm(module: ModulePlan) -> str:
@@ -193,6 +211,13 @@ def locate_lines(module: ModulePlan, constants: Constants) -> list[str]:
         return []
     located = f"self.locate(positions_in_stream(positions, layout, {constants.named('POSITIONS', size)}), layout)"
     return statement("x = ", f"add(x, {located})" if module.stream_in_pieces else f"x + {located}")
+
+
+def leave_lines(module: ModulePlan) -> list[str]:
+    """The line of `transform` by which an adaptive norm ends the layers."""
+    if module.model.final_modulation is None:
+        return []
+    return statement("x = ", f"self.leave(x, layout, {', '.join(CONDITIONS)})")
 
 
 def enter_lines(module: ModulePlan) -> list[str]:

@@ -57,6 +57,9 @@ def write_hub_folder(
     """
     if not model.token_modalities():
         raise ValueError("no modality has a vocabulary: transformers' language models have one")
+    asking = [each.name for each in model.latent_modalities() if each.condition is not None and each.condition.given]
+    if asking:
+        raise ValueError(f"a language model of transformers is given no conditions, and {', '.join(asking)} has some")
     need(("transformers",), "hf")
     dtype = next(network.parameters()).dtype
     name = str(dtype).removeprefix("torch.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from motc.ir.attention import Attention
+from motc.ir.condition import Adaptive, Condition, Modulation
 from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture, Moe
 from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer, Placements
@@ -33,6 +34,7 @@ class LayerAttributes:
     norm_weight: bool = True
     norm_bias: bool = True
     placements: Placements = Placements()
+    adaptive: Adaptive | None = None
     heads: int = 0
     kv_heads: int = 0
     head_dim: int = 0
@@ -100,6 +102,8 @@ class OuterAttributes:
     norm_weight: bool = True
     norm_bias: bool = True
     norm_embedding: bool = False
+    condition: Condition | None = None
+    adaptive: Adaptive | None = None
 
 
 def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str, LayerAttributes]:
@@ -109,11 +113,14 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
     """
     norms = _norms_in(layer, [modality.name for modality in modalities])
     widths = {modality.name: modality.width for modality in modalities}
+    modulations = [sublayer.modulation for sublayer in layer.sublayers]
+    adaptive = {name: each for leaf in modulations for name, each in _adaptive(leaf).items()}
 
     def normed(name: str) -> LayerAttributes:
-        return LayerAttributes(width=widths[name], placements=layer.placements, **_of_norm(norms[name]))
+        of_norm = _of_norm(norms[name])
+        return LayerAttributes(width=widths[name], placements=layer.placements, adaptive=adaptive.get(name), **of_norm)
 
-    attributes = _each(widths, normed, (widths, norms))
+    attributes = _each(widths, normed, (widths, norms, adaptive))
     attention, ffn = layer.body("attention"), layer.body("ffn")
     if isinstance(attention, Attention):
         attributes = _with_attention(attributes, attention)
@@ -214,6 +221,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
     last = model.segments[-1].layer
     norms = _norms_in(last, names)
     first, final = _norms(model.embedding_norm), _norms(model.final_norm)
+    modulated = _adaptive(model.final_modulation)
     return {
         modality.name: OuterAttributes(
             width=modality.width,
@@ -226,6 +234,8 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             head_bias=model.head_bias and _vocabulary(modality, model) is not None,
             norm_final=_has_final(modality, final),
             norm_embedding=modality.name in first,
+            condition=modality.condition if isinstance(modality, LatentModality) else None,
+            adaptive=modulated.get(modality.name),
             **_of_norm((norms | first | final)[modality.name]),
         )
         for modality in model.modalities
@@ -255,6 +265,16 @@ def _linears(leaf: Leaf, everyone: Iterable[str]) -> dict[str, Linear | Experts]
             raise CompilerBug(f"{leaf.path} holds {operator}")
         maps[name] = operator
     return maps
+
+
+def _adaptive(leaf: Leaf | None) -> dict[str, Adaptive]:
+    """How each modality's norms are adaptive, one object where several share maps."""
+    adaptive: dict[str, Adaptive] = {}
+    for block in leaf.blocks if leaf else ():
+        if not isinstance(block.operator, Modulation):
+            raise CompilerBug(f"a modulation is {block.operator}")
+        adaptive |= dict.fromkeys(block.modalities, block.operator.adaptive)
+    return adaptive
 
 
 def _norms(leaf: Leaf | None, everyone: Iterable[str] = ()) -> dict[str, Norm]:

@@ -92,7 +92,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
         said = {"norm": next(iter(norms.values()))} if alike else {"norms": norms}
         reads = {} if sublayer.reads == "stream" else {"reads": sublayer.reads}
         scale = {} if sublayer.scale == 1 else {"residual_scale": to_json(sublayer.scale)}
-        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads, **scale}
+        adaptive = {} if sublayer.modulation is None else {"modulation": to_json(sublayer.modulation)}
+        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads, **scale, **adaptive}
     roles = [sublayer.role for sublayer in layer.sublayers]
     return form if roles == ["attention", "ffn"] else {**form, "roles": roles}
 

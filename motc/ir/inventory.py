@@ -12,13 +12,26 @@ from typing import Generic, Literal, TypeVar, get_args
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
 from motc.ir.latent import LatentEnds
-from motc.ir.operators import Embedding, Experts, Linear, Norm, Operator, Projector, ReadMap, Router, Sinks
+from motc.ir.operators import (
+    Condition,
+    Embedding,
+    Experts,
+    Linear,
+    Modulation,
+    Norm,
+    Operator,
+    Projector,
+    ReadMap,
+    Router,
+    Sinks,
+)
 
 SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
 """How a group's matrices and tables start: normal, or smaller, as what they give is added to the stream.
 
-Norms start at 1, biases and sinks at 0, in any group. The numbers are in `codegen_templates/initialise.py`.
+Norms start at 1, biases, sinks and modulations at 0, in any group. The numbers are those of
+`codegen_templates/initialise.py`.
 """
 
 Attributes = TypeVar("Attributes", LayerAttributes, OuterAttributes)
@@ -59,6 +72,19 @@ def _norm_of(a: LayerAttributes, role: str) -> Norm | None:
 def _out_norm(a: LayerAttributes, role: str) -> Norm | None:
     """The second norm of a sublayer, after it."""
     return _norm(a) if a.placements.of(role) == "both" else None
+
+
+def _modulation(a: LayerAttributes, role: str) -> Modulation | None:
+    """What a condition does to a sublayer; one without a norm of its own reads what another's condition has done."""
+    if a.adaptive is None or a.placements.of(role) == "none":
+        return None
+    return a.adaptive.of(a.width)
+
+
+def _final_modulation(a: OuterAttributes) -> Modulation | None:
+    if a.adaptive is None or not a.norm_final or a.features is not None or a.adaptive.parts == ("gate",):
+        return None
+    return a.adaptive.of_final(a.width)
 
 
 def _into_heads(a: LayerAttributes, heads: int) -> Linear | None:
@@ -149,6 +175,10 @@ def _features(a: OuterAttributes) -> Projector | None:
     return a.features and replace(a.features, width=a.width)
 
 
+def _condition(a: OuterAttributes) -> Condition | None:
+    return a.condition
+
+
 def _head(a: OuterAttributes) -> Linear | None:
     if a.vocab is None or a.tied:
         return None
@@ -157,6 +187,7 @@ def _head(a: OuterAttributes) -> Linear | None:
 
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.norm", "norm", lambda a: _norm_of(a, "attention") if a.attends else None),
+    Group("attention.modulation", "norm", lambda a: _modulation(a, "attention") if a.attends else None),
     Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
     Group("attention.k", "attention", _into_keys),
     Group("attention.v", "attention", _into_keys),
@@ -167,6 +198,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.gate", "attention", lambda a: _into_heads(a, a.heads) if a.attention_gate else None),
     Group("attention.sinks", "attention", lambda a: Sinks(heads=a.heads) if a.attention_sinks else None),
     Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),
+    Group("ffn.modulation", "norm", lambda a: _modulation(a, "ffn") if a.feeds else None),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
     Group("ffn.up", "ffn", _up),
     Group("ffn.down", "ffn", lambda a: _in_ffn(a, a.hidden, a.width), "into_stream"),
@@ -183,14 +215,19 @@ OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (
     Group("position_embedding", None, _position_embedding),
     Group("latents", None, _latents),
     Group("features", None, _features),
+    Group("conditions", None, _condition),
     Group("embedding_norm", "norm", lambda a: _norm(a) if a.norm_embedding else None),
     Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final and a.features is None else None),
+    Group("final_modulation", "norm", _final_modulation),
     Group("head", None, _head, is_of_vocabulary=True),
 )
 
+OWN = ("latents", "features", "conditions")
+"""Groups of which each modality has its own."""
+
 LAYER_PATHS = tuple(group.path for group in LAYER_GROUPS)
-OUTER_PATHS = tuple(group.path for group in OUTER_GROUPS if group.path not in ("latents", "features"))
-"""Those outside the layers that modalities can share: ends of latents, and features' projectors, are each its own."""
+OUTER_PATHS = tuple(group.path for group in OUTER_GROUPS if group.path not in OWN)
+"""Those outside the layers that modalities can share."""
 
 VOCABULARY_PATHS = tuple(group.path for group in OUTER_GROUPS if group.is_of_vocabulary)
 

@@ -25,6 +25,7 @@ class Sublayer:
 
     It reads the stream as it comes to it or, in parallel to the sublayers before it, as it came into the layer: that
     `entry`, or what the first sublayer's norm made of it, `normed`.
+    What `modulation` makes of a condition scales and shifts what `before` gives, and gates what is added.
     `role` is what its parameters' paths begin with, such as `attention`. Norms that there are not are None.
     Every modality has the body, though of its groups only those of its kind; of a feed-forward it may have nothing.
     """
@@ -33,6 +34,7 @@ class Sublayer:
     body: Body
     before: Leaf | None = None
     after: Leaf | None = None
+    modulation: Leaf | None = None
     joined: Leaf | None = None
     reads: Source = "stream"
     scale: float = 1.0
@@ -41,15 +43,16 @@ class Sublayer:
     def placed(cls, role: str, body: Body, placement: Placement, leaves: Mapping[str, Leaf | None]) -> Sublayer:
         """The sublayer of a body, with those of its layer's groups, by their paths, that stand around it."""
         norm = leaves[f"{role}.norm"]  # none where it reads what the first sublayer's norm gives
+        modulation = leaves[f"{role}.modulation"]
         match placement:
             case "pre":
-                return cls(role=role, body=body, before=norm)
+                return cls(role=role, body=body, before=norm, modulation=modulation)
             case "sublayer_output":
                 return cls(role=role, body=body, after=norm)
             case "post":
                 return cls(role=role, body=body, joined=norm)
             case "both":
-                return cls(role=role, body=body, before=norm, after=leaves[f"{role}.out_norm"])
+                return cls(role=role, body=body, before=norm, after=leaves[f"{role}.out_norm"], modulation=modulation)
             case _:
                 assert_never(placement)
 
@@ -66,8 +69,9 @@ class Sublayer:
         return "both" if places == ("pre", "sublayer_output") else " and ".join(places) or "none"
 
     def leaves(self) -> tuple[Leaf, ...]:
-        """Its parameter groups: norms, and then the body's in the order of the forward."""
-        return (*self.norms.values(), *self.body.leaves())
+        """Its parameter groups: norms, modulation, and then the body's in the order of the forward."""
+        modulation = () if self.modulation is None else (self.modulation,)
+        return (*self.norms.values(), *modulation, *self.body.leaves())
 
 
 class Placements(NamedTuple):

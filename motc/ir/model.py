@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from motc.ir.condition import Condition
 from motc.ir.denoising import Noising, Objective, Times, Weighting
 from motc.ir.execution import Execution, Strategy, execution
 from motc.ir.feed_forward import Moe
@@ -16,7 +17,7 @@ from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
-from motc.ir.operators import Embedding, Linear, Projector
+from motc.ir.operators import Embedding, Linear, Modulation, Projector
 from motc.ir.partition import Partition
 from motc.ir.positions import PositionRule
 from motc.ir.rope import Angles
@@ -78,6 +79,7 @@ class LatentModality(Modality):
     noising: Noising = Noising()
     times: Times = Times()
     weighting: Weighting | None = None
+    condition: Condition | None = None
 
     @property
     def learnt(self) -> str:
@@ -117,6 +119,7 @@ class Model:
     segments: tuple[Segment, ...]
     final_norm: Leaf | None
     head: Leaf | None
+    final_modulation: Leaf | None = None
     first_position: int = 0
     position_table: Leaf | None = None
     embedding_norm: Leaf | None = None
@@ -225,13 +228,20 @@ class Model:
         return replace(self, segments=tuple(segments))
 
     def leaves_before(self) -> tuple[Leaf, ...]:
-        """The leaves before the layers: embedding, positions' table, latents' ends, features' projectors, a norm."""
-        leaves = (self.embedding, self.position_table, self.latents(), self.features(), self.embedding_norm)
+        """The leaves before the layers: embedding, positions' table, ends, projectors, conditions, a norm."""
+        leaves = (
+            self.embedding,
+            self.position_table,
+            self.latents(),
+            self.features(),
+            self.conditions(),
+            self.embedding_norm,
+        )
         return tuple(leaf for leaf in leaves if leaf is not None)
 
     def leaves_after(self) -> tuple[Leaf, ...]:
         """The leaves that tokens go through after the layers: final norm and head, which is none where it is tied."""
-        return tuple(leaf for leaf in (self.final_norm, self.head) if leaf is not None)
+        return tuple(leaf for leaf in (self.final_norm, self.final_modulation, self.head) if leaf is not None)
 
     @property
     def read_leaf(self) -> Leaf:
@@ -275,6 +285,23 @@ class Model:
             for modality in self.feature_modalities()
         )
         return Leaf(path="features", blocks=copies) if copies else None
+
+    def conditions(self) -> Leaf | None:
+        """The conditions of spans, each modality its own; None where there is none."""
+        copies = tuple(
+            Block(name=modality.name, modalities=(modality.name,), operator=modality.condition)
+            for modality in self.latent_modalities()
+            if modality.condition is not None
+        )
+        return Leaf(path="conditions", blocks=copies) if copies else None
+
+    @cached_property
+    def conditioned_by(self) -> dict[str, str]:
+        """By modality with adaptive norms, in some layer at least, the one whose condition they have."""
+        leaves = [sublayer.modulation for layer, _ in self.kinds for sublayer in layer.sublayers]
+        blocks = (block for leaf in (*leaves, self.final_modulation) if leaf for block in leaf.blocks)
+        each = ((name, block.operator) for block in blocks for name in block.modalities)
+        return {name: operator.by for name, operator in each if isinstance(operator, Modulation)}
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Every leaf of a segment once, and the outer ones."""

@@ -10,12 +10,14 @@ from fractions import Fraction
 from math import ceil
 from typing import Literal, assert_never
 
+from motc.ir.condition import Activation as Activation
+from motc.ir.condition import Condition as Condition
+from motc.ir.condition import Modulation as Modulation
 from motc.ir.latent import LatentEnds as LatentEnds
 from motc.ir.parameters import Parameterised
 from motc.ir.routing import Choice
 
 NormKind = Literal["rms", "layer"]
-Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 ProjectorKind = Literal["none", "linear", Activation]
 
 
@@ -260,4 +262,4 @@ class Sinks(Parameterised):
         return 0
 
 
-Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector | Sinks
+Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector | Sinks | Condition | Modulation

@@ -8,7 +8,18 @@ from typing import assert_never
 from motc.ir.layer import Layer
 from motc.ir.leaf import Leaf
 from motc.ir.model import FeatureModality, LatentModality, Model, TokenLoss
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector, Sinks
+from motc.ir.operators import (
+    Condition,
+    Embedding,
+    Experts,
+    LatentEnds,
+    Linear,
+    Modulation,
+    Norm,
+    Operator,
+    Projector,
+    Sinks,
+)
 from motc.ir.steps import Step
 
 
@@ -50,6 +61,7 @@ def _lines(model: Model) -> Iterator[str]:
         yield f"  layers {span}, placement {segment.layer.placements}"
         yield from _layer(segment.layer)
     yield from _steps(model.outer_steps.add, "  ")
+    yield from _steps(model.outer_steps.leave, "  ")
     for leaf in model.leaves_after():
         yield from _leaf(leaf, "  ")
     if model.tied_embedding:
@@ -117,5 +129,9 @@ def _operator(operator: Operator) -> str:
             return f"projector of {operator} to {width}"
         case Sinks(heads=heads):
             return f"sinks of {heads} heads"
+        case Condition(width=width):
+            return f"condition of {operator}, to {width}"
+        case Modulation(size=size, width=width):
+            return f"modulation {operator.adaptive}, {size} -> {width} each"
         case _:
             assert_never(operator)

@@ -86,6 +86,20 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True)
+class Modulate:
+    """Scale and shift what a norm gives by what its span's condition says, by each modality's copy of a group."""
+
+    leaf: Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class GateBranch:
+    """Multiply what is to be added to the residual stream by what its span's condition says."""
+
+    leaf: Leaf
+
+
+@dataclass(frozen=True, slots=True)
 class Permute:
     """Bring tokens into another order."""
 
@@ -147,8 +161,9 @@ class Predict:
     """Make predictions of the states of latents, by their ends."""
 
 
-InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | Add | Permute
-Outside = Apply | Permute | PlacePatches | AddFeatures | Read | ZeroContinuous | TakeLosses | SumLosses | Predict
+InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | Add | Permute | Modulate | GateBranch
+Losses = TakeLosses | SumLosses
+Outside = Apply | Modulate | Permute | PlacePatches | AddFeatures | Read | ZeroContinuous | Losses | Predict
 Operation = InLayers | Outside
 
 
@@ -199,7 +214,10 @@ class Step:
 
 Steps = tuple[Step, ...]
 
-ENTERING = frozenset({"x", "ids", "normed"})
+SPANS = Value("spans")
+"""Of each token which of its condition's vectors it has."""
+
+ENTERING = frozenset({"x", "ids", "normed", SPANS.name})
 """What values are called that are there before steps run: what comes into a layer, or a part outside the layers."""
 
 
@@ -215,8 +233,9 @@ class OuterSteps:
     """What is done outside the layers, in parts that a model calls one by one; they are empty until they are scheduled.
 
     `embed` makes the stream of ids, and `place` puts what has no ids into it; `locate` makes of positions, which are
-    ids too, what is added to it; `enter` norms it. `add` comes after each layer. After the last one comes `norm`; of
-    what that gives `read` makes logits, `score` losses, and `predict` predictions of latents.
+    ids too, what is added to it; `enter` norms it. `add` comes after each layer, and `leave`, an adaptive norm, after
+    the last one. Then comes `norm`; of what that gives `read` makes logits, `score` losses, and `predict` predictions
+    of latents.
     """
 
     embed: Steps = ()
@@ -224,6 +243,7 @@ class OuterSteps:
     locate: Steps = ()
     enter: Steps = ()
     add: Steps = ()
+    leave: Steps = ()
     norm: Steps = ()
     read: Steps = ()
     score: Steps = ()
@@ -237,6 +257,7 @@ class OuterSteps:
             (self.locate, None),
             (self.enter, None),
             (self.add, None),
+            (self.leave, None),
             (self.norm, None),
             (self.read, "batch"),
             (self.score, None),
@@ -246,6 +267,6 @@ class OuterSteps:
     def each(self, change: Callable[[Steps, Order | None], Steps]) -> OuterSteps:
         """The same, each part being what a function makes of it, and of the order that it gives; empty ones stay so."""
         changed = (change(steps, gives) if steps else () for steps, gives in self.parts())
-        embed, place, locate, enter, add, norm, read, score, predict = changed
-        before = OuterSteps(embed=embed, place=place, locate=locate, enter=enter, add=add)
+        embed, place, locate, enter, add, leave, norm, read, score, predict = changed
+        before = OuterSteps(embed=embed, place=place, locate=locate, enter=enter, add=add, leave=leave)
         return replace(before, norm=norm, read=read, score=score, predict=predict)

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
+from motc.ir.condition import PARTS, Adaptive, Condition, GivenVector, Labels, Sinusoids
 from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import ConcatTime, LatentEnds, Unet
 from motc.ir.layer import Parallel, Placements
@@ -17,6 +18,7 @@ from motc.ir.routing import Choice
 from motc.lower.rope import theta_of
 from motc.schema import Spec
 from motc.schema.attention import QkNormSpec
+from motc.schema.conditions import AdaptiveSpec, ConditionSpec, SinusoidsSpec
 from motc.schema.feed_forward import FfnSpec
 from motc.schema.modalities import FeaturesSpec, LatentSpec, ProjectorSpec, TimeSpec, UnetSpec
 from motc.schema.norms import NormAttributes, NormSpec
@@ -53,12 +55,49 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         ffn_bias=ffn.bias and kind is not None,
         moe=mixture(ffn, hidden),
         placements=_placements(spec.parallel, norm.placement),
+        adaptive=None if norm.adaptive is None else _adaptive(spec, norm.adaptive),
         norm_kind=norm.kind,
         norm_eps=norm.eps,
         norm_offset=norm.offset if norm.weight else 0,
         norm_weight=norm.weight,
         norm_bias=_has_bias(norm.kind, norm.weight, norm.bias),
     )
+
+
+def _adaptive(spec: Spec, said: AdaptiveSpec) -> Adaptive:
+    """How norms are adaptive; the order of parts means nothing."""
+    parts = tuple(part for part in PARTS if part in said.parts)
+    return Adaptive(by=said.by, condition_width=_condition_width(spec, said.by), parts=parts, bias=said.bias)
+
+
+def _condition_width(spec: Spec, modality: str) -> int:
+    """How many numbers a modality's conditions have: unless said, as its stream."""
+    condition = spec.modalities[modality].condition
+    if condition is not None and condition.width is not None:
+        return condition.width
+    widths = (tower.width for tower in spec.towers.values() if modality in tower.modalities)
+    return next(widths, None) or spec.width
+
+
+def _condition(said: ConditionSpec, width: int) -> Condition:
+    label, vector = said.label, said.vector
+    return Condition(
+        width=width,
+        timestep=None if said.timestep is None else _sinusoids(said.timestep, width),
+        label=None if label is None else Labels(count=label.count, null=label.null),
+        number=None if said.number is None else _sinusoids(said.number, width),
+        vector=None
+        if vector is None
+        else GivenVector(size=vector.size, hidden=vector.hidden or width, activation=vector.kind),
+    )
+
+
+def _sinusoids(said: SinusoidsSpec, width: int) -> Sinusoids:
+    waves = Sinusoids(count=said.size, hidden=said.hidden or width)
+    if said.min_period is not None and said.max_period is not None:
+        return replace(waves, periods=(float(said.min_period), float(said.max_period)))
+    longest = waves.max_period if said.max_period is None else float(said.max_period)
+    return replace(waves, max_period=longest, scale=float(said.scale), closed=said.closed)
 
 
 def _placements(parallel: Parallel | None, placement: str) -> Placements:
@@ -128,6 +167,8 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
         norm_weight=layer.norm_weight,
         norm_bias=layer.norm_bias,
         norm_embedding=first,
+        condition=None if modality.condition is None else _condition(modality.condition, _condition_width(spec, name)),
+        adaptive=layer.adaptive,
     )
 
 

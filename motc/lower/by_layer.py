@@ -8,6 +8,7 @@ from typing import Any
 
 from motc.schema import Checked, Spec
 from motc.schema.attention import MaskSpec, QkNormSpec, ScalingSpec
+from motc.schema.conditions import AdaptiveSpec
 from motc.schema.keys import sections_in
 from motc.schema.section import Section
 from motc.schema.spec import LayersSpec, TowerSpec
@@ -94,7 +95,7 @@ def _keys(section: Section, above: Path = ()) -> Iterator[tuple[Path, Any]]:
         match value:
             case LayerNumbers():
                 pass
-            case ScalingSpec() | QkNormSpec():  # which have no meaning without their kind
+            case ScalingSpec() | QkNormSpec() | AdaptiveSpec():  # which have no meaning without their kind
                 yield path, value
             case MaskSpec() if "kind" in value.model_fields_set:
                 yield path, value

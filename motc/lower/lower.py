@@ -13,6 +13,7 @@ from motc.ir.model import FeatureModality, LatentModality, Modality, Model, Toke
 from motc.ir.partition import Partition
 from motc.lower.attributes import layer_attributes, outer_attributes
 from motc.lower.by_layer import specs_by_layer
+from motc.lower.conditions import check_conditions
 from motc.lower.denoising import lower_noising, lower_times, lower_weighting
 from motc.lower.experts import check_experts
 from motc.lower.layers import LayerSpec, check_bodies, check_kinds, lower_layers
@@ -46,6 +47,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         check_heads(each, errors)
         check_experts(each, errors)
         check_norms(each, errors)
+    check_conditions(checked, distinct.values(), errors)
     axes = check_axes(distinct.values(), errors)
     check_positions(checked, axes, errors)
     losses = lower_losses(checked, tuple(dict.fromkeys(mask for mask in masks if mask)), errors)
@@ -60,6 +62,9 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         key: LayerSpec(checked=each, attributes=_attributes(each.spec, tower_of, dense=dense), mask=mask)
         for (key, each), mask in zip(distinct.items(), masks, strict=True)
     }
+    conditioning = {a.adaptive.by for each in layer_specs.values() for a in each.attributes.values() if a.adaptive}
+    conditioning |= {a.adaptive.by for a in outside.values() if a.adaptive}
+    outside = {name: a if name in conditioning else replace(a, condition=None) for name, a in outside.items()}
     asked = {a for each in layer_specs.values() for a in each.attributes.values()}
     if dense:  # the twin answers for the whole spec, so that selectors still match
         asked |= {layer_attributes(each.spec, t) for each in distinct.values() for t in each.spec.towers.values()}
@@ -96,6 +101,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         embedding=embedding,
         segments=segments,
         final_norm=outer["final_norm"],
+        final_modulation=outer.get("final_modulation"),
         head=outer["head"],
         first_position=spec.positions.first,
         position_table=outer.get("position_embedding"),
@@ -132,6 +138,7 @@ def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[st
         noising=lower_noising(spec.latent.objective),
         times=lower_times(spec.latent.times),
         weighting=lower_weighting(spec.latent),
+        condition=a.condition,
     )
 
 
@@ -160,6 +167,8 @@ def _outer_leaves(
 
 def _may_lack(group: Group[OuterAttributes], a: OuterAttributes) -> bool:
     """Whether tokens without a group are kept apart from those that have it: a tower may lack a norm outside layers."""
+    if group.path == "final_modulation":
+        return a.norm_final and a.features is None
     return group.path == "embedding_norm" or (group.path == "final_norm" and a.features is None)
 
 

@@ -84,7 +84,8 @@ def _values(path: tuple[str, ...], value: Any, node: Node | None, above: Node | 
     if isinstance(value, BaseModel):
         if isinstance(node, Scalar) and isinstance(above, Mapping):  # `mask = full` says the section's kind
             key_span = next(entry.key_span for entry in above.entries if entry.key == path[-1])
-            node = Mapping(entries=(Entry(key="kind", key_span=key_span, value=node),), span=node.span)
+            first = "by" if "by" in type(value).model_fields else "kind"
+            node = Mapping(entries=(Entry(key=first, key_span=key_span, value=node),), span=node.span)
         yield from _walk(path, value, node)
     elif isinstance(value, dict) and value:
         for name, inner in value.items():

@@ -57,6 +57,8 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; there is no norm before the head", "leave it out, or use norm.final = true"
         case "embedding_norm":
             return "; tokens have no norm before the first layer", "leave it out, or use norm.embedding = true"
+        case "attention.modulation" | "ffn.modulation" | "final_modulation":
+            return "; no norm is adaptive", "leave it out, or use norm.adaptive"
         case "attention.q_norm" | "attention.k_norm":
             return "; qk_norm is none", "leave it out, or use attention.qk_norm = rms"
         case _ if kind is None and path.startswith("ffn."):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Linear, Norm
+from motc.ir.operators import Linear, Modulation, Norm
 from motc.source import Diagnostic, SpecError
 
 MULTIPLE = 8  # torch's grouped products want strides of 16 bytes, in bfloat16 too
@@ -41,8 +41,8 @@ def check_strategy(model: Model) -> None:
 
 
 def _difference(leaf: Leaf, model: Model) -> str | None:
-    if leaf.path not in (*LAYER_PATHS, *OUTER_PATHS):  # each modality's own
-        return None
+    if leaf.path not in (*LAYER_PATHS, *OUTER_PATHS) or isinstance(leaf.blocks[0].operator, Modulation):
+        return None  # each modality's own, or of conditions, which are no tokens
     served = model.token_modalities() if leaf.path in VOCABULARY_PATHS else model.modalities
     unread = model.feature_modalities() if leaf.path == "final_norm" else ()
     missing = [m.name for m in served if leaf.block_of(m.name) is None and m not in unread]

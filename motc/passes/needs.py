@@ -6,7 +6,18 @@ from typing import assert_never
 
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.operators import Embedding, Experts, LatentEnds, Linear, Norm, Operator, Projector, Sinks
+from motc.ir.operators import (
+    Condition,
+    Embedding,
+    Experts,
+    LatentEnds,
+    Linear,
+    Modulation,
+    Norm,
+    Operator,
+    Projector,
+    Sinks,
+)
 
 
 def needs_order(leaf: Leaf, model: Model) -> bool:
@@ -18,11 +29,11 @@ def needs_order(leaf: Leaf, model: Model) -> bool:
 def chosen_by_place(leaf: Leaf, model: Model) -> bool:
     """Whether each token, wherever it stands, can have what is its copy's of what is made for all of them.
 
-    So it is of sinks, and of one norm for all modalities, or all of whose states something is read, but for its
-    weights.
+    So it is of sinks and modulations, and of one norm for all modalities, or all of whose states something is read, but
+    for its weights.
     """
     operators = {block.operator for block in leaf.blocks}
-    if any(isinstance(operator, Sinks) for operator in operators):
+    if any(isinstance(operator, Sinks | Modulation) for operator in operators):
         return True
     lacking = [modality for modality in model.modalities if leaf.block_of(modality.name) is None]
     complete = not lacking or (leaf.path == "final_norm" and set(lacking) <= set(model.feature_modalities()))
@@ -38,6 +49,8 @@ def numbers_written(operator: Operator) -> int | None:
             return width
         case Sinks(heads=heads):
             return heads
+        case Condition(width=width) | Modulation(width=width):
+            return width
         case Norm():
             return None
         case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from motc.ir.steps import Order, Permute, Step, Steps, Value, entering
+from motc.ir.steps import SPANS, Order, Permute, Step, Steps, Value, entering
 
 
 def place(steps: Steps, stream: Order, gives: Order) -> Steps:
@@ -16,7 +16,7 @@ def place(steps: Steps, stream: Order, gives: Order) -> Steps:
 
 
 def _placed(steps: Steps, stream: Order, gives: Order) -> Iterator[Step]:
-    numbers = {step.writes.name: step.numbers for step in reversed(steps)}
+    numbers = {step.writes.name: step.numbers for step in reversed(steps)} | {SPANS.name: 1}
     for step in steps:
         order = step.order or stream
         if order != stream:

@@ -16,8 +16,10 @@ from __future__ import annotations
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.ir.steps import (
+    SPANS,
     AddFeatures,
     Apply,
+    Modulate,
     Operation,
     Order,
     OuterSteps,
@@ -38,6 +40,7 @@ def outer_steps(model: Model) -> OuterSteps:
     """The steps before the layers and after them."""
     latents, continuous = model.latents(), model.continuous_modalities()
     first, norm, table = model.embedding_norm, model.final_norm, model.position_table
+    is_adaptive = model.final_modulation is not None
     added = any(modality.projector.added_after for modality in model.feature_modalities())
     return OuterSteps(
         embed=(_applied(model, model.embedding, "ids", "x"),),
@@ -45,11 +48,21 @@ def outer_steps(model: Model) -> OuterSteps:
         locate=() if table is None else (_applied(model, table, "ids", "x"),),
         enter=() if first is None else (_applied(model, first, "x", "entered"),),
         add=(_step(AddFeatures(), "x", "added", _width(model)),) if added else (),
-        norm=() if norm is None else (_applied(model, norm, "x", "normed"),),
+        leave=() if not is_adaptive else _adaptive_norm(model),
+        norm=() if norm is None or is_adaptive else (_applied(model, norm, "x", "normed"),),
         read=_read(model),
         score=_score(model),
         predict=() if latents is None else (_step(Predict(), _states(model), "predictions", _width(model)),),
     )
+
+
+def _adaptive_norm(model: Model) -> Steps:
+    """The final norm, and what conditions do to what it gives: where layers end, for that is where these are known."""
+    assert model.final_norm is not None and model.final_modulation is not None
+    modulation = Modulate(model.final_modulation)
+    reads, writes = (Value("normed"), SPANS), Value("left")
+    step = Step(sublayer="", operation=modulation, reads=reads, writes=writes, numbers=_width(model))
+    return (_applied(model, model.final_norm, "x", "normed"), step)
 
 
 def _read(model: Model) -> Steps:
@@ -102,7 +115,7 @@ def _told_apart(model: Model) -> Order:
 
 def _states(model: Model) -> str:
     """What logits and predictions are made of."""
-    return "x" if model.final_norm is None else "normed"
+    return "x" if model.final_norm is None or model.final_modulation is not None else "normed"
 
 
 def _width(model: Model) -> int:

@@ -13,14 +13,31 @@ own. Where modalities are told apart by masks (`reference`, `blend`) nothing is 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from motc.ir.attention import Attention
+from motc.ir.condition import Part
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
-from motc.ir.steps import Activate, Add, Apply, Attend, Gate, MixExperts, Operation, Order, Rotate, Step, Value
+from motc.ir.operators import Modulation
+from motc.ir.steps import (
+    SPANS,
+    Activate,
+    Add,
+    Apply,
+    Attend,
+    Gate,
+    GateBranch,
+    MixExperts,
+    Modulate,
+    Operation,
+    Order,
+    Rotate,
+    Step,
+    Value,
+)
 from motc.passes.needs import needs_order, numbers_written
 from motc.passes.schedule_outer import outer_steps
 
@@ -47,14 +64,16 @@ class _Steps:
         sources: dict[Source, Value] = {"entry": STREAM}
         for sublayer in layer.sublayers:
             self.role = sublayer.role
-            h = self._apply(sublayer.before, sources.get(sublayer.reads, x))
+            h = self._modulated(sublayer.modulation, self._apply(sublayer.before, sources.get(sublayer.reads, x)))
             sources.setdefault("normed", h)
             x = self._joined(sublayer, x, h)
 
     def _joined(self, sublayer: Sublayer, x: Value, h: Value) -> Value:
         """What the body makes of `h`, added to the stream, with the norms after and behind."""
-        branch = self._body(sublayer.body, h)
-        x = self._step(Add(sublayer.scale), "add", x, self._apply(sublayer.after, branch), numbers=self.width)
+        branch = self._apply(sublayer.after, self._body(sublayer.body, h))
+        if _has_part(sublayer.modulation, "gate"):
+            branch = self._step(GateBranch(sublayer.modulation), "gated_out", branch, SPANS, numbers=self.width)
+        x = self._step(Add(sublayer.scale), "add", x, branch, numbers=self.width)
         return self._apply(sublayer.joined, x)
 
     def _body(self, body: Body, h: Value) -> Value:
@@ -106,6 +125,12 @@ class _Steps:
             self.steps[first:] = [replace(step, needs="sorted") for step in within]  # in pieces, apart until down
         return out
 
+    def _modulated(self, leaf: Leaf | None, h: Value) -> Value:
+        """What a norm gives, scaled and shifted by a condition, if it is."""
+        if not _has_part(leaf, "scale", "shift"):
+            return h
+        return self._step(Modulate(leaf), "modulated", h, SPANS, numbers=self.width)
+
     def _apply(self, leaf: Leaf | None, value: Value) -> Value:
         """The value after a group; as it is where there is none."""
         if leaf is None:
@@ -124,3 +149,9 @@ class _Steps:
             Step(sublayer=self.role, operation=operation, reads=reads, writes=writes, numbers=numbers, needs=needs)
         )
         return writes
+
+
+def _has_part(leaf: Leaf | None, *parts: Part) -> TypeGuard[Leaf]:
+    """Whether some copy of a modulation makes one of these parts."""
+    operators = [block.operator for block in leaf.blocks] if leaf else []
+    return any(isinstance(each, Modulation) and set(parts) & set(each.parts) for each in operators)

@@ -15,7 +15,12 @@ def can_generate(model: Model) -> bool:
     which a step does not see.
     """
     can = "expert_choice" not in model.routings and all(mask.is_decodable for mask in model.masks)
-    return can and not any(mask.reads for mask in model.masks)
+    return can and not any(mask.reads for mask in model.masks) and _knows_conditions(model)
+
+
+def _knows_conditions(model: Model) -> bool:
+    """Whether each token's condition is known when it is computed: that of its own span, and not of a later one."""
+    return all(name == by for name, by in model.conditioned_by.items())
 
 
 def last_block(model: Model) -> tuple[str, ...]:
@@ -30,7 +35,8 @@ def last_block(model: Model) -> tuple[str, ...]:
     if "expert_choice" in model.routings or len(ends) != 1:
         return ()
     (last,) = ends
-    return last if all(name in latents for name in last) and readers <= set(last) else ()
+    can = all(name in latents for name in last) and readers <= set(last) and _knows_conditions(model)
+    return last if can else ()
 
 
 def _last(mask: Mask, latents: tuple[str, ...]) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ class ModulePlan:
     position_table: LeafPlan | None
     embedding_norm: LeafPlan | None
     final_norm: LeafPlan | None
+    final_modulation: LeafPlan | None
     head: LeafPlan | None
     head_pieces: tuple[tuple[str | None, int], ...]
     stream_in_pieces: bool
@@ -116,7 +117,8 @@ class ModulePlan:
     @property
     def outer(self) -> dict[str, LeafPlan]:
         """The groups outside the layers by their paths, without what is of continuous modalities alone."""
-        leaves = (self.embedding, self.position_table, self.embedding_norm, self.final_norm, self.head)
+        norms = (self.embedding_norm, self.final_norm, self.final_modulation)
+        leaves = (self.embedding, self.position_table, *norms, self.head)
         return {leaf.leaf.path: leaf for leaf in leaves if leaf is not None}
 
     @property
@@ -159,6 +161,11 @@ class ModulePlan:
         if isinstance(body, Attention):
             asks = asks or bool(body.mask.detach or body.mask.reads) or kernel(body.mask, self.model) == "views"
         return asks or any(step.permutes for step in part.steps)
+
+    @property
+    def layers_take_conditions(self) -> bool:
+        """Whether a layer has adaptive norms."""
+        return any(part.sublayer.modulation is not None for kind in self.layer_plans for part in kind.sublayers)
 
     @property
     def layer_masks(self) -> tuple[int, ...]:

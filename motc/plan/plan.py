@@ -15,8 +15,20 @@ from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
 from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Modality, Model, Segment
-from motc.ir.operators import Linear, ReadMap, Sinks
-from motc.ir.steps import ENTERING, Activate, Add, Apply, Attend, Gate, Step, Steps, Value
+from motc.ir.operators import Linear, Modulation, ReadMap, Sinks
+from motc.ir.steps import (
+    ENTERING,
+    Activate,
+    Add,
+    Apply,
+    Attend,
+    Gate,
+    GateBranch,
+    Modulate,
+    Step,
+    Steps,
+    Value,
+)
 from motc.passes.needs import chosen_by_place, needs_order
 from motc.passes.schedule_outer import skips_continuous
 from motc.passes.schedule_steps import STREAM
@@ -46,7 +58,9 @@ def plan(model: Model) -> ModulePlan:
     index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
     outer = {
-        leaf.path: leaf_plan(_everywhere(leaf, model, in_pieces), model, each if in_pieces else None)
+        leaf.path: leaf_plan(
+            _everywhere(leaf, model, in_pieces), model, each if in_pieces and not _is_modulation(leaf) else None
+        )
         for leaf in model.outer_leaves()
         if leaf.path in OUTER_PATHS
     }
@@ -61,6 +75,7 @@ def plan(model: Model) -> ModulePlan:
         position_table=outer.get("position_embedding"),
         embedding_norm=outer.get("embedding_norm"),
         final_norm=outer.get("final_norm"),
+        final_modulation=outer.get("final_modulation"),
         head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
@@ -77,9 +92,14 @@ def _everywhere(leaf: Leaf, model: Model, in_pieces: bool) -> Leaf:
 
     Not so a norm of pieces, which differ in width, nor tokens without a norm that are read as they are.
     """
-    if leaf.path == "embedding_norm" or (in_pieces and leaf.path not in VOCABULARY_PATHS):
+    if leaf.path == "embedding_norm" or _is_modulation(leaf) or (in_pieces and leaf.path not in VOCABULARY_PATHS):
         return leaf
     return _along(leaf, model.modalities if leaf.path in VOCABULARY_PATHS else model.feature_modalities())
+
+
+def _is_modulation(leaf: Leaf) -> bool:
+    """Whether a leaf is applied to conditions, and not to tokens."""
+    return isinstance(leaf.blocks[0].operator, Modulation)
 
 
 def _along(leaf: Leaf, unread: Iterable[Modality]) -> Leaf:
@@ -233,6 +253,8 @@ def _in_stream(sublayer: Sublayer, steps: tuple[Step, ...]) -> frozenset[str]:
     for step in steps:
         if isinstance(step.operation, Add) or step.operation in beside:
             values += [*step.reads, step.writes]
+        elif isinstance(step.operation, Modulate | GateBranch):
+            values += [step.reads[0], step.writes]
     return frozenset(value.name for value in values)
 
 

@@ -1,6 +1,7 @@
 """The hand-written reference: what a model means, in plain torch, knowing nothing of the compiler."""
 
 from motc.reference.batch import Batch
+from motc.reference.conditions import ReferenceCondition, ReferenceModulation, ReferenceSinusoids
 from motc.reference.config import (
     ReferenceAttention,
     ReferenceConfig,
@@ -23,6 +24,7 @@ __all__ = [
     "Batch",
     "ReferenceAttention",
     "ReferenceChoice",
+    "ReferenceCondition",
     "ReferenceConfig",
     "ReferenceFeatures",
     "ReferenceFeedForward",
@@ -30,12 +32,14 @@ __all__ = [
     "ReferenceLayer",
     "ReferenceLoss",
     "ReferenceMask",
+    "ReferenceModulation",
     "ReferenceMoe",
     "ReferenceNoising",
     "ReferenceNorm",
     "ReferenceRope",
     "ReferenceRule",
     "ReferenceScaling",
+    "ReferenceSinusoids",
     "ReferenceSublayer",
     "ReferenceTimes",
     "Trace",

@@ -17,7 +17,8 @@ class Batch:
     `latents` and `noise` are [n, channels, height, width], `timesteps` [n]. What forward takes for noised latents, loss
     takes for clean ones. `features` are vectors [n, size] of a modality's n tokens, or [n, 1 + layers, size]. `labels`
     and `weights`, floating-point, are loss's: what is predicted of each token, -100 being nothing, and how much it
-    counts; `input_ids` and 1 unless given.
+    counts; `input_ids` and 1 unless given. `conditions` have what else is known of a modality's n spans: `label`
+    int64 [n], `number` [n], `vector` [n, size].
     """
 
     input_ids: Tensor
@@ -30,3 +31,4 @@ class Batch:
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
     noise: Mapping[str, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from motc.reference.conditions import ReferenceCondition, ReferenceModulation
 from motc.reference.experts import ReferenceMoe
 from motc.reference.features import ReferenceFeatures
 from motc.reference.latents import ReferenceLatent
@@ -73,12 +74,14 @@ class ReferenceSublayer:
 class ReferenceLayer:
     """One layer's sublayers, in their order, and where each group's parameters and norms are found.
 
-    `prefixes` and `norms` are keyed by group. Groups no modality has may be left out.
+    `prefixes` and `norms` are keyed by group. Groups no modality has may be left out. `modulations` are those of each
+    sublayer, by its name and by modality.
     """
 
     sublayers: tuple[ReferenceSublayer, ...]
     prefixes: Mapping[str, Prefixes]
     norms: Mapping[str, Norms]
+    modulations: Mapping[str, Mapping[str, ReferenceModulation]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,8 @@ class ReferenceConfig:
 
     Embeddings are multiplied with `embedding_scale`, logits with `logit_scale`; with a `logit_softcap` c logits become
     c tanh(logits / c).
+
+    `conditions` are of modalities whose spans have one, `final_modulations` what those do after the last norm.
     """
 
     modalities: tuple[str, ...]
@@ -118,6 +123,8 @@ class ReferenceConfig:
     first_position: int = 0
     position_axes: int = 1
     position_embedding: Prefixes = field(default_factory=dict)
+    conditions: Mapping[str, ReferenceCondition] = field(default_factory=dict)
+    final_modulations: Mapping[str, ReferenceModulation] = field(default_factory=dict)
 
     @property
     def continuous(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, assert_never
@@ -10,6 +10,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
+from motc.reference.conditions import Conditions, ReferenceModulation, part_of
 from motc.reference.config import (
     Norms,
     Prefixes,
@@ -38,11 +39,12 @@ def layer_forward(
     positions: Positions,
     see: See,
     trace: Trace,
+    conditions: Conditions,
 ) -> Streams:
     """Each sublayer with its norm and its residual, one after the other, or side by side."""
-    entry, first = x, Groups(layer, layer.sublayers[0].name, parameters)
+    entry, first = x, Groups(layer, layer.sublayers[0].name, parameters, conditions)
     for sublayer in layer.sublayers:
-        groups = Groups(layer, sublayer.name, parameters)
+        groups = Groups(layer, sublayer.name, parameters, conditions)
         match sublayer.reads:
             case "stream":
                 source = x
@@ -70,6 +72,19 @@ class Groups:
     layer: ReferenceLayer
     sublayer: str
     parameters: Parameters
+    conditions: Conditions
+
+    def adapted(self, x: Streams) -> Streams:
+        """What a norm gives, as each token's condition scales and shifts it."""
+        return adapt(self.layer.modulations.get(self.sublayer, {}), self.parameters, self.conditions, x)
+
+    def gated(self, x: Streams) -> Streams:
+        """What is to be added, as each token's condition gates it."""
+        modulations, gated = self.layer.modulations.get(self.sublayer, {}), dict(x)
+        for m in x:
+            gate = part_of(modulations.get(m), self.parameters, self.conditions, m, "gate")
+            gated[m] = x[m] if gate is None else x[m] * gate
+        return gated
 
     def prefixes(self, group: str) -> Prefixes:
         """The prefix of each modality's parameters; empty for a group that no modality has."""
@@ -91,13 +106,14 @@ def joined(
     times = sublayer.scale
     match sublayer.placement:
         case "pre":
-            return add(x, function(groups.normed("norm", source)), times)
+            return add(x, groups.gated(function(groups.adapted(groups.normed("norm", source)))), times)
         case "post":
             return groups.normed("norm", add(x, function(source), times))
         case "sublayer_output":
             return add(x, groups.normed("norm", function(source)), times)
         case "both":
-            return add(x, groups.normed("out_norm", function(groups.normed("norm", source))), times)
+            h = function(groups.adapted(groups.normed("norm", source)))
+            return add(x, groups.gated(groups.normed("out_norm", h)), times)
         case _:
             assert_never(sublayer.placement)
 
@@ -289,6 +305,18 @@ def normalise(prefixes: Prefixes, norms: Norms, parameters: Parameters, x: Strea
         normed = normalised(norm, parameters, prefix, y)
         outputs[modality] = normed.reshape(x[modality].shape)
     return outputs
+
+
+def adapt(
+    modulations: Mapping[str, ReferenceModulation], parameters: Parameters, conditions: Conditions, x: Streams
+) -> Streams:
+    """x (1 + scale) + shift, of tokens whose modality has these."""
+    adapted = dict(x)
+    for m in x:
+        scale, shift = (part_of(modulations.get(m), parameters, conditions, m, part) for part in ("scale", "shift"))
+        adapted[m] = adapted[m] if scale is None else adapted[m] * (1 + scale)
+        adapted[m] = adapted[m] if shift is None else adapted[m] + shift
+    return adapted
 
 
 def add(x: Streams, y: Streams, times: float) -> Streams:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from motc.reference.batch import Batch
+from motc.reference.conditions import condition_vectors, spans_of
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
 from motc.reference.features import ReferenceFeatures, added_vectors, feature_tokens
 from motc.reference.latents import ReferenceLatent, latent_prediction, latent_tokens
-from motc.reference.layer import layer_forward, normalise
+from motc.reference.layer import adapt, layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
 from motc.reference.positions import positions_by_rule
 from motc.reference.rope import Positions, document_lengths
@@ -109,13 +110,32 @@ def reference_hidden(
     def see(mask: ReferenceMask) -> Tensor:
         return visibility(mask, config.modalities, modality_ids, batch.document_ids)
 
+    conditions = conditions_of(config, parameters, batch, tokens)
     for number, layer in enumerate(config.layers):
-        x = layer_forward(layer, parameters, x, tokens, positions, see, Trace() if trace is None else trace)
+        x = layer_forward(layer, parameters, x, tokens, positions, see, Trace() if trace is None else trace, conditions)
         for m, vectors in batch.features.items():
             added = added_vectors(config.features[m], vectors, number)
             if added is not None:
                 x[m] = x[m] + feature_tokens(config.features[m], parameters, added)
-    return normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
+    x = normalise(config.final_norm_prefixes, config.final_norms, parameters, x)
+    return adapt(config.final_modulations, parameters, conditions, x)
+
+
+def conditions_of(
+    config: ReferenceConfig, parameters: Parameters, batch: Batch, tokens: dict[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """For tokens of each modality, by the modality whose spans these are: their spans' vectors, zeros where none is."""
+    vectors: dict[str, dict[str, Tensor]] = {m: {} for m in config.modalities}
+    for by, condition in config.conditions.items():
+        nothing = torch.zeros(0, dtype=torch.int64)
+        given = batch.conditions.get(by, {})
+        of_spans = condition_vectors(condition, parameters, batch.timesteps.get(by, nothing), given)
+        of_spans = torch.cat((of_spans, of_spans.new_zeros(1, condition.width)))  # which -1 takes
+        index = config.modalities.index(by) if by in config.modalities else len(config.modalities)
+        spans = torch.tensor(spans_of(batch.modality_ids, batch.document_ids, index), dtype=torch.int64)
+        for m in config.modalities:
+            vectors[m][by] = of_spans[spans.reshape(batch.modality_ids.shape)[tokens[m]]]
+    return vectors
 
 
 def features_of(features: ReferenceFeatures, parameters: Parameters, vectors: Tensor | None) -> Tensor:

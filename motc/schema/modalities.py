@@ -10,6 +10,7 @@ from motc.ir.denoising import Objective, Prediction, Schedule, TimesKind, TokenS
 from motc.ir.latent import EndsKind
 from motc.ir.operators import Activation, NormKind
 from motc.ir.positions import AdvanceWord, PlacingKind
+from motc.schema.conditions import ConditionSpec
 from motc.schema.norms import NormAttributes
 from motc.schema.section import Section
 from motc.schema.values import Patch, Period, PositionNumber, Share, Size, SomeLayers, mask_word, none_word, norm_word
@@ -144,6 +145,7 @@ class PositionsSpec(Section):
 class ModalitySpec(Section):
     vocab: Size | None = Field(None, description="rows of the modality's own vocabulary; ids are local to it")
     latent: LatentSpec | None = Field(None, description="makes it a continuous modality, which has no vocabulary")
+    condition: ConditionSpec | None = Field(None, description="for latents: what adaptive norms know of each span")
     features: FeaturesSpec | None = Field(None, description="makes its tokens vectors that are given, not ids")
     weight: float | None = Field(
         None, ge=0, le=1e6, description="of each of its targets in the mean cross-entropy; default: 1"

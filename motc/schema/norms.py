@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
 
 from motc.ir.layer import Placement
 from motc.ir.operators import NormKind
+from motc.schema.conditions import AdaptiveSpec
 from motc.schema.section import Section, with_default
-from motc.schema.values import Eps, Offset
+from motc.schema.values import Eps, Name, Offset, adaptive_word
 
 
 class NormAttributes(Section):
@@ -20,14 +23,23 @@ class NormAttributes(Section):
     bias: bool | None = Field(None, description="for kind = layer: whether norms have biases; default: weight")
 
 
-class TowerNorm(NormAttributes):
+class AdaptiveNormAttributes(NormAttributes):
+    """What a tower may say of its norms in some layers, and the model of all."""
+
+    adaptive: Annotated[
+        AdaptiveSpec | None,
+        BeforeValidator(adaptive_word, json_schema_input_type=Name | Literal["none"] | AdaptiveSpec | None),
+    ] = Field(None, description="norms are scaled and shifted, and what is added is gated, by a condition; or none")
+
+
+class TowerNorm(AdaptiveNormAttributes):
     """What a tower may say of its norms."""
 
     final: bool | None = Field(None, description="a norm before the head; default: the model's")
     embedding: bool | None = Field(None, description="a norm of tokens before the first layer; default: the model's")
 
 
-class NormInLayers(NormAttributes):
+class NormInLayers(AdaptiveNormAttributes):
     """What may be said of the norms of some layers."""
 
     placement: Placement = Field(

@@ -10,7 +10,7 @@ from motc.ir.layer import Parallel
 from motc.schema.attention import AttentionInLayers, AttentionSpec, TowerAttention, TowerAttentionSpec
 from motc.schema.feed_forward import Ffn, FfnAttributes, FfnSpec
 from motc.schema.modalities import ModalitySpec, PositionsSpec
-from motc.schema.norms import NormAttributes, NormInLayers, NormSpec, TowerNorm
+from motc.schema.norms import AdaptiveNormAttributes, NormInLayers, NormSpec, TowerNorm
 from motc.schema.section import Section
 from motc.schema.values import (
     MAX_LAYERS,
@@ -62,7 +62,7 @@ class TowerInLayers(Section):
 
     attention: TowerAttention = Field(TowerAttentionSpec(), description="what differs in this tower's attention")
     ffn: Ffn = Field(FfnAttributes(), description="what differs in this tower's feed-forward")
-    norm: NormAttributes = Field(NormAttributes(), description="what differs in this tower's norms")
+    norm: AdaptiveNormAttributes = Field(AdaptiveNormAttributes(), description="what differs in this tower's norms")
 
 
 class LayersSpec(Section):

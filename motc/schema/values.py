@@ -34,7 +34,7 @@ def none_word(value: Any) -> Any:
 
 def takes_none(field: FieldInfo) -> bool:
     """Whether the word `none` is one of the field's values."""
-    words = (none_word, norm_word, some_layers)
+    words = (none_word, norm_word, some_layers, adaptive_word)
     return any(isinstance(each, BeforeValidator) and each.func in words for each in field.metadata)
 
 
@@ -103,6 +103,12 @@ def mask_word(value: Any) -> Any:
 def norm_word(value: Any) -> Any:
     """A plain word, `qk_norm = rms`, is the section's kind; `none` is no norm."""
     return None if value is None else none_word(value) and mask_word(value)
+
+
+def adaptive_word(value: Any) -> Any:
+    """A plain word, `adaptive = image`, is the modality; `none` is for norms that are not adaptive."""
+    value = none_word(value)
+    return value if value is None or isinstance(value, dict | BaseModel) else {"by": value}
 
 
 def number_or_list(value: Any) -> str:

@@ -114,6 +114,7 @@ class _Walk:
                     read = normed
                 case _:
                     assert_never(sublayer.reads)
+            read = _conditioned(sublayer.modulation, read)
             if sublayer is layer.sublayers[0]:
                 normed = read
             inner = self._inner(sublayer.body, number, read)
@@ -128,6 +129,7 @@ class _Walk:
             made = inner
             for each in (sublayer.body.out, sublayer.after):
                 made = self._behind(each, number, made)
+            made = _conditioned(sublayer.modulation, made)
             joined = {name: self.stream[name] or made[name] for name in self.names}
             self.stream = self._behind(sublayer.joined, number, joined)
 
@@ -166,3 +168,9 @@ class _Walk:
             for name in block.modalities
         }
         return {name: needs[name] or name in trained for name in self.names}
+
+
+def _conditioned(modulation: Leaf | None, needs: Needs) -> Needs:
+    """What conditions have changed needs gradients: what they are made of is not looked into."""
+    conditioned = {name for block in modulation.blocks for name in block.modalities} if modulation else set()
+    return {name: needs[name] or name in conditioned for name in needs}

@@ -12,7 +12,7 @@ from motc.ir.model import FeatureModality, Model
 from motc.reference import Batch, Trace, reference_forward, reference_loss
 from motc.validate.config import reference_config
 from motc.validate.grids import random_placing
-from motc.validate.latent_spans import random_latents, with_spans
+from motc.validate.latent_spans import random_conditions, random_latents, with_spans
 
 TRIES = 200
 """How many batches are drawn until none has an expert chosen by a hair."""
@@ -104,6 +104,7 @@ def with_ids(
         timesteps=timesteps,
         noise=noise,
         features=random_features(model, modality_ids, generator),
+        conditions=random_conditions(model, latents, generator),
     )
 
 

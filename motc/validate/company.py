@@ -150,6 +150,11 @@ def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
         timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
         noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
         features=features_in(model, batch, row, first, end),
+        conditions={
+            name: {part: value[kept[name]] for part, value in given.items()}
+            for name, given in batch.conditions.items()
+            if kept.get(name)
+        },
     )
 
 

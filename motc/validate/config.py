@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, assert_never
 
 from motc.ir.attention import Attention
+from motc.ir.condition import Condition, Sinusoids
 from motc.ir.denoising import Weighting
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Placement, Sublayer
@@ -14,24 +15,27 @@ from motc.ir.leaf import Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import FeatureModality, Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import Embedding, LatentEnds, Norm
+from motc.ir.operators import Embedding, LatentEnds, Modulation, Norm
 from motc.ir.rope import Rope, kind_of
 from motc.ir.routing import Choice
 from motc.reference import (
     ReferenceAttention,
     ReferenceChoice,
+    ReferenceCondition,
     ReferenceConfig,
     ReferenceFeatures,
     ReferenceFeedForward,
     ReferenceLatent,
     ReferenceLayer,
     ReferenceMask,
+    ReferenceModulation,
     ReferenceMoe,
     ReferenceNoising,
     ReferenceNorm,
     ReferenceRope,
     ReferenceRule,
     ReferenceScaling,
+    ReferenceSinusoids,
     ReferenceSublayer,
 )
 
@@ -86,6 +90,12 @@ def reference_config(model: Model) -> ReferenceConfig:
         first_position=model.first_position,
         position_axes=model.position_axes,
         position_embedding=_prefixes(model.position_table, None) if model.position_table else {},
+        conditions={
+            modality.name: _condition(modality.name, modality.condition)
+            for modality in model.latent_modalities()
+            if modality.condition is not None
+        },
+        final_modulations={} if model.final_modulation is None else _modulations(model.final_modulation, None),
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )
 
@@ -96,6 +106,35 @@ def _periods(ends: LatentEnds) -> tuple[float, float] | None:
 
 def _weighting(weighting: Weighting | None) -> dict[str, Any]:
     return {} if weighting is None else {"weighting": weighting.kind, "gamma": weighting.gamma}
+
+
+def _condition(name: str, condition: Condition) -> ReferenceCondition:
+    return ReferenceCondition(
+        prefix=f"conditions.{name}",
+        width=condition.width,
+        timestep=_sinusoids(condition.timestep),
+        number=_sinusoids(condition.number),
+        label=condition.label is not None,
+        activation=None if condition.vector is None else condition.vector.activation,
+    )
+
+
+def _sinusoids(waves: Sinusoids | None) -> ReferenceSinusoids | None:
+    if waves is None:
+        return None
+    alike = {field.name: getattr(waves, field.name) for field in fields(waves) if field.name != "hidden"}
+    return ReferenceSinusoids(**alike)
+
+
+def _modulations(leaf: Leaf, layer: int | None) -> dict[str, ReferenceModulation]:
+    return {
+        m: ReferenceModulation(
+            by=block.operator.by, prefix=parameter_prefix(leaf, block, layer), parts=block.operator.parts
+        )
+        for block in leaf.blocks
+        if isinstance(block.operator, Modulation)
+        for m in block.modalities
+    }
 
 
 def _features(modality: FeatureModality) -> ReferenceFeatures:
@@ -132,6 +171,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
             sublayers=tuple(replace(each, body=_of_tower(each.body, modality)) for each in layer.sublayers),
             prefixes={path: _only(modality, of_all) for path, of_all in layer.prefixes.items()},
             norms={path: _only(modality, of_all) for path, of_all in layer.norms.items()},
+            modulations={role: _only(modality, of_all) for role, of_all in layer.modulations.items()},
         )
         for layer in whole.layers
     )
@@ -150,6 +190,7 @@ def tower_config(model: Model, modality: str) -> ReferenceConfig:
         embedding_norm_prefixes=_only(modality, whole.embedding_norm_prefixes),
         embedding_norms=_only(modality, whole.embedding_norms),
         latents=_only(modality, whole.latents),
+        final_modulations=_only(modality, whole.final_modulations),
         features=_only(modality, whole.features),
     )
 
@@ -160,6 +201,11 @@ def _layer(layer: Layer, index: int, modalities: tuple[str, ...]) -> ReferenceLa
         sublayers=tuple(_sublayer(sublayer, modalities) for sublayer in layer.sublayers),
         prefixes={leaf.path: _prefixes(leaf, index) for leaf in layer.leaves()},
         norms={leaf.path: _norms(leaf) for leaf in norms},
+        modulations={
+            sublayer.role: _modulations(sublayer.modulation, index)
+            for sublayer in layer.sublayers
+            if sublayer.modulation is not None
+        },
     )
 
 

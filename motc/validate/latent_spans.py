@@ -90,3 +90,22 @@ def random_latents(
         latents[modality.name].requires_grad_()
         timesteps[modality.name] = torch.randint(0, 1000, (count,), generator=generator)
     return latents, timesteps, noise
+
+
+def random_conditions(model: Model, latents: Latents, generator: torch.Generator) -> dict[str, Latents]:
+    """What else is known of every span of the latents, where their modality has a condition of such."""
+    conditions = {}
+    for modality in model.latent_modalities():
+        condition, count = modality.condition, len(latents.get(modality.name, ()))
+        if condition is None or not condition.given or not count:
+            continue
+        given = {}
+        if condition.label is not None:
+            given["label"] = torch.randint(0, condition.label.rows, (count,), generator=generator)
+        if condition.number is not None:
+            given["number"] = 1000 * torch.rand(count, generator=generator, dtype=torch.float64)
+        if condition.vector is not None:
+            shape = (count, condition.vector.size)
+            given["vector"] = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        conditions[modality.name] = given
+    return conditions

@@ -28,8 +28,11 @@ TOTAL, BALANCE, WEIGHT = ".total", ".balance", ".weight"
 def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     """A generated module's logits, losses and predictions."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    clean = {"latents": batch.latents, "timesteps": batch.timesteps, "noise": batch.noise} if batch.latents else {}
+    clean: dict[str, Any] = (
+        {"latents": batch.latents, "timesteps": batch.timesteps, "noise": batch.noise} if batch.latents else {}
+    )
     clean |= {"features": batch.features} if batch.features else {}
+    clean |= {"conditions": batch.conditions} if batch.conditions else {}
     targets = {"labels": batch.labels, "weights": batch.weights}
     losses = module.loss(batch.input_ids, batch.modality_ids, **targets, **given, **clean)  # type: ignore[operator]
     told = {TOTAL: losses.total, **losses.by_modality, **weights_of(losses)}
@@ -42,8 +45,9 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
 def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple[Tensors, dict[str, Tensor]]:
     """A generated module's logits, and predictions of latents by modality."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    noised = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
+    noised: dict[str, Any] = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
     noised |= {"features": batch.features} if batch.features else {}
+    noised |= {"conditions": batch.conditions} if batch.conditions else {}
     output = module(batch.input_ids, batch.modality_ids, **given, **noised)
     return output.logits, {name: output.predictions[name] for name in batch.latents}
 
@@ -80,8 +84,9 @@ def without_balance(outputs: Outputs) -> Outputs:
 
 
 def latents_of(batch: Batch) -> dict[str, Tensor]:
-    """The latents and features that a batch holds, which have gradients too."""
-    return {f"{name}.latents": x for name, x in (*batch.latents.items(), *batch.features.items())}
+    """The latents, features and vectors of conditions that a batch holds, which have gradients too."""
+    vectors = {f"{name}.vector": given["vector"] for name, given in batch.conditions.items() if "vector" in given}
+    return {f"{name}.latents": x for name, x in (*batch.latents.items(), *batch.features.items())} | vectors
 
 
 def compare(actual: Outputs, expected: Outputs) -> list[float]:

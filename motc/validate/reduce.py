@@ -15,6 +15,7 @@ from motc.lower.attributes import heads_of, layer_attributes
 from motc.lower.by_layer import specs_by_layer
 from motc.schema import Checked, Spec
 from motc.schema.attention import AttentionInLayers, RopeSpec
+from motc.schema.conditions import ConditionSpec
 from motc.schema.feed_forward import FfnAttributes
 from motc.schema.modalities import FeaturesSpec, LatentSpec, ModalitySpec, PositionsSpec, SpanPositionsSpec, UnetSpec
 from motc.schema.spec import LayersSpec, TowerInLayers, TowerSpec
@@ -32,6 +33,7 @@ WINDOW, WINDOW_STEP = 3, 2
 ORIGINAL_LENGTH, LEAST_ROTATED = 8, 4
 FIRST, LEARNED = 5, 64
 FEATURES = 5
+CONDITION, SINUSOIDS, LABELS = 12, 8, 6
 
 
 def reduce(checked: Checked) -> Checked:
@@ -52,6 +54,7 @@ def reduce(checked: Checked) -> Checked:
                         "vocab": modality.vocab and vocab[modality.vocab],
                         "latent": _smaller_latent(modality),
                         "features": _smaller_features(modality, sizes.width, len(kept)),
+                        "condition": _smaller_condition(modality, sizes.width),
                         "positions": _nearer(modality.positions),
                     }
                 )
@@ -197,6 +200,25 @@ def _smaller_latent(modality: ModalitySpec) -> LatentSpec | None:
     unet = UnetSpec(channels=UNET_CHANNELS, blocks=2) if latent.ends == "unet" else None
     small = {"channels": min(latent.channels, CHANNELS), "patch": _smaller_patch(latent.patch), "unet": unet}
     return latent.model_copy(update=small)
+
+
+def _smaller_condition(modality: ModalitySpec, widths: dict[int, int]) -> ConditionSpec | None:
+    """A condition of few numbers."""
+    condition = modality.condition
+    if condition is None:
+        return None
+    few: dict[str, object] = {"width": condition.width and widths.get(condition.width, min(condition.width, CONDITION))}
+    for part in ("timestep", "number"):
+        waves = getattr(condition, part)
+        if waves is not None:
+            small = {"size": min(waves.size, SINUSOIDS), "hidden": waves.hidden and min(waves.hidden, HIDDEN)}
+            few[part] = waves.model_copy(update=small)
+    if condition.label is not None:
+        few["label"] = condition.label.model_copy(update={"count": min(condition.label.count, LABELS)})
+    if condition.vector is not None:
+        small = {"size": min(condition.vector.size, FEATURES), "hidden": condition.vector.hidden and HIDDEN}
+        few["vector"] = condition.vector.model_copy(update=small)
+    return condition.model_copy(update=few)
 
 
 def _smaller_features(modality: ModalitySpec, widths: dict[int, int], layers: int) -> FeaturesSpec | None:

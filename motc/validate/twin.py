@@ -8,7 +8,7 @@ from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import LatentEnds, Projector
+from motc.ir.operators import Condition, LatentEnds, Modulation, Projector
 
 
 def twin_mismatch(sparse: Model, dense: Model) -> str | None:
@@ -42,7 +42,7 @@ def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
             if ours and theirs and (twin := theirs.block_of(block.modalities[0])):
                 prefix, other = parameter_prefix(ours, block, layer), parameter_prefix(theirs, twin, layer)
                 prefixes[prefix] = other
-                if isinstance(block.operator, LatentEnds | Projector):
+                if isinstance(block.operator, LatentEnds | Projector | Condition | Modulation):
                     inner = {name.rpartition(".")[0] for name in block.operator.shapes()}
                     prefixes |= {f"{prefix}.{name}": f"{other}.{name}" for name in inner}
     return prefixes

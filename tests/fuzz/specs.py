@@ -11,21 +11,24 @@ from hypothesis import strategies as st
 from motc.ir.execution import Strategy
 from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
+from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, projector_text
 
 NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
 HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
 OUT_NORMS = ("attention.out_norm", "ffn.out_norm")
 NORMS = ("attention.norm", "ffn.norm", *OUT_NORMS, "embedding_norm", "final_norm")
-OUTER = ("embedding", "head", "embedding_norm", "final_norm", "position_embedding")
+MODULATIONS = ("attention.modulation", "ffn.modulation", "final_modulation")
+OUTER = ("embedding", "head", "embedding_norm", "final_norm", "final_modulation", "position_embedding")
 SELECTORS = (
     *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
     "position_embedding",
     *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
     "attention.sinks",
+    "*.modulation",
     *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm", "ffn.router"),
 )
-BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": NORMS}
+BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": (*NORMS, *MODULATIONS)}
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class _Writer:
     """Groups that no modality has."""
     prefix: set[str] = field(default_factory=set)
     """Names in a prefix."""
+    conditioned: str = ""
+    """The modality with a condition, by which norms are adaptive, if there is one."""
     reading: list[str] = field(default_factory=list)
     """Towers that read others."""
 
@@ -135,7 +140,7 @@ class _Writer:
         for name in self.names:
             if name != self.names[0] and self.chance(6):
                 self.continuous.append(name)
-                said = f"size = {self.pick('3', '1')}{self.projector()}{self.added()}"
+                said = f"size = {self.pick('3', '1')}{projector_text(self.pick)}{self.added()}"
                 self.lines.append(f"modality {name} {{ features {{ {said} }} }}")
             elif name != self.names[0] and self.chance(3):
                 self.continuous.append(name)
@@ -146,9 +151,12 @@ class _Writer:
                     ends = f"patch = {self.pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
                 if "unet" not in ends and self.chance(4):
                     ends += ", time = concat"
+                condition = "" if self.conditioned or not self.chance(2) else condition_text(self.pick)
+                self.conditioned = self.conditioned or (name if condition else "")
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
-                rest = self.denoising() if self.chance(3) else rest
-                self.lines.append(f"modality {name} {{ latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }} }}")
+                rest = denoising_text(self.pick) if self.chance(3) else rest
+                latent = f"latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }}"
+                self.lines.append(f"modality {name} {{ {latent}{condition} }}")
             else:
                 said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []
                 if name != self.names[0]:
@@ -156,25 +164,6 @@ class _Writer:
                 said += [self.pick(*[""] * 3, "seen_targets = true", "seen_targets = false")]
                 told = ", ".join(key for key in said if key)
                 self.lines.append(f"modality {name}{f' {{ {told} }}' if told else ''}")
-
-    def denoising(self) -> str:
-        """An objective, how its times are drawn, and what errors count."""
-        betas = self.pick("", ", schedule = linear", ", schedule = scaled_linear, beta_end = 0.012")
-        prediction = self.pick("noise", "velocity", "sample")
-        ddpm = f"objective {{ prediction = {prediction}{betas} }}"
-        ratio = self.pick("", "weighting = min_snr", *([] if prediction == "noise" else ["weighting = snr"]))
-        sigma = self.pick("", "weighting = cosmap", "weighting = sigma_sqrt")
-        learnt = self.pick(f"{ddpm}, {ratio}", f"objective = flow, {sigma}").removesuffix(", ")
-        shift = self.pick("", ", shift = 3", ", shift_by_tokens { kind = sqrt, base_tokens = 4 }")
-        times = self.pick("", "uniform", "logit_normal, mean = 0.5", "beta, low = 0.001")
-        return f", {learnt}{f', times {{ kind = {times}{shift} }}' if times else ''}"
-
-    def projector(self) -> str:
-        """What is said of one, if anything."""
-        kind = self.pick("linear", "gelu", "gelu_tanh", "relu2")
-        said = [f"kind = {kind}", *(["hidden = 5"] if kind != "linear" and self.chance(2) else [])]
-        said += [self.pick("", "bias = false"), self.pick("", "norm = rms", "norm { kind = layer, eps = 1e-3 }")]
-        return self.pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
 
     def added(self) -> str:
         """After which layers further vectors of features are added, if any are."""
@@ -331,7 +320,7 @@ class _Writer:
         self.lines.append(f"ffn {{ {', '.join(said)} }}")
 
     def norms(self) -> None:
-        placement = self.pick("pre", "post", "sublayer_output", "both")
+        placement = self.pick("pre", "both", *["post", "sublayer_output"] * (not self.conditioned))
         final = self.pick("", "true", "false")
         kind = self.pick("rms", "layer")
         said = [f"kind = {kind}", f"placement = {placement}"]
@@ -347,9 +336,14 @@ class _Writer:
             self.absent.add("embedding_norm")
         if final == "false" or (placement == "post" and not final):
             self.absent.add("final_norm")
+        said += [adaptive_text(self.pick, self.conditioned)] * bool(self.conditioned)
+        if not self.conditioned:
+            self.absent |= set(MODULATIONS)
+        if "final_norm" in self.absent:
+            self.absent.add("final_modulation")
         self.lines.append(f"norm {{ {', '.join(said)} }}")
         if placement != "post" and self.chance(4):
-            parallel = self.pick("two_norms", *["one_norm"] * (placement == "pre"))
+            parallel = self.pick("two_norms", *["one_norm"] * (placement == "pre" and not self.conditioned))
             self.lines.append(f"parallel = {parallel}")
             if parallel == "one_norm":
                 self.absent.add("ffn.norm")
@@ -401,12 +395,14 @@ class _Writer:
         if self.chance(4):
             choices = ["kind = layer", "kind = rms", "eps = 0.01", "final = true", "final = false"]
             choices += ["embedding = true", "embedding = false"]
+            choices += ["adaptive = none"] * (bool(self.conditioned) and self.conditioned not in members)
             said.append(f"norm {{ {self.pick(*choices)} }}")
             self.absent |= {
                 "embedding_norm",
                 "final_norm",
+                *MODULATIONS,
             }  # if there are, untied below
-            bound |= set(NORMS)
+            bound |= {*NORMS, *MODULATIONS}
         return said
 
     def selectors_of(self, bound: set[str]) -> list[str]:
@@ -461,7 +457,8 @@ class _Writer:
         if self.reading and self.chance(2):
             said.append(f"tower {self.reading[0]} {{ attention {{ reads = [] }} }}")
         if not said or self.chance(3):
-            said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', 'placement = pre', 'placement = post')} }}")
+            others = ["placement = pre", *["placement = post"] * (not self.conditioned)]
+            said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', *others)} }}")
         where = f"layer {self.layers - 1}" if "ffn = none" in said else self.range()
         self.lines.append(f"{where} {{ {', '.join(said)} }}")
         self.absent_somewhere()

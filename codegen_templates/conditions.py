@@ -1,0 +1,190 @@
+"""What is known of a span beside its latent: a vector made of its timestep, a label, a number or a vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .condition_checks import check_given, given_for
+from .latent_checks import named
+from .latents import Patches, rank_of
+from .layout import Layout
+from .tokens import look_up, token_before
+
+
+class SpanConditions(NamedTuple):
+    """The conditions of a batch.
+
+    `spans`, int64, has for each place of the stream which of its condition's vectors its token has; `vectors` are those
+    of each modality [n + 1, w], through silu: of each of its n spans, and at last of none, zeros.
+    """
+
+    spans: Tensor
+    vectors: dict[str, Tensor]
+
+
+class Sinusoids(nn.Module):
+    """A vector of a number: its cosines and sines through two linear maps, silu between.
+
+    Half of `count` frequencies fall from `scale` towards it over `max_period`, which they reach if they are `closed`.
+    With `periods` there are sines and cosines of these, from the first to the second, 1 being 1000 of the number.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        width: int,
+        hidden: int,
+        max_period: float = 10000.0,
+        scale: float = 1.0,
+        closed: bool = False,
+        periods: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.count, self.max_period, self.scale, self.closed = count, max_period, scale, closed
+        self.periods = periods
+        self.hidden = nn.Linear(count, hidden)
+        self.out = nn.Linear(hidden, width)
+
+    def waves(self, numbers: Tensor) -> Tensor:
+        """Cosines and sines [n, count] of numbers [n], in float32."""
+        half, x = self.count // 2, numbers.float()[:, None]
+        if self.periods is not None:
+            shortest, longest = self.periods
+            steps = torch.linspace(0.0, 1.0, half, device=numbers.device)
+            periods = shortest * (longest / shortest) ** steps
+            angles = 1.0 / periods * 2 * torch.pi * (x / 1000)
+            return torch.cat((angles.sin(), angles.cos()), dim=1)
+        exponents = -math.log(self.max_period) * torch.arange(half, dtype=torch.float32, device=numbers.device)
+        angles = self.scale * (x * torch.exp(exponents / (half - self.closed)))
+        return torch.cat((angles.cos(), angles.sin()), dim=1)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        weight = self.hidden.weight
+        embedded: Tensor = self.out(F.silu(self.hidden(self.waves(numbers.to(weight.device)).to(weight.dtype))))
+        return embedded
+
+
+class GivenVector(nn.Module):
+    """A vector that is given, through two linear maps with an activation between."""
+
+    def __init__(self, size: int, width: int, hidden: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+        self.hidden = nn.Linear(size, hidden)
+        self.out = nn.Linear(hidden, width)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        embedded: Tensor = self.out(self.activation(self.hidden(vectors.to(self.hidden.weight.dtype))))
+        return embedded
+
+
+class Condition(nn.Module):
+    """The vectors of a modality's spans: the sum of those of their timesteps, and of what else is given for them.
+
+    `label` is a table, whose last row stands for no label if there is a `null`.
+    """
+
+    def __init__(
+        self,
+        timestep: Sinusoids | None = None,
+        number: Sinusoids | None = None,
+        label: nn.Embedding | None = None,
+        vector: GivenVector | None = None,
+        null: bool = False,
+    ) -> None:
+        super().__init__()
+        self.timestep, self.number, self.label, self.vector, self.null = timestep, number, label, vector, null
+
+    def forward(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """The vectors [n, w] of spans with timesteps [n]; `given` has what else they are made of, by name, [n, ...]."""
+        parts = []
+        if self.timestep is not None:
+            parts.append(self.timestep(timesteps))
+        if self.number is not None:
+            parts.append(self.number(given["number"]))
+        if self.label is not None:
+            parts.append(self.label(given["label"]))
+        if self.vector is not None:
+            parts.append(self.vector(given["vector"]))
+        first, *others = parts
+        total: Tensor = sum(others, first)
+        return total
+
+
+class TakesConditions:
+    """A model some of whose norms are adaptive: `conditions` make the vectors by which they are.
+
+    Of a modality with adaptive norms `conditioned_by` has the one whose condition they have. A token of that one itself
+    has its own span's; another the condition of the first such span of its document, and where there is none, zeros.
+    """
+
+    conditioned_by: ClassVar[Mapping[str, str]]
+    modalities: ClassVar[tuple[str, ...]]
+    conditions: nn.ModuleDict
+
+    def conditioned(
+        self,
+        layout: Layout,
+        patches: Mapping[str, Patches],
+        timesteps: Mapping[str, Tensor] | None,
+        conditions: Mapping[str, Mapping[str, Tensor]] | None,
+    ) -> tuple[SpanConditions]:
+        """The conditions of a batch, of what is given for the spans of each modality.
+
+        Raises TypeError or ValueError for what does not fit.
+        """
+        given = given_for(conditions, self.conditions)
+        times = named("timesteps", timesteps, self.modalities)
+        vectors, counts, lengths = {}, {}, {}
+        for name, module in self.conditions.items():
+            make: Any = module
+            like: Tensor = next(make.parameters())
+            t = times.get(name)
+            if t is None:
+                t = torch.zeros(0, device=like.device)
+            counts[name] = count = t.shape[0]
+            patched = patches.get(name)
+            lengths[name] = max(1, 0 if patched is None else (patched.vectors.shape[0] - 1) // max(1, count))
+            of_spans = make(t, check_given(name, given.get(name, {}), make, count, like))
+            vectors[name] = F.silu(F.pad(of_spans, (0, 0, 0, 1)))
+        spans = torch.zeros_like(layout.modality_ids).flatten()
+        each: dict[str, Tensor] = {}
+        for name, by in self.conditioned_by.items():
+            if by not in each:
+                each[by] = spans_in(layout, self.modalities.index(by), counts[by], lengths[by])
+            mine = layout.modality_ids.flatten() == self.modalities.index(name)
+            spans = torch.where(mine, each[by], spans)
+        if isinstance(layout.places, int):
+            return (SpanConditions(spans.view_as(layout.modality_ids), vectors),)
+        return (SpanConditions(look_up(spans, layout.tokens, 0), vectors),)
+
+
+def spans_in(layout: Layout, modality: int, count: int, length: int) -> Tensor:
+    """Of each token of the batch, int64 [B * S], which of a modality's `count` spans, of `length` tokens each, is its.
+
+    That is its own, or for tokens of other modalities the first of their document; `count` where there is none.
+    """
+    own = rank_of(layout.modality_ids, modality)
+    own = torch.where(own >= 0, torch.div(own, length, rounding_mode="floor"), -1)
+    documents = documents_in(layout)
+    first = torch.full_like(own, count)
+    first = first.scatter_reduce(0, documents, torch.where(own >= 0, own, count), "amin")
+    return torch.where(own >= 0, own, first[documents])
+
+
+def documents_in(layout: Layout) -> Tensor:
+    """Of each token of the batch which document it is of, counted through all rows, int64 [B * S]; any at padding."""
+    ids = layout.document_ids
+    if ids is None:
+        rows = torch.arange(layout.modality_ids.shape[0], device=layout.modality_ids.device)
+        return rows[:, None].expand_as(layout.modality_ids).flatten()
+    before = token_before(layout.modality_ids)
+    goes_on = (before >= 0) & (ids.gather(1, before.clamp(min=0)) == ids)
+    starts = (layout.modality_ids >= 0) & ~goes_on
+    return (starts.flatten().cumsum(0) - 1).clamp(min=0)

@@ -1,0 +1,158 @@
+"""Adaptive norms and residuals: tokens are scaled, shifted and gated by what is made of their span's condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .layout import Layout
+from .norms import NormByTower
+
+
+class TakenRows(torch.autograd.Function):
+    """Rows of a table [n, w] by `rows` int64 [m], each of which many tokens have.
+
+    The gradient of the table is a product with ones where a token has a row: no scatter, in which tokens would wait for
+    each other, and summed up in float32 or wider.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(table: Tensor, rows: Tensor) -> Tensor:
+        return table.index_select(0, rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        table, rows = inputs
+        ctx.save_for_backward(rows)
+        ctx.count = table.shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        has_row = rows == torch.arange(ctx.count, device=rows.device)[:, None]
+        return has_row.to(gradients[0].dtype) @ gradients[0], None
+
+
+def take(table: Tensor, spans: Tensor) -> Tensor:
+    """Of a table [n, w] the row of each token's span, [..., w], `spans` being int64 [...]."""
+    rows = spans.flatten()
+    if torch.is_grad_enabled():
+        taken: Tensor = TakenRows.apply(table, rows)  # type: ignore[no-untyped-call]
+    else:
+        taken = table.index_select(0, rows)
+    return taken.view(*spans.shape, table.shape[1])
+
+
+class Modulated(NamedTuple):
+    """What tokens are scaled, shifted and gated by, [n, w] each, a row for each span; what there is not is None."""
+
+    scale: Tensor | None
+    shift: Tensor | None
+    gate: Tensor | None
+
+
+class ModulatedByTower(NamedTuple):
+    """The same for each run of modalities that share it, or None; `ends` as those of `NormByTower`."""
+
+    each: tuple[Modulated | None, ...]
+    ends: tuple[int, ...]
+
+    def at(self, place: int) -> Modulated | None:
+        """That of the modality at this place in the order in which tokens are sorted."""
+        return self.each[sum(place >= end for end in self.ends)]  # which can be compiled, and bisect cannot
+
+
+class ZeroLinear(nn.Linear):
+    """A linear map whose weights start at 0."""
+
+    start = 0.0
+
+
+class Modulation(nn.Module):
+    """Maps of a condition, that of the modality `by`, to what its tokens are scaled, shifted and gated by."""
+
+    def __init__(
+        self, by: str, size: int, width: int, parts: tuple[str, ...] = ("scale", "shift", "gate"), bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.by = by
+        self.scale = ZeroLinear(size, width, bias=bias) if "scale" in parts else None
+        self.shift = ZeroLinear(size, width, bias=bias) if "shift" in parts else None
+        self.gate = ZeroLinear(size, width, bias=bias) if "gate" in parts else None
+
+    def forward(self, conditions: Mapping[str, Tensor]) -> Modulated:
+        x = conditions[self.by]
+        return Modulated(*(None if each is None else each(x) for each in (self.scale, self.shift, self.gate)))
+
+
+class ModulationByTower(NormByTower):
+    """Copies of such maps, by name; `route` has None for modalities whose tokens are not changed."""
+
+    def forward(self, conditions: Mapping[str, Tensor]) -> ModulatedByTower:  # type: ignore[override]
+        return ModulatedByTower(
+            tuple(None if name is None else self[name](conditions) for name in self.route), tuple(self.ends)
+        )
+
+
+def modulated(x: Tensor, by: Modulated, spans: Tensor) -> Tensor:
+    """What a norm gives [..., w], times 1 + scale, plus shift."""
+    if by.scale is not None:
+        x = x * take(1 + by.scale, spans).to(x.dtype)
+    return x if by.shift is None else x + take(by.shift, spans).to(x.dtype)
+
+
+def gated(x: Tensor, by: Modulated, spans: Tensor) -> Tensor:
+    """What is to be added to the stream [..., w], times its gate."""
+    return x if by.gate is None else x * take(by.gate, spans).to(x.dtype)
+
+
+def modulated_by_place(x: Tensor, by: ModulatedByTower, spans: Tensor, places: Tensor | int) -> Tensor:
+    """The same, each token by its tower's maps; `places` as `NormByTower` takes them."""
+    return _chosen(modulated, x, by, spans, places)
+
+
+def gated_by_place(x: Tensor, by: ModulatedByTower, spans: Tensor, places: Tensor | int) -> Tensor:
+    """The same, each token by its tower's maps; `places` as `NormByTower` takes them."""
+    return _chosen(gated, x, by, spans, places)
+
+
+def modulated_pieces(x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout) -> list[Tensor]:
+    """The same, piece by piece, each of one modality."""
+    return _pieces(modulated, x, by, spans, layout)
+
+
+def gated_pieces(x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout) -> list[Tensor]:
+    """The same, piece by piece, each of one modality."""
+    return _pieces(gated, x, by, spans, layout)
+
+
+Change = Callable[[Tensor, Modulated, Tensor], Tensor]
+
+
+def _chosen(change: Change, x: Tensor, by: ModulatedByTower, spans: Tensor, places: Tensor | int) -> Tensor:
+    if isinstance(places, int):
+        one = by.at(places)
+        return x if one is None else change(x, one, spans)
+    changed = [x if one is None else change(x, one, _within(spans, one)) for one in by.each]
+    chosen, *others = changed
+    for end, other in zip(by.ends, others, strict=False):
+        chosen = torch.where(places[..., None] >= end, other, chosen)
+    return chosen
+
+
+def _within(spans: Tensor, by: Modulated) -> Tensor:
+    """Spans of other modalities' conditions may be more than there are rows here; what they take is not chosen."""
+    some = next(each for each in by if each is not None)
+    return spans.clamp(max=some.shape[0] - 1)
+
+
+def _pieces(change: Change, x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout) -> list[Tensor]:
+    places = [layout.places] if isinstance(layout.places, int) else range(len(x))
+    each = (by.at(place) for place in places)
+    parts = zip(x, each, spans, strict=True)
+    return [piece if one is None else change(piece, one, mine) for piece, one, mine in parts]

@@ -1,0 +1,160 @@
+"""What tokens are told of the span that they belong to: a vector for each, and what norms make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal, get_args
+
+from motc.ir.parameters import Parameterised
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
+Part = Literal["scale", "shift", "gate"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+Wavelengths = tuple[float, float]
+"""The shortest and the longest period of sinusoids, the whole of the noise's course being 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sinusoids:
+    """Cosines and sines of a number, as many of each, and how many numbers are between the two maps behind them.
+
+    Half of `count` frequencies fall from 1 to nearly 1 / max_period, or if they are `closed` to that itself, all times
+    `scale`. With `periods`, sines and cosines of these, each the same multiple of the one before.
+    """
+
+    count: int
+    hidden: int
+    max_period: float = 10000.0
+    scale: float = 1.0
+    closed: bool = False
+    periods: Wavelengths | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """A table of so many labels, and of a row more that stands for none of them if there is a `null`."""
+
+    count: int
+    null: bool
+
+    @property
+    def rows(self) -> int:
+        return self.count + self.null
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenVector:
+    """A vector of `size` numbers that is given, through two maps with an activation between, or one without."""
+
+    size: int
+    hidden: int
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition(Parameterised):
+    """The vector of `width` numbers of each span of a modality: the sum of what it is made of.
+
+    That is its latent's timestep, a label, a number that is given, and a vector that is given; each may be missing.
+    """
+
+    width: int
+    timestep: Sinusoids | None = None
+    label: Labels | None = None
+    number: Sinusoids | None = None
+    vector: GivenVector | None = None
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, (size, hidden) in self._maps().items():
+            shapes |= {f"{name}.hidden.weight": (hidden, size), f"{name}.hidden.bias": (hidden,)}
+            shapes |= {f"{name}.out.weight": (self.width, hidden), f"{name}.out.bias": (self.width,)}
+        return shapes if self.label is None else {**shapes, "label.weight": (self.label.rows, self.width)}
+
+    def _maps(self) -> dict[str, tuple[int, int]]:
+        """What goes through two maps: how many numbers it has, and how many there are between the maps."""
+        waves = {"timestep": self.timestep, "number": self.number}
+        maps = {name: (each.count, each.hidden) for name, each in waves.items() if each is not None}
+        return maps if self.vector is None else {**maps, "vector": (self.vector.size, self.vector.hidden)}
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What of it the user gives beside latents and timesteps."""
+        return tuple(name for name in ("label", "number", "vector") if getattr(self, name) is not None)
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+    @property
+    def latent_span_flops(self) -> int:
+        return sum(2 * prod(shape) for name, shape in self.shapes().items() if name.split(".")[1:] in MAPS)
+
+    def __str__(self) -> str:
+        """`timestep of 256, label of 1000, in 64`."""
+        sizes = {
+            "timestep": self.timestep and self.timestep.count,
+            "label": self.label and self.label.count,
+            "number": self.number and self.number.count,
+            "vector": self.vector and self.vector.size,
+        }
+        return ", ".join(f"{name} of {size}" for name, size in sizes.items() if size is not None)
+
+
+MAPS = (["hidden", "weight"], ["out", "weight"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptive:
+    """How norms are adaptive: by which modality's condition, of what width, and what of it."""
+
+    by: str
+    condition_width: int
+    parts: tuple[Part, ...] = PARTS
+    bias: bool = True
+
+    def of(self, width: int) -> Modulation:
+        """The maps of a sublayer whose stream has this width."""
+        return Modulation(by=self.by, size=self.condition_width, width=width, parts=self.parts, bias=self.bias)
+
+    def of_final(self, width: int) -> Modulation:
+        """The maps of the final norm, which has no residual that a gate could be of."""
+        parts = tuple(part for part in self.parts if part != "gate")
+        return Modulation(by=self.by, size=self.condition_width, width=width, parts=parts, bias=self.bias)
+
+    def __str__(self) -> str:
+        """`by image: scale, shift, gate`."""
+        return f"by {self.by}: {', '.join(self.parts)}{'' if self.bias else ', without biases'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modulation(Parameterised):
+    """Maps from the silu of a modality's condition to what its spans' tokens are scaled, shifted and gated by."""
+
+    by: str
+    size: int
+    width: int
+    parts: tuple[Part, ...] = PARTS
+    bias: bool = True
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for part in self.parts:
+            shapes[f"{part}.weight"] = (self.width, self.size)
+            shapes |= {f"{part}.bias": (self.width,)} if self.bias else {}
+        return shapes
+
+    @property
+    def adaptive(self) -> Adaptive:
+        """What of it is the same for streams of any width."""
+        return Adaptive(by=self.by, condition_width=self.size, parts=self.parts, bias=self.bias)
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+    @property
+    def latent_span_flops(self) -> int:
+        return 2 * self.size * self.width * len(self.parts)

@@ -1,0 +1,44 @@
+"""What random specs say of continuous modalities, and of norms that are adaptive by their conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Pick = Callable[..., str]
+"""One of some texts."""
+
+
+def condition_text(pick: Pick) -> str:
+    """What is said of one, with a part at least, after a comma."""
+    said = [pick("timestep { size = 4 }", "timestep { size = 6, closed = true, scale = 0.5, hidden = 5 }")]
+    said += [pick("", "label { count = 3 }", "label { count = 2, null = false }")]
+    said += [pick("", "vector { size = 3, kind = gelu }"), pick("", "number { size = 2, max_period = 100 }")]
+    said += [pick("", "", "width = 5")]
+    return f", condition {{ {', '.join(key for key in said if key)} }}"
+
+
+def adaptive_text(pick: Pick, by: str) -> str:
+    """By which modality norms are adaptive, and what is made of its condition."""
+    parts = pick("", "", "parts = [scale, gate]", "parts = [shift]", "bias = false")
+    return f"adaptive {{ by = {by}, {parts} }}" if parts else f"adaptive = {by}"
+
+
+def denoising_text(pick: Pick) -> str:
+    """An objective, how its times are drawn, and what errors count."""
+    betas = pick("", ", schedule = linear", ", schedule = scaled_linear, beta_end = 0.012")
+    prediction = pick("noise", "velocity", "sample")
+    ddpm = f"objective {{ prediction = {prediction}{betas} }}"
+    ratio = pick("", "weighting = min_snr", *([] if prediction == "noise" else ["weighting = snr"]))
+    sigma = pick("", "weighting = cosmap", "weighting = sigma_sqrt")
+    learnt = pick(f"{ddpm}, {ratio}", f"objective = flow, {sigma}").removesuffix(", ")
+    shift = pick("", ", shift = 3", ", shift_by_tokens { kind = sqrt, base_tokens = 4 }")
+    times = pick("", "uniform", "logit_normal, mean = 0.5", "beta, low = 0.001")
+    return f", {learnt}{f', times {{ kind = {times}{shift} }}' if times else ''}"
+
+
+def projector_text(pick: Pick) -> str:
+    """What is said of one, if anything, after a comma."""
+    kind = pick("linear", "gelu", "gelu_tanh", "relu2")
+    said = [f"kind = {kind}", *(["hidden = 5"] if kind != "linear" and pick("no", "yes") == "yes" else [])]
+    said += [pick("", "bias = false"), pick("", "norm = rms", "norm { kind = layer, eps = 1e-3 }")]
+    return pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
