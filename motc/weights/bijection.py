@@ -110,8 +110,10 @@ class _Matches:
         """The tensors that would hold a parameter: of each expert's, `*` for its number."""
         pattern, numbers = pattern_of(parameter)
         module, dot, last = pattern.rpartition(".")
-        for rule in self.mapping.rules.values():
-            if {pattern, module} & set(rule.parameters):
+        rules = [rule for rule in self.mapping.rules.values() if {pattern, module} & set(rule.parameters)]
+        of_experts = len(self.parameters[parameter]) == 3
+        for rule in rules:  # with experts in some layers, and none in others
+            if len(rules) == 1 or (rule.form == "experts") == of_experts:
                 suffix = "" if pattern in rule.parameters else dot + last
                 yield filled(rule.tensor, [*numbers, *("*" for _ in rule.tensor.split("."))]) + suffix
 
