@@ -53,18 +53,19 @@ class WindowByLayer:
         window = said_window(configuration, self.default, self.switch)
         types = configuration.take("layer_types")
         has_window = [False] * layers
-        if self.first:
-            first = whole(configuration, *self.first)
-            has_window = [window is not None and layer >= first for layer in range(layers)]
-        if self.every:
-            every = whole(configuration, *self.every) if self.every[0] else self.every[1]
-            has_window = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
-        if self.without_positions:
-            has_window = [window is not None and "attention.rope" in each for each in described.by_layer]
         if types is not None:
             if not isinstance(types, list) or len(types) != layers or not all(each in TYPES for each in types):
                 configuration.refuse("layer_types", types, f"{layers} of {' and '.join(TYPES)}")
             has_window = [each == "sliding_attention" for each in types]
+            configuration.pass_over(pair[0] for pair in (self.first, self.every) if pair)
+        elif self.first:
+            first = whole(configuration, *self.first)
+            has_window = [window is not None and layer >= first for layer in range(layers)]
+        elif self.every:
+            every = whole(configuration, *self.every) if self.every[0] else self.every[1]
+            has_window = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+        elif self.without_positions:
+            has_window = [window is not None and "attention.rope" in each for each in described.by_layer]
         if any(has_window) and window is None:
             configuration.refuse("sliding_window", window, "a whole number where `layer_types` has windows")
         described.differ([{"attention.window": window} if each else {} for each in has_window])
@@ -112,10 +113,7 @@ class PositionsByLayer:
             if not isinstance(said, list) or len(said) != layers or not all(each in (0, 1) for each in said):
                 configuration.refuse("no_rope_layers", said, f"{layers} times 0 or 1")
             has = [bool(each) for each in said]
-        rope = {
-            key: described.settings.pop(key) for key in list(described.settings) if key.startswith("attention.rope.")
-        }
-        described.differ([rope if each else {"attention.rope": "none"} for each in has])
+        _leave_positions(described, has)
 
     def write(self, said: Said) -> dict[str, Any]:
         has = ["attention.rope.theta" in each for each in said.by_layer]
@@ -123,6 +121,27 @@ class PositionsByLayer:
         as_every = has == [(layer + 1) % every != 0 for layer in range(len(has))]
         interval = {"no_rope_layer_interval": every} if as_every else {}  # which other programs look at
         return {**interval, "no_rope_layers": list(map(int, has))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionsInWindows:
+    """Layers without a window have no positions; but if `unless_null`, all have them where `sliding_window` is null."""
+
+    unless_null: bool = False
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        if self.unless_null and configuration.values.get("sliding_window", 0) is None:
+            return
+        _leave_positions(described, ["attention.window" in each for each in described.by_layer])
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        raise ValueError("layers without positions are not written")
+
+
+def _leave_positions(described: Described, has: list[bool]) -> None:
+    """Positions are those of the layers that have some, and others have none."""
+    rope = {key: described.settings.pop(key) for key in list(described.settings) if key.startswith("attention.rope.")}
+    described.differ([rope if each else {"attention.rope": "none"} for each in has])
 
 
 def said_window(configuration: Configuration, default: int | None, switch: str) -> int | None:

@@ -83,7 +83,8 @@ class Described:
         statements = []
         for kind in dict.fromkeys(kinds):
             other = json.loads(kind)
-            gone = {key: "none" for key in MAY_GO if key in most and key not in other and "attention.rope" not in other}
+            may_go = [key for key in MAY_GO if not (key.startswith("attention.rope.") and "attention.rope" in other)]
+            gone = {key: "none" for key in may_go if key in most and key not in other}
             changes = {key: value for key, value in {**other, **gone}.items() if key not in most or most[key] != value}
             if changes:
                 numbers = [layer for layer, of in enumerate(kinds) if of == kind]

@@ -29,19 +29,20 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseLayers:
-    """Qwen3-MoE's layers with a plain feed-forward, by `mlp_only_layers` and `decoder_sparse_step`."""
+    """Qwen's layers with a plain feed-forward, by `mlp_only_layers` and `decoder_sparse_step`.
+
+    `hidden` is the class's size of these.
+    """
+
+    hidden: int = 6144
 
     def read(self, configuration: Configuration, described: Described) -> None:
-        layers = described.layers
         step = whole(configuration, "decoder_sparse_step", 1)
         only = configuration.take("mlp_only_layers") or []
-        hidden = whole(configuration, "intermediate_size", 6144)
         if not isinstance(only, list) or not all(type(each) is int for each in only):
             configuration.refuse("mlp_only_layers", only, "a list of layers")
-        dense = [layer in only or step < 1 or (layer + 1) % step != 0 for layer in range(layers)]
-        mixture = {key: described.settings.pop(key) for key in list(described.settings) if key.startswith("ffn.")}
-        plain = {"ffn.kind": mixture["ffn.expert"], "ffn.hidden": hidden}
-        described.differ([plain if each else mixture for each in dense])
+        dense = [layer in only or step < 1 or (layer + 1) % step != 0 for layer in range(described.layers)]
+        _leave_plain(configuration, described, self.hidden, dense)
 
     def write(self, said: Said) -> dict[str, Any]:
         has_experts = [each["ffn.kind"] == "moe" for each in said.by_layer]
@@ -51,6 +52,48 @@ class DenseLayers:
         }
         only = [layer for layer, has in enumerate(has_experts) if not has]
         return {"decoder_sparse_step": 1, "mlp_only_layers": only, **sizes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLayersDense:
+    """The number of layers with a plain feed-forward, which are the first ones."""
+
+    name: str
+    default: int
+    hidden: int
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        count = whole(configuration, self.name, self.default)
+        _leave_plain(configuration, described, self.hidden, [layer < count for layer in range(described.layers)])
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        return {self.name: 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersBetween:
+    """ERNIE-4.5's layers with experts: each so manieth from a first to a last one, -1 being the model's last."""
+
+    hidden: int
+    last: int
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        first = whole(configuration, "moe_layer_start_index", 1)
+        last = whole(configuration, "moe_layer_end_index", self.last)
+        last = described.layers - 1 if last == -1 else last
+        every = max(1, whole(configuration, "moe_layer_interval", 1))
+        dense = [(layer + 1) % every != 0 or not first <= layer <= last for layer in range(described.layers)]
+        _leave_plain(configuration, described, self.hidden, dense)
+
+    def write(self, settings: Settings) -> dict[str, Any]:
+        return {"moe_layer_start_index": 0, "moe_layer_end_index": -1, "moe_layer_interval": 1}
+
+
+def _leave_plain(configuration: Configuration, described: Described, hidden: int, dense: list[bool]) -> None:
+    """Layers that are dense have a feed-forward of `intermediate_size`, or the class's `hidden`, and no experts."""
+    mixture = {key: described.settings.pop(key) for key in list(described.settings) if key.startswith("ffn.")}
+    plain = {"ffn.kind": mixture["ffn.expert"], "ffn.hidden": whole(configuration, "intermediate_size", hidden)}
+    described.differ([plain if each else mixture for each in dense])
 
 
 @dataclass(frozen=True, kw_only=True)

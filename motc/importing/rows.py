@@ -100,6 +100,21 @@ class InverseRoot(Key):
         return round(number) if abs(number - round(number)) < 1e-6 * number else number
 
 
+class Reciprocal(Key):
+    """A number of which the setting is one over it."""
+
+    def check(self, configuration: Configuration, value: Any) -> None:
+        super().check(configuration, value)
+        if not 0 < value < inf:
+            configuration.refuse(self.name, value, "a number above 0")
+
+    def forth(self, value: Any) -> Any:
+        return 1 / value
+
+    def back(self, value: Any) -> Any:
+        return 1 / value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Only:
     """A key that motc reads with one value alone, which is also the class's where it is missing; null is as good."""
