@@ -22,6 +22,7 @@ from motc.ir.names import saved_shapes
 from motc.source import SourceFile, SpecError
 from tests.originals import FEW_EXPERTS, GALLERY, YARN, Original, small_original
 from tests.published import ORIGINALS
+from tests.test_further_classes import CASES as FURTHER
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
 
@@ -146,7 +147,7 @@ def test_layers_that_differ_as_the_class_cannot_say(spec: str, statement: str, m
 def test_every_class_that_comes_in_can_be_asked_for() -> None:
     """Each goes there and back here, or is refused for its encoder."""
     assert set(CLASSES.values()) == BY_NAME.keys()
-    goes = {CLASSES[kind] for kind in FOLDERS}
+    goes = {CLASSES[kind] for kind in FOLDERS} | {f"{name}ForCausalLM" for name, _ in FURTHER.values()}
     assert goes == {each.name for each in BY_NAME.values() if not each.said_of_encoders}
 
 

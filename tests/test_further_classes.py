@@ -1,5 +1,5 @@
-"""Classes of transformers that the gallery has no spec of: what is read of their configurations computes the same, in
-float64, and their tensors come back bit for bit."""
+"""Classes of transformers that the gallery has no spec of: what is read of a configuration computes the same in
+float64, their tensors come back bit for bit, and what is written of them is read as the same."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import pytest
 import torch
 
 import motc
-from motc.driver import compile_ir
+from motc.driver import check_spec, compile_ir
+from motc.exporting.original import original
 from motc.importing.architectures import BY_NAME
 from motc.importing.configuration import Configuration
 from motc.importing.describe import architecture_of, describe
 from motc.importing.further_mixtures import FURTHER_MIXTURES
 from motc.importing.further_models import FURTHER_MODELS
 from motc.ir.identity import semantic_hash
+from motc.ir.names import saved_shapes
 from motc.source import SourceFile, SpecError
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
 from tests.originals import FEW_EXPERTS, as_parameters, small_original, widened
@@ -111,7 +113,11 @@ def test_the_same_logits_and_tensors(case: str) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
     back = tensors_of(bijection, ours.state_dict())
     assert back.keys() == tensors.keys()
-    assert all(torch.equal(back[name], each) for name, each in tensors.items())
+    assert all(torch.equal(back[each], tensor) for each, tensor in tensors.items())
+    out = original(theirs.config.model_type, check_spec(spec), compile_ir(spec), saved_shapes(compile_ir(spec)), {})
+    assert out.shapes == {each: shape for each, shape in shapes.items() if each not in bijection.tied}
+    written = json.loads(theirs.config_class(**out.configuration).to_json_string())
+    assert semantic_hash(compile_ir(described(written).source("config.json"))) == semantic_hash(compile_ir(spec))
 
 
 @pytest.mark.parametrize("name", [each.name for each in (*FURTHER_MODELS, *FURTHER_MIXTURES)])

@@ -45,13 +45,8 @@ class DenseLayers:
         _leave_plain(configuration, described, self.hidden, dense)
 
     def write(self, said: Said) -> dict[str, Any]:
-        has_experts = [each["ffn.kind"] == "moe" for each in said.by_layer]
-        sizes = {
-            "moe_intermediate_size" if has else "intermediate_size": each["ffn.hidden"]
-            for has, each in zip(has_experts, said.by_layer, strict=True)
-        }
-        only = [layer for layer, has in enumerate(has_experts) if not has]
-        return {"decoder_sparse_step": 1, "mlp_only_layers": only, **sizes}
+        only = [layer for layer, has in enumerate(_have_experts(said)) if not has]
+        return {"decoder_sparse_step": 1, "mlp_only_layers": only, **_sizes(said)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +61,9 @@ class FirstLayersDense:
         count = whole(configuration, self.name, self.default)
         _leave_plain(configuration, described, self.hidden, [layer < count for layer in range(described.layers)])
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        return {self.name: 0}
+    def write(self, said: Said) -> dict[str, Any]:
+        has = _have_experts(said)
+        return {self.name: has.index(True) if True in has else len(has), **_sizes(said)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +81,23 @@ class LayersBetween:
         dense = [(layer + 1) % every != 0 or not first <= layer <= last for layer in range(described.layers)]
         _leave_plain(configuration, described, self.hidden, dense)
 
-    def write(self, settings: Settings) -> dict[str, Any]:
-        return {"moe_layer_start_index": 0, "moe_layer_end_index": -1, "moe_layer_interval": 1}
+    def write(self, said: Said) -> dict[str, Any]:
+        having = [layer for layer, has in enumerate(_have_experts(said)) if has]
+        every = having[1] - having[0] if len(having) > 1 else 1
+        keys = {"moe_layer_start_index": having[0], "moe_layer_end_index": having[-1], "moe_layer_interval": every}
+        return {**keys, **_sizes(said)}
+
+
+def _have_experts(said: Said) -> list[bool]:
+    return [each["ffn.kind"] == "moe" for each in said.by_layer]
+
+
+def _sizes(said: Said) -> dict[str, Any]:
+    """Those of layers with experts, and of layers without."""
+    return {
+        "moe_intermediate_size" if has else "intermediate_size": each["ffn.hidden"]
+        for has, each in zip(_have_experts(said), said.by_layer, strict=True)
+    }
 
 
 def _leave_plain(configuration: Configuration, described: Described, hidden: int, dense: list[bool]) -> None:

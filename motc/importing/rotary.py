@@ -150,12 +150,18 @@ class Rope:
 
 @dataclass(frozen=True, kw_only=True)
 class RopeByLayerType(Rope):
-    """Gemma 3's: layers with a window turn by a theta of their own, without scaling."""
+    """Gemma 3's: layers with a window turn by a theta of their own, without scaling.
+
+    `in_parts`: a class that has `rope_parameters` by layer type alone, and no key for that theta.
+    """
 
     local_theta: float = 10000.0
+    in_parts: bool = False
 
     def read(self, configuration: Configuration, described: Described) -> None:
-        everywhere, local = configuration.take("rope_theta", self.theta), configuration.take("rope_local_base_freq")
+        everywhere, local = configuration.take("rope_theta", self.theta), None
+        if not self.in_parts:
+            local = configuration.take("rope_local_base_freq")
         scaled = configuration.part("rope_scaling")
         both = configuration.part("rope_parameters")
         whole, windowed = both.part("full_attention"), both.part("sliding_attention")
@@ -174,12 +180,20 @@ class RopeByLayerType(Rope):
             next((each for each in said.by_layer if (each["attention.window"] in NONE) == is_whole), None)
             for is_whole in (True, False)
         )
+        if self.in_parts:
+            both = {"full_attention": whole, "sliding_attention": windowed}
+            return {"rope_parameters": {kind: self._part(each) for kind, each in both.items() if each is not None}}
         keys = {} if whole is None else self.keys(whole)
         if windowed is not None:
             if section(windowed, SCALING):
                 raise ValueError("positions are scaled in layers with a window")
             keys["rope_local_base_freq"] = self.keys(windowed)[self.theta_key]
         return keys
+
+    def _part(self, settings: Settings) -> dict[str, Any]:
+        """The keys of one layer type."""
+        keys = self.keys(settings)
+        return {"rope_type": "default", **keys.pop("rope_scaling", {}), **keys}
 
 
 def said_rope(configuration: Configuration) -> Configuration:
