@@ -36,8 +36,8 @@ class Mistake(NamedTuple):
 
 MISTAKES = {
     "a wrong tower": Mistake(
-        "return [piece if name is None else self[name](piece) for name, piece in pairs]",
-        "return [piece if name is None else self[self.route[0]](piece) for name, piece in pairs]",
+        "result: Tensor = self[name](piece)",
+        "result: Tensor = self[self.route[0]](piece)",
         {*BOTH, "single modality"},
     ),
     "a wrong tower's norm": Mistake(

@@ -14,10 +14,12 @@ def without_gradient(model: Model) -> dict[int, frozenset[str]]:
     """
     untrained = frozenset(modality.name for modality in model.feature_modalities())
     found: dict[int, frozenset[str]] = {}
-    for segment in reversed(model.segments):
-        while learnt := untrained & _learnt(segment.layer, model.names, untrained):
-            untrained -= learnt
-        found[id(segment.layer)] = untrained & found.get(id(segment.layer), untrained)
+    settled = set()
+    for layer in (segment.layer for segment in reversed(model.segments)):
+        while (id(layer), untrained) not in settled:
+            settled.add((id(layer), untrained))
+            untrained -= _learnt(layer, model.names, untrained)
+        found[id(layer)] = untrained & found.get(id(layer), untrained)
     return found
 
 
