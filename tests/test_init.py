@@ -141,6 +141,50 @@ def test_noise_is_of_the_tensors_own_deviation(dense: tuple[Any, str], tmp_path:
     assert torch.equal(again.layers[1].ffn.up["image"].weight, mot.layers[1].ffn.up["image"].weight)
 
 
+@torch.no_grad()
+def test_a_deeper_model_begins_as_layers_of_another(dense: tuple[Any, str], tmp_path: Path) -> None:
+    """Each layer as one that is said, in any order: here the last two once more, and then the first for all others."""
+    model, path = dense
+    deeper = DENSE.replace("layers = 3", "layers = 7")
+    map_ = "copy *\ncopy * in layers 3..4 from layers 1..2\ncopy * in layers 5..6 from dense layer 0\n"
+    new = init(
+        tmp_path,
+        deeper,
+        map_.replace("copy *\n", "copy embedding, head, final_norm\ncopy * in layers 0..2\n", 1),
+        "--from",
+        path,
+    )
+    for layer, source in enumerate((0, 1, 2, 1, 2, 0, 0)):
+        for name, tensor in model.layers[source].state_dict().items():
+            assert torch.equal(new.layers[layer].state_dict()[name], tensor)
+    half = init(
+        tmp_path,
+        DENSE.replace("layers = 3", "layers = 2"),
+        "copy *\ncopy * in layers 0..1 from layers 0..2 step 2\nunused * in layer 1",
+        "--from", path,
+    )  # fmt: skip
+    assert torch.equal(half.layers[1].ffn.up.weight, model.layers[2].ffn.up.weight)
+
+
+@pytest.mark.parametrize("noise", ["", "0.5 "])
+@torch.no_grad()
+def test_experts_that_are_copies_of_a_feed_forward(dense: tuple[Any, str], tmp_path: Path, noise: str) -> None:
+    """Whatever the router chooses, their weights' sum is 1: without noise the model computes what it did."""
+    model, path = dense
+    experts = DENSE.replace("ffn {", "ffn { kind = moe, experts = 4, top_k = 2,")
+    new = init(
+        tmp_path, experts, f"copy *\nrepeat {noise}ffn.gate, ffn.up, ffn.down\nfresh ffn.router\n", "--from", path
+    )
+    ids = torch.randint(0, 40, (2, 9))
+    got, expected = (each.double()(ids, torch.zeros_like(ids)).logits for each in (new, motc.load(weights=path)))
+    up = new.layers[0].ffn.up.weight
+    if noise:
+        assert 0.4 < (up - model.layers[0].ffn.up.weight).std() / model.layers[0].ffn.up.weight.std() < 0.6
+        assert not torch.equal(up[0], up[1])
+    else:
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_towers_of_several_sources(tmp_path: Path) -> None:
     one = saved(tmp_path / "one.safetensors", DENSE)
     other = saved(tmp_path / "other.safetensors", MOT, seed=1)
@@ -190,6 +234,17 @@ def test_a_dry_run_tells_every_tensor_and_writes_nothing(
         ("copy 0.1 image.ffn", "MOT110 `copy` has no number"),
         ("fresh image.ffn from dense", "new.map:1:22: MOT110 `fresh` takes nothing from dense"),
         ("# nothing\n", "MOT110 "),
+        ("copy * in layers 0..2 from", "new.map:1:1: MOT110 this is no statement"),
+        ("copy * from layers 0..2", "new.map:1:20: MOT110 this does not say for which layers"),
+        ("copy * in layers 0..2 from layers 0..1", "new.map:1:35: MOT110 3 layers would be made of 2"),
+        ("copy * in layers 0..2 from dense layers 2..0", "new.map:1:41: MOT110 the range 2..0 is reversed"),
+        ("zero ffn in layer 0 from layer 1", "new.map:1:32: MOT110 `zero` takes nothing from other layers"),
+        ("unused ffn from dense layers 0..2", "MOT110 layers stand behind the group here"),
+        ("copy *\ncopy ffn in layer 0 from layer 7", "new.map:2:1: MOT112 dense has no ffn.gate in layer 7"),
+        ("copy *\nrepeat ffn.up", "repeat is for experts, of each a copy"),
+        (f"copy *\nnoise 1e999 ffn in layer {'9' * 5000}", "new.map:2:1: MOT110 so much noise is no number"),
+        (f"copy ffn in layer {'9' * 5000}", "MOT111 "),
+        (f"copy ffn in layer {'9' * 5000} from layer 1", "MOT11"),
         ("copy *\ncopy imag.*", "new.map:2:6: MOT111 `imag.*` names no group and no tower; did you mean `image.*`?"),
         ("copy ffn.gat", "did you mean `ffn.gate`?"),
         ("copy * from dens", "new.map:1:13: MOT111 there is no source `dens`"),
@@ -213,6 +268,11 @@ def test_a_wrong_map_is_refused_where_it_is_wrong(
         (NARROW, "copy *", "MOT112 of another shape in dense: final_norm.painter.weight [16], [32] there"),
         (NARROW, "copy *", "MOT112 dense has no latents: latents.image.encode.weight"),
         (MOT.replace("48", "64"), "slice *", "make it fresh"),
+        (
+            DENSE.replace("ffn {", "ffn { kind = moe, experts = 4, top_k = 2,"),
+            "copy *",
+            "repeat ffn.gate makes a copy for",
+        ),
         (MOT.replace("layers = 3", "layers = 4"), "copy *", "MOT112 dense has no attention.norm in layer 3"),
         (
             MOT.replace("kv_heads = 2", "kv_heads = 2, bias = true"),

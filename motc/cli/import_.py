@@ -118,10 +118,14 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
         told |= {"weights": str(weights), "parameters": len(conversion.dtypes), "left_out": list(conversion.left_out)}
         if differences:
             lines.append(
-                "the same logits as transformers, of {} tokens: they differ by {:.3g} of {:.3g}".format(
+                "the same logits as transformers, of {} tokens of text: they differ by {:.3g} of {:.3g}".format(
                     check, *differences[0]
                 )
             )
+            others = [name for name in model.names if name != architecture.modality]
+            if others:
+                lines.append(f"not compared: {', '.join(others)}")
+            told["not_compared"] = others
             told["difference"], told["largest_logit"] = differences[0]
         if conversion.left_out:
             where = f", kept in {left_out}" if left_out else ""

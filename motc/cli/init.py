@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from motc.upcycling.plan import InitPlan, Start
     from motc.upcycling.sources import Source
 
-WORDS = {"copy": "copied", "slice": "sliced", "noise": "noised", "fresh": "fresh", "zero": "zero"}
+WORDS = {"copy": "copied", "slice": "sliced", "noise": "noised", "repeat": "repeated", "fresh": "fresh", "zero": "zero"}
 
 
 def run(
@@ -119,14 +119,14 @@ def _print(plan: InitPlan, sources: dict[str, Source], *, every: bool) -> None:
     for start in plan.starts:
         word = WORDS[start.statement.verb]
         if every:
-            line = f"{word:<7} {start.parameter:<{width}} {list(start.shape)!s:<14} {_origin(start)}"
+            line = f"{word:<8} {start.parameter:<{width}} {list(start.shape)!s:<14} {_origin(start)}"
             typer.echo(line.rstrip())
         key = f"{word} from {start.source}" if start.source else word
         tensors, numbers = totals.get(key, (0, 0))
         totals[key] = (tensors + 1, numbers + prod(start.shape))
     for name, those in plan.unused.items():
         for tensor in those if every else ():
-            typer.echo(f"unused  {name}: {tensor}")
+            typer.echo(f"unused   {name}: {tensor}")
         totals[f"unused of {name}"] = (len(those), sum(prod(sources[name].groups.shapes[each]) for each in those))
     for key, (tensors, numbers) in totals.items():
         typer.echo(f"{tensors:>6,} tensors, {numbers:>15,} parameters {key}")

@@ -51,6 +51,9 @@ def begin(start: Start, sources: Mapping[str, Source], network: Any, seed: int) 
             return sources[start.source].read(start.tensor)[tuple(map(slice, start.shape))].clone()
         case "noise":
             return _noised(sources[start.source].read(start.tensor), start, seed)
+        case "repeat":
+            experts = sources[start.source].read(start.tensor).repeat(start.shape[0], *(1 for _ in start.shape[1:]))
+            return _noised(experts, start, seed) if start.statement.deviation else experts
         case "zero":
             return torch.zeros(start.shape)
         case "fresh":

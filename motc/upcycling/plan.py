@@ -132,22 +132,30 @@ def _start(
         return tensor, f"{name} has not", f"say what it begins as: zero {copy.path}.{tensor.rpartition('.')[2]}"
     start = Start(parameter=parameter, shape=shape, statement=statement, source=name, tensor=tensor)
     their_shape = source.shapes[tensor]
-    if statement.verb == "slice":
-        fits = len(shape) == len(their_shape) and all(
-            ours <= size for ours, size in zip(shape, their_shape, strict=True)
-        )
-    else:
-        fits = shape == their_shape
+    match statement.verb:
+        case "slice":
+            fits = len(shape) == len(their_shape) and all(
+                ours <= size for ours, size in zip(shape, their_shape, strict=True)
+            )
+            way_out = "make it fresh"
+        case "repeat":
+            fits = shape[1:] == their_shape
+            way_out = "repeat is for experts, of each a copy; copy what is no expert's"
+        case _:
+            fits = shape == their_shape
+            way_out = "slice takes the first numbers of each dimension"
+            if shape[1:] == their_shape:
+                way_out = f"repeat {copy.path} makes a copy for each expert"
     if fits:
         return start
-    way_out = "slice takes the first numbers of each dimension" if statement.verb != "slice" else "make it fresh"
     return f"{parameter} {list(shape)}, {list(their_shape)} there", f"of another shape in {name}", way_out
 
 
 def _counterpart(copy: Copy, statement: Statement, name: str, source: Groups) -> Copy | tuple[str, str]:
     """The copy of a source, by its name, that has what one of the target takes; or why there is none, and a way out."""
     path = "embedding" if copy.path == "head" and source.model.tied_embedding else copy.path
-    theirs = source.at(path, copy.layer)
+    layer = None if copy.layer is None else statement.layer_of_source(copy.layer)
+    theirs = source.at(path, layer)
     if statement.tower:
         if statement.tower not in source.towers:
             return f"{name} has no tower `{statement.tower}`", f"its towers: {', '.join(source.towers)}"
@@ -161,11 +169,11 @@ def _counterpart(copy: Copy, statement: Statement, name: str, source: Groups) ->
             or [each for each in theirs if each.name == copy.name]
         )
         if not theirs:
-            has = ", ".join(each.name for each in source.at(path, copy.layer))
+            has = ", ".join(each.name for each in source.at(path, layer))
             return f"{name} has {copy.path} of {has}", f"say which: from {name}.TOWER"
     if theirs:
         return theirs[0]
-    where = "" if copy.layer is None else f" in layer {copy.layer}"
+    where = "" if layer is None else f" in layer {layer}"
     return f"{name} has no {copy.path}{where}", f"say what it begins as, such as fresh {copy.path}"
 
 

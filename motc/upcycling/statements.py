@@ -1,8 +1,9 @@
 """Map files: what each parameter of a new model begins as, in statements of which later ones win.
 
-copy   GROUPS [in layers RANGE] [from SOURCE[.TOWER]]      # the numbers there
+copy   GROUPS [in layers RANGE] [from SOURCE[.TOWER] [layers RANGE]]      # the numbers there
 slice  GROUPS …                                            # the first of them, where a tower is narrower
 noise 0.1 GROUPS …                                         # a copy and normal noise, of so much of its deviation
+repeat [0.1] GROUPS …                                      # for each expert a copy, with noise if wanted
 fresh  GROUPS [in layers RANGE]                            # as motc.load draws them
 zero   GROUPS [in layers RANGE]
 unused GROUPS [in layers RANGE] [from SOURCE]              # tensors of a source that nothing takes
@@ -12,38 +13,53 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal, NoReturn, get_args
 
+from motc.schema.mistake import Mistake
+from motc.schema.values import LayerNumbers, layer_range
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.source.nearest import suggestion
 
-Verb = Literal["copy", "slice", "noise", "fresh", "zero", "unused"]
+Verb = Literal["copy", "slice", "noise", "repeat", "fresh", "zero", "unused"]
 
-TAKING: tuple[Verb, ...] = ("copy", "slice", "noise")
+TAKING: tuple[Verb, ...] = ("copy", "slice", "noise", "repeat")
 """Those that take what a source has."""
 
-FORM = "copy GROUPS [in layers 0..3] [from SOURCE[.TOWER]]"
+FORM = "copy GROUPS [in layers 0..3] [from SOURCE[.TOWER] [layers 4..7]]"
+_RANGE = r"\d+(?:\s*\.\.\s*\d+)?(?:\s+step\s+\d+)?"
 _STATEMENT = re.compile(
     r"\s*(?P<verb>\w+)"
     r"(?:\s+(?P<deviation>\d+(?:\.\d+)?(?:e-?\d+)?)(?=\s))?"
     r"\s+(?P<groups>[\w.*]+(?:\s*,\s*[\w.*]+)*)"
-    r"(?:\s+in\s+layers?\s+(?P<layers>\d+(?:\s*\.\.\s*\d+)?(?:\s+step\s+\d+)?))?"
-    r"(?:\s+from\s+(?P<source>\w+)(?:\.(?P<tower>\w+))?)?\s*"
+    rf"(?:\s+in\s+layers?\s+(?P<layers>{_RANGE}))?"
+    rf"(?:\s+from(?=\s+\w)(?:\s+(?P<source>\w+)(?:\.(?P<tower>\w+))?)?(?:\s+layers?\s+(?P<there>{_RANGE}))?)?\s*"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What some parameters begin as. `groups` is a selector; `source` and `tower` are empty where none is said."""
+    """What some parameters begin as. `groups` is a selector; `source` and `tower` are empty where none is said.
+
+    `layers` are those of the model and those of the source that they take, in order, where that is said.
+    """
 
     verb: Verb
     groups: str
     deviation: float
     source: str
     tower: str
+    layers: tuple[LayerNumbers, LayerNumbers] | None = None
     span: Span = field(compare=False, repr=False)
     groups_span: Span = field(compare=False, repr=False)
     source_span: Span = field(compare=False, repr=False)
+
+    def layer_of_source(self, layer: int) -> int:
+        """From which layer of a source one of the model takes."""
+        if self.layers is None:
+            return layer
+        ours, theirs = (each.numbers for each in self.layers)
+        return theirs[0] if len(theirs) == 1 else theirs[ours.index(layer)]
 
 
 def read_statements(source: SourceFile) -> tuple[Statement, ...]:
@@ -80,26 +96,54 @@ def _statement(source: SourceFile, text: str, start: int) -> Statement:
     verb = get_args(Verb)[get_args(Verb).index(word)]
     of = {
         name: Span(source, start + match.start(name), start + match.end(name)) if match[name] else whole
-        for name in ("groups", "source", "tower")
+        for name in ("groups", "source", "tower", "there")
     }
 
-    if (match["deviation"] is None) != (verb != "noise"):
+    if verb != "repeat" and (match["deviation"] is None) != (verb != "noise"):
         _refuse(f"`{verb}` {'needs a number' if verb == 'noise' else 'has no number'}", whole, "noise 0.1 GROUPS")
-    if match["source"] and verb in ("fresh", "zero"):
-        _refuse(f"`{verb}` takes nothing from {match['source']}", of["source"], "leave `from` out, or use copy")
+    if verb in ("fresh", "zero") and (match["source"] or match["there"]):
+        what, span = (match["source"], of["source"]) if match["source"] else ("other layers", of["there"])
+        _refuse(f"`{verb}` takes nothing from {what}", span, "leave `from` out, or use copy")
+    if match["there"] and verb == "unused":
+        _refuse(
+            "layers stand behind the group here", of["there"], f"unused {match['groups']} in layers {match['there']}"
+        )
     if match["tower"] and verb == "unused":
         _refuse("a tower stands before the group here", of["tower"], f"unused {match['tower']}.{match['groups']}")
-    layers = re.sub(r"\s*\.\.\s*", "..", match["layers"] or "")
+    deviation = float(match["deviation"] or 0)
+    if not isfinite(deviation):
+        _refuse("so much noise is no number", whole, "noise 0.1 GROUPS")
+    layers = _closed(match["layers"])
     return Statement(
         verb=verb,
         groups=match["groups"] + (f" in layers {layers}" if layers else ""),
-        deviation=float(match["deviation"] or 0),
+        deviation=deviation,
         source=match["source"] or "",
         tower=match["tower"] or "",
+        layers=_layers(match["layers"], match["there"], of["there"]) if match["there"] else None,
         span=whole,
         groups_span=of["groups"],
         source_span=of["source"],
     )
+
+
+def _layers(here: str | None, there: str, span: Span) -> tuple[LayerNumbers, LayerNumbers]:
+    """The layers that take, and those from which. Raises SpecError where there are not as many, or one for all."""
+    if here is None:
+        _refuse("this does not say for which layers", span, f"copy GROUPS in layers 0..3 from layers {there}")
+    try:
+        ours, theirs = (layer_range(f"{said}..{said}" if said.isdecimal() else _closed(said)) for said in (here, there))
+    except Mistake as mistake:
+        _refuse(str(mistake), span, mistake.way_out)
+    if len(theirs.numbers) not in (1, len(ours.numbers)):
+        counts = f"{len(ours.numbers)} layers would be made of {len(theirs.numbers)}"
+        _refuse(counts, span, "as many layers there as here, or one for all")
+    return ours, theirs
+
+
+def _closed(layers: str | None) -> str:
+    """A range without blanks around its dots."""
+    return re.sub(r"\s*\.\.\s*", "..", layers or "")
 
 
 def _refuse(message: str, span: Span | None, help_: str) -> NoReturn:
