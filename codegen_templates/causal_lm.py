@@ -14,7 +14,7 @@ from .joint_vocabulary import JointVocabulary
 from .kept_cache import KeptCache
 from .last_tokens import last_tokens
 
-GIVEN = ("features", "latents", "timesteps", "noise")
+GIVEN = ("features", "latents", "timesteps", "noise", "clean")
 
 
 class CausalLM:
@@ -62,6 +62,7 @@ class CausalLM:
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -70,8 +71,8 @@ class CausalLM:
 
         Ids int64 [B, S]. `attention_mask` is 0 at padding, and with `past_key_values` [B, T], of all tokens so far, as
         `modality_ids` then are; not given, these follow from the ids by the configuration's ranges. `labels` are not
-        shifted, and -100 is no target. `document_ids`, `weights`, `features`, `latents`, `timesteps` and `noise` are as
-        the generated model takes them. Raises ValueError for what it cannot do.
+        shifted, and -100 is no target. `document_ids`, `weights`, `features`, `latents`, `timesteps`, `noise` and
+        `clean` are as the generated model takes them. Raises ValueError for what it cannot do.
         """
         refused = {
             "inputs_embeds": inputs_embeds,
@@ -87,7 +88,7 @@ class CausalLM:
         known = self.known(input_ids, attention_mask, modality_ids, past)
         present = known[:, past:]
         ids = self.vocabulary.local(input_ids, present)
-        given = {"features": features, "latents": latents, "timesteps": timesteps, "noise": noise}
+        given = {"features": features, "latents": latents, "timesteps": timesteps, "noise": noise, "clean": clean}
         given = {name: value for name, value in given.items() if value is not None}
         loss, logits = None, None
         if labels is not None:

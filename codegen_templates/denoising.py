@@ -13,6 +13,7 @@ from .condition_checks import Given, given_for
 from .continuous import ContinuousModel
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
+from .noised_spans import checked_clean, with_noised
 from .objectives import Aim, denoising_losses, noise_latents
 from .outputs import LossOutput, divided
 from .target_checks import only_with_labels
@@ -68,6 +69,7 @@ class DenoisingModel(ContinuousModel):
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
         conditions: Given | None = None,
         generator: torch.Generator | None = None,
         position_ids: Tensor | None = None,
@@ -82,17 +84,20 @@ class DenoisingModel(ContinuousModel):
         the input ids of latents may be anything. With `labels`, this is `loss`: latents are clean, and losses are
         returned. Logits are zeros at padding and at latents. `features` are the vectors [..., size] of the tokens of
         modalities that are given such, [..., 1 + layers, size] where further ones are added after layers. `layout` and
-        `cache` are as for a model of tokens alone. `conditions` has for a modality, by name, what is given for each of
-        its spans beside the timestep: `label` int64 [n], `number` [n] or `vector` [n, size].
+        `cache` are as for a model of tokens alone. `clean` bool [n] says which spans are clean: they are at timestep 0,
+        and no targets. `conditions` has for a modality, by name, what is given for each of its spans beside the
+        timestep: `label` int64 [n], `number` [n] or `vector` [n, size].
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
-        aims: dict[str, Aim] = {}
+        are_clean, aims = checked_clean(self.objectives, clean, latents), dict[str, Aim]()
         if labels is not None:
             latents, timesteps, aims = noise_latents(
-                self.objectives, dict(self.latents.items()), latents, timesteps, noise, generator
+                self.objectives, dict(self.latents.items()), latents, timesteps, noise, generator, are_clean
             )
         patches = self.encode(layout, latents, timesteps)
+        if cache is None:  # what is generated sees latents that are clean
+            layout = with_noised(self, layout, latents, are_clean)
         placed = {**patches, **self.place_features(layout, features)}
         positions, ids = self.placed(layout, position_ids, cache, latents), self.ids_in_stream(input_ids, layout)
         conditioned = self.conditioned(layout, patches, timesteps, conditions)
@@ -133,6 +138,7 @@ class DenoisingModel(ContinuousModel):
         latents: Mapping[str, Tensor] | None = None,
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
         conditions: Given | None = None,
         generator: torch.Generator | None = None,
         position_ids: Tensor | None = None,
@@ -141,7 +147,8 @@ class DenoisingModel(ContinuousModel):
     ) -> LossOutput:
         """Next-token cross-entropy of tokens after tokens, by the modality of the target, and what denoising costs.
 
-        `latents` are clean ones, as for `forward`; timesteps and noise are drawn, from `generator`, unless given. The
+        `latents` are clean ones, as for `forward`; timesteps and noise are drawn, from `generator`, unless given, and
+        spans that `clean` names are neither noised nor targets. The
         total is the mean cross-entropy over all counted targets and the weighted mean squared errors of predictions.
         `labels` int64 [B, S] are the tokens themselves, not shifted, and `input_ids` unless given; -100 is no target,
         nor is a latent. `weights` [B, S] say how much each counts as a target: 1 unless given.
@@ -155,6 +162,7 @@ class DenoisingModel(ContinuousModel):
             latents=latents,
             timesteps=timesteps,
             noise=noise,
+            clean=clean,
             conditions=conditions,
             generator=generator,
             position_ids=position_ids,
@@ -171,6 +179,7 @@ class DenoisingModel(ContinuousModel):
         labels: Tensor | None = None,
         weights: Tensor | None = None,
         latents: Mapping[str, Tensor] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
         document_ids: Tensor | None = None,
         layout: Any = None,
     ) -> dict[str, Tensor]:
@@ -179,6 +188,8 @@ class DenoisingModel(ContinuousModel):
         numbers = {
             name: 0 if latents is None or name not in latents else latents[name].numel() for name in self.objectives
         }
+        for name, kept in checked_clean(self.objectives, clean, latents).items():
+            numbers[name] -= int(kept.sum()) * (numbers[name] // max(1, kept.numel()))
         return counts | {name: torch.full_like(counts[name], number) for name, number in numbers.items()}
 
     def share(self, losses: LossOutput, weights: Mapping[str, Tensor]) -> Tensor:

@@ -46,6 +46,16 @@ def in_one_run(modality_ids: Tensor, document_ids: Tensor | None, number: Tensor
 
     `number` int64 [R, L] are those of runs; `both_ways` bool [R, L]: which tokens are in runs that see themselves.
     """
+    numbers = runs_beside(modality_ids, document_ids, number, both_ways)
+    within = torch.zeros_like(number[:, :, None] == number[:, None, :])
+    for mine in numbers:
+        for other in numbers:
+            within = within | ((mine[:, :, None] == other[:, None, :]) & (mine >= 0)[:, :, None])
+    return within
+
+
+def runs_beside(modality_ids: Tensor, document_ids: Tensor | None, number: Tensor, both_ways: Tensor) -> list[Tensor]:
+    """Two runs that each token is in or delimits, by their numbers, int64 [R, L]; -1: none."""
     own = torch.where(both_ways, number, -1)  # the number of the run a token is in, or that it closes, or opens
     before = token_before(modality_ids)
     after = modality_ids.shape[1] - 1 - token_before(modality_ids.flip(1)).flip(1)
@@ -57,11 +67,7 @@ def in_one_run(modality_ids: Tensor, document_ids: Tensor | None, number: Tensor
             there = there & (document_ids == document_ids.gather(1, at))
         delimits = real & ~both_ways & there
         numbers.append(torch.where(delimits, own.gather(1, at), own))
-    within = torch.zeros_like(number[:, :, None] == number[:, None, :])
-    for mine in numbers:
-        for other in numbers:
-            within = within | ((mine[:, :, None] == other[:, None, :]) & (mine >= 0)[:, :, None])
-    return within
+    return numbers
 
 
 def unbroken_runs(modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:

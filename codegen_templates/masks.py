@@ -56,6 +56,9 @@ class Mask(ABC):
     kept: int | None = None
     """How many of a document's last tokens one more token sees at most, itself included; None: there is no end."""
 
+    hides_noised: bool = False
+    """Whether it is told which tokens are of noised spans of latents."""
+
     @abstractmethod
     def allows(self, modality_ids: Tensor, document_ids: Tensor | None, together: Tensor) -> Tensor:
         """Whether each token of a row (dimension 1) may see each other (dimension 2), bool [R, L, L] or [1, L, L].
@@ -77,6 +80,10 @@ class Mask(ABC):
         Without `document_ids` each row is one document. `reads`: whether sizes may be read back from the device.
         """
         return None
+
+    def given_noised(self, rows: Any, document_ids: Tensor | None, noised: Tensor) -> Any:
+        """The `Rows` by this mask, if such tokens, bool [R, L], are of noised spans; document_ids are int64 [R, L]."""
+        return rows
 
     def views(self, modality_ids: Tensor) -> Any:
         """The `Views` by which attention needs no matrix, for rows of one document each; None: it needs the matrix."""

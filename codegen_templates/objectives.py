@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from math import prod
 from typing import Any, Literal, NamedTuple, assert_never
 
 import torch
@@ -18,6 +19,7 @@ class Aim(NamedTuple):
 
     target: Tensor
     weights: Tensor | None  # [n]: what the squares of each latent's error count; None: 1
+    noised: Tensor | None = None  # bool [n]: which latents are to be predicted; None: all
 
 
 class Diffusion:
@@ -162,11 +164,13 @@ def noise_latents(
     timesteps: Mapping[str, Tensor] | None,
     noise: Mapping[str, Tensor] | None,
     generator: torch.Generator | None,
+    are_clean: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Aim]]:
     """Each modality's latents noised, their timesteps, and what is to be predicted; what is not given is drawn.
 
-    How timesteps are drawn may depend on how many tokens a modality's `ends` make of a latent. Computed in float32 or
-    wider. Raises TypeError or ValueError for what does not fit.
+    Spans that `are_clean`, bool [n], stay as they are, at timestep 0. How timesteps are drawn may depend on how many
+    tokens a modality's `ends` make of a latent. Computed in float32 or wider. Raises TypeError or ValueError for what
+    does not fit.
     """
     latents, timesteps = named("latents", latents, objectives), named("timesteps", timesteps, objectives)
     noise = named("noise", noise, objectives)
@@ -192,7 +196,11 @@ def noise_latents(
             raise ValueError(f"noise of {name} must be {[*clean.shape]}, as its latents, not {[*epsilon.shape]}")
         times[name] = t.to(clean.device)
         noised[name], target = objectives[name].noised(clean, times[name], epsilon.to(clean))
-        aims[name] = Aim(target, objectives[name].counts(clean, times[name]))
+        counts, kept = objectives[name].counts(clean, times[name]), are_clean.get(name)
+        aims[name] = Aim(target, counts, None if kept is None else ~kept)
+        if kept is not None:
+            times[name] = torch.where(kept, 0, times[name])
+            noised[name] = torch.where(kept.view(-1, *(1 for _ in clean.shape[1:])), clean, noised[name])
     return noised, times, aims
 
 
@@ -201,17 +209,22 @@ def denoising_losses(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Each modality's mean squared error over all numbers of its latents, in float32 or wider, and how many they are.
 
-    Squares are weighted as an aim says.
+    Squares are weighted as an aim says; latents that are not noised are left out.
 
     0 where there are none. All latents of a modality have one size, so this is the mean over them too.
     """
     losses, numbers = {}, {}
     for name, predicted in predictions.items():
         wide = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
-        target, weights = aims.get(name, Aim(wide.detach(), None))
+        target, weights, noised = aims.get(name, Aim(wide.detach(), None))
         squares = (wide - target.to(wide.dtype)).square()
         if weights is not None:
             squares = squares * weights.to(wide.dtype).view(-1, *(1 for _ in squares.shape[1:]))
-        losses[name] = squares.sum() / max(1, wide.numel())
-        numbers[name] = torch.full((), wide.numel(), device=wide.device)
+        if noised is None:
+            losses[name] = squares.sum() / max(1, wide.numel())
+            numbers[name] = torch.full((), wide.numel(), device=wide.device)
+            continue
+        numbers[name] = noised.sum() * prod(wide.shape[1:])
+        kept = noised.view(-1, *(1 for _ in wide.shape[1:]))
+        losses[name] = torch.where(kept, squares, 0.0).sum() / numbers[name].clamp(min=1)
     return losses, numbers

@@ -22,6 +22,9 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
     def ids(group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(names.index(name) for name in group)
 
+    if mask.hide_noised:
+        whole = mask_expression(replace(mask, hide_noised=()), names, in_views=False)
+        return f"HidesNoised({whole}, {ids(mask.hide_noised)!r})"
     if mask.reads:
         said = dict(mask.reads)
         whole = mask_expression(replace(mask, reads=()), names, in_views=False)

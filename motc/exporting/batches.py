@@ -31,6 +31,7 @@ def _arguments(batch: Batch, dtype: torch.dtype) -> Asked:
         "latents": batch.latents,
         "timesteps": batch.timesteps,
         "noise": batch.noise,
+        "clean": batch.clean,
         "features": batch.features,
     }
     flat: Asked = {}

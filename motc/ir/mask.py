@@ -48,6 +48,9 @@ class Mask:
     Tokens of modalities in `reads` are read by none: to the others they are as padding. Themselves they see what all of
     the above shows them, but of the listed modalities alone; or if that is nothing, themselves.
 
+    A noised span of a modality in `hide_noised`, which is in `bidirectional`, is seen by its own tokens alone, those of
+    `delimiters` among them.
+
     Names of modalities in the order of their declaration, save that blocks stand in order; `simplified`
     makes masks of equal meaning equal. What is asked of a mask below takes it to be simplified, and `modalities` to be
     all of the model's, in the order of their declaration.
@@ -64,6 +67,7 @@ class Mask:
     runs: tuple[Names, ...] = ()
     reads: Sees = ()
     delimiters: bool = False
+    hide_noised: Names = ()
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -81,6 +85,9 @@ class Mask:
             visible, said = self.visible(modalities), dict(self.reads)
             reads = {name: tuple(filter(said[name].__contains__, visible[name])) for name in modalities if name in said}
             return replace(replace(self, reads=()).simplified(modalities), reads=tuple(reads.items()))
+        if self.hide_noised:
+            hidden = tuple(name for name in modalities if name in self.hide_noised)
+            return replace(replace(self, hide_noised=()).simplified(modalities), hide_noised=hidden)
         kind, visible = self.kind, self.visible(modalities)
         detach = self._detached(visible)
         prefix = tuple(name for name in modalities if name in self.prefix)
@@ -282,6 +289,7 @@ class Mask:
             absent=called(self.absent),
             runs=tuple(sorted(called(run) for run in self.runs)),
             delimiters=self.delimiters,
+            hide_noised=called(self.hide_noised),
             reads=tuple(sorted((names.get(name, name), called(others)) for name, others in self.reads)),
         )
 
@@ -297,6 +305,7 @@ class Mask:
             parts.append(f"bidirectional {_braces(self.bidirectional)}")
         parts += [f"runs {' '.join(map(_braces, self.runs))}"] if self.runs else []
         parts += ["with delimiters"] if self.delimiters else []
+        parts += [f"noised {_braces(self.hide_noised)} hidden"] if self.hide_noised else []
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
         parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]

@@ -76,6 +76,7 @@ class _MaskLowering:
             bidirectional=bidirectional,
             runs=runs,
             delimiters=self.spec.delimiters,
+            hide_noised=self.hide_noised(),
             blocks=blocks,
             sees=tuple(sees.items()),
             window=self.checked.spec.attention.window,
@@ -83,11 +84,35 @@ class _MaskLowering:
             absent=absent,
             reads=tuple(reads.items()),
         ).simplified(self.modalities)
+        self.check_hidden(mask)
         for name, others in mask.reads:
             if not others:
                 span, way_out = self.reads_span(self.tower_of(name)), "let it see those, or read others"
                 self.error("MOT084", f"`{name}` sees none of those that it reads", span, way_out)
         return mask
+
+    def hide_noised(self) -> tuple[str, ...]:
+        """The modalities of latents whose noised spans are hidden."""
+        names = self.names(self.spec.hide_noised, "hide_noised")
+        for name in names:
+            if self.checked.spec.modalities[name].latent is None:
+                message = f"spans of {name} are not noised: it has no latents"
+                self.error("MOT054", message, self.span("hide_noised"), "name modalities with `latent`")
+        return names
+
+    def check_hidden(self, mask: Mask) -> None:
+        """Spans that are hidden see all of themselves, by a matrix of whole rows that nothing else cuts."""
+        span = self.span("hide_noised")
+        for name in mask.hide_noised:
+            if name not in mask.bidirectional and name not in mask.absent:
+                message = f"a noised span that only it sees is a run that sees all of itself, and {name} is in none"
+                self.error("MOT054", message, span, f"add bidirectional = {name}")
+        others = {"a window": mask.window, "reading others": mask.reads, "reading without gradient": mask.detach}
+        for what, said in others.items():
+            if mask.hide_noised and said:
+                self.error(
+                    "MOT054", f"noised spans are not hidden in layers with {what}", span, "leave one of them out"
+                )
 
     def span(self, *path: str | int) -> Span:
         return self.checked.span("attention", "mask", *path)

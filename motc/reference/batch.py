@@ -14,7 +14,8 @@ class Batch:
 
     `position_ids` may be [B, S, axes].
 
-    `latents` and `noise` are [n, channels, height, width], `timesteps` [n]. What forward takes for noised latents, loss
+    `latents` and `noise` are [n, channels, height, width], `timesteps` [n]; `clean`, bool [n], says which spans are not
+    noised and no targets, none if not given. What forward takes for noised latents, loss
     takes for clean ones. `features` are vectors [n, size] of a modality's n tokens, or [n, 1 + layers, size]. `labels`
     and `weights`, floating-point, are loss's: what is predicted of each token, -100 being nothing, and how much it
     counts; `input_ids` and 1 unless given. `conditions` have what else is known of a modality's n spans: `label`
@@ -30,5 +31,6 @@ class Batch:
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
     noise: Mapping[str, Tensor] = field(default_factory=dict)
+    clean: Mapping[str, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
     conditions: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)

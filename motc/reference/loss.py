@@ -47,6 +47,13 @@ def reference_loss(
     trace = Trace() if trace is None else trace
     pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
     noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
+    for m, kept in batch.clean.items():
+        shown = torch.stack([x if k else y for x, y, k in zip(batch.latents[m], noised.latents[m], kept, strict=True)])
+        noised = replace(
+            noised,
+            latents={**noised.latents, m: shown},
+            timesteps={**noised.timesteps, m: noised.timesteps[m] * ~kept},
+        )
     hidden = reference_hidden(config, parameters, noised, trace) if hidden is None else hidden
     logits = logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
     sums, weights = cross_entropies(config, logits, batch)
@@ -61,6 +68,8 @@ def reference_loss(
             squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
             counts = [counted(latent, timestep) for timestep in batch.timesteps[modality].tolist()]
             squares = squares * torch.tensor(counts, dtype=squares.dtype).view(-1, *(1 for _ in squares.shape[1:]))
+            if modality in batch.clean:
+                squares = squares[~batch.clean[modality]]
         by_modality[modality] = squares.sum() / max(1, squares.numel())
         weights[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
         total = total + latent.weight * by_modality[modality]

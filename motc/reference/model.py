@@ -8,6 +8,8 @@ case of one modality, or of one prefix for all modalities.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -107,8 +109,10 @@ def reference_hidden(
 
     x = normalise(config.embedding_norm_prefixes, config.embedding_norms, parameters, x)
 
+    noised = noised_tokens(config, batch)
+
     def see(mask: ReferenceMask) -> Tensor:
-        return visibility(mask, config.modalities, modality_ids, batch.document_ids)
+        return visibility(mask, config.modalities, modality_ids, batch.document_ids, noised)
 
     conditions = conditions_of(config, parameters, batch, tokens)
     for number, layer in enumerate(config.layers):
@@ -136,6 +140,16 @@ def conditions_of(
         for m in config.modalities:
             vectors[m][by] = of_spans[spans.reshape(batch.modality_ids.shape)[tokens[m]]]
     return vectors
+
+
+def noised_tokens(config: ReferenceConfig, batch: Batch) -> Tensor:
+    """Which tokens [B, S] are of latents that are not clean."""
+    noised = torch.zeros_like(batch.modality_ids, dtype=torch.bool)
+    for m, x in batch.latents.items():
+        each = math.prod(grid_of(config.latents[m], x))
+        spans = torch.zeros(len(x), dtype=torch.bool) if m not in batch.clean else batch.clean[m]
+        noised[batch.modality_ids == config.modalities.index(m)] = (~spans).repeat_interleave(each)
+    return noised
 
 
 def features_of(features: ReferenceFeatures, parameters: Parameters, vectors: Tensor | None) -> Tensor:

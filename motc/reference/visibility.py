@@ -26,6 +26,9 @@ class ReferenceMask:
 
     `detach`: where j's modality is listed for i's, no gradient reaches j's key and value through i.
 
+    `hide_noised`: a token of a noised span of such a modality, and one that delimits it, is seen by those alone that
+    are in a span with it.
+
     `reads`: a token of a modality that has a list sees what all of this says, of the listed modalities alone; or itself
     if that is nothing. To the tokens of others it is as padding.
     """
@@ -41,6 +44,7 @@ class ReferenceMask:
     runs: tuple[tuple[str, ...], ...] = ()
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     delimiters: bool = False
+    hide_noised: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +64,16 @@ class Token:
 
 
 def visibility(
-    mask: ReferenceMask, modalities: tuple[str, ...], modality_ids: Tensor, document_ids: Tensor | None
+    mask: ReferenceMask,
+    modalities: tuple[str, ...],
+    modality_ids: Tensor,
+    document_ids: Tensor | None,
+    noised: Tensor | None = None,
 ) -> Tensor:
     """Bool [B, S, S]: whether the token of the row sees the token of the column. Padding neither sees nor is seen.
 
-    modality_ids and document_ids are int64 [B, S]; -1 is padding, any other id an index into `modalities`.
+    modality_ids and document_ids are int64 [B, S]; -1 is padding, any other id an index into `modalities`. `noised`
+    bool [B, S] says which tokens are of noised spans; None: none is.
     """
     rows, length = modality_ids.shape
     visible = [[[False] * length for _ in range(length)] for _ in range(rows)]
@@ -72,16 +81,22 @@ def visibility(
         names = [modalities[index] if index >= 0 else None for index in modality_ids[row].tolist()]
         documents = [0] * length if document_ids is None else document_ids[row].tolist()
         tokens = real_tokens(mask, names, documents)
+        hidden = hidden_spans(mask, tokens, [] if noised is None else noised[row].tolist())
         read = real_tokens(mask, [None if name in mask.reads else name for name in names], documents)
         for i in read:
             for j in read:
-                visible[row][i.place][j.place] = sees(mask, i, j)
+                visible[row][i.place][j.place] = sees(mask, i, j) and not (j.whole & hidden and not i.whole & j.whole)
         for i in tokens:
             if i.modality in mask.reads:
                 seen = [j.place for j in tokens if j.modality in mask.reads[i.modality] and sees(mask, i, j)]
                 for place in seen or [i.place]:
                     visible[row][i.place][place] = True
     return torch.tensor(visible, dtype=torch.bool, device=modality_ids.device).reshape(rows, length, length)
+
+
+def hidden_spans(mask: ReferenceMask, tokens: list[Token], noised: list[bool]) -> frozenset[int]:
+    """The spans of one row that only their own tokens see; `noised` says of each place whether it is noised."""
+    return frozenset(t.span for t in tokens if noised and noised[t.place] and t.modality in mask.hide_noised)
 
 
 def real_tokens(mask: ReferenceMask, names: list[str | None], documents: list[int]) -> list[Token]:

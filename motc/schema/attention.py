@@ -87,6 +87,10 @@ class MaskSpec(Section):
         None, description="with causal and prefix: an unbroken run of any of these together sees all of itself"
     )
     delimiters: bool = Field(False, description="the tokens before and after a run that sees all of itself are in it")
+    hide_noised: SomeNames = Field(
+        None,
+        description="modalities of `bidirectional` with latents of which a noised span is seen by itself alone",
+    )
     blocks: Annotated[list[Names] | None, BeforeValidator(not_null, json_schema_input_type=list[Names])] = Field(
         None, description="for kind = blocks: disjoint, in order; each sees itself and those before it"
     )

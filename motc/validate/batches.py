@@ -103,6 +103,7 @@ def with_ids(
         latents=latents,
         timesteps=timesteps,
         noise=noise,
+        clean={name: torch.arange(len(x)) % 3 == 1 for name, x in latents.items()},
         features=random_features(model, modality_ids, generator),
         conditions=random_conditions(model, latents, generator),
     )

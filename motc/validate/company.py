@@ -149,6 +149,7 @@ def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
         latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
         timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
         noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
+        clean={name: batch.clean[name][spans] for name, spans in kept.items() if spans},
         features=features_in(model, batch, row, first, end),
         conditions={
             name: {part: value[kept[name]] for part, value in given.items()}

@@ -28,9 +28,7 @@ TOTAL, BALANCE, WEIGHT = ".total", ".balance", ".weight"
 def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     """A generated module's logits, losses and predictions."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    clean: dict[str, Any] = (
-        {"latents": batch.latents, "timesteps": batch.timesteps, "noise": batch.noise} if batch.latents else {}
-    )
+    clean = _of_latents(batch, "latents", "timesteps", "noise", "clean")
     clean |= {"features": batch.features} if batch.features else {}
     clean |= {"conditions": batch.conditions} if batch.conditions else {}
     targets = {"labels": batch.labels, "weights": batch.weights}
@@ -45,11 +43,16 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
 def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple[Tensors, dict[str, Tensor]]:
     """A generated module's logits, and predictions of latents by modality."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
-    noised: dict[str, Any] = {"latents": batch.latents, "timesteps": batch.timesteps} if batch.latents else {}
+    noised = _of_latents(batch, "latents", "timesteps", "clean")
     noised |= {"features": batch.features} if batch.features else {}
     noised |= {"conditions": batch.conditions} if batch.conditions else {}
     output = module(batch.input_ids, batch.modality_ids, **given, **noised)
     return output.logits, {name: output.predictions[name] for name in batch.latents}
+
+
+def _of_latents(batch: Batch, *names: str) -> dict[str, Any]:
+    """What a batch has of latents under these names; nothing where it has none."""
+    return {name: getattr(batch, name) for name in names} if batch.latents else {}
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

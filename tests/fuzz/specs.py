@@ -74,6 +74,10 @@ class _Writer:
     """The modality with a condition, by which norms are adaptive, if there is one."""
     reading: list[str] = field(default_factory=list)
     """Towers that read others."""
+    denoised: list[str] = field(default_factory=list)
+    """Modalities with latents."""
+    hides: bool = False
+    """Whether noised spans are hidden."""
 
     def pick(self, *choices: str) -> str:
         return self.draw(st.sampled_from(choices))
@@ -144,6 +148,7 @@ class _Writer:
                 self.lines.append(f"modality {name} {{ features {{ {said} }} }}")
             elif name != self.names[0] and self.chance(3):
                 self.continuous.append(name)
+                self.denoised.append(name)
                 axes = self.pick("patch = [2]", "patch = [1, 2, 1]", "patch = [2, 1]")
                 ends = self.pick("patch = 1", "patch = 2", "patch = 3, ends = linear", axes, "unet", "unet")
                 if ends == "unet":
@@ -214,7 +219,7 @@ class _Writer:
         else:
             self.absent.add("attention.sinks")
         said += self.mask()
-        said += [f"window = {self.pick('2', '4', '6')}"] * self.chance(4)
+        said += [f"window = {self.pick('2', '4', '6')}"] * (not self.hides and self.chance(4))
         self.lines.append(f"attention {{ {', '.join(said)} }}")
 
     def rope(self, head_dim: int) -> list[str]:
@@ -264,11 +269,15 @@ class _Writer:
             runs = f"runs = [{listed(self.names[:2])}]" if together else f"bidirectional = {listed(self.some(names))}"
             said.append(runs)
             said += ["delimiters = true"] * self.chance(3)
+            if not together and kind != "prefix" and self.denoised and self.chance(2):
+                hidden = [self.draw(st.sampled_from(self.denoised))]
+                said[said.index(runs)] = f"bidirectional = {listed(hidden)}, hide_noised = {listed(hidden)}"
+                self.hides = True
         if self.chance(3):
             seen = {name: self.some(self.names, 0) for name in self.some(self.names)}
             lists = (f"{name} = {listed([n for n in self.names if n in (name, *seen[name])])}" for name in seen)
             said.append(f"sees {{ {', '.join(lists)} }}")
-        if self.chance(4):
+        if self.chance(4) and not self.hides:
             read = (f"{name} = {listed(self.some(names))}" for name in self.some(self.names))
             said.append(f"detach {{ {', '.join(read)} }}")
         if said == [f"kind = {kind}"] and kind in ("causal", "full"):
@@ -372,7 +381,7 @@ class _Writer:
             said.append(f"attention {{ qk_norm = {self.pick('none', 'rms', 'layer')} }}")
             self.absent |= set(HEAD_NORMS)  # perhaps there are some: they are untied below, and not named again
             bound |= set(HEAD_NORMS)
-        elif not self.prefix & {name, *members} and self.chance(3):
+        elif not self.hides and not self.prefix & {name, *members} and self.chance(3):
             said.append(f"attention {{ reads = {self.tower_names[0]} }}")
             self.reading.append(name)
             self.absent |= set(HEAD_NORMS)  # as above
@@ -447,7 +456,8 @@ class _Writer:
         said = []
         if self.chance(2):
             rope = self.pick("rope = none", "rope { theta = 50 }", "rope { pairing = interleaved }")
-            mask = self.pick("mask = causal", "mask = full", "window = 4", "window = none")
+            window = "window = none" if self.hides else "window = 4"
+            mask = self.pick("mask = causal", "mask = full", window, "window = none")
             said.append(f"attention {{ {self.pick(rope, mask, 'bias = true')} }}")
         if self.chance(2):
             kind = self.pick("kind = gelu", "kind = swiglu", "hidden = 24", "bias = true")
