@@ -2,19 +2,21 @@
 
     python examples/emoji/diffuse.py --seconds 60 --out build/diffusion
 
-The Mixture-of-Transformers of diffusion.mot and its dense twin see the same batches, noise and timesteps, in turn.
+The Mixture-of-Transformers of diffusion.mot and its dense twin see the same batches, noise and timesteps, in turn. A
+tenth of the samples have no caption, so that what is drawn can be led away from that.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from agreement import agreement, trained_classifier
 from data import END, IMAGE, PADDING, TEXT, EmojiData, encode_caption, load_emoji, shuffle_forever
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
@@ -28,6 +30,8 @@ PATCHES = (SIDE // 2) ** 2
 END_OF_IMAGE = 258
 LEARNING_RATE = 2e-3
 SCALE = 6
+UNCAPTIONED = 0.1  # of the samples
+TOLD = 96  # held-out captions whose pictures are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +50,14 @@ def pictures(data: EmojiData, indices: list[int]) -> Tensor:
     return torch.nn.functional.avg_pool2d(whole, 2)
 
 
-def samples(data: EmojiData, indices: list[int]) -> Samples:
-    """A row for each sample: its caption, its image between two tokens of text, and padding."""
-    captions = [encode_caption(data.captions[index]) for index in indices]
+def samples(data: EmojiData, indices: list[int], uncaptioned: Container[int] = ()) -> Samples:
+    """A row for each sample: its caption, its image between two tokens of text, and padding.
+
+    Those at the places of `uncaptioned` have the end of a caption alone.
+    """
+    captions = [
+        [END] if place in uncaptioned else encode_caption(data.captions[index]) for place, index in enumerate(indices)
+    ]
     length = max(map(len, captions)) + PATCHES + 1
     input_ids = torch.zeros(len(indices), length, dtype=torch.int64)
     modality_ids = torch.full_like(input_ids, PADDING)
@@ -63,9 +72,10 @@ def samples(data: EmojiData, indices: list[int]) -> Samples:
 
 def batches(data: EmojiData, batch_size: int, seed: int) -> Iterator[Samples]:
     """Endless batches of the training samples."""
-    order = shuffle_forever(data.training, seed)
+    order, generator = shuffle_forever(data.training, seed), torch.Generator().manual_seed(seed)
     while True:
-        yield samples(data, [next(order) for _ in range(batch_size)])
+        dropped = torch.rand(batch_size, generator=generator) < UNCAPTIONED
+        yield samples(data, [next(order) for _ in range(batch_size)], dropped.nonzero().flatten().tolist())
 
 
 def train(models: dict[str, Any], data: EmojiData, *, seconds: float, batch_size: int, seed: int) -> dict[str, Any]:
@@ -94,7 +104,7 @@ def train(models: dict[str, Any], data: EmojiData, *, seconds: float, batch_size
     return {"steps": len(next(iter(history.values()))), **means}
 
 
-def draw(model: Any, batch: Samples, *, steps: int, seed: int) -> Tensor:
+def draw(model: Any, batch: Samples, *, steps: int, scale: float, seed: int) -> Tensor:
     """Pixels [B, 3, 16, 16] that the model makes of noise for the captions of a batch."""
     captions = (batch.modality_ids == TEXT) & (batch.input_ids != END_OF_IMAGE)
     generated = model.generate(
@@ -104,6 +114,7 @@ def draw(model: Any, batch: Samples, *, steps: int, seed: int) -> Tensor:
         spans={"image": {"begin": END, "end": END_OF_IMAGE, "size": (SIDE, SIDE)}},
         schedulers={"image": FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)},
         denoising_steps=steps,
+        guidance={} if scale == 1 else {"image": {"scale": scale, "drop": "text"}},
         seed=seed,
     )
     pixels: Tensor = generated.latents["image"]
@@ -126,6 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for samples.png")
     parser.add_argument("--batch-size", type=int, default=16, help="samples a step")
     parser.add_argument("--steps", type=int, default=25, help="steps of the scheduler")
+    parser.add_argument("--guidance", type=float, default=3.0, help="how far captions lead; 1 is not at all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
@@ -141,10 +153,23 @@ def main() -> None:
         console.print(f"  {name:<6}{losses[name][0]:.3f}  {losses[name][1]:.3f}")
     shown = samples(data, data.held_out[:: len(data.held_out) // 8][:8])
     with console.status("drawing"):
-        drawn = [draw(model.eval(), shown, steps=arguments.steps, seed=arguments.seed) for model in models.values()]
+        how: dict[str, Any] = {"steps": arguments.steps, "seed": arguments.seed}
+        drawn = [draw(model.eval(), shown, scale=arguments.guidance, **how) for model in models.values()]
     arguments.out.mkdir(parents=True, exist_ok=True)
     save([shown.pixels, *drawn], arguments.out / "samples.png")
     console.print(f"wrote {arguments.out / 'samples.png'}")
+    told = data.held_out[:TOLD]
+    captions = [data.captions[index] for index in told]
+    with console.status("telling skin tones"):
+        classifier = trained_classifier(pictures(data, data.training), data, arguments.seed)
+        found = {"real": agreement(classifier, pictures(data, told), captions)}
+        for name, model in models.items():
+            for scale in sorted({1.0, arguments.guidance}):
+                pixels = draw(model, samples(data, told), scale=scale, **how)
+                found[f"{name}, guidance {scale:g}"] = agreement(classifier, pixels, captions)
+    console.print(f"held-out pictures, of {len(told)}, with their caption's skin tone, or none where it says none:")
+    for said, share in found.items():
+        console.print(f"  {said:<20}{share:.0%}")
 
 
 if __name__ == "__main__":
