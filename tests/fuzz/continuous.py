@@ -23,6 +23,16 @@ def adaptive_text(pick: Pick, by: str) -> str:
     return f"adaptive {{ by = {by}, {parts} }}" if parts else f"adaptive = {by}"
 
 
+def ends_text(pick: Pick) -> str:
+    """Patches and what makes tokens of them."""
+    axes = pick("patch = [2]", "patch = [1, 2, 1]", "patch = [2, 1]")
+    ends = pick("patch = 1", "patch = 2", "patch = 3, ends = linear", axes, "unet", "unet")
+    if ends == "unet":
+        blocks = pick("1", "2")
+        return f"patch = {pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
+    return ends + pick("", "", "", ", time = concat")
+
+
 def denoising_text(pick: Pick) -> str:
     """An objective, how its times are drawn, and what errors count."""
     betas = pick("", ", schedule = linear", ", schedule = scaled_linear, beta_end = 0.012")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from motc.ir.execution import Strategy
 from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
-from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, projector_text
+from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, ends_text, projector_text
 
 NAMES = ("text", "image", "speech", "state")
 QKV = ("attention.q", "attention.k", "attention.v")
@@ -149,18 +149,11 @@ class _Writer:
             elif name != self.names[0] and self.chance(3):
                 self.continuous.append(name)
                 self.denoised.append(name)
-                axes = self.pick("patch = [2]", "patch = [1, 2, 1]", "patch = [2, 1]")
-                ends = self.pick("patch = 1", "patch = 2", "patch = 3, ends = linear", axes, "unet", "unet")
-                if ends == "unet":
-                    blocks = self.pick("1", "2")
-                    ends = f"patch = {self.pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
-                if "unet" not in ends and self.chance(4):
-                    ends += ", time = concat"
                 condition = "" if self.conditioned or not self.chance(2) else condition_text(self.pick)
                 self.conditioned = self.conditioned or (name if condition else "")
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
                 rest = denoising_text(self.pick) if self.chance(3) else rest
-                latent = f"latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }}"
+                latent = f"latent {{ channels = {self.pick('1', '3')}, {ends_text(self.pick)}{rest} }}"
                 self.lines.append(f"modality {name} {{ {latent}{condition} }}")
             else:
                 said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []
