@@ -19,12 +19,18 @@ from tests.fuzz.checkpoints import (
     loads_or_tells,
 )
 from tests.fuzz.damage import SMALL, damaged_config, damaged_folder
+from tests.fuzz.maps import no_map_goes_untold
 
 
 def test_damaged_weights_are_told_by_file_and_tensor(tmp_path: Path) -> None:
     for seed in range(40):
         with cleaned(tmp_path / "it") as under:
             is_told(damaged_folder(seed, under))
+
+
+def test_mapping_files_and_map_files_are_told_where_they_are_wrong(tmp_path: Path) -> None:
+    for seed in range(300):
+        no_map_goes_untold(seed, tmp_path)
 
 
 def test_strange_configurations_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`make fuzz`: random specs, texts and damaged checkpoints against every property, as long as asked; 1 if any fails.
+"""`make fuzz`: random specs, texts, maps and damaged checkpoints against every property; 1 if any fails.
 
 What fails is made as small as it can be, and printed with the seed that draws it again. Nothing is kept on disk, so any
 number of these may run at once.
@@ -28,6 +28,7 @@ import motc
 from motc.syntax import Syntax
 from tests.fuzz.checkpoints import no_checkpoint_goes_untold
 from tests.fuzz.damage import SMALL
+from tests.fuzz.maps import no_map_goes_untold
 from tests.fuzz.properties import (
     BrokenLaws,
     accepted,
@@ -41,7 +42,7 @@ from tests.fuzz.specs import Drawn, drawn_specs
 from tests.fuzz.texts import random_texts
 
 Check = Callable[["Tally", list[str]], Any]
-EXAMPLES = {"spec": 16, "pair": 40, "text": 100, "checkpoint": 60}
+EXAMPLES = {"spec": 16, "pair": 40, "text": 100, "checkpoint": 60, "map": 100}
 """How many of each are drawn from one seed: about as long for each."""
 
 
@@ -56,6 +57,7 @@ class Tally:
     pairs: int = 0
     texts: int = 0
     checkpoints: int = 0
+    maps: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
     def seconds(self) -> float:
@@ -66,7 +68,7 @@ class Tally:
         if now or self.seconds() - self.shown >= 10:
             self.shown = self.seconds()
             tried = f"{self.specs} specs ({self.accepted} accepted), {self.pairs} pairs, {self.texts} texts"
-            tried += f", {self.checkpoints} checkpoints"
+            tried += f", {self.checkpoints} checkpoints, {self.maps} maps"
             print(f"{self.shown:6.0f} s: {tried}, {len(self.failures)} failures", flush=True)
 
 
@@ -187,12 +189,30 @@ def checkpoint_check(tally: Tally, tried: list[str]) -> Any:
     return check
 
 
+def map_check(tally: Tally, tried: list[str]) -> Any:
+    @hypothesis.given(st.integers(0, 2**31))
+    def check(seed: int) -> None:
+        tried.append(f"tests.fuzz.maps, seed {seed}")
+        tally.maps += 1
+        with TemporaryDirectory() as folder:
+            no_map_goes_untold(seed, Path(folder))
+        tally.show()
+
+    return check
+
+
 @cache
 def small_model() -> nn.Module:
     return motc.load(SMALL)
 
 
-CHECKS = {"spec": spec_check, "pair": pair_check, "text": text_check, "checkpoint": checkpoint_check}
+CHECKS = {
+    "spec": spec_check,
+    "pair": pair_check,
+    "text": text_check,
+    "checkpoint": checkpoint_check,
+    "map": map_check,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

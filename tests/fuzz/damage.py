@@ -8,6 +8,7 @@ import pickle
 import random
 import shutil
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -113,34 +114,29 @@ def damaged_tensors(tensors: dict[str, Tensor], draw: random.Random) -> tuple[st
     match draw.choice(["missing", "extra", "shape", "dimension", "nan", "infinity", "integers", "dtype", "renamed"]):
         case "missing":
             del tensors[name]
-            return f"{name} is missing", (name, *_written_for(name))
+            return f"{name} is missing", (name,)
         case "extra":
             more = draw.choice([f"{name}.more", "model.layers.2.input_layernorm.weight", "é.weight", name.upper()])
             tensors[more] = x.clone()
             return f"{more} is there", (more,)
         case "shape":
             tensors[name] = torch.cat([x, x[:1]]) if draw.random() < 0.5 else x[:-1].clone()
-            return f"{name} is {list(tensors[name].shape)}", (name, *_written_for(name))
+            return f"{name} is {list(tensors[name].shape)}", (name,)
         case "dimension":
             tensors[name] = x.T.contiguous() if x.ndim == 2 and x.shape[0] != x.shape[1] else x[None].clone()
-            return f"{name} is {list(tensors[name].shape)}", (name, *_written_for(name))
+            return f"{name} is {list(tensors[name].shape)}", (name,)
         case "nan" | "infinity" as kind:
             x.view(-1)[draw.randrange(x.numel())] = torch.nan if kind == "nan" else -torch.inf
             return f"{name} has {kind}", (name,)
         case "integers":
             tensors[name] = x.to(draw.choice([torch.int8, torch.int64, torch.bool]))
-            return f"{name} is {tensors[name].dtype}", (name, *_written_for(name))
+            return f"{name} is {tensors[name].dtype}", (name,)
         case "dtype":
             tensors[name] = x.to(torch.float8_e4m3fn)
             return f"{name} is {tensors[name].dtype}", (name,)
         case _:
             tensors[f"x{name}"] = tensors.pop(name)
-            return f"{name} is called x{name}", (name, f"x{name}", *_written_for(name))
-
-
-def _written_for(name: str) -> tuple[str, ...]:
-    """What else may be told of a tensor: how it is called without its last word, as mapping files do."""
-    return (name.rpartition(".")[0], "*".join(word for word in name.split(".")))
+            return f"{name} is called x{name}", (name, f"x{name}")
 
 
 def damage_file(path: Path, draw: random.Random) -> str:
@@ -231,14 +227,14 @@ def damage_file(path: Path, draw: random.Random) -> str:
         case "entry":
             header[f"{name}.more"] = entry
             write(json.dumps(header))
-        case "overlap" | "swap":
-            other = draw.choice([key for key in header if key not in ("__metadata__", name)])
-            theirs = header[other]
-            if kind == "swap" and theirs["shape"] != entry["shape"]:
-                entry["shape"] = theirs["shape"]
-            else:
-                entry["data_offsets"] = theirs["data_offsets"]
-                entry["shape"] = theirs["shape"]
+        case "overlap":
+            other = header[draw.choice([key for key in header if key not in ("__metadata__", name)])]
+            entry["data_offsets"], entry["shape"] = other["data_offsets"], other["shape"]
+            write(json.dumps(header))
+        case "swap":
+            others = [of for key, of in header.items() if key != "__metadata__"]
+            other = draw.choice([of for of in others if prod(of["shape"]) != prod(entry["shape"])])
+            entry["data_offsets"], other["data_offsets"] = other["data_offsets"], entry["data_offsets"]
             write(json.dumps(header))
     return f"{kind}: {path.name}, {name}"
 
