@@ -109,7 +109,7 @@ def _compile_kind(network: nn.Module, kind: str) -> None:
     cast(Any, network).compile()
     blocks = cast(Any, sys.modules[type(network).__module__])  # of a model in a single file
     for end in blocks.OUTER_METHODS:
-        del vars(network)[end]
+        vars(network).pop(end, None)  # not every model has each
     for layer in _layers(network):
         if type(layer).__name__ != kind:
             layer._compiled_call_impl = None
