@@ -241,7 +241,9 @@ class Decoding:
         self.known[rows, slots] = modality_ids
         self.cache.step = NewTokens(rows, slots, max(at) + 1)
         masks = self.masks(modality_ids, slots, max(at) + 1, min(at) + 1)
-        layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, masks)
+        known, each = self.known[:, : max(at) + 1], zip(self.model.masks, masks, strict=True)
+        found = [mask.found_by_next(modality_ids, known, seen) for mask, seen in each]
+        layout = layout_of_step(self.model, self.layout, set(modalities), modality_ids, positions, masks, found)
         return self.seen(ids, modality_ids, layout=layout)
 
     def masks(self, modality_ids: Tensor, slots: Tensor, longest: int, shortest: int) -> list[Tensor | None]:
@@ -280,11 +282,12 @@ def layout_of_step(
     modality_ids: Tensor,
     positions: Tensor,
     masks: list[Tensor | None],
+    found: Sequence[Tensor | None] = (),
 ) -> Any:
     """The layout of S more tokens of each row, [B, S], of these modalities. `before` is a layout of the model's."""
     places = {model.alike[modality] for modality in modalities} if model.alike else set()
     layout = before.of_one(places.pop(), modality_ids) if len(places) == 1 else model.layout(modality_ids)
-    return layout._replace(rows=layout.rows.of_step(positions, masks))
+    return layout._replace(rows=layout.rows.of_step(positions, masks, found))
 
 
 def uncompiled() -> AbstractContextManager[None]:

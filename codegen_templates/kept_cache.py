@@ -76,7 +76,9 @@ class KeptCache(Cache):
         self.step = NewTokens(rows, places.expand_as(new), known.shape[1])
         standing = new.clamp(min=0)  # of padding, which no token sees: some modality's
         modalities = {max(each, 0) for each in present}
-        return layout_of_step(model, model.layout(standing), modalities, standing, positions, masks)
+        each = zip(model.masks, masks, strict=True)
+        found = [mask.found_by_next(standing, known, seen) for mask, seen in each]
+        return layout_of_step(model, model.layout(standing), modalities, standing, positions, masks, found)
 
 
 def seen_by_last(mask: Mask, known: Tensor, count: int, real: Tensor, padded: bool) -> Tensor | None:

@@ -66,6 +66,17 @@ class Mask(ABC):
         `together`, bool [R, L, L], says which are tokens of one document; what is said of others does not count.
         """
 
+    def found(self, modality_ids: Tensor, visible: Tensor) -> Tensor | None:
+        """Which tokens find some of those to which they alone attend, bool [R, L]; None: all, or none does so.
+
+        modality_ids int64 [R, L]; visible bool [R, L, L].
+        """
+        return None
+
+    def found_by_next(self, modality_ids: Tensor, known: Tensor, seen: Tensor | None) -> Tensor | None:
+        """The same of S more tokens of each row, bool [B, S]; what is known as below, and `seen` bool [B, 1, S, T]."""
+        return None
+
     def seen_by_next(self, modality_ids: Tensor, known: Tensor) -> Tensor | None:
         """Which tokens of its row one more token sees, bool [B, T]; None: all of them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ class Rows(NamedTuple):
     hold_documents: bool = False  # whether a row may be several documents, which `mask` keeps apart
     chunks: Any = None  # the `Chunks` of the rows which `mask` is of, if it is not of whole rows
     others: tuple[Any, ...] = ()  # the same `Rows` by each other mask that layers have
+    found: Tensor | None = None  # bool [R, L]: which tokens find some of those to which they attend; None: all
 
     @property
     def by_mask(self) -> tuple[Rows, ...]:
@@ -34,10 +36,14 @@ class Rows(NamedTuple):
         each = [rows.matrix(dtype) for rows in self.by_mask]
         return [each[mask] for mask in masks]
 
-    def of_step(self, positions: Tensor, masks: list[Tensor | None]) -> Rows:
-        """Rows of S more tokens, int64 [R, S]: what each sees by each mask, bool [R, 1, S, T]; None: all."""
-        step = self._replace(positions=positions, chunks=None, views=None, others=())
-        rows, *others = [step._replace(mask=mask) for mask in masks]
+    def of_step(self, positions: Tensor, masks: list[Tensor | None], found: Sequence[Tensor | None] = ()) -> Rows:
+        """Rows of S more tokens, int64 [R, S]: what each sees by each mask, bool [R, 1, S, T]; None: all.
+
+        `found`, bool [R, S], is as `Rows` has it, for each mask; empty: None for each.
+        """
+        step = self._replace(positions=positions, chunks=None, views=None, others=(), found=None)
+        each = zip(masks, found or [None] * len(masks), strict=True)
+        rows, *others = [step._replace(mask=mask, found=finds) for mask, finds in each]
         return rows._replace(others=tuple(others))
 
     def matrix(self, dtype: torch.dtype) -> Matrix | None:
@@ -55,6 +61,8 @@ class Rows(NamedTuple):
         for rows in self.by_mask:
             if rows.mask is not None:
                 mark_sizes(rows.mask, *mask_sizes(rows.chunks))
+            if rows.found is not None:
+                mark_sizes(rows.found, "rows", "length")
             if rows.chunks is not None:
                 rows.chunks.mark_sizes()
             if rows.views is not None:
@@ -105,8 +113,9 @@ def fill_rows(
         if cut is not None:
             chunks, visible = cut
             return Rows(slots, modalities, positions, visible, hold_documents=holds, chunks=chunks)
-        visible = visibility(mask, modalities, documents)[:, None]
-        return Rows(slots, modalities, positions, visible, hold_documents=holds)
+        visible = visibility(mask, modalities, documents)
+        found = mask.found(modalities, visible)
+        return Rows(slots, modalities, positions, visible[:, None], hold_documents=holds, found=found)
 
     rows, *others = map(rows_by, masks)
     return rows._replace(others=tuple(others))

@@ -60,8 +60,8 @@ GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
 ATTENTION = (
-    "bias, clip, gate, head_dim, heads, kind, kv_heads, mask, out_bias, qk_norm, qk_norm_eps, rope, scale, sinks, "
-    "softcap, window"
+    "bias, clip, gate, head_dim, heads, kind, kv_heads, mask, out_bias, out_gate, qk_norm, qk_norm_eps, rope, scale, "
+    "sinks, softcap, window"
 )
 
 
@@ -127,10 +127,10 @@ ATTENTION = (
          KEYS + ATTENTION),
         ("ffn { ^window = 4 }", "ffn: {^window: 4}", "unknown key `window`",
          KEYS + "balance, bias, capacity_factor, correction, expert, experts, group_score, groups, hidden, kind, "
-         "normalise, routed_scale, router_bias, routing, scores, shared_experts, shared_gate, shared_hidden, "
+         "normalise, out_gate, routed_scale, router_bias, routing, scores, shared_experts, shared_gate, shared_hidden, "
          "top_groups, top_k"),
         ("norm { ^shape = 3 }", "norm: {^shape: 3}", "unknown key `shape`",
-         KEYS + "bias, embedding, eps, final, kind, offset, placement, weight"),
+         KEYS + "adaptive, bias, embedding, eps, final, kind, offset, placement, weight"),
         ("^heads = 4", "^heads: 4", "unknown key `heads`", "did you mean `attention.heads`?"),
         ("^kind = gelu", "^kind: gelu", "unknown key `kind`",
          "did you mean `attention.kind`, `attention.qk_norm.kind`, `attention.mask.kind`, "

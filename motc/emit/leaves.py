@@ -21,6 +21,7 @@ from motc.ir.operators import (
     Projector,
     Router,
     Sinks,
+    TanhGate,
 )
 from motc.ir.routing import GroupScore
 from motc.plan import LeafPlan
@@ -59,6 +60,8 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
         case Projector():
             return _projector(operator, constants)
+        case TanhGate():
+            return "TanhGate()"
         case Sinks(heads=heads):
             return f"Sinks({constants.named('HEADS', heads)})"
         case Condition():

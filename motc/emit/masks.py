@@ -27,10 +27,12 @@ def mask_expression(mask: Mask, names: tuple[str, ...], *, in_views: bool) -> st
         return f"HidesNoised({whole}, {ids(mask.hide_noised)!r})"
     if mask.reads:
         said = dict(mask.reads)
-        whole = mask_expression(replace(mask, reads=()), names, in_views=False)
-        others = mask_expression(mask.of_others(names), names, in_views=in_views)
+        whole = mask_expression(replace(mask, reads=(), crosses=False), names, in_views=False)
         behind = "" if mask.looks_ahead_as_far else ", behind=True"
         reads = f"{tuple(ids(said.get(name, ())) for name in names)!r}"
+        if mask.crosses:
+            return f"Crossing{views}({whole}, {reads}{behind if in_views else ''})"
+        others = mask_expression(mask.of_others(names), names, in_views=in_views)
         return f"Reading{views}({whole}, {others}, {reads}{behind if in_views else ''})"
     match mask.kind:
         case "causal":

@@ -24,6 +24,7 @@ from motc.ir.steps import (
     Gate,
     GateBranch,
     InLayers,
+    LeaveOut,
     MixExperts,
     Modulate,
     Order,
@@ -101,6 +102,9 @@ class Forward:
                 return before, self._conditioned("modulated", step, leaf, reads)
             case GateBranch(leaf=leaf):
                 return before, self._conditioned("gated", step, leaf, reads)
+            case LeaveOut(mask=mask):
+                function = "leave_out_sorted" if step.order == "sorted" else "leave_out"
+                return before, f"{function}({reads[0]}, layout, {self.module.model.masks.index(mask)})"
             case Add(scale=scale):
                 return before, _added(reads[0], reads[1], scale, in_pieces=in_pieces)
             case Permute(to=order):
@@ -113,7 +117,7 @@ class Forward:
         sublayer = self.part.sublayer
         if leaf == sublayer.before:
             return "h"
-        if leaf.is_norm:
+        if leaf.is_norm or leaf == sublayer.out_gate:
             return before
         return "out" if leaf == sublayer.body.out else self.part.leaves[leaf.path].attribute
 
@@ -139,7 +143,7 @@ class Forward:
         q, k, v, *sinks = reads
         given, scores = f"{q}, {k}, {v}, mask", self._scores(a) + "".join(f", sinks={each}" for each in sinks)
         needed = kernel(a.mask, self.module.model)
-        if a.mask.reads:
+        if a.mask.reads and not a.mask.crosses:
             return self._reading(a, given, f"cache{scores}")
         match needed:
             case "causal":

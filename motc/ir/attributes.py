@@ -24,7 +24,8 @@ class LayerAttributes:
 
     With `moe`, the feed-forward's kind and hidden size are those of an expert. Of a layer without attention the heads
     are 0, and of one without a feed-forward the kind is None. What `reads` has maps of others' keys and values in place
-    of its own; what is read by others goes through `read_by` copies of these.
+    of its own; what is read by others goes through `read_by` copies of these. What `crosses` has queries alone, and
+    what is `crossed` keys and values alone.
     """
 
     width: int
@@ -44,6 +45,10 @@ class LayerAttributes:
     reads: bool = False
     read_by: int = 0
     attention_sinks: bool = False
+    crosses: bool = False
+    crossed: bool = False
+    attention_out_gate: bool = False
+    ffn_out_gate: bool = False
     qk_norm: HeadNorm | None = None
     qk_norm_eps: float = 0.0
     rope_theta: Theta | None = None
@@ -56,6 +61,16 @@ class LayerAttributes:
     def attends(self) -> bool:
         """Whether there is attention."""
         return self.heads > 0
+
+    @property
+    def asks(self) -> bool:
+        """Whether there are queries."""
+        return self.attends and not self.crossed
+
+    @property
+    def answers(self) -> bool:
+        """Whether there are keys and values of its own stream."""
+        return self.attends and not (self.crosses or self.reads)
 
     @property
     def read_flops(self) -> int:
@@ -116,11 +131,20 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
     modulations = [sublayer.modulation for sublayer in layer.sublayers]
     adaptive = {name: each for leaf in modulations for name, each in _adaptive(leaf).items()}
 
-    def normed(name: str) -> LayerAttributes:
-        of_norm = _of_norm(norms[name])
-        return LayerAttributes(width=widths[name], placements=layer.placements, adaptive=adaptive.get(name), **of_norm)
+    gated = {each.role: _held(each.out_gate, ()) if each.out_gate else {} for each in layer.sublayers}
+    of_attention, of_ffn = gated.get("attention", {}), gated.get("ffn", {})
 
-    attributes = _each(widths, normed, (widths, norms, adaptive))
+    def normed(name: str) -> LayerAttributes:
+        return LayerAttributes(
+            width=widths[name],
+            placements=layer.placements,
+            adaptive=adaptive.get(name),
+            attention_out_gate=name in of_attention,
+            ffn_out_gate=name in of_ffn,
+            **_of_norm(norms[name]),
+        )
+
+    attributes = _each(widths, normed, (widths, norms, adaptive, of_attention, of_ffn))
     attention, ffn = layer.body("attention"), layer.body("ffn")
     if isinstance(attention, Attention):
         attributes = _with_attention(attributes, attention)
@@ -130,8 +154,9 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 
 
 def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
-    q = _linears(body.q, ())
-    out, head_norms = _linears(body.out, q), _norms(body.q_norm)
+    q, k, crosses = _linears(body.q, ()), _linears(body.k, ()), body.mask.crosses
+    out, maps = _linears(body.out, q), q | k if crosses else q
+    head_norms = _norms(body.q_norm) | (_norms(body.k_norm) if crosses else {})
     gates, sinks = (_held(leaf, ()) if leaf else {} for leaf in (body.gate, body.sinks))
 
     rope = body.rope
@@ -145,10 +170,12 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             heads=body.heads,
             kv_heads=body.kv_heads,
             head_dim=body.head_dim,
-            attention_bias=q[name].bias,
-            out_bias=out[name].bias,
+            attention_bias=maps[name].bias,
+            out_bias=(out if name in out else maps)[name].bias,
             attention_gate=name in gates,
-            reads=name in body.mask.readers,
+            reads=name in body.mask.readers and not crosses,
+            crosses=name in body.mask.readers and crosses,
+            crossed=name not in q,
             read_by=sum(name in reader.reads for reader in body.readers),
             attention_sinks=name in sinks,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
@@ -156,7 +183,7 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             rope_theta=thetas.get(name),
         )
 
-    return attributes | _each(q, attending, (attributes, q, out, head_norms, thetas, gates, sinks))
+    return attributes | _each(maps, attending, (attributes, maps, out, head_norms, thetas, gates, sinks))
 
 
 def _with_feed_forward(

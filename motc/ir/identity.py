@@ -93,7 +93,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
         reads = {} if sublayer.reads == "stream" else {"reads": sublayer.reads}
         scale = {} if sublayer.scale == 1 else {"residual_scale": to_json(sublayer.scale)}
         adaptive = {} if sublayer.modulation is None else {"modulation": to_json(sublayer.modulation)}
-        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads, **scale, **adaptive}
+        gate = {} if sublayer.out_gate is None else {"out_gate": to_json(sublayer.out_gate)}
+        form[sublayer.role] = {**to_json(sublayer.body), **said, **reads, **scale, **adaptive, **gate}
     roles = [sublayer.role for sublayer in layer.sublayers]
     return form if roles == ["attention", "ffn"] else {**form, "roles": roles}
 

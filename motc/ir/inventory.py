@@ -24,13 +24,14 @@ from motc.ir.operators import (
     ReadMap,
     Router,
     Sinks,
+    TanhGate,
 )
 
 SectionName = Literal["attention", "ffn", "norm"]
 Start = Literal["normal", "into_stream"]
 """How a group's matrices and tables start: normal, or smaller, as what they give is added to the stream.
 
-Norms start at 1, biases, sinks and modulations at 0, in any group. The numbers are those of
+Norms start at 1, biases, sinks, modulations and gates of results at 0, in any group. The numbers are those of
 `codegen_templates/initialise.py`.
 """
 
@@ -64,6 +65,11 @@ def _norm(a: LayerAttributes | OuterAttributes) -> Norm:
     )
 
 
+def _attention_norm(a: LayerAttributes) -> Norm | None:
+    """The norm of attention: keys and values that are attended to are of the stream as it is."""
+    return _norm_of(a, "attention") if a.asks else None
+
+
 def _norm_of(a: LayerAttributes, role: str) -> Norm | None:
     """The norm of a sublayer; of two the one before it."""
     return None if a.placements.of(role) == "none" else _norm(a)
@@ -87,21 +93,23 @@ def _final_modulation(a: OuterAttributes) -> Modulation | None:
     return a.adaptive.of_final(a.width)
 
 
-def _into_heads(a: LayerAttributes, heads: int) -> Linear | None:
-    if not a.attends:
-        return None
+def _into_heads(a: LayerAttributes, heads: int) -> Linear:
     return Linear(in_features=a.width, out_features=heads * a.head_dim, bias=a.attention_bias)
+
+
+def _into_queries(a: LayerAttributes) -> Linear | None:
+    return _into_heads(a, a.heads) if a.asks else None
 
 
 def _into_keys(a: LayerAttributes) -> Linear | None:
     if not a.reads:
-        return _into_heads(a, a.kv_heads)
+        return _into_heads(a, a.kv_heads) if a.answers else None
     size = a.kv_heads * a.head_dim
     return ReadMap(in_features=size, out_features=size, bias=a.attention_bias)
 
 
 def _out(a: LayerAttributes) -> Linear | None:
-    if not a.attends:
+    if not a.asks:
         return None
     return Linear(in_features=a.heads * a.head_dim, out_features=a.width, bias=a.out_bias)
 
@@ -186,17 +194,18 @@ def _head(a: OuterAttributes) -> Linear | None:
 
 
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
-    Group("attention.norm", "norm", lambda a: _norm_of(a, "attention") if a.attends else None),
-    Group("attention.modulation", "norm", lambda a: _modulation(a, "attention") if a.attends else None),
-    Group("attention.q", "attention", lambda a: _into_heads(a, a.heads)),
+    Group("attention.norm", "norm", _attention_norm),
+    Group("attention.modulation", "norm", lambda a: _modulation(a, "attention") if a.asks else None),
+    Group("attention.q", "attention", _into_queries),
     Group("attention.k", "attention", _into_keys),
     Group("attention.v", "attention", _into_keys),
     Group("attention.out", "attention", _out, "into_stream"),
-    Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads)),
-    Group("attention.k_norm", "attention", lambda a: None if a.reads else _head_norm(a, a.kv_heads)),
-    Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.attends else None),
+    Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads) if a.asks else None),
+    Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads) if a.answers else None),
+    Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.asks else None),
     Group("attention.gate", "attention", lambda a: _into_heads(a, a.heads) if a.attention_gate else None),
     Group("attention.sinks", "attention", lambda a: Sinks(heads=a.heads) if a.attention_sinks else None),
+    Group("attention.out_gate", "attention", lambda a: TanhGate() if a.attention_out_gate else None),
     Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),
     Group("ffn.modulation", "norm", lambda a: _modulation(a, "ffn") if a.feeds else None),
     Group("ffn.gate", "ffn", lambda a: _up(a) if a.is_gated else None),
@@ -208,6 +217,7 @@ LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("ffn.shared.down", "ffn", _shared_down, "into_stream"),
     Group("ffn.shared.router", "ffn", _shared_router),
     Group("ffn.out_norm", "norm", lambda a: _out_norm(a, "ffn") if a.feeds else None),
+    Group("ffn.out_gate", "ffn", lambda a: TanhGate() if a.ffn_out_gate else None),
 )
 
 OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, assert_never
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.leaf import Leaf
+from motc.ir.mask import Mask
 from motc.ir.steps import Step
 
 NormPlace = Literal["pre", "post", "sublayer_output"]
@@ -21,12 +22,14 @@ Body = Attention | FeedForward | Mixture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sublayer:
-    """What a body makes of the stream is added to it: x + scale * after(body(before(x))), all of it through `joined`.
+    """What a body makes of the stream is added to it: x + scale * gate(after(body(before(x)))), all through `joined`.
 
     It reads the stream as it comes to it or, in parallel to the sublayers before it, as it came into the layer: that
     `entry`, or what the first sublayer's norm made of it, `normed`.
+
     What `modulation` makes of a condition scales and shifts what `before` gives, and gates what is added.
-    `role` is what its parameters' paths begin with, such as `attention`. Norms that there are not are None.
+    `role` is what its parameters' paths begin with, such as `attention`. Norms that there are not are None, and so is
+    `out_gate`, by which what is added is multiplied.
     Every modality has the body, though of its groups only those of its kind; of a feed-forward it may have nothing.
     """
 
@@ -38,21 +41,23 @@ class Sublayer:
     joined: Leaf | None = None
     reads: Source = "stream"
     scale: float = 1.0
+    out_gate: Leaf | None = None
 
     @classmethod
     def placed(cls, role: str, body: Body, placement: Placement, leaves: Mapping[str, Leaf | None]) -> Sublayer:
         """The sublayer of a body, with those of its layer's groups, by their paths, that stand around it."""
         norm = leaves[f"{role}.norm"]  # none where it reads what the first sublayer's norm gives
-        modulation = leaves[f"{role}.modulation"]
+        modulation, gate = leaves[f"{role}.modulation"], leaves[f"{role}.out_gate"]
         match placement:
             case "pre":
-                return cls(role=role, body=body, before=norm, modulation=modulation)
+                return cls(role=role, body=body, before=norm, modulation=modulation, out_gate=gate)
             case "sublayer_output":
-                return cls(role=role, body=body, after=norm)
+                return cls(role=role, body=body, after=norm, out_gate=gate)
             case "post":
-                return cls(role=role, body=body, joined=norm)
+                return cls(role=role, body=body, joined=norm, out_gate=gate)
             case "both":
-                return cls(role=role, body=body, before=norm, after=leaves[f"{role}.out_norm"], modulation=modulation)
+                after = leaves[f"{role}.out_norm"]
+                return cls(role=role, body=body, before=norm, after=after, modulation=modulation, out_gate=gate)
             case _:
                 assert_never(placement)
 
@@ -69,9 +74,9 @@ class Sublayer:
         return "both" if places == ("pre", "sublayer_output") else " and ".join(places) or "none"
 
     def leaves(self) -> tuple[Leaf, ...]:
-        """Its parameter groups: norms, modulation, and then the body's in the order of the forward."""
-        modulation = () if self.modulation is None else (self.modulation,)
-        return (*self.norms.values(), *modulation, *self.body.leaves())
+        """Its parameter groups: norms, modulation, then the body's in the order of the forward, and a gate."""
+        conditioned, gated = (() if leaf is None else (leaf,) for leaf in (self.modulation, self.out_gate))
+        return (*self.norms.values(), *conditioned, *self.body.leaves(), *gated)
 
 
 class Placements(NamedTuple):
@@ -114,6 +119,11 @@ class Layer:
     def attentions(self) -> tuple[Attention, ...]:
         """The bodies in which tokens meet."""
         return tuple(sublayer.body for sublayer in self.sublayers if isinstance(sublayer.body, Attention))
+
+    @property
+    def crossing(self) -> Mask | None:
+        """The mask by which tokens attend to others alone, if they do: who finds none of them is left as it is."""
+        return next((attention.mask for attention in self.attentions if attention.mask.crosses), None)
 
     @property
     def feed_forwards(self) -> tuple[FeedForward | Mixture, ...]:

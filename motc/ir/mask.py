@@ -46,7 +46,8 @@ class Mask:
     padding.
     `detach` changes no result: a modality named there reads keys and values of the listed ones without gradient.
     Tokens of modalities in `reads` are read by none: to the others they are as padding. Themselves they see what all of
-    the above shows them, but of the listed modalities alone; or if that is nothing, themselves.
+    the above shows them, but of the listed modalities alone; or if that is nothing, themselves. With `crosses` there
+    are none but these and those that they read, which have no queries.
 
     A noised span of a modality in `hide_noised`, which is in `bidirectional`, is seen by its own tokens alone, those of
     `delimiters` among them.
@@ -68,6 +69,7 @@ class Mask:
     reads: Sees = ()
     delimiters: bool = False
     hide_noised: Names = ()
+    crosses: bool = False
 
     def simplified(self, modalities: Names) -> Mask:
         """The mask of this meaning in its simplest form, for a model of these modalities.
@@ -84,7 +86,8 @@ class Mask:
         if self.reads:
             visible, said = self.visible(modalities), dict(self.reads)
             reads = {name: tuple(filter(said[name].__contains__, visible[name])) for name in modalities if name in said}
-            return replace(replace(self, reads=()).simplified(modalities), reads=tuple(reads.items()))
+            of_all = replace(self, reads=(), crosses=False).simplified(modalities)
+            return replace(of_all, reads=tuple(reads.items()), crosses=self.crosses)
         if self.hide_noised:
             hidden = tuple(name for name in modalities if name in self.hide_noised)
             return replace(replace(self, hide_noised=()).simplified(modalities), hide_noised=hidden)
@@ -219,8 +222,11 @@ class Mask:
         """The calls that say the same as a mask of which some modalities read others."""
         if self.bidirectional or self.runs or not {name for name, _ in self.detach} <= set(self.readers):
             return ()
+        readers = tuple(View(asking=(name,), seen=read, causal=False) for name, read in self.reads)
+        if self.crosses:
+            return readers
         others = self.of_others(modalities).views(modalities)
-        return others and (*others, *(View(asking=(name,), seen=read, causal=False) for name, read in self.reads))
+        return others and (*others, *readers)
 
     @property
     def hidden(self) -> str:
@@ -291,6 +297,7 @@ class Mask:
             delimiters=self.delimiters,
             hide_noised=called(self.hide_noised),
             reads=tuple(sorted((names.get(name, name), called(others)) for name, others in self.reads)),
+            crosses=self.crosses,
         )
 
     def _rank(self) -> dict[str, int]:
@@ -309,7 +316,8 @@ class Mask:
         parts += [f"{name} sees {_braces(seen)}" for name, seen in self.sees]
         parts += [] if self.window is None else [f"window {self.window}"]
         parts += [f"{name} detaches {_braces(others)}" for name, others in self.detach]
-        parts += [f"{name} reads {_braces(others)}" for name, others in self.reads]
+        does = "attends to" if self.crosses else "reads"
+        parts += [f"{name} {does} {_braces(others)}" for name, others in self.reads]
         parts += [f"without {_braces(self.absent)}"] if self.absent else []
         return ", ".join(parts)
 

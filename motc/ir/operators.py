@@ -262,4 +262,16 @@ class Sinks(Parameterised):
         return 0
 
 
-Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector | Sinks | Condition | Modulation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TanhGate(Parameterised):
+    """A number, the tanh of which is multiplied with what a sublayer makes."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (1,)}
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+
+Operator = Linear | Norm | Embedding | Experts | LatentEnds | Projector | Sinks | Condition | Modulation | TanhGate

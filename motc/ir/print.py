@@ -19,6 +19,7 @@ from motc.ir.operators import (
     Operator,
     Projector,
     Sinks,
+    TanhGate,
 )
 from motc.ir.steps import Step
 
@@ -133,5 +134,7 @@ def _operator(operator: Operator) -> str:
             return f"condition of {operator}, to {width}"
         case Modulation(size=size, width=width):
             return f"modulation {operator.adaptive}, {size} -> {width} each"
+        case TanhGate():
+            return "times the tanh of a number"
         case _:
             assert_never(operator)

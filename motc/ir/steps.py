@@ -9,6 +9,7 @@ from typing import Literal
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FfnKind, Mixture
 from motc.ir.leaf import Leaf
+from motc.ir.mask import Mask
 from motc.ir.rope import Rope
 
 StreamOrder = Literal["slots", "sorted"]
@@ -76,6 +77,13 @@ class MixExperts:
     """All of a feed-forward with experts: they take tokens as they like, of those that are there."""
 
     mixture: Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOut:
+    """Let what was made be zeros for tokens that find none of those to which the mask has them attend."""
+
+    mask: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +169,7 @@ class Predict:
     """Make predictions of the states of latents, by their ends."""
 
 
-InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | Add | Permute | Modulate | GateBranch
+InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | LeaveOut | Add | Permute | Modulate | GateBranch
 Losses = TakeLosses | SumLosses
 Outside = Apply | Modulate | Permute | PlacePatches | AddFeatures | Read | ZeroContinuous | Losses | Predict
 Operation = InLayers | Outside

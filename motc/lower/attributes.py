@@ -24,19 +24,24 @@ from motc.schema.modalities import FeaturesSpec, LatentSpec, ProjectorSpec, Time
 from motc.schema.norms import NormAttributes, NormSpec
 from motc.schema.spec import TowerSpec
 
+BY_TOWER = ("rope", "reads", "cross")
+"""What towers alone say of attention, and what they say otherwise than the model."""
+
 
 def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     """What a layer is to modalities in `tower` (None: no overrides), with all defaults filled in."""
     attention, norm, width = spec.attention, spec.norm, spec.width
     if tower is not None:
-        said = {key: value for key, value in tower.attention.said().items() if key not in ("rope", "reads")}
+        said = {key: value for key, value in tower.attention.said().items() if key not in BY_TOWER}
         attention = attention.model_copy(update=said)
         norm = norm.model_copy(update=tower.norm.said())
         width = tower.width or width
     ffn = feed_forward(spec, tower)
     kind = ffn_kind(ffn, spec.ffn)
     hidden = 0 if kind is None else ffn.hidden or default_hidden(width, kind)
-    heads, kv_heads, head_dim = heads_of(spec) if attends(spec, tower) else (0, 0, 0)
+    asks, crossed = attends(spec, tower), is_crossed(spec, tower)
+    heads, kv_heads, head_dim = heads_of(spec) if asks or crossed else (0, 0, 0)
+    crosses = asks and tower is not None and bool(tower.attention.cross)
     return LayerAttributes(
         width=width,
         heads=heads,
@@ -44,12 +49,16 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         head_dim=head_dim,
         attention_bias=heads > 0 and attention.bias,
         out_bias=heads > 0 and (attention.bias if attention.out_bias is None else attention.out_bias),
-        attention_gate=heads > 0 and attention.gate,
-        reads=heads > 0 and tower is not None and bool(tower.attention.reads),
-        attention_sinks=heads > 0 and attention.sinks,
+        attention_gate=asks and attention.gate,
+        reads=asks and tower is not None and bool(tower.attention.reads),
+        attention_sinks=asks and attention.sinks,
+        crosses=crosses,
+        crossed=crossed,
+        attention_out_gate=asks and attention.out_gate == "tanh",
+        ffn_out_gate=kind is not None and ffn.out_gate == "tanh",
         qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
-        rope_theta=theta_of(spec.attention.rope, tower) if heads > 0 else None,
+        rope_theta=theta_of(spec.attention.rope, tower) if asks and not crosses else None,
         ffn_kind=kind,
         hidden=hidden,
         ffn_bias=ffn.bias and kind is not None,
@@ -111,6 +120,20 @@ def attends(spec: Spec, tower: TowerSpec | None) -> bool:
     """Whether a tower has attention: what it does not say, the model does."""
     kind = spec.attention.kind if tower is None else tower.attention.kind or spec.attention.kind
     return kind != "none"
+
+
+def crossing(spec: Spec) -> dict[str, TowerSpec]:
+    """The towers whose tokens attend to others alone."""
+    return {name: each for name, each in spec.towers.items() if each.attention.cross and attends(spec, each)}
+
+
+def is_crossed(spec: Spec, tower: TowerSpec | None) -> bool:
+    """Whether a tower without attention of its own has keys and values for others."""
+    if tower is None or attends(spec, tower):
+        return False
+    named = {name for each in crossing(spec).values() for name in each.attention.cross or ()}
+    own = next((name for name, each in spec.towers.items() if each is tower), "")
+    return bool(named & {own, *tower.modalities})
 
 
 def _head_norm(said: QkNormSpec | None, norm: NormSpec) -> HeadNorm | None:

@@ -137,19 +137,20 @@ def _layer(
 def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
     spec, thetas = layer.checked.spec, [a.rope_theta for a in layer.attributes.values()]
     heads, kv_heads, head_dim = heads_of(spec)
+    rotates = spec.attention.rope is not None and not mask.crosses
     return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=mask,
-        rope=lower_rope(spec.attention.rope, head_dim, thetas),
+        rope=None if mask.crosses else lower_rope(spec.attention.rope, head_dim, thetas),
         q=_sure(leaves, "attention.q"),
         k=_sure(leaves, "attention.k"),
         v=_sure(leaves, "attention.v"),
         out=_sure(leaves, "attention.out"),
         q_norm=leaves["attention.q_norm"],
         k_norm=leaves["attention.k_norm"],
-        norm_place=norm_place(spec) if spec.attention.rope and leaves["attention.q_norm"] else "before_rope",
+        norm_place=norm_place(spec) if rotates and leaves["attention.q_norm"] else "before_rope",
         gate=leaves["attention.gate"],
         sinks=leaves["attention.sinks"],
         scale=scale_of(spec),

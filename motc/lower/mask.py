@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from motc.ir.mask import Mask
-from motc.lower.attributes import attends
+from motc.lower.attributes import attends, is_crossed
+from motc.lower.attributes import crossing as crosses
 from motc.schema import Checked, Spec
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion
@@ -22,10 +23,13 @@ def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic], *, dense: bo
     for checked in specs:
         attention, absent = checked.spec.attention, _absent(checked.spec, dense=dense)
         reading = () if dense else _reading(checked.spec, absent)
+        crossing = (
+            () if dense else tuple((name, each.attention.cross or []) for name, each in crosses(checked.spec).items())
+        )
         # where nothing else is said a section is one object
-        key = (id(attention.mask), attention.window, absent, *((tower, *said) for tower, said in reading))
+        key = (id(attention.mask), attention.window, absent, *((tower, *said) for tower, said in (*reading, *crossing)))
         if key not in known:
-            known[key] = _MaskLowering(checked, errors).mask(absent, dict(reading))
+            known[key] = _MaskLowering(checked, errors).mask(absent, dict(reading), dict(crossing))
         masks.append(None if len(absent) == len(checked.spec.modalities) else known[key])
     return masks
 
@@ -33,7 +37,11 @@ def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic], *, dense: bo
 def _absent(spec: Spec, *, dense: bool) -> tuple[str, ...]:
     """The modalities that have no attention."""
     tower_of = {} if dense else {name: tower for tower in spec.towers.values() for name in tower.modalities}
-    return tuple(name for name in spec.modalities if not attends(spec, tower_of.get(name)))
+    return tuple(
+        name
+        for name in spec.modalities
+        if not attends(spec, tower_of.get(name)) and not is_crossed(spec, tower_of.get(name))
+    )
 
 
 def _reading(spec: Spec, absent: tuple[str, ...]) -> tuple[tuple[str, list[str]], ...]:
@@ -41,7 +49,7 @@ def _reading(spec: Spec, absent: tuple[str, ...]) -> tuple[tuple[str, list[str]]
     return tuple(
         (name, tower.attention.reads)
         for name, tower in spec.towers.items()
-        if tower.attention.reads and not set(tower.modalities) <= set(absent)
+        if tower.attention.reads and not tower.attention.cross and not set(tower.modalities) <= set(absent)
     )
 
 
@@ -60,14 +68,14 @@ class _MaskLowering:
         # A tower may have the name of one of its modalities: then the name means the modality.
         self.meaning = towers | {modality: (modality,) for modality in self.modalities}
 
-    def mask(self, absent: tuple[str, ...], reading: dict[str, list[str]]) -> Mask:
+    def mask(self, absent: tuple[str, ...], reading: dict[str, list[str]], crossing: dict[str, list[str]]) -> Mask:
         before = len(self.errors)
         self.check_keys()
         prefix = self.names(self.spec.prefix, "prefix")
         bidirectional = self.names(self.spec.bidirectional, "bidirectional")
         runs, blocks = self.runs(bidirectional), self.blocks()
         sees, detach = self.sees(), self.detach()
-        reads = self.reads(reading, absent, prefix)
+        reads = self.reads(reading, absent, prefix) | self.crosses(crossing, absent)
         if len(self.errors) > before:
             return Mask(kind="causal")
         mask = Mask(
@@ -83,11 +91,14 @@ class _MaskLowering:
             detach=tuple(detach.items()),
             absent=absent,
             reads=tuple(reads.items()),
+            crosses=bool(crossing),
         ).simplified(self.modalities)
         self.check_hidden(mask)
         for name, others in mask.reads:
             if not others:
-                span, way_out = self.reads_span(self.tower_of(name)), "let it see those, or read others"
+                tower = self.tower_of(name)
+                span = self.cross_span(tower) if tower in crossing else self.reads_span(tower)
+                way_out = "let it see those, or read others"
                 self.error("MOT084", f"`{name}` sees none of those that it reads", span, way_out)
         return mask
 
@@ -230,6 +241,40 @@ class _MaskLowering:
                 self.error("MOT084", message, self.reads_span(tower), "leave it out of the prefix there", *related)
             reads |= dict.fromkeys(members, tuple(others))
         return reads
+
+    def crosses(self, crossing: dict[str, list[str]], absent: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """To whom each modality of these towers attends: towers that have no attention of their own."""
+        spec, attended = self.checked.spec, dict[str, tuple[str, ...]]()
+        for tower, names in crossing.items():
+            others: list[str] = []
+            named = {modality for name in names for modality in self.meaning.get(name, ())}
+            if spec.towers[tower].attention.reads:
+                message = f"tower {tower} reads others, and attends to others alone in the same layers"
+                self.error("MOT084", message, self.cross_span(tower), "use reads = [] there, or leave `cross` out")
+            for index, name in enumerate(names):
+                span = self.cross_span(tower, index)
+                for modality in self.meant(name, span):
+                    others.append(modality)
+                    owner = next((each for each in spec.towers.values() if modality in each.modalities), None)
+                    if owner is None or not is_crossed(spec, owner):
+                        message = f"tower {tower} cannot attend to {modality} alone, which has attention of its own"
+                        self.error("MOT084", message, span, f"give its tower attention = none, or use reads = {name}")
+                    elif missing := [each for each in owner.modalities if each not in named]:
+                        message = f"tower {tower} attends to {modality}, and not to {missing[0]} of the same tower"
+                        self.error("MOT084", message, span, "name the tower, or give it a tower of its own")
+            attended |= dict.fromkeys(spec.towers[tower].modalities, tuple(others))
+        read = {name for others in attended.values() for name in others}
+        beside = [name for name in self.modalities if name not in {*attended, *read, *absent}]
+        widths = {tower.width or spec.width for tower in spec.towers.values()}
+        if crossing and (beside or len(widths) > 1):
+            what = f"`{beside[0]}` has attention of its own" if beside else "towers are of several widths"
+            message = f"{what} in layers where tower {next(iter(crossing))} attends to others alone"
+            way_out = "give that tower attention = none there" if beside else "give all towers the same width"
+            self.error("MOT084", message, self.cross_span(next(iter(crossing))), way_out)
+        return attended
+
+    def cross_span(self, tower: str, *place: int) -> Span:
+        return self.checked.span("towers", tower, "attention", "cross", *place)
 
     def reads_span(self, tower: str, *place: int) -> Span:
         return self.checked.span("towers", tower, "attention", "reads", *place)

@@ -79,6 +79,8 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; shared experts have no gate", "leave it out, or use ffn.shared_gate = true"
         case "attention.gate":
             return "; what attention makes has no gate", "leave it out, or use attention.gate = true"
+        case "attention.out_gate" | "ffn.out_gate":
+            return "; what it makes has no gate", f"leave it out, or use {path} = tanh"
         case "attention.sinks":
             return "; its heads have no sinks", "leave it out, or use attention.sinks = true"
         case "position_embedding":

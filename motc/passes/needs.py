@@ -17,6 +17,7 @@ from motc.ir.operators import (
     Operator,
     Projector,
     Sinks,
+    TanhGate,
 )
 
 
@@ -51,7 +52,7 @@ def numbers_written(operator: Operator) -> int | None:
             return heads
         case Condition(width=width) | Modulation(width=width):
             return width
-        case Norm():
+        case Norm() | TanhGate():
             return None
         case _:
             assert_never(operator)

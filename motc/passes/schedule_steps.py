@@ -30,6 +30,7 @@ from motc.ir.steps import (
     Attend,
     Gate,
     GateBranch,
+    LeaveOut,
     MixExperts,
     Modulate,
     Operation,
@@ -51,6 +52,14 @@ def schedule_steps(model: Model) -> Model:
     return replace(scheduled, outer_steps=outer_steps(model))
 
 
+def _makes_zeros(sublayer: Sublayer) -> bool:
+    """Whether what is made of a token that finds nothing to attend to is zeros as it is."""
+    if not isinstance(sublayer.body, Attention):
+        return False
+    behind = [sublayer.body.out, *([] if sublayer.after is None else [sublayer.after])]
+    return not any("bias" in block.operator.shapes() for leaf in behind for block in leaf.blocks)
+
+
 class _Steps:
     """The steps of one layer, as they are written out. Each method gives the value that its last step writes."""
 
@@ -63,16 +72,19 @@ class _Steps:
         x = STREAM
         sources: dict[Source, Value] = {"entry": STREAM}
         for sublayer in layer.sublayers:
-            self.role = sublayer.role
+            self.role, self.crossing = sublayer.role, layer.crossing
             h = self._modulated(sublayer.modulation, self._apply(sublayer.before, sources.get(sublayer.reads, x)))
             sources.setdefault("normed", h)
             x = self._joined(sublayer, x, h)
 
     def _joined(self, sublayer: Sublayer, x: Value, h: Value) -> Value:
-        """What the body makes of `h`, added to the stream, with the norms after and behind."""
+        """What the body makes of `h`, added to the stream, with the norms after and behind, and gates."""
         branch = self._apply(sublayer.after, self._body(sublayer.body, h))
         if _has_part(sublayer.modulation, "gate"):
             branch = self._step(GateBranch(sublayer.modulation), "gated_out", branch, SPANS, numbers=self.width)
+        branch = self._apply(sublayer.out_gate, branch)
+        if self.crossing is not None and not _makes_zeros(sublayer):
+            branch = self._step(LeaveOut(self.crossing), "leave_out", branch, numbers=self.width)
         x = self._step(Add(sublayer.scale), "add", x, branch, numbers=self.width)
         return self._apply(sublayer.joined, x)
 

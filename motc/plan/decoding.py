@@ -12,10 +12,18 @@ def can_generate(model: Model) -> bool:
     """Whether a token can be added without changing what those before it see, unless its modality forbids it.
 
     Experts that choose their tokens would choose others. Tokens that read others have positions from the first of them,
-    which a step does not see.
+    which a step does not see; those that attend to features have none, and no feature is generated (beside latents,
+    which are generated at once, nobody has asked for it).
     """
-    can = "expert_choice" not in model.routings and all(mask.is_decodable for mask in model.masks)
-    return can and not any(mask.reads for mask in model.masks) and _knows_conditions(model)
+    features = {modality.name for modality in model.feature_modalities()}
+
+    def can_be_added(mask: Mask) -> bool:
+        if mask.crosses:
+            return not model.latents() and features.issuperset(name for _, read in mask.reads for name in read)
+        return mask.is_decodable and not mask.reads
+
+    can = "expert_choice" not in model.routings and all(map(can_be_added, model.masks))
+    return can and _knows_conditions(model)
 
 
 def _knows_conditions(model: Model) -> bool:

@@ -24,6 +24,7 @@ from motc.ir.steps import (
     Attend,
     Gate,
     GateBranch,
+    LeaveOut,
     Modulate,
     Step,
     Steps,
@@ -201,7 +202,8 @@ def _sublayer_plan(
         if planned.form == "by_tower" and not model.execution.groups_copies:
             copies = (block.name for block in leaf.blocks if untrained.issuperset(block.modalities))
             planned = replace(planned, untrained=tuple(name for name in copies if name in planned.route))
-        if isinstance(body, Attention) and planned.form != "by_place" and not leaf.is_norm and None in planned.route:
+        within = isinstance(body, Attention) and leaf in body.leaves() and not leaf.is_norm
+        if isinstance(body, Attention) and within and planned.form != "by_place" and None in planned.route:
             is_open = leaf == body.gate and any(
                 leaf.block_of(name) is None and body.q.block_of(name) is not None for name in model.names
             )
@@ -249,9 +251,10 @@ def _held(leaf: Leaf, model: Model) -> LeafPlan:
 def _in_stream(sublayer: Sublayer, steps: tuple[Step, ...]) -> frozenset[str]:
     """The values that are as wide as the stream: what is added to it or normed beside it, and what comes of that."""
     beside = [Apply(norm) for norm in sublayer.norms.values()]
+    beside += [] if sublayer.out_gate is None else [Apply(sublayer.out_gate)]
     values = [steps[0].reads[0]]
     for step in steps:
-        if isinstance(step.operation, Add) or step.operation in beside:
+        if isinstance(step.operation, Add | LeaveOut) or step.operation in beside:
             values += [*step.reads, step.writes]
         elif isinstance(step.operation, Modulate | GateBranch):
             values += [step.reads[0], step.writes]

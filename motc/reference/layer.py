@@ -61,8 +61,22 @@ def layer_forward(
                 function = partial(feed_forward, groups, body, tokens=tokens, trace=trace)
             case _:
                 assert_never(sublayer.body)
-        x = joined(sublayer, groups, x, source, function)
+        x = joined(sublayer, groups, x, source, function, found_by(layer, tokens, see))
     return x
+
+
+def found_by(layer: ReferenceLayer, tokens: dict[str, Tensor], see: See) -> dict[str, Tensor] | None:
+    """Of each modality that attends to others alone which tokens see some of these, bool [n_m]; None if none does."""
+    masks = [each.body.mask for each in layer.sublayers if isinstance(each.body, ReferenceAttention)]
+    if not any(mask.crosses for mask in masks):
+        return None
+    (mask,) = masks
+    visible, finds = see(mask), {}
+    for reader in mask.reads.keys() & tokens.keys():
+        read = [tokens[other] for other in mask.reads[reader] if other in tokens]
+        seen = torch.stack([visible & each[:, None, :] for each in read]) if read else torch.zeros_like(visible)[None]
+        finds[reader] = seen.any(0).any(2)[tokens[reader]]
+    return finds
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +111,41 @@ class Groups:
 
 
 def joined(
-    sublayer: ReferenceSublayer, groups: Groups, x: Streams, source: Streams, function: Callable[[Streams], Streams]
+    sublayer: ReferenceSublayer,
+    groups: Groups,
+    x: Streams,
+    source: Streams,
+    function: Callable[[Streams], Streams],
+    finds: dict[str, Tensor] | None,
 ) -> Streams:
     """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), or x + out_norm(f(norm(s))), s being the source.
 
-    What is added to x is added so many times as the sublayer's scale.
+    What is added to x is added so many times as the sublayer's scale, times the tanh of its gate; of tokens that find
+    none of those to which they attend it is zeros.
     """
-    times = sublayer.scale
+
+    def add(x: Streams, y: Streams) -> Streams:
+        gates = {m: torch.tanh(groups.parameters[f"{p}.weight"]) for m, p in groups.prefixes("out_gate").items()}
+        kept = {m: each[:, None] for m, each in (finds or {}).items()}
+        return {m: x[m] + torch.where(kept.get(m, all_of(x[m])), y[m], 0) * gates.get(m, 1) * sublayer.scale for m in x}
+
     match sublayer.placement:
         case "pre":
-            return add(x, groups.gated(function(groups.adapted(groups.normed("norm", source)))), times)
+            return add(x, groups.gated(function(groups.adapted(groups.normed("norm", source)))))
         case "post":
-            return groups.normed("norm", add(x, function(source), times))
+            return groups.normed("norm", add(x, function(source)))
         case "sublayer_output":
-            return add(x, groups.normed("norm", function(source)), times)
+            return add(x, groups.normed("norm", function(source)))
         case "both":
             h = function(groups.adapted(groups.normed("norm", source)))
-            return add(x, groups.gated(groups.normed("out_norm", h)), times)
+            return add(x, groups.gated(groups.normed("out_norm", h)))
         case _:
             assert_never(sublayer.placement)
+
+
+def all_of(x: Tensor) -> Tensor:
+    """True for each token [n, w], bool [n, 1]."""
+    return torch.ones(x.shape[0], 1, dtype=torch.bool, device=x.device)
 
 
 def attention(
@@ -124,9 +154,10 @@ def attention(
     """Each modality's own projections, one softmax attention over the whole sequence, each modality's own output.
 
     Zeros for modalities that have no projections; their tokens are those that the mask has as absent. Those that read
-    others have queries alone, rotated by positions that count from 0, and the others' keys and values as `read` has it.
+    others have queries alone, rotated by positions that count from 0, and the others' keys and values as `read` has it;
+    or, where the mask crosses, as they are.
     """
-    if not groups.prefixes("q").keys() & x.keys():
+    if not groups.prefixes("q").keys() & x.keys() or not groups.prefixes("k").keys() & x.keys():
         return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()}
     reading = [tokens[m] for m in body.mask.reads if m in tokens]
     anew = positions.counted_anew(torch.stack(reading).any(0)) if reading else positions
@@ -162,7 +193,7 @@ def attention(
     for m, prefix in groups.prefixes("out").items():
         gate = groups.prefixes("gate").get(m)
         share = 1.0 if gate is None else torch.sigmoid(linear(groups.parameters, gate, x[m]))
-        mine = found(read(groups, m, pairs)) if m in body.mask.reads else a
+        mine = found(read(groups, m, pairs)) if m in body.mask.reads and not body.mask.crosses else a
         attended[m] = linear(groups.parameters, prefix, mine[tokens[m]] * share)
     return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()} | attended
 
@@ -317,7 +348,3 @@ def adapt(
         adapted[m] = adapted[m] if scale is None else adapted[m] * (1 + scale)
         adapted[m] = adapted[m] if shift is None else adapted[m] + shift
     return adapted
-
-
-def add(x: Streams, y: Streams, times: float) -> Streams:
-    return {modality: x[modality] + y[modality] * times for modality in x}

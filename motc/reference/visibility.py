@@ -43,6 +43,7 @@ class ReferenceMask:
     absent: tuple[str, ...] = ()
     runs: tuple[tuple[str, ...], ...] = ()
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    crosses: bool = False
     delimiters: bool = False
     hide_noised: tuple[str, ...] = ()
 

@@ -17,6 +17,7 @@ from motc.schema.values import (
     Eps,
     Names,
     Offset,
+    OutGate,
     Positive,
     RopeTheta,
     Size,
@@ -133,6 +134,7 @@ class AttentionAttributes(Section):
     )
     gate: bool | None = Field(None, description="whether what attention makes is multiplied by sigmoids of the stream")
     sinks: bool | None = Field(None, description="whether each head has a logit beside its scores that brings no value")
+    out_gate: OutGate | None = Field(None, description="tanh: what it adds is multiplied by the tanh of a number")
 
 
 class TowerRopeSpec(Section):
@@ -147,6 +149,9 @@ class TowerAttentionSpec(AttentionAttributes):
     rope: TowerRopeSpec | None = Field(None, description="what differs in its rotary positions")
     reads: SomeNames = Field(
         None, description="its tokens see these alone, whose keys and values go through maps of its own; default: none"
+    )
+    cross: SomeNames = Field(
+        None, description="its tokens attend to these alone, which have keys and values there and nothing else"
     )
 
 

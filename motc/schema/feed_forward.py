@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from motc.ir.feed_forward import FfnKind
 from motc.ir.routing import GroupScore, Routing, Scores
 from motc.schema.section import Section, with_default
-from motc.schema.values import BalanceWeight, CapacityFactor, ExpertCount, FfnKindName, Size, none_kind
+from motc.schema.values import BalanceWeight, CapacityFactor, ExpertCount, FfnKindName, OutGate, Size, none_kind
 
 
 class FfnAttributes(Section):
@@ -63,6 +63,7 @@ class FfnAttributes(Section):
     router_bias: bool | None = Field(
         None, description="for kind = moe: whether the router's logits have biases; default: false"
     )
+    out_gate: OutGate | None = Field(None, description="tanh: what it adds is multiplied by the tanh of a number")
 
 
 Ffn = Annotated[FfnAttributes, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnAttributes)]

@@ -177,6 +177,7 @@ Period = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Reach = Annotated[int, Field(ge=2, le=MAX_SIZE)]
+OutGate = Literal["none", "tanh"]
 Window = Annotated[Reach | None, BeforeValidator(none_word, json_schema_input_type=Reach | Literal["none"] | None)]
 EmbeddingScale = Annotated[
     float | str, BeforeValidator(embedding_scale, json_schema_input_type=Positive | Literal["sqrt_width"])

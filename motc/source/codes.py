@@ -390,7 +390,9 @@ CODES = _catalogue(
         "MOT084",
         "a tower that cannot read what it is said to",
         "A tower that `reads` others sees them alone in these layers, and none sees it. They have keys and values "
-        "there: they attend, and do not read others themselves. It sees some of them by the mask, and is in no prefix.",
+        "there: they attend, and do not read others themselves. It sees some of them by the mask, and is in no prefix. "
+        "Those to which a tower attends by `cross` have attention = none, all of their tower, and no other tower "
+        "attends in these layers; all are of one width.",
         "tower expert = action { attention { reads = action } }",
     ),
     (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import get_args
 
 from hypothesis import strategies as st
@@ -12,23 +11,9 @@ from motc.ir.execution import Strategy
 from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, ends_text, projector_text
+from tests.fuzz.groups import HEAD_NORMS, MODULATIONS, NORMS, OUT_NORMS, OUTER, QKV, SELECTORS, meant
 
 NAMES = ("text", "image", "speech", "state")
-QKV = ("attention.q", "attention.k", "attention.v")
-HEAD_NORMS = ("attention.q_norm", "attention.k_norm")
-OUT_NORMS = ("attention.out_norm", "ffn.out_norm")
-NORMS = ("attention.norm", "ffn.norm", *OUT_NORMS, "embedding_norm", "final_norm")
-MODULATIONS = ("attention.modulation", "ffn.modulation", "final_modulation")
-OUTER = ("embedding", "head", "embedding_norm", "final_norm", "final_modulation", "position_embedding")
-SELECTORS = (
-    *("attention", "ffn", "norm", "*", "*.norm", "attention.*", "ffn.*", "*.q", "final_norm", "embedding", "head"),
-    "position_embedding",
-    *("attention.q", "attention.k", "attention.v", "attention.out", "attention.q_norm", "attention.norm"),
-    "attention.sinks",
-    "*.modulation",
-    *("ffn.gate", "ffn.up", "ffn.down", "ffn.norm", "*.out_norm", "ffn.router"),
-)
-BARE = {"attention": (*QKV, "attention.out", *HEAD_NORMS), "ffn": SECTIONS["ffn"], "norm": (*NORMS, *MODULATIONS)}
 
 
 @dataclass(frozen=True)
@@ -471,7 +456,13 @@ class _Writer:
         one_norm = "parallel = one_norm" in self.lines
         if self.layers == 1 or one_norm or self.chance(2):
             return
-        if {*QKV, "attention.out", "attention.norm", "ffn.norm", *SECTIONS["ffn"]} <= set(self.apart):
+        apart = {*QKV, "attention.out", "attention.norm", "ffn.norm", *SECTIONS["ffn"]} <= set(self.apart)
+        if apart and not self.widths and not self.reading and self.chance(2):
+            *others, last = self.tower_names
+            said = f"attention {{ cross = {last}{self.pick('', ', out_gate = tanh')} }}"
+            each = [f"tower {last} {{ attention = none }}"] + [f"tower {name} {{ {said} }}" for name in others]
+            self.lines.append(f"layer 0 {{ attention {{ mask = full }}, {', '.join(each)} }}")
+        elif apart:
             nothing = self.pick("attention = none", "attention = none, ffn = none")
             self.lines.append(f"layer 0 {{ tower {self.tower_names[-1]} {{ {nothing} }} }}")
         elif "ffn = none" not in self.lines[-1]:
@@ -485,11 +476,6 @@ class _Writer:
         if set(paths) <= self.absent or (self.own and set(paths) & {"embedding", "head"}):
             return False
         return not self.mixed or selector in ("ffn", "*", "ffn.*") or not set(paths) & set(SECTIONS["ffn"])
-
-
-def meant(selector: str) -> tuple[str, ...]:
-    """The groups that a selector names, if there are any."""
-    return BARE.get(selector) or tuple(p for p in (*LAYER_PATHS, *OUTER) if fnmatchcase(p, selector))
 
 
 def listed(names: list[str]) -> str:
