@@ -61,7 +61,7 @@ def worker(rank: int, folder: str, port: int) -> None:
         fully_shard(model, mesh=mesh)
         if "moe" in Path(f"{folder}/small.mot").read_text():  # is not needed, and does no harm
             register_fsdp_forward_method(model, "loss")
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        optimizer = motc.skip_absent(torch.optim.AdamW(model.parameters(), lr=0.01), model)
         losses = []
         for step in range(STEPS):
             loss = model.loss(*batch(rank, step)).total
@@ -78,8 +78,19 @@ def worker(rank: int, folder: str, port: int) -> None:
         set_model_state_dict(model, state)
         losses.append(model.loss(*batch(rank, STEPS)).total.item())
         torch.save(losses, f"{folder}/losses{rank}.pt")
+        torch.save(moved_without_images(model, optimizer, rank), f"{folder}/moved{rank}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def moved_without_images(model: Any, optimizer: Any, rank: int) -> list[str]:
+    """The parameters of which this process's part is moved by a step of text alone, on all processes."""
+    ids, _ = batch(rank, STEPS)
+    optimizer.zero_grad()
+    model.loss(ids, torch.zeros_like(ids)).total.backward()
+    before = {name: each.to_local().clone() for name, each in model.named_parameters()}
+    optimizer.step()
+    return [name for name, each in model.named_parameters() if not torch.equal(before[name], each.to_local())]
 
 
 def update_corrections(model: Any) -> None:
@@ -93,6 +104,9 @@ def test_a_modality_absent_on_one_rank(spec: str, tmp_path: Path) -> None:
     (tmp_path / "small.mot").write_text(spec)
     start_two(worker, str(tmp_path))
     sharded = [torch.load(tmp_path / f"losses{rank}.pt") for rank in range(2)]
+    for rank in range(2):  # neither by decay nor by momentum, and where only one process has images, by their gradients
+        moved = torch.load(tmp_path / f"moved{rank}.pt")
+        assert any(".text." in name for name in moved) and not any(".image." in name for name in moved)
 
     model: Any = motc.load(tmp_path / "small.mot", dtype=torch.float64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

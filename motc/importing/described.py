@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,9 +53,9 @@ class Described:
         before = self.by_layer or [{}] * len(by_layer)
         self.by_layer = [{**one, **other} for one, other in zip(before, by_layer, strict=True)]
 
-    def source(self, source_name: str) -> SourceFile:
+    def source(self, source_name: str, name: str = "it") -> SourceFile:
         """A spec that says this, with every key; its places are in a text called after `source_name`."""
-        return _source("it", *self._by_kind(), source_name)
+        return _source(name, *self._by_kind(), source_name)
 
     def spec(self, name: str, title: str, source_name: str) -> str:
         """The shortest text of a spec that says this: keys are left out that change nothing.
@@ -66,11 +67,9 @@ class Described:
         for key in list(settings):
             shorter = {other: value for other, value in settings.items() if other != key}
             if "." in key and not key.startswith(("modalities.", "towers.")):
-                try:
+                with suppress(SpecError):  # where it must be said
                     if semantic_hash(compile_ir(_source(name, shorter, by_layer, source_name))) == wanted:
                         settings = shorter
-                except SpecError:
-                    pass  # it must be said
         text = convert(_source(name, settings, by_layer, source_name), "mot")
         return f"# {title}\n{text}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -30,12 +29,13 @@ def cast(model: nn.Module, *selectors: str, dtype: str | torch.dtype) -> Selecti
         raise ValueError(f"`{', '.join(selectors)}` means the embedding alone, whose table is the head's too")
     selection = Selection(of, names, f"{str(wanted).removeprefix('torch.')}: {', '.join(selectors)}")
     stream = reduce(torch.promote_types, {each.dtype for each in of.network.parameters()})
-    for name, module in _holders(of, selection):
+    holders = _holders(of, selection)
+    for name, module in holders:
         left = [f"{name}.{own}" for own, _ in module.named_parameters(recurse=False)]
         left = [each for each in left if each not in selection.by_name]
         if left:
             raise ValueError(f"{left[0]} would be left in another dtype than the rest of {name}: select it too")
-    for name, module in _holders(of, selection):
+    for name, module in holders:
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.to(wanted)
         is_grouped = hasattr(of.network.get_submodule(name.rpartition(".")[0]), "is_grouped_product")
@@ -62,7 +62,7 @@ def _is_cast(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point() and not torch.is_autocast_enabled(x.device.type)
 
 
-def _holders(of: Trained, selection: Selection) -> Iterator[tuple[str, Any]]:
+def _holders(of: Trained, selection: Selection) -> list[tuple[str, Any]]:
     """The modules that hold these parameters themselves, each once."""
     names = dict.fromkeys(name.rpartition(".")[0] for name in selection.by_name)
-    return ((name, of.network.get_submodule(name)) for name in names)
+    return [(name, of.network.get_submodule(name)) for name in names]

@@ -81,6 +81,11 @@ class Trained(Copies):
             if owner is not None:
                 self.parameters[owner][name] = parameter
 
+    @property
+    def by_name(self) -> dict[str, nn.Parameter]:
+        """All parameters that are some copy's, in the order of the copies."""
+        return {name: each for theirs in self.parameters.values() for name, each in theirs.items()}
+
 
 def generated_in(module: nn.Module) -> nn.Module:
     """The generated model that a module is or wraps. Raises TypeError if there is none."""

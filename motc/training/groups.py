@@ -43,7 +43,7 @@ def optimizer_groups(
     group. Raises ValueError where a selector names none, or nothing is trained, and TypeError for other arguments.
     """
     of = Trained(model)
-    parameters = {name: parameter for theirs in of.parameters.values() for name, parameter in theirs.items()}
+    parameters = of.by_name
     said: dict[str, list[str]] = {name: [] for name in parameters}
     for selector, values in (settings or {}).items():
         if not isinstance(values, Mapping) or OWN & values.keys():

@@ -56,7 +56,7 @@ def lora(model: nn.Module, *selectors: str, rank: int = 8, alpha: int = 16, drop
     adapted = get_peft_model(of.network, config)
     after = Trained(of.network)
     leave_out_backward(after)
-    own = {name for theirs in after.parameters.values() for name in theirs if "lora_" in name}
+    own = {name for name in after.by_name if "lora_" in name}
     maps = {f"{name.rpartition('.')[0]}.base_layer.{name.rpartition('.')[2]}" for name in weights}
     title = f"rank {rank}, alpha {alpha}, beside {', '.join(selectors)}"
     return Lora(adapted, Selection(after, maps, title), Selection(after, own, "trained"))

@@ -21,12 +21,7 @@ class Selection:
         chosen = frozenset(names)
         self.title = title
         self._trained = trained
-        self.by_name = {
-            name: parameter
-            for theirs in trained.parameters.values()
-            for name, parameter in theirs.items()
-            if name in chosen
-        }
+        self.by_name = {name: each for name, each in trained.by_name.items() if name in chosen}
 
     @property
     def names(self) -> list[str]:
@@ -40,7 +35,7 @@ class Selection:
         return len(self.by_name)
 
     def __str__(self) -> str:
-        every = [each for theirs in self._trained.parameters.values() for each in theirs.values()]
+        every = [*self._trained.by_name.values()]
         numbers, all_numbers = (sum(each.numel() for each in some) for some in (self, every))
         head = f"{self.title}: {len(self)} of {len(every)} parameters, {numbers:,} of {all_numbers:,} numbers"
         return "\n".join([head, *(f"  {line}" for line in aligned(self._rows()))])

@@ -12,7 +12,6 @@ from motc.importing.configuration import FILE, read_configuration
 from motc.importing.convert import Conversion, plan_conversion
 from motc.importing.describe import architecture_of, describe
 from motc.importing.described import name_from
-from motc.source import SourceFile
 from motc.upcycling.groups import Groups
 from motc.weights.fit import check_fit
 from motc.weights.kept import SPEC, kept_with
@@ -54,10 +53,7 @@ class Imported:
     def __init__(self, folder: Path, stored: Stored) -> None:
         configuration = read_configuration(folder)
         architecture = architecture_of(configuration)
-        text = describe(configuration, architecture).spec(
-            name_from(folder.name), architecture.name, str(configuration.file)
-        )
-        source = SourceFile(f"{configuration.file}.mot", text)
+        source = describe(configuration, architecture).source(str(configuration.file), name_from(folder.name))
         checked = check_spec(source)
         self.groups = Groups(final_ir(checked), checked.spec)
         self.conversion: Conversion = plan_conversion(architecture, stored, self.groups.model, source)

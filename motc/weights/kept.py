@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from textwrap import dedent
 
 from motc import __version__
@@ -36,7 +37,7 @@ class Kept:
 
     def model(self) -> Model:
         """The final IR. Raises SpecError where the text is no spec, or not the one of the hash."""
-        model = compile_ir(self.spec, dense=self.dense)
+        model = _compiled(self.spec, self.dense)
         if semantic_hash(model) != self.semantic_hash and _is_comparable(self.semantic_hash):
             raise _other(f"{self.spec.name} has the hash {self.semantic_hash}, and its spec {semantic_hash(model)}")
         return model
@@ -57,7 +58,7 @@ def kept_by(model: object) -> Kept:
             lines = [line for line in docstring.splitlines() if line.startswith("    ")]
             source = SourceFile(f"{cls.__name__}.mot", dedent("\n".join(lines)) + "\n")
             for dense in (False, True) if lines else ():
-                if semantic_hash(compile_ir(source, dense=dense)) == wanted:
+                if semantic_hash(_compiled(source, dense)) == wanted:
                     return Kept(spec=source, dense=dense, semantic_hash=wanted, version=__version__)
             raise ValueError(f"the docstring of {cls.__name__}'s module does not have its spec")
     name = type(model).__name__
@@ -95,6 +96,12 @@ def require_same(stored: Stored, model: Model) -> None:
     differences = "; ".join(told) or "in nothing that motc can name"
     message = f"{stored.path} has weights of another model; from it to {model.name}: {differences}"
     raise _other(message, "motc show prints the spec that weights are of; without a spec, motc.load takes that one")
+
+
+@lru_cache(maxsize=4)
+def _compiled(spec: SourceFile, dense: bool) -> Model:
+    """The final IR of a spec, which is asked for again and again while a model is prepared for training."""
+    return compile_ir(spec, dense=dense)
 
 
 def _is_comparable(other: str) -> bool:
