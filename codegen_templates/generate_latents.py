@@ -150,10 +150,10 @@ def generate_with_latents(
     decoding = Decoding(model, rows, prompts.modality_ids, max_new_tokens, **choices)
     given = ends_after_prompts(model, checked, rows, prompts.modality_ids, prompts.lengths)
     finished: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in sizes}
-    history = History(model, prompts, latents, features)
     with uncompiled():
         vectors = {"latents": latents, "timesteps": unnoised(latents), "features": features}
         logits = decoding.start(prompts, **vectors)
+        history = History(model, prompts, latents, features)
         while decoding.active:
             for name, size in sizes.items():
                 span = checked[name]
