@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import motc
+from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
 from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
 from motc.source import SpecError
-from tests.originals import as_parameters, widened
+from tests.originals import GALLERY, as_parameters, widened
 from tests.planted import broken, report
 
 SPEC = """
@@ -36,7 +37,7 @@ model vision {
 }
 """
 CAUSAL, FULL = SPEC % "", SPEC % ", mask = full"
-IMAGE, TEXT, VOCAB = 0, 1, 40
+IMAGE, TEXT, MARK, VOCAB = 0, 1, 2, 40
 SPECS = {
     "causal": CAUSAL,
     "full": FULL,
@@ -73,29 +74,52 @@ def test_a_mistake_is_found(right: str, wrong: str) -> None:
 
 def ids_of(*rows: str) -> tuple[Tensor, Tensor]:
     """Ids and modalities of rows such as `iitt`."""
-    modality_ids = torch.tensor([[{"i": IMAGE, "t": TEXT, ".": -1}[each] for each in row] for row in rows])
+    modality_ids = torch.tensor([[{"i": IMAGE, "t": TEXT, "m": MARK, ".": -1}[each] for each in row] for row in rows])
     return torch.randint(1, VOCAB, modality_ids.shape), modality_ids  # 0 is the original's padding
 
 
-def mllama() -> Any:
+SCALING = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+SMALL = {
+    "width": 32,
+    "layers": 9,
+    "modalities.text.vocab": VOCAB,
+    "modalities.image.features.size": 24,
+    "attention.heads": 4,
+    "attention.kv_heads": 2,
+    "ffn.hidden": 48,
+}
+
+
+def mllama(**sizes: Any) -> Any:
     transformers = pytest.importorskip("transformers")
+    kind = transformers.MllamaForCausalLM
     config = transformers.models.mllama.configuration_mllama.MllamaTextConfig(
+        rope_parameters=SCALING, rms_norm_eps=1e-5, attn_implementation="eager", **sizes
+    )
+    return kind(config).eval()
+
+
+def small() -> Any:
+    torch.manual_seed(0)
+    model = mllama(
         vocab_size=VOCAB,
         hidden_size=32,
-        num_hidden_layers=4,
+        num_hidden_layers=9,
         num_attention_heads=4,
         num_key_value_heads=2,
         intermediate_size=48,
-        cross_attention_layers=[1, 3],
-        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
-        rms_norm_eps=1e-5,
+        cross_attention_layers=[3, 8],
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        attn_implementation="eager",
     )
-    torch.manual_seed(0)
-    model = transformers.MllamaForCausalLM(config).eval()
     as_parameters(model, torch.float64)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -105,7 +129,7 @@ def mllama() -> Any:
 NAMES = {
     "model.embed_tokens": "embedding",
     "model.norm": "final_norm",
-    "lm_head": "head",
+    "lm_head": "head.text",
     "self_attn": "attention",
     "cross_attn.": "attention.",
     "cross_attn_attn_gate": "attention.out_gate.weight",
@@ -130,17 +154,29 @@ def our_name(theirs: str) -> str:
     return f"{stem}.{'images' if crosses and theirs.endswith(OF_IMAGES) else 'language'}.{last}"
 
 
+def our_values(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The original's by our names: its table has eight rows more than its head."""
+    values = {our_name(name): value for name, value in theirs.items()}
+    text, mark = values.pop("embedding.weight").split([VOCAB, 8])
+    return values | {"embedding.text.weight": text, "embedding.mark.weight": mark}
+
+
 class Pair:
-    """The original and ours, which has as many logits as embeddings, with the same parameters."""
+    """The original and the gallery's spec, both small, with the same parameters, and what is before the original."""
 
     def __init__(self) -> None:
-        self.theirs, self.ours = mllama(), motc.load(CAUSAL, dtype=torch.float64)
-        values = {our_name(name): parameter.detach() for name, parameter in self.theirs.named_parameters()}
-        values["head.weight"] = torch.cat([values["head.weight"], torch.zeros(8, 32, dtype=torch.float64)])
-        projector = nn.Linear(24, 32, dtype=torch.float64)
-        values |= {f"features.image.out.{name}": value.detach() for name, value in projector.named_parameters()}
+        self.theirs, self.ours = small(), motc.load(GALLERY / "llama_3_2_vision_11b.mot", set=SMALL, dtype="float64")
+        self.projector = nn.Linear(24, 32, dtype=torch.float64)
+        values = our_values({name: parameter.detach() for name, parameter in self.theirs.named_parameters()})
+        values |= {f"features.image.out.{name}": each.detach() for name, each in self.projector.named_parameters()}
+        values["head.mark.weight"] = torch.zeros(8, 32, dtype=torch.float64)
         self.ours.load_state_dict(values)
-        self.projector = projector
+
+    def said(self, ids: Tensor, modality_ids: Tensor, images: Tensor | None = None) -> Tensor:
+        """Our logits of text."""
+        given = {} if images is None else {"features": {"image": images}}
+        logits: Tensor = self.ours(ids, modality_ids, **given).logits["text"]
+        return logits
 
     def logits(self, ids: Tensor, images: Tensor | None, **more: Any) -> Tensor:
         """The original's, where a row is images [n, 24] and then text."""
@@ -152,32 +188,42 @@ class Pair:
 
 def test_the_original_has_the_same_logits_and_gradients() -> None:
     pair = Pair()
-    ids, modality_ids = ids_of("iiiiittttttt", "iiiiittttttt")
+    ids, modality_ids = ids_of("iiiiimtttttt", "iiiiitmttttt")
+    theirs = torch.where(modality_ids == MARK, VOCAB + ids % 8, ids)[:, 5:]  # the token in an image's place is said
     images = torch.randn(2, 5, 24, dtype=torch.float64)
-    expected = pair.logits(ids[:, 5:], images)
-    got = pair.ours(ids, modality_ids, features={"image": images}).logits[:, 5:, :VOCAB]
+    expected = pair.logits(theirs, images)
+    got = pair.said(torch.where(modality_ids == MARK, ids % 8, ids), modality_ids, images)[:, 5:]
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
     weights = torch.randn_like(expected)
     (expected * weights).sum().backward()
     (got * weights).sum().backward()
-    gradients = {our_name(name): parameter.grad for name, parameter in pair.theirs.named_parameters()}
+    gradients = our_values({name: parameter.grad for name, parameter in pair.theirs.named_parameters()})
     gradients |= {f"features.image.out.{name}": each.grad for name, each in pair.projector.named_parameters()}
-    assert gradients.keys() == dict(pair.ours.named_parameters()).keys()
-    for name, parameter in pair.ours.named_parameters():
-        gradient = parameter.grad[:VOCAB] if name == "head.weight" else parameter.grad
-        scale = gradients[name].abs().max()
+    parameters = dict(pair.ours.named_parameters())
+    assert gradients.keys() == parameters.keys() - {"head.mark.weight"}
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max()
         assert scale > 0, name
-        torch.testing.assert_close(gradient / scale, gradients[name] / scale, rtol=1e-9, atol=1e-9, msg=name)
+        torch.testing.assert_close(parameters[name].grad / scale, gradient / scale, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_parameters_at_the_published_size() -> None:
+    with torch.device("meta"):
+        theirs = sum(each.numel() for each in mllama().parameters())
+    ours = total_parameters(compile_ir(GALLERY / "llama_3_2_vision_11b.mot"))
+    assert ours - theirs == 7680 * 4096 + 4096 + 8 * 4096  # the images' projector, and what a mark's head would have
+    row = next(
+        line for line in (GALLERY / "README.md").read_text().splitlines() if "(llama_3_2_vision_11b.mot)" in line
+    )
+    assert f"| {ours:,} | {theirs:,} |" in row
 
 
 def test_without_images_these_layers_are_left_out_as_in_the_original() -> None:
     pair = Pair()
     ids, modality_ids = ids_of("ttttttt")
-    got = pair.ours(ids, modality_ids).logits[..., :VOCAB]
-    torch.testing.assert_close(got, pair.logits(ids, None), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(pair.said(ids, modality_ids), pair.logits(ids, None), rtol=1e-9, atol=1e-9)
     both, of_both = ids_of("iiittt", "tttttt")
-    images = torch.randn(3, 24, dtype=torch.float64)
-    together = pair.ours(both, of_both, features={"image": images}).logits[1, :, :VOCAB]
+    together = pair.said(both, of_both, torch.randn(3, 24, dtype=torch.float64))[1]
     torch.testing.assert_close(together, pair.logits(both[1:], None)[0], rtol=1e-9, atol=1e-9)
 
 
@@ -185,11 +231,10 @@ def test_what_comes_before_an_image_does_not_see_it() -> None:
     pair = Pair()
     ids, modality_ids = ids_of("ttiitt")
     images = torch.randn(2, 2, 24, dtype=torch.float64)
-    one, other = (pair.ours(ids, modality_ids, features={"image": each}).logits for each in images)
+    one, other = (pair.said(ids, modality_ids, each) for each in images)
     torch.testing.assert_close(one[:, :2], other[:, :2])
-    assert not torch.isclose(one[:, 4:, :VOCAB], other[:, 4:, :VOCAB]).any()
-    text = torch.tensor([[TEXT, TEXT]])
-    torch.testing.assert_close(pair.ours(ids[:, :2], text).logits, one[:, :2])
+    assert not torch.isclose(one[:, 4:], other[:, 4:]).any()
+    torch.testing.assert_close(pair.said(ids[:, :2], torch.tensor([[TEXT, TEXT]])), one[:, :2])
 
 
 def test_gates_start_closed() -> None:
@@ -208,12 +253,10 @@ def test_gates_start_closed() -> None:
 
 def test_greedy_decoding_is_the_originals() -> None:
     pair = Pair()
-    pair.ours.requires_grad_(False)
     for rows, images in (("iiitt", torch.randn(1, 3, 24, dtype=torch.float64)), ("ttt", None)):
         ids, modality_ids = ids_of(rows)
         given = {} if images is None else {"features": {"image": images}}
         with torch.no_grad():
-            pair.ours.head.weight[VOCAB:] = 0
             made = pair.ours.generate(ids, modality_ids, max_new_tokens=6, temperature=0.0, **given).input_ids
             known = ids[:, modality_ids[0] == TEXT]
             for _ in range(6):
