@@ -35,7 +35,8 @@ def no_token(
     of = [(modality_ids == modalities.index(name), size) for name, size in vocabularies.items()]
     if len(of) == len(modalities) and len(set(vocabularies.values())) == 1:
         of = [(modality_ids >= 0, of[0][1])]
-    places = torch.stack([mine & ((ids < 0) | (ids >= size)) for mine, size in of]).any(dim=0)
+    wrong = [mine & ((ids < 0) | (ids >= size)) for mine, size in of]
+    places = torch.stack(wrong or [torch.zeros_like(modality_ids, dtype=torch.bool)]).any(dim=0)
 
     def said(row: int, column: int) -> str:
         name = modalities[int(modality_ids[row, column])]

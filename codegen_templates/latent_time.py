@@ -35,6 +35,14 @@ class TimestepEmbedding(nn.Module):
         return x + vectors[:, None]
 
 
+class NoTime(nn.Module):
+    """Tokens that are not told their timestep."""
+
+    def told(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Tokens [n, P, w] as they are."""
+        return x
+
+
 class ConcatTime(nn.Module):
     """Tokens and the sinusoids of their timestep, one behind the other, through two linear maps, silu between (pi0).
 

@@ -124,6 +124,11 @@ def patch_states(x: Tensor, patches: Patches) -> Tensor:
     return permute(rows, patches.inverse, patches.order.flatten())[:-1]
 
 
+def blank(ids: Tensor, width: int, like: Tensor) -> Tensor:
+    """A stream of zeros [*ids.shape, width], where patches will stand, as `like` them."""
+    return like.new_zeros(*ids.shape, width)
+
+
 def absent(x: Tensor, size: int) -> Tensor:
     """Zeros [..., size] where states x [..., w] make no logits."""
     return x.new_zeros(*x.shape[:-1], size, dtype=product_dtype(x))

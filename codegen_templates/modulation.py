@@ -67,6 +67,11 @@ class ModulatedByTower(NamedTuple):
         return self.each[sum(place >= end for end in self.ends)]  # which can be compiled, and bisect cannot
 
 
+def of_some(one: Modulated, have: tuple[bool, ...], ends: tuple[int, ...]) -> ModulatedByTower:
+    """What some runs of modalities alone have."""
+    return ModulatedByTower(tuple(one if has else None for has in have), ends)
+
+
 class ZeroLinear(nn.Linear):
     """A linear map whose weights start at 0."""
 

@@ -50,7 +50,8 @@ def no_weight(
     weights: Tensor, modality_ids: Tensor, modalities: tuple[str, ...], vocabularies: Mapping[str, int]
 ) -> tuple[Tensor, Callable[[int, int], str]]:
     """Where a token's weight is none, and what to say."""
-    tokens = torch.stack([modality_ids == modalities.index(name) for name in vocabularies]).any(dim=0)
+    of_each = [modality_ids == modalities.index(name) for name in vocabularies]
+    tokens = torch.stack(of_each or [torch.zeros_like(modality_ids, dtype=torch.bool)]).any(dim=0)
 
     def said(row: int, column: int) -> str:
         given = f"{weights[row, column].item()} in row {row}, column {column}"

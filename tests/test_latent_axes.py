@@ -147,7 +147,12 @@ def test_other_sizes_are_not_generated(size: Any, error: type[Exception], said: 
         ),
         ("[2]", ", time { min_period = 1 }", "MOT074", "`min_period` is of sinusoids that are concatenated"),
         ("[2]", ", time { kind = concat, min_period = 4 }", "MOT074", "periods go up, not from 4 to 4"),
-        ("[2]", ", time = joined", "MOT023", "`modalities.action.latent.time` should be added, concat or a section"),
+        (
+            "[2]",
+            ", time = joined",
+            "MOT023",
+            "`modalities.action.latent.time` should be added, concat, none or a",
+        ),
     ],
 )
 def test_other_patches_are_refused(patch: str, more: str, code: str, said: str) -> None:

@@ -295,8 +295,8 @@ def test_mistakes_in_a_spec(text: str, code: str, message: str, tmp_path: Path) 
     assert code == "MOT022" or diagnostic.related, "both places are shown"
 
 
-def test_a_model_of_latents_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no modality has tokens"):
+def test_a_vocabulary_of_no_modality_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="every modality is continuous"):
         compile_ir(written(LINEAR.replace("modality text\n", ""), tmp_path))
 
 

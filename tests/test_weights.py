@@ -301,7 +301,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensors: {a: {transposed: [b, c]}}", "2 parameters for `same`"),
         ("tensors: {a.*: b}", "`b` has not as many numbers as `a.*` gives"),
         ("tensors: {a.*.c: {experts: b.*}}", "`b.*` has not as many numbers as `a.*.c` gives"),
-        ("tensors: {a.3: b}", "`a.3` is no name"),
+        ("tensors: {a: b.3}", "`b.3` is no name"),
         ("tensors: {a..b: b}", "`a..b` is no name"),
         ("tensors: {a: 3}", "a name is missing here"),
         ("tensors: {a: b}\ntied: {c: a}", "`c` is tied and not among `tensors`"),

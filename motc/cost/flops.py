@@ -54,7 +54,7 @@ def latent_span_flops(model: Model, modality: str) -> int:
 
 def head_flops(model: Model, modality: str) -> int:
     """What one token of `modality` pays for its logits: 2 * width * vocab."""
-    block = (model.embedding if model.head is None else model.head).block_of(modality)
+    block = model.read_leaf.block_of(modality) if model.speaks else None
     if block is None:
         return 0
     return block.operator.head_flops if isinstance(block.operator, Embedding) else block.operator.flops

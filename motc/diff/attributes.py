@@ -181,6 +181,8 @@ def _latent(ends: LatentEnds) -> str:
     time = ""
     if ends.time is not None:
         time = f", timesteps concatenated (periods {_plain(ends.time.min_period)} to {_plain(ends.time.max_period)})"
+    time = ", not told the timestep" if ends.untimed else time
+    time += "" if ends.table is None else f", {ends.table}"
     return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.words}{time}"
 
 

@@ -28,10 +28,11 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
     with_layers = [("layer", "self.layers"), ("kept", "layers_of(cache, self.layers)")]
     taken = [*numbered, *with_layers, *((one.names, one.each) for one in beside if one.each)]
     each, iterated = (", ".join(part) for part in zip(*taken, strict=True))
+    is_plain = module.embedding is not None and module.embedding.form == "single"
     lines = [
         *method("transform", arguments, f"tuple[{stream}, Tensor]" if module.is_balanced else stream),
         f'        """{said} to the stream after the last layer{balance}."""',
-        f"        x{'' if module.embedding.form != 'single' else ': Tensor'} = self.embed(ids, layout)",
+        f"        x{': Tensor' if is_plain else ''} = self.embed(ids, layout)",
         *place_lines(module),
         *locate_lines(module, constants),
         *enter_lines(module),

@@ -50,13 +50,11 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
                     assert_never(kind)
         case Embedding(scale=scale):
             return f"nn.Embedding({sizes})" if scale == 1 else f"ScaledEmbedding({sizes}, scale={scale!r})"
-        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet, time=time):
+        case LatentEnds(channels=channels, patch=patch, width=width, unet=unet):
             wide = constants.named("WIDTH", width)
             ends = f"{channels}, patch={patch}, width={wide}"
-            if time is not None:
-                return f"LinearEnds({ends}, time=ConcatTime({wide}, {time.min_period!r}, {time.max_period!r}))"
             if unet is None:
-                return f"LinearEnds({ends})"
+                return f"LinearEnds({ends}{_told(operator, wide)})"
             return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
         case Projector():
             return _projector(operator, constants)
@@ -119,6 +117,17 @@ def _projector(projector: Projector, constants: Constants) -> str:
     if projector.norm is not None:
         said.append(f"norm={constructor(projector.norm, constants)}")
     return f"Projector({', '.join([str(projector.size), constants.named('WIDTH', projector.width), *said])})"
+
+
+def _told(ends: LatentEnds, wide: str) -> str:
+    """The arguments of what tokens of linear ends are told otherwise than by a timestep's vector."""
+    said = [", time=NoTime()"] if ends.untimed else []
+    if ends.time is not None:
+        said.append(f", time=ConcatTime({wide}, {ends.time.min_period!r}, {ends.time.max_period!r})")
+    if ends.table is not None:
+        sizes = {"base": ends.table.base, "crop": ends.table.crop}
+        said.append(f", table=SineTable({', '.join(f'{key}={size}' for key, size in sizes.items() if size)})")
+    return "".join(said)
 
 
 def _condition(condition: Condition, constants: Constants) -> str:

@@ -115,8 +115,7 @@ def _position_rule(rule: PositionRule | None) -> str:
 
 def _init(module: ModulePlan, constants: Constants) -> str:
     lines = ["    def __init__(self) -> None:", "        super().__init__()"]
-    lines += definition(module.embedding, module.execution, constants)
-    for before in (module.position_table, module.embedding_norm):
+    for before in (module.embedding, module.position_table, module.embedding_norm):
         if before is not None:
             lines += definition(before, module.execution, constants)
     if module.model.latents() is not None:

@@ -135,7 +135,7 @@ class Forward:
         """The call that does what conditions say; what modulations make of them is made where it is first used."""
         plan = self.part.leaves[leaf.path]
         if all(name != "modulation" for name, _ in self.text.statements):
-            self.text.assign("modulation", f"self.{plan.attribute}(conditions)")
+            self.text.assign("modulation", made_of_conditions(plan, in_pieces=self.module.stream_in_pieces))
         in_pieces = self._in_pieces(step.writes)
         return conditioned(function, plan, step, reads, self.text, self.module if in_pieces else None)
 
@@ -227,6 +227,15 @@ def _added(x: str, branch: str, scale: float, *, in_pieces: bool) -> str:
     if scale == 1:
         return f"add({x}, {branch})" if in_pieces else f"{x} + {branch}"
     return f"add({x}, [piece * {scale!r} for piece in {branch}])" if in_pieces else f"{x} + {branch} * {scale!r}"
+
+
+def made_of_conditions(plan: LeafPlan, *, in_pieces: bool) -> str:
+    """The expression of what a modulation makes of conditions; of pieces it is told which have it."""
+    made = f"self.{plan.attribute}(conditions)"
+    if plan.form != "single" or not in_pieces:
+        return made
+    ends = tuple(sum(plan.counts[: index + 1]) for index in range(len(plan.counts) - 1))
+    return f"of_some({made}, {tuple(name is not None for name in plan.route)!r}, {ends!r})"
 
 
 def conditioned(

@@ -8,8 +8,8 @@ from motc.emit.heads import logits, sums_of_losses
 from motc.emit.inline import inlined, lines_of, returning
 from motc.emit.latents import added, placed, predictions
 from motc.emit.leaves import Applied
-from motc.emit.operations import CONDITIONS, conditioned
-from motc.emit.text import method, names_tuple, statement
+from motc.emit.operations import CONDITIONS, conditioned, made_of_conditions
+from motc.emit.text import method, names_tuple, numbers, statement
 from motc.ir.steps import (
     AddFeatures,
     Apply,
@@ -76,7 +76,7 @@ class OuterText:
                 return f"ids_to_{order}({x}, layout)" if step.reads[0].name == "ids" else f"to_{order}({x}, layout)"
             case Modulate(leaf=leaf):
                 plan = module.outer[leaf.path]
-                self.text.assign("modulation", f"self.{plan.attribute}(conditions)")
+                self.text.assign("modulation", made_of_conditions(plan, in_pieces=module.stream_in_pieces))
                 reads = [x, self._variable(step.reads[1])]
                 in_whole = module if module.stream_in_pieces else None
                 return conditioned("modulated", plan, step, reads, self.text, in_whole)
@@ -125,8 +125,37 @@ def outer_methods(module: ModulePlan) -> list[str]:
 
 
 def _embed(module: ModulePlan) -> str:
+    if not module.model.speaks:
+        return _silent_embed(module)
     text = OuterText(module).run(module.model.outer_steps.embed)
     return text.method("embed", ["ids: Tensor", _layout(module)], stream_type(module), "Token ids to the stream.")
+
+
+def _silent_embed(module: ModulePlan) -> str:
+    """The method that makes a stream without ids, of zeros, where patches will stand."""
+    widths = {modality.name: modality.width for modality in module.model.modalities}
+    lines = statement("like = ", "next(self.latents.parameters())")
+    if module.stream_in_pieces:
+        sizes = numbers([widths[name] for name in module.model.order])
+        pieces = Applied(module.execution).cut("ids", module.each)
+        lines += statement(
+            "return ", f"[blank(each, size, like) for each, size in zip({pieces}, {sizes}, strict=True)]"
+        )
+    else:
+        lines += statement("return ", f"blank(ids, {module.model.modalities[0].width}, like)")
+    said = '        """The stream before there is anything in it."""'
+    return "\n".join([*method("embed", ["ids: Tensor", _layout(module)], stream_type(module)), said, *lines])
+
+
+def _silent(module: ModulePlan, name: str, arguments: list[str]) -> str:
+    """A method of a model without logits, that gives none, or no losses; and the normed stream."""
+    x = "x[0]" if module.stream_in_pieces else "x"
+    nothing, kind = "{}", "dict[str, Tensor]"
+    if name == "score":
+        nothing, kind = f"{x}.new_zeros(len(self.modalities), dtype=torch.float32)", "Tensor"
+    lines = [*statement("x = ", "self.norm(x, layout)"), *statement("return ", f"{nothing}, x")]
+    said = '        """Nothing, for no token has an id; and the normed stream."""'
+    return "\n".join([*method(name, arguments, f"tuple[{kind}, {stream_type(module)}]"), said, *lines])
 
 
 def _locate(module: ModulePlan) -> str:
@@ -154,6 +183,8 @@ def _read(module: ModulePlan) -> str:
     if own:
         names = names_tuple([modality.name for modality in module.model.token_modalities()])
         arguments.append(f"wanted: tuple[str, ...] = {names}")
+    if not module.model.speaks:
+        return _silent(module, "read", arguments)
     text = _normed(module).run(module.model.outer_steps.read)
     returned, said = "dict[str, Tensor]" if own else "Tensor", "The stream to logits, in the order of the batch"
     zeros = [
@@ -168,6 +199,8 @@ def _read(module: ModulePlan) -> str:
 
 def _score(module: ModulePlan) -> str:
     arguments = [*_of_stream(module), f"wanted: {'TargetOrder' if module.sorts_targets else 'Targets'}"]
+    if not module.model.speaks:
+        return _silent(module, "score", arguments)
     text = _normed(module).run(module.model.outer_steps.score)
     returned, said = "Tensor", "The sum of each modality's losses [M]"
     if module.model.latents() is None:
@@ -189,7 +222,8 @@ def read_too_lines(module: ModulePlan) -> list[str]:
     if not module.stream_in_pieces or not features:
         return []
     order = module.model.order
-    read = order.index(module.model.token_modalities()[0].name)
+    spoken = module.model.token_modalities() or module.model.latent_modalities()
+    read = order.index(spoken[0].name)
     unread = ", ".join(f"x[{place}]" for place, name in enumerate(order) if name in features)
     return statement(f"x[{read}] = ", f"read_too(x[{read}], {unread})")
 

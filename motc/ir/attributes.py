@@ -275,7 +275,7 @@ def _has_final(modality: Modality, final: Mapping[str, Norm]) -> bool:
 
 
 def _embedding_scale(model: Model, modality: str) -> float:
-    block = model.embedding.block_of(modality)
+    block = None if model.embedding is None else model.embedding.block_of(modality)
     return block.operator.scale if block is not None and isinstance(block.operator, Embedding) else 1.0
 
 

@@ -60,13 +60,28 @@ class ConcatTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SineTable:
+    """Sines of a token's row and column in an image that are added to it. Places are counted or, with a `base`, go from
+    0 to below that whatever the sides; with a `crop` the grid is the middle of one of that size, whose places do.
+    """
+
+    base: int | None = None
+    crop: int | None = None
+
+    def __str__(self) -> str:
+        """`sines of rows and columns to 16, of 96`."""
+        base = "" if self.base is None else f" to {self.base}"
+        return f"sines of rows and columns{base}{'' if self.crop is None else f', of {self.crop}'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatentEnds(Parameterised):
     """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
 
     Linear maps, unless there is a U-Net. A timestep's vector is added to linear ends' tokens, unless `time` says
-    otherwise. `patch` is how much of a latent a token has along each of its axes: of images
-    a number, if it is the same for both; else one for each of length, of height and width, or of frames, height and
-    width.
+    otherwise, or they are `untimed`; a `table` says more of their places. `patch` is how much of a latent a token has
+    along each of its axes: of images a number, if it is the same for both; else one for each of length, of height and
+    width, or of frames, height and width.
     """
 
     channels: int
@@ -74,6 +89,8 @@ class LatentEnds(Parameterised):
     width: int
     unet: Unet | None
     time: ConcatTime | None = None
+    untimed: bool = False
+    table: SineTable | None = None
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -99,7 +116,7 @@ class LatentEnds(Parameterised):
         numbers = self.channels * prod(self.patch_shape)
         return (
             EndLayer(name="encode", shape=(self.width, numbers)),
-            *(_time(self.width) if self.time is None else _concat_time(self.width)),
+            *(() if self.untimed else _time(self.width) if self.time is None else _concat_time(self.width)),
             EndLayer(name="decode", shape=(numbers, self.width)),
         )
 

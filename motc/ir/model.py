@@ -107,7 +107,7 @@ class Model:
     Logits are what the head makes, times `logit_scale`; with a `logit_softcap` c they become c * tanh(logit / c).
     `order` is the one in which tokens are sorted by modality, `residual` how the residual stream is kept between
     layers, `strategy` how modalities are told apart, `outer_steps` how what is outside the layers is executed; none of
-    them changes what a model means.
+    them changes what a model means. Without modalities of tokens there is no embedding.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Model:
     towers: Partition
     vocab: int | None
     tied_embedding: bool
-    embedding: Leaf
+    embedding: Leaf | None
     segments: tuple[Segment, ...]
     final_norm: Leaf | None
     head: Leaf | None
@@ -244,9 +244,16 @@ class Model:
         return tuple(leaf for leaf in (self.final_norm, self.final_modulation, self.head) if leaf is not None)
 
     @property
+    def speaks(self) -> bool:
+        """Whether some modality has tokens with ids, so that there are an embedding and logits."""
+        return self.embedding is not None
+
+    @property
     def read_leaf(self) -> Leaf:
-        """The leaf that makes logits: the head, or the embedding that it is tied to."""
-        return self.head or self.embedding
+        """The leaf that makes logits: the head, or the embedding that it is tied to. Of a model that speaks."""
+        leaf = self.head or self.embedding
+        assert leaf is not None, f"{self.name} has no logits"
+        return leaf
 
     def outer_leaves(self) -> tuple[Leaf, ...]:
         """The leaves outside the layers."""

@@ -11,7 +11,7 @@ from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.condition import PARTS, Adaptive, Condition, GivenVector, Labels, Sinusoids
 from motc.ir.feed_forward import GATED, FfnKind, Moe
-from motc.ir.latent import ConcatTime, LatentEnds, Unet
+from motc.ir.latent import ConcatTime, LatentEnds, SineTable, Unet
 from motc.ir.layer import Parallel, Placements
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
@@ -226,7 +226,16 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
     if latent.time.kind == "concat":
         shortest, longest = periods(latent.time)
         time = ConcatTime(min_period=shortest, max_period=longest)
-    return LatentEnds(channels=latent.channels, patch=_patch(latent.patch), width=width, unet=unet, time=time)
+    sine = latent.sine
+    return LatentEnds(
+        channels=latent.channels,
+        patch=_patch(latent.patch),
+        width=width,
+        unet=unet,
+        time=time,
+        untimed=latent.time.kind == "none",
+        table=None if sine is None else SineTable(base=sine.base, crop=sine.crop),
+    )
 
 
 def periods(time: TimeSpec) -> tuple[float, float]:

@@ -79,7 +79,8 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     builder = LeafBuilder(checked, towers, {} if dense else tower_names)
     segments = lower_layers(by_layer, untied, builder)
     outer = _outer_leaves(untied, outside, builder)
-    if len({a.width for a in outside.values()}) > 1 and spec.vocab is None:
+    speaks = any(a.vocab is not None for a in outside.values())
+    if len({a.width for a in outside.values()}) > 1 and spec.vocab is None and speaks:
         message = "towers of different widths need one shared vocabulary: a head reads the states of other modalities"
         span = checked.span("modalities")
         builder.errors.append(Diagnostic(code="MOT048", message=message, span=span, help="set the model's `vocab`"))
@@ -87,8 +88,6 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         raise SpecError(*sorted(builder.errors, key=_position))
 
     rules = lower_positions(checked)
-    embedding = outer["embedding"]
-    assert embedding is not None
     model = Model(
         name=spec.model,
         modalities=tuple(
@@ -98,11 +97,11 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
         towers=Partition.one(towers.universe) if dense else towers,
         vocab=spec.vocab,
         tied_embedding=spec.embedding.tied,
-        embedding=embedding,
+        embedding=outer.get("embedding"),
         segments=segments,
         final_norm=outer["final_norm"],
         final_modulation=outer.get("final_modulation"),
-        head=outer["head"],
+        head=outer.get("head"),
         first_position=spec.positions.first,
         position_table=outer.get("position_embedding"),
         embedding_norm=outer.get("embedding_norm"),

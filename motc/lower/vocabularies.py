@@ -42,7 +42,7 @@ def check_head(checked: Checked, errors: list[Diagnostic]) -> None:
 
 
 def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
-    """A continuous modality has no vocabulary, is of one kind, and stands beside one of tokens at least."""
+    """A continuous modality has no vocabulary, and is of one kind; something is predicted."""
     modalities = checked.spec.modalities
     for name, modality in modalities.items():
         if modality.continuous and modality.vocab is not None:
@@ -61,14 +61,19 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
         if modality.latent is not None:
             _check_unet(checked, name, modality.latent, errors)
             _check_time(checked, name, modality.latent, errors)
+            _check_sine(checked, name, modality.latent, errors)
             check_denoising(checked, name, modality.latent, errors)
         if modality.features is not None:
             _check_projector(checked, name, modality.features, errors)
             _check_added(checked, name, modality.features, errors)
-    if all(modality.continuous for modality in modalities.values()):
-        message = "no modality has tokens: every one is continuous"
-        way_out = "declare one without `latent` or `features`, such as `modality text`: it delimits the others' spans"
-        errors.append(Diagnostic(code="MOT062", message=message, span=checked.span("modalities"), help=way_out))
+    if all(modality.features is not None for modality in modalities.values()):
+        message, span = "nothing is predicted: every modality is of features", checked.span("modalities")
+        way_out = "declare one with a vocabulary, such as `modality text`, or with `latent`"
+        errors.append(Diagnostic(code="MOT062", message=message, span=span, help=way_out))
+    elif all(modality.continuous for modality in modalities.values()) and checked.spec.vocab is not None:
+        message, span = "`vocab` is of tokens with ids, and every modality is continuous", checked.span("vocab")
+        way_out = "leave it out, or declare a modality without `latent` and `features`"
+        errors.append(Diagnostic(code="MOT062", message=message, span=span, help=way_out))
 
 
 def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors: list[Diagnostic]) -> None:
@@ -107,10 +112,10 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
     related: tuple[tuple[str, Span], ...] = ()
     said = [key for key in ("min_period", "max_period") if getattr(time, key) is not None]
     shortest, longest = periods(time)
-    if latent.ends == "unet" and time.kind == "concat":
+    if latent.ends == "unet" and time.kind != "added":
         message, way_out = "a U-Net is told the timestep in each of its blocks, and not by its tokens", "leave it out"
         place, related = (*place, "kind"), (("the ends", checked.span("modalities", name, "latent", "ends")),)
-    elif time.kind == "added" and said:
+    elif time.kind != "concat" and said:
         message, way_out = f"`{said[0]}` is of sinusoids that are concatenated", "leave it out, or use kind = concat"
         place = (*place, said[0])
     elif shortest >= longest:
@@ -122,6 +127,26 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
     else:
         return
     errors.append(Diagnostic(code="MOT074", message=message, span=checked.span(*place), help=way_out, related=related))
+
+
+def _check_sine(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
+    """A table of sines is of an image's rows and columns, before linear ends' tokens go on."""
+    sine, place = latent.sine, ("modalities", name, "latent", "sine")
+    if sine is None:
+        return
+    if latent.ends == "unet" or not (isinstance(latent.patch, int) or len(latent.patch) == 2):
+        message, way_out = "sines of rows and columns are added to images' tokens of linear ends", "leave it out"
+    elif _width_of(checked, name) % 4:
+        message = (
+            f"half of the sines are of rows, half of these cosines, and a token has {_width_of(checked, name)} numbers"
+        )
+        way_out = "use a width that is a multiple of 4"
+    elif sine.crop is not None and sine.base is None:
+        message, way_out = "`crop` is of a table whose places are scaled", "give its base, too"
+    else:
+        return
+    span = checked.key_span(*place)
+    errors.append(Diagnostic(code="MOT074", message=message, span=span, help=way_out))
 
 
 def _width_of(checked: Checked, modality: str) -> int:

@@ -43,15 +43,15 @@ def outer_steps(model: Model) -> OuterSteps:
     is_adaptive = model.final_modulation is not None
     added = any(modality.projector.added_after for modality in model.feature_modalities())
     return OuterSteps(
-        embed=(_applied(model, model.embedding, "ids", "x"),),
+        embed=() if model.embedding is None else (_applied(model, model.embedding, "ids", "x"),),
         place=() if not continuous else (_step(PlacePatches(), "x", "placed", _width(model)),),
         locate=() if table is None else (_applied(model, table, "ids", "x"),),
         enter=() if first is None else (_applied(model, first, "x", "entered"),),
         add=(_step(AddFeatures(), "x", "added", _width(model)),) if added else (),
         leave=() if not is_adaptive else _adaptive_norm(model),
         norm=() if norm is None or is_adaptive else (_applied(model, norm, "x", "normed"),),
-        read=_read(model),
-        score=_score(model),
+        read=_read(model) if model.speaks else (),
+        score=_score(model) if model.speaks else (),
         predict=() if latents is None else (_step(Predict(), _states(model), "predictions", _width(model)),),
     )
 

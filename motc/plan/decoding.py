@@ -15,6 +15,8 @@ def can_generate(model: Model) -> bool:
     which a step does not see; those that attend to features have none, and no feature is generated (beside latents,
     which are generated at once, nobody has asked for it).
     """
+    if not model.speaks:
+        return False
     features = {modality.name for modality in model.feature_modalities()}
 
     def can_be_added(mask: Mask) -> bool:
@@ -40,7 +42,7 @@ def last_block(model: Model) -> tuple[str, ...]:
     latents = tuple(modality.name for modality in model.latent_modalities())
     readers = {name for mask in model.masks for name in mask.readers}
     ends = {_last(mask, latents if readers else ()) for mask in model.masks}
-    if "expert_choice" in model.routings or len(ends) != 1:
+    if "expert_choice" in model.routings or len(ends) != 1 or not model.speaks:
         return ()
     (last,) = ends
     can = all(name in latents for name in last) and readers <= set(last) and _knows_conditions(model)

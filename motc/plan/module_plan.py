@@ -94,7 +94,7 @@ class ModulePlan:
     order: tuple[int, ...]
     layer_plans: tuple[LayerPlan, ...]
     runs: tuple[tuple[int, int], ...]
-    embedding: LeafPlan
+    embedding: LeafPlan | None
     position_table: LeafPlan | None
     embedding_norm: LeafPlan | None
     final_norm: LeafPlan | None
@@ -129,7 +129,11 @@ class ModulePlan:
     @property
     def has_plain_embed(self) -> bool:
         """Whether the stream is one table's rows and nothing else."""
-        return self.embedding.form == "single" and _kinds(self.model.outer_steps.embed) == [Apply]
+        return (
+            self.embedding is not None
+            and self.embedding.form == "single"
+            and _kinds(self.model.outer_steps.embed) == [Apply]
+        )
 
     @property
     def has_plain_read(self) -> bool:

@@ -72,7 +72,7 @@ def plan(model: Model) -> ModulePlan:
         order=tuple(names.index(name) for name in model.order),
         layer_plans=layer_plans,
         runs=tuple((index[id(segment.layer)], segment.count) for segment in model.segments),
-        embedding=outer["embedding"],
+        embedding=outer.get("embedding"),
         position_table=outer.get("position_embedding"),
         embedding_norm=outer.get("embedding_norm"),
         final_norm=outer.get("final_norm"),

@@ -39,13 +39,17 @@ class ReferenceLatent:
 
     `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear. `patch` is how much
     of a latent a token has along each of its axes. With `periods`, the shortest and the longest of a timestep's
-    sinusoids, these go through two maps with each token of linear ends.
+    sinusoids, these go through two maps with each token of linear ends; `untimed` ones are told nothing of it. With
+    `sines`, what places are scaled to and of how large a grid they are, a token of `width` has its place's added.
     """
 
     blocks: int | None
     channels: int
     patch: tuple[int, ...]
     periods: tuple[float, float] | None = None
+    untimed: bool = False
+    sines: tuple[int | None, int | None] | None = None
+    width: int = 0
     objective: Literal["ddpm", "flow"]
     weight: float
     prefix: str
@@ -62,13 +66,39 @@ def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Tenso
     for x, timestep in zip(noised, timesteps.tolist(), strict=True):
         for place in places_of_patches(latent, x):
             token = linear(parameters, latent.prefix + ".encode", x[place].flatten())
+            if latent.sines is not None:
+                token = token + sines_of(latent, latent.sines, x, place).to(token)
             tokens.append(told_time(latent, parameters, token, timestep))
     weight = parameters[latent.prefix + ".encode.weight"]
     return torch.stack(tokens) if tokens else weight.new_zeros(0, weight.shape[0])
 
 
+def sines_of(
+    latent: ReferenceLatent, sines: tuple[int | None, int | None], x: Tensor, place: tuple[slice, ...]
+) -> Tensor:
+    """What says where a patch lies in an image [channels, height, width], [width of the stream], in float32 (MAE)."""
+    base, crop = sines
+    grid, corner = grid_of(latent, x), [at.start // size for at, size in zip(place[1:], latent.patch, strict=True)]
+    width, parts = latent.width, []
+    for side, at in reversed([*zip(grid, corner, strict=True)]):  # columns first
+        whole = side if crop is None else crop
+        where = torch.tensor(float((whole - side) // 2 + at))
+        where = where if base is None else where / (whole / base)
+        for function in (torch.sin, torch.cos):
+            frequencies = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+            parts.append(function(where.double() * frequencies))
+    return torch.cat(parts).float()
+
+
+def grid_of(latent: ReferenceLatent, x: Tensor) -> tuple[int, ...]:
+    """How many tokens latents [..., channels, ...] have along each axis."""
+    return tuple(side // size for side, size in zip(x.shape[-len(latent.patch) :], latent.patch, strict=True))
+
+
 def told_time(latent: ReferenceLatent, parameters: Parameters, token: Tensor, timestep: float) -> Tensor:
     """A token [width] with its timestep's vector added, or mixed with its sinusoids as in pi0 (openpi, pi0.py)."""
+    if latent.untimed:
+        return token
     if latent.periods is None:
         return token + time_vector(latent, parameters, timestep)
     shortest, longest = latent.periods

@@ -18,7 +18,7 @@ from motc.reference.conditions import condition_vectors, spans_of
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
 from motc.reference.features import ReferenceFeatures, added_vectors, feature_tokens
-from motc.reference.latents import ReferenceLatent, latent_prediction, latent_tokens
+from motc.reference.latents import grid_of, latent_prediction, latent_tokens
 from motc.reference.layer import adapt, layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
 from motc.reference.positions import positions_by_rule
@@ -173,11 +173,6 @@ def positions_of(config: ReferenceConfig, batch: Batch) -> Tensor:
         config.position_axes,
         grids,
     )
-
-
-def grid_of(latent: ReferenceLatent, x: Tensor) -> tuple[int, ...]:
-    """How many tokens a latent of [n, channels, ...] has along each axis."""
-    return tuple(side // size for side, size in zip(x.shape[2:], latent.patch, strict=True))
 
 
 def token_masks(config: ReferenceConfig, modality_ids: Tensor) -> dict[str, Tensor]:

@@ -24,7 +24,9 @@ class UnetSpec(Section):
 class TimeSpec(Section):
     """How a token is told its timestep; which keys a kind has is checked when the spec is lowered."""
 
-    kind: Literal["added", "concat"] = Field("added", description="added to the token, or mixed with it by two maps")
+    kind: Literal["added", "concat", "none"] = Field(
+        "added", description="added to the token, mixed with it by two maps, or not told to it"
+    )
     min_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 0.004")
     max_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 4")
 
@@ -73,6 +75,11 @@ class WeightingSpec(Section):
     )
 
 
+class SineSpec(Section):
+    base: Size | None = Field(None, description="what places along a side are scaled to; default: they are counted")
+    crop: Size | None = Field(None, description="with base: the grid is the middle of one of so many rows and columns")
+
+
 class LatentSpec(Section):
     """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
 
@@ -83,8 +90,9 @@ class LatentSpec(Section):
     ends: EndsKind = Field("linear", description="what makes tokens of patches, and back")
     unet: UnetSpec | None = Field(None, description="sizes of a U-Net, for ends = unet")
     time: Annotated[
-        TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat"] | TimeSpec)
+        TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat", "none"] | TimeSpec)
     ] = Field(TimeSpec(), description="how linear ends are told the timestep: a word, or a section")
+    sine: SineSpec | None = Field(None, description="for images: sines of a token's row and column are added to it")
     objective: Annotated[
         ObjectiveSpec, BeforeValidator(mask_word, json_schema_input_type=Objective | ObjectiveSpec)
     ] = Field(ObjectiveSpec(), description="what is predicted: a word, or a section")

@@ -287,9 +287,10 @@ CODES = _catalogue(
     ),
     (
         "MOT062",
-        "no modality of tokens",
-        "Continuous modalities stand beside one at least that has tokens: it delimits their spans.",
-        "modality image { latent { channels = 8, patch = 2 } }     # and no other",
+        "nothing to predict, or a vocabulary of nothing",
+        "Features are given, and nothing is predicted of them: a model has a modality of another kind. Where every one "
+        "is continuous there are no tokens with ids, and no vocabulary.",
+        "modality vit { features { size = 1152 } }     # and no other",
     ),
     (
         "MOT063",

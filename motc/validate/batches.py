@@ -58,7 +58,7 @@ def with_targets(model: Model, batch: Batch, generator: torch.Generator) -> Batc
 
     Where there is no token, they are what no vocabulary has, and no number.
     """
-    size = min(vocabulary(model, modality.name) for modality in model.token_modalities())
+    size = min((vocabulary(model, modality.name) for modality in model.token_modalities()), default=1)
     names = [modality.name for modality in model.modalities]
     real = batch.modality_ids >= 0
     for modality in model.continuous_modalities():
@@ -92,7 +92,7 @@ def with_ids(
     known = [vocabulary(model, modality.name) for modality in model.token_modalities()]
     continuous = {modality.name for modality in model.continuous_modalities()}
     vocabularies = [0 if m.name in continuous else vocabulary(model, m.name) for m in model.modalities]
-    sizes = torch.tensor([*vocabularies, min(known)])[modality_ids]  # padding, -1, meets the last
+    sizes = torch.tensor([*vocabularies, min(known, default=0)])[modality_ids]  # padding, -1, meets the last
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
     latents, timesteps, noise = random_latents(model, modality_ids, document_ids, shapes, generator)
     return Batch(

@@ -54,7 +54,7 @@ def reference_config(model: Model) -> ReferenceConfig:
         modalities=modalities,
         own_vocabularies=model.vocab is None,
         layers=tuple(layers),
-        embedding=_prefixes(model.embedding, None),
+        embedding={} if model.embedding is None else _prefixes(model.embedding, None),
         head=_prefixes(model.head, None) if model.head else None,
         final_norm_prefixes=_prefixes(model.final_norm, None) if model.final_norm else {},
         final_norms=_norms(model.final_norm) if model.final_norm else {},
@@ -66,6 +66,9 @@ def reference_config(model: Model) -> ReferenceConfig:
                 channels=modality.ends.channels,
                 patch=modality.ends.patch_shape,
                 periods=_periods(modality.ends),
+                untimed=modality.ends.untimed,
+                width=modality.ends.width,
+                sines=None if modality.ends.table is None else (modality.ends.table.base, modality.ends.table.crop),
                 objective=modality.objective,
                 weight=modality.weight,
                 noising=ReferenceNoising(
@@ -79,7 +82,7 @@ def reference_config(model: Model) -> ReferenceConfig:
         features={modality.name: _features(modality) for modality in model.feature_modalities()},
         embedding_scale={
             name: block.operator.scale
-            for block in model.embedding.blocks
+            for block in (() if model.embedding is None else model.embedding.blocks)
             for name in block.modalities
             if isinstance(block.operator, Embedding)
         },

@@ -115,6 +115,8 @@ def random_like(outputs: Outputs, generator: torch.Generator) -> dict[str, Tenso
 def gradients_of(outputs: Outputs, weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter's gradient of the weighted sum of all outputs; zeros where it takes no part."""
     objective = sum((value * weights[key]).sum() for key, value in flat(outputs).items())
+    if not getattr(objective, "requires_grad", False):  # of a batch in which there is nothing to predict
+        return {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     gradients = torch.autograd.grad(objective, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient

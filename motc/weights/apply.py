@@ -40,6 +40,15 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
     match move.form:
         case "same":
             return tensors
+        case "repeated":
+            first, *others = tensors
+            if not all(each.equal(first) for each in others):
+                raise ValueError(f"{move.tensors[0]} is not the same in every layer, and the model has it once")
+            return [first]
+        case "convolution":
+            return [tensors[0].flatten(1) if tensors[0].ndim > 1 else tensors[0]]
+        case "channels_last":
+            return [torch.unflatten(tensors[0], 0, (-1, *move.sizes)).transpose(0, 1).flatten(0, 1)]
         case "rows":
             return list(torch.split(tensors[0], list(move.sizes)))
         case "head_rows":
@@ -76,6 +85,12 @@ def _put_together(move: Move, parameters: list[Tensor]) -> list[Tensor]:
     match move.form:
         case "same":
             return parameters
+        case "repeated":
+            return parameters * len(move.tensors)
+        case "convolution":
+            return [parameters[0].view(move.shape)]
+        case "channels_last":
+            return [torch.unflatten(parameters[0], 0, (*move.sizes, -1)).transpose(0, 1).flatten(0, 1)]
         case "rows":
             return [torch.cat(parameters)]
         case "head_rows":

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import assert_never
 
 from motc.ir.model import Model
@@ -23,14 +24,16 @@ How = tuple[Form, bool]
 class Move:
     """Tensors that become parameters together.
 
-    `sizes` are the rows of each parameter for `rows`, for `head_rows` of each within a head, and for `experts` how many
-    each holds. `transposed`: of the tensors with their last two dimensions swapped, where they have two.
+    `sizes` are the rows of each parameter for `rows`, for `head_rows` of each within a head, for `experts` how many
+    each holds, and for `channels_last` how many channels there are. `shape` is the tensor's for `convolution`.
+    `transposed`: of the tensors with their last two dimensions swapped, where they have two.
     """
 
     form: Form
     tensors: tuple[str, ...]
     parameters: tuple[str, ...]
     sizes: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
     transposed: bool = False
 
 
@@ -79,6 +82,7 @@ class _Matches:
         self.mapping, self.parameters = mapping, parameters
         self.single: list[tuple[How, tuple[str, ...], tuple[str, ...]]] = []
         self.experts: dict[tuple[tuple[str, ...], bool], dict[int, str]] = {}
+        self.repeated: dict[tuple[str, ...], list[str]] = {}
         self.tied: dict[str, str] = {}
         self.unknown: list[str] = []
 
@@ -87,8 +91,15 @@ class _Matches:
         if self.mapping.leaves_out(pattern):
             return
         rule, suffix = self.rule_of(pattern)
+        while rule is None and numbers:  # one that says a number itself, as in `to_out.0`
+            pattern = numbers[-1].join(pattern.rsplit("*", maxsplit=1))
+            numbers = numbers[:-1]
+            rule, suffix = self.rule_of(pattern)
         if rule is None:
             self.unknown.append(tensor)
+            return
+        if rule.form == "repeated":
+            self.repeated.setdefault(tuple(name + suffix for name in rule.parameters), []).append(tensor)
             return
         expert, numbers = (int(numbers[-1]), numbers[:-1]) if rule.form == "experts" else (0, numbers)
         ours = tuple(filled(name, numbers) + suffix for name in rule.parameters)
@@ -120,6 +131,8 @@ class _Matches:
     def groups(self) -> Iterator[tuple[How, tuple[str, ...], tuple[str, ...]]]:
         """How tensors hold parameters, the tensors in the order in which they do, and these."""
         yield from self.single
+        for ours, theirs in self.repeated.items():
+            yield ("repeated", False), tuple(theirs), ours
         for (ours, transposed), by_number in self.experts.items():
             yield ("experts", transposed), tuple(by_number[number] for number in sorted(by_number)), ours
 
@@ -152,6 +165,12 @@ def _move(
     match form:
         case "same":
             fits = given == wanted
+        case "repeated":
+            fits = given == wanted * len(given)
+        case "convolution":
+            fits = [(shape[0], *[prod(shape[1:])] * (len(shape) > 1)) for shape in given] == wanted
+        case "channels_last":
+            fits, sizes = given == wanted, _channels(ours[0], model)
         case "stacked":
             fits = given == [(len(wanted), *wanted[0])] and len(set(wanted)) == 1
         case "experts":
@@ -174,7 +193,15 @@ def _move(
             assert_never(form)
     is_said = " transposed" if transposed else ""
     mistake = "" if fits else f"{some(theirs)} {_shown(given)}{is_said} should be {some(ours)} {_shown(wanted)}"
-    return Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, transposed=transposed), mistake
+    shape = given[0] if form == "convolution" else ()
+    move = Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, shape=shape, transposed=transposed)
+    return move, mistake
+
+
+def _channels(parameter: str, model: Model) -> Shape:
+    """How many channels the latents have that a parameter of ends is of."""
+    ends = {f"latents.{modality.name}": modality.ends for modality in model.latent_modalities()}
+    return tuple(each.channels for prefix, each in ends.items() if parameter.startswith(f"{prefix}."))
 
 
 def _of_expert(tensor: str, number: int) -> str:

@@ -3,7 +3,7 @@
 architectures: [LlamaForCausalLM]                 # what a checkpoint's config.json calls the class
 tensors:
   model.embed_tokens: embedding                   # a module: its weight, and its bias if it has one
-  model.layers.*.mlp.up_proj: layers.*.ffn.up     # `*` is a number, the same on both sides
+  model.layers.*.mlp.up_proj: layers.*.ffn.up     # `*` is a number, the same on both sides; others are said: to_out.0
   model.layers.*.self_attn.qkv_proj: {rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
 tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
 left_out: [model.vision_tower]                    # modules that are no part of the model
@@ -21,14 +21,27 @@ from motc.source import Diagnostic, Span, SpecError
 from motc.syntax import read, read_file
 from motc.syntax.tree import Mapping, Node, Scalar, Sequence
 
-Form = Literal["same", "rows", "head_rows", "expert_rows", "expert_turns", "stacked", "experts"]
+Form = Literal[
+    "same",
+    "rows",
+    "head_rows",
+    "expert_rows",
+    "expert_turns",
+    "stacked",
+    "experts",
+    "convolution",
+    "channels_last",
+    "repeated",
+]
 """How a tensor holds parameters.
 
 `same`: it is one; `rows`: the rows of several, one behind the other; `head_rows`: for each head of keys and values the
 rows of the queries that share it, and its own of keys and of values; `expert_rows`: for each expert its rows of
 several; `expert_turns`: the same, a row of each in turns; `stacked`: those of one shape, along a dimension of their
 own, or one that has it before its own; `experts`: one expert's part of a parameter of all experts, its last number
-saying whose, counted through all of them where there are several parameters.
+saying whose, counted through all of them where there are several parameters; `convolution`: it has the same numbers,
+those of a patch on axes of their own; `channels_last`: it has a latent's channels behind the places of a patch, where
+the parameter has them before; `repeated`: each layer has the same one.
 """
 
 ROWS = ("rows", "head_rows", "expert_rows", "expert_turns")
@@ -121,9 +134,10 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
     if count > 1 if form == "same" else (count < 2 and form in ROWS) or not count:
         _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
-        if not re.fullmatch(r"(\w+|\*)(\.(\w+|\*))*", name) or re.search(r"(^|\.)\d+(\.|$)", name):
+        says_number = name != tensor and re.search(r"(^|\.)\d+(\.|$)", name)
+        if not re.fullmatch(r"(\w+|\*)(\.(\w+|\*))*", name) or says_number:
             _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
-    numbers = tensor.count("*") - (form == "experts")
+    numbers = 0 if form == "repeated" else tensor.count("*") - (form == "experts")
     for name in parameters:
         if name.count("*") != numbers:
             _refuse(f"`{name}` has not as many numbers as `{tensor}` gives", span, "each `*` is a number of both")
