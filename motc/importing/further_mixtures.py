@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from motc.importing.architecture import Architecture, bias, head_dim, rms_eps, sizes, tied
 from motc.importing.by_layer import PositionsInWindows, WindowByLayer
-from motc.importing.further_models import INTERLEAVED, NORMS_BEHIND, OVER_HEADS, WITHOUT_OUT_BIAS, float_key
 from motc.importing.mixtures import Balance, DenseLayers, FirstLayersDense, LayersBetween
 from motc.importing.rotary import Rope
 from motc.importing.rows import Key, Only, Passed
-from motc.importing.shared_rows import ATTENTION_BIAS, BOTH_NORMS, DROPOUT, EXPERTS, TEXT
+from motc.importing.shared_rows import (
+    ATTENTION_BIAS,
+    BOTH_NORMS,
+    DROPOUT,
+    EXPERTS,
+    INTERLEAVED,
+    NORMS_BEHIND,
+    OVER_HEADS,
+    TEXT,
+    WITHOUT_OUT_BIAS,
+    float_key,
+)
 
 MIXTURE = {"ffn.kind": "moe"}
 CORRECTED = {**MIXTURE, "ffn.correction": True}

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from motc.importing.architecture import (
-    PLAIN_ACTIVATIONS,
-    Architecture,
-    bias,
-    head_dim,
-    layer_eps,
-    number,
-    rms_eps,
-    sizes,
-    tied,
-    word,
-)
+from motc.importing.architecture import Architecture, bias, head_dim, layer_eps, number, rms_eps, sizes, tied
 from motc.importing.by_layer import PositionsInWindows, Window, WindowByLayer
 from motc.importing.rotary import Rope, RopeByLayerType
 from motc.importing.rows import Key, Noted, Only, Reciprocal
-from motc.importing.shared_rows import ATTENTION_BIAS, BOTH_NORMS, DROPOUT, MLP_BIAS, SILU, TEXT
-
-NORMS_BEHIND = {"norm.placement": "sublayer_output"}
-OVER_HEADS = {"attention.qk_norm.kind": "rms", "attention.qk_norm.over": "heads"}
-LAYER_NORM = {"norm.kind": "layer"}
-INTERLEAVED = {"attention.rope.pairing": "interleaved"}
-WITHOUT_OUT_BIAS = {"attention.out_bias": False}
-
-
-def plain_activation(default: str) -> Any:
-    return word("hidden_act", "ffn.kind", default, PLAIN_ACTIVATIONS)
-
-
-def part_of_heads(fraction: float) -> Rope:
-    return Rope(fraction_key="partial_rotary_factor", fraction=fraction, scalings=("default",))
-
-
-def float_key(name: str, ours: str, default: float = 1.0) -> Key:
-    return Key(name=name, default=default, ours=ours, kind=float)
-
+from motc.importing.shared_rows import (
+    ATTENTION_BIAS,
+    BOTH_NORMS,
+    DROPOUT,
+    INTERLEAVED,
+    LAYER_NORM,
+    MLP_BIAS,
+    NORMS_BEHIND,
+    OVER_HEADS,
+    SILU,
+    TEXT,
+    WITHOUT_OUT_BIAS,
+    float_key,
+    part_of_heads,
+    plain_activation,
+)
 
 FURTHER_MODELS = (
     Architecture(

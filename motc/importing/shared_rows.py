@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from motc.importing.architecture import ACTIVATIONS, GEMMA_ACTIVATIONS, bias, head_dim, number, rms_eps, word
+from motc.importing.architecture import (
+    ACTIVATIONS,
+    GEMMA_ACTIVATIONS,
+    PLAIN_ACTIVATIONS,
+    bias,
+    head_dim,
+    number,
+    rms_eps,
+    word,
+)
 from motc.importing.by_layer import WindowByLayer
 from motc.importing.rotary import Rope, RopeByLayerType
-from motc.importing.rows import InverseRoot, Noted, Only
+from motc.importing.rows import InverseRoot, Key, Noted, Only, Row
 
 SILU = word("hidden_act", "ffn.kind", "silu", ACTIVATIONS)
 EXPERTS = word("hidden_act", "ffn.expert", "silu", ACTIVATIONS)
@@ -49,3 +58,21 @@ GEMMA_1 = (
     DROPOUT,
     Rope(),
 )
+
+NORMS_BEHIND = {"norm.placement": "sublayer_output"}
+OVER_HEADS = {"attention.qk_norm.kind": "rms", "attention.qk_norm.over": "heads"}
+LAYER_NORM = {"norm.kind": "layer"}
+INTERLEAVED = {"attention.rope.pairing": "interleaved"}
+WITHOUT_OUT_BIAS = {"attention.out_bias": False}
+
+
+def plain_activation(default: str) -> Row:
+    return word("hidden_act", "ffn.kind", default, PLAIN_ACTIVATIONS)
+
+
+def part_of_heads(fraction: float) -> Rope:
+    return Rope(fraction_key="partial_rotary_factor", fraction=fraction, scalings=("default",))
+
+
+def float_key(name: str, ours: str, default: float = 1.0) -> Key:
+    return Key(name=name, default=default, ours=ours, kind=float)

@@ -58,15 +58,18 @@ class Imported:
         self.groups = Groups(final_ir(checked), checked.spec)
         self.conversion: Conversion = plan_conversion(architecture, stored, self.groups.model, source)
         self._moves = {name: move for move in self.conversion.bijection.moves for name in move.parameters}
-        self._others: dict[str, Tensor] = {}
+        self._at_hand: dict[str, Tensor] = {}
 
     def read(self, parameter: str) -> Tensor:
-        """Of tensors that hold several parameters, the others are at hand until one of another is read."""
-        if parameter not in self._others:
-            move, self._others = self._moves[parameter], {}
-            self._others = dict(zip(move.parameters, self.conversion.parameters(move), strict=True))
-        tensor = self._others.pop(parameter)
-        return tensor.clone() if self._others else tensor
+        """Several parameters that one tensor holds are at hand until another is read: towers take them in turn."""
+        move = self._moves[parameter]
+        if parameter not in self._at_hand:
+            self._at_hand = {}  # before more is read
+            read = dict(zip(move.parameters, self.conversion.parameters(move), strict=True))
+            if len(read) == 1:
+                return read[parameter]
+            self._at_hand = read
+        return self._at_hand[parameter].clone()
 
     def dtype(self, parameter: str) -> str:
         return self.conversion.dtypes[parameter]
