@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from .cache import KeyValues
 from .masks import Matrix
-from .sizes import not_empty
+from .sizes import exporting, not_empty
 
 MORE = 8
 """Numbers that heads have more with sinks: what kernels want is a multiple of it."""
@@ -97,10 +97,11 @@ def plain_attention(
 ) -> Tensor:
     """As `weighed`, written out.
 
-    Compiled, it has a query and a key more, which nobody sees: torch asks of products whether there is but one. And
+    Compiled, it has a query and a key more, which nobody sees: Inductor asks of products whether there is but one. And
     kv_heads come first: the compiler takes rows of a single head for an image with channels last.
     """
-    (heads, length, _), kv_heads, padded = q.shape[1:], k.shape[1], torch.compiler.is_compiling()
+    (heads, length, _), kv_heads = q.shape[1:], k.shape[1]
+    padded = torch.compiler.is_compiling() and not exporting()
     q = torch.unflatten(q, 1, (kv_heads, heads // kv_heads)).transpose(0, 1)  # [kv_heads, R, sharing, L, head_dim]
     k, v = k.transpose(0, 1), v.transpose(0, 1)
     if padded:

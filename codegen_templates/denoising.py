@@ -16,6 +16,7 @@ from .layout import Layout
 from .noised_spans import checked_clean, with_noised
 from .objectives import Aim, denoising_losses, noise_latents
 from .outputs import LossOutput, divided
+from .sizes import exporting
 from .target_checks import only_with_labels
 from .targets import sort_targets
 
@@ -52,7 +53,8 @@ class DenoisingModel(ContinuousModel):
     def predictions(self, states: Mapping[str, Tensor], patches: Mapping[str, Patches]) -> dict[str, Tensor]:
         """The states [P, w] of each modality's patches to what its ends predict, in the shape of its latents."""
         ends: Mapping[str, Any] = dict(self.latents.items())
-        return {name: ends[name].prediction(states[name], each.kept) for name, each in patches.items()}
+        made = {name: ends[name].prediction(states[name], each.kept) for name, each in patches.items()}
+        return {name: x[:-1] for name, x in made.items()} if exporting() else made  # the one more that was encoded
 
     def predict(self, x: Any, layout: Any, patches: dict[str, Patches]) -> dict[str, Tensor]:
         """The normed stream to predictions, each in the shape of its latents."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .autocast import product_dtype
 from .latent_checks import check_latents, check_spans, named
 from .permute import permute
+from .sizes import exporting
 from .tokens import invert, look_up
 
 
@@ -71,6 +72,8 @@ def make_patches(
         if not torch.compiler.is_compiling() and not is_step:
             check_latents(name, x, t, end)
             check_spans(name, x, t, end, objectives[name], layout, modalities.index(name))
+        if t is not None and exporting():  # there may be none, of which torch asks: one more is no token's
+            x, t = torch.cat([x, x.new_zeros(1, *x.shape[1:])]), torch.cat([t, t.new_zeros(1)])
         vectors, kept = end.tokens(x.to(like.dtype), t)
         patches[name] = patches_of(vectors, kept, rank, layout)
     return patches
@@ -105,7 +108,7 @@ def place_patches(x: Tensor, patches: Mapping[str, Patches]) -> Tensor:
 
 def patch_piece(x: Tensor, patches: Patches) -> Tensor:
     """A piece of the stream that is patches, zeros where none stands, in the dtype of x."""
-    if patches.order.numel() == 0:  # an order of nothing has no inverse
+    if not exporting() and patches.order.numel() == 0:  # an order of nothing has no inverse
         return patches.vectors[:0].to(x.dtype)
     placed = permute(patches.vectors, patches.order.flatten(), patches.inverse)
     return placed.view(*patches.order.shape, placed.shape[-1]).to(x.dtype)
@@ -119,7 +122,9 @@ def in_piece(patches: Patches, order: Tensor) -> Patches:
 def patch_states(x: Tensor, patches: Patches) -> Tensor:
     """The states [P, w] of the patches, from those of the stream."""
     rows = x.flatten(0, patches.order.ndim - 1)
-    if rows.shape[0] == 0:
+    if exporting():  # how many there are is not known, and none cannot be looked up in
+        rows = with_stand_in(rows)
+    elif rows.shape[0] == 0:
         return rows
     return permute(rows, patches.inverse, patches.order.flatten())[:-1]
 

@@ -90,7 +90,7 @@ def find_spans(modality_ids: Tensor, document_ids: Tensor | None, rules: tuple[P
     real, column = modality_ids >= 0, torch.arange(modality_ids.shape[1], device=modality_ids.device)
     documents = None if document_ids is None else document_starts(modality_ids, document_ids)
     before = Beside.of(real, token_before(modality_ids), documents)
-    after = Beside.of(real, len(column) - 1 - token_before(modality_ids.flip(1)).flip(1), documents)
+    after = Beside.of(real, modality_ids.shape[1] - 1 - token_before(modality_ids.flip(1)).flip(1), documents)
     left = before.look_up(modality_ids, -1)
     owner, starts = modality_ids, real & (left != modality_ids)
     if any(rule.delimiters for rule in rules):

@@ -76,16 +76,52 @@ def test_compiled_ahead_of_time(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compiled.pt2", "signature.json"]
 
 
-def test_what_no_program_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = SPEC.replace("image { vocab = 7 }", "image { features { size = 5 } }")
-    with pytest.raises(ValueError, match="a program takes ids alone, and image has none"):
-        write_program(*given(features), tmp_path / "out", "pt2")
+CONTINUOUS = SPEC.replace(
+    "image { vocab = 7 }",
+    "vit { features { size = 5 }, positions { kind = grid } }, image { latent { channels = 3, patch = 2 } }",
+).replace("heads = 2", "heads = 2, mask { kind = causal, bidirectional = image }, rope { axes = [4, 4] }")
+
+
+def test_features_and_latents_go_in_as_the_model_takes_them(tmp_path: Path) -> None:
+    """Any number of them, none too, where tokens are sorted by modality."""
+    model, network = given(CONTINUOUS)
+    compared = write_program(model, network, tmp_path / "out", "pt2")
+    assert compared.batches > 8 and compared.logits < 1e-5
+    said = json.loads((tmp_path / "out" / "signature.json").read_text())
+    assert {name: each["shape"] for name, each in said["inputs"].items()} == {
+        "input_ids": ["rows", "columns"],
+        "modality_ids": ["rows", "columns"],
+        "position_ids": ["rows", "columns", 2],
+        "features_vit": ["tokens_vit", 5],
+        "latents_image": ["spans_image", 3, "2 * height_image", "2 * width_image"],
+        "timesteps_image": ["spans_image"],
+    }
+    assert said["outputs"]["predictions_image"]["shape"] == said["inputs"]["latents_image"]["shape"]
+    loaded: Any = torch.export.load(tmp_path / "out" / "program.pt2").module()
+    kinds = torch.tensor([[0, *[2] * 6, 1]])
+    positions = torch.arange(8)[:, None].expand(1, 8, 2)
+    latents = {"latents": {"image": torch.randn(1, 3, 4, 6)}, "timesteps": {"image": torch.tensor([300])}}
+    more: dict[str, Any] = {"position_ids": positions, "features": {"vit": torch.randn(1, 5)}, **latents}
+    expected, answers = network.eval()(kinds * 0 + 1, kinds, **more), loaded(kinds * 0 + 1, kinds, **more)
+    torch.testing.assert_close(answers["logits_text"], expected.logits["text"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(answers["predictions_image"], expected.predictions["image"], rtol=0, atol=1e-6)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        loaded(kinds, kinds, **{**more, "latents": {"image": torch.randn(1, 3, 2, 12)}})  # of one row of patches
+
+
+def test_capped_scores_go_out_for_any_number_of_columns(tmp_path: Path) -> None:
+    """In windows, too; they are plain products, of a single query as well."""
+    model, network = given(SPEC.replace("heads = 2", "heads = 2, softcap = 5, window = 3"))
+    assert write_program(model, network, tmp_path / "out", "pt2").logits < 1e-5
+
+
+def test_what_is_not_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, network = given()
     monkeypatch.setattr(program, "exported", lambda *_: None)
     monkeypatch.setattr(program, "_written", lambda *_: wrong)
 
-    def wrong(ids: torch.Tensor, modality_ids: torch.Tensor) -> Any:
-        logits = network(ids, modality_ids).logits
+    def wrong(batch: Any) -> Any:
+        logits = network(**batch).logits
         return {f"logits_{name}": 2 * each for name, each in logits.items()}
 
     for kind in ("pt2", "aoti"):

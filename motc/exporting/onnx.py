@@ -10,19 +10,27 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from motc.exporting.batches import Asked
 
-def write_onnx(program: ExportedProgram, path: Path, outputs: list[str]) -> None:
-    """One file of ONNX, whose outputs have these names; weights that it cannot hold torch puts into one beside it.
+
+def write_onnx(program: ExportedProgram, path: Path, inputs: list[str], outputs: list[str]) -> None:
+    """One file of ONNX, whose inputs and outputs have these names; weights that it cannot hold are in one beside it.
 
     Raises ValueError where torch has no ONNX for an operation.
     """
     table: dict[Any, Any] = {
         torch.ops.aten.sort.stable: _stable_sort,
         torch.ops.aten.remainder.Scalar: _remainder,
+        torch.ops.aten.cummax.default: _largest_so_far,
     }
     try:
         written: Any = torch.onnx.export(
-            program, dynamo=True, verbose=False, output_names=outputs, custom_translation_table=table
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+            custom_translation_table=table,
         )
     except Exception as error:  # torch has many
         cause = str(error.__cause__ or error).strip().partition("\n")[0][:250]
@@ -44,21 +52,35 @@ def _remainder(x: Any, other: Any) -> Any:
     return op.Mod(x, op.CastLike(other, x))
 
 
+def _largest_so_far(x: Any, dim: int) -> Any:
+    """Of rows [B, S] the largest number up to each place; torch's second result, where it stood, is not asked for."""
+    assert dim == 1
+    op = _operations()
+    length = op.Gather(op.Shape(x), op.Constant(value_ints=[1]))
+    before = op.Cast(op.Trilu(op.Expand(op.Constant(value_int=1), op.Concat(length, length, axis=0)), upper=0), to=9)
+    none = op.CastLike(op.Constant(value_int=-(2**62)), x)  # 9: bool
+    largest = op.ReduceMax(
+        op.Where(before, op.Unsqueeze(x, op.Constant(value_ints=[1])), none), op.Constant(value_ints=[2]), keepdims=0
+    )
+    return largest, largest
+
+
 def _operations() -> Any:
     from onnxscript import opset18
 
     return opset18
 
 
-def session_of(path: Path) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    """A file of ONNX as onnxruntime runs it on the CPU."""
+def session_of(path: Path) -> Callable[[Asked], dict[str, Tensor]]:
+    """A file of ONNX as onnxruntime runs it on the CPU; what it has no use for is not among its inputs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     inputs, outputs = ([each.name for each in some] for some in (session.get_inputs(), session.get_outputs()))
 
-    def run(ids: Tensor, modality_ids: Tensor) -> dict[str, Tensor]:
-        given = dict(zip(inputs, (ids.numpy(), modality_ids.numpy()), strict=True))
+    def run(batch: Asked) -> dict[str, Tensor]:
+        flat = {name.replace("/", "_"): x.numpy() for name, x in batch.items()}
+        given = {name: flat[name] for name in inputs}
         return dict(zip(outputs, map(torch.from_numpy, session.run(None, given)), strict=True))
 
     return run

@@ -10,12 +10,13 @@ from typing import Any, Literal, assert_never
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 from motc import __version__
-from motc.exporting.batches import asked
+from motc.exporting.batches import Asked, arguments_of
 from motc.exporting.deviation import NotTheSame, deviation, tolerance
 from motc.exporting.given import need
+from motc.exporting.inputs import PLACES, Input, dynamic_shapes, example, inputs_of, questions
 from motc.files import new_folder
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
@@ -23,10 +24,10 @@ from motc.ir.model import Model
 Kind = Literal["pt2", "aoti", "onnx"]
 FILES: Mapping[Kind, str] = {"pt2": "program.pt2", "aoti": "compiled.pt2", "onnx": "program.onnx"}
 Answers = dict[str, Tensor]
-"""Logits, as `logits`, or with own vocabularies as `logits_text`."""
+"""Logits, as `logits`, or with own vocabularies as `logits_text`; of latents `predictions_image`."""
 
-Run = Callable[[Tensor, Tensor], Answers]
-"""What was written, loaded again: ids and modality ids in."""
+Run = Callable[[Asked], Answers]
+"""What was written, loaded again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +39,29 @@ class Compared:
 
 
 class Program(nn.Module):
-    """What is exported: ids and modality ids int64 [B, S] in, tensors by names out."""
+    """What is exported: ids and modality ids int64 [B, S] in, and what else the model takes; tensors by names out."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, input_ids: Tensor, modality_ids: Tensor) -> Answers:
-        logits = self.network(input_ids, modality_ids).logits
-        return {"logits": logits} if isinstance(logits, Tensor) else {f"logits_{name}": x for name, x in logits.items()}
+    def forward(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        position_ids: Tensor | None = None,
+        features: dict[str, Tensor] | None = None,
+        latents: dict[str, Tensor] | None = None,
+        timesteps: dict[str, Tensor] | None = None,
+    ) -> Answers:
+        more = {"position_ids": position_ids, "features": features, "latents": latents, "timesteps": timesteps}
+        said = {name: value for name, value in more.items() if value is not None}
+        out = self.network(input_ids, modality_ids, **said)
+        logits = (
+            {"": out.logits} if isinstance(out.logits, Tensor) else {f"_{name}": x for name, x in out.logits.items()}
+        )
+        predictions = {f"predictions_{name}": x for name, x in getattr(out, "predictions", {}).items()}
+        return {**{f"logits{name}": x for name, x in logits.items()}, **predictions}
 
 
 def write_program(model: Model, network: Any, out: Path, kind: Kind) -> Compared:
@@ -54,65 +69,71 @@ def write_program(model: Model, network: Any, out: Path, kind: Kind) -> Compared
 
     Raises ValueError for a model that cannot be exported, NotTheSame, OSError, and ImportError without ONNX.
     """
-    given = [modality.name for modality in model.continuous_modalities()]
-    if given:
-        raise ValueError(
-            f"a program takes ids alone, and {', '.join(given)} has none: build the package, or export to hf"
-        )
     if kind == "onnx":
         need(("onnx", "onnxscript", "onnxruntime"), "onnx")
-    # Documents are not asked of a program, nor positions; what was drawn for them is a batch all the same.
-    batches = [(batch["input_ids"], batch["modality_ids"]) for batch in asked(model, torch.float32)]
+    dtype = next(network.parameters()).dtype
+    inputs = inputs_of(model, network, dtype)
+    batches = questions(model, inputs, dtype)
     network.eval()
-    program = exported(network, *batches[0])
+    first = example(model, inputs)
+    program = exported(network, inputs, first)
     with new_folder(out) as folder:
         path = folder / FILES[kind]
-        said = signature(model, network, batches[0])
+        said = signature(model, network, inputs, first)
         (folder / "signature.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-        return compare(network, batches, _written(program, path, kind, [*said["outputs"]]), path.name)
+        return compare(network, batches, _written(program, path, kind, said), path.name)
 
 
-def exported(network: nn.Module, input_ids: Tensor, modality_ids: Tensor) -> ExportedProgram:
+def exported(network: nn.Module, inputs: tuple[Input, ...], batch: Asked) -> ExportedProgram:
     """The program of torch.export, traced with a batch. Raises ValueError where torch cannot trace the model."""
-    sizes = {0: Dim("rows"), 1: Dim("columns")}
     try:
         with torch.no_grad():
-            return torch.export.export(Program(network), (input_ids, modality_ids), dynamic_shapes=(sizes, sizes))
+            placed, named = _arguments(batch)
+            return torch.export.export(Program(network), placed, named, dynamic_shapes=dynamic_shapes(inputs))
     except Exception as error:  # torch has many
         said = str(error).strip().partition("\n")[0][:250]
         raise ValueError(f"torch.export cannot take this model: {type(error).__name__}: {said}") from None
 
 
-def _written(
-    program: ExportedProgram, path: Path, kind: Kind, outputs: list[str]
-) -> Callable[[Tensor, Tensor], Answers]:
+def _arguments(batch: Asked) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+    """What stands by its place, ids and modality ids, and what by its name."""
+    named = arguments_of(batch)
+    return (named.pop("input_ids"), named.pop("modality_ids")), named
+
+
+def called(program: Callable[..., Answers], batch: Asked) -> Answers:
+    """What a program says of a batch."""
+    placed, named = _arguments(batch)
+    return program(*placed, **named)
+
+
+def _written(program: ExportedProgram, path: Path, kind: Kind, said: Mapping[str, Any]) -> Run:
     """Write the program, and load what was written as something that can be called."""
     match kind:
         case "pt2":
             torch.export.save(program, path)
             loaded: Any = torch.export.load(path).module()
-            return lambda ids, modality_ids: dict(loaded(ids, modality_ids))
+            return lambda batch: dict(called(loaded, batch))
         case "aoti":
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
             compiled: Any = torch._inductor.aoti_load_package(str(path))
-            return lambda ids, modality_ids: dict(compiled(ids, modality_ids))
+            return lambda batch: dict(called(compiled, batch))
         case "onnx":
             from motc.exporting.onnx import session_of, write_onnx
 
-            write_onnx(program, path, outputs)
+            write_onnx(program, path, [*said["inputs"]], [*said["outputs"]])
             return session_of(path)
         case _:
             assert_never(kind)
 
 
 @torch.no_grad()
-def compare(network: nn.Module, batches: list[tuple[Tensor, Tensor]], run: Run, what: str) -> Compared:
+def compare(network: nn.Module, batches: list[Asked], run: Run, what: str) -> Compared:
     """Ask what was written, and the model. Raises NotTheSame."""
     limit, worst = tolerance(next(network.parameters()).dtype), 0.0
-    for ids, modality_ids in batches:
-        ids = ids.where(modality_ids >= 0, 0)
-        answer = run(ids, modality_ids)
-        for name, expected in Program(network)(ids, modality_ids).items():
+    for batch in batches:
+        answer = run(batch)
+        for name, expected in called(Program(network), batch).items():
             worst = max(worst, deviation(answer[name], expected))
     if not worst <= limit:
         raise NotTheSame(f"{what} is off by {worst:.1e} of the largest number, beyond {limit:.0e}")
@@ -120,12 +141,12 @@ def compare(network: nn.Module, batches: list[tuple[Tensor, Tensor]], run: Run, 
 
 
 @torch.no_grad()
-def signature(model: Model, network: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
-    """What goes in and comes out, for who calls the program from another language."""
-    inputs = {name: {"dtype": "int64", "shape": ["rows", "columns"]} for name in ("input_ids", "modality_ids")}
+def signature(model: Model, network: nn.Module, inputs: tuple[Input, ...], batch: Asked) -> dict[str, Any]:
+    """What goes in, in this order, and comes out, for who calls the program from another language."""
+    shapes = {f"predictions_{each.name.partition('/')[2]}": each.shown for each in inputs if each.is_latent}
     outputs = {
-        name: {"dtype": str(x.dtype).removeprefix("torch."), "shape": ["rows", "columns", x.shape[-1]]}
-        for name, x in Program(network)(batch[0].where(batch[1] >= 0, 0), batch[1]).items()
+        name: {"dtype": _name(x.dtype), "shape": shapes.get(name, [*PLACES, x.shape[-1]])}
+        for name, x in called(Program(network), batch).items()
     }
     return {
         "model": model.name,
@@ -134,6 +155,10 @@ def signature(model: Model, network: nn.Module, batch: tuple[Tensor, Tensor]) ->
         "torch": torch.__version__,
         "strategy": model.strategy,
         "modality_ids": {**{name: place for place, name in enumerate(model.names)}, "padding": -1},
-        "inputs": inputs,
+        "inputs": {each.flat_name: {"dtype": _name(each.dtype), "shape": each.shown} for each in inputs},
         "outputs": outputs,
     }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

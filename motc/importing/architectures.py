@@ -1,8 +1,8 @@
 """The table: for each class of transformers what its configuration's keys are in a spec.
 
 A key that is in no row of its class is refused, unless it is known to change nothing. Defaults are those of the class,
-which it takes where a key is missing; what is always so is in `settings`. Rows are read in order, and those of plain
-dense classes can be written back.
+which it takes where a key is missing; what is always so is in `settings`. Rows are read in order, and those of
+classes that have no encoder are written back.
 """
 
 from __future__ import annotations
