@@ -28,7 +28,6 @@ class CausalLM:
     new_cache: ClassVar[Callable[..., Any]]  # its DynamicCache
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # the loss is the model's own mean, which knows no number of items of other batches
     _supports_sdpa = True
     gradient_checkpointing = False
     config: Any
@@ -44,6 +43,11 @@ class CausalLM:
             )
         self.vocabulary = JointVocabulary(self.model, config.token_ranges)
         self.post_init()  # type: ignore[attr-defined]
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether Trainer says how many targets there are in all whose gradients it adds up; not of latents."""
+        return not hasattr(self.model, "objectives")
 
     def forward(
         self,
@@ -63,6 +67,7 @@ class CausalLM:
         timesteps: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
         clean: Mapping[str, Tensor] | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -71,7 +76,8 @@ class CausalLM:
 
         Ids int64 [B, S]. `attention_mask` is 0 at padding, and with `past_key_values` [B, T], of all tokens so far, as
         `modality_ids` then are; not given, these follow from the ids by the configuration's ranges. `labels` are not
-        shifted, and -100 is no target. `document_ids`, `weights`, `features`, `latents`, `timesteps`, `noise` and
+        shifted, and -100 is no target; with `num_items_in_batch`, of all batches whose losses are added up, the loss is
+        this one's share of their mean. `document_ids`, `weights`, `features`, `latents`, `timesteps`, `noise` and
         `clean` are as the generated model takes them. Raises ValueError for what it cannot do.
         """
         refused = {
@@ -94,7 +100,8 @@ class CausalLM:
         if labels is not None:
             targets = self.vocabulary.local(labels, present)
             batch = {"position_ids": position_ids, "document_ids": document_ids, **given}
-            loss = self.model(ids, present, labels=targets, weights=weights, **batch).total
+            losses = self.model(ids, present, labels=targets, weights=weights, **batch)
+            loss = losses.total if num_items_in_batch is None else self.share(losses, num_items_in_batch)
         if labels is None or not self.training:
             given.pop("noise", None)
             if past_key_values is None and self.caches(use_cache, labels, given):
@@ -113,6 +120,17 @@ class CausalLM:
                 logits = logits[:, -logits_to_keep:]
         out = self.output(loss=loss, logits=logits, past_key_values=past_key_values)
         return out if return_dict is not False else out.to_tuple()
+
+    def share(self, losses: Any, items: Tensor | int) -> Tensor:
+        """What a batch adds to the mean over so many targets, of which it has some; experts' balance counts as these.
+
+        Raises ValueError for a model with latents, whose losses are means over something else.
+        """
+        if not self.accepts_loss_kwargs:
+            raise ValueError("num_items_in_batch counts tokens, and latents have a loss too: scale the batch's loss")
+        own = sum(losses.weights[name] for name in self.model.vocabularies)
+        share: Tensor = losses.total * own / items
+        return share
 
     def caches(self, use_cache: bool | None, labels: Tensor | None, given: Mapping[str, Any]) -> bool:
         """Whether a cache is made where none is given. Raises ValueError where one is asked for and there is none."""

@@ -235,6 +235,42 @@ def test_trained_by_the_trainer(both: tuple[Any, Any], tmp_path: Path) -> None:
     assert trainer.evaluate()["eval_loss"] < before - 0.5
 
 
+UNEQUAL = torch.where(torch.arange(5) < torch.tensor([[5], [2], [5], [4]]), MIXED.repeat(2, 1), -100)
+"""Labels of two batches, of 5 and of 7 targets."""
+
+
+def test_parts_of_a_batch_add_up_to_its_mean(both: tuple[Any, Any], tmp_path: Path) -> None:
+    theirs, ids, count = both[1], MIXED.repeat(2, 1), int((UNEQUAL[:, 1:] != -100).sum())
+    whole = theirs(ids, labels=UNEQUAL).loss
+    parts = [theirs(ids[at], labels=UNEQUAL[at], num_items_in_batch=count).loss for at in ([0, 1], [2, 3])]
+    torch.testing.assert_close(sum(parts), whole, rtol=0, atol=1e-6)
+    assert abs(sum(parts) - sum(theirs(ids[at], labels=UNEQUAL[at]).loss for at in ([0, 1], [2, 3])) / 2) > 1e-3
+    latents = "modality text { vocab = 19 }, image { latent { channels = 2, patch = 1 } }"
+    denoising = written(tmp_path, latents)[1]
+    assert theirs.accepts_loss_kwargs and not denoising.accepts_loss_kwargs
+    with pytest.raises(ValueError, match="counts tokens, and latents have a loss too"):
+        denoising(TEXT, labels=TEXT, num_items_in_batch=8)
+
+
+def test_the_trainer_adds_up_gradients_to_those_of_one_batch(both: tuple[Any, Any], tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    data = [{"input_ids": ids, "labels": labels} for ids, labels in zip(MIXED.repeat(2, 1), UNEQUAL, strict=True)]
+    after = []
+    for steps in (1, 2):
+        model = loaded(Path(both[1].config._name_or_path))
+        arguments = transformers.TrainingArguments(
+            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4 // steps, report_to=[], optim="sgd",
+            gradient_accumulation_steps=steps, learning_rate=1.0, lr_scheduler_type="constant", save_strategy="no",
+            max_grad_norm=0.0, use_cpu=True, disable_tqdm=True, train_sampling_strategy="sequential",
+        )  # fmt: skip
+        transformers.Trainer(model, arguments, train_dataset=data).train()
+        after.append({name: each.detach() for name, each in model.named_parameters()})
+    before = dict(both[1].named_parameters())
+    assert any((each - before[name]).abs().max() > 1e-3 for name, each in after[0].items())
+    for name, each in after[0].items():
+        torch.testing.assert_close(after[1][name], each, rtol=0, atol=1e-6, msg=name)
+
+
 def test_adapted_by_peft(both: tuple[Any, Any], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     folder = Path(both[1].config._name_or_path)
