@@ -136,3 +136,10 @@ def test_deviations() -> None:
     assert deviation(numbers, numbers) == 0
     assert deviation(numbers + 1, numbers) == 0.25
     assert deviation(numbers.nan_to_num(), numbers) == deviation(numbers[:2], numbers) == float("inf")
+
+
+def test_conditions_are_refused(tmp_path: Path) -> None:
+    image = "image { latent { channels = 3, patch = 2 }, condition { label { count = 4 } } }"
+    spec = SPEC.replace("image { vocab = 7 }", image).replace("untie", "norm { adaptive = image }\n untie")
+    with pytest.raises(ValueError, match="a program is given no conditions, and image has some"):
+        write_program(*given(spec), tmp_path / "out", "pt2")

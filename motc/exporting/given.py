@@ -28,6 +28,13 @@ def network_of(model: Model, spec: str, path: Path) -> Any:
     return network.eval()
 
 
+def check_unconditioned(model: Model, what: str) -> None:
+    """Raises ValueError for a model that is given conditions, which `what` is not."""
+    asking = [each.name for each in model.latent_modalities() if each.condition is not None and each.condition.given]
+    if asking:
+        raise ValueError(f"{what} is given no conditions, and {', '.join(asking)} has some")
+
+
 def need(packages: tuple[str, ...], extra: str) -> None:
     """Raises ImportError where packages are not installed by which something is written, or asked."""
     missing = [name for name in packages if find_spec(name) is None]

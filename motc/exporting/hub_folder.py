@@ -19,7 +19,7 @@ from motc.exporting import used
 from motc.exporting.batches import Asked, asked, continuation, joint, logits_of, loss_of
 from motc.exporting.card import model_card
 from motc.exporting.deviation import NotTheSame, tolerance
-from motc.exporting.given import need
+from motc.exporting.given import check_unconditioned, need
 from motc.exporting.hugging_face import code_files, config_json, token_ranges
 from motc.exporting.original import original
 from motc.exporting.tokenizer import carry_along, kept_beside, special_ids
@@ -57,9 +57,7 @@ def write_hub_folder(
     """
     if not model.token_modalities():
         raise ValueError("no modality has a vocabulary: transformers' language models have one")
-    asking = [each.name for each in model.latent_modalities() if each.condition is not None and each.condition.given]
-    if asking:
-        raise ValueError(f"a language model of transformers is given no conditions, and {', '.join(asking)} has some")
+    check_unconditioned(model, "a language model of transformers")
     need(("transformers",), "hf")
     dtype = next(network.parameters()).dtype
     name = str(dtype).removeprefix("torch.")
