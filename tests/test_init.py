@@ -238,6 +238,7 @@ def test_a_dry_run_tells_every_tensor_and_writes_nothing(
         ("copy * from layers 0..2", "new.map:1:20: MOT110 this does not say for which layers"),
         ("copy * in layers 0..2 from layers 0..1", "new.map:1:35: MOT110 3 layers would be made of 2"),
         ("copy * in layers 0..2 from dense layers 2..0", "new.map:1:41: MOT110 the range 2..0 is reversed"),
+        ("copy * in layers 2..0 from layers 0..2", "new.map:1:18: MOT110 the range 2..0 is reversed"),
         ("zero ffn in layer 0 from layer 1", "new.map:1:32: MOT110 `zero` takes nothing from other layers"),
         ("unused ffn from dense layers 0..2", "MOT110 layers stand behind the group here"),
         ("copy *\ncopy ffn in layer 0 from layer 7", "new.map:2:1: MOT112 dense has no ffn.gate in layer 7"),

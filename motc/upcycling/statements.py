@@ -12,6 +12,7 @@ unused GROUPS [in layers RANGE] [from SOURCE]              # tensors of a source
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, NoReturn, get_args
@@ -96,7 +97,7 @@ def _statement(source: SourceFile, text: str, start: int) -> Statement:
     verb = get_args(Verb)[get_args(Verb).index(word)]
     of = {
         name: Span(source, start + match.start(name), start + match.end(name)) if match[name] else whole
-        for name in ("groups", "source", "tower", "there")
+        for name in ("groups", "layers", "source", "tower", "there")
     }
 
     if verb != "repeat" and (match["deviation"] is None) != (verb != "noise"):
@@ -120,25 +121,30 @@ def _statement(source: SourceFile, text: str, start: int) -> Statement:
         deviation=deviation,
         source=match["source"] or "",
         tower=match["tower"] or "",
-        layers=_layers(match["layers"], match["there"], of["there"]) if match["there"] else None,
+        layers=_layers(match["layers"], match["there"], of) if match["there"] else None,
         span=whole,
         groups_span=of["groups"],
         source_span=of["source"],
     )
 
 
-def _layers(here: str | None, there: str, span: Span) -> tuple[LayerNumbers, LayerNumbers]:
+def _layers(here: str | None, there: str, of: Mapping[str, Span]) -> tuple[LayerNumbers, LayerNumbers]:
     """The layers that take, and those from which. Raises SpecError where there are not as many, or one for all."""
     if here is None:
-        _refuse("this does not say for which layers", span, f"copy GROUPS in layers 0..3 from layers {there}")
-    try:
-        ours, theirs = (layer_range(f"{said}..{said}" if said.isdecimal() else _closed(said)) for said in (here, there))
-    except Mistake as mistake:
-        _refuse(str(mistake), span, mistake.way_out)
+        _refuse("this does not say for which layers", of["there"], f"copy GROUPS in layers 0..3 from layers {there}")
+    ours, theirs = _range(here, of["layers"]), _range(there, of["there"])
     if len(theirs.numbers) not in (1, len(ours.numbers)):
         counts = f"{len(ours.numbers)} layers would be made of {len(theirs.numbers)}"
-        _refuse(counts, span, "as many layers there as here, or one for all")
+        _refuse(counts, of["there"], "as many layers there as here, or one for all")
     return ours, theirs
+
+
+def _range(said: str, span: Span) -> LayerNumbers:
+    try:
+        numbers: LayerNumbers = layer_range(f"{said}..{said}" if said.isdecimal() else _closed(said))
+    except Mistake as mistake:
+        _refuse(str(mistake), span, mistake.way_out)
+    return numbers
 
 
 def _closed(layers: str | None) -> str:
