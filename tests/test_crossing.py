@@ -251,6 +251,24 @@ def test_gates_start_closed() -> None:
             assert parameter.grad.any() == ("out_gate" in name), name
 
 
+def test_gates_alone_may_be_trained() -> None:
+    """Of a model that is frozen but for its gates, the backward leaves out none that these need."""
+    torch.manual_seed(0)
+    model: Any = motc.load(CAUSAL, dtype=torch.float64)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ids, modality_ids = ids_of("iittt")
+    given = {"features": {"image": torch.randn(2, 24, dtype=torch.float64)}}
+    gates = {name: each for name, each in model.named_parameters() if "out_gate" in name}
+    expected = torch.autograd.grad(model.loss(ids, modality_ids, **given).total, list(gates.values()))
+    motc.freeze(model, "*")
+    motc.unfreeze(model, "*.out_gate")
+    model.loss(ids, modality_ids, **given).total.backward()
+    for (name, gate), gradient in zip(gates.items(), expected, strict=True):
+        assert gradient.any(), name
+        torch.testing.assert_close(gate.grad, gradient, msg=name)
+
+
 def test_greedy_decoding_is_the_originals() -> None:
     pair = Pair()
     for rows, images in (("iiitt", torch.randn(1, 3, 24, dtype=torch.float64)), ("ttt", None)):

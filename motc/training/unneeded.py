@@ -127,7 +127,7 @@ class _Walk:
                         needed = reads_others or any(needs[name] for name in block.modalities)
                         yield parameter_prefix(leaf, block, number), needed
             made = inner
-            for each in (sublayer.body.out, sublayer.after):
+            for each in (sublayer.body.out, sublayer.after, sublayer.out_gate):
                 made = self._behind(each, number, made)
             made = _conditioned(sublayer.modulation, made)
             joined = {name: self.stream[name] or made[name] for name in self.names}
