@@ -7,7 +7,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 
 KEPT = dict[tuple[Hashable, ...], Tensor]()
 """Constants by what they say and where they are: the program's, so that no model's state, copy or pickle has them."""
@@ -25,11 +25,11 @@ def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     return _kept((str(values), device), lambda: on_device(values, device))  # as text True is not 1
 
 
-def made_once(make: Callable[Given, Tensor]) -> Callable[Given, Tensor]:
+def made_once(make: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
     """A function of numbers and a device whose result is kept for each of them. It is not to be written into."""
 
     @wraps(make)
-    def kept(*args: Given.args, **kwargs: Given.kwargs) -> Tensor:
+    def kept(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
         if torch.compiler.is_compiling():
             return make(*args, **kwargs)
         return _kept((make.__name__, args, *sorted(kwargs.items())), lambda: make(*args, **kwargs))

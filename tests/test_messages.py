@@ -78,7 +78,7 @@ ATTENTION = (
          "`attention.qk_norm` should be none, rms, layer or a section, not `rsm`", "did you mean `rms`?"),
         ("attention { heads = 4, mask = ^3 }", "attention: {heads: 4, mask: ^3}",
          "`attention.mask` should be causal, full, prefix, blocks or a section, not 3",
-         "its keys: bidirectional, blocks, delimiters, detach, kind, prefix, runs, sees"),
+         "its keys: bidirectional, blocks, delimiters, detach, hide_noised, kind, prefix, runs, sees"),
         ("attention { heads = ^True }", "attention: {heads: ^True}",
          "`attention.heads` should be a whole number, not `True`", "heads: query heads"),
         ("tower t = text { attention { heads = ^many } }",
