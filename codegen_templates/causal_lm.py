@@ -90,6 +90,8 @@ class CausalLM:
                 raise ValueError(f"{name} is nothing that this model takes: see its README.md")
         if input_ids is None:
             raise ValueError("input_ids are needed")
+        if getattr(past_key_values, "is_compileable", False):  # attention_mask has another shape with it
+            raise ValueError("a static cache is of one size, and this model's grows: leave cache_implementation out")
         past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
         known = self.known(input_ids, attention_mask, modality_ids, past)
         present = known[:, past:]
@@ -174,8 +176,6 @@ class CausalLM:
         given: Mapping[str, Any],
     ) -> Any:
         """The logits of tokens after those that `kept` has; of a prompt's last ones alone where no others are kept."""
-        if getattr(kept, "is_compileable", False):
-            raise ValueError("a static cache is of one size, and this model's grows: leave cache_implementation out")
         cache, count = KeptCache(kept, self.model), ids.shape[1]
         if not past:
             layout = cache.prompt(self.model, known)

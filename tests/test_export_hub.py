@@ -304,7 +304,7 @@ def test_what_it_cannot_do_is_refused_by_name(both: tuple[Any, Any], tmp_path: P
         with pytest.raises(ValueError, match=message):
             theirs(**{"input_ids": MIXED, **given})
     with pytest.raises(ValueError, match="a static cache is of one size"):
-        greedy(theirs, TEXT, cache_implementation="static")
+        greedy(theirs, TEXT, attention_mask=PADDED, cache_implementation="static")
     with pytest.raises(ValueError, match="as large as the spec says"):
         theirs.resize_token_embeddings(40)
     full = written(tmp_path, mask="mask = full")[1]
@@ -315,6 +315,15 @@ def test_what_it_cannot_do_is_refused_by_name(both: tuple[Any, Any], tmp_path: P
     config.semantic_hash = "1-0"
     with pytest.raises(ValueError, match="a model is changed by its spec"):
         type(full)(config)
+
+
+def test_an_older_transformers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = check_spec(SourceFile("small.mot", SPEC.replace("VOCABULARIES", OWN).replace("MASK", "")))
+    code = code_files(final_ir(checked), spec_text(checked))["configuration_small.py"]
+    exec(code, {"__name__": "of_5"})
+    monkeypatch.setattr(transformers, "__version__", "4.57.6")
+    with pytest.raises(ImportError, match=r"small needs transformers 5 or later, and this is 4\.57\.6"):
+        exec(code, {"__name__": "of_4"})
 
 
 def test_what_does_not_answer_alike_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

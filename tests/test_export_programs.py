@@ -109,6 +109,16 @@ def test_features_and_latents_go_in_as_the_model_takes_them(tmp_path: Path) -> N
         loaded(kinds, kinds, **{**more, "latents": {"image": torch.randn(1, 3, 2, 12)}})  # of one row of patches
 
 
+def test_onnx_of_features_and_latents(tmp_path: Path) -> None:
+    """Runs that see all of themselves take a search and largest numbers so far, which torch has no ONNX for."""
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert write_program(*given(CONTINUOUS), tmp_path / "out", "onnx").logits < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "program.onnx")
+    said = json.loads((tmp_path / "out" / "signature.json").read_text())
+    assert [each.name for each in session.get_inputs()] == [*said["inputs"]]
+
+
 def test_capped_scores_go_out_for_any_number_of_columns(tmp_path: Path) -> None:
     """In windows, too; they are plain products, of a single query as well."""
     model, network = given(SPEC.replace("heads = 2", "heads = 2, softcap = 5, window = 3"))

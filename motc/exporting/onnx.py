@@ -22,6 +22,7 @@ def write_onnx(program: ExportedProgram, path: Path, inputs: list[str], outputs:
         torch.ops.aten.sort.stable: _stable_sort,
         torch.ops.aten.remainder.Scalar: _remainder,
         torch.ops.aten.cummax.default: _largest_so_far,
+        torch.ops.aten.searchsorted.Tensor: _count_below,
     }
     try:
         written: Any = torch.onnx.export(
@@ -63,6 +64,14 @@ def _largest_so_far(x: Any, dim: int) -> Any:
         op.Where(before, op.Unsqueeze(x, op.Constant(value_ints=[1])), none), op.Constant(value_ints=[2]), keepdims=0
     )
     return largest, largest
+
+
+def _count_below(x: Any, values: Any, right: bool = False) -> Any:
+    """Of values [..., T] how many of the sorted x [..., S] are below each, or not above it."""
+    op = _operations()
+    x, values = op.Unsqueeze(x, op.Constant(value_ints=[-2])), op.Unsqueeze(values, op.Constant(value_ints=[-1]))
+    below = op.LessOrEqual(x, values) if right else op.Less(x, values)
+    return op.ReduceSum(op.Cast(below, to=7), op.Constant(value_ints=[-1]), keepdims=0)  # 7: int64
 
 
 def _operations() -> Any:
