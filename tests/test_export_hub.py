@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -321,7 +322,7 @@ def test_an_older_transformers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = check_spec(SourceFile("small.mot", SPEC.replace("VOCABULARIES", OWN).replace("MASK", "")))
     code = code_files(final_ir(checked), spec_text(checked))["configuration_small.py"]
     exec(code, {"__name__": "of_5"})
-    monkeypatch.setattr(transformers, "__version__", "4.57.6")
+    monkeypatch.setitem(vars(sys.modules["transformers"]), "__version__", "4.57.6")
     with pytest.raises(ImportError, match=r"small needs transformers 5 or later, and this is 4\.57\.6"):
         exec(code, {"__name__": "of_4"})
 
