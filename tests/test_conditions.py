@@ -249,6 +249,7 @@ def test_what_others_know_of_a_condition_cannot_be_generated() -> None:
     assert not hasattr(motc.load(ALL), "generate")
 
 
+@pytest.mark.compiled
 def test_one_graph_serves_every_mixture() -> None:
     """Uncompiled and by one graph of each part the same, whatever modalities there are."""
     model, plain = filled(TOWERS), filled(TOWERS)

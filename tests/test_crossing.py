@@ -313,6 +313,7 @@ def test_what_it_costs() -> None:
     assert (call.queries.order.shape, call.keys.order.shape, crossing.mask) == ((1, 6), (1, 12), None)
 
 
+@pytest.mark.compiled
 def test_one_graph() -> None:
     torch._dynamo.reset()
     models: list[Any] = [motc.load(CAUSAL) for _ in range(2)]

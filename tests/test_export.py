@@ -13,6 +13,8 @@ from torch import Tensor
 import motc
 from motc.driver import check_spec, spec_text
 
+pytestmark = pytest.mark.compiled
+
 SPEC = """
 model exported {
   width = 16, layers = 1

@@ -18,6 +18,8 @@ from motc.exporting.program import Kind, write_program
 from motc.source import SourceFile
 from tests.building import draw_parameters
 
+pytestmark = pytest.mark.compiled
+
 SPEC = """
 model small {
   width = 16, layers = 1

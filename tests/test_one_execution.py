@@ -59,6 +59,7 @@ def test_a_forward_hook_changes_what_is_generated() -> None:
     assert generated(model).input_ids.equal(plain.input_ids)
 
 
+@pytest.mark.compiled
 def test_nothing_is_compiled_while_generating() -> None:
     model = small("emoji_mot")
     model.init_weights(0)

@@ -71,6 +71,7 @@ def test_generating_is_the_forward_of_all_tokens(parallel: str) -> None:
     forget_generated()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("said", ["parallel = one_norm; untie attention, ffn, norm", f"{NARROW} parallel = two_norms"])
 def test_one_graph_serves_every_mixture(said: str) -> None:
     loaded: Any = motc.load(text(said))

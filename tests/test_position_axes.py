@@ -211,6 +211,7 @@ def test_layers_have_as_many_axes() -> None:
     assert model.position_axes == 2
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "rope",
     [
