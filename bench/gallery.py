@@ -1,13 +1,13 @@
 """The gallery's specs beside the classes of transformers that they are, both at a small size, with the same weights.
 
     python -m bench.gallery --out build/gallery.json [--specs qwen3_8b,mixtral_8x7b] [--compiled] [--width 512]
-    python -m bench.gallery --specs mixtral_8x7b --profile
+    python -m bench.gallery --specs mixtral_8x7b --profile [--compiled]
 
 Forward and backward of the loss, and greedy decoding, each side in turns, float32 on one thread of a CPU. Seconds are
 the process's own, so that a machine that others use says the same. `--compiled` adds both compiled, each in its own way
 (`torch.compile(model)` and `model.compile()`), `--width` makes them so wide. Ratios are motc's time over the class's,
 medians; what is measured is added to the file, spec by spec, and the table is made of all of it. `--profile` tells
-instead by which of torch's operations forward and backward differ most.
+instead by which of torch's operations forward and backward differ most; compiled, what is called differs by name.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def widened(original: Original, width: int) -> Original:
     return replace(original, small=dict.fromkeys(SMALL) | sizes, small_config=fitting(original.small_config))
 
 
-def sides(original: Original) -> dict[str, Any]:
-    """The model of the spec and that of the class, with the same weights."""
+def sides(original: Original, compiled: bool) -> dict[str, Any]:
+    """The model of the spec and that of the class, with the same weights; compiled, each in its own way."""
     torch.manual_seed(0)
     theirs = original.made(small=True, attention=None, experts=None).train()
     theirs.generation_config.eos_token_id = None
@@ -83,7 +83,9 @@ def sides(original: Original) -> dict[str, Any]:
     model = final_ir(original.checked)
     ours: Any = instantiate(model)
     ours.load_state_dict(parameters_of(bijection_of(original.weights, shapes, model), tensors))
-    return {"ours": ours, "theirs": theirs}
+    if compiled:
+        ours.compile()
+    return {"ours": ours, "theirs": torch.compile(theirs) if compiled else theirs}
 
 
 def step(
@@ -132,15 +134,16 @@ def batch(original: Original) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return ids, {"token_type_ids": torch.full_like(ids, TYPES[original.spec])} if original.spec in TYPES else {}
 
 
-def profiled(original: Original, rounds: int, most: int = 12) -> str:
+def profiled(original: Original, compiled: bool, rounds: int, most: int = 12) -> str:
     """A line for each of the operations whose time in a step differs most: microseconds and calls, motc's first.
 
     Microseconds are the least of all rounds, for in some others may have had the processor for a while.
     """
-    models, (ids, given) = sides(original), batch(original)
+    models, (ids, given) = sides(original, compiled), batch(original)
     of: dict[str, dict[str, tuple[float, int]]] = {}
     for side, model in models.items():
         run = step(model, side, ids, torch.zeros_like(ids), given)
+        run()  # what is made or compiled once
         run()
         seen: dict[str, list[Any]] = {}
         for _ in range(rounds):
@@ -163,11 +166,9 @@ def profiled(original: Original, rounds: int, most: int = 12) -> str:
 
 def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
     """What is told of a spec: by what was timed."""
-    models, (ids, given) = sides(original), batch(original)
+    models, (ids, given) = sides(original, compiled), batch(original)
     modality_ids = torch.zeros_like(ids)
     if compiled:
-        models["ours"].compile()
-        models["theirs"] = torch.compile(models["theirs"])
         return {"compiled": ratio(models, lambda model, side: step(model, side, ids, modality_ids, given), rounds)}
     told = {"eager": ratio(models, lambda model, side: step(model, side, ids, modality_ids, given), rounds)}
     for model in models.values():
@@ -207,7 +208,7 @@ def main() -> None:
         originals = [widened(original, arguments.width) for original in originals]
     if arguments.profile:
         for original in originals:
-            print(profiled(original, arguments.rounds))
+            print(profiled(original, arguments.compiled, arguments.rounds))
         return
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"specs": {}}
     results |= {"processor": processor_name(), "torch": torch.__version__}
