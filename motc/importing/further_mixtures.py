@@ -13,29 +13,21 @@ from motc.importing.shared_rows import (
     DROPOUT,
     EXPERTS,
     INTERLEAVED,
+    MIXTURE,
+    NORMALISED,
     NORMS_BEHIND,
     OVER_HEADS,
     TEXT,
     WITHOUT_OUT_BIAS,
+    experts,
     float_key,
+    last_rows,
+    of_hidden,
+    of_token,
 )
 
-MIXTURE = {"ffn.kind": "moe"}
 CORRECTED = {**MIXTURE, "ffn.correction": True}
 BY_SIGMOID = {**CORRECTED, "ffn.scores": "sigmoid"}
-
-
-def experts(name: str, default: int | None) -> Key:
-    return Key(name=name, default=default, ours="ffn.experts")
-
-
-def of_token(default: int | None, name: str = "num_experts_per_tok") -> Key:
-    return Key(name=name, default=default, ours="ffn.top_k")
-
-
-def of_hidden(default: int) -> Key:
-    return Key(name="moe_intermediate_size", default=default, ours="ffn.hidden")
-
 
 FURTHER_MIXTURES = (
     Architecture(
@@ -48,13 +40,11 @@ FURTHER_MIXTURES = (
             EXPERTS,
             experts("num_experts", 64),
             of_token(8),
-            bias("norm_topk_prob", "ffn.normalise"),
+            NORMALISED,
             Balance(default=0.01),
             ATTENTION_BIAS,
             Only(name="clip_qkv", value=None),  # behind the norms of queries and keys, where a spec has it before them
-            DROPOUT,
-            Rope(),
-            tied(False),
+            *last_rows(),
         ),
     ),
     Architecture(
@@ -67,12 +57,10 @@ FURTHER_MIXTURES = (
             EXPERTS,
             experts("num_experts", 7),
             of_token(5),
-            bias("norm_topk_prob", "ffn.normalise"),
+            NORMALISED,
             Balance(default=0.01),
             ATTENTION_BIAS,
-            DROPOUT,
-            Rope(theta=500000.0),
-            tied(False),
+            *last_rows(Rope(theta=500000.0)),
         ),
     ),
     Architecture(
@@ -87,15 +75,13 @@ FURTHER_MIXTURES = (
             Key(name="shared_expert_intermediate_size", default=5632, ours="ffn.shared_hidden"),
             experts("num_experts", 60),
             of_token(4),
-            bias("norm_topk_prob", "ffn.normalise"),
+            NORMALISED,
             Balance(default=0.001),
             DenseLayers(hidden=5632),
             bias("qkv_bias", "attention.bias", True),
             Only(name="use_sliding_window", value=False),
             WindowByLayer(),
-            DROPOUT,
-            Rope(),
-            tied(False),
+            *last_rows(),
         ),
     ),
     Architecture(
@@ -113,14 +99,12 @@ FURTHER_MIXTURES = (
             Key(name="n_group", default=1, ours="ffn.groups"),
             Key(name="topk_group", default=1, ours="ffn.top_groups"),
             of_token(None),
-            bias("norm_topk_prob", "ffn.normalise"),
+            NORMALISED,
             float_key("routed_scaling_factor", "ffn.routed_scale"),
             FirstLayersDense(name="first_k_dense_replace", default=0, hidden=10944),
             ATTENTION_BIAS,
             WindowByLayer(default=4096, first=("max_window_layers", 62)),
-            DROPOUT,
-            Rope(),
-            tied(False),
+            *last_rows(),
         ),
     ),
     Architecture(
@@ -170,9 +154,7 @@ FURTHER_MIXTURES = (
             LayersBetween(hidden=12288, last=27),
             Passed(names=("router_aux_loss_coef",)),  # of no loss where routers are corrected
             Only(name="use_bias", value=False),
-            DROPOUT,
-            Rope(theta=500000.0),
-            tied(True),
+            *last_rows(Rope(theta=500000.0), is_tied=True),
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.importing.architecture import Architecture, head_dim, rms_eps, sizes, tied
+from motc.importing.architecture import Architecture, head_dim, rms_eps, sizes
 from motc.importing.by_layer import WindowByLayer
 from motc.importing.mixtures import ErnieLayers
 from motc.importing.parts import Copied, In, LastLayers, Tied
@@ -10,15 +10,18 @@ from motc.importing.rotary import Rope
 from motc.importing.rows import Key, Noted, Only, Passed
 from motc.importing.shared_rows import (
     ATTENTION_BIAS,
+    BIASES,
     BOTH_NORMS,
     DROPOUT,
     EXPERTS,
     GEMMA,
     GEMMA_1,
     GEMMA_3,
-    MLP_BIAS,
     QWEN_BIASES,
     SILU,
+    experts,
+    last_rows,
+    of_token,
 )
 
 WITH_IMAGES = (
@@ -37,11 +40,8 @@ WITH_IMAGES = (
             SILU,
             Only(name="swin_norm", value=False),
             Only(name="model_parallel_size", value=1),
-            ATTENTION_BIAS,
-            MLP_BIAS,
-            DROPOUT,
-            Rope(),
-            tied(False),
+            *BIASES,
+            *last_rows(),
         ),
         said_of_encoders=("vq_config", "vocabulary_map"),
     ),
@@ -54,8 +54,7 @@ WITH_IMAGES = (
             *sizes(184622, 4096, 14336, 32, 32, 8),
             rms_eps(1e-5),
             SILU,
-            ATTENTION_BIAS,
-            MLP_BIAS,
+            *BIASES,
             Noted(name="attention_dropout", default=0.1),
             Rope(theta=1000000.0),
         ),
@@ -137,8 +136,8 @@ WITH_IMAGES = (
             rms_eps(1e-5),
             EXPERTS,
             Only(name="use_bias", value=False),
-            Key(name="moe_k", default=6, ours="ffn.top_k"),
-            Key(name="moe_num_experts", default=64, ours="ffn.experts"),
+            of_token(6, "moe_k"),
+            experts("moe_num_experts", 64),
             Key(name="moe_num_shared_experts", default=2, ours="ffn.shared_experts"),
             ErnieLayers(default=(1536, 512)),
             Only(name="moe_norm_min", value=1e-12),
