@@ -84,13 +84,17 @@ class Key:
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
-class InverseRoot(Key):
-    """A number of which the setting is one over the root: Gemma's `query_pre_attn_scalar`."""
+class AboveZero(Key):
+    """A number that is finite and above 0."""
 
     def check(self, configuration: Configuration, value: Any) -> None:
         super().check(configuration, value)
         if not 0 < value < inf:
             configuration.refuse(self.name, value, "a number above 0")
+
+
+class InverseRoot(AboveZero):
+    """A number of which the setting is one over the root: Gemma's `query_pre_attn_scalar`."""
 
     def forth(self, value: Any) -> Any:
         return value**-0.5
@@ -100,13 +104,8 @@ class InverseRoot(Key):
         return round(number) if abs(number - round(number)) < 1e-6 * number else number
 
 
-class Reciprocal(Key):
+class Reciprocal(AboveZero):
     """A number of which the setting is one over it."""
-
-    def check(self, configuration: Configuration, value: Any) -> None:
-        super().check(configuration, value)
-        if not 0 < value < inf:
-            configuration.refuse(self.name, value, "a number above 0")
 
     def forth(self, value: Any) -> Any:
         return 1 / value
