@@ -63,7 +63,7 @@ class WindowByLayer:
             has_window = [window is not None and layer >= first for layer in range(layers)]
         elif self.every:
             every = whole(configuration, *self.every) if self.every[0] else self.every[1]
-            has_window = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+            has_window = _but_every(every, layers)
         elif self.without_positions:
             has_window = [window is not None and "attention.rope" in each for each in described.by_layer]
         if any(has_window) and window is None:
@@ -87,14 +87,11 @@ class WindowByLayer:
         }
 
     def _pattern(self, has_window: list[bool]) -> dict[str, int]:
-        layers = len(has_window)
         if self.first:
-            first = has_window.index(True) if True in has_window else layers
+            first = has_window.index(True) if True in has_window else len(has_window)
             return {self.first[0]: first} if all(has_window[first:]) else {}
         if self.every and self.every[0]:
-            every = has_window.index(False) + 1 if False in has_window else layers + 1
-            if has_window == [(layer + 1) % every != 0 for layer in range(layers)]:
-                return {self.every[0]: every}
+            return _every_said(self.every[0], has_window)
         return {}
 
 
@@ -107,7 +104,7 @@ class PositionsByLayer:
     def read(self, configuration: Configuration, described: Described) -> None:
         layers = described.layers
         every = whole(configuration, "no_rope_layer_interval", self.interval)
-        has = [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+        has = _but_every(every, layers)
         said = configuration.take("no_rope_layers")
         if said:
             if not isinstance(said, list) or len(said) != layers or not all(each in (0, 1) for each in said):
@@ -117,9 +114,7 @@ class PositionsByLayer:
 
     def write(self, said: Said) -> dict[str, Any]:
         has = ["attention.rope.theta" in each for each in said.by_layer]
-        every = has.index(False) + 1 if False in has else len(has) + 1
-        as_every = has == [(layer + 1) % every != 0 for layer in range(len(has))]
-        interval = {"no_rope_layer_interval": every} if as_every else {}  # which other programs look at
+        interval = _every_said("no_rope_layer_interval", has)  # which other programs look at
         return {**interval, "no_rope_layers": list(map(int, has))}
 
 
@@ -136,6 +131,17 @@ class PositionsInWindows:
 
     def write(self, said: Said) -> dict[str, Any]:
         return {}
+
+
+def _but_every(every: int, layers: int) -> list[bool]:
+    """All layers but every so manieth one."""
+    return [(layer + 1) % max(1, every) != 0 for layer in range(layers)]
+
+
+def _every_said(key: str, has: list[bool]) -> dict[str, int]:
+    """The key with the number of which these layers are `_but_every`, if there is one."""
+    every = has.index(False) + 1 if False in has else len(has) + 1
+    return {key: every} if has == _but_every(every, len(has)) else {}
 
 
 def _leave_positions(described: Described, has: list[bool]) -> None:
