@@ -146,7 +146,7 @@ def _every_said(key: str, has: list[bool]) -> dict[str, int]:
 
 def _leave_positions(described: Described, has: list[bool]) -> None:
     """Positions are those of the layers that have some, and others have none."""
-    rope = {key: described.settings.pop(key) for key in list(described.settings) if key.startswith("attention.rope.")}
+    rope = described.taken("attention.rope.")
     described.differ([rope if each else {"attention.rope": "none"} for each in has])
 
 

@@ -48,6 +48,10 @@ class Described:
         count: int = self.settings["layers"]
         return count
 
+    def taken(self, prefix: str) -> Settings:
+        """The model's settings whose keys begin so, which it has no longer: they are to be those of layers."""
+        return {key: self.settings.pop(key) for key in list(self.settings) if key.startswith(prefix)}
+
     def differ(self, by_layer: list[Settings]) -> None:
         """Settings of each layer, beside those that layers have already."""
         before = self.by_layer or [{}] * len(by_layer)

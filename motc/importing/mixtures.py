@@ -102,7 +102,7 @@ def _sizes(said: Said) -> dict[str, Any]:
 
 def _leave_plain(configuration: Configuration, described: Described, hidden: int, dense: list[bool]) -> None:
     """Layers that are dense have a feed-forward of `intermediate_size`, or the class's `hidden`, and no experts."""
-    mixture = {key: described.settings.pop(key) for key in list(described.settings) if key.startswith("ffn.")}
+    mixture = described.taken("ffn.")
     plain = {"ffn.kind": mixture["ffn.expert"], "ffn.hidden": whole(configuration, "intermediate_size", hidden)}
     described.differ([plain if each else mixture for each in dense])
 
