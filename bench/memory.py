@@ -1,6 +1,6 @@
 """Peak memory of `motc import --weights` and of `motc init` on a folder as large as Llama 7B's.
 
-    python bench/memory.py --layers 32 /tmp/weights       # 20 GB of disk, for some minutes
+    python bench/memory.py --layers 32 build/memory       # 20 GB of disk, for some minutes
 
 The folder has the shapes of Llama 7B in bfloat16, a file for each layer, whose numbers are all zeros: files with holes,
 which take no disk. What is written does. `motc init` makes a model of it with an attention of its own for images, a
