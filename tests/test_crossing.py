@@ -46,6 +46,9 @@ SPECS = {
         "eps", "kind = layer, placement = sublayer_output, eps"
     ),
     "layers of their own besides": CAUSAL.replace("attention = none, ffn = none", "attention = none"),
+    "reading in a layer besides": CAUSAL.replace("attention = none, ffn", "ffn")
+    .replace("tower language {", "tower images { attention = none }, tower language {")
+    .replace("  untie", "  layer 2 { tower language { attention { reads = image } } }\n  untie"),
     "two that attend": CAUSAL.replace("modality text", "modality text, speech").replace("= text\n", "= text, speech\n"),
 }
 

@@ -12,6 +12,9 @@ from motc.schema import Checked, Spec
 from motc.source import Diagnostic, Span
 from motc.source.nearest import suggestion
 
+Said = tuple[tuple[str, tuple[str, ...]], ...]
+"""Towers, and the names of modalities or towers that each is said to read, or to attend to."""
+
 
 def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic], *, dense: bool = False) -> list[Mask | None]:
     """Who sees whom by each spec, as it is in some layers; None where there is no attention.
@@ -23,11 +26,9 @@ def lower_masks(specs: Iterable[Checked], errors: list[Diagnostic], *, dense: bo
     for checked in specs:
         attention, absent = checked.spec.attention, _absent(checked.spec, dense=dense)
         reading = () if dense else _reading(checked.spec, absent)
-        crossing = (
-            () if dense else tuple((name, each.attention.cross or []) for name, each in crosses(checked.spec).items())
-        )
+        crossing = () if dense else _crossing(checked.spec)
         # where nothing else is said a section is one object
-        key = (id(attention.mask), attention.window, absent, *((tower, *said) for tower, said in (*reading, *crossing)))
+        key = (id(attention.mask), attention.window, absent, reading, crossing)
         if key not in known:
             known[key] = _MaskLowering(checked, errors).mask(absent, dict(reading), dict(crossing))
         masks.append(None if len(absent) == len(checked.spec.modalities) else known[key])
@@ -44,13 +45,18 @@ def _absent(spec: Spec, *, dense: bool) -> tuple[str, ...]:
     )
 
 
-def _reading(spec: Spec, absent: tuple[str, ...]) -> tuple[tuple[str, list[str]], ...]:
+def _reading(spec: Spec, absent: tuple[str, ...]) -> Said:
     """The towers whose tokens read others, and whom they are said to read."""
     return tuple(
-        (name, tower.attention.reads)
+        (name, tuple(tower.attention.reads))
         for name, tower in spec.towers.items()
         if tower.attention.reads and not tower.attention.cross and not set(tower.modalities) <= set(absent)
     )
+
+
+def _crossing(spec: Spec) -> Said:
+    """The towers whose tokens attend to others alone, and to whom they are said to."""
+    return tuple((name, tuple(tower.attention.cross or ())) for name, tower in crosses(spec).items())
 
 
 class _MaskLowering:
@@ -68,7 +74,9 @@ class _MaskLowering:
         # A tower may have the name of one of its modalities: then the name means the modality.
         self.meaning = towers | {modality: (modality,) for modality in self.modalities}
 
-    def mask(self, absent: tuple[str, ...], reading: dict[str, list[str]], crossing: dict[str, list[str]]) -> Mask:
+    def mask(
+        self, absent: tuple[str, ...], reading: dict[str, tuple[str, ...]], crossing: dict[str, tuple[str, ...]]
+    ) -> Mask:
         before = len(self.errors)
         self.check_keys()
         prefix = self.names(self.spec.prefix, "prefix")
@@ -217,7 +225,7 @@ class _MaskLowering:
         return {modality: others for modality, (_, others) in self.others("detach", "detaches").items()}
 
     def reads(
-        self, reading: dict[str, list[str]], absent: tuple[str, ...], prefix: tuple[str, ...]
+        self, reading: dict[str, tuple[str, ...]], absent: tuple[str, ...], prefix: tuple[str, ...]
     ) -> dict[str, tuple[str, ...]]:
         """Whom each modality of these towers reads: those that have keys and values there."""
         readers = [modality for tower in reading for modality in self.checked.spec.towers[tower].modalities]
@@ -242,7 +250,7 @@ class _MaskLowering:
             reads |= dict.fromkeys(members, tuple(others))
         return reads
 
-    def crosses(self, crossing: dict[str, list[str]], absent: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    def crosses(self, crossing: dict[str, tuple[str, ...]], absent: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         """To whom each modality of these towers attends: towers that have no attention of their own."""
         spec, attended = self.checked.spec, dict[str, tuple[str, ...]]()
         for tower, names in crossing.items():
