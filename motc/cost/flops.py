@@ -44,11 +44,11 @@ def latent_span_flops(model: Model, modality: str) -> int:
     """
     own = (leaf.block_of(modality) for leaf in (model.latents(), model.conditions()) if leaf is not None)
     flops = sum(block.operator.latent_span_flops for block in own if block is not None)
-    for layer, count in (*model.kinds, (None, 1)):
-        leaves = [model.final_modulation] if layer is None else [each.modulation for each in layer.sublayers]
-        operators = (block.operator for leaf in leaves if leaf is not None for block in leaf.blocks)
-        made = (each for each in operators if isinstance(each, Modulation) and each.by == modality)
-        flops += count * sum(operator.latent_span_flops for operator in made)
+    modulations = [(each.modulation, count) for layer, count in model.kinds for each in layer.sublayers]
+    for leaf, count in (*modulations, (model.final_modulation, 1)):
+        for block in () if leaf is None else leaf.blocks:
+            if isinstance(block.operator, Modulation) and block.operator.by == modality:
+                flops += count * block.operator.latent_span_flops
     return flops
 
 
