@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .condition_checks import check_given, given_for
-from .latent_checks import named
-from .latents import Patches, rank_of
+from .latent_checks import patches_in
+from .latents import rank_of
 from .layout import Layout
 from .tokens import look_up, token_before
 
@@ -127,20 +127,21 @@ class TakesConditions:
     conditioned_by: ClassVar[Mapping[str, str]]
     modalities: ClassVar[tuple[str, ...]]
     conditions: nn.ModuleDict
+    latents: nn.ModuleDict
 
     def conditioned(
         self,
         layout: Layout,
-        patches: Mapping[str, Patches],
+        latents: Mapping[str, Tensor] | None,
         timesteps: Mapping[str, Tensor] | None,
         conditions: Mapping[str, Mapping[str, Tensor]] | None,
     ) -> tuple[SpanConditions]:
-        """The conditions of a batch, of what is given for the spans of each modality.
+        """The conditions of a batch, of what is given for the spans of each modality; latents and timesteps do fit.
 
-        Raises TypeError or ValueError for what does not fit.
+        Raises TypeError or ValueError for conditions that do not.
         """
         given = given_for(conditions, self.conditions)
-        times = named("timesteps", timesteps, self.modalities)
+        latents, times = latents or {}, timesteps or {}
         vectors, counts, lengths = {}, {}, {}
         for name, module in self.conditions.items():
             make: Any = module
@@ -149,8 +150,8 @@ class TakesConditions:
             if t is None:
                 t = torch.zeros(0, device=like.device)
             counts[name] = count = t.shape[0]
-            patched = patches.get(name)
-            lengths[name] = max(1, 0 if patched is None else (patched.vectors.shape[0] - 1) // max(1, count))
+            ends: Any = self.latents[name]
+            lengths[name] = max(1, patches_in(latents[name].shape[2:], ends.patch)) if name in latents else 1
             of_spans = make(t, check_given(name, given.get(name, {}), make, count, like))
             vectors[name] = F.silu(F.pad(of_spans, (0, 0, 0, 1)))
         spans = torch.zeros_like(layout.modality_ids).flatten()

@@ -42,7 +42,7 @@ class DenoisingModel(ContinuousModel):
     def conditioned(
         self,
         layout: Layout,
-        patches: Mapping[str, Patches],
+        latents: Mapping[str, Tensor] | None,
         timesteps: Mapping[str, Tensor] | None,
         conditions: Given | None,
     ) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ class DenoisingModel(ContinuousModel):
             layout = with_noised(self, layout, latents, are_clean)
         placed = {**patches, **self.place_features(layout, features)}
         positions, ids = self.placed(layout, position_ids, cache, latents), self.ids_in_stream(input_ids, layout)
-        conditioned = self.conditioned(layout, patches, timesteps, conditions)
+        conditioned = self.conditioned(layout, latents, timesteps, conditions)
         x, balance = self.with_balance(self.transform(ids, layout, positions, placed, *conditioned, cache))
         if labels is not None:
             targets = self.targets(labels, weights, layout)

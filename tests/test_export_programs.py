@@ -150,8 +150,17 @@ def test_deviations() -> None:
     assert deviation(numbers.nan_to_num(), numbers) == deviation(numbers[:2], numbers) == float("inf")
 
 
+def adaptive(condition: str) -> str:
+    """The spec with images whose spans have a condition, which norms are adaptive by."""
+    image = f"image {{ latent {{ channels = 3, patch = 2 }}, condition {{ {condition} }} }}"
+    return SPEC.replace("image { vocab = 7 }", image).replace("untie", "norm { adaptive = image }\n untie")
+
+
 def test_conditions_are_refused(tmp_path: Path) -> None:
-    image = "image { latent { channels = 3, patch = 2 }, condition { label { count = 4 } } }"
-    spec = SPEC.replace("image { vocab = 7 }", image).replace("untie", "norm { adaptive = image }\n untie")
     with pytest.raises(ValueError, match="a program is given no conditions, and image has some"):
-        write_program(*given(spec), tmp_path / "out", "pt2")
+        write_program(*given(adaptive("label { count = 4 }")), tmp_path / "out", "pt2")
+
+
+def test_conditions_of_timesteps_alone_go_out(tmp_path: Path) -> None:
+    """Of spans any number, none too, each at a time of its own."""
+    assert write_program(*given(adaptive("timestep { size = 8 }")), tmp_path / "out", "pt2").logits < 1e-5
