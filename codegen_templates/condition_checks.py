@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .latent_checks import check_floating
+from .latent_checks import by_modality, check_floating
 
 Given = Mapping[str, Mapping[str, Tensor]]
 """By modality, and by what it is, such as `label`: of each of its spans."""
@@ -17,14 +17,8 @@ Given = Mapping[str, Mapping[str, Tensor]]
 
 def given_for(conditions: Given | None, modalities: Iterable[str]) -> Given:
     """What is given for conditions, None being for nothing. Raises TypeError or ValueError for other modalities."""
-    if conditions is None:
-        return {}
-    if not isinstance(conditions, Mapping):
-        raise TypeError(f"conditions must be a dict of dicts by modality, not {type(conditions).__name__}")
+    conditions = by_modality("conditions", conditions, modalities, "modality with a condition", "dicts")
     for name, given in conditions.items():
-        if name not in modalities:
-            known = ", ".join(modalities) or "it has none"
-            raise ValueError(f"{reprlib.repr(name)} is no modality with a condition of this model: {known}")
         if not isinstance(given, Mapping):
             raise TypeError(f"conditions of {name} must be a dict of tensors by name, not {type(given).__name__}")
     return conditions

@@ -42,24 +42,36 @@ def patches_in(sides: Sequence[int], patch: Sequence[int]) -> int:
     return prod(grid_in(sides, patch))
 
 
-def named(
-    kind: str, given: Any, modalities: Iterable[str], called: str = "continuous modality"
-) -> Mapping[str, Tensor]:
-    """What is given for continuous modalities, `called` so; None is for none.
+def by_modality(
+    kind: str, given: Any, modalities: Iterable[str], called: str, values: str = "tensors"
+) -> Mapping[str, Any]:
+    """What is given for modalities, `called` so, whatever its `values` are; None is for none.
 
-    Raises TypeError or ValueError for what is not.
+    Raises TypeError for no dict, and ValueError for other names than these.
     """
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"{kind} must be a dict of tensors by modality, not {type(given).__name__}")
-    for name, value in given.items():
+        raise TypeError(f"{kind} must be a dict of {values} by modality, not {type(given).__name__}")
+    for name in given:
         if name not in modalities:
             known = ", ".join(modalities) or "it has none"
             raise ValueError(f"{reprlib.repr(name)} is no {called} of this model: {known}")
+    return given
+
+
+def named(
+    kind: str, given: Any, modalities: Iterable[str], called: str = "continuous modality"
+) -> Mapping[str, Tensor]:
+    """The tensors that are given for continuous modalities, `called` so; None is for none.
+
+    Raises TypeError or ValueError for what is not.
+    """
+    tensors: Mapping[str, Tensor] = by_modality(kind, given, modalities, called)
+    for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{kind} of {name} must be a tensor, not {type(value).__name__}")
-    return given
+    return tensors
 
 
 def check_floating(kind: str, name: str, values: Tensor) -> None:
