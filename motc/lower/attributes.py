@@ -84,8 +84,13 @@ def _condition_width(spec: Spec, modality: str) -> int:
     condition = spec.modalities[modality].condition
     if condition is not None and condition.width is not None:
         return condition.width
-    widths = (tower.width for tower in spec.towers.values() if modality in tower.modalities)
-    return next(widths, None) or spec.width
+    return stream_width(spec, modality)
+
+
+def stream_width(spec: Spec, modality: str) -> int:
+    """The width of a modality's stream."""
+    towers = spec.towers.values()
+    return next((tower.width for tower in towers if modality in tower.modalities and tower.width), spec.width)
 
 
 def _condition(said: ConditionSpec, width: int) -> Condition:

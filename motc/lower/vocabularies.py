@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motc.lower.attributes import periods
+from motc.lower.attributes import periods, stream_width
 from motc.lower.by_layer import check_layers
 from motc.lower.denoising import check_denoising
 from motc.schema import Checked
@@ -79,7 +79,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
 def _check_projector(checked: Checked, name: str, features: FeaturesSpec, errors: list[Diagnostic]) -> None:
     """Without a projector a feature is as wide as its tower's stream; `hidden` is between two maps."""
     projector, place = features.projector, ("modalities", name, "features")
-    wide = _width_of(checked, name)
+    wide = stream_width(checked.spec, name)
     if projector is None and features.size != wide:
         message = f"features of {features.size} numbers do not fit a stream of width {wide} without a projector"
         span = checked.key_span(*place, "projector")
@@ -111,6 +111,7 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
     place: tuple[str, ...] = ("modalities", name, "latent", "time")
     related: tuple[tuple[str, Span], ...] = ()
     said = [key for key in ("min_period", "max_period") if getattr(time, key) is not None]
+    wide = stream_width(checked.spec, name)
     shortest, longest = periods(time)
     if latent.ends == "unet" and time.kind != "added":
         message, way_out = "a U-Net is told the timestep in each of its blocks, and not by its tokens", "leave it out"
@@ -121,8 +122,8 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
     elif shortest >= longest:
         message, way_out = f"periods go up, not from {shortest:g} to {longest:g}", "say the shorter one as min_period"
         place = (*place, said[0])
-    elif time.kind == "concat" and _width_of(checked, name) % 2:
-        message = f"half of a timestep's sinusoids are cosines, and a token has {_width_of(checked, name)} numbers"
+    elif time.kind == "concat" and wide % 2:
+        message = f"half of a timestep's sinusoids are cosines, and a token has {wide} numbers"
         way_out = "use an even width"
     else:
         return
@@ -132,14 +133,13 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
 def _check_sine(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
     """A table of sines is of an image's rows and columns, before linear ends' tokens go on."""
     sine, place = latent.sine, ("modalities", name, "latent", "sine")
+    wide = stream_width(checked.spec, name)
     if sine is None:
         return
     if latent.ends == "unet" or not (isinstance(latent.patch, int) or len(latent.patch) == 2):
         message, way_out = "sines of rows and columns are added to images' tokens of linear ends", "leave it out"
-    elif _width_of(checked, name) % 4:
-        message = (
-            f"half of the sines are of rows, half of these cosines, and a token has {_width_of(checked, name)} numbers"
-        )
+    elif wide % 4:
+        message = f"half of the sines are of rows, half of these cosines, and a token has {wide} numbers"
         way_out = "use a width that is a multiple of 4"
     elif sine.crop is not None and sine.base is None:
         message, way_out = "`crop` is of a table whose places are scaled", "give its base, too"
@@ -147,12 +147,6 @@ def _check_sine(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
         return
     span = checked.key_span(*place)
     errors.append(Diagnostic(code="MOT074", message=message, span=span, help=way_out))
-
-
-def _width_of(checked: Checked, modality: str) -> int:
-    """The width of a modality's stream."""
-    towers = checked.spec.towers.values()
-    return next((tower.width for tower in towers if modality in tower.modalities and tower.width), checked.spec.width)
 
 
 def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
