@@ -180,8 +180,7 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     if leaf.form == "by_place":
         cls = _by_place(leaf.leaf.blocks[0].operator)
     if leaf.form in ("by_place", "by_tower") and set(leaf.counts) != {1}:
-        ends = tuple(sum(leaf.counts[: index + 1]) for index in range(len(leaf.counts) - 1))
-        extra.append(f"ends={ends}")
+        extra.append(f"ends={leaf.ends}")
     if leaf.untrained:
         extra.append(f"untrained={names_tuple(leaf.untrained)}")
     if len(set(constructors)) == 1:

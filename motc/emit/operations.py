@@ -234,8 +234,7 @@ def made_of_conditions(plan: LeafPlan, *, in_pieces: bool) -> str:
     made = f"self.{plan.attribute}(conditions)"
     if plan.form != "single" or not in_pieces:
         return made
-    ends = tuple(sum(plan.counts[: index + 1]) for index in range(len(plan.counts) - 1))
-    return f"of_some({made}, {tuple(name is not None for name in plan.route)!r}, {ends!r})"
+    return f"of_some({made}, {tuple(name is not None for name in plan.route)!r}, {plan.ends!r})"
 
 
 def conditioned(

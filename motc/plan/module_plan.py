@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from motc.ir.attention import Attention
@@ -41,6 +42,11 @@ class LeafPlan:
     blank: tuple[int | None, ...] = ()
     open: bool = False
     untrained: tuple[str, ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """How many modalities there are up to the end of each piece but the last."""
+        return tuple(accumulate(self.counts))[:-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
