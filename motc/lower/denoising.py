@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from motc.ir.denoising import PARAMETERS, WEIGHTINGS, Noising, Times, TokenShift, Weighting
 from motc.schema import Checked
 from motc.schema.modalities import LatentSpec, ObjectiveSpec, TimesSpec, TokenShiftSpec
+from motc.schema.section import Section
 from motc.source import Diagnostic, Span
+
+NOISING = ("prediction", "schedule", "beta_start", "beta_end")
+"""What an objective says of `ddpm` alone."""
+
+SHIFT = ("max_tokens", "base_shift", "max_shift")
+"""What a shift by tokens says of the kind `exponential` alone."""
 
 
 def lower_noising(said: ObjectiveSpec) -> Noising:
     """What `ddpm` predicts and how it adds noise; the plain one where it says nothing, as of `flow`."""
-    plain = Noising()
-    if said.kind == "flow":
-        return plain
-    schedule = said.schedule or plain.schedule
-    return Noising(
-        prediction=said.prediction or plain.prediction,
-        schedule=schedule,
-        beta_start=plain.beta_start if said.beta_start is None else said.beta_start,
-        beta_end=plain.beta_end if said.beta_end is None else said.beta_end,
-    )
+    return Noising() if said.kind == "flow" else Noising(**_given(said, NOISING))
 
 
 def lower_times(said: TimesSpec) -> Times:
     """How times are drawn."""
-    parameters = {key: float(getattr(said, key)) for key in PARAMETERS[said.kind] if getattr(said, key) is not None}
+    parameters = {key: float(value) for key, value in _given(said, PARAMETERS[said.kind]).items()}
     by_tokens = None if said.shift_by_tokens is None else _token_shift(said.shift_by_tokens)
     return Times(
         kind=said.kind,
@@ -45,12 +46,12 @@ def lower_weighting(latent: LatentSpec) -> Weighting | None:
 
 
 def _token_shift(said: TokenShiftSpec) -> TokenShift:
-    given = {key: getattr(said, key) for key in ("max_tokens", "base_shift", "max_shift")}
-    return TokenShift(
-        kind=said.kind,
-        base_tokens=said.base_tokens or 256,
-        **{key: value for key, value in given.items() if value is not None},
-    )
+    return TokenShift(kind=said.kind, base_tokens=said.base_tokens or 256, **_given(said, SHIFT))
+
+
+def _given(said: Section, keys: Iterable[str]) -> dict[str, Any]:
+    """Those of some keys without a default that are said, with their values."""
+    return {key: getattr(said, key) for key in keys if getattr(said, key) is not None}
 
 
 def check_denoising(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
@@ -73,8 +74,7 @@ def check_denoising(checked: Checked, name: str, latent: LatentSpec, errors: lis
 
 
 def _check_objective(checked: Checked, place: tuple[str, ...], said: ObjectiveSpec, errors: list[Diagnostic]) -> None:
-    keys = ("prediction", "schedule", "beta_start", "beta_end")
-    given = [key for key in keys if getattr(said, key) is not None]
+    given = [*_given(said, NOISING)]
     plain = lower_noising(said)
     if said.kind == "flow" and given:
         message = f"`{given[0]}` says nothing of flow, which predicts the velocity of a straight line"
@@ -101,7 +101,7 @@ def _check_times(checked: Checked, place: tuple[str, ...], said: TimesSpec, erro
     if shift is None:
         return
     place = (*place, "shift_by_tokens")
-    given = [key for key in ("max_tokens", "base_shift", "max_shift") if getattr(shift, key) is not None]
+    given = [*_given(shift, SHIFT)]
     if said.shift != 1:
         message = "times are shifted twice: by a number, and by a latent's tokens"
         related = (("the number", checked.span(*place[:-1], "shift")),)
