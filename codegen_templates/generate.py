@@ -22,6 +22,7 @@ from .generate_checks import (
     whole,
 )
 from .last_tokens import last_tokens
+from .masks import in_delimited_runs
 from .tokens import in_last_document
 
 
@@ -85,7 +86,7 @@ class Row:
             raise ValueError(
                 f"{self.next} is in runs with others, which see all of themselves: only a prompt can have it"
             )
-        if any(mask.delimited and self.last in mask.bidirectional for mask in self.model.masks):
+        if self.last in in_delimited_runs(self.model.masks):
             before = self.model.modalities[self.last]
             raise ValueError(f"what comes after {before} is seen by that: a prompt has it, or `spans` say it as an end")
         if any(index in prefix for prefix in self.prefixes):

@@ -14,6 +14,7 @@ from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spa
 from .generated import GeneratedLatents
 from .guidance import Guidance, Guide, GuidedLatents, History, checked_guides
 from .latent_checks import AXES, grid_in, named, patches_in
+from .masks import in_delimited_runs
 from .next_latents import (
     Delimiters,
     checked_size,
@@ -85,8 +86,7 @@ def ends_after_prompts(
 
 def delimiters_of(model: Any, name: str, span: TokenSpan) -> Delimiters | None:
     """The tokens around a span, if they are in a run with it, so that what is kept of them depends on it."""
-    index = model.modalities.index(name)
-    if not any(mask.delimited and index in mask.bidirectional for mask in model.masks):
+    if model.modalities.index(name) not in in_delimited_runs(model.masks):
         return None
     return Delimiters(span["begin"], span["end"], model.modalities.index(span["within"]))
 
@@ -107,7 +107,7 @@ def make_latents(
     model, generator = decoding.model, decoding.how["generator"]
     modality, grid = model.modalities.index(name), grid_in(size, model.latents[name].patch)
     count = prod(grid)
-    runs = {index for mask in model.masks if mask.delimited for index in mask.bidirectional}
+    runs = in_delimited_runs(model.masks)
     if delimiters is not None and any(decoding.rows[row].before in runs for row in rows):
         raise ValueError(f"the token before latents of {name} closes a run too: what was kept of that would change")
     following = GuidedLatents(history, decoding, {name: grid}, rows, delimiters, guides, spans, keeps_last=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -99,6 +100,11 @@ class Mask(ABC):
     def views(self, modality_ids: Tensor) -> Any:
         """The `Views` by which attention needs no matrix, for rows of one document each; None: it needs the matrix."""
         return None
+
+
+def in_delimited_runs(masks: Iterable[Mask]) -> set[int]:
+    """The modalities of whose runs the tokens before and after them are, too."""
+    return {index for mask in masks if mask.delimited for index in mask.bidirectional}
 
 
 def visibility(mask: Mask, modality_ids: Tensor, document_ids: Tensor | None) -> Tensor:
