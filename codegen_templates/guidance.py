@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .generate import Decoding, Prompts, compact, followed
 from .generate_checks import TokenSpan, check_mapping
+from .latent_checks import patches_in
+from .latents import beside
 from .next_latents import Delimiters, NextLatents, unnoised
 
 
@@ -39,7 +41,7 @@ class Guide(NamedTuple):
         led = without + self.scale * (predicted - without)
         if not self.renorm:
             return led
-        lengths = [x.flatten(1).norm(dim=1).view(-1, *(1 for _ in x.shape[1:])) for x in (predicted, led)]
+        lengths = [beside(x.flatten(1).norm(dim=1), x) for x in (predicted, led)]
         shorter: Tensor = led * (lengths[0] / (lengths[1] + 1e-8)).clamp(max=1.0)
         return shorter
 
@@ -92,7 +94,7 @@ class History:
     def _by_row(self, name: str, x: Tensor, patch: tuple[int, ...] = ()) -> list[Tensor]:
         """Each row's part of a modality's latents, or features, which come in the order of the batch."""
         tokens = (self.prompts.modality_ids == self.model.modalities.index(name)).sum(1)
-        each = prod(side // size for side, size in zip(x.shape[2:], patch, strict=True)) if patch else 1
+        each = patches_in(x.shape[2:], patch) if patch else 1
         return list(torch.split(x, (tokens // each).tolist()))
 
     def add(self, name: str, rows: list[int], x: Tensor) -> None:

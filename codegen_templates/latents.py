@@ -92,6 +92,11 @@ def with_stand_in(vectors: Tensor) -> Tensor:
     return nn.functional.pad(vectors, (0, 0, 0, 1))
 
 
+def beside(values: Tensor, x: Tensor) -> Tensor:
+    """Numbers [n], one for each of latents x [n, ...], with as many axes as these."""
+    return values.view(-1, *(1 for _ in x.shape[1:]))
+
+
 def rank_of(modality_ids: Tensor, modality: int) -> Tensor:
     """Which of a modality's tokens in the batch each token is, counted from 0, int64 [B * S]; -1 where it is none."""
     mine = modality_ids.flatten() == modality

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .latent_checks import check_floating, check_timesteps, named, outside, patches_in
+from .latents import beside
 from .times import Times
 
 
@@ -79,7 +80,7 @@ class Diffusion:
 
     def noised(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
-        signal = self.signal().to(clean, non_blocking=True)[timesteps.long()].view(-1, *(1 for _ in clean.shape[1:]))
+        signal = beside(self.signal().to(clean, non_blocking=True)[timesteps.long()], clean)
         noised = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         match self.prediction:
             case "noise":
@@ -133,7 +134,7 @@ class RectifiedFlow:
 
     def noised(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
-        sigma = (timesteps.to(clean) / 1000).view(-1, *(1 for _ in clean.shape[1:]))
+        sigma = beside(timesteps.to(clean) / 1000, clean)
         return (1 - sigma) * clean + sigma * noise, noise - clean
 
     def counts(self, clean: Tensor, timesteps: Tensor) -> Tensor | None:
@@ -200,7 +201,7 @@ def noise_latents(
         aims[name] = Aim(target, counts, None if kept is None else ~kept)
         if kept is not None:
             times[name] = torch.where(kept, 0, times[name])
-            noised[name] = torch.where(kept.view(-1, *(1 for _ in clean.shape[1:])), clean, noised[name])
+            noised[name] = torch.where(beside(kept, clean), clean, noised[name])
     return noised, times, aims
 
 
@@ -219,12 +220,11 @@ def denoising_losses(
         target, weights, noised = aims.get(name, Aim(wide.detach(), None))
         squares = (wide - target.to(wide.dtype)).square()
         if weights is not None:
-            squares = squares * weights.to(wide.dtype).view(-1, *(1 for _ in squares.shape[1:]))
+            squares = squares * beside(weights.to(wide.dtype), squares)
         if noised is None:
             losses[name] = squares.sum() / max(1, wide.numel())
             numbers[name] = torch.full((), wide.numel(), device=wide.device)
             continue
         numbers[name] = noised.sum() * prod(wide.shape[1:])
-        kept = noised.view(-1, *(1 for _ in wide.shape[1:]))
-        losses[name] = torch.where(kept, squares, 0.0).sum() / numbers[name].clamp(min=1)
+        losses[name] = torch.where(beside(noised, squares), squares, 0.0).sum() / numbers[name].clamp(min=1)
     return losses, numbers
