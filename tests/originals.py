@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from motc.driver import check_spec
+from motc.importing.configuration import Configuration
+from motc.importing.describe import architecture_of, describe
+from motc.importing.described import Described
 from motc.schema import Checked
 from motc.weights import WeightMapping, read_mapping
 from tests.sights import MakeBatch, text
@@ -94,6 +98,12 @@ def small_original(architecture: str, **keys: Any) -> Any:
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     return theirs
+
+
+def described(config: dict[str, Any]) -> Described:
+    """What a config.json says. Raises SpecError."""
+    configuration = Configuration(Path("config.json"), json.loads(json.dumps(config)))
+    return describe(configuration, architecture_of(configuration))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

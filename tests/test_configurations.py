@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from motc.cli import main
-from motc.importing.configuration import Configuration
-from motc.importing.describe import architecture_of, describe
 from motc.source import SpecError
-from tests.originals import CONFIGURATION, FEW_EXPERTS, YARN, small_original
+from tests.originals import CONFIGURATION, FEW_EXPERTS, YARN, described, small_original
 
 pytest.importorskip("transformers", minversion="5.0")
 
@@ -128,9 +126,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def refusal(config: dict[str, Any]) -> str:
-    configuration = Configuration(Path("config.json"), config)
     with pytest.raises(SpecError) as error:
-        describe(configuration, architecture_of(configuration))
+        described(config)
     (diagnostic,) = error.value.diagnostics
     assert diagnostic.code == "MOT103"
     assert diagnostic.message.startswith("config.json: ")
@@ -156,8 +153,5 @@ def test_parts_are_refused_by_their_whole_names() -> None:
 
 
 def test_dropout_is_told() -> None:
-    configuration = Configuration(
-        Path("config.json"), {"architectures": ["LlamaForCausalLM"], "attention_dropout": 0.5}
-    )
-    notes = describe(configuration, architecture_of(configuration)).notes
+    notes = described({"architectures": ["LlamaForCausalLM"], "attention_dropout": 0.5}).notes
     assert notes == ["`attention_dropout` = 0.5: motc has no dropout"]

@@ -4,7 +4,6 @@ float64, their tensors come back bit for bit, and what is written of them is rea
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +13,13 @@ import motc
 from motc.driver import check_spec, compile_ir
 from motc.exporting.original import original
 from motc.importing.architectures import BY_NAME
-from motc.importing.configuration import Configuration
-from motc.importing.describe import architecture_of, describe
 from motc.importing.further_mixtures import FURTHER_MIXTURES
 from motc.importing.further_models import FURTHER_MODELS
 from motc.ir.identity import semantic_hash
 from motc.ir.names import saved_shapes
 from motc.source import SourceFile, SpecError
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
-from tests.originals import FEW_EXPERTS, as_parameters, small_original, widened
+from tests.originals import FEW_EXPERTS, as_parameters, described, small_original, widened
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
 
@@ -80,11 +77,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"moe_layer_start_index": 1, "moe_layer_end_index": -1, "moe_layer_interval": 2},
     ),
 }  # fmt: skip
-
-
-def described(config: dict[str, Any]) -> Any:
-    configuration = Configuration(Path("config.json"), json.loads(json.dumps(config)))
-    return describe(configuration, architecture_of(configuration))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -19,12 +19,10 @@ import motc
 from motc.cli import main
 from motc.driver import compile_ir
 from motc.importing.architectures import BY_NAME
-from motc.importing.configuration import Configuration
-from motc.importing.describe import architecture_of, describe
 from motc.ir.identity import semantic_hash
 from motc.source import SourceFile
 from motc.weights import bijection_of, tensors_of
-from tests.originals import Original, as_parameters
+from tests.originals import Original, as_parameters, described
 from tests.published import ORIGINALS
 
 pytest.importorskip("transformers", minversion="5.0")
@@ -34,9 +32,7 @@ EACH = pytest.mark.parametrize("original", ORIGINALS, ids=lambda original: origi
 
 def read(config: dict[str, Any]) -> str:
     """The spec of a configuration."""
-    configuration = Configuration(Path("config.json"), json.loads(json.dumps(config)))
-    architecture = architecture_of(configuration)
-    return describe(configuration, architecture).spec("it", "It.", "config.json")
+    return described(config).spec("it", "It.", "config.json")
 
 
 @EACH
