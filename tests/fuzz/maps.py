@@ -19,6 +19,7 @@ from motc.upcycling.plan import plan_init
 from motc.upcycling.statements import read_statements
 from motc.weights import bijection_of, read_mapping
 from tests.fuzz.damage import Untold
+from tests.fuzz.texts import alter
 from tests.originals import GALLERY, Original
 from tests.published import ORIGINALS
 
@@ -133,19 +134,8 @@ def write_mutated(draw: random.Random, path: Path, text: str) -> str:
     pieces = text.splitlines(keepends=True) if is_by_lines else re.findall(r"[\w.*]+|\s+|[^\w\s]", text)
     for _ in range(draw.randint(1, 3)):
         place, other = draw.randrange(len(pieces)), draw.randrange(len(pieces))
-        match draw.choice(["replace", "drop", "double", "exchange", "insert", "copy"]):
-            case "replace":
-                pieces[place] = draw.choice(WORDS)
-            case "drop":
-                pieces[place] = ""
-            case "double":
-                pieces.insert(place, pieces[place])
-            case "exchange":
-                pieces[place], pieces[other] = pieces[other], pieces[place]
-            case "copy":
-                pieces[place] = pieces[other]
-            case _:
-                pieces.insert(place, f" {draw.choice(WORDS)} ")
+        how = draw.choice(["replace", "drop", "double", "exchange", "insert", "copy"])
+        alter(pieces, how, place, other, lambda: draw.choice(WORDS))
     mutated = "".join(pieces)
     path.write_bytes(mutated.encode(errors="surrogatepass"))
     return mutated

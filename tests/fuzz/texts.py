@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from hypothesis import strategies as st
 
@@ -38,14 +39,24 @@ def random_texts(draw: st.DrawFn) -> tuple[str, Syntax]:
 def mutate(draw: st.DrawFn, pieces: list[str]) -> None:
     """Replace, double or leave out one of the pieces, exchange it with another, or put something before it."""
     place, other = (draw(st.integers(0, len(pieces) - 1)) for _ in range(2))
-    match draw(st.sampled_from(("replace", "drop", "double", "exchange", "insert"))):
+    how = draw(st.sampled_from(("replace", "drop", "double", "exchange", "insert")))
+    alter(pieces, how, place, other, lambda: draw(st.sampled_from(WORDS)))
+
+
+def alter(pieces: list[str], how: str, place: int, other: int, word: Callable[[], str]) -> None:
+    """Do one thing to the piece at a place; `other` is where another is, and `word` draws a new one."""
+    match how:
         case "replace":
-            pieces[place] = draw(st.sampled_from(WORDS))
+            pieces[place] = word()
         case "drop":
             pieces[place] = ""
         case "double":
             pieces.insert(place, pieces[place])
         case "exchange":
             pieces[place], pieces[other] = pieces[other], pieces[place]
+        case "copy":
+            pieces[place] = pieces[other]
+        case "insert":
+            pieces.insert(place, f" {word()} ")
         case _:
-            pieces.insert(place, f" {draw(st.sampled_from(WORDS))} ")
+            raise AssertionError(how)
