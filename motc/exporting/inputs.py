@@ -36,11 +36,6 @@ class Input:
     units: tuple[int, ...]
 
     @property
-    def flat_name(self) -> str:
-        """As programs that have no dicts call it."""
-        return self.name.replace("/", "_")
-
-    @property
     def is_latent(self) -> bool:
         return self.name.startswith("latents/")
 
@@ -49,6 +44,11 @@ class Input:
         """The shape, in words."""
         pairs = zip(self.shape, self.units, strict=True)
         return [size if unit == 1 else f"{unit} * {size}" for size, unit in pairs]
+
+
+def flat_name(name: str) -> str:
+    """What a tensor of `Asked` is called by programs that have no dicts."""
+    return name.replace("/", "_")
 
 
 def inputs_of(model: Model, network: Any, dtype: torch.dtype) -> tuple[Input, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from motc.exporting.batches import Asked
+from motc.exporting.inputs import flat_name
 
 
 def write_onnx(program: ExportedProgram, path: Path, inputs: list[str], outputs: list[str]) -> None:
@@ -88,7 +89,7 @@ def session_of(path: Path) -> Callable[[Asked], dict[str, Tensor]]:
     inputs, outputs = ([each.name for each in some] for some in (session.get_inputs(), session.get_outputs()))
 
     def run(batch: Asked) -> dict[str, Tensor]:
-        flat = {name.replace("/", "_"): x.numpy() for name, x in batch.items()}
+        flat = {flat_name(name): x.numpy() for name, x in batch.items()}
         given = {name: flat[name] for name in inputs}
         return dict(zip(outputs, map(torch.from_numpy, session.run(None, given)), strict=True))
 

@@ -16,7 +16,7 @@ from motc import __version__
 from motc.exporting.batches import Asked, arguments_of
 from motc.exporting.deviation import NotTheSame, deviation, tolerance
 from motc.exporting.given import check_unconditioned, need
-from motc.exporting.inputs import PLACES, Input, dynamic_shapes, example, inputs_of, questions
+from motc.exporting.inputs import PLACES, Input, dynamic_shapes, example, flat_name, inputs_of, questions
 from motc.files import new_folder
 from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
@@ -156,7 +156,7 @@ def signature(model: Model, network: nn.Module, inputs: tuple[Input, ...], batch
         "torch": torch.__version__,
         "strategy": model.strategy,
         "modality_ids": {**{name: place for place, name in enumerate(model.names)}, "padding": -1},
-        "inputs": {each.flat_name: {"dtype": _name(each.dtype), "shape": each.shown} for each in inputs},
+        "inputs": {flat_name(each.name): {"dtype": _name(each.dtype), "shape": each.shown} for each in inputs},
         "outputs": outputs,
     }
 
