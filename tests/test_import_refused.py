@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from motc.cli import main
 from motc.files import folder_aside
 from motc.source import SpecError
 from motc.upcycling.sources import open_source
+from tests.full_disk import files_of_at_most
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -218,18 +217,11 @@ def test_a_folder_made_of_a_file_is_not_taken_for_one_left(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk(folder: Path, tmp_path: Path) -> None:
-    program = (
-        "import resource, signal, sys\n"
-        "from motc.cli import main\n"
-        "import torch\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        f"sys.exit(main(['import', {str(folder)!r}, '-o', 'it.mot', '--weights', 'it.safetensors']))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "it.safetensors: File too large" in done.stderr
+def test_a_full_disk(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with files_of_at_most(5000):
+        code = main(["import", str(folder), "-o", f"{tmp_path}/it.mot", "--weights", f"{tmp_path}/it.safetensors"])
+    assert code == 1
+    assert "it.safetensors: File too large" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["llama"]
 
 

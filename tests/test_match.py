@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from motc.match import MatchError, Settings, match_systems, read_data
 from motc.match.batches import indices, make_batch
 from motc.match.fit import check_fit
 from motc.match.race import System, rate_factor
+from tests.full_disk import files_of_at_most
 from tests.small_run import compile_layers_alone, do_not_compile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -295,12 +295,8 @@ def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
     assert len(load_file(path)["small/losses"]) == 2
 
     before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    with files_of_at_most(len(before) // 2):
         assert main(command(folder, "parts")) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "the checkpoint of step 2 is kept" in capsys.readouterr().err
     assert path.read_bytes() == before
 

@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 from motc.cli import main
 from motc.files import PREFIX
+from tests.full_disk import files_of_at_most
 from tests.fuzz.damage import SMALL, Damaged, Untold, damage_file, damaged_config, damaged_folder, llama, write_folder
 
 SECONDS = 60
@@ -171,14 +171,10 @@ def a_full_disk_is_told(seed: int, under: Path) -> None:
     config, tensors = llama(draw)
     write_folder(under / "it", config, tensors, draw)
     before = all_files(under)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (draw.choice([0, 1, 100, 5000, 9000]), limits[1]))
-    try:
+    with files_of_at_most(draw.choice([0, 1, 100, 5000, 9000])):
         code, said = run(
             ["import", str(under / "it"), "-o", f"{under}/out.mot", "--weights", f"{under}/out.safetensors"]
         )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     if code != 1 or all_files(under) != before or f"{under}/out." not in said:
         raise Untold(f"exit {code}, left {sorted(all_files(under) - before)}, said {said}")
 
