@@ -7,7 +7,7 @@ from motc.importing.by_layer import WindowByLayer
 from motc.importing.mixtures import ErnieLayers
 from motc.importing.parts import Copied, In, LastLayers, Tied
 from motc.importing.rotary import Rope
-from motc.importing.rows import Key, Noted, Only, Passed
+from motc.importing.rows import Key, Noted, Only, Passed, Row
 from motc.importing.shared_rows import (
     ATTENTION_BIAS,
     BIASES,
@@ -17,12 +17,26 @@ from motc.importing.shared_rows import (
     GEMMA,
     GEMMA_1,
     GEMMA_3,
+    INTERLEAVED,
+    MIXTURE,
     QWEN_BIASES,
     SILU,
     experts,
     last_rows,
     of_token,
 )
+
+TEXT_AND_GRIDS = {
+    "modalities.text": {},
+    "modalities.image.features.projector": "none",
+    "modalities.image.positions.kind": "grid",
+}
+
+
+def size_of_vectors(name: str, default: int) -> Row:
+    """The key of the encoder that says how large the vectors are which it makes of an image."""
+    return In(part="vision_config", row=Key(name=name, default=default, ours="modalities.image.features.size"))
+
 
 WITH_IMAGES = (
     Architecture(
@@ -64,12 +78,7 @@ WITH_IMAGES = (
     Architecture(
         name="Qwen2_5_VLForConditionalGeneration",
         mapping="qwen2_vl",
-        settings={
-            "modalities.text": {},
-            "modalities.image.features.projector": "none",
-            "modalities.image.positions.kind": "grid",
-            **QWEN_BIASES,
-        },
+        settings={**TEXT_AND_GRIDS, **QWEN_BIASES},
         inside="text_config",
         rows=(
             *sizes(152064, 8192, 29568, 80, 64, 8),
@@ -80,10 +89,7 @@ WITH_IMAGES = (
             WindowByLayer(default=4096, switch="use_sliding_window", first=("max_window_layers", 80)),
         ),
         outer=(
-            In(
-                part="vision_config",
-                row=Key(name="out_hidden_size", default=3584, ours="modalities.image.features.size"),
-            ),
+            size_of_vectors("out_hidden_size", 3584),
             Tied(default=False),
         ),
         said_of_encoders=("vision_config",),
@@ -91,12 +97,7 @@ WITH_IMAGES = (
     Architecture(
         name="Qwen3VLForConditionalGeneration",
         mapping="qwen3_vl",
-        settings={
-            "modalities.text": {},
-            "modalities.image.features.projector": "none",
-            "modalities.image.positions.kind": "grid",
-            "attention.qk_norm": "rms",
-        },
+        settings={**TEXT_AND_GRIDS, "attention.qk_norm": "rms"},
         inside="text_config",
         rows=(
             *sizes(151936, 4096, 22016, 32, 32, 32),
@@ -108,10 +109,7 @@ WITH_IMAGES = (
             Rope(theta=500000.0, sections=(24, 20, 20), arrangement="interleaved"),
         ),
         outer=(
-            In(
-                part="vision_config",
-                row=Key(name="out_hidden_size", default=3584, ours="modalities.image.features.size"),
-            ),
+            size_of_vectors("out_hidden_size", 3584),
             In(part="vision_config", row=LastLayers(name="deepstack_visual_indexes", default=(8, 16, 24))),
             Tied(default=False),
         ),
@@ -121,12 +119,10 @@ WITH_IMAGES = (
         name="Ernie4_5_VLMoeForConditionalGeneration",
         mapping="ernie4_5_vl",
         settings={
-            "modalities.text": {},
-            "modalities.image.features.projector": "none",
-            "modalities.image.positions.kind": "grid",
+            **TEXT_AND_GRIDS,
             "modalities.boundary": {},
-            "attention.rope.pairing": "interleaved",
-            "ffn.kind": "moe",
+            **INTERLEAVED,
+            **MIXTURE,
             "ffn.correction": True,
             "towers.vision.modalities": ["image", "boundary"],
         },
@@ -170,7 +166,7 @@ WITH_IMAGES = (
             Passed(names=("num_image_tokens",)),
         ),
         outer=(
-            In(part="vision_config", row=Key(name="hidden_size", default=1152, ours="modalities.image.features.size")),
+            size_of_vectors("hidden_size", 1152),
             Passed(names=("projection_dim", "hidden_size", "vocab_size")),
             Tied(default=True),
         ),
@@ -195,7 +191,7 @@ WITH_IMAGES = (
         inside="text_config",
         rows=(*sizes(262208, 2304, 9216, 26, 8, 4), *GEMMA_3),
         outer=(
-            In(part="vision_config", row=Key(name="hidden_size", default=768, ours="modalities.image.features.size")),
+            size_of_vectors("hidden_size", 768),
             In(
                 part="vision_config",
                 row=Key(
