@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from .condition_checks import check_given, given_for
 from .latent_checks import patches_in
+from .latent_time import waves_of_periods
 from .latents import rank_of
 from .layout import Layout
 from .tokens import look_up, token_before
@@ -53,13 +54,9 @@ class Sinusoids(nn.Module):
 
     def waves(self, numbers: Tensor) -> Tensor:
         """Cosines and sines [n, count] of numbers [n], in float32."""
-        half, x = self.count // 2, numbers.float()[:, None]
         if self.periods is not None:
-            shortest, longest = self.periods
-            steps = torch.linspace(0.0, 1.0, half, device=numbers.device)
-            periods = shortest * (longest / shortest) ** steps
-            angles = 1.0 / periods * 2 * torch.pi * (x / 1000)
-            return torch.cat((angles.sin(), angles.cos()), dim=1)
+            return waves_of_periods(numbers, self.count, *self.periods)
+        half, x = self.count // 2, numbers.float()[:, None]
         exponents = -math.log(self.max_period) * torch.arange(half, dtype=torch.float32, device=numbers.device)
         angles = self.scale * (x * torch.exp(exponents / (half - self.closed)))
         return torch.cat((angles.cos(), angles.sin()), dim=1)

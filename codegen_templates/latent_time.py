@@ -15,6 +15,14 @@ def sinusoids(timesteps: Tensor, size: int) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
+def waves_of_periods(timesteps: Tensor, size: int, shortest: float, longest: float) -> Tensor:
+    """Sines and cosines [n, size] of timesteps [n], in float32; periods as `ConcatTime` has them."""
+    steps = torch.linspace(0.0, 1.0, size // 2, device=timesteps.device)
+    periods = shortest * (longest / shortest) ** steps
+    angles = 1.0 / periods * 2 * torch.pi * (timesteps.float() / 1000)[:, None]
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
 class TimestepEmbedding(nn.Module):
     """A vector of a timestep: two linear maps of its sinusoids, silu between."""
 
@@ -57,16 +65,10 @@ class ConcatTime(nn.Module):
         self.hidden = nn.Linear(2 * width, width)
         self.embed = nn.Linear(width, width)
 
-    def waves(self, timesteps: Tensor) -> Tensor:
-        """Sines and cosines [n, w] of timesteps [n], in float32."""
-        steps = torch.linspace(0.0, 1.0, self.embed.weight.shape[0] // 2, device=timesteps.device)
-        periods = self.min_period * (self.max_period / self.min_period) ** steps
-        angles = 1.0 / periods * 2 * torch.pi * (timesteps.float() / 1000)[:, None]
-        return torch.cat((angles.sin(), angles.cos()), dim=1)
-
     def told(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Tokens [n, P, w], told their timesteps [n]."""
         weight = self.hidden.weight
-        waves = self.waves(timesteps.to(weight.device)).to(x.dtype)[:, None].expand_as(x)
+        waves = waves_of_periods(timesteps.to(weight.device), weight.shape[0], self.min_period, self.max_period)
+        waves = waves.to(x.dtype)[:, None].expand_as(x)
         mixed: Tensor = self.embed(F.silu(self.hidden(torch.cat((x, waves), dim=2))))
         return mixed
