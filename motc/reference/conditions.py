@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from motc.reference.latents import waves_of_periods
 from motc.reference.operators import FfnKind, Parameters, activated, linear
-
-STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +85,9 @@ def condition_vectors(
 
 def sinusoids(waves: ReferenceSinusoids, number: float) -> Tensor:
     """Cosines and sines of a number, or where there are periods sines and cosines, [count], in float32."""
-    half, x = waves.count // 2, torch.tensor(number, dtype=torch.float32)
     if waves.periods is not None:
-        shortest, longest = waves.periods
-        periods = shortest * (longest / shortest) ** torch.linspace(0.0, 1.0, half)
-        angles = 1.0 / periods * 2 * math.pi * (x / STEPS)
-        return torch.cat((angles.sin(), angles.cos()))
+        return waves_of_periods(waves.count, waves.periods, number)
+    half, x = waves.count // 2, torch.tensor(number, dtype=torch.float32)
     exponents = -math.log(waves.max_period) * torch.arange(half, dtype=torch.float32)
     angles = waves.scale * (x * torch.exp(exponents / (half - 1 if waves.closed else half)))
     return torch.cat((angles.cos(), angles.sin()))

@@ -101,14 +101,18 @@ def told_time(latent: ReferenceLatent, parameters: Parameters, token: Tensor, ti
         return token
     if latent.periods is None:
         return token + time_vector(latent, parameters, timestep)
-    shortest, longest = latent.periods
-    steps = torch.linspace(0.0, 1.0, token.shape[0] // 2)
-    periods = shortest * (longest / shortest) ** steps
-    angles = 1.0 / periods * 2 * math.pi * (torch.tensor(timestep, dtype=torch.float32) / STEPS)
-    both = torch.cat((token, torch.cat((angles.sin(), angles.cos())).to(token)))
+    both = torch.cat((token, waves_of_periods(token.shape[0], latent.periods, timestep).to(token)))
     return linear(
         parameters, latent.prefix + ".time.embed", F.silu(linear(parameters, latent.prefix + ".time.hidden", both))
     )
+
+
+def waves_of_periods(count: int, periods: tuple[float, float], timestep: float) -> Tensor:
+    """Sines and cosines [count] of a timestep, in float32, as in pi0 (openpi, pi0.py)."""
+    shortest, longest = periods
+    each = shortest * (longest / shortest) ** torch.linspace(0.0, 1.0, count // 2)
+    angles = 1.0 / each * 2 * math.pi * (torch.tensor(timestep, dtype=torch.float32) / STEPS)
+    return torch.cat((angles.sin(), angles.cos()))
 
 
 def latent_prediction(
