@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.originals import Original
@@ -424,3 +425,57 @@ ORIGINALS = (
         batch=paligemma,
     ),
 )
+
+LLAMA_VISION = Original(
+    spec="llama_3_2_vision_11b",
+    architecture="MllamaForConditionalGeneration",
+    mapping="mllama",
+    config={
+        "text_config": sizes(
+            (128256, 4096, 14336, 40, 32, 8),
+            cross_attention_layers=[3, 8, 13, 18, 23, 28, 33, 38],
+            rope_theta=500000.0,
+            rope_scaling={
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            rms_norm_eps=1e-05,
+            tie_word_embeddings=False,
+        ),
+        "vision_config": {"vision_output_dim": 7680},
+    },
+    small={"vocab": None, "modalities.text.vocab": 61, "modalities.image.features.size": 48, "layers": 9},
+    small_config={
+        "text_config": {"cross_attention_layers": [3, 8], "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+        "image_token_index": 60,
+        "vision_config": {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "intermediate_size": 16,
+            "vision_output_dim": 48,
+            "image_size": 28,
+            "intermediate_layers_indices": [0, 1],
+        },
+    },
+    keys={"modalities.text.vocab": "vocab_size"},
+    inside="text_config",
+)
+"""Held against the original in `test_crossing.py`, for its images are no tokens there."""
+
+ITS_LANGUAGE_MODEL = replace(
+    LLAMA_VISION,
+    architecture="MllamaForCausalLM",
+    mapping="mllama_text",
+    config=LLAMA_VISION.config["text_config"],
+    small_config=LLAMA_VISION.small_config["text_config"],
+    inside="",
+)
+"""By itself, given vectors of its own width: another spec than the gallery's, in which they are projected."""
+
+FOLDERS = (*ORIGINALS, LLAMA_VISION, ITS_LANGUAGE_MODEL)
+"""Those of which folders come in."""

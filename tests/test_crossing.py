@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from motc.driver import compile_ir
 from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
 from motc.source import SpecError
+from motc.weights import bijection_of, parameters_of, tensors_of
 from tests.originals import GALLERY, as_parameters, widened
 from tests.planted import broken, report
+from tests.published import LLAMA_VISION
 
 SPEC = """
 model vision {
@@ -129,39 +133,10 @@ def small() -> Any:
     return model
 
 
-NAMES = {
-    "model.embed_tokens": "embedding",
-    "model.norm": "final_norm",
-    "lm_head": "head.text",
-    "self_attn": "attention",
-    "cross_attn.": "attention.",
-    "cross_attn_attn_gate": "attention.out_gate.weight",
-    "cross_attn_mlp_gate": "ffn.out_gate.weight",
-    "input_layernorm": "attention.norm",
-    "post_attention_layernorm": "ffn.norm",
-    "mlp": "ffn",
-    "o_proj": "out",
-    "_proj": "",
-    "model.layers": "layers",
-}
-OF_IMAGES = ("attention.k.weight", "attention.v.weight", "attention.k_norm.weight")
-
-
-def our_name(theirs: str) -> str:
-    crosses = "cross_attn." in theirs
-    for old, new in NAMES.items():
-        theirs = theirs.replace(old, new)
-    stem, _, last = theirs.rpartition(".")
-    if not stem.startswith("layers"):
-        return theirs
-    return f"{stem}.{'images' if crosses and theirs.endswith(OF_IMAGES) else 'language'}.{last}"
-
-
-def our_values(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The original's by our names: its table has eight rows more than its head."""
-    values = {our_name(name): value for name, value in theirs.items()}
-    text, mark = values.pop("embedding.weight").split([VOCAB, 8])
-    return values | {"embedding.text.weight": text, "embedding.mark.weight": mark}
+def tensors(theirs: Any, projector: nn.Linear, of: Callable[[nn.Parameter], Tensor]) -> dict[str, Tensor]:
+    """What a checkpoint with images has of the two, by its names."""
+    language = {f"language_model.{name}": of(each) for name, each in theirs.named_parameters()}
+    return language | {f"multi_modal_projector.{name}": of(each) for name, each in projector.named_parameters()}
 
 
 class Pair:
@@ -170,10 +145,15 @@ class Pair:
     def __init__(self) -> None:
         self.theirs, self.ours = small(), motc.load(GALLERY / "llama_3_2_vision_11b.mot", set=SMALL, dtype="float64")
         self.projector = nn.Linear(24, 32, dtype=torch.float64)
-        values = our_values({name: parameter.detach() for name, parameter in self.theirs.named_parameters()})
-        values |= {f"features.image.out.{name}": each.detach() for name, each in self.projector.named_parameters()}
-        values["head.mark.weight"] = torch.zeros(8, 32, dtype=torch.float64)
-        self.ours.load_state_dict(values)
+        given = tensors(self.theirs, self.projector, lambda each: each.detach())
+        shapes = {name: tuple(each.shape) for name, each in given.items()}
+        model = compile_ir(GALLERY / "llama_3_2_vision_11b.mot", overrides=SMALL)
+        self.bijection = bijection_of(LLAMA_VISION.weights, shapes, model)
+        parameters = parameters_of(self.bijection, given)
+        self.ours.load_state_dict(parameters)
+        back = tensors_of(self.bijection, parameters)
+        assert back.keys() == given.keys()
+        assert all(torch.equal(back[name], given[name]) for name in given)
 
     def said(self, ids: Tensor, modality_ids: Tensor, images: Tensor | None = None) -> Tensor:
         """Our logits of text."""
@@ -200,10 +180,10 @@ def test_the_original_has_the_same_logits_and_gradients() -> None:
     weights = torch.randn_like(expected)
     (expected * weights).sum().backward()
     (got * weights).sum().backward()
-    gradients = our_values({name: parameter.grad for name, parameter in pair.theirs.named_parameters()})
-    gradients |= {f"features.image.out.{name}": each.grad for name, each in pair.projector.named_parameters()}
+    gradients = parameters_of(pair.bijection, tensors(pair.theirs, pair.projector, lambda each: each.grad))
     parameters = dict(pair.ours.named_parameters())
-    assert gradients.keys() == parameters.keys() - {"head.mark.weight"}
+    assert gradients.keys() == parameters.keys()
+    assert parameters["head.mark.weight"].grad is None and not gradients.pop("head.mark.weight").any()
     for name, gradient in gradients.items():
         scale = gradient.abs().max()
         assert scale > 0, name
@@ -212,13 +192,18 @@ def test_the_original_has_the_same_logits_and_gradients() -> None:
 
 def test_parameters_at_the_published_size() -> None:
     with torch.device("meta"):
-        theirs = sum(each.numel() for each in mllama().parameters())
-    ours = total_parameters(compile_ir(GALLERY / "llama_3_2_vision_11b.mot"))
-    assert ours - theirs == 7680 * 4096 + 4096 + 8 * 4096  # the images' projector, and what a mark's head would have
+        theirs = LLAMA_VISION.made(small=False)
+    given = LLAMA_VISION.tensors(theirs, dict(theirs.named_parameters()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    model = compile_ir(LLAMA_VISION.path)
+    bijection = bijection_of(LLAMA_VISION.weights, shapes, model)
+    numbers = sum(prod(shapes[name]) for move in bijection.moves for name in move.tensors)
+    assert bijection.zeros == {"head.mark.weight": (8, 4096)}
+    assert total_parameters(model) == numbers + 8 * 4096
     row = next(
         line for line in (GALLERY / "README.md").read_text().splitlines() if "(llama_3_2_vision_11b.mot)" in line
     )
-    assert f"| {ours:,} | {theirs:,} |" in row
+    assert f"| {numbers + 8 * 4096:,} | {sum(each.numel() for each in theirs.parameters()):,} |" in row
 
 
 def test_without_images_these_layers_are_left_out_as_in_the_original() -> None:

@@ -21,7 +21,7 @@ from motc.importing.architectures import BY_NAME
 from motc.ir.names import saved_shapes
 from motc.source import SourceFile, SpecError
 from tests.originals import FEW_EXPERTS, GALLERY, YARN, Original, small_original
-from tests.published import ORIGINALS
+from tests.published import ITS_LANGUAGE_MODEL, ORIGINALS
 from tests.test_further_classes import CASES as FURTHER
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
@@ -148,7 +148,14 @@ def test_every_class_that_comes_in_can_be_asked_for() -> None:
     """Each goes there and back here, or is refused for its encoder."""
     assert set(CLASSES.values()) == BY_NAME.keys()
     goes = {CLASSES[kind] for kind in FOLDERS} | {f"{name}ForCausalLM" for name, _ in FURTHER.values()}
-    assert goes == {each.name for each in BY_NAME.values() if not each.said_of_encoders}
+    assert goes == {each.name for each in BY_NAME.values() if not each.said_of_encoders} - {"MllamaForCausalLM"}
+
+
+def test_layers_that_attend_to_images_do_not_go_out() -> None:
+    checked = check_spec(ITS_LANGUAGE_MODEL.path)
+    model = final_ir(checked)
+    with pytest.raises(SpecError, match="no MllamaForCausalLM: layers that attend to images are not written"):
+        original("mllama_text", checked, model, saved_shapes(model), {})
 
 
 def test_what_is_not_the_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

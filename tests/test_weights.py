@@ -235,6 +235,19 @@ def test_what_is_left_out_is_not_looked_at(tmp_path: Path) -> None:
     assert bijection(tmp_path, given | more, model()) == bijection(tmp_path, given, model())
 
 
+def test_what_the_other_has_not_may_be_zeros(tmp_path: Path) -> None:
+    given = tensors()
+    head = given.pop("out.weight")
+    text = MAPPING.replace("  out: head\ntied: {out: in}", "zeros: [head]")
+    both = bijection(tmp_path, given, model(), text)
+    parameters = parameters_of(both, given)
+    assert parameters.keys() == parameter_shapes(model()).keys()
+    assert parameters["head.weight"].shape == head.shape and not parameters["head.weight"].any()
+    assert tensors_of(both, parameters).keys() == given.keys()
+    with pytest.raises(ValueError, match=r"several tensors for the parameter head\.weight"):
+        bijection(tmp_path, given | {"out.weight": head}, model(), MAPPING + "zeros: [head]\n")
+
+
 def test_a_tied_head_may_be_there_or_not(tmp_path: Path) -> None:
     given, of = tensors(), model(tied=True)
     given["out.weight"] = given["in.weight"].clone()

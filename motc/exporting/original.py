@@ -67,6 +67,8 @@ CLASSES = {
     "ernie4_5_vl_moe": "Ernie4_5_VLMoeForConditionalGeneration",
     "paligemma": "PaliGemmaForConditionalGeneration",
     "gemma3": "Gemma3ForConditionalGeneration",
+    "mllama": "MllamaForConditionalGeneration",
+    "mllama_text": "MllamaForCausalLM",
 }
 """What a configuration calls a model's type, and its class."""
 

@@ -91,10 +91,12 @@ class Architecture:
         return specs_folder() / "gallery" / "mappings" / f"{self.mapping}.yaml"
 
 
-def sizes(vocab: int, width: int, hidden: int, layers: int, heads: int, kv_heads: int | None) -> tuple[Row, ...]:
+def sizes(
+    vocab: int, width: int, hidden: int, layers: int, heads: int, kv_heads: int | None, vocab_is: str = "vocab"
+) -> tuple[Row, ...]:
     """The rows that all have, with the class's own sizes."""
     return (
-        Key(name="vocab_size", default=vocab, ours="vocab"),
+        Key(name="vocab_size", default=vocab, ours=vocab_is),
         Key(name="hidden_size", default=width, ours="width"),
         Key(name="intermediate_size", default=hidden, ours="ffn.hidden"),
         Key(name="num_hidden_layers", default=layers, ours="layers", most=MAX_LAYERS),

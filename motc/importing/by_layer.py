@@ -133,6 +133,31 @@ class PositionsInWindows:
         return {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CrossLayers:
+    """Llama 3.2 Vision's `cross_attention_layers`, in which text attends to images and not to itself."""
+
+    default: tuple[int, ...]
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        said = configuration.take("cross_attention_layers")
+        crossing = list(self.default) if said is None else said
+        if not isinstance(crossing, list) or not all(type(each) is int for each in crossing):
+            configuration.refuse("cross_attention_layers", crossing, "a list of layers")
+        if not set(crossing) & set(range(described.layers)):
+            configuration.refuse("cross_attention_layers", crossing, f"some of the layers 0 to {described.layers - 1}")
+        settings = {
+            "attention.qk_norm": "rms",
+            "towers.language.attention.cross": "image",
+            "towers.language.attention.out_gate": "tanh",
+            "towers.language.ffn.out_gate": "tanh",
+        }
+        described.differ([settings if layer in crossing else {} for layer in range(described.layers)])
+
+    def write(self, said: Said) -> dict[str, Any]:
+        raise ValueError("layers that attend to images are not written")
+
+
 def _but_every(every: int, layers: int) -> list[bool]:
     """All layers but every so manieth one."""
     return [(layer + 1) % max(1, every) != 0 for layer in range(layers)]

@@ -24,7 +24,7 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
         theirs.set_attn_implementation("eager")
     ours: Any = load(weights=weights).eval()
     special = _tokens(theirs.config.to_dict())
-    vocabulary = theirs.get_input_embeddings().num_embeddings
+    vocabulary = theirs.config.get_text_config().vocab_size
     usual = torch.tensor([token for token in range(vocabulary) if token not in special])
     ids = usual[torch.randint(len(usual), (1, count), generator=torch.Generator().manual_seed(0))]
     modality_ids = torch.full_like(ids, ours.modalities.index(architecture.modality))
@@ -33,7 +33,8 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
             {} if architecture.token_type is None else {"token_type_ids": torch.full_like(ids, architecture.token_type)}
         )
         expected = theirs(ids, use_cache=False, **types).logits
-        got = ours(ids, modality_ids).logits
+        logits = ours(ids, modality_ids).logits
+    got = logits[architecture.modality] if isinstance(logits, dict) else logits
     said = expected > torch.finfo(expected.dtype).min  # Chameleon never says tokens of images
     return (got - expected)[said].abs().max().item(), expected[said].abs().max().item()
 

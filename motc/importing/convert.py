@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from motc import __version__
@@ -21,7 +22,7 @@ from motc.weights.fit import check_dtype
 from motc.weights.header import refuse
 from motc.weights.kept import Kept, metadata_of
 from motc.weights.mapping import pattern_of
-from motc.weights.read import read_tensor
+from motc.weights.read import DTYPES, read_tensor
 from motc.weights.stored import Stored, read_numbers
 from motc.weights.write import write_weights
 
@@ -38,9 +39,10 @@ class Conversion:
 
     @cached_property
     def dtypes(self) -> dict[str, str]:
-        """Of each parameter the dtype that its tensors have."""
-        tensors = self.stored.tensors
-        return {name: tensors[move.tensors[0]].dtype for move in self.bijection.moves for name in move.parameters}
+        """Of each parameter the dtype that its tensors have; of zeros that of the first."""
+        tensors, moves = self.stored.tensors, self.bijection.moves
+        of_tensors = {name: tensors[move.tensors[0]].dtype for move in moves for name in move.parameters}
+        return of_tensors | dict.fromkeys(self.bijection.zeros, next(iter(of_tensors.values())))
 
     def write(self, path: Path, check: Callable[[Path], None] = lambda aside: None) -> None:
         """The model's weights, with the spec that they are of; `check` is given the file before it takes its place.
@@ -67,10 +69,16 @@ class Conversion:
                 refuse(f"{tensors[name].path}: {name} is not what {other} is, and the model ties them")
         return forth(move, list(given.values()))
 
+    def zeros(self, parameter: str) -> Tensor:
+        """A parameter that no tensor holds."""
+        return torch.zeros(self.bijection.zeros[parameter], dtype=DTYPES[self.dtypes[parameter]])
+
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Those of one move are gone before the next one's tensors are read."""
         for move in self.bijection.moves:
             yield from zip(move.parameters, self.parameters(move), strict=True)
+        for name in self.bijection.zeros:
+            yield name, self.zeros(name)
 
 
 def plan_conversion(architecture: Architecture, stored: Stored, model: Model, spec: SourceFile) -> Conversion:

@@ -21,6 +21,9 @@ Settings = dict[str, Any]
 MAY_GO = ("attention.window", "attention.rope.scaling")
 """What some layers may lack that others have; of other keys they say another value."""
 
+NEVER_GOES = '"towers.language.attention.cross"'
+"""What a layer cannot be without if the model says it, so that only layers do."""
+
 ORDER = """
 width layers vocab modalities positions attention ffn norm parallel embedding head towers by_layer untie
 kind hidden expert heads kv_heads head_dim bias out_bias scale softcap qk_norm qk_norm_eps window mask rope theta
@@ -82,7 +85,8 @@ class Described:
         kinds = [json.dumps(each, sort_keys=True) for each in self.by_layer]
         if not kinds:
             return {**self.settings, **self.statements}, []
-        most = json.loads(Counter(kinds).most_common(1)[0][0])
+        counted = [kind for kind, _ in Counter(kinds).most_common()]
+        most = json.loads(next((kind for kind in counted if NEVER_GOES not in kind), counted[0]))
         statements = []
         for kind in dict.fromkeys(kinds):
             other = json.loads(kind)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from motc.importing.architecture import Architecture, head_dim, rms_eps, sizes
-from motc.importing.by_layer import WindowByLayer
+from motc.importing.by_layer import CrossLayers, WindowByLayer
 from motc.importing.mixtures import ErnieLayers
 from motc.importing.parts import Copied, In, LastLayers, Tied
 from motc.importing.rotary import Rope
@@ -31,6 +34,31 @@ TEXT_AND_GRIDS = {
     "modalities.image.features.projector": "none",
     "modalities.image.positions.kind": "grid",
 }
+
+MLLAMA: Mapping[str, Any] = {
+    "modalities.image.positions.kind": "same",
+    "modalities.image.positions.advance": 0,
+    "modalities.text": {},
+    "modalities.mark.vocab": 8,
+    "modalities.mark.weight": 0,
+    "towers.images": {"modalities": ["image"], "attention": "none", "ffn": "none"},
+    "towers.language.modalities": ["text", "mark"],
+    "untie": [{"groups": ["*"]}],
+}
+"""Llama 3.2 Vision's: images have keys and values in some layers, and tokens that are never said rows of the table."""
+
+MLLAMA_ROWS = (
+    *sizes(128256, 4096, 14336, 40, 32, 8, vocab_is="modalities.text.vocab"),
+    rms_eps(1e-5),
+    SILU,
+    Noted(name="dropout"),
+    Rope(theta=500000.0),
+    CrossLayers(default=(3, 8, 13, 18, 23, 28, 33, 38)),
+)
+
+
+UNTIED = Only(name="tie_word_embeddings", value=False)
+"""Its table has more rows than its head."""
 
 
 def size_of_vectors(name: str, default: int) -> Row:
@@ -202,5 +230,20 @@ WITH_IMAGES = (
             Tied(default=True),
         ),
         said_of_encoders=("vision_config",),
+    ),
+    Architecture(
+        name="MllamaForConditionalGeneration",
+        mapping="mllama",
+        settings=MLLAMA,
+        inside="text_config",
+        rows=MLLAMA_ROWS,
+        outer=(size_of_vectors("vision_output_dim", 7680), UNTIED),
+        said_of_encoders=("vision_config",),
+    ),
+    Architecture(
+        name="MllamaForCausalLM",
+        mapping="mllama_text",
+        settings={**MLLAMA, "modalities.image.features.projector": "none"},
+        rows=(*MLLAMA_ROWS, Copied(of="width", ours="modalities.image.features.size"), UNTIED),
     ),
 )

@@ -62,6 +62,8 @@ class Imported:
 
     def read(self, parameter: str) -> Tensor:
         """Several parameters that one tensor holds are at hand until another is read: towers take them in turn."""
+        if parameter in self.conversion.bijection.zeros:
+            return self.conversion.zeros(parameter)
         move = self._moves[parameter]
         if parameter not in self._at_hand:
             self._at_hand = {}  # before more is read

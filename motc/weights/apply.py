@@ -20,7 +20,8 @@ def parameters_of(bijection: Bijection, tensors: Mapping[str, Tensor]) -> dict[s
     parameters: dict[str, Tensor] = {}
     for move in bijection.moves:
         parameters.update(zip(move.parameters, forth(move, [tensors[name] for name in move.tensors]), strict=True))
-    return parameters
+    any_tensor = next(iter(parameters.values()))
+    return parameters | {name: any_tensor.new_zeros(shape) for name, shape in bijection.zeros.items()}
 
 
 def tensors_of(bijection: Bijection, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -39,10 +39,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bijection:
-    """All moves, and for each tensor that repeats another which that is."""
+    """All moves, for each tensor that repeats another which that is, and the shapes of parameters that are zeros."""
 
     moves: tuple[Move, ...]
     tied: dict[str, str]
+    zeros: dict[str, Shape]
 
 
 def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijection:
@@ -63,16 +64,19 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
         else:
             moves.append(move)
     filled = Counter(name for _, _, ours in matches.groups() for name in ours)
-    empty = [name for name in parameters if name not in filled]
+    modules = {name: pattern_of(name)[0].rpartition(".")[0] for name in parameters}
+    zeros = {name: shape for name, shape in parameters.items() if modules[name] in mapping.zeros}
+    empty = [name for name in parameters if name not in filled and name not in zeros]
     mistakes += listed("no tensor for the parameter", empty)
     mistakes += listed("missing", list(dict.fromkeys(each for name in empty for each in matches.tensors_of(name))))
-    mistakes += listed("several tensors for the parameter", [name for name, times in filled.items() if times > 1])
+    several = [name for name, times in filled.items() if times + (name in zeros) > 1]
+    mistakes += listed("several tensors for the parameter", several)
     for name, other in matches.tied.items():
         if tensors.get(other) != tensors[name]:
             mistakes.append(f"{name} should repeat {other}, which has another shape or is missing")
     if mistakes:
         raise ValueError(f"{mapping.name} does not fit {model.name}: " + "; ".join(mistakes))
-    return Bijection(moves=tuple(moves), tied=matches.tied)
+    return Bijection(moves=tuple(moves), tied=matches.tied, zeros=zeros)
 
 
 class _Matches:

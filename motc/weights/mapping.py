@@ -7,6 +7,7 @@ tensors:
   model.layers.*.self_attn.qkv_proj: {rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
 tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
 left_out: [model.vision_tower]                    # modules that are no part of the model
+zeros: [head.mark]                                # modules that the other has not, whose parameters are zeros
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ the parameter has them before; `repeated`: each layer has the same one.
 
 ROWS = ("rows", "head_rows", "expert_rows", "expert_turns")
 FORMS = tuple(form for form in get_args(Form) if form != "same")
-SECTIONS = ("architectures", "tensors", "tied", "left_out")
+SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class WeightMapping:
     rules: dict[str, Rule]
     tied: dict[str, str]
     left_out: frozenset[str]
+    zeros: frozenset[str]
 
     def leaves_out(self, pattern: str) -> bool:
         """Whether a tensor, or a module around it, is left out."""
@@ -116,6 +118,7 @@ def read_mapping(path: Path) -> WeightMapping:
         rules=rules,
         tied=tied,
         left_out=frozenset(left_out),
+        zeros=frozenset(_texts(tree.get("zeros"))),
     )
 
 
