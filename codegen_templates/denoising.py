@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .cache import Cache
 from .condition_checks import Given, given_for
 from .continuous import ContinuousModel
+from .denoise import Denoises
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
 from .noised_spans import checked_clean, with_noised
@@ -21,7 +22,7 @@ from .target_checks import only_with_labels
 from .targets import sort_targets
 
 
-class DenoisingModel(ContinuousModel):
+class DenoisingModel(Denoises, ContinuousModel):
     """A model with continuous modalities: their ends are `latents`, what they learn is in `objectives`.
 
     `norm` is what the final norm makes of the stream;

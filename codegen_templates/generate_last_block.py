@@ -9,18 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .denoised import checked_size, denoised, noise_of, unnoised
 from .generate import Decoding, compact, followed, uncompiled
 from .generate_checks import check_mapping, check_prompt, generator_of, whole
 from .generated import GeneratedLatents
 from .guidance import Guidance, GuidedLatents, History, checked_guides
 from .latent_checks import grid_in, named
-from .next_latents import (
-    checked_size,
-    denoised,
-    latents_kept,
-    noise_of,
-    unnoised,
-)
+from .next_latents import latents_kept
 from .prompt_features import prompt_features
 from .schedulers import check_schedulers
 

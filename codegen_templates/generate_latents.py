@@ -9,20 +9,14 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from .denoised import checked_size, denoised, noise_of, unnoised
 from .generate import Decoding, Row, compact, followed, uncompiled
 from .generate_checks import TokenSpan, check_mapping, check_prompt, checked_spans, generator_of, whole
 from .generated import GeneratedLatents
 from .guidance import Guidance, Guide, GuidedLatents, History, checked_guides
 from .latent_checks import AXES, grid_in, named, patches_in
 from .masks import in_delimited_runs
-from .next_latents import (
-    Delimiters,
-    checked_size,
-    denoised,
-    latents_kept,
-    noise_of,
-    unnoised,
-)
+from .next_latents import Delimiters, latents_kept
 from .prompt_features import prompt_features
 from .schedulers import check_schedulers
 

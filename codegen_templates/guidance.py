@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 from torch import Tensor, nn
 
+from .denoised import unnoised
 from .generate import Decoding, Prompts, compact, followed
-from .generate_checks import TokenSpan, check_mapping
+from .generate_checks import TokenSpan
 from .latent_checks import patches_in
-from .latents import beside
-from .next_latents import Delimiters, NextLatents, unnoised
+from .leading import checked_scale, guides_said, led
+from .next_latents import Delimiters, NextLatents
 
 
 class Guidance(TypedDict, total=False):
@@ -36,31 +37,14 @@ class Guide(NamedTuple):
     dropped: tuple[int, ...]
     renorm: bool
 
-    def led(self, predicted: Tensor, without: Tensor) -> Tensor:
-        """What is predicted of latents [n, ...], led away from what is predicted without some modalities."""
-        led = without + self.scale * (predicted - without)
-        if not self.renorm:
-            return led
-        lengths = [beside(x.flatten(1).norm(dim=1), x) for x in (predicted, led)]
-        shorter: Tensor = led * (lengths[0] / (lengths[1] + 1e-8)).clamp(max=1.0)
-        return shorter
-
 
 def checked_guides(
     model: Any, guidance: Any, made: Iterable[str], position_ids: Tensor | None
 ) -> dict[str, list[Guide]]:
     """What leads the latents of each modality, in its order. Raises TypeError or ValueError for what cannot."""
-    check_mapping("guidance", guidance)
     guides: dict[str, list[Guide]] = {}
-    for name, said in guidance.items():
-        if name not in made:
-            raise ValueError(f"guidance is of latents that are made, and {reprlib.repr(name)} is none of them")
-        each = [said] if isinstance(said, Mapping) else said
-        if not isinstance(each, Sequence) or isinstance(each, str):
-            raise TypeError(
-                f"guidance of {name} must be a dict with scale and drop, or several, not {reprlib.repr(said)}"
-            )
-        guides[name] = [_checked_guide(model, name, one) for one in each]
+    for name, one in guides_said(guidance, made, "scale and drop"):
+        guides.setdefault(name, []).append(_checked_guide(model, name, one))
     if guides and position_ids is not None:
         raise ValueError("guidance drops tokens, and those behind them move up: position_ids cannot be given with it")
     return guides
@@ -70,15 +54,15 @@ def _checked_guide(model: Any, name: str, said: Any) -> Guide:
     if not isinstance(said, Mapping) or not {"scale", "drop"} <= said.keys() <= {"scale", "drop", "renorm"}:
         raise ValueError(f"guidance of {name} needs scale and drop, and may have renorm, not {reprlib.repr(said)}")
     scale, drop = said["scale"], said["drop"]
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not abs(scale) < float("inf"):
-        raise TypeError(f"the scale of guidance of {name} must be a number, not {reprlib.repr(scale)}")
     dropped = [drop] if isinstance(drop, str) else [*drop]
     for other in dropped:
         if other not in model.modalities:
             raise ValueError(f"guidance drops modalities of {', '.join(model.modalities)}, not {reprlib.repr(other)}")
     if not dropped:
         raise ValueError(f"guidance of {name} drops nothing")
-    return Guide(float(scale), tuple(sorted(map(model.modalities.index, dropped))), bool(said.get("renorm", False)))
+    return Guide(
+        checked_scale(name, scale), tuple(sorted(map(model.modalities.index, dropped))), bool(said.get("renorm", False))
+    )
 
 
 class History:
@@ -198,9 +182,7 @@ class GuidedLatents:
         without = {dropped: less.predicted(latents, timesteps) for dropped, less in self.less.items()}
         for name, guides in self.guides.items():
             for guide in guides if name in predictions else ():
-                wide = torch.promote_types(predictions[name].dtype, torch.float32)
-                pair = (predictions[name].to(wide), without[guide.dropped][name].to(wide))
-                predictions[name] = guide.led(*pair)
+                predictions[name] = led(predictions[name], without[guide.dropped][name], guide.scale, guide.renorm)
         return predictions
 
     def keep(self, latents: Mapping[str, Tensor]) -> None:

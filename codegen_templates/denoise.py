@@ -1,0 +1,209 @@
+"""Denoising latents by whole batches: each step is a forward, in which all tokens may see all others."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from .condition_checks import Given
+from .denoised import checked_size, denoised, noise_of, unnoised
+from .generate_checks import check_prompt, generator_of, whole
+from .latent_checks import by_modality, named, patches_in, product_words
+from .leading import checked_scale, guides_said, led
+from .noised_spans import checked_clean
+from .schedulers import check_schedulers
+
+
+class Contrast(TypedDict, total=False):
+    """How latents are led away from what is predicted of them when something else is given.
+
+    What is predicted, p, becomes u + scale (p - u), u being predicted with these ids, or all features or all conditions
+    of a modality, in place of the batch's; all else stays. With `renorm` it is then no longer than p.
+    """
+
+    scale: float
+    input_ids: Tensor
+    features: Mapping[str, Tensor]
+    conditions: Given
+    renorm: bool
+
+
+INSTEAD = ("input_ids", "features", "conditions")
+"""What a contrast may give in place of the batch's."""
+
+
+class Led(NamedTuple):
+    """A `Contrast` after a look at it, and what the model is given for it."""
+
+    scale: float
+    renorm: bool
+    given: Mapping[str, Any]
+
+
+class Spans(NamedTuple):
+    """All latents of a modality in a batch [n, channels, ...], and which of them are to be made, bool [n]."""
+
+    latents: Tensor
+    noised: Tensor
+
+    def filled(self, made: Tensor) -> Tensor:
+        """All of them, with those [m, channels, ...] that were made."""
+        return in_place(self.latents, self.noised, made)
+
+
+def in_place(x: Tensor, where: Tensor, values: Tensor) -> Tensor:
+    """Of [n, ...] those where bool [n] is true replaced by values [m, ...], whose dtype all get."""
+    return x.to(values.dtype).masked_scatter(where.view(-1, *[1] * (x.ndim - 1)), values)
+
+
+class WholeBatch:
+    """Latents of a batch, some of which are to be made: what is predicted of these, all others being clean."""
+
+    def __init__(
+        self, model: Any, given: Mapping[str, Any], spans: Mapping[str, Spans], leads: Mapping[str, list[Led]]
+    ) -> None:
+        """`given` is what the model takes beside latents."""
+        self.model, self.given, self.spans, self.leads = model, given, spans, leads
+
+    def predicted(self, made: Mapping[str, Tensor], timesteps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is predicted of the latents [m, ...] that are made, at timesteps [m], led by each contrast in turn."""
+        latents = {name: each.latents for name, each in self.spans.items()}
+        times = unnoised(latents)
+        for name, x in made.items():
+            latents[name] = self.spans[name].filled(x)
+            times[name] = in_place(times[name], self.spans[name].noised, timesteps[name])
+        clean = {name: ~each.noised for name, each in self.spans.items()}
+
+        def predict(given: Mapping[str, Any]) -> dict[str, Tensor]:
+            output = self.model(**given, latents=latents, timesteps=times, clean=clean)
+            return {name: output.predictions[name][self.spans[name].noised] for name in made}
+
+        predictions = predict(self.given)
+        for name, leads in self.leads.items():
+            for lead in leads:
+                predictions[name] = led(predictions[name], predict(lead.given)[name], lead.scale, lead.renorm)
+        return predictions
+
+
+def spans_of(
+    model: Any,
+    modality_ids: Tensor,
+    made: Iterable[str],
+    sizes: Mapping[str, Any],
+    noise: Mapping[str, Tensor],
+    latents: Mapping[str, Tensor],
+    clean: Mapping[str, Tensor],
+) -> dict[str, Spans]:
+    """The spans of each modality of which some are made, or given. Raises ValueError where it is not known which."""
+    spans = {}
+    for name, x in latents.items():
+        none = torch.zeros(x.shape[:1], dtype=torch.bool, device=x.device)
+        if name in made and name not in clean:
+            raise ValueError(f"latents of {name}, of which some are to be made: say which are clean")
+        spans[name] = Spans(x, ~clean[name] if name in clean else none)
+        if name not in made and bool(spans[name].noised.any()):
+            raise ValueError(f"latents of {name} that are not clean are to be made, and need a scheduler")
+    for name in made:
+        said = [kind for kind, each in (("sizes", sizes), ("noise", noise), ("latents", latents)) if name in each]
+        if not said or ("sizes" in said and len(said) > 1):
+            also = f", and have {' and '.join(said)}" if said else ""
+            raise ValueError(f"what is made of {name} needs a size, or noise or latents that have one{also}")
+        if name not in latents:
+            x = noise[name] if name in noise else _none_yet(model, name, sizes[name], modality_ids)
+            spans[name] = Spans(torch.zeros_like(x), torch.ones(x.shape[:1], dtype=torch.bool, device=x.device))
+    return spans
+
+
+def _none_yet(model: Any, name: str, size: Any, modality_ids: Tensor) -> Tensor:
+    """Zeros for as many latents of a size as a batch has tokens for."""
+    ends = model.latents[name]
+    sides = checked_size(name, size, ends.patch)
+    tokens, each = int((modality_ids == model.modalities.index(name)).sum()), patches_in(sides, ends.patch)
+    if tokens % each:
+        said = product_words(sides)
+        raise ValueError(f"modality_ids have {tokens} tokens of {name}, and latents of {said} have {each} each")
+    return torch.zeros(tokens // each, ends.channels, *sides, device=next(ends.parameters()).device)
+
+
+def checked_leads(guidance: Any, given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, list[Led]]:
+    """What leads the latents of each modality, in its order. Raises TypeError or ValueError for what cannot."""
+    leads: dict[str, list[Led]] = {}
+    for name, said in guides_said(guidance, made, "scale and what is given instead"):
+        known = {"scale", "renorm", *INSTEAD}
+        if not isinstance(said, Mapping) or "scale" not in said or not said.keys() <= known:
+            raise ValueError(
+                f"guidance of {name} needs a scale and some of {', '.join(INSTEAD)}, and may have renorm, "
+                f"not {reprlib.repr(said)}"
+            )
+        instead = {key: said[key] for key in INSTEAD if key in said}
+        if not instead:
+            raise ValueError(f"guidance of {name} gives nothing else than the batch: some of {', '.join(INSTEAD)}")
+        for key in {"features", "conditions"} & instead.keys():
+            instead[key] = {**(given[key] or {}), **by_modality(key, instead[key], instead[key] or (), key)}
+        lead = Led(checked_scale(name, said["scale"]), bool(said.get("renorm", False)), {**given, **instead})
+        leads.setdefault(name, []).append(lead)
+    return leads
+
+
+class Denoises:
+    """A model that can make latents wherever they stand in a batch."""
+
+    latents: nn.ModuleDict
+    modalities: ClassVar[tuple[str, ...]]
+    objectives: ClassVar[Mapping[str, Any]]
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        input_ids: Tensor,
+        modality_ids: Tensor,
+        *,
+        schedulers: Mapping[str, Any],
+        denoising_steps: int = 50,
+        sizes: Mapping[str, int | tuple[int, ...]] | None = None,
+        noise: Mapping[str, Tensor] | None = None,
+        latents: Mapping[str, Tensor] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
+        features: Mapping[str, Tensor] | None = None,
+        conditions: Given | None = None,
+        guidance: Mapping[str, Contrast | Sequence[Contrast]] | None = None,
+        position_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        seed: int | torch.Generator | None = 0,
+    ) -> dict[str, Tensor]:
+        """The latents [n, channels, ...] of a batch, ids int64 [B, S] as for `forward`, of modalities with schedulers.
+
+        They begin as noise, as many as the batch has spans, of the size that `sizes` says, or as `noise` itself. Those
+        of `latents` that are `clean`, bool [n], stay as they are, and those of modalities without a scheduler. Each
+        step is a forward of the whole batch: nothing is kept from one to the next, and masks may be what they like.
+        `schedulers` are objects with `set_timesteps`, `timesteps` and `step` as diffusers has. `guidance` says what is
+        given instead of the batch's in a second forward, away from which latents are led.
+        Raises ValueError, or TypeError, for what does not fit, and for what the model does not have.
+        """
+        model: Any = self
+        check_prompt(model, input_ids, modality_ids, document_ids, position_ids)
+        check_schedulers(model, schedulers)
+        if not schedulers:
+            raise ValueError(f"nothing is to be made: schedulers={{{next(iter(self.latents))!r}: ...}}")
+        steps = whole("denoising_steps", denoising_steps, positive=True)
+        generator = generator_of(seed, input_ids.device)
+        given: dict[str, Any] = {"input_ids": input_ids, "modality_ids": modality_ids, "position_ids": position_ids}
+        given |= {"features": features, "conditions": conditions, "layout": model.layout(modality_ids, document_ids)}
+        leads = checked_leads({} if guidance is None else guidance, given, schedulers)
+        sizes = by_modality("sizes", sizes, schedulers, "modality that is made", "sizes")
+        noise = named("noise", noise, schedulers, "modality that is made")
+        known = named("latents", latents, self.latents)
+        are_clean = checked_clean(self.objectives, clean, known)
+        spans = spans_of(model, modality_ids, schedulers, sizes, noise, known, are_clean)
+        following = WholeBatch(model, given, spans, leads)
+        starts = {}
+        for name in schedulers:
+            sides, where = tuple(spans[name].latents.shape[2:]), spans[name].noised
+            drawn = name not in noise
+            starts[name] = noise_of(model, name, int(where.sum()), sides, generator) if drawn else noise[name][where]
+        made = denoised(model, starts, following, schedulers, steps, generator)
+        return {name: spans[name].filled(x) for name, x in made.items()}
