@@ -23,7 +23,7 @@ class LinearEnds(nn.Module):
         channels: int,
         patch: int | tuple[int, ...],
         width: int,
-        time: ConcatTime | NoTime | None = None,
+        time: TimestepEmbedding | ConcatTime | NoTime | None = None,
         table: SineTable | None = None,
     ) -> None:
         super().__init__()

@@ -145,6 +145,7 @@ def test_other_sizes_are_not_generated(size: Any, error: type[Exception], said: 
             "MOT074",
             "a U-Net is told the timestep in each of its blocks, and not by",
         ),
+        ("[2]", ", time { kind = none, scale = 2 }", "MOT074", "`scale` is of a timestep whose vector is added"),
         ("[2]", ", time { min_period = 1 }", "MOT074", "`min_period` is of sinusoids that are concatenated"),
         ("[2]", ", time { kind = concat, min_period = 4 }", "MOT074", "periods go up, not from 4 to 4"),
         (

@@ -172,7 +172,8 @@ def _print_model(model: Model, spec: Path) -> None:
     for modality in model.modalities:
         if isinstance(modality, LatentModality):
             ends = modality.ends
-            kind = f"latent, {ends.channels} channels in patches of {ends.words}, {ends.kind} ends, {modality.denoised}"
+            kind = f"latent, {ends.channels} channels in patches of {ends.words}, {ends.kind} ends{ends.told}"
+            kind += f", {modality.denoised}"
         elif isinstance(modality, FeatureModality):
             kind = f"features of {modality.projector}"
         else:

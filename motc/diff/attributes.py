@@ -178,12 +178,7 @@ def _text(subject: str, value: Any) -> str:
 
 def _latent(ends: LatentEnds) -> str:
     inside = f" ({ends.unet.channels} channels, {ends.unet.blocks} blocks)" if ends.unet else ""
-    time = ""
-    if ends.time is not None:
-        time = f", timesteps concatenated (periods {_plain(ends.time.min_period)} to {_plain(ends.time.max_period)})"
-    time = ", not told the timestep" if ends.untimed else time
-    time += "" if ends.table is None else f", {ends.table}"
-    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.words}{time}"
+    return f"{ends.kind}{inside}, {ends.channels} channels in patches of {ends.words}{ends.told}"
 
 
 def _plain(value: Any) -> str:

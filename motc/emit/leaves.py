@@ -8,6 +8,7 @@ from typing import assert_never
 from motc.emit.text import names_tuple, statement
 from motc.ir.condition import PARTS, Sinusoids
 from motc.ir.execution import Execution
+from motc.ir.latent import TIME_FREQUENCIES
 from motc.ir.operators import (
     Activation,
     Condition,
@@ -122,6 +123,8 @@ def _projector(projector: Projector, constants: Constants) -> str:
 def _told(ends: LatentEnds, wide: str) -> str:
     """The arguments of what tokens of linear ends are told otherwise than by a timestep's vector."""
     said = [", time=NoTime()"] if ends.untimed else []
+    if ends.time_scale != 1:
+        said.append(f", time=TimestepEmbedding({TIME_FREQUENCIES}, {wide}, {ends.time_scale!r})")
     if ends.time is not None:
         said.append(f", time=ConcatTime({wide}, {ends.time.min_period!r}, {ends.time.max_period!r})")
     if ends.table is not None:

@@ -78,10 +78,10 @@ class SineTable:
 class LatentEnds(Parameterised):
     """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
 
-    Linear maps, unless there is a U-Net. A timestep's vector is added to linear ends' tokens, unless `time` says
-    otherwise, or they are `untimed`; a `table` says more of their places. `patch` is how much of a latent a token has
-    along each of its axes: of images a number, if it is the same for both; else one for each of length, of height and
-    width, or of frames, height and width.
+    Linear maps, unless there is a U-Net. A timestep's vector, of the timestep times `time_scale`, is added to linear
+    ends' tokens, unless `time` says otherwise, or they are `untimed`; a `table` says more of their places. `patch` is
+    how much of a latent a token has along each of its axes: of images a number, if it is the same for both; else one
+    for each of length, of height and width, or of frames, height and width.
     """
 
     channels: int
@@ -90,6 +90,7 @@ class LatentEnds(Parameterised):
     unet: Unet | None
     time: ConcatTime | None = None
     untimed: bool = False
+    time_scale: float = 1.0
     table: SineTable | None = None
 
     @property
@@ -104,6 +105,16 @@ class LatentEnds(Parameterised):
             return str(self.patch)
         axes = "" if len(self.patch) == 2 else f" of {', '.join(AXES[len(self.patch)])}"
         return " x ".join(map(str, self.patch)) + axes
+
+    @property
+    def told(self) -> str:
+        """What tokens are told otherwise than a timestep's vector: `, no timesteps, sines of rows and columns`."""
+        parts = ["no timesteps"] * self.untimed
+        if self.time is not None:
+            parts.append(f"timesteps concatenated (periods {self.time.min_period:g} to {self.time.max_period:g})")
+        parts += [f"timesteps times {self.time_scale:g}"] * (self.time_scale != 1)
+        parts += [] if self.table is None else [str(self.table)]
+        return "".join(f", {part}" for part in parts)
 
     @property
     def kind(self) -> EndsKind:

@@ -124,9 +124,7 @@ def _operator(operator: Operator) -> str:
             return f"table {vocab} x {width}{'' if scale == 1 else f', times {scale:g}'}"
         case LatentEnds(channels=channels, words=patch, width=width, unet=unet):
             ends = "linear" if unet is None else f"unet of {unet.channels} channels and {unet.blocks} blocks, as"
-            time = ", timesteps concatenated" if operator.time else ", no timesteps" if operator.untimed else ""
-            time += "" if operator.table is None else f", {operator.table}"
-            return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back{time}"
+            return f"{ends} ends, {channels} channels in patches of {patch}, to {width} and back{operator.told}"
         case Projector(width=width):
             return f"projector of {operator} to {width}"
         case Sinks(heads=heads):

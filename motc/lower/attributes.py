@@ -239,6 +239,7 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
         unet=unet,
         time=time,
         untimed=latent.time.kind == "none",
+        time_scale=float(latent.time.scale or 1.0),
         table=None if sine is None else SineTable(base=sine.base, crop=sine.crop),
     )
 

@@ -39,8 +39,9 @@ class ReferenceLatent:
 
     `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear. `patch` is how much
     of a latent a token has along each of its axes. With `periods`, the shortest and the longest of a timestep's
-    sinusoids, these go through two maps with each token of linear ends; `untimed` ones are told nothing of it. With
-    `sines`, what places are scaled to and of how large a grid they are, a token of `width` has its place's added.
+    sinusoids, these go through two maps with each token of linear ends; `untimed` ones are told nothing of it; to
+    others the vector of the timestep times `time_scale` is added. With `sines`, what places are scaled to and of how
+    large a grid they are, a token of `width` has its place's added.
     """
 
     blocks: int | None
@@ -48,6 +49,7 @@ class ReferenceLatent:
     patch: tuple[int, ...]
     periods: tuple[float, float] | None = None
     untimed: bool = False
+    time_scale: float = 1.0
     sines: tuple[int | None, int | None] | None = None
     width: int = 0
     objective: Literal["ddpm", "flow"]
@@ -140,7 +142,7 @@ def places_of_patches(latent: ReferenceLatent, x: Tensor) -> Iterator[tuple[slic
 def time_vector(latent: ReferenceLatent, parameters: Parameters, timestep: float) -> Tensor:
     """A timestep's vector [width] (DiT, arXiv 2212.09748): cosines and sines, angles in float32, then two maps."""
     frequencies = 1.0 / 10000.0 ** (torch.arange(FREQUENCIES).float() / FREQUENCIES)
-    angles = torch.tensor(timestep, dtype=torch.float32) * frequencies
+    angles = latent.time_scale * (torch.tensor(timestep, dtype=torch.float32) * frequencies)
     weight = parameters[latent.prefix + ".time.hidden.weight"]
     waves = torch.cat((angles.cos(), angles.sin())).to(weight)
     return linear(

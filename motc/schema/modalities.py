@@ -13,7 +13,18 @@ from motc.ir.positions import AdvanceWord, PlacingKind
 from motc.schema.conditions import ConditionSpec
 from motc.schema.norms import NormAttributes
 from motc.schema.section import Section
-from motc.schema.values import Patch, Period, PositionNumber, Share, Size, SomeLayers, mask_word, none_word, norm_word
+from motc.schema.values import (
+    Patch,
+    Period,
+    PositionNumber,
+    Positive,
+    Share,
+    Size,
+    SomeLayers,
+    mask_word,
+    none_word,
+    norm_word,
+)
 
 
 class UnetSpec(Section):
@@ -29,6 +40,7 @@ class TimeSpec(Section):
     )
     min_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 0.004")
     max_period: Period | None = Field(None, description="for concat: of its sinusoids; default: 4")
+    scale: Positive | None = Field(None, description="for added: what the timestep is multiplied with; default: 1")
 
 
 class ObjectiveSpec(Section):

@@ -67,6 +67,7 @@ def reference_config(model: Model) -> ReferenceConfig:
                 patch=modality.ends.patch_shape,
                 periods=_periods(modality.ends),
                 untimed=modality.ends.untimed,
+                time_scale=modality.ends.time_scale,
                 width=modality.ends.width,
                 sines=None if modality.ends.table is None else (modality.ends.table.base, modality.ends.table.crop),
                 objective=modality.objective,

@@ -49,7 +49,7 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
         case "convolution":
             return [tensors[0].flatten(1) if tensors[0].ndim > 1 else tensors[0]]
         case "channels_last":
-            return [torch.unflatten(tensors[0], 0, (-1, *move.sizes)).transpose(0, 1).flatten(0, 1)]
+            return [_turned(tensors[0], move.dimension, (-1, *move.sizes))]
         case "rows":
             return list(torch.split(tensors[0], list(move.sizes)))
         case "head_rows":
@@ -79,6 +79,15 @@ def _transposed(tensor: Tensor) -> Tensor:
     return tensor.mT if tensor.ndim > 1 else tensor
 
 
+def _turned(tensor: Tensor, dimension: int, sizes: tuple[int, ...]) -> Tensor:
+    """With what a dimension is cut into, two sizes, the other way round."""
+    import torch
+
+    return (
+        torch.unflatten(tensor, dimension, sizes).transpose(dimension, dimension + 1).flatten(dimension, dimension + 1)
+    )
+
+
 def _put_together(move: Move, parameters: list[Tensor]) -> list[Tensor]:
     """The tensors, as they are cut."""
     import torch
@@ -91,7 +100,7 @@ def _put_together(move: Move, parameters: list[Tensor]) -> list[Tensor]:
         case "convolution":
             return [parameters[0].view(move.shape)]
         case "channels_last":
-            return [torch.unflatten(parameters[0], 0, (*move.sizes, -1)).transpose(0, 1).flatten(0, 1)]
+            return [_turned(parameters[0], move.dimension, (*move.sizes, -1))]
         case "rows":
             return [torch.cat(parameters)]
         case "head_rows":

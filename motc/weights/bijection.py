@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
 
@@ -25,8 +25,9 @@ class Move:
     """Tensors that become parameters together.
 
     `sizes` are the rows of each parameter for `rows`, for `head_rows` of each within a head, for `experts` how many
-    each holds, and for `channels_last` how many channels there are. `shape` is the tensor's for `convolution`.
-    `transposed`: of the tensors with their last two dimensions swapped, where they have two.
+    each holds, and for `channels_last` how many channels there are, in the `dimension` that is a patch's. `shape` is
+    the tensor's for `convolution`. `transposed`: of the tensors with their last two dimensions swapped, where they have
+    two.
     """
 
     form: Form
@@ -34,6 +35,7 @@ class Move:
     parameters: tuple[str, ...]
     sizes: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
+    dimension: int = 0
     transposed: bool = False
 
 
@@ -166,6 +168,7 @@ def _move(
     if transposed:
         given = [(*shape[:-2], *shape[:-3:-1]) if len(shape) > 1 else shape for shape in given]
     sizes: Shape = ()
+    dimension = 0
     match form:
         case "same":
             fits = given == wanted
@@ -175,6 +178,8 @@ def _move(
             fits = [(shape[0], *[prod(shape[1:])] * (len(shape) > 1)) for shape in given] == wanted
         case "channels_last":
             fits, sizes = given == wanted, _channels(ours[0], model)
+            if ".encode." in ours[0]:  # whose columns are a patch's; its bias has none
+                form, dimension = ("channels_last", 1) if len(wanted[0]) > 1 else ("same", 0)
         case "stacked":
             fits = given == [(len(wanted), *wanted[0])] and len(set(wanted)) == 1
         case "experts":
@@ -199,7 +204,7 @@ def _move(
     mistake = "" if fits else f"{some(theirs)} {_shown(given)}{is_said} should be {some(ours)} {_shown(wanted)}"
     shape = given[0] if form == "convolution" else ()
     move = Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, shape=shape, transposed=transposed)
-    return move, mistake
+    return replace(move, dimension=dimension), mistake
 
 
 def _channels(parameter: str, model: Model) -> Shape:

@@ -42,7 +42,7 @@ several; `expert_turns`: the same, a row of each in turns; `stacked`: those of o
 own, or one that has it before its own; `experts`: one expert's part of a parameter of all experts, its last number
 saying whose, counted through all of them where there are several parameters; `convolution`: it has the same numbers,
 those of a patch on axes of their own; `channels_last`: it has a latent's channels behind the places of a patch, where
-the parameter has them before; `repeated`: each layer has the same one.
+the parameter, of ends, has them before; `repeated`: each layer has the same one.
 """
 
 ROWS = ("rows", "head_rows", "expert_rows", "expert_turns")

@@ -30,7 +30,7 @@ def ends_text(pick: Pick) -> str:
     if ends == "unet":
         blocks = pick("1", "2")
         return f"patch = {pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
-    ends += pick("", "", "", ", time = concat", ", time = none")
+    ends += pick("", "", "", ", time = concat", ", time = none", ", time { scale = 0.001 }")
     of_images = "[2]" not in ends and "[1, 2, 1]" not in ends
     sines = pick("", "", "", ", sine { }", ", sine { base = 3 }", ", sine { base = 4, crop = 5 }")
     return ends + sines * of_images
