@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, overrides, print_json, read_path
+from motc.cli.output import (
+    JsonOption,
+    SetOption,
+    SpecPath,
+    Stop,
+    SvgOption,
+    overrides,
+    print_json,
+    read_path,
+    write_picture,
+)
 
 COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YELLOW}
 
@@ -22,6 +32,7 @@ def run(
     dense: Annotated[
         bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")
     ] = False,
+    svg: SvgOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -39,6 +50,10 @@ def run(
     old = final_ir(checked, dense=dense)
     new = final_ir(checked if other is None else check_spec(other, values))
     edits = diff(old, new)
+    if svg is not None:
+        from motc.report import drawn_diff, standalone
+
+        write_picture(svg, standalone(drawn_diff(old, new)), told=False)
     if json:
         print_json({"same": not edits, "edits": [edit.to_json() for edit in edits]})
     elif edits:

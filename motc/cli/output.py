@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from motc.files import standard_stream, write_whole
 from motc.source import Diagnostic, SourceFile, Span
 from motc.source.diagnostic import untold
 from motc.source.printable import printable
@@ -36,6 +37,11 @@ StrategyOption = Annotated[
     typer.Option(help="How the model tells modalities apart; default: sorted.", show_default=False),
 ]
 DenseOption = Annotated[bool, typer.Option("--dense", help="Take the spec's dense twin.")]
+
+SvgOption = Annotated[
+    Path | None,
+    typer.Option("--svg", metavar="FILE", help="Write the drawing alone.", show_default=False, parser=read_path),
+]
 
 
 class Stop(Exception):
@@ -98,3 +104,11 @@ def report(diagnostics: Iterable[Diagnostic], *, more: int = 0, ok: bool = False
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def write_picture(path: Path, text: str, *, told: bool) -> None:
+    """Write a drawing or a page; a path is printed then if it is to be told, and stdout is not where that went."""
+    on_stdout = standard_stream(path) == 1
+    write_whole(path, text)
+    if told and not on_stdout:
+        typer.echo(path)

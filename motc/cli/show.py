@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from motc.cli.output import DenseOption, JsonOption, SetOption, SpecPath, StrategyOption, overrides, print_json
+from motc.cli.output import (
+    DenseOption,
+    JsonOption,
+    SetOption,
+    SpecPath,
+    StrategyOption,
+    SvgOption,
+    overrides,
+    print_json,
+    write_picture,
+)
 
 if TYPE_CHECKING:
     from motc.ir.leaf import Leaf
@@ -44,6 +54,7 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="How a layer is executed: gathers, scatters, matrix products.")
     ] = False,
+    svg: SvgOption = None,
     strategy: StrategyOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -63,7 +74,11 @@ def run(
         source, dense = kept.spec, dense or kept.dense
     checked = check_spec(source, overrides(set_))
     model = final_ir(checked, dense=dense, strategy=strategy)
-    if plan:
+    if svg is not None:
+        from motc.report import drawn, standalone
+
+        write_picture(svg, standalone(drawn(model)), told=True)
+    elif plan:
         from motc.cli import plan as execution
 
         if json:

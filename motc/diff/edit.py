@@ -36,14 +36,16 @@ class Edit:
         if self.subject == "layers":
             parts = [where]
         else:
-            parts = [self._describe_change()]
+            parts = [self.change]
             if where:
                 parts.append(where)
         parts.append(f"{signed(self.parameters)} parameters")
         parts.append(self._describe_flops())
         return ", ".join(parts)
 
-    def _describe_change(self) -> str:
+    @property
+    def change(self) -> str:
+        """What was and what is: `ffn of text: {text image} → {text} {image}`."""
         head = self.subject
         if self.modalities:
             head += f" of {', '.join(self.modalities)}"
