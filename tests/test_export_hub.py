@@ -85,12 +85,15 @@ def test_the_command_asks_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     added = [{"id": 7, "content": "<end>"}]
     (tokenizer / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"<pad>": 0}}, "added_tokens": added}))
     (tokenizer / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>", "pad_token": "<pad>"}))
+    drawn = {"do_sample": True, "temperature": 0.6, "repetition_penalty": 1.3, "eos_token_id": [7, 9]}
+    (tokenizer / "generation_config.json").write_text(json.dumps({**drawn, "cache_implementation": "hybrid"}))
     arguments = ["export", str(spec), str(weights), "--to", "hf", str(out), "--tokenizer", str(tokenizer)]
     assert main([*arguments, "--license", "apache-2.0", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] and said["batches"] == 8 and said["logits"] < 1e-2
     config = json.loads((out / "config.json").read_text())
     assert (config["eos_token_id"], config["pad_token_id"], config["dtype"]) == (7, 0, "bfloat16")
+    assert json.loads((out / "generation_config.json").read_text()) == {**drawn, "pad_token_id": 0}
     assert "license: apache-2.0" in (out / "README.md").read_text()
     again: Any = motc.load(weights=out, dtype="bfloat16")
     assert all(map(torch.equal, again.parameters(), network.parameters()))

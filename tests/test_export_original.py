@@ -74,6 +74,9 @@ def test_there_and_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     config = json.loads((back / "config.json").read_text())
     assert (config["max_position_embeddings"], config["pad_token_id"]) == (64, 0)
+    for file in (given, back):
+        generates = json.loads((file / "generation_config.json").read_text())
+        assert generates["pad_token_id"] == 0 and generates["transformers_version"] == transformers.__version__
     again = transformers.AutoModelForCausalLM.from_pretrained(back)
     assert type(again) is type(theirs)
     ids = torch.randint(61, (2, 9))

@@ -22,14 +22,14 @@ from motc.exporting.deviation import NotTheSame, tolerance
 from motc.exporting.given import check_unconditioned, need
 from motc.exporting.hugging_face import code_files, config_json, token_ranges
 from motc.exporting.original import original
-from motc.exporting.tokenizer import carry_along, kept_beside, special_ids
+from motc.exporting.tokenizer import GENERATION, carry_along, generation, kept_beside, special_ids
 from motc.files import new_folder
 from motc.ir.model import Model
 from motc.schema import Checked
 from motc.weights import tensors_of
 from motc.weights.kept import kept_by, metadata_of
 from motc.weights.stored import FILE, INDEX
-from motc.weights.write import NAMES, write_weights
+from motc.weights.write import write_tensors
 
 SHARD = 5 * 10**9
 """Bytes of a file of weights at most, as transformers once had it; a tensor that is larger is a file of its own."""
@@ -110,8 +110,8 @@ def write_original(
 
 def write_texts(folder: Path, configuration: str, special: dict[str, int], card: str, tokenizer: Path | None) -> None:
     """What stands beside the weights of every model: its configurations, its card, and its tokenizer's files."""
-    generation = json.dumps(special, indent=2) + "\n"
-    texts = {"config.json": configuration, "generation_config.json": generation, "README.md": card}
+    generates = {**special, **({} if tokenizer is None else generation(tokenizer))}
+    texts = {"config.json": configuration, GENERATION: json.dumps(generates, indent=2) + "\n", "README.md": card}
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")
     if tokenizer is not None:
@@ -134,8 +134,7 @@ def save_shards(
     files = [f"model-{number:05}-of-{len(parts):05}.safetensors" for number in range(1, len(parts) + 1)]
     files = [FILE] if len(parts) == 1 else files
     for file, names in zip(files, parts, strict=True):
-        planned = {name: (NAMES[state[name].dtype], tuple(state[name].shape)) for name in names}
-        write_weights(folder / file, planned, ((name, state[name]) for name in names), metadata)
+        write_tensors(folder / file, {name: state[name] for name in names}, metadata)
     if len(parts) > 1:
         where = {name: file for file, names in zip(files, parts, strict=True) for name in names}
         index = {"metadata": {"total_size": sum(x.nbytes for x in state.values())}, "weight_map": where}

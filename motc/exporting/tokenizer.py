@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
+
+from motc.weights.header import read_json_file
 
 FILES = (
     "tokenizer.json",
@@ -21,6 +22,11 @@ FILES = (
     "spiece.model",
 )
 """What tokenizers of transformers are saved as."""
+
+GENERATION = "generation_config.json"
+
+MOST = 256_000_000
+"""How many bytes a file of a tokenizer has at most."""
 
 BESIDE = ("max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -40,37 +46,42 @@ def carry_along(folder: Path, out: Path) -> list[str]:
 def special_ids(folder: Path) -> dict[str, int]:
     """Ids of the special tokens that configurations have, as far as the tokenizer's files say them.
 
-    Raises ValueError for a file that is no JSON.
+    Raises SpecError for a file that is no JSON.
     """
     told = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
-    known: dict[str, int] = {}
+    known: dict[str, Any] = {}
     tokenizer = _read(folder / "tokenizer.json")
-    for token in tokenizer.get("added_tokens", []):
-        known[token["content"]] = token["id"]
-    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    added, of = tokenizer.get("added_tokens"), tokenizer.get("model")
+    for token in added if isinstance(added, list) else []:
+        if isinstance(token, dict):
+            known[str(token.get("content"))] = token.get("id")
+    vocabulary = of.get("vocab") if isinstance(of, dict) else None
     ids: dict[str, int] = {}
     for name in SPECIAL:
         content = told.get(name)
         content = content.get("content") if isinstance(content, dict) else content
         if isinstance(content, str):
             number = known.get(content, vocabulary.get(content) if isinstance(vocabulary, dict) else None)
-            ids |= {} if number is None else {f"{name}_id": int(number)}
+            ids |= {f"{name}_id": number} if isinstance(number, int) else {}
     return ids
 
 
 def kept_beside(folder: Path) -> dict[str, Any]:
     """What a configuration beside a tokenizer says that changes nothing of the model: lengths, and special tokens.
 
-    Raises ValueError for a file that is no JSON.
+    Raises SpecError for a file that is no JSON.
     """
     return {key: value for key, value in _read(folder / "config.json").items() if key in BESIDE}
 
 
+def generation(folder: Path) -> dict[str, Any]:
+    """How the model beside a tokenizer generates, such as where it ends and how tokens are drawn; kinds of caches are
+    a matter of the class's own code.
+
+    Raises SpecError for a file that is no JSON.
+    """
+    return {key: value for key, value in _read(folder / GENERATION).items() if not key.startswith("cache_")}
+
+
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
-    return content if isinstance(content, dict) else {}
+    return read_json_file(path, MOST, "a file of a tokenizer") if path.is_file() else {}

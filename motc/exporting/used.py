@@ -67,6 +67,7 @@ def main(folder: str, path: str) -> dict[str, Any]:
     model.eval()
     if getattr(model.config, "attn_logit_softcapping", None):  # which torch's own kernel, that is called else, has not
         model.set_attn_implementation("eager")
+    model.generation_config = type(model.generation_config)()  # what is asked is the most likely token, by itself
     asked, expected = questions(path, "?"), questions(path, "!")
     worst: dict[str, float] = {"logits": 0.0, **({"loss": 0.0} if has_code else {})}
     same = True

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from motc.importing.architecture import TOKENS, Architecture
+from motc.importing.configuration import read_configuration
+from motc.importing.ernie_flat import in_parts, is_flat
 from motc.loading import load
 
 
@@ -19,7 +21,9 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
     import transformers
 
     theirs: Any = getattr(transformers, architecture.name)
-    theirs = theirs.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    said = read_configuration(folder)
+    parts = {"config": theirs.config_class(**in_parts(said).values)} if is_flat(said) else {}
+    theirs = theirs.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **parts).eval()
     if getattr(theirs.config.get_text_config(), "attn_logit_softcapping", None):  # which torch's kernel does not have
         theirs.set_attn_implementation("eager")
     ours: Any = load(weights=weights).eval()

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from motc.files import naming
 from motc.source import Diagnostic, SpecError
-from motc.weights.header import read_json
+from motc.weights.header import read_json_file
 
 FILE = "config.json"
 MOST = 16_000_000
@@ -50,11 +49,7 @@ class Configuration:
 def read_configuration(folder: Path) -> Configuration:
     """The configuration in a folder. Raises SpecError, and OSError where it cannot be read."""
     file = folder / FILE
-    with naming(file), file.open("rb") as opened:
-        text = opened.read(MOST + 1)
-    if len(text) > MOST:
-        raise refused(f"{file} is larger than a configuration is")
-    return Configuration(file, read_json(text, str(file)))
+    return Configuration(file, read_json_file(file, MOST, "a configuration"))
 
 
 def refused(message: str, help_: str = "") -> SpecError:

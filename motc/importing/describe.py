@@ -6,6 +6,7 @@ from motc.importing.architecture import ALWAYS, NOTHING, TOKENS, Architecture
 from motc.importing.architectures import BY_NAME
 from motc.importing.configuration import Configuration, refused
 from motc.importing.described import Described
+from motc.importing.ernie_flat import in_parts, is_flat
 
 
 def architecture_of(configuration: Configuration) -> Architecture:
@@ -22,9 +23,12 @@ def architecture_of(configuration: Configuration) -> Architecture:
 def describe(configuration: Configuration, architecture: Architecture) -> Described:
     """What a configuration says. Raises SpecError, which names the first key that is not read."""
     described = Described(settings=dict(architecture.settings))
+    flat = is_flat(configuration)
+    configuration = in_parts(configuration) if flat else configuration
     inner = configuration
     if architecture.inside and architecture.inside in configuration.values:
         inner = configuration.part(architecture.inside)
+        inner.path = "" if flat else inner.path  # as the file has it
     for row in architecture.rows:
         row.read(inner, described)
     for row in architecture.outer:

@@ -11,7 +11,7 @@ import torch
 
 from motc.importing.configuration import FILE
 from motc.weights.stored import FILE as WEIGHTS
-from motc.weights.write import NAMES, write_weights
+from motc.weights.write import write_tensors
 
 
 def write_folder(path: Path, folder: Path) -> None:
@@ -26,8 +26,7 @@ def write_folder(path: Path, folder: Path) -> None:
     configuration["architectures"] = [type(model).__name__]
     (folder / FILE).write_text(json.dumps(configuration))
     tensors = revert_weight_conversion(model, model.state_dict())
-    planned = {name: (NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
-    write_weights(folder / WEIGHTS, planned, tensors.items(), {"format": "pt"})
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
 
 
 def _shortest(value: Any) -> Any:

@@ -128,13 +128,17 @@ class ErnieLayers:
         hidden, kind = described.settings.pop("ffn.hidden"), described.settings.pop("ffn.kind")
         plain = {"ffn.kind": described.settings["ffn.expert"], "ffn.hidden": hidden, "towers.vision.ffn.hidden": hidden}
         mixture = {"ffn.kind": kind, "ffn.hidden": sizes[0], "towers.vision.ffn.hidden": sizes[1]}
-        described.settings["ffn.shared_hidden"] = sizes[0]
+        shares = described.settings["ffn.shared_experts"] != 0
+        if shares:
+            described.settings["ffn.shared_hidden"] = sizes[0]
+        else:
+            del described.settings["ffn.shared_experts"]
         described.differ([plain if each == "dense" else mixture for each in types])
         together = [["text", "image", "boundary"]]
         dense = ranges([layer for layer, each in enumerate(types) if each == "dense"])
         described.statements["untie"] = [
             {"groups": ["ffn"]},
-            {"groups": ["ffn.shared.*"], "as": together},
+            *([{"groups": ["ffn.shared.*"], "as": together}] if shares else []),
             *({"groups": ["ffn"], "as": together, "layers": each} for each in dense),
         ]
 

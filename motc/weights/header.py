@@ -98,6 +98,15 @@ def refuse(message: str, help_: str = "") -> NoReturn:
     raise SpecError(Diagnostic(code="MOT100", message=message, span=None, help=help_))
 
 
+def read_json_file(path: Path, most: int, what: str) -> dict[str, Any]:
+    """The object in a file of at most so many bytes, which is `what`. Raises SpecError, and OSError where it cannot."""
+    with naming(path), path.open("rb") as file:
+        text = file.read(most + 1)
+    if len(text) > most:
+        refuse(f"{path} is larger than {what} is")
+    return read_json(text, str(path))
+
+
 def read_json(text: bytes, what: str) -> dict[str, Any]:
     """An object that has no name twice. Raises SpecError, which says `what` the text is."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motc.files import naming
-from motc.weights.header import Entry, Header, is_plain_name, read_header, read_json, refuse
+from motc.weights.header import Entry, Header, is_plain_name, read_header, read_json_file, refuse
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.pt", "model.pth")
@@ -93,11 +93,7 @@ def _by_file(path: Path, weight_map: dict[str, str]) -> dict[str, set[str]]:
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    with naming(path), path.open("rb") as file:
-        text = file.read(MOST + 1)
-    if len(text) > MOST:
-        refuse(f"{path} is larger than an index of weights is")
-    weight_map: Any = read_json(text, str(path)).get("weight_map")
+    weight_map: Any = read_json_file(path, MOST, "an index of weights").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         refuse(f"{path} should have a `weight_map` of tensors and the files that they are in")
     return weight_map

@@ -63,6 +63,12 @@ def write_weights(
         check(aside)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """The same of tensors that are there already."""
+    planned = {name: (NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    write_weights(path, planned, tensors.items(), metadata)
+
+
 def save(model: nn.Module, path: str | PathLike[str], *, tensors: Mapping[str, Tensor] | None = None) -> None:
     """The weights of a model as one safetensors file, with the spec that they are of.
 
@@ -83,8 +89,7 @@ def save(model: nn.Module, path: str | PathLike[str], *, tensors: Mapping[str, T
         if tensor.is_meta or tensor.dtype not in NAMES or tuple(tensor.shape) != shapes[name]:
             what = "has no numbers" if tensor.is_meta else f"is {tensor.dtype} {list(tensor.shape)}"
             raise ValueError(f"{name} {what}; it should be {list(shapes[name])} of floating point")
-    planned = {name: (NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in given.items()}
-    write_weights(Path(path), planned, given.items(), metadata_of(kept))
+    write_tensors(Path(path), given, metadata_of(kept))
 
 
 def _write(file: io.BufferedRandom, tensor: Tensor | bytearray) -> None:
