@@ -79,20 +79,30 @@ class ZeroLinear(nn.Linear):
 
 
 class Modulation(nn.Module):
-    """Maps of a condition, that of the modality `by`, to what its tokens are scaled, shifted and gated by."""
+    """Maps of a condition, that of the modality `by`, to what its tokens are scaled, shifted and gated by.
+
+    With `gate="tanh"` they are gated by the tanh of what that map gives.
+    """
 
     def __init__(
-        self, by: str, size: int, width: int, parts: tuple[str, ...] = ("scale", "shift", "gate"), bias: bool = True
+        self,
+        by: str,
+        size: int,
+        width: int,
+        parts: tuple[str, ...] = ("scale", "shift", "gate"),
+        bias: bool = True,
+        gate: str = "linear",
     ) -> None:
         super().__init__()
-        self.by = by
+        self.by, self.squashes_gate = by, gate == "tanh"
         self.scale = ZeroLinear(size, width, bias=bias) if "scale" in parts else None
         self.shift = ZeroLinear(size, width, bias=bias) if "shift" in parts else None
         self.gate = ZeroLinear(size, width, bias=bias) if "gate" in parts else None
 
     def forward(self, conditions: Mapping[str, Tensor]) -> Modulated:
         x = conditions[self.by]
-        return Modulated(*(None if each is None else each(x) for each in (self.scale, self.shift, self.gate)))
+        scale, shift, gate = (None if each is None else each(x) for each in (self.scale, self.shift, self.gate))
+        return Modulated(scale, shift, gate.tanh() if gate is not None and self.squashes_gate else gate)
 
 
 class ModulationByTower(NormByTower):

@@ -44,7 +44,8 @@ model towers {
   }
   attention { heads = 2, mask { bidirectional = [image, action] } }
   ffn { hidden = 24 }
-  tower gen = image { norm { adaptive = image } }
+  norm { final { kind = layer, weight = false } }
+  tower gen = image { norm { adaptive { by = image, gate = tanh } } }
   tower act = action { norm { adaptive { by = action, parts = [shift, scale], bias = false } } }
   untie attention, ffn, norm
 }
@@ -190,6 +191,16 @@ def test_a_spec_that_does_not_fit_is_refused(old: str, new: str, told: str) -> N
     with pytest.raises(SpecError) as refused:
         ir(ALL.replace(old, new))
     assert any(each.code == "MOT094" and told in each.message for each in refused.value.diagnostics)
+
+
+def test_a_gate_through_tanh_is_told_of_and_one_that_is_none_refused() -> None:
+    tanh = TOWERS.replace("gate = tanh", "gate = linear")
+    edits = diff(ir(tanh), ir(TOWERS))
+    assert [(edit.subject, edit.after) for edit in edits] == [("norm.adaptive", "by image: scale, shift, tanh of gate")]
+    assert semantic_hash(ir(tanh)) != semantic_hash(ir(TOWERS))
+    assert broken(TOWERS, 'gate="tanh"', 'gate="linear"')
+    with pytest.raises(SpecError, match="`gate` says nothing where no part is the gate"):
+        ir(TOWERS.replace("bias = false", "gate = tanh"))
 
 
 def test_behind_one_norm_is_refused() -> None:

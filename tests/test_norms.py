@@ -43,6 +43,12 @@ CASES: dict[str, tuple[str, str, str, Strategy]] = {
         "norm { weight = false }",
         "reference",
     ),
+    "another final one": (
+        "qk_norm = rms",
+        "embedding = true, final { kind = layer, weight = false, eps = 1e-3 }",
+        "norm { final { offset = 1 } }",
+        "sorted",
+    ),
     "shared by heads": ("qk_norm { kind = layer, by_head = false, place = after_rope }", "", "", "sorted"),
     "apart": ("qk_norm { kind = rms, by_head = true }", "kind = layer, weight = false, bias = true", "", "sorted"),
 }
@@ -134,6 +140,10 @@ def test_a_norm_over_all_heads_is_that_of_a_flat_vector() -> None:
         ("qk_norm = rms", "bias = false", "", "MOT068 `bias` says nothing of a norm of kind rms"),
         ("qk_norm = rms", "offset = 1, weight = false", "", "MOT068 `offset` says nothing of a norm without weights"),
         ("qk_norm = rms", "", "norm { weight = false, offset = 1 }", "MOT068 `offset` says nothing"),
+        ("qk_norm = rms", "final { kind = rms, bias = false }", "", "MOT068 `bias` says nothing"),
+        ("qk_norm = rms", "kind = layer", "norm { final { weight = false, offset = 1 } }", "MOT068 `offset` says"),
+        ("qk_norm = rms", "final { kind = batch }", "", "MOT023 `norm.final.kind` should be rms or layer, not `batch`"),
+        ("qk_norm = rms", "final { kinds = rms }", "", "MOT021 unknown key `kinds`.*did you mean `kind`"),
         ("qk_norm { kind = rms, bias = true }", "", "", "MOT068 `bias` says nothing"),
         ("qk_norm { kind = rms, over = heads, by_head = true }", "", "", "MOT068 `by_head` says nothing"),
         (

@@ -68,6 +68,7 @@ OUTSIDE = {
     "head.softcap": "logit_softcap",
     "norm.final": "norm_final",
     "norm.embedding": "norm_embedding",
+    "embedding_norm": "embedding_norm",
 }
 """What an edit is about, in the language's keys, and the attribute that holds it; a layer's settings have such keys."""
 
@@ -148,7 +149,7 @@ def _with(facts: Facts, subject: str, value: Any) -> Facts:
 def _is_told(subject: str, subjects: list[str], before: Any, after: Any) -> bool:
     """Whether a change has an edit of its own: what is within a section goes along where the section comes or goes."""
     match subject:
-        case "latent" | "features":  # its width is the modality's, which is told as such
+        case "latent" | "features" | "embedding_norm":  # its width is the modality's, which is told as such
             return _text(subject, before) != _text(subject, after)
         case "weight" | "seen_targets":
             return before is not None and after is not None
@@ -172,6 +173,8 @@ def _text(subject: str, value: Any) -> str:
             return "none" if value is None else _latent(value)
         case "features":
             return "none" if value is None else str(value)
+        case "embedding_norm":
+            return "as the final norm" if value is None else f"{value}, eps {_plain(value.eps)}"
         case _:
             return _plain(value)
 

@@ -65,10 +65,11 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return f"Sinks({constants.named('HEADS', heads)})"
         case Condition():
             return _condition(operator, constants)
-        case Modulation(by=by, size=size, width=width, parts=parts, bias=bias):
+        case Modulation(by=by, size=size, width=width, parts=parts, bias=bias, gate=gate):
             sides = (constants.named("WIDTH", each) for each in (size, width))
             said = [f'"{by}"', *sides, *([f"parts={names_tuple(parts)}"] if parts != PARTS else [])]
-            return f"Modulation({', '.join([*said, *([] if bias else ['bias=False'])])})"
+            said += [*([] if bias else ["bias=False"]), *([] if gate == "linear" else [f'gate="{gate}"'])]
+            return f"Modulation({', '.join(said)})"
         case _:
             assert_never(operator)
 

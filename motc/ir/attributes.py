@@ -99,7 +99,8 @@ class Vocabulary(NamedTuple):
 class OuterAttributes:
     """What is outside the layers, to one modality.
 
-    It has a vocabulary, or is continuous and has a `latent` or `features` instead; the others are None.
+    It has a vocabulary, or is continuous and has a `latent` or `features` instead; the others are None. What norms are
+    is said of the final one; `embedding_norm` is that of tokens where it is another.
     """
 
     width: int
@@ -117,6 +118,7 @@ class OuterAttributes:
     norm_weight: bool = True
     norm_bias: bool = True
     norm_embedding: bool = False
+    embedding_norm: Norm | None = None
     condition: Condition | None = None
     adaptive: Adaptive | None = None
 
@@ -261,6 +263,7 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
             head_bias=model.head_bias and _vocabulary(modality, model) is not None,
             norm_final=_has_final(modality, final),
             norm_embedding=modality.name in first,
+            embedding_norm=_other_norm(first.get(modality.name), final.get(modality.name)),
             condition=modality.condition if isinstance(modality, LatentModality) else None,
             adaptive=modulated.get(modality.name),
             **_of_norm((norms | first | final)[modality.name]),
@@ -272,6 +275,11 @@ def outer_attributes(model: Model) -> dict[str, OuterAttributes]:
 def _has_final(modality: Modality, final: Mapping[str, Norm]) -> bool:
     """Whether a modality has a final norm; of features nothing is read, so that theirs is as the others'."""
     return bool(final) if isinstance(modality, FeatureModality) else modality.name in final
+
+
+def _other_norm(first: Norm | None, final: Norm | None) -> Norm | None:
+    """The norm of tokens, where it and a final one are not the same."""
+    return None if final is None or first == final else first
 
 
 def _embedding_scale(model: Model, modality: str) -> float:

@@ -10,6 +10,7 @@ from motc.ir.parameters import Parameterised
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
 Part = Literal["scale", "shift", "gate"]
+GateKind = Literal["linear", "tanh"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 Wavelengths = tuple[float, float]
@@ -114,10 +115,13 @@ class Adaptive:
     condition_width: int
     parts: tuple[Part, ...] = PARTS
     bias: bool = True
+    gate: GateKind = "linear"
 
     def of(self, width: int) -> Modulation:
         """The maps of a sublayer whose stream has this width."""
-        return Modulation(by=self.by, size=self.condition_width, width=width, parts=self.parts, bias=self.bias)
+        return Modulation(
+            by=self.by, size=self.condition_width, width=width, parts=self.parts, bias=self.bias, gate=self.gate
+        )
 
     def of_final(self, width: int) -> Modulation:
         """The maps of the final norm, which has no residual that a gate could be of."""
@@ -126,7 +130,8 @@ class Adaptive:
 
     def __str__(self) -> str:
         """`by image: scale, shift, gate`."""
-        return f"by {self.by}: {', '.join(self.parts)}{'' if self.bias else ', without biases'}"
+        parts = (f"tanh of {part}" if part == "gate" and self.gate == "tanh" else part for part in self.parts)
+        return f"by {self.by}: {', '.join(parts)}{'' if self.bias else ', without biases'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +143,7 @@ class Modulation(Parameterised):
     width: int
     parts: tuple[Part, ...] = PARTS
     bias: bool = True
+    gate: GateKind = "linear"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -149,7 +155,7 @@ class Modulation(Parameterised):
     @property
     def adaptive(self) -> Adaptive:
         """What of it is the same for streams of any width."""
-        return Adaptive(by=self.by, condition_width=self.size, parts=self.parts, bias=self.bias)
+        return Adaptive(by=self.by, condition_width=self.size, parts=self.parts, bias=self.bias, gate=self.gate)
 
     @property
     def flops(self) -> int:

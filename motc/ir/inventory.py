@@ -65,6 +65,12 @@ def _norm(a: LayerAttributes | OuterAttributes) -> Norm:
     )
 
 
+def _embedding_norm(a: OuterAttributes) -> Norm | None:
+    if not a.norm_embedding:
+        return None
+    return _norm(a) if a.embedding_norm is None else replace(a.embedding_norm, shape=(a.width,))
+
+
 def _attention_norm(a: LayerAttributes) -> Norm | None:
     """The norm of attention: keys and values that are attended to are of the stream as it is."""
     return _norm_of(a, "attention") if a.asks else None
@@ -226,7 +232,7 @@ OUTER_GROUPS: tuple[Group[OuterAttributes], ...] = (
     Group("latents", None, _latents),
     Group("features", None, _features),
     Group("conditions", None, _condition),
-    Group("embedding_norm", "norm", lambda a: _norm(a) if a.norm_embedding else None),
+    Group("embedding_norm", "norm", _embedding_norm),
     Group("final_norm", "norm", lambda a: _norm(a) if a.norm_final and a.features is None else None),
     Group("final_modulation", "norm", _final_modulation),
     Group("head", None, _head, is_of_vocabulary=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fractions import Fraction
-from typing import assert_never
+from typing import Any, assert_never
 
 from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
@@ -65,18 +65,26 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         moe=mixture(ffn, hidden),
         placements=_placements(spec.parallel, norm.placement),
         adaptive=None if norm.adaptive is None else _adaptive(spec, norm.adaptive),
-        norm_kind=norm.kind,
-        norm_eps=norm.eps,
-        norm_offset=norm.offset if norm.weight else 0,
-        norm_weight=norm.weight,
-        norm_bias=_has_bias(norm.kind, norm.weight, norm.bias),
+        **_form(norm),
     )
+
+
+def _form(norm: NormSpec) -> dict[str, Any]:
+    """The attributes that say what a norm is."""
+    return {
+        "norm_kind": norm.kind,
+        "norm_eps": norm.eps,
+        "norm_offset": norm.offset if norm.weight else 0,
+        "norm_weight": norm.weight,
+        "norm_bias": _has_bias(norm.kind, norm.weight, norm.bias),
+    }
 
 
 def _adaptive(spec: Spec, said: AdaptiveSpec) -> Adaptive:
     """How norms are adaptive; the order of parts means nothing."""
     parts = tuple(part for part in PARTS if part in said.parts)
-    return Adaptive(by=said.by, condition_width=_condition_width(spec, said.by), parts=parts, bias=said.bias)
+    width = _condition_width(spec, said.by)
+    return Adaptive(by=said.by, condition_width=width, parts=parts, bias=said.bias, gate=said.gate)
 
 
 def _condition_width(spec: Spec, modality: str) -> int:
@@ -173,9 +181,8 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
     modality = spec.modalities[name]
     shared = None if spec.vocab is None else Vocabulary(spec.vocab, own=False)
     own = None if modality.vocab is None else Vocabulary(modality.vocab, own=True)
-    final = spec.norm.placement != "post" if spec.norm.final is None else spec.norm.final
-    if tower is not None and tower.norm.final is not None:
-        final = tower.norm.final
+    norm = spec.norm if tower is None else spec.norm.model_copy(update=tower.norm.said())
+    final = final_norm(norm)
     first = spec.norm.embedding
     if tower is not None and tower.norm.embedding is not None:
         first = tower.norm.embedding
@@ -188,16 +195,21 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
         learned_positions=spec.positions.learned,
         embedding_scale=1.0 if modality.continuous else _embedding_scale(spec, layer.width),
         head_bias=spec.head.bias and not modality.continuous,
-        norm_final=final,
-        norm_kind=layer.norm_kind,
-        norm_eps=layer.norm_eps,
-        norm_offset=layer.norm_offset,
-        norm_weight=layer.norm_weight,
-        norm_bias=layer.norm_bias,
+        norm_final=final is not None,
         norm_embedding=first,
+        embedding_norm=None if final is None or _form(final) == _form(norm) else _norm(norm, layer.width),
+        **_form(final or norm),
         condition=None if modality.condition is None else _condition(modality.condition, _condition_width(spec, name)),
         adaptive=layer.adaptive,
     )
+
+
+def final_norm(norm: NormSpec) -> NormSpec | None:
+    """What the final norm is, where the others are said to be `norm`; None where there is none."""
+    if isinstance(norm.final, NormAttributes):
+        return norm.model_copy(update=norm.final.said())
+    has_one = norm.placement != "post" if norm.final is None else norm.final
+    return norm if has_one else None
 
 
 def _embedding_scale(spec: Spec, width: int) -> float:
@@ -267,16 +279,19 @@ def _projector(spec: Spec, features: FeaturesSpec, width: int) -> Projector:
         hidden=None if said.kind == "linear" else said.hidden or width,
         bias=said.bias,
         added_after=added,
-        norm=None
-        if norm is None
-        else Norm(
-            kind=norm.kind,
-            shape=(size,),
-            eps=norm.eps,
-            offset=norm.offset if norm.weight else 0,
-            weight=norm.weight,
-            bias=_has_bias(norm.kind, norm.weight, norm.bias),
-        ),
+        norm=None if norm is None else _norm(norm, size),
+    )
+
+
+def _norm(norm: NormSpec, size: int) -> Norm:
+    """What is said of a norm, as one of vectors of a size."""
+    return Norm(
+        kind=norm.kind,
+        shape=(size,),
+        eps=norm.eps,
+        offset=norm.offset if norm.weight else 0,
+        weight=norm.weight,
+        bias=_has_bias(norm.kind, norm.weight, norm.bias),
     )
 
 

@@ -64,6 +64,9 @@ def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, erro
         errors.append(_refusal(checked, place, message, way_out))
     if len(set(adaptive.parts)) < len(adaptive.parts):
         errors.append(_refusal(checked, (*place, "parts"), "a part is named twice", "name each once"))
+    if "gate" in adaptive.said() and "gate" not in adaptive.parts:
+        message = "`gate` says nothing where no part is the gate"
+        errors.append(_refusal(checked, (*place, "gate"), message, "leave it out, or name gate in `parts`"))
     if spec.norm.placement not in ("pre", "both"):
         message = f"norms that are {spec.norm.placement} cannot be adaptive: nothing is normed before a sublayer"
         errors.append(_refusal(checked, place, message, "use placement = pre, or both"))

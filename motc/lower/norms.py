@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from motc.lower.attributes import projector_norm
+from motc.lower.attributes import final_norm, projector_norm
 from motc.schema import Checked
 from motc.schema.attention import QkNormSpec
-from motc.schema.norms import NormSpec
+from motc.schema.norms import NormAttributes, NormSpec
 from motc.source import Diagnostic
 
 
@@ -21,6 +21,7 @@ def check_norms(checked: Checked, errors: list[Diagnostic]) -> None:
             Diagnostic(code="MOT079", message=message, span=checked.span("parallel"), help=way_out, related=related)
         )
     _check(checked, spec.norm, set(spec.norm.said()), ("norm",), errors)
+    _check_final(checked, spec.norm, ("norm", "final"), errors)
     _check_head_norm(checked, spec.attention.qk_norm, ("attention", "qk_norm"), errors)
     for name, modality in spec.modalities.items():
         projector = modality.features and modality.features.projector
@@ -30,7 +31,15 @@ def check_norms(checked: Checked, errors: list[Diagnostic]) -> None:
     for name, tower in spec.towers.items():
         norm = spec.norm.model_copy(update=tower.norm.said())
         _check(checked, norm, set(tower.norm.said()), ("towers", name, "norm"), errors)
+        if tower.norm.final is not None:
+            _check_final(checked, norm, ("towers", name, "norm", "final"), errors)
         _check_head_norm(checked, tower.attention.qk_norm, ("towers", name, "attention", "qk_norm"), errors)
+
+
+def _check_final(checked: Checked, norm: NormSpec, path: tuple[str, ...], errors: list[Diagnostic]) -> None:
+    final = final_norm(norm)
+    if final is not None and isinstance(norm.final, NormAttributes):
+        _check(checked, final, set(norm.final.said()), path, errors)
 
 
 def _check_head_norm(

@@ -47,11 +47,15 @@ class ReferenceCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceModulation:
-    """Where maps of the condition of the modality `by` are found, that change what is done to tokens."""
+    """Where maps of the condition of the modality `by` are found, that change what is done to tokens.
+
+    `gate` is what is done to what the map of gates gives: nothing, or its tanh.
+    """
 
     by: str
     prefix: str
     parts: tuple[Literal["scale", "shift", "gate"], ...]
+    gate: Literal["linear", "tanh"]
 
 
 Conditions = Mapping[str, Mapping[str, Tensor]]
@@ -127,4 +131,5 @@ def part_of(
     """What tokens of a modality are scaled, shifted or gated by, [n_m, width]; None where they are not."""
     if modulation is None or part not in modulation.parts:
         return None
-    return linear(parameters, f"{modulation.prefix}.{part}", conditions[modality][modulation.by])
+    made = linear(parameters, f"{modulation.prefix}.{part}", conditions[modality][modulation.by])
+    return made.tanh() if part == "gate" and modulation.gate == "tanh" else made

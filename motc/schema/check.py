@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from motc.schema.complaint import complaint, place
 from motc.schema.spec import Spec
 from motc.schema.tree import find_span, key_span, to_python
+from motc.schema.values import SECTION, TRUE_OR_FALSE
 from motc.source import Span, SpecError
 from motc.source.diagnostic import MOST_TOLD
 from motc.syntax.tree import Mapping
@@ -53,6 +54,8 @@ def check(tree: Mapping) -> Checked:
         return Checked(Spec.model_validate(to_python(tree)), tree)
     except ValidationError as error:
         details = error.errors(include_url=False)
+        for each in details:
+            each["loc"] = tuple(step for step in each["loc"] if step not in (TRUE_OR_FALSE, SECTION))
         first = heapq.nsmallest(MOST_TOLD, details, key=lambda each: place(tree, each).start)
         told = dict.fromkeys(complaint(tree, each) for each in first)
         raise SpecError(*told, more=len(details) - len(first)) from None

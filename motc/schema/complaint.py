@@ -86,7 +86,7 @@ def _expected(path: tuple[str | int, ...], details: ErrorDetails) -> str:
         case "float_type":
             return "a number"
         case "bool_type":
-            return "true or false"
+            return "true, false or a section" if section_at(path) else "true or false"
         case "string_type":
             return "a selector" if "groups" in path else "a name"
         case "list_type":

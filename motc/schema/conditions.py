@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from motc.ir.condition import PARTS, Part
+from motc.ir.condition import PARTS, GateKind, Part
 from motc.ir.operators import Activation
 from motc.schema.section import Section
 from motc.schema.values import Name, Period, Positive, Size
@@ -50,3 +50,4 @@ class AdaptiveSpec(Section):
         [*PARTS], description="what is made of it: scale and shift of what norms give, gate of what is added"
     )
     bias: bool = Field(True, description="biases on the maps that make them")
+    gate: GateKind = Field("linear", description="the gate as its map gives it, or the tanh of that")

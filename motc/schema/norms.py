@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from motc.ir.layer import Placement
 from motc.ir.operators import NormKind
 from motc.schema.conditions import AdaptiveSpec
 from motc.schema.section import Section, with_default
-from motc.schema.values import Eps, Name, Offset, adaptive_word
+from motc.schema.values import SECTION, TRUE_OR_FALSE, Eps, Name, Offset, adaptive_word, word_or_section
 
 
 class NormAttributes(Section):
@@ -32,10 +32,19 @@ class AdaptiveNormAttributes(NormAttributes):
     ] = Field(None, description="norms are scaled and shifted, and what is added is gated, by a condition; or none")
 
 
+Final = (
+    Annotated[
+        Annotated[bool, Tag(TRUE_OR_FALSE)] | Annotated[NormAttributes, Tag(SECTION)], Discriminator(word_or_section)
+    ]
+    | None
+)
+"""Whether there is a final norm, or what it has otherwise than the others."""
+
+
 class TowerNorm(AdaptiveNormAttributes):
     """What a tower may say of its norms."""
 
-    final: bool | None = Field(None, description="a norm before the head; default: the model's")
+    final: Final = Field(None, description="a norm before the head, or what it has otherwise; default: the model's")
     embedding: bool | None = Field(None, description="a norm of tokens before the first layer; default: the model's")
 
 
@@ -52,5 +61,7 @@ class NormSpec(NormInLayers):
     eps: Eps = with_default(NormAttributes, "eps", 1e-5)
     offset: Offset = with_default(NormAttributes, "offset", 0)
     weight: bool = with_default(NormAttributes, "weight", True)
-    final: bool | None = Field(None, description="a norm before the head; default: unless placement is post")
+    final: Final = Field(
+        None, description="a norm before the head, or what it has otherwise; default: unless placement is post"
+    )
     embedding: bool = Field(False, description="a norm of tokens before the first layer")

@@ -116,6 +116,11 @@ def number_or_list(value: Any) -> str:
     return "list" if isinstance(value, list) else "number"
 
 
+def word_or_section(value: Any) -> str:
+    """Which of the two a value is to be taken for; the tags are no keys, so that they are told from these."""
+    return SECTION if isinstance(value, dict | BaseModel) else TRUE_OR_FALSE
+
+
 def one_statement(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
@@ -139,6 +144,7 @@ def untie_list(value: Any) -> Any:
     return [selector_item(item) for item in items]
 
 
+TRUE_OR_FALSE, SECTION = "[true or false]", "[section]"
 LAYERS = r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*(?:step\s+(\d{1,9})\s*)?"
 NAME = {"type": "string", "allOf": [{"pattern": PATTERN}], "not": {"enum": REFUSED}}
 Name = Annotated[

@@ -133,7 +133,10 @@ def _sinusoids(waves: Sinusoids | None) -> ReferenceSinusoids | None:
 def _modulations(leaf: Leaf, layer: int | None) -> dict[str, ReferenceModulation]:
     return {
         m: ReferenceModulation(
-            by=block.operator.by, prefix=parameter_prefix(leaf, block, layer), parts=block.operator.parts
+            by=block.operator.by,
+            prefix=parameter_prefix(leaf, block, layer),
+            parts=block.operator.parts,
+            gate=block.operator.gate,
         )
         for block in leaf.blocks
         if isinstance(block.operator, Modulation)

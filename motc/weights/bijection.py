@@ -12,7 +12,7 @@ from typing import assert_never
 from motc.ir.model import Model
 from motc.ir.names import saved_shapes
 from motc.source.listing import listed, some
-from motc.weights.mapping import Form, Rule, WeightMapping, filled, pattern_of
+from motc.weights.mapping import Form, Rule, WeightMapping, filled, numbers_before, pattern_of
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -125,13 +125,19 @@ class _Matches:
 
     def tensors_of(self, parameter: str) -> Iterator[str]:
         """The tensors that would hold a parameter: of each expert's, `*` for its number."""
-        pattern, numbers = pattern_of(parameter)
-        module, dot, last = pattern.rpartition(".")
-        rules = [rule for rule in self.mapping.rules.values() if {pattern, module} & set(rule.parameters)]
+        module, dot, last = parameter.rpartition(".")
         of_experts = len(self.parameters[parameter]) == 3
-        for rule in rules:  # with experts in some layers, and none in others
-            if len(rules) == 1 or (rule.form == "experts") == of_experts:
-                suffix = "" if pattern in rule.parameters else dot + last
+        holds = [
+            (numbers, rule, suffix)
+            for rule in self.mapping.rules.values()
+            for name, suffix in ((parameter, ""), (module, dot + last))
+            for pattern in rule.parameters
+            if (numbers := numbers_before(pattern, name)) is not None
+        ]
+        nearest = min((numbers for numbers, _, _ in holds), key=lambda each: [int(one) for one in each], default=())
+        holds = [each for each in holds if each[0] == nearest]
+        for numbers, rule, suffix in holds:  # with experts in some layers, and none in others
+            if len(holds) == 1 or (rule.form == "experts") == of_experts:
                 yield filled(rule.tensor, [*numbers, *("*" for _ in rule.tensor.split("."))]) + suffix
 
     def groups(self) -> Iterator[tuple[How, tuple[str, ...], tuple[str, ...]]]:

@@ -4,6 +4,7 @@ architectures: [LlamaForCausalLM]                 # what a checkpoint's config.j
 tensors:
   model.embed_tokens: embedding                   # a module: its weight, and its bias if it has one
   model.layers.*.mlp.up_proj: layers.*.ffn.up     # `*` is a number, the same on both sides; others are said: to_out.0
+  single.*.proj: layers.*+19.attention.out        # or so much more than theirs
   model.layers.*.self_attn.qkv_proj: {rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
 tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
 left_out: [model.vision_tower]                    # modules that are no part of the model
@@ -88,9 +89,24 @@ def pattern_of(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def filled(pattern: str, numbers: Iterable[str]) -> str:
-    """A name in which each `*` is the next of `numbers`."""
+    """A name in which each `*` is the next of `numbers`, and `*+4` so much more."""
     following = iter(numbers)
-    return ".".join(next(following) if part == "*" else part for part in pattern.split("."))
+    return ".".join(_plus(next(following), part[2:]) if part[0] == "*" else part for part in pattern.split("."))
+
+
+def _plus(number: str, more: str) -> str:
+    return str(int(number) + int(more)) if more else number
+
+
+def numbers_before(pattern: str, name: str) -> tuple[str, ...] | None:
+    """The numbers by which `filled` makes a name of this pattern; None where it makes no such name."""
+    parts, pattern_parts = name.split("."), pattern.split(".")
+    if len(parts) != len(pattern_parts):
+        return None
+    numbers = [(part, each[2:] or "0") for each, part in zip(pattern_parts, parts, strict=True) if each[0] == "*"]
+    before = [str(int(part) - int(more)) if part.isdecimal() else "" for part, more in numbers]
+    fits = all(each.isdecimal() for each in before) and filled(pattern, before) == name
+    return tuple(before) if fits else None
 
 
 def read_mapping(path: Path) -> WeightMapping:
@@ -138,7 +154,8 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
         _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
         says_number = name != tensor and re.search(r"(^|\.)\d+(\.|$)", name)
-        if not re.fullmatch(r"(\w+|\*)(\.(\w+|\*))*", name) or says_number:
+        number = r"\*" if name == tensor else r"\*(\+[1-9]\d{0,3})?"
+        if not re.fullmatch(rf"(\w+|{number})(\.(\w+|{number}))*", name) or says_number:
             _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
     numbers = 0 if form == "repeated" else tensor.count("*") - (form == "experts")
     for name in parameters:

@@ -19,7 +19,7 @@ def condition_text(pick: Pick) -> str:
 
 def adaptive_text(pick: Pick, by: str) -> str:
     """By which modality norms are adaptive, and what is made of its condition."""
-    parts = pick("", "", "parts = [scale, gate]", "parts = [shift]", "bias = false")
+    parts = pick("", "", "parts = [scale, gate], gate = tanh", "parts = [shift]", "bias = false", "gate = tanh")
     return f"adaptive {{ by = {by}, {parts} }}" if parts else f"adaptive = {by}"
 
 

@@ -308,7 +308,7 @@ class _Writer:
 
     def norms(self) -> None:
         placement = self.pick("pre", "both", *["post", "sublayer_output"] * (not self.conditioned))
-        final = self.pick("", "true", "false")
+        final = self.pick("", "true", "false", "{ eps = 1e-4, weight = false }", "{ kind = layer }")
         kind = self.pick("rms", "layer")
         said = [f"kind = {kind}", f"placement = {placement}"]
         said += [self.pick("offset = 1", "weight = false")] * self.chance(3)
@@ -316,7 +316,7 @@ class _Writer:
         if placement != "both":
             self.absent |= set(OUT_NORMS)
         said += [f"eps = {self.pick('1e-3', '1e-6')}"] * self.chance(3)
-        said += [f"final = {final}"] * bool(final)
+        said += [f"final {final}" if final[:1] == "{" else f"final = {final}"] * bool(final)
         if self.chance(4):
             said.append("embedding = true")
         else:

@@ -1,0 +1,120 @@
+"""Denoisers of diffusers, small, beside the gallery's specs of them: the same parameters, outputs and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import motc
+from motc.cost.parameters import total_parameters
+from motc.driver import compile_ir
+from motc.weights import Bijection, bijection_of, parameters_of, read_mapping
+from tests.originals import GALLERY, NothingNarrowed
+
+DOUBLE = torch.float64
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One of diffusers, ours with the same parameters, and how these correspond."""
+
+    theirs: Any
+    ours: Any
+    bijection: Bijection
+
+    def assert_same_gradients(self) -> None:
+        """Those of all parameters, after a backward of both."""
+        wanted = parameters_of(self.bijection, gradients(self.theirs))
+        for name, parameter in self.ours.named_parameters():
+            assert parameter.grad is not None, name
+            assert (parameter.grad - wanted[name]).abs().max() <= 1e-9 * max(1.0, wanted[name].abs().max()), name
+
+
+def pair(spec: Path, mapping: str, small: dict[str, Any], theirs: Any) -> Pair:
+    """Both in float64; `small` sets the spec to the sizes of `theirs`, whose parameters become random ones."""
+    torch.manual_seed(0)
+    theirs = theirs.eval()
+    for parameter in theirs.parameters():
+        parameter.data = nn.init.normal_(parameter.data.to(DOUBLE), std=0.2)
+    tensors = {name: parameter.detach() for name, parameter in theirs.named_parameters()}
+    ours: Any = motc.load(spec, set=small, dtype=DOUBLE)
+    bijection = bijection_of(read_mapping(mapping_file(mapping)), shapes(theirs), compile_ir(spec, small))
+    ours.load_state_dict({name: each.clone() for name, each in parameters_of(bijection, tensors).items()})
+    return Pair(theirs, ours, bijection)
+
+
+def mapping_file(name: str) -> Path:
+    return GALLERY / "mappings" / f"{name}.yaml"
+
+
+def shapes(theirs: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in theirs.named_parameters()}
+
+
+def gradients(theirs: nn.Module) -> dict[str, Tensor]:
+    """By name; zeros where nothing was read."""
+    named = theirs.named_parameters()
+    return {name: torch.zeros_like(each) if each.grad is None else each.grad for name, each in named}
+
+
+def assert_close(made: Tensor, expected: Tensor) -> None:
+    assert made.shape == expected.shape
+    assert (made - expected).abs().max() <= 1e-9 * expected.abs().max()
+
+
+def backward_of_both(made: Tensor, expected: Tensor) -> None:
+    """Of one random sum of what both predict."""
+    weights = torch.randn_like(expected)
+    (made * weights).sum().backward()
+    with NothingNarrowed():
+        (expected * weights).sum().backward()
+
+
+def denoised(scheduler: Any, velocities: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: int = 10) -> Tensor:
+    """What a scheduler of diffusers makes of noise [n, ...] by velocities of it at times [n], 1000 being all noise."""
+    scheduler.set_timesteps(steps)
+    with torch.no_grad():
+        for time in scheduler.timesteps:
+            x = scheduler.step(velocities(x, time.expand(len(x))), time, x, return_dict=False)[0].to(DOUBLE)
+    return x
+
+
+def assert_parameters_at_published_size(spec: Path, mapping: str, theirs: nn.Module) -> None:
+    """As many as `theirs` on the meta device, which the mapping fits, and as many as the gallery's table says."""
+    model = compile_ir(spec)
+    bijection_of(read_mapping(mapping_file(mapping)), shapes(theirs), model)
+    total = sum(parameter.numel() for parameter in theirs.parameters())
+    rows = (GALLERY / "README.md").read_text().splitlines()
+    row = next(line for line in rows if line.startswith(f"| [{spec.stem}]"))
+    assert total == total_parameters(model)
+    assert f"| {total:,} | {total:,} |" in row
+
+
+def captioned(lengths: list[int], height: int, width: int, caption: int = 0, image: int = 1) -> tuple[Tensor, Tensor]:
+    """Rows of a caption and an image's patches: modalities [B, S], and three positions [B, S, 3] of each.
+
+    Words are placed on the first axis, and all of an image behind them, by row and column on the others.
+    """
+    patches, longest = height * width, max(lengths)
+    ids, positions = [], []
+    for length in lengths:
+        padding = longest - length
+        ids.append(F.pad(torch.tensor([caption] * length + [image] * patches), (0, padding), value=-1))
+        words = F.pad(torch.arange(length)[:, None], (0, 2))
+        places = torch.cartesian_prod(torch.tensor([length]), torch.arange(height), torch.arange(width))
+        positions.append(F.pad(torch.cat((words, places)), (0, 0, 0, padding)))
+    return torch.stack(ids), torch.stack(positions)
+
+
+def turns_in_float32(sizes: Sequence[int], lengths: Sequence[int], theta: float) -> list[Tensor]:
+    """For each axis of `sizes` components its pairs' turns at so many positions, cos + i sin, as ours are made."""
+    powers = [torch.arange(0, size, 2).float() / size for size in sizes]
+    frequencies = zip(lengths, (1.0 / theta**each for each in powers), strict=True)
+    angles = [torch.arange(length).float()[:, None] * of_axis for length, of_axis in frequencies]
+    return [torch.complex(each.cos(), each.sin()) for each in angles]
