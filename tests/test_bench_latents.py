@@ -15,7 +15,9 @@ from motc.cli import main
 from motc.cli.bench_tables import print_report
 from motc.driver import check_spec, compile_ir
 from motc.ir.model import Model
+from motc.source import SourceFile
 from motc.validate.latent_spans import span_places
+from motc.validate.random_parameters import randomise
 from tests.tracing import make_no_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,6 +115,40 @@ def test_rehearsals_are_uneven_and_of_whole_spans() -> None:
     assert [mixture.continuous for mixture in rehearsals(text)] == [(), ()]
 
 
+CONDITIONED = """model conditioned {
+  width = 16, layers = 2
+  modality text { features { size = 5 } }
+  modality image {
+    latent { channels = 3, patch = 2, objective = flow, time = none }
+    condition { timestep { size = 8 }, vector { size = 4 }, number { size = 4 }, label { count = 3 } }
+  }
+  attention { heads = 2, mask = full }
+  ffn { hidden = 24 }
+  norm { kind = layer, weight = false, adaptive = image }
+  untie *
+}
+"""
+
+
+@pytest.mark.parametrize("names", [["text", "image"], ["image"]])
+def test_sides_are_given_what_conditions_are_made_of(names: list[str]) -> None:
+    """A caption's vectors beside images, and images alone, of which a row is one."""
+    subject = Subject(checked=check_spec(SourceFile("conditioned.mot", CONDITIONED)))
+    mixture = mixtures(["text", "image"], 36, None, names, ["image"])[-1]
+    batch = make_batch(data_modalities(subject.ir()), mixture, 2, 0, "cpu")
+    spans = 2 * mixture.spans[1]
+    assert (mixture.counts, spans) == (((8, 28), 14) if len(names) == 2 else ((0, 36), 2))
+    given = batch.conditions["image"]
+    assert {name: x.shape for name, x in given.items()} == {"label": (spans,), "number": (spans,), "vector": (spans, 4)}
+    outputs = []
+    for side in ("mot", "reference"):
+        network = subject.build(side, "float32", "cpu", compiled=False).double()
+        randomise(network, torch.Generator().manual_seed(0))
+        outputs.append(Side(network, "cpu").outputs(batch))
+    assert outputs[0].keys() == {"predictions of image"}
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-9)
+
+
 def test_sides_take_the_same_step_on_latents(four: Path) -> None:
     """The generated model and the reference get the same gradients of the mean squares of logits and predictions."""
     subject = Subject(checked=check_spec(four))
@@ -176,7 +212,10 @@ def test_the_shares_used_are_reported(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--modalities", "image"], "between spans of image there must be tokens of a modality with ids"),
+        (
+            ["--modalities", "image", "--sequence", "70"],
+            "a row of image alone is one square of patches: 64 or 81, not 70",
+        ),
         (["--sequence", "4"], "a row of 4 is too short for a span of 4 tokens of image beside others"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -10,6 +10,7 @@ from torch import nn
 from motc.bench.portable.batches import DataModality
 from motc.bench.portable.settings import DTYPES
 from motc.driver import final_ir
+from motc.ir.condition import Condition
 from motc.ir.execution import Strategy
 from motc.ir.model import FeatureModality, LatentModality, Modality, Model
 from motc.loading import instantiate
@@ -46,9 +47,17 @@ def data_modalities(model: Model) -> tuple[DataModality, ...]:
 
 def _data_modality(model: Model, modality: Modality) -> DataModality:
     match modality:
-        case LatentModality(name=name, ends=ends):
-            return DataModality(name=name, channels=ends.channels, patch=ends.patch_shape)
+        case LatentModality(name=name, ends=ends, condition=condition):
+            given = {} if condition is None else _given(condition)
+            return DataModality(name=name, channels=ends.channels, patch=ends.patch_shape, condition=given)
         case FeatureModality(name=name, projector=projector):
             return DataModality(name=name, features=projector.given)
         case _:
             return DataModality(name=modality.name, vocab=model.vocab if modality.vocab is None else modality.vocab)
+
+
+def _given(condition: Condition) -> dict[str, int]:
+    """What is given of a condition, as `DataModality` has it."""
+    sizes = {} if condition.label is None else {"label": condition.label.rows}
+    sizes |= {} if condition.number is None else {"number": 1}
+    return sizes if condition.vector is None else {**sizes, "vector": condition.vector.size}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
+from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +31,9 @@ TIMESTEP = 500
 class DataModality:
     """A modality of a model: tokens with one of `vocab` ids, latents of so many channels in such patches, or features
     of this shape for each token.
+
+    `condition` has what is given for each latent beside its timestep, by name: of a `label` how many there are, of a
+    `vector` its numbers, and for a `number` 1.
     """
 
     name: str
@@ -36,6 +41,7 @@ class DataModality:
     channels: int | None = None
     patch: Sequence[int] | None = None
     features: Sequence[int] | None = None
+    condition: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +57,13 @@ class ModalityMix:
 
     @property
     def side(self) -> int:
-        """Patches along a side of a latent, which is square; a sequence has as many, and a volume one frame of them."""
-        return latent_side(sum(self.counts))
+        """Patches along a side of a latent, which is square; a sequence has as many, and a volume one frame of them.
+
+        Where there is nothing else a row is one latent.
+        """
+        sequence = sum(self.counts)
+        alone = self.present == 1 and any(self.counts[index] for index in self.continuous)
+        return isqrt(sequence) if alone else latent_side(sequence)
 
     @property
     def spans(self) -> dict[int, int]:
@@ -70,7 +81,7 @@ class DrawnBatch:
     """What forward takes, both int64 [B, S]; and by continuous modality that has spans, what its n spans are.
 
     `latents` are float32 [n, channels, ...], in the order of the batch, `timesteps` int64 [n]; `features` are float32
-    [tokens, size], or [tokens, 1 + layers, size].
+    [tokens, size], or [tokens, 1 + layers, size]; `conditions` have by name what is given of each latent.
     """
 
     input_ids: Tensor
@@ -78,12 +89,14 @@ class DrawnBatch:
     latents: Mapping[str, Tensor] = field(default_factory=dict)
     timesteps: Mapping[str, Tensor] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
-    def given(self) -> dict[str, Mapping[str, Tensor]]:
+    def given(self) -> dict[str, Mapping[str, Any]]:
         """What forward takes beside ids."""
         latents = {"latents": self.latents, "timesteps": self.timesteps} if self.latents else {}
-        return latents | ({"features": self.features} if self.features else {})
+        others = {"features": self.features, "conditions": self.conditions}
+        return latents | {name: given for name, given in others.items() if given}
 
 
 def mixtures(
@@ -144,7 +157,7 @@ def make_batch(
 ) -> DrawnBatch:
     """Rows of one mixture, each turned by a random amount, with random ids from each token's vocabulary.
 
-    No row begins within a span. Latents and features are random numbers, each of a span of its own.
+    No row begins within a span. Latents and what is given with them are random numbers, each of a span of its own.
     """
     generator = torch.Generator().manual_seed(seed)
     row = torch.tensor([index for index, length in runs(mixture) for _ in range(length)])
@@ -160,6 +173,14 @@ def make_batch(
         modality_ids=modality_ids.to(device),
         latents={name: x.to(device) for name, x in latents.items()},
         timesteps={name: torch.full((len(x),), TIMESTEP, device=device) for name, x in latents.items()},
+        conditions={
+            modality.name: {
+                part: _given(part, size, len(latents[modality.name]), generator).to(device)
+                for part, size in modality.condition.items()
+            }
+            for modality in modalities
+            if modality.condition and modality.name in latents
+        },
         features={
             modality.name: torch.randn(batch * count, *modality.features, generator=generator).to(device)
             for modality, count in zip(modalities, mixture.counts, strict=True)
@@ -206,9 +227,15 @@ def _most_spans(spanning: int, others: int, sequence: int) -> int:
 
 
 def _check_room(spanning: list[str], others: int, sequence: int) -> None:
-    if spanning and not others:
-        raise ValueError(f"between spans of {' and '.join(spanning)} there must be tokens of a modality with ids")
-    if spanning and _most_spans(len(spanning), others, sequence) == 0:
+    if len(spanning) == 1 and not others:
+        side = isqrt(sequence)
+        if side**2 < sequence:
+            raise ValueError(
+                f"a row of {spanning[0]} alone is one square of patches: {side**2} or {(side + 1) ** 2}, not {sequence}"
+            )
+    elif spanning and not others:
+        raise ValueError(f"between spans of {' and '.join(spanning)} there must be tokens of another modality")
+    elif spanning and _most_spans(len(spanning), others, sequence) == 0:
         length = latent_side(sequence) ** 2
         raise ValueError(
             f"a row of {sequence} is too short for a span of {length} tokens of {' and '.join(spanning)} beside others"
@@ -230,7 +257,7 @@ def _counted(modalities: int, wanted: Mapping[int, int], spanning: Sequence[int]
     """The tokens that are wanted by index; where there are spans, the nearest number, and the others share the rest."""
     counts, sequence = dict(wanted), sum(wanted.values())
     others = [index for index in wanted if index not in spanning]
-    if spanning:
+    if others and spanning:
         length, most = latent_side(sequence) ** 2, _most_spans(len(spanning), len(others), sequence)
         counts |= {index: length * min(round(wanted[index] / length), most) for index in spanning}
         rest = sequence - sum(counts[index] for index in spanning)
@@ -258,3 +285,10 @@ def _latents(
             shape = (batch * mixture.spans[index], modality.channels, *sides)
             latents[modality.name] = torch.randn(shape, generator=generator)
     return latents
+
+
+def _given(part: str, size: int, count: int, generator: torch.Generator) -> Tensor:
+    """What is given for each of `count` latents of a part of their condition."""
+    if part == "label":
+        return torch.randint(0, size, (count,), generator=generator)
+    return torch.randn(*((count,) if part == "number" else (count, size)), generator=generator)

@@ -19,7 +19,8 @@ cut      even pieces of the tokens, each with weights of its own
 uneven   pieces of 3/8 and 5/8 of the tokens, or 3, 5 and 7 fifteenths, …
 padded   even pieces, each filled up to a multiple of 64 rows
 joined   even pieces; q, k and v are one product, gate and up another
-packed   even pieces; bfloat16 weights that oneDNN has put in the order it likes, once (forward only)
+packed   even pieces; bfloat16 weights that oneDNN has put in the order it likes, once (forward only, where
+         the processor can)
 """
 
 MULTIPLE = 64
@@ -77,6 +78,8 @@ def _way(way: str, tokens: int, width: int, hidden: int, pieces: int, dtype: tor
         return _run(work, mode)
     operators = torch.ops.mkldnn
     if mode != "forward" or dtype != torch.bfloat16 or not hasattr(operators, "_linear_pointwise"):
+        return None
+    if not operators._is_mkldnn_bf16_supported():  # by this processor
         return None
     ready = [(x, operators._reorder_linear_weight(weight, len(x))) for x, weight, _ in work]
 
