@@ -32,7 +32,8 @@ class SpanConditions(NamedTuple):
 class Sinusoids(nn.Module):
     """A vector of a number: its cosines and sines through two linear maps, silu between.
 
-    Half of `count` frequencies fall from `scale` towards it over `max_period`, which they reach if they are `closed`.
+    Half of `count` frequencies fall from 1 towards 1 over `max_period`, which they reach if they are `closed`, of the
+    number times `scale`.
     With `periods` there are sines and cosines of these, from the first to the second, 1 being 1000 of the number.
     """
 
@@ -56,9 +57,9 @@ class Sinusoids(nn.Module):
         """Cosines and sines [n, count] of numbers [n], in float32."""
         if self.periods is not None:
             return waves_of_periods(numbers, self.count, *self.periods)
-        half, x = self.count // 2, numbers.float()[:, None]
+        half, x = self.count // 2, self.scale * numbers.float()[:, None]
         exponents = -math.log(self.max_period) * torch.arange(half, dtype=torch.float32, device=numbers.device)
-        angles = self.scale * (x * torch.exp(exponents / (half - self.closed)))
+        angles = x * torch.exp(exponents / (half - self.closed))
         return torch.cat((angles.cos(), angles.sin()), dim=1)
 
     def forward(self, numbers: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ IN_LAYERS = {
     "attention.read_by": "read_by",
     "attention.cross": "crosses",
     "attention.crossed": "crossed",
+    "attention.keys": "keys_only",
     "attention.sinks": "attention_sinks",
     "attention.out_gate": "attention_out_gate",
     "attention.qk_norm": "qk_norm",

@@ -159,7 +159,7 @@ def _theirs(rule: Rule, numbers: tuple[str, ...], suffix: str, shapes: list[Shap
             shape = (first[0], sum(each[1] for each in shapes), *first[2:])
         case "stacked":
             shape = (len(shapes), *first)
-        case "convolution" | "channels_last" | "repeated":
+        case "columns" | "convolution" | "channels_last" | "repeated":
             raise ValueError(f"a mapping that has {rule.form} says nothing of which tensors there are")
         case _:
             assert_never(rule.form)

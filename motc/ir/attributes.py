@@ -25,7 +25,7 @@ class LayerAttributes:
     With `moe`, the feed-forward's kind and hidden size are those of an expert. Of a layer without attention the heads
     are 0, and of one without a feed-forward the kind is None. What `reads` has maps of others' keys and values in place
     of its own; what is read by others goes through `read_by` copies of these. What `crosses` has queries alone, and
-    what is `crossed` keys and values alone.
+    what is `crossed` keys and values alone. So has what has `keys_only`, normed, for all who attend to it.
     """
 
     width: int
@@ -47,6 +47,7 @@ class LayerAttributes:
     attention_sinks: bool = False
     crosses: bool = False
     crossed: bool = False
+    keys_only: bool = False
     attention_out_gate: bool = False
     ffn_out_gate: bool = False
     qk_norm: HeadNorm | None = None
@@ -65,7 +66,7 @@ class LayerAttributes:
     @property
     def asks(self) -> bool:
         """Whether there are queries."""
-        return self.attends and not self.crossed
+        return self.attends and not (self.crossed or self.keys_only)
 
     @property
     def answers(self) -> bool:
@@ -81,6 +82,11 @@ class LayerAttributes:
     def feeds(self) -> bool:
         """Whether there is a feed-forward, with experts or without."""
         return self.ffn_kind is not None
+
+    @property
+    def shares_norm(self) -> bool:
+        """Whether the feed-forward reads what attention's norm gives, and is gated with it."""
+        return self.feeds and self.placements.of("ffn") == "none"
 
     @property
     def is_gated(self) -> bool:
@@ -157,8 +163,8 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 
 def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
     q, k, crosses = _linears(body.q, ()), _linears(body.k, ()), body.mask.crosses
-    out, maps = _linears(body.out, q), q | k if crosses else q
-    head_norms = _norms(body.q_norm) | (_norms(body.k_norm) if crosses else {})
+    out, maps = _linears(body.out, q), k | q
+    head_norms = _norms(body.k_norm) | _norms(body.q_norm)
     gates, sinks = (_held(leaf, ()) if leaf else {} for leaf in (body.gate, body.sinks))
 
     rope = body.rope
@@ -177,7 +183,8 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             attention_gate=name in gates,
             reads=name in body.mask.readers and not crosses,
             crosses=name in body.mask.readers and crosses,
-            crossed=name not in q,
+            crossed=crosses and name not in q,
+            keys_only=not crosses and name not in q,
             read_by=sum(name in reader.reads for reader in body.readers),
             attention_sinks=name in sinks,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,

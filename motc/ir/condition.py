@@ -21,8 +21,8 @@ Wavelengths = tuple[float, float]
 class Sinusoids:
     """Cosines and sines of a number, as many of each, and how many numbers are between the two maps behind them.
 
-    Half of `count` frequencies fall from 1 to nearly 1 / max_period, or if they are `closed` to that itself, all times
-    `scale`. With `periods`, sines and cosines of these, each the same multiple of the one before.
+    Half of `count` frequencies fall from 1 to nearly 1 / max_period, or if they are `closed` to that itself, of the
+    number times `scale`. With `periods`, sines and cosines of these, each the same multiple of the one before.
     """
 
     count: int

@@ -73,7 +73,7 @@ def _embedding_norm(a: OuterAttributes) -> Norm | None:
 
 def _attention_norm(a: LayerAttributes) -> Norm | None:
     """The norm of attention: keys and values that are attended to are of the stream as it is."""
-    return _norm_of(a, "attention") if a.asks else None
+    return _norm_of(a, "attention") if a.asks or a.keys_only else None
 
 
 def _norm_of(a: LayerAttributes, role: str) -> Norm | None:
@@ -91,6 +91,17 @@ def _modulation(a: LayerAttributes, role: str) -> Modulation | None:
     if a.adaptive is None or a.placements.of(role) == "none":
         return None
     return a.adaptive.of(a.width)
+
+
+def _attention_modulation(a: LayerAttributes) -> Modulation | None:
+    """That of attention, without a gate where nothing is made that it could be of."""
+    if not a.asks and not a.keys_only:
+        return None
+    modulation = _modulation(a, "attention")
+    if a.asks or modulation is None or "gate" not in modulation.parts or a.shares_norm:
+        return modulation
+    parts = tuple(part for part in modulation.parts if part != "gate")
+    return replace(modulation, parts=parts) if parts else None
 
 
 def _final_modulation(a: OuterAttributes) -> Modulation | None:
@@ -201,7 +212,7 @@ def _head(a: OuterAttributes) -> Linear | None:
 
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.norm", "norm", _attention_norm),
-    Group("attention.modulation", "norm", lambda a: _modulation(a, "attention") if a.asks else None),
+    Group("attention.modulation", "norm", _attention_modulation),
     Group("attention.q", "attention", _into_queries),
     Group("attention.k", "attention", _into_keys),
     Group("attention.v", "attention", _into_keys),

@@ -23,6 +23,7 @@ from motc.schema.feed_forward import FfnSpec
 from motc.schema.modalities import FeaturesSpec, LatentSpec, ProjectorSpec, TimeSpec, UnetSpec
 from motc.schema.norms import NormAttributes, NormSpec
 from motc.schema.spec import TowerSpec
+from motc.schema.values import TowerAttentionKind
 
 BY_TOWER = ("rope", "reads", "cross")
 """What towers alone say of attention, and what they say otherwise than the model."""
@@ -39,8 +40,10 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
     ffn = feed_forward(spec, tower)
     kind = ffn_kind(ffn, spec.ffn)
     hidden = 0 if kind is None else ffn.hidden or default_hidden(width, kind)
-    asks, crossed = attends(spec, tower), is_crossed(spec, tower)
-    heads, kv_heads, head_dim = heads_of(spec) if asks or crossed else (0, 0, 0)
+    attended, crossed = attends(spec, tower), is_crossed(spec, tower)
+    heads, kv_heads, head_dim = heads_of(spec) if attended or crossed else (0, 0, 0)
+    keys_only = attention_kind(spec, tower) == "keys"
+    asks = attended and not keys_only
     crosses = asks and tower is not None and bool(tower.attention.cross)
     return LayerAttributes(
         width=width,
@@ -54,11 +57,12 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         attention_sinks=asks and attention.sinks,
         crosses=crosses,
         crossed=crossed,
+        keys_only=keys_only,
         attention_out_gate=asks and attention.out_gate == "tanh",
         ffn_out_gate=kind is not None and ffn.out_gate == "tanh",
         qk_norm=_head_norm(attention.qk_norm, norm) if heads > 0 else None,
         qk_norm_eps=attention.qk_norm_eps or norm.eps,
-        rope_theta=theta_of(spec.attention.rope, tower) if asks and not crosses else None,
+        rope_theta=theta_of(spec.attention.rope, tower) if attended and not crosses else None,
         ffn_kind=kind,
         hidden=hidden,
         ffn_bias=ffn.bias and kind is not None,
@@ -130,9 +134,13 @@ def _placements(parallel: Parallel | None, placement: str) -> Placements:
 
 
 def attends(spec: Spec, tower: TowerSpec | None) -> bool:
-    """Whether a tower has attention: what it does not say, the model does."""
-    kind = spec.attention.kind if tower is None else tower.attention.kind or spec.attention.kind
-    return kind != "none"
+    """Whether a tower has attention."""
+    return attention_kind(spec, tower) != "none"
+
+
+def attention_kind(spec: Spec, tower: TowerSpec | None) -> TowerAttentionKind:
+    """The kind of a tower's attention: what it does not say, the model does."""
+    return spec.attention.kind if tower is None else tower.attention.kind or spec.attention.kind
 
 
 def crossing(spec: Spec) -> dict[str, TowerSpec]:

@@ -74,6 +74,7 @@ def check_kinds(specs: Sequence[LayerSpec], untied: Untied, checked: Checked, er
 def check_bodies(layers: Sequence[LayerSpec], errors: list[Diagnostic]) -> None:
     """Some layer attends, and each does something; each that is otherwise is there once. Appends to `errors`."""
     for spec in layers:
+        _check_keys(spec, errors)
         if not any(a.attends or a.feeds for a in spec.attributes.values()):
             message = "a layer has neither attention nor a feed-forward"
             span, way_out = spec.checked.span("ffn", "kind"), "leave one of them, or fewer layers"
@@ -88,6 +89,32 @@ def check_bodies(layers: Sequence[LayerSpec], errors: list[Diagnostic]) -> None:
         span = layers[0].checked.span("attention", "kind")
         way_out = "leave attention in a layer at least: it is where tokens meet"
         errors.append(Diagnostic(code="MOT087", message="no layer has attention", span=span, help=way_out))
+    spec = layers[0]
+    for name, modality in spec.checked.spec.modalities.items():
+        each = [layer.attributes[name] for layer in layers if layer.attributes[name].attends]
+        if modality.features is None and each and all(a.keys_only for a in each):
+            message = (
+                f"in all layers {name} has keys and values alone, and its tokens, which are predicted, see nothing"
+            )
+            span, way_out = spec.checked.span("modalities", name), "say `keys` in some layers, or of features"
+            errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out))
+
+
+def _check_keys(layer: LayerSpec, errors: list[Diagnostic]) -> None:
+    """Keys and values alone are for others who attend, and those who have them read none. Appends to `errors`."""
+    said = [name for name, tower in layer.checked.spec.towers.items() if tower.attention.kind == "keys"]
+    for name in said:
+        place = ("towers", name, "attention", "kind")
+        if layer.checked.spec.towers[name].attention.reads:
+            message = f"tower {name} reads others, and has no queries to do so"
+            span, way_out = layer.checked.span(*place), "use reads = [] there, or attention = softmax"
+            errors.append(Diagnostic(code="MOT084", message=message, span=span, help=way_out))
+    attending = [a for a in layer.attributes.values() if a.attends]
+    if said and attending and all(a.keys_only for a in attending):
+        message = "there are keys and values in a layer, and nobody has queries"
+        span, way_out = layer.checked.span("towers", said[0], "attention", "kind"), "use attention = none there"
+        if all(each.span != span for each in errors):
+            errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out))
 
 
 class _Operators:

@@ -91,9 +91,9 @@ def sinusoids(waves: ReferenceSinusoids, number: float) -> Tensor:
     """Cosines and sines of a number, or where there are periods sines and cosines, [count], in float32."""
     if waves.periods is not None:
         return waves_of_periods(waves.count, waves.periods, number)
-    half, x = waves.count // 2, torch.tensor(number, dtype=torch.float32)
+    half, x = waves.count // 2, waves.scale * torch.tensor(number, dtype=torch.float32)
     exponents = -math.log(waves.max_period) * torch.arange(half, dtype=torch.float32)
-    angles = waves.scale * (x * torch.exp(exponents / (half - 1 if waves.closed else half)))
+    angles = x * torch.exp(exponents / (half - 1 if waves.closed else half))
     return torch.cat((angles.cos(), angles.sin()))
 
 

@@ -23,10 +23,11 @@ from motc.schema.values import (
     Size,
     Softcap,
     SomeNames,
+    TowerAttentionKind,
     Turns,
     Window,
+    attention_kind,
     mask_word,
-    none_kind,
     none_word,
     norm_word,
     not_null,
@@ -116,7 +117,9 @@ class QkNormSpec(Section):
 class AttentionAttributes(Section):
     """What a tower may say of its attention, as the model may; heads and scores may only be said again."""
 
-    kind: AttentionKind | None = Field(None, description="softmax, or none: there is no attention")
+    kind: TowerAttentionKind | None = Field(
+        None, description="softmax; none: there is no attention; or of a tower keys: it has keys and values alone"
+    )
     heads: Size | None = Field(None, description="query heads")
     kv_heads: Size | None = Field(None, description="key and value heads; default: heads")
     head_dim: Size | None = Field(None, description="size of a head; default: width / heads")
@@ -162,6 +165,7 @@ Rope = Annotated[RopeSpec | None, BeforeValidator(none_word, json_schema_input_t
 class AttentionInLayers(AttentionAttributes):
     """What may be said of the attention of some layers."""
 
+    kind: AttentionKind | None = with_default(AttentionAttributes, "kind", None)
     mask: Mask = Field(MaskSpec(), description="who sees whom: a word, or a section")
     window: Window = Field(None, description="how many tokens back one sees, itself included; or none")
     rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
@@ -176,5 +180,6 @@ class AttentionSpec(AttentionInLayers):
 
 
 TowerAttention = Annotated[
-    TowerAttentionSpec, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | TowerAttentionSpec)
+    TowerAttentionSpec,
+    BeforeValidator(attention_kind, json_schema_input_type=Literal["none", "keys"] | TowerAttentionSpec),
 ]

@@ -95,6 +95,11 @@ def none_kind(value: Any) -> Any:
     return {"kind": "none"} if value == "none" else value
 
 
+def attention_kind(value: Any) -> Any:
+    """A tower's `attention = keys` is one whose kind is that, as with none."""
+    return {"kind": value} if value in ("none", "keys") else value
+
+
 def mask_word(value: Any) -> Any:
     """A plain word, `mask = full`, is the section's kind."""
     return value if isinstance(value, dict | BaseModel) else {"kind": value}
@@ -165,6 +170,7 @@ SomeLayers = Annotated[
     BeforeValidator(some_layers, json_schema_input_type=LayerNumber | LayerRange | Literal["none"] | None),
 ]
 AttentionKind = Literal["softmax", "none"]
+TowerAttentionKind = Literal[AttentionKind, "keys"]
 FfnKindName = Literal[FfnKind, "moe", "none"]
 PatchSize = Annotated[int, Field(ge=1, le=64)]
 Patch = Annotated[

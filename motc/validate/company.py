@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -31,10 +32,14 @@ def company_laws(model: Model, module: nn.Module, generator: torch.Generator) ->
 def padding_law(model: Model, module: nn.Module, generator: torch.Generator) -> Law:
     """A row says the same with padding after it, beside longer rows, as it does alone; padding's logits are zero."""
     lengths = (5, 11, 1, 8)
-    modality_ids = random_modalities(len(model.modalities), len(lengths), max(lengths) + 2, generator)
-    for row, length in enumerate(lengths):
-        modality_ids[row, length:] = -1
-    batch = settled(model, tensors_of(module), with_ids(model, modality_ids, generator), generator)
+
+    def drawn() -> Batch:
+        modality_ids = random_modalities(len(model.modalities), len(lengths), max(lengths) + 2, generator)
+        for row, length in enumerate(lengths):
+            modality_ids[row, length:] = -1
+        return with_ids(model, modality_ids, generator)
+
+    batch = settled(model, tensors_of(module), with_results(model, drawn), generator)
     whole, deviations = run_forward(module, batch), []
     for row, length in enumerate(lengths):
         deviations += part_alone(model, module, batch, whole, row, 0, length)
@@ -105,9 +110,20 @@ def packed_batch_law(model: Model, module: nn.Module, generator: torch.Generator
 def packed_batch(model: Model, module: nn.Module, generator: torch.Generator) -> Batch:
     """Two rows, each of documents as long as DOCUMENTS says."""
     document_ids = torch.repeat_interleave(torch.arange(len(DOCUMENTS)), torch.tensor(DOCUMENTS)).repeat(2, 1)
-    modality_ids = random_modalities(len(model.modalities), 2, sum(DOCUMENTS), generator)
-    batch = with_ids(model, modality_ids, generator, document_ids=document_ids)
-    return settled(model, tensors_of(module), batch, generator)
+
+    def drawn() -> Batch:
+        modality_ids = random_modalities(len(model.modalities), 2, sum(DOCUMENTS), generator)
+        return with_ids(model, modality_ids, generator, document_ids=document_ids)
+
+    return settled(model, tensors_of(module), with_results(model, drawn), generator)
+
+
+def with_results(model: Model, drawn: Callable[[], Batch]) -> Batch:
+    """A drawn batch of which a model says something: where it has no logits, one with latents."""
+    batch = drawn()
+    while not model.speaks and not batch.latents:
+        batch = drawn()
+    return batch
 
 
 def logits_of(module: nn.Module, batch: Batch) -> dict[str, Tensor]:

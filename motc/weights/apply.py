@@ -52,6 +52,8 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
             return [_turned(tensors[0], move.dimension, (-1, *move.sizes))]
         case "rows":
             return list(torch.split(tensors[0], list(move.sizes)))
+        case "columns":
+            return list(torch.split(tensors[0], list(move.sizes), dim=-1))
         case "head_rows":
             by_head = torch.unflatten(tensors[0], 0, (-1, sum(move.sizes)))  # [heads, rows of all, ...]
             return [part.flatten(0, 1) for part in torch.split(by_head, list(move.sizes), dim=1)]
@@ -103,6 +105,8 @@ def _put_together(move: Move, parameters: list[Tensor]) -> list[Tensor]:
             return [_turned(parameters[0], move.dimension, (*move.sizes, -1))]
         case "rows":
             return [torch.cat(parameters)]
+        case "columns":
+            return [torch.cat(parameters, dim=-1)]
         case "head_rows":
             by_head = [torch.unflatten(each, 0, (-1, size)) for each, size in zip(parameters, move.sizes, strict=True)]
             return [torch.cat(by_head, dim=1).flatten(0, 1)]

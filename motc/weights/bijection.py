@@ -4,7 +4,7 @@ once, or all that is wrong is said."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
@@ -24,10 +24,10 @@ How = tuple[Form, bool]
 class Move:
     """Tensors that become parameters together.
 
-    `sizes` are the rows of each parameter for `rows`, for `head_rows` of each within a head, for `experts` how many
-    each holds, and for `channels_last` how many channels there are, in the `dimension` that is a patch's. `shape` is
-    the tensor's for `convolution`. `transposed`: of the tensors with their last two dimensions swapped, where they have
-    two.
+    `sizes` are the rows of each parameter for `rows`, its columns for `columns`, for `head_rows` of each within a head,
+    for `experts` how many each holds, and for `channels_last` how many channels there are, in the `dimension` that is a
+    patch's. `shape` is the tensor's for `convolution`. `transposed`: of the tensors with their last two dimensions
+    swapped, where they have two.
     """
 
     form: Form
@@ -55,7 +55,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     that do not fit.
     """
     parameters = saved_shapes(model)
-    matches = _Matches(mapping, parameters)
+    matches = _Matches(mapping, parameters, tensors)
     for name in tensors:
         matches.take(name)
     moves, mistakes = [], list(matches.mistakes)
@@ -84,8 +84,10 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
 class _Matches:
     """The rules that tensors met, the parts of one parameter together."""
 
-    def __init__(self, mapping: WeightMapping, parameters: Shapes) -> None:
+    def __init__(self, mapping: WeightMapping, parameters: Shapes, tensors: Iterable[str]) -> None:
         self.mapping, self.parameters = mapping, parameters
+        self.modules = {name.rpartition(".")[0] for name in parameters}
+        self.firsts = _firsts(mapping.continued, tensors)
         self.single: list[tuple[How, tuple[str, ...], tuple[str, ...]]] = []
         self.experts: dict[tuple[tuple[str, ...], bool], dict[int, str]] = {}
         self.repeated: dict[tuple[str, ...], list[str]] = {}
@@ -107,14 +109,31 @@ class _Matches:
         if rule.form == "repeated":
             self.repeated.setdefault(tuple(name + suffix for name in rule.parameters), []).append(tensor)
             return
+        numbers = self.counted_on(tensor, numbers)
+        if rule.tensor in self.mapping.otherwise and not self.has_all(rule, numbers):
+            rule = self.mapping.otherwise[rule.tensor]
+            if rule is None:
+                return
         expert, numbers = (int(numbers[-1]), numbers[:-1]) if rule.form == "experts" else (0, numbers)
         ours = tuple(filled(name, numbers) + suffix for name in rule.parameters)
+        if rule.form == "columns" and suffix == ".bias":  # which is of the sum of their products
+            ours = tuple(name for name in ours if name in self.parameters) or ours
         if rule.tensor in self.mapping.tied and ours[0] not in self.parameters:
             self.tied[tensor] = filled(self.mapping.tied[rule.tensor], numbers) + suffix
         elif rule.form == "experts":
             self.experts.setdefault((ours, rule.transposed), {})[expert] = tensor
         else:
             self.single.append(((rule.form, rule.transposed), (tensor,), ours))
+
+    def counted_on(self, tensor: str, numbers: tuple[str, ...]) -> tuple[str, ...]:
+        """A tensor's numbers, the first of which may go on from those of other modules."""
+        first = next((first for module, first in self.firsts.items() if tensor.startswith(f"{module}.")), 0)
+        return (str(int(numbers[0]) + first), *numbers[1:]) if first else numbers
+
+    def has_all(self, rule: Rule, numbers: tuple[str, ...]) -> bool:
+        """Whether the model has what a rule's parameters are of, whatever these are called there."""
+        names = [filled(name, numbers) for name in rule.parameters]
+        return all(name in self.modules or name in self.parameters for name in names)
 
     def rule_of(self, pattern: str) -> tuple[Rule | None, str]:
         """A tensor's rule, or its module's with what the module calls it."""
@@ -129,7 +148,7 @@ class _Matches:
         of_experts = len(self.parameters[parameter]) == 3
         holds = [
             (numbers, rule, suffix)
-            for rule in self.mapping.rules.values()
+            for rule in (*self.mapping.rules.values(), *filter(None, self.mapping.otherwise.values()))
             for name, suffix in ((parameter, ""), (module, dot + last))
             for pattern in rule.parameters
             if (numbers := numbers_before(pattern, name)) is not None
@@ -197,6 +216,10 @@ def _move(
             alike = form == "expert_rows" or len(set(sizes)) == 1
             fits = alike and given == [(wanted[0][0], sum(sizes), *wanted[0][2:])]
             fits = fits and len({(shape[0], *shape[2:]) for shape in wanted}) == 1
+        case "columns":
+            sizes = tuple(shape[-1] for shape in wanted)
+            heights = {shape[:-1] for shape in wanted}
+            fits = len(heights) == 1 and given == ([(*wanted[0][:-1], sum(sizes))] if len(wanted) > 1 else wanted)
         case "rows" | "head_rows":
             sizes = tuple(shape[0] for shape in wanted)
             fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1
@@ -211,6 +234,16 @@ def _move(
     shape = given[0] if form == "convolution" else ()
     move = Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, shape=shape, transposed=transposed)
     return replace(move, dimension=dimension), mistake
+
+
+def _firsts(continued: Mapping[str, str], tensors: Iterable[str]) -> dict[str, int]:
+    """From which number those of each module go on: how many of the other module there are."""
+    names = list(tensors)
+    counts: dict[str, int] = {}
+    for other in set(continued.values()):
+        after = (name.removeprefix(f"{other}.").split(".")[0] for name in names if name.startswith(f"{other}."))
+        counts[other] = max((int(number) + 1 for number in after if number.isdecimal()), default=0)
+    return {module: counts[other] for module, other in continued.items()}
 
 
 def _channels(parameter: str, model: Model) -> Shape:

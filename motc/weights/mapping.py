@@ -9,6 +9,8 @@ tensors:
 tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
 left_out: [model.vision_tower]                    # modules that are no part of the model
 zeros: [head.mark]                                # modules that the other has not, whose parameters are zeros
+otherwise: {model.layers.*.mlp.up_proj: none}     # what such a tensor is where the model lacks what it is by `tensors`
+continued: {single_blocks: blocks}                # numbers of the first go on from those of the second
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from motc.syntax.tree import Mapping, Node, Scalar, Sequence
 Form = Literal[
     "same",
     "rows",
+    "columns",
     "head_rows",
     "expert_rows",
     "expert_turns",
@@ -37,7 +40,8 @@ Form = Literal[
 ]
 """How a tensor holds parameters.
 
-`same`: it is one; `rows`: the rows of several, one behind the other; `head_rows`: for each head of keys and values the
+`same`: it is one; `rows`: the rows of several, one behind the other; `columns`: the columns of several, side by side,
+and the bias of the one of them that has one; `head_rows`: for each head of keys and values the
 rows of the queries that share it, and its own of keys and of values; `expert_rows`: for each expert its rows of
 several; `expert_turns`: the same, a row of each in turns; `stacked`: those of one shape, along a dimension of their
 own, or one that has it before its own; `experts`: one expert's part of a parameter of all experts, its last number
@@ -46,9 +50,9 @@ those of a patch on axes of their own; `channels_last`: it has a latent's channe
 the parameter, of ends, has them before; `repeated`: each layer has the same one.
 """
 
-ROWS = ("rows", "head_rows", "expert_rows", "expert_turns")
+ROWS = ("rows", "columns", "head_rows", "expert_rows", "expert_turns")
 FORMS = tuple(form for form in get_args(Form) if form != "same")
-SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros")
+SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros", "otherwise", "continued")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightMapping:
-    """A mapping file. `rules` are by the names of tensors; `tied` has, for a tensor, the one that it repeats."""
+    """A mapping file. `rules` are by the names of tensors; `tied` has, for a tensor, the one that it repeats.
+
+    `otherwise` are the rules of tensors where the model lacks the parameters of the first, None for those that nothing
+    reads there. The numbers of modules in `continued` go on from those of others.
+    """
 
     name: str
     architectures: tuple[str, ...]
@@ -75,6 +83,8 @@ class WeightMapping:
     tied: dict[str, str]
     left_out: frozenset[str]
     zeros: frozenset[str]
+    otherwise: dict[str, Rule | None]
+    continued: dict[str, str]
 
     def leaves_out(self, pattern: str) -> bool:
         """Whether a tensor, or a module around it, is left out."""
@@ -128,6 +138,13 @@ def read_mapping(path: Path) -> WeightMapping:
     for each in left_out:
         if each in rules:
             _refuse(f"`{each}` is mapped and left out", rules[each].span, "one of them")
+    otherwise: dict[str, Rule | None] = {}
+    for entry in _mapping(tree, "otherwise").entries:
+        if entry.key not in rules:
+            _refuse(f"`{entry.key}` is otherwise and not among `tensors`", entry.key_span, "say what it is first")
+        unread = isinstance(entry.value, Scalar) and entry.value.value == "none"
+        otherwise[entry.key] = None if unread else _rule(entry.key, entry.key_span, entry.value)
+    continued = {entry.key: _text(entry.value) for entry in _mapping(tree, "continued").entries}
     return WeightMapping(
         name=path.name,
         architectures=_texts(tree.get("architectures")),
@@ -135,6 +152,8 @@ def read_mapping(path: Path) -> WeightMapping:
         tied=tied,
         left_out=frozenset(left_out),
         zeros=frozenset(_texts(tree.get("zeros"))),
+        otherwise=otherwise,
+        continued=continued,
     )
 
 

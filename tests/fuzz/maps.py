@@ -58,7 +58,7 @@ unused * in layers 0..2 step 2 from dense
 WORDS = (
     *"copy slice noise repeat fresh zero unused * ** image text painter dense nobody from in layers layer step".split(),
     *"attention.q attention.* ffn ffn.up *.norm *.bias head 0 1 -1 7 0..1 1..0 0..9 0..99999999999 1e999 0.1".split(),
-    *"rows experts stacked transposed head_rows expert_rows expert_turns tensors tied left_out architectures".split(),
+    *"rows experts stacked transposed head_rows expert_rows expert_turns tensors tied left_out otherwise none".split(),
     *"model.embed_tokens model.layers.*.mlp.up_proj layers.*.ffn.up layers.*.attention.q lm_head final_norm".split(),
     *"{ } [ ] , : . # \" ' & ! | > ? % @ ` - é \u0000 \u200b \u2028 \ud7ff null true 3".split(),
     *("\n", "\n  ", "\t", "9" * 5000, "x" * 70, "[" * 200, "{a: " * 90, "\r", "\ufeff"),

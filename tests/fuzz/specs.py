@@ -464,6 +464,8 @@ class _Writer:
             self.lines.append(f"layer 0 {{ attention {{ mask = full }}, {', '.join(each)} }}")
         elif apart:
             nothing = self.pick("attention = none", "attention = none, ffn = none")
+            if not self.reading and self.chance(2):
+                nothing = self.pick("attention = keys", "attention = keys, ffn = none")
             self.lines.append(f"layer 0 {{ tower {self.tower_names[-1]} {{ {nothing} }} }}")
         elif "ffn = none" not in self.lines[-1]:
             self.lines.append("layer 0 { attention = none }")
