@@ -248,6 +248,55 @@ def test_what_the_other_has_not_may_be_zeros(tmp_path: Path) -> None:
         bijection(tmp_path, given | {"out.weight": head}, model(), MAPPING + "zeros: [head]\n")
 
 
+SIDE_BY_SIDE = """
+model side_by_side {
+  width = 6, layers = 3, vocab = 4
+  modality text, image
+  attention { heads = 2, head_dim = 2, rope = none }
+  ffn { kind = gelu, hidden = 5, bias = true }
+  layer 2 { tower text { attention = keys } }
+  untie attention.q, attention.out
+}
+"""
+
+
+def test_columns_numbers_that_go_on_and_what_nothing_reads(tmp_path: Path) -> None:
+    """FLUX's single blocks behind its double ones, of one output map each, and SD3's queries of words at the end."""
+    of = compile_ir(SourceFile("side_by_side.mot", SIDE_BY_SIDE))
+    shapes = parameter_shapes(of)
+    ends = ("attention.out.image", "ffn.down")
+    groups = {pattern_of(name)[0].rpartition(".")[0] for name in shapes}
+    same = {each: each.replace("layers", "double") for each in groups if not each.endswith((*ends, "q.text"))}
+    said = "tensors:\n" + "".join(f"  {theirs}: {each}\n" for each, theirs in same.items())
+    said += "".join(f"  {name.replace('layers', 'single')}: {name}\n" for name in groups if name.startswith("layers"))
+    for blocks in ("double", "single"):
+        said = said.replace(f"  {blocks}.*.ffn.down: layers.*.ffn.down\n", "")
+        said = said.replace(f"  {blocks}.*.attention.out.image: layers.*.attention.out.image\n", "")
+        said += f"  {blocks}.*.both: {{columns: [layers.*.attention.out.image, layers.*.ffn.down]}}\n"
+    said += "  double.*.attention.q.text: layers.*.attention.q.text\ncontinued: {single: double}\n"
+    said += "otherwise: {single.*.attention.q.text: none}\n"
+    given = {}
+    for name, shape in shapes.items():
+        theirs = name.replace("layers.2", "single.0").replace("layers", "double")
+        if not any(end in name for end in ends):
+            given[theirs] = torch.randn(shape)
+    for block in ("double.0", "double.1", "single.0"):
+        given |= {f"{block}.both.weight": torch.randn(6, 4 + 5), f"{block}.both.bias": torch.randn(6)}
+    given["single.0.attention.q.text.weight"] = torch.randn(4, 6)
+    both = bijection(tmp_path, given, of, said)
+    parameters = parameters_of(both, given)
+    assert {name: tuple(each.shape) for name, each in parameters.items()} == shapes
+    assert torch.equal(parameters["layers.2.ffn.down.weight"], given["single.0.both.weight"][:, 4:])
+    assert torch.equal(parameters["layers.2.ffn.down.bias"], given["single.0.both.bias"])
+    back = tensors_of(both, parameters)
+    assert given.keys() - back.keys() == {"single.0.attention.q.text.weight"}
+    assert all(torch.equal(each, given[name]) for name, each in back.items())
+    with pytest.raises(
+        ValueError, match=r"double.0.both.weight \[6, 8\] should be layers.0.attention.out.image.weight"
+    ):
+        bijection(tmp_path, given | {"double.0.both.weight": torch.ones(6, 8)}, of, said)
+
+
 def test_a_tied_head_may_be_there_or_not(tmp_path: Path) -> None:
     given, of = tensors(), model(tied=True)
     given["out.weight"] = given["in.weight"].clone()
@@ -305,7 +354,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensor: {a: b}", "unknown section `tensor`"),
         ("architectures: [A]", "no tensors are mapped"),
         ("tensors: [a]", "`tensors` is a mapping of names"),
-        ("tensors: {a: {columns: [b, c]}}", "a tensor's form is one word"),
+        ("tensors: {a: {lines: [b, c]}}", "a tensor's form is one word"),
         ("tensors: {a: {rows: [b], experts: c}}", "a tensor's form is one word"),
         ("tensors: {a: {rows: b}}", "1 parameters for `rows`"),
         ("tensors: {a: {expert_rows: [b]}}", "1 parameters for `expert_rows`"),
@@ -318,6 +367,8 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensors: {a..b: b}", "`a..b` is no name"),
         ("tensors: {a: 3}", "a name is missing here"),
         ("tensors: {a: b}\ntied: {c: a}", "`c` is tied and not among `tensors`"),
+        ("tensors: {a: b}\notherwise: {c: none}", "`c` is otherwise and not among `tensors`"),
+        ("tensors: {a: b}\ncontinued: [a]", "`continued` is a mapping of names"),
         ("tensors: {a: b}\nleft_out: a", "a list of names is missing here"),
         ("tensors: {a: b}\nleft_out: [a]", "`a` is mapped and left out"),
     ],
