@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.denoisers import Both, agree, comes_back, counted, in_common, sample_alike
+from motc.weights import tensors_of
+from tests.denoisers import (
+    DOUBLE,
+    Pair,
+    assert_close,
+    assert_parameters_at_published_size,
+    captioned,
+    denoised,
+    norms_in_full,
+    pair,
+)
 from tests.originals import GALLERY
 
 diffusers = pytest.importorskip("diffusers")
@@ -33,45 +45,70 @@ def original(name: str, **sizes: Any) -> Any:
 
 
 @pytest.fixture(params=LAST)
-def both(request: pytest.FixtureRequest) -> Both:
-    torch.manual_seed(0)
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
     heads: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "caption_projection_dim": 16}
     sizes = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "pos_embed_max_size": 6, "num_layers": 3}
     theirs = original(request.param, joint_attention_dim=12, pooled_projection_dim=10, **sizes, **heads)
-    text = (GALLERY / f"{request.param}.mot").read_text()
-    last = f"layer {LAST[request.param]} "
+    text, last = (GALLERY / f"{request.param}.mot").read_text(), f"layer {LAST[request.param]} "
     assert last in text
-    return in_common(theirs, text.replace(last, "layer 2 "), SMALL, GALLERY / "mappings" / "sd3.yaml")
+    spec = tmp_path / "small.mot"
+    spec.write_text(text.replace(last, "layer 2 "))
+    made = pair(spec, "sd3", SMALL, theirs)
+    norms_in_full(made.theirs)
+    return made
 
 
-def predictions(both: Both, words: Tensor, pooled: Tensor, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Theirs and ours, of images [B, 4, h, w] after words [B, n, 12]."""
-    expected = both.theirs(x, encoder_hidden_states=words, pooled_projections=pooled, timestep=times).sample
-    patches = x.shape[2] // 2 * (x.shape[3] // 2)
-    modality_ids = torch.tensor([0] * words.shape[1] + [1] * patches).expand(len(x), -1)
-    given: dict[str, Any] = {"features": {"text": words.flatten(0, 1)}, "conditions": {"image": {"vector": pooled}}}
-    out = both.ours(modality_ids, modality_ids, latents={"image": x}, timesteps={"image": times}, **given)
-    return expected, out.predictions["image"]
+def given(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Words [2, 5, 12], pooled ones [2, 10], and noise of an image."""
+    return (
+        torch.randn(2, 5, 12, dtype=DOUBLE),
+        torch.randn(2, 10, dtype=DOUBLE),
+        torch.randn(2, 4, height, width).double(),
+    )
 
 
-@pytest.mark.parametrize("side", [8, 12])
-def test_velocities_and_all_gradients(both: Both, side: int) -> None:
-    words, pooled, x = torch.randn(2, 5, 12).double(), torch.randn(2, 10).double(), torch.randn(2, 4, 8, side).double()
-    expected, predicted = predictions(both, words, pooled, x, torch.tensor([3.0, 751.5]))
-    agree(both, predicted, expected)
+def predicted(ours: Any, words: Tensor, pooled: Tensor, x: Tensor, times: Tensor) -> Tensor:
+    """Our velocities of images [B, 4, h, w] behind their words."""
+    modality_ids, _ = captioned([words.shape[1]] * len(x), x.shape[2] // 2, x.shape[3] // 2)
+    besides: dict[str, Any] = {"features": {"text": words.flatten(0, 1)}, "conditions": {"image": {"vector": pooled}}}
+    out = ours(modality_ids, modality_ids, latents={"image": x}, timesteps={"image": times}, **besides)
+    velocities: Tensor = out.predictions["image"]
+    return velocities
 
 
-def test_ten_steps_make_the_same_image(both: Both) -> None:
-    words, pooled, noise = torch.randn(2, 5, 12).double(), torch.randn(2, 10).double(), torch.randn(2, 4, 8, 8).double()
-
-    def of(which: int) -> Any:
-        return lambda x, t: predictions(both, words, pooled, x, t)[which]
-
-    sample_alike(noise, of(0), of(1), shift=3.0)
+def expected(theirs: Any, words: Tensor, pooled: Tensor, x: Tensor, times: Tensor) -> Tensor:
+    velocities: Tensor = theirs(x, encoder_hidden_states=words, pooled_projections=pooled, timestep=times).sample
+    return velocities
 
 
-def test_tensors_come_back(both: Both) -> None:
-    comes_back(both)
+@pytest.mark.parametrize("width", [8, 12])
+def test_velocities_and_all_gradients(both: Pair, width: int) -> None:
+    words, pooled, x = given(8, width)
+    times = torch.tensor([3.0, 751.5])
+    ours, theirs = predicted(both.ours, words, pooled, x, times), expected(both.theirs, words, pooled, x, times)
+    assert_close(ours, theirs)
+    weights = torch.randn_like(theirs)
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    both.assert_same_gradients()
+
+
+def test_ten_steps_make_the_same_image(both: Pair) -> None:
+    words, pooled, noise = given(8, 8)
+    samples = [
+        denoised(diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), partial(made, model, words, pooled), noise)
+        for made, model in ((predicted, both.ours), (expected, both.theirs))
+    ]
+    assert_close(*samples)
+    assert (samples[0] - noise).abs().max() > 0.1
+
+
+def test_tensors_come_back_but_for_those_that_nothing_reads(both: Pair) -> None:
+    theirs = dict(both.theirs.named_parameters())
+    back = tensors_of(both.bijection, both.ours.state_dict())
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in back.items())
+    unread = {name.rpartition(".")[0] for name in theirs.keys() - back.keys()}
+    assert unread - {"transformer_blocks.2.attn.norm_added_q"} == {"transformer_blocks.2.attn.add_q_proj"}
 
 
 @pytest.mark.parametrize("name", LAST)
@@ -83,4 +120,4 @@ def test_parameters_at_the_published_size(name: str) -> None:
         sizes |= {"joint_attention_dim": 4096, "pooled_projection_dim": 2048, "pos_embed_max_size": 192}
         theirs = original(name, **sizes)
     unread = width * width + width + (64 if QK_NORM[name] else 0)  # the queries of words in the last layer
-    counted(name, "sd3", theirs, unread)
+    assert_parameters_at_published_size(GALLERY / f"{name}.mot", "sd3", theirs, unread)

@@ -4,7 +4,7 @@ once, or all that is wrong is said."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
@@ -55,7 +55,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     that do not fit.
     """
     parameters = saved_shapes(model)
-    matches = _Matches(mapping, parameters, tensors)
+    matches = _Matches(mapping, parameters)
     for name in tensors:
         matches.take(name)
     moves, mistakes = [], list(matches.mistakes)
@@ -84,10 +84,9 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
 class _Matches:
     """The rules that tensors met, the parts of one parameter together."""
 
-    def __init__(self, mapping: WeightMapping, parameters: Shapes, tensors: Iterable[str]) -> None:
+    def __init__(self, mapping: WeightMapping, parameters: Shapes) -> None:
         self.mapping, self.parameters = mapping, parameters
         self.modules = {name.rpartition(".")[0] for name in parameters}
-        self.firsts = _firsts(mapping.continued, tensors)
         self.single: list[tuple[How, tuple[str, ...], tuple[str, ...]]] = []
         self.experts: dict[tuple[tuple[str, ...], bool], dict[int, str]] = {}
         self.repeated: dict[tuple[str, ...], list[str]] = {}
@@ -109,7 +108,6 @@ class _Matches:
         if rule.form == "repeated":
             self.repeated.setdefault(tuple(name + suffix for name in rule.parameters), []).append(tensor)
             return
-        numbers = self.counted_on(tensor, numbers)
         if rule.tensor in self.mapping.otherwise and not self.has_all(rule, numbers):
             rule = self.mapping.otherwise[rule.tensor]
             if rule is None:
@@ -124,11 +122,6 @@ class _Matches:
             self.experts.setdefault((ours, rule.transposed), {})[expert] = tensor
         else:
             self.single.append(((rule.form, rule.transposed), (tensor,), ours))
-
-    def counted_on(self, tensor: str, numbers: tuple[str, ...]) -> tuple[str, ...]:
-        """A tensor's numbers, the first of which may go on from those of other modules."""
-        first = next((first for module, first in self.firsts.items() if tensor.startswith(f"{module}.")), 0)
-        return (str(int(numbers[0]) + first), *numbers[1:]) if first else numbers
 
     def has_all(self, rule: Rule, numbers: tuple[str, ...]) -> bool:
         """Whether the model has what a rule's parameters are of, whatever these are called there."""
@@ -234,16 +227,6 @@ def _move(
     shape = given[0] if form == "convolution" else ()
     move = Move(form=form, tensors=theirs, parameters=ours, sizes=sizes, shape=shape, transposed=transposed)
     return replace(move, dimension=dimension), mistake
-
-
-def _firsts(continued: Mapping[str, str], tensors: Iterable[str]) -> dict[str, int]:
-    """From which number those of each module go on: how many of the other module there are."""
-    names = list(tensors)
-    counts: dict[str, int] = {}
-    for other in set(continued.values()):
-        after = (name.removeprefix(f"{other}.").split(".")[0] for name in names if name.startswith(f"{other}."))
-        counts[other] = max((int(number) + 1 for number in after if number.isdecimal()), default=0)
-    return {module: counts[other] for module, other in continued.items()}
 
 
 def _channels(parameter: str, model: Model) -> Shape:

@@ -10,7 +10,6 @@ tied: {lm_head: model.embed_tokens}               # the same tensor twice, where
 left_out: [model.vision_tower]                    # modules that are no part of the model
 zeros: [head.mark]                                # modules that the other has not, whose parameters are zeros
 otherwise: {model.layers.*.mlp.up_proj: none}     # what such a tensor is where the model lacks what it is by `tensors`
-continued: {single_blocks: blocks}                # numbers of the first go on from those of the second
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ the parameter, of ends, has them before; `repeated`: each layer has the same one
 
 ROWS = ("rows", "columns", "head_rows", "expert_rows", "expert_turns")
 FORMS = tuple(form for form in get_args(Form) if form != "same")
-SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros", "otherwise", "continued")
+SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros", "otherwise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,7 @@ class WeightMapping:
     """A mapping file. `rules` are by the names of tensors; `tied` has, for a tensor, the one that it repeats.
 
     `otherwise` are the rules of tensors where the model lacks the parameters of the first, None for those that nothing
-    reads there. The numbers of modules in `continued` go on from those of others.
+    reads there.
     """
 
     name: str
@@ -84,7 +83,6 @@ class WeightMapping:
     left_out: frozenset[str]
     zeros: frozenset[str]
     otherwise: dict[str, Rule | None]
-    continued: dict[str, str]
 
     def leaves_out(self, pattern: str) -> bool:
         """Whether a tensor, or a module around it, is left out."""
@@ -144,7 +142,6 @@ def read_mapping(path: Path) -> WeightMapping:
             _refuse(f"`{entry.key}` is otherwise and not among `tensors`", entry.key_span, "say what it is first")
         unread = isinstance(entry.value, Scalar) and entry.value.value == "none"
         otherwise[entry.key] = None if unread else _rule(entry.key, entry.key_span, entry.value)
-    continued = {entry.key: _text(entry.value) for entry in _mapping(tree, "continued").entries}
     return WeightMapping(
         name=path.name,
         architectures=_texts(tree.get("architectures")),
@@ -153,7 +150,6 @@ def read_mapping(path: Path) -> WeightMapping:
         left_out=frozenset(left_out),
         zeros=frozenset(_texts(tree.get("zeros"))),
         otherwise=otherwise,
-        continued=continued,
     )
 
 
