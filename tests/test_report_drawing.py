@@ -254,6 +254,12 @@ def test_the_svg_is_well_formed_and_asks_for_nothing(name: str) -> None:
     assert all(group.find("{*}title") is not None for group in root.iter("{http://www.w3.org/2000/svg}g"))
 
 
+def test_the_picture_in_the_readme_is_what_the_command_writes() -> None:
+    assert (ROOT / "docs" / "emoji_mot.svg").read_text(encoding="utf-8") == standalone(
+        drawn(compile_ir(SPECS["emoji_mot"]))
+    )
+
+
 def test_show_and_diff_write_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "emoji.svg"
     assert main(["show", str(SPECS["emoji_mot"]), "--svg", str(out)]) == 0

@@ -23,7 +23,7 @@ assert Path(motc.__file__).is_relative_to(here), motc.__file__
 assert specs_folder() == here / "motc" / "_specs"
 assert templates_folder() == here / "motc" / "_templates"
 spec = str(specs_folder() / "emoji_mot.mot")
-for arguments in (["check", spec], ["build", spec, "-o", "built"]):
+for arguments in (["check", spec], ["build", spec, "-o", "built"], ["show", spec, "--html", "page.html"]):
     sys.argv = ["motc", *arguments]
     try:
         code = main()
@@ -56,6 +56,7 @@ def test_wheel_checks_and_builds_a_shipped_spec(unpacked: Path) -> None:
     done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (unpacked / "built" / "model.py").is_file()
+    assert (unpacked / "page.html").is_file()
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from motc.cli.show import in_bytes
+from motc.report.words import in_bytes
 
 if TYPE_CHECKING:
     from motc.bench import DepthCompilation, Report, SideKernels

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from motc.cli.output import (
+    HtmlOption,
     JsonOption,
     SetOption,
     SpecPath,
@@ -32,6 +33,7 @@ def run(
     dense: Annotated[
         bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")
     ] = False,
+    html: HtmlOption = None,
     svg: SvgOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
@@ -48,8 +50,15 @@ def run(
     values = overrides(set_)
     checked = check_spec(spec, values)
     old = final_ir(checked, dense=dense)
-    new = final_ir(checked if other is None else check_spec(other, values))
+    new_spec = checked if other is None else check_spec(other, values)
+    new = final_ir(new_spec)
     edits = diff(old, new)
+    if html is not None:
+        from motc.report.page import page_of_diff
+        from motc.report.subject import Subject
+
+        was = Subject(checked, old, dense, prefix="b")
+        write_picture(html, page_of_diff(was, Subject(new_spec, new)), told=False)
     if svg is not None:
         from motc.report import drawn_diff, standalone
 

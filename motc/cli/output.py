@@ -38,6 +38,10 @@ StrategyOption = Annotated[
 ]
 DenseOption = Annotated[bool, typer.Option("--dense", help="Take the spec's dense twin.")]
 
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page to look at.", show_default=False, parser=read_path),
+]
 SvgOption = Annotated[
     Path | None,
     typer.Option("--svg", metavar="FILE", help="Write the drawing alone.", show_default=False, parser=read_path),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 
 from motc.cli.output import (
     DenseOption,
+    HtmlOption,
     JsonOption,
     SetOption,
     SpecPath,
@@ -54,6 +54,7 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="How a layer is executed: gathers, scatters, matrix products.")
     ] = False,
+    html: HtmlOption = None,
     svg: SvgOption = None,
     strategy: StrategyOption = None,
     set_: SetOption = None,
@@ -74,11 +75,18 @@ def run(
         source, dense = kept.spec, dense or kept.dense
     checked = check_spec(source, overrides(set_))
     model = final_ir(checked, dense=dense, strategy=strategy)
+    if html is not None:
+        from motc.report.page import page
+        from motc.report.subject import Subject
+
+        write_picture(html, page(Subject(checked, model, dense)), told=True)
     if svg is not None:
         from motc.report import drawn, standalone
 
         write_picture(svg, standalone(drawn(model)), told=True)
-    elif plan:
+    if (html or svg) and not (plan or resolved or json):
+        return
+    if plan:
         from motc.cli import plan as execution
 
         if json:
@@ -180,6 +188,7 @@ def _print_model(model: Model, spec: Path) -> None:
     from motc.cost import cost, kv_cache_bytes_per_token, leaf_parameters, memory
     from motc.ir.model import FeatureModality, LatentModality
     from motc.ir.print import told_loss
+    from motc.report.words import in_bytes, ranges
 
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
     tree = Tree(f"{model.name} ({spec})")
@@ -197,9 +206,9 @@ def _print_model(model: Model, spec: Path) -> None:
         modalities.add(f"{modality.name}: width {modality.width:,}, {kind}")
     tree.add(f"towers {model.towers}")
     layers = tree.add(f"{model.layers} layers")
-    ranges: dict[int, list[tuple[int, int]]] = {}
+    runs_of: dict[int, list[tuple[int, int]]] = {}
     for segment in model.segments:
-        ranges.setdefault(id(segment.layer), []).append((segment.first, segment.last))
+        runs_of.setdefault(id(segment.layer), []).append((segment.first, segment.last))
     ropes = {attention.rope for layer, _ in model.kinds for attention in layer.attentions}
     for layer, _ in model.kinds:
         parallel = f", in parallel with {layer.parallel}" if layer.parallel else ""
@@ -207,7 +216,7 @@ def _print_model(model: Model, spec: Path) -> None:
         rotated = (f"rope {a.rope}" if a.rope else "no rope" for a in layer.attentions if len(ropes) > 1)
         positions = "".join(f", {each}" for each in rotated)
         scale = f", added times {layer.residual_scale:g}" if layer.residual_scale != 1 else ""
-        layers.add(f"{_ranges(ranges[id(layer)])}: {bodies}{positions}, norm {layer.placements}{parallel}{scale}")
+        layers.add(f"{ranges(runs_of[id(layer)])}: {bodies}{positions}, norm {layer.placements}{parallel}{scale}")
     console.print(tree)
 
     table = Table("group", "layers", "partition")
@@ -217,7 +226,7 @@ def _print_model(model: Model, spec: Path) -> None:
         alike.setdefault(group.leaf, []).append(group)
     for leaf, runs in alike.items():
         partition = " ".join("{" + " ".join(block) + "}" for block in leaf.partition())
-        where = _ranges([run.layers for run in runs if run.layers])
+        where = ranges([run.layers for run in runs if run.layers])
         table.add_row(leaf.path, where, partition, f"{leaf_parameters(leaf) * sum(run.count for run in runs):,}")
     console.print(table)
 
@@ -233,26 +242,3 @@ def _print_model(model: Model, spec: Path) -> None:
     console.print(f"weights     {in_bytes(single.weights)} in float32, {in_bytes(half.weights)} in bfloat16")
     console.print(f"training    {in_bytes(single.training)} in float32 with AdamW, without activations")
     console.print(f"kv cache    {in_bytes(kv_cache_bytes_per_token(model))} a token in bfloat16")
-
-
-def _ranges(each: list[tuple[int, int]]) -> str:
-    """`0..4, 6..10`; `3..35 step 4` where three single layers or more are equally far apart."""
-    steps = {after[0] - before[0] for before, after in pairwise(each)}
-    if len(each) > 2 and len(steps) == 1 and all(first == last for first, last in each):
-        return f"{each[0][0]}..{each[-1][0]} step {steps.pop()}"
-    return ", ".join(map(_range, each))
-
-
-def _range(layers: tuple[int, int]) -> str:
-    first, last = layers
-    return str(first) if first == last else f"{first}..{last}"
-
-
-def in_bytes(number: int) -> str:
-    """`512 B`, `1.5 MiB`."""
-    size, unit = float(number), "B"
-    for following in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, following
-    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -12,8 +12,8 @@ from motc.ir.leaf import Leaf
 from motc.ir.model import Modality, Model
 from motc.report.cells import CellMaker, Change, changes, renamed
 from motc.report.layers import LayerDrawer
-from motc.report.scene import Column, Names, Panel, Row, Run, Scene, Status, Tower
-from motc.report.words import entering, leaving, ranges
+from motc.report.scene import Column, Names, Panel, Place, Row, Run, Scene, Status, Tower
+from motc.report.words import entering, leaving
 
 AGAIN = {"embedding": "head", "latents": "latents.decode"}
 TOLD = {"embedding": "the embedding's table", "latents": "of the ends below"}
@@ -31,7 +31,7 @@ def scene(after: Model, before: Model | None = None) -> Scene:
     old: Names = () if before is None else tuple(names.get(name, name) for name in before.names)
     common = tuple(name for name in after.names if name in old)
     columns, towers = _columns(before, after, names, old)
-    maker = CellMaker(place="outside", count=1, common=common, is_diff=before is not None)
+    maker = CellMaker(place=Place(letter="outside"), common=common, is_diff=before is not None)
 
     def rows(first: tuple[Leaf, ...], second: tuple[Leaf, ...]) -> tuple[Row, ...]:
         return tuple(maker.rows(changes(None if before is None else [renamed(leaf, names) for leaf in first], second)))
@@ -130,12 +130,11 @@ def _panels(before: Model | None, after: Model, drawer: LayerDrawer) -> tuple[tu
     runs: list[Run] = []
     for place, stretches in enumerate(kinds.values()):
         where = [each for each, _, _ in stretches]
-        count = sum(last - first + 1 for first, last in where)
         runs += [Run(first=first, last=last, panel=place) for first, last in where]
         if place < MOST_PANELS:
-            letter = chr(ord("A") + place)
             _, old, new = stretches[0]
-            panels.append(drawer.panel(letter, ranges(where), count, old, new, after.segments[0].layer))
+            at = Place(letter=chr(ord("A") + place), runs=tuple(where), old=old, new=new)
+            panels.append(drawer.panel(at, after.segments[0].layer))
     runs.sort(key=lambda run: run.first)
     if len(panels) == 1:
         panels = [replace(panels[0], letter="")]

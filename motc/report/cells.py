@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from motc.ir.leaf import Block, Leaf
 from motc.ir.operators import Experts, Modulation, Norm, Sinks, TanhGate
-from motc.report.scene import Cell, Names, Row, Status
+from motc.report.scene import Cell, Names, Place, Row, Status
 from motc.report.words import held, short
 
 
@@ -49,14 +49,13 @@ def renamed(leaf: Leaf, names: Mapping[str, str]) -> Leaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellMaker:
-    """Makes cells of one place: outside the layers, or in a kind of layer of which there are `count`.
+    """Makes cells of one place.
 
     `common` are the modalities that both models have; `experts` how many a modality has there, and how many of them a
     token goes to.
     """
 
-    place: str
-    count: int
+    place: Place
     common: Names
     is_diff: bool
     experts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -87,22 +86,22 @@ class CellMaker:
             leaf = after or before
             assert leaf is not None
             status: Status = "same" if not self.is_diff else "added" if before is None else "removed"
-            return [self._cell(leaf.path, block, status) for block in leaf.blocks]
+            return [self._cell(leaf, block, status) for block in leaf.blocks]
         old = {self._common(block): block for block in before.blocks}
         cells, met = [], set()
         for block in after.blocks:
             here = self._common(block)
             match = old.get(here)
             if not here:
-                cells.append(self._cell(after.path, block, "added"))
+                cells.append(self._cell(after, block, "added"))
             elif match is None or _differ(match, block):
-                cells.append(self._cell(after.path, block, "changed"))
+                cells.append(self._cell(after, block, "changed", before))
             else:
-                cells.append(self._cell(after.path, block, "same"))
+                cells.append(self._cell(after, block, "same"))
             met |= set(block.modalities)
         for block in before.blocks:
             if not met.intersection(block.modalities):
-                cells.append(self._cell(after.path, block, "removed"))
+                cells.append(self._cell(before, block, "removed"))
         return cells
 
     def _was(self, change: Change) -> tuple[Names, ...]:
@@ -117,17 +116,19 @@ class CellMaker:
     def _common(self, block: Block) -> Names:
         return tuple(name for name in block.modalities if name in self.common)
 
-    def _cell(self, path: str, block: Block, status: Status) -> Cell:
-        operator = block.operator
+    def _cell(self, leaf: Leaf, block: Block, status: Status, was: Leaf | None = None) -> Cell:
+        operator, path = block.operator, leaf.path
         gone = "-" if status == "removed" else ""
         return Cell(
-            key=f"{self.place}/{gone}{path}/{block.name or 'all'}",
+            key=f"{self.place.letter}/{gone}{path}/{block.name or 'all'}",
             path=path,
             label=path.partition(".")[2] or path,
             told=held(operator) if operator.parameters == 0 else f"{short(operator.parameters)}",
+            leaf=leaf,
             block=block,
+            was=was,
             modalities=block.modalities,
-            count=self.count,
+            place=self.place,
             status=status,
             experts=self.experts.get(block.modalities[0]) if path == "ffn.router" else None,
             stacked=isinstance(operator, Experts),

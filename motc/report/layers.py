@@ -13,7 +13,8 @@ from motc.ir.layer import Body, Layer, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.report.cells import CellMaker, Change, changes, renamed
-from motc.report.scene import Frame, Meeting, Names, Panel, Row, Seen, Status
+from motc.report.scene import Frame, Meeting, Names, Panel, Place, Row, Seen, Status
+from motc.report.words import ranges
 
 TOGETHER = (
     ("attention.q", "attention.k", "attention.v", "attention.gate"),
@@ -36,19 +37,27 @@ class LayerDrawer:
     def __init__(self, before: Model | None, after: Model, names: Mapping[str, str], common: Names) -> None:
         self.before, self.after, self.names, self.common = before, after, names, common
 
-    def panel(self, letter: str, where: str, count: int, old: Layer | None, new: Layer | None, first: Layer) -> Panel:
-        """The panel of layers that were `old` and are `new`; `first` is the later model's first kind."""
+    def panel(self, place: Place, first: Layer) -> Panel:
+        """The panel of a kind of layer; `first` is the later model's first kind."""
+        old, new = place.old, place.new
         status: Status = "same"
         if self.before is not None:
             status = "added" if old is None else "removed" if new is None else "same"
         layer = new or old
         assert layer is not None
         roles = list(dict.fromkeys(each.role for one in (new, old) if one for each in one.sublayers))
-        frames = tuple(self._frame(letter, count, _sublayer(old, role), _sublayer(new, role), layer) for role in roles)
+        frames = tuple(self._frame(place, _sublayer(old, role), _sublayer(new, role), layer) for role in roles)
         differs = () if self.before is not None or layer is first else differences(self.after, first, layer)
-        return Panel(letter=letter, where=where, count=count, differs=differs, frames=frames, status=status)
+        return Panel(
+            letter=place.letter,
+            where=ranges(place.runs),
+            count=place.count,
+            differs=differs,
+            frames=frames,
+            status=status,
+        )
 
-    def _frame(self, letter: str, count: int, old: Sublayer | None, new: Sublayer | None, layer: Layer) -> Frame:
+    def _frame(self, place: Place, old: Sublayer | None, new: Sublayer | None, layer: Layer) -> Frame:
         shown, is_diff = new or old, self.before is not None
         assert shown is not None
         status: Status = "same"
@@ -56,9 +65,7 @@ class LayerDrawer:
             status = "added" if old is None else "removed" if new is None else "same"
         model = self.after if new is not None or self.before is None else self.before
         names = {} if new is not None else self.names
-        maker = CellMaker(
-            place=letter, count=count, common=self.common, is_diff=is_diff, experts=_experts(shown, model, names)
-        )
+        maker = CellMaker(place=place, common=self.common, is_diff=is_diff, experts=_experts(shown, model, names))
         inner: list[Row | Meeting] = []
         before_body = self._changes(old, new, lambda each: (each.before, each.modulation))
         inner += [row for change in before_body for row in maker.rows([change])]

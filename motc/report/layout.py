@@ -84,7 +84,8 @@ def _lanes(grid: Grid, top: float, bottom: float) -> Iterator[Shape]:
     """The stream of each modality, all the way up."""
     for column in grid.columns:
         lane = grid.lane(column.name)
-        look = f"lane {grid.tower_look(column.tower)}-line"
+        gone = " gone" if column.status == "removed" else ""
+        look = f"lane {grid.tower_look(column.tower)}-line{gone}"
         yield Path(((lane, bottom), (lane, top)), look)
         yield Path(((lane - 5, top + 9), (lane, top + 2), (lane + 5, top + 9)), look)
 

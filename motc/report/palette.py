@@ -32,7 +32,13 @@ KINDS = (
 STATUSES = ("added", "removed", "changed")
 
 COLOURS: dict[str, tuple[str, str]] = {
+    "page": ("#f3f5f9", "#0b0e13"),
     "paper": ("#ffffff", "#11151c"),
+    "link": ("#1d4ed8", "#8ab4ff"),
+    "code-keyword": ("#8b1fa0", "#d59bf0"),
+    "code-string": ("#1b6e2e", "#8fd69b"),
+    "code-number": ("#a33c00", "#f2a972"),
+    "code-name": ("#1a4fb4", "#8ab4ff"),
     "ink": ("#161b26", "#e8ecf3"),
     "muted": ("#525c6e", "#a4afc2"),
     "rule": ("#c6cedb", "#3a4558"),
@@ -76,6 +82,23 @@ def themes() -> tuple[Theme, Theme]:
     return {name: pair[0] for name, pair in COLOURS.items()}, {name: pair[1] for name, pair in COLOURS.items()}
 
 
+def page_style() -> str:
+    """The style of a page: colours as variables, of the theme that its reader has or chooses, and what uses them."""
+    light, dark = (";".join(f"--{name}:{value}" for name, value in theme.items()) for theme in themes())
+    pieces = [f".{owner}-seg{{background:var(--{owner});border-color:var(--{owner}-line)}}" for owner in OWNERS]
+    marks = [f".mark.{name}{{background:var(--{name}-tint);border-color:var(--{name})}}" for name in STATUSES]
+    return "\n".join(
+        [
+            f":root{{--font:{FONT};{light}}}",
+            f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}",
+            f":root[data-theme=dark]{{color-scheme:dark;{dark}}}:root[data-theme=light]{{color-scheme:light}}",
+            rules(lambda name: f"var(--{name})", ".motc-drawing"),
+            *pieces,
+            *marks,
+        ]
+    )
+
+
 def rules(colour: Callable[[str], str], scope: str) -> str:
     """The rules for what is within `scope`, `colour` being how one is written: `#fff`, or `var(--paper)`."""
 
@@ -107,6 +130,7 @@ def rules(colour: Callable[[str], str], scope: str) -> str:
         "box": "stroke-width:1.3",
         "pill": "stroke-width:1.6",
         "lane": "fill:none;stroke-width:2.6;stroke-linecap:round;stroke-linejoin:round",
+        "gone": "stroke-dasharray:6 6;stroke-width:1.6",
         "past": "fill:none;stroke-width:1.3;stroke-opacity:.75;stroke-linejoin:round",
         "plus": f"fill:{colour('paper')};stroke-width:1.5",
         "bridge": "fill:none;stroke-width:3;stroke-dasharray:2 3",
@@ -120,6 +144,7 @@ def rules(colour: Callable[[str], str], scope: str) -> str:
         "was-name": text(9, "muted"),
         "by": text(9, "muted"),
         "plate": f"fill:{colour('frame')};fill-opacity:.92",
+        "plate-panel": f"fill:{colour('panel')};fill-opacity:.92",
         "sign": text(11, "paper", 700),
     }
     for place in range(6):

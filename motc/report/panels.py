@@ -52,9 +52,9 @@ class PanelDrawer:
             x += 26
         sign = f"{SIGNS[panel.status]} " if panel.status != "same" else ""
         title = fitted(f"{sign}{title}{alike}", self.right - x - 8, 12.5)
-        yield from plated(Text(x, y + 18.5, title, "panel-name"), 12.5)
+        yield from plated(Text(x, y + 18.5, title, "panel-name"), 12.5, "plate-panel")
         for number, line in enumerate(self._differs(panel)):
-            yield from plated(Text(x, y + HEADER + 6 + NOTE * number, line, "note"), 10)
+            yield from plated(Text(x, y + HEADER + 6 + NOTE * number, line, "note"), 10, "plate-panel")
         y += HEADER + NOTE * len(self._differs(panel))
         for frame in reversed(panel.frames):
             yield from self._frame(frame, y)

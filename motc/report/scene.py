@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from motc.ir.leaf import Block
+from motc.ir.layer import Layer
+from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 
 Status = Literal["same", "added", "removed", "changed"]
@@ -15,8 +16,29 @@ Names = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where copies are: outside the layers, or in a kind of layer, what it was and what it is, in these runs."""
+
+    letter: str
+    runs: tuple[tuple[int, int], ...] = ()
+    old: Layer | None = None
+    new: Layer | None = None
+
+    @property
+    def count(self) -> int:
+        """How often a copy is there."""
+        return sum(last - first + 1 for first, last in self.runs) if self.runs else 1
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """The layers; none outside them."""
+        return frozenset(layer for first, last in self.runs for layer in range(first, last + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A copy of a parameter group: `label` is the last of its path, `told` a few words of its size.
+    """A copy of a parameter group: `label` is the last of its path, `told` a few words of its size, and `was` its group
+    in the earlier model.
 
     `experts` are how many a router has, and to how many of them a token goes; a `stacked` copy is of experts. What is
     drawn elsewhere is here `again`, as a table that is the head too.
@@ -26,9 +48,11 @@ class Cell:
     path: str
     label: str
     told: str
+    leaf: Leaf
     block: Block
+    was: Leaf | None
     modalities: Names
-    count: int
+    place: Place
     status: Status = "same"
     experts: tuple[int, int] | None = None
     stacked: bool = False

@@ -103,9 +103,9 @@ def text_width(text: str, size: float) -> float:
     return units * size
 
 
-def plated(line: Text, size: float) -> tuple[Rect, Text]:
+def plated(line: Text, size: float, look: str = "plate") -> tuple[Rect, Text]:
     """A line of text that begins at x, and behind it a plate that hides what is drawn there."""
-    return Rect(line.x - 3, line.y - size + 1, text_width(line.text, size) + 6, size + 3, "plate", 3), line
+    return Rect(line.x - 3, line.y - size + 1, text_width(line.text, size) + 6, size + 3, look, 3), line
 
 
 def fitted(text: str, width: float, size: float) -> str:

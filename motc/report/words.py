@@ -31,6 +31,16 @@ def short(number: int) -> str:
     return str(number)
 
 
+def in_bytes(number: int) -> str:
+    """`512 B`, `1.5 MiB`."""
+    size, unit = float(number), "B"
+    for following in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, following
+    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
 def ranges(each: Sequence[tuple[int, int]]) -> str:
     """`0..4, 6..10`; `3..35 step 4` where three single layers or more are equally far apart."""
     steps = {after[0] - before[0] for before, after in pairwise(each)}
