@@ -15,6 +15,7 @@ from .latent_checks import patches_in
 from .latent_time import waves_of_periods
 from .latents import rank_of
 from .layout import Layout
+from .modulation import SharedModulations
 from .tokens import look_up, token_before
 
 
@@ -22,7 +23,8 @@ class SpanConditions(NamedTuple):
     """The conditions of a batch.
 
     `spans`, int64, has for each place of the stream which of its condition's vectors its token has; `vectors` are those
-    of each modality [n + 1, w], through silu: of each of its n spans, and at last of none, zeros.
+    of each modality [n + 1, w], through silu: of each of its n spans, and at last of none, zeros. Beside them is what
+    modulations make of these that layers share, by its path.
     """
 
     spans: Tensor
@@ -85,7 +87,8 @@ class GivenVector(nn.Module):
 class Condition(nn.Module):
     """The vectors of a modality's spans: the sum of those of their timesteps, and of what else is given for them.
 
-    `label` is a table, whose last row stands for no label if there is a `null`.
+    `label` is a table, whose last row stands for no label if there is a `null`. `shared` are modulations by these
+    vectors that several layers have in common.
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class Condition(nn.Module):
         label: nn.Embedding | None = None,
         vector: GivenVector | None = None,
         null: bool = False,
+        shared: SharedModulations | None = None,
     ) -> None:
         super().__init__()
+        self.shared = shared
         self.timestep, self.number, self.label, self.vector, self.null = timestep, number, label, vector, null
 
     def forward(self, timesteps: Tensor, given: Mapping[str, Tensor]) -> Tensor:
@@ -152,6 +157,8 @@ class TakesConditions:
             lengths[name] = max(1, patches_in(latents[name].shape[2:], ends.patch)) if name in latents else 1
             of_spans = make(t, check_given(name, given.get(name, {}), make, count, like))
             vectors[name] = F.silu(F.pad(of_spans, (0, 0, 0, 1)))
+            if make.shared is not None:
+                vectors |= make.shared(vectors)
         spans = torch.zeros_like(layout.modality_ids).flatten()
         each: dict[str, Tensor] = {}
         for name, by in self.conditioned_by.items():

@@ -105,6 +105,61 @@ class Modulation(nn.Module):
         return Modulated(scale, shift, gate.tanh() if gate is not None and self.squashes_gate else gate)
 
 
+class SharedModulations(nn.Module):
+    """Modulations that layers have in common, by their path, such as `apart.attention.caption`."""
+
+    def __init__(self, modulations: Mapping[str, Modulation]) -> None:
+        super().__init__()
+        self.paths = tuple(modulations)
+        for path, modulation in modulations.items():
+            module: nn.Module = self
+            *names, last = path.split(".")
+            for name in names:
+                if name not in module._modules:
+                    module.add_module(name, nn.Module())
+                module = module.get_submodule(name)
+            module.add_module(last, modulation)
+
+    def forward(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each makes of conditions, its parts by their paths, [n, w]."""
+        made = {path: self.get_submodule(path)(conditions) for path in self.paths}
+        parts = ((f"{path}.{name}", part) for path, each in made.items() for name, part in each._asdict().items())
+        return {path: part for path, part in parts if part is not None}
+
+
+class SharedModulation(nn.Module):
+    """What a layer's tokens are scaled, shifted and gated by, made for all layers at once and found by its path.
+
+    With a `table` the layer adds numbers of its own. With `gate="tanh"` the tanh of the gate is taken at last.
+    """
+
+    start = 0.0
+
+    def __init__(
+        self,
+        path: str,
+        width: int,
+        parts: tuple[str, ...] = ("scale", "shift", "gate"),
+        gate: str = "linear",
+        table: bool = False,
+    ) -> None:
+        super().__init__()
+        self.path, self.parts, self.squashes_gate = path, parts, gate == "tanh"
+        for part in parts if table else ():
+            self.register_parameter(part, nn.Parameter(torch.zeros(width)))
+
+    def forward(self, conditions: Mapping[str, Tensor]) -> Modulated:
+        scale, shift, gate = (self._part(part, conditions) for part in ("scale", "shift", "gate"))
+        return Modulated(scale, shift, gate.tanh() if gate is not None and self.squashes_gate else gate)
+
+    def _part(self, part: str, conditions: Mapping[str, Tensor]) -> Tensor | None:
+        if part not in self.parts:
+            return None
+        made = conditions[f"{self.path}.{part}"]
+        own = self._parameters.get(part)
+        return made if own is None else made + own
+
+
 class ModulationByTower(NormByTower):
     """Copies of such maps, by name; `route` has None for modalities whose tokens are not changed."""
 

@@ -13,6 +13,7 @@ from motc.cost import latent_span_flops
 from motc.diff import diff
 from motc.driver import compile_ir
 from motc.ir.identity import semantic_hash
+from motc.ir.names import parameter_shapes
 from motc.source import SourceFile, SpecError
 from tests.fuzz.properties import agrees_with_sorted
 from tests.planted import broken, report
@@ -53,7 +54,22 @@ model towers {
 WIDTHS = TOWERS.replace("model towers", "model widths").replace("act = action {", "act = action { width = 8,")
 WIDTHS = WIDTHS.replace("norm { adaptive { by", "norm { offset = 1, adaptive { by")
 WIDTHS = WIDTHS.replace("untie attention, ffn, norm", "untie *")
-SPECS = {"all_parts": ALL, "towers": TOWERS, "widths": WIDTHS}
+SHARED = """
+model shared_maps {
+  width = 16, layers = 3, vocab = 20
+  modality text
+  modality image {
+    latent { channels = 3, patch = 2, time = none, objective = flow }
+    condition { width = 12, timestep { size = 8 } }
+  }
+  attention { heads = 2, mask = full }
+  ffn { hidden = 24 }
+  norm { kind = layer, weight = false, adaptive { by = image, shared = apart, bias = false, table = true } }
+  layer 2 { norm { adaptive { by = image, parts = [scale, gate], shared = joint, gate = tanh } } }
+  untie * in layers 0..1
+}
+"""
+SPECS = {"all_parts": ALL, "towers": TOWERS, "widths": WIDTHS, "shared": SHARED}
 
 
 def ir(text: str) -> Any:
@@ -212,6 +228,41 @@ def test_behind_one_norm_is_refused() -> None:
         )
 
 
+def test_shared_maps_are_made_once_and_a_table_in_each_layer() -> None:
+    model, shapes = ir(SHARED), parameter_shapes(ir(SHARED))
+    maps = "conditions.image.shared."
+    assert shapes[f"{maps}apart.ffn.text.shift.weight"] == shapes[f"{maps}joint.attention.gate.weight"] == (16, 12)
+    assert f"{maps}joint.attention.gate.bias" in shapes and f"{maps}apart.ffn.text.shift.bias" not in shapes
+    assert shapes["layers.1.attention.modulation.image.gate"] == (16,)
+    assert not any(name.startswith("layers.2.attention.modulation") for name in shapes)
+    of_condition = 2 * (8 * 12 + 12 * 12)
+    maps_made = 2 * 2 * 3 + 2 * 2 + 2  # two copies of two sublayers' three, then two sublayers' two, and the final two
+    assert latent_span_flops(model, "image") == of_condition + 2 * 12 * 16 * maps_made
+    own = ir(SHARED.replace("shared = joint, ", ""))
+    assert {edit.subject for edit in diff(own, model)} == {"norm.adaptive", "condition"}
+    assert sum(edit.parameters for edit in diff(own, model)) == 0  # of one layer: there as many as were in it
+    assert semantic_hash(own) != semantic_hash(model)
+    assert broken(SHARED, '"image": SharedModulation("apart.ffn.image"', '"image": SharedModulation("apart.ffn.text"')
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("shared = apart, ", "", "a table of each layer is added to maps that layers share"),
+        ("shared = joint", "shared = apart", "layer 2 cannot share `apart` with the layers before it"),
+        (
+            "layers 0..1",
+            "layer 0",
+            "layer 1 cannot share `apart` with the layers before it: attention.modulation differs",
+        ),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(old: str, new: str, told: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        ir(SHARED.replace(old, new))
+    assert any(each.code == "MOT094" and told in each.message for each in refused.value.diagnostics)
+
+
 def test_norms_are_adaptive_by_one_modality_in_all_layers() -> None:
     text = TOWERS.replace("untie", "layer 1 { tower gen { norm { adaptive = action } } }\n  untie", 1)
     with pytest.raises(SpecError, match="norms of image are adaptive by action in some layers, and by image in others"):
@@ -258,6 +309,19 @@ def test_actions_are_generated_as_a_loop_of_whole_forwards_makes_them() -> None:
 
 def test_what_others_know_of_a_condition_cannot_be_generated() -> None:
     assert not hasattr(motc.load(ALL), "generate")
+
+
+@pytest.mark.compiled
+def test_layers_that_share_modulations_are_one_graph_a_kind() -> None:
+    model, plain = filled(SHARED), filled(SHARED)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model.compile(backend="eager")
+    modality_ids = torch.tensor([[0, 0, 1, 1], [0, 1, 1, -1]])
+    how: Any = {"latents": {"image": image(2)}, "timesteps": {"image": torch.tensor([30.0, 600.0])}}
+    one, other = (each(torch.zeros_like(modality_ids), modality_ids, **how).predictions for each in (model, plain))
+    torch.testing.assert_close(one["image"], other["image"], rtol=0, atol=0)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 5  # embed, two kinds of layers, leave, and read
 
 
 @pytest.mark.compiled

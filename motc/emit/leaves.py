@@ -9,6 +9,7 @@ from motc.emit.text import names_tuple, statement
 from motc.ir.condition import PARTS, Sinusoids
 from motc.ir.execution import Execution
 from motc.ir.latent import TIME_FREQUENCIES
+from motc.ir.leaf import Block, Leaf
 from motc.ir.operators import (
     Activation,
     Condition,
@@ -65,6 +66,11 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return f"Sinks({constants.named('HEADS', heads)})"
         case Condition():
             return _condition(operator, constants)
+        case Modulation(shared=str(), parts=parts, gate=gate):
+            said = [f'"{_shared_path(operator, path)}"', constants.named("WIDTH", operator.width)]
+            said += [f"parts={names_tuple(parts)}"] if parts != PARTS else []
+            said += [*([] if gate == "linear" else [f'gate="{gate}"']), *(["table=True"] if operator.table else [])]
+            return f"SharedModulation({', '.join(said)})"
         case Modulation(by=by, size=size, width=width, parts=parts, bias=bias, gate=gate):
             sides = (constants.named("WIDTH", each) for each in (size, width))
             said = [f'"{by}"', *sides, *([f"parts={names_tuple(parts)}"] if parts != PARTS else [])]
@@ -134,6 +140,18 @@ def _told(ends: LatentEnds, wide: str) -> str:
     return "".join(said)
 
 
+def _path(leaf: Leaf, block: Block) -> str:
+    """What a module is asked for by: its group, and of shared modulations its copy."""
+    is_shared = isinstance(block.operator, Modulation) and block.operator.shared is not None and block.name
+    return f"{leaf.path}.{block.name}" if is_shared else leaf.path
+
+
+def _shared_path(modulation: Modulation, path: str) -> str:
+    """Where a layer's modulation, `attention.modulation.caption`, finds what is shared: `apart.attention.caption`."""
+    role, _, *copy = path.split(".")
+    return ".".join((modulation.shared or "", role, *copy))
+
+
 def _condition(condition: Condition, constants: Constants) -> str:
     """The expression that makes what a span's condition is the sum of."""
     wide = constants.named("WIDTH", condition.width)
@@ -147,6 +165,9 @@ def _condition(condition: Condition, constants: Constants) -> str:
         hidden = constants.named("WIDTH", vector.hidden)
         said.append(f"vector=GivenVector({vector.size}, {wide}, {hidden}, {_function(vector.activation)})")
     said += ["null=True"] if condition.label is not None and condition.label.null else []
+    if condition.shared:
+        pairs = (f'"{maps.path}": {constructor(maps.modulation, constants)}' for maps in condition.shared)
+        said.append(f"shared=SharedModulations({{{', '.join(pairs)}}})")
     return f"Condition({', '.join(said)})"
 
 
@@ -174,7 +195,7 @@ def _function(activation: Activation) -> str:
 
 def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> list[str]:
     """The lines of `__init__` that make a group."""
-    constructors = [constructor(block.operator, constants, leaf.leaf.path) for block in leaf.leaf.blocks]
+    constructors = [constructor(block.operator, constants, _path(leaf.leaf, block)) for block in leaf.leaf.blocks]
     attribute = f"self.{leaf.attribute}"
     if leaf.form in ("single", "shared"):
         return [f"        {attribute} = {constructors[0]}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal, get_args
 
@@ -55,10 +55,29 @@ class GivenVector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedMaps:
+    """The maps that a sublayer's modulations of one name have in common in all layers, those of one copy.
+
+    `copy` is its block's part of parameters' names, empty where there is one copy.
+    """
+
+    name: str
+    role: str
+    copy: str
+    modulation: Modulation
+
+    @property
+    def path(self) -> str:
+        """`apart.attention.caption`."""
+        return ".".join((self.name, self.role, *([self.copy] if self.copy else [])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition(Parameterised):
     """The vector of `width` numbers of each span of a modality: the sum of what it is made of.
 
     That is its latent's timestep, a label, a number that is given, and a vector that is given; each may be missing.
+    `shared` are maps of it that layers have in common.
     """
 
     width: int
@@ -66,9 +85,12 @@ class Condition(Parameterised):
     label: Labels | None = None
     number: Sinusoids | None = None
     vector: GivenVector | None = None
+    shared: tuple[SharedMaps, ...] = ()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
+        for maps in self.shared:
+            shapes |= {f"shared.{maps.path}.{name}": shape for name, shape in maps.modulation.shapes().items()}
         for name, (size, hidden) in self._maps().items():
             shapes |= {f"{name}.hidden.weight": (hidden, size), f"{name}.hidden.bias": (hidden,)}
             shapes |= {f"{name}.out.weight": (self.width, hidden), f"{name}.out.bias": (self.width,)}
@@ -91,17 +113,19 @@ class Condition(Parameterised):
 
     @property
     def latent_span_flops(self) -> int:
-        return sum(2 * prod(shape) for name, shape in self.shapes().items() if name.split(".")[1:] in MAPS)
+        own = sum(2 * prod(shape) for name, shape in self.shapes().items() if name.split(".")[1:] in MAPS)
+        return own + sum(maps.modulation.latent_span_flops for maps in self.shared)
 
     def __str__(self) -> str:
-        """`timestep of 256, label of 1000, in 64`."""
+        """`timestep of 256, label of 1000, maps of apart.attention.text`."""
         sizes = {
             "timestep": self.timestep and self.timestep.count,
             "label": self.label and self.label.count,
             "number": self.number and self.number.count,
             "vector": self.vector and self.vector.size,
         }
-        return ", ".join(f"{name} of {size}" for name, size in sizes.items() if size is not None)
+        parts = [f"{name} of {size}" for name, size in sizes.items() if size is not None]
+        return ", ".join([*parts, *(f"maps of {maps.path}" for maps in self.shared)])
 
 
 MAPS = (["hidden", "weight"], ["out", "weight"])
@@ -109,19 +133,24 @@ MAPS = (["hidden", "weight"], ["out", "weight"])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptive:
-    """How norms are adaptive: by which modality's condition, of what width, and what of it."""
+    """How norms are adaptive: by which modality's condition, of what width, and what of it.
+
+    With `shared` maps are those of all layers that say the same name; with a `table` each layer adds numbers of its own
+    to what these give.
+    """
 
     by: str
     condition_width: int
     parts: tuple[Part, ...] = PARTS
     bias: bool = True
     gate: GateKind = "linear"
+    shared: str | None = None
+    table: bool = False
 
     def of(self, width: int) -> Modulation:
         """The maps of a sublayer whose stream has this width."""
-        return Modulation(
-            by=self.by, size=self.condition_width, width=width, parts=self.parts, bias=self.bias, gate=self.gate
-        )
+        said = {name: getattr(self, name) for name in ALIKE}
+        return Modulation(size=self.condition_width, width=width, **said)
 
     def of_final(self, width: int) -> Modulation:
         """The maps of the final norm, which has no residual that a gate could be of."""
@@ -131,7 +160,9 @@ class Adaptive:
     def __str__(self) -> str:
         """`by image: scale, shift, gate`."""
         parts = (f"tanh of {part}" if part == "gate" and self.gate == "tanh" else part for part in self.parts)
-        return f"by {self.by}: {', '.join(parts)}{'' if self.bias else ', without biases'}"
+        said = f"by {self.by}: {', '.join(parts)}{'' if self.bias else ', without biases'}"
+        said += "" if self.shared is None else f", shared as {self.shared}"
+        return said + (", and a table of each layer" if self.table else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +175,12 @@ class Modulation(Parameterised):
     parts: tuple[Part, ...] = PARTS
     bias: bool = True
     gate: GateKind = "linear"
+    shared: str | None = None
+    table: bool = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        if self.shared is not None:
+            return dict.fromkeys(self.parts, (self.width,)) if self.table else {}
         shapes: dict[str, tuple[int, ...]] = {}
         for part in self.parts:
             shapes[f"{part}.weight"] = (self.width, self.size)
@@ -155,7 +190,7 @@ class Modulation(Parameterised):
     @property
     def adaptive(self) -> Adaptive:
         """What of it is the same for streams of any width."""
-        return Adaptive(by=self.by, condition_width=self.size, parts=self.parts, bias=self.bias, gate=self.gate)
+        return Adaptive(condition_width=self.size, **{name: getattr(self, name) for name in ALIKE})
 
     @property
     def flops(self) -> int:
@@ -163,4 +198,12 @@ class Modulation(Parameterised):
 
     @property
     def latent_span_flops(self) -> int:
-        return 2 * self.size * self.width * len(self.parts)
+        return 0 if self.shared is not None else 2 * self.size * self.width * len(self.parts)
+
+    def maps(self) -> Modulation:
+        """What it shares with other layers, as the maps of one that shares nothing."""
+        return replace(self, gate="linear", shared=None, table=False)
+
+
+ALIKE = ("by", "parts", "bias", "gate", "shared", "table")
+"""What a modulation, and how norms are adaptive, both say."""

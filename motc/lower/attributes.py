@@ -88,7 +88,15 @@ def _adaptive(spec: Spec, said: AdaptiveSpec) -> Adaptive:
     """How norms are adaptive; the order of parts means nothing."""
     parts = tuple(part for part in PARTS if part in said.parts)
     width = _condition_width(spec, said.by)
-    return Adaptive(by=said.by, condition_width=width, parts=parts, bias=said.bias, gate=said.gate)
+    return Adaptive(
+        by=said.by,
+        condition_width=width,
+        parts=parts,
+        bias=said.bias,
+        gate=said.gate,
+        shared=said.shared,
+        table=said.table,
+    )
 
 
 def _condition_width(spec: Spec, modality: str) -> int:

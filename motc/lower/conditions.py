@@ -67,6 +67,9 @@ def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, erro
     if "gate" in adaptive.said() and "gate" not in adaptive.parts:
         message = "`gate` says nothing where no part is the gate"
         errors.append(_refusal(checked, (*place, "gate"), message, "leave it out, or name gate in `parts`"))
+    if adaptive.table and adaptive.shared is None:
+        message = "a table of each layer is added to maps that layers share, and these share none"
+        errors.append(_refusal(checked, (*place, "table"), message, "say `shared`, or leave the table out"))
     if spec.norm.placement not in ("pre", "both"):
         message = f"norms that are {spec.norm.placement} cannot be adaptive: nothing is normed before a sublayer"
         errors.append(_refusal(checked, place, message, "use placement = pre, or both"))

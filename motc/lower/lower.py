@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from motc.ir.attributes import LayerAttributes, OuterAttributes
+from motc.ir.condition import SharedMaps
 from motc.ir.execution import Strategy
 from motc.ir.inventory import LAYER_GROUPS, OUTER_GROUPS, Attributes, Group
 from motc.ir.leaf import Leaf
@@ -23,6 +24,7 @@ from motc.lower.mask import lower_masks
 from motc.lower.norms import check_norms
 from motc.lower.positions import check_positions, lower_positions
 from motc.lower.rope import check_axes
+from motc.lower.shared_maps import shared_maps
 from motc.lower.strategy import check_strategy
 from motc.lower.towers import check_heads, lower_towers
 from motc.lower.untie import Untied, resolve_untie
@@ -78,6 +80,8 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
 
     builder = LeafBuilder(checked, towers, {} if dense else tower_names)
     segments = lower_layers(by_layer, untied, builder)
+    shared = shared_maps(segments, checked, builder.errors)
+    outside = {name: _with_shared(a, shared.get(name, ())) for name, a in outside.items()}
     outer = _outer_leaves(untied, outside, builder)
     speaks = any(a.vocab is not None for a in outside.values())
     if len({a.width for a in outside.values()}) > 1 and spec.vocab is None and speaks:
@@ -139,6 +143,11 @@ def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[st
         weighting=lower_weighting(spec.latent),
         condition=a.condition,
     )
+
+
+def _with_shared(a: OuterAttributes, shared: tuple[SharedMaps, ...]) -> OuterAttributes:
+    """What is outside the layers, with the maps that a modality's condition has for these."""
+    return replace(a, condition=replace(a.condition, shared=shared)) if shared and a.condition else a
 
 
 def _paths(groups: tuple[Group[Attributes], ...], attributes: Iterable[Attributes]) -> frozenset[str]:

@@ -49,6 +49,7 @@ class ReferenceCondition:
 class ReferenceModulation:
     """Where maps of the condition of the modality `by` are found, that change what is done to tokens.
 
+    `table` is where numbers are found that are added to what the maps give, if there are such.
     `gate` is what is done to what the map of gates gives: nothing, or its tanh.
     """
 
@@ -56,6 +57,7 @@ class ReferenceModulation:
     prefix: str
     parts: tuple[Literal["scale", "shift", "gate"], ...]
     gate: Literal["linear", "tanh"]
+    table: str | None = None
 
 
 Conditions = Mapping[str, Mapping[str, Tensor]]
@@ -132,4 +134,5 @@ def part_of(
     if modulation is None or part not in modulation.parts:
         return None
     made = linear(parameters, f"{modulation.prefix}.{part}", conditions[modality][modulation.by])
+    made = made if modulation.table is None else made + parameters[f"{modulation.table}.{part}"]
     return made.tanh() if part == "gate" and modulation.gate == "tanh" else made

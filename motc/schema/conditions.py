@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from motc.ir.condition import PARTS, GateKind, Part
 from motc.ir.operators import Activation
 from motc.schema.section import Section
-from motc.schema.values import Name, Period, Positive, Size
+from motc.schema.values import Name, Period, Positive, Size, none_word
 
 
 class SinusoidsSpec(Section):
@@ -51,3 +51,7 @@ class AdaptiveSpec(Section):
     )
     bias: bool = Field(True, description="biases on the maps that make them")
     gate: GateKind = Field("linear", description="the gate as its map gives it, or the tanh of that")
+    shared: Annotated[Name | None, BeforeValidator(none_word, json_schema_input_type=Name | Literal["none"] | None)] = (
+        Field(None, description="the maps are those of all layers that say this name")
+    )
+    table: bool = Field(False, description="each layer adds numbers of its own to what shared maps give")

@@ -11,7 +11,7 @@ from motc.ir.condition import Condition, Sinusoids
 from motc.ir.denoising import Weighting
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Placement, Sublayer
-from motc.ir.leaf import Leaf
+from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 from motc.ir.model import FeatureModality, Model
 from motc.ir.names import parameter_prefix
@@ -130,11 +130,21 @@ def _sinusoids(waves: Sinusoids | None) -> ReferenceSinusoids | None:
     return ReferenceSinusoids(**alike)
 
 
+def _maps_prefix(leaf: Leaf, block: Block, layer: int | None) -> str:
+    """Where a modulation's maps are: in its layer, or with the condition where layers share them."""
+    made = block.operator
+    if not isinstance(made, Modulation) or made.shared is None:
+        return parameter_prefix(leaf, block, layer)
+    copy = [block.name] if block.name else []
+    return ".".join(("conditions", made.by, "shared", made.shared, leaf.path.partition(".")[0], *copy))
+
+
 def _modulations(leaf: Leaf, layer: int | None) -> dict[str, ReferenceModulation]:
     return {
         m: ReferenceModulation(
             by=block.operator.by,
-            prefix=parameter_prefix(leaf, block, layer),
+            prefix=_maps_prefix(leaf, block, layer),
+            table=parameter_prefix(leaf, block, layer) if block.operator.table else None,
             parts=block.operator.parts,
             gate=block.operator.gate,
         )

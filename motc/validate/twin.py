@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from motc.ir.layer import Layer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
-from motc.ir.operators import Condition, LatentEnds, Modulation, Projector
+from motc.ir.operators import Condition, LatentEnds, Modulation, Operator, Projector
 
 
 def twin_mismatch(sparse: Model, dense: Model) -> str | None:
@@ -24,7 +25,7 @@ def twin_mismatch(sparse: Model, dense: Model) -> str | None:
         where = path if layer is None else f"layers.{layer}.{path}"
         for modality in (modality.name for modality in sparse.modalities):
             block, twin = _block(ours, modality), _block(theirs, modality)
-            if (block and block.operator) != (twin and twin.operator):
+            if _held(block) != _held(twin):
                 return f"{where}: {modality} has another shape, kind or bias than the dense twin"
             chooses = layer is not None and _choose(sparse, layer, path, modality)
             if block and twin and chooses and block.modalities != twin.modalities:
@@ -44,8 +45,28 @@ def twin_prefixes(sparse: Model, dense: Model) -> dict[str, str]:
                 prefixes[prefix] = other
                 if isinstance(block.operator, LatentEnds | Projector | Condition | Modulation):
                     inner = {name.rpartition(".")[0] for name in block.operator.shapes()}
-                    prefixes |= {f"{prefix}.{name}": f"{other}.{name}" for name in inner}
+                    prefixes |= {f"{prefix}.{name}": f"{other}.{name}" for name in inner if name}
+                if isinstance(block.operator, Condition) and isinstance(twin.operator, Condition):
+                    prefixes |= _shared_prefixes(prefix, block.operator, other, twin.operator)
     return prefixes
+
+
+def _held(block: Block | None) -> Operator | None:
+    """What a block holds, of a condition without how many copies there are of the maps that layers share."""
+    operator = None if block is None else block.operator
+    if not isinstance(operator, Condition):
+        return operator
+    return replace(operator, shared=tuple(dict.fromkeys(replace(maps, copy="") for maps in operator.shared)))
+
+
+def _shared_prefixes(prefix: str, ours: Condition, other: str, theirs: Condition) -> dict[str, str]:
+    """Of each copy of shared maps the one of the twin, by the prefixes of their parameters."""
+    twins = {(maps.name, maps.role): maps.path for maps in theirs.shared}
+    return {
+        f"{prefix}.shared.{maps.path}.{part}": f"{other}.shared.{twins[maps.name, maps.role]}.{part}"
+        for maps in ours.shared
+        for part in maps.modulation.parts
+    }
 
 
 def layer_at(model: Model, index: int) -> Layer:

@@ -323,7 +323,7 @@ class _Writer:
             self.absent.add("embedding_norm")
         if final == "false" or (placement == "post" and not final):
             self.absent.add("final_norm")
-        said += [adaptive_text(self.pick, self.conditioned)] * bool(self.conditioned)
+        said += [adaptive_text(self.pick, self.conditioned, self.layers == 1)] * bool(self.conditioned)
         if not self.conditioned:
             self.absent |= set(MODULATIONS)
         if "final_norm" in self.absent:
