@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from motc.loading import load as load
+    from motc.report.notebook import diff as diff
+    from motc.report.notebook import spec as spec
     from motc.training.absent import skip_absent as skip_absent
     from motc.training.casting import cast as cast
     from motc.training.freezing import freeze as freeze
@@ -30,11 +32,13 @@ _WHERE = {
     "parameters": "motc.training.selection",
     "save": "motc.weights.write",
     "skip_absent": "motc.training.absent",
+    "spec": "motc.report.notebook",
     "unfreeze": "motc.training.freezing",
 }
 __all__ = [
     "__version__",
     "cast",
+    "diff",
     "freeze",
     "load",
     "lora",
@@ -42,11 +46,14 @@ __all__ = [
     "parameters",
     "save",
     "skip_absent",
+    "spec",
     "unfreeze",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "diff":  # a folder of the compiler, which can be called too
+        return import_module("motc.diff")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'motc' has no attribute {name!r}")

@@ -45,7 +45,7 @@ def load(
     `spec` is a path, a text in either syntax (a str with a line break or a `{`), or the YAML form as a dict.
     `set` overrides the spec by dotted keys, as `--set` does. `dtype` may be a name, such as "bfloat16". On
     `device="meta"` nothing is allocated or initialised. `strategy` says how modalities are told apart, as
-    docs/execution.md explains; None is "sorted".
+    docs/execution.md explains; None is "sorted". In a notebook the model is shown as its drawing.
     Raises SpecError if the spec or the weights are wrong, ValueError or TypeError for another argument, and OSError.
     """
     if set is not None and not (isinstance(set, Mapping) and all(isinstance(key, str) for key in set)):
@@ -65,9 +65,21 @@ def load(
         require_same(stored, model)
     text = spec_text(checked, dense=dense)
     network = instantiate(model, device=device, dtype=dtype, seed=seed if stored is None else None, spec=text)
+    _show_in_notebooks(type(network), model)
     if stored is not None:
         fill(network, stored)
     return network
+
+
+def _show_in_notebooks(cls: type[nn.Module], model: Model) -> None:
+    """Have models of a generated class, which each call of `load` has anew, shown as their drawing."""
+
+    def drawing(_: nn.Module) -> str:
+        from motc.report.notebook import model_html
+
+        return model_html(model)
+
+    cast(Any, cls)._repr_html_ = drawing
 
 
 def instantiate(

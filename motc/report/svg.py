@@ -14,12 +14,19 @@ SCOPE = ".motc-drawing"
 
 def standalone(drawing: Drawing) -> str:
     """A file of its own, in the light colours on white."""
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{_with_colours(drawing)}\n'
+
+
+def embedded(drawing: Drawing) -> str:
+    """A part of a page of others, such as a notebook's: with its own colours, whatever the page has."""
+    return f'<div style="overflow-x:auto">{_with_colours(drawing)}</div>'
+
+
+def _with_colours(drawing: Drawing) -> str:
     light, _ = themes()
     style = rules(light.__getitem__, SCOPE)
     ground = f'<rect width="100%" height="100%" fill="{light["paper"]}"/>'
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n{_svg(drawing, f"<style>{style}</style>{ground}", namespace=True)}\n'
-    )
+    return _svg(drawing, f"<style>{style}</style>{ground}", namespace=True)
 
 
 def inline(drawing: Drawing) -> str:
