@@ -25,7 +25,9 @@ def attend(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """What queries [R, L, heads, head_dim] find, [R, L, heads * head_dim]; keys and values [R, L, kv_heads, head_dim].
+    """What queries [R, L, heads, head_dim] find, [R, L, heads * value_dim].
+
+    Keys are [R, L, kv_heads, head_dim], values [R, L, kv_heads, value_dim].
 
     Without a `mask` a token sees those before it if `causal`, else all; and tokens that follow on others, whose keys
     and values `cache` has kept, see all. `scale` and `softcap` as in `weighed`, and `sinks` [R, L, heads].
@@ -45,7 +47,7 @@ def attend(
     if visible is None:
         mixed = weighed(q, k.transpose(1, 2), v.transpose(1, 2), added, causal, scale, softcap, sinks).transpose(1, 2)
     else:  # by slots: a compiled copy with heads first, and but one of them, is taken for an image with channels last
-        spoilt = (k.isnan() | v.isnan()).flatten(2).any(dim=2)  # [R, T]
+        spoilt = k.isnan().flatten(2).any(dim=2) | v.isnan().flatten(2).any(dim=2)  # [R, T]
         k, v = (x.masked_fill(spoilt[:, :, None, None], 0.0) for x in (k, v))
         mixed = weighed(q, k.transpose(1, 2), v.transpose(1, 2), added, False, scale, softcap, sinks).transpose(1, 2)
         mixed = mixed.masked_fill((visible & spoilt[:, None, None]).any(dim=3).mT[..., None], float("nan"))
@@ -64,10 +66,10 @@ def weighed(
 ) -> Tensor:
     """softmax(scores + added) v, the scores being scale · q kᵀ, or softcap · tanh(scale · q kᵀ / softcap).
 
-    q [R, heads, L, head_dim]; keys and values [R, kv_heads, T, head_dim], each for heads / kv_heads heads that follow
-    one another. `added` [R, 1, L, T]; if `causal` the first query sees the first key, and each one more. `scale` is 1 /
-    sqrt(head_dim) if not given. `sinks` [R, heads, L] are a score more of each query, whose value is zeros. torch has
-    no kernel with a soft-cap: with one, all scores are in memory at once.
+    q [R, heads, L, head_dim], keys [R, kv_heads, T, head_dim] and values [R, kv_heads, T, value_dim], each for heads /
+    kv_heads heads that follow one another. `added` [R, 1, L, T]; if `causal` the first query sees the first key, and
+    each one more. `scale` is 1 / sqrt(head_dim) if not given. `sinks` [R, heads, L] are a score more of each query,
+    whose value is zeros. torch has no kernel with a soft-cap: with one, all scores are in memory at once.
     """
     usual = scale or q.shape[3] ** -0.5
     if softcap is not None:
@@ -136,9 +138,9 @@ def with_sinks(
     queries have their sink. So torch's kernels do it. The key stands first; if `causal`, so does a query that sees it
     alone and is not asked, for then the first query sees the first key, and each one more.
     """
-    head_dim, first = q.shape[3], int(causal)
+    head_dim, value_dim, first = q.shape[3], v.shape[3], int(causal)
     q = F.pad(torch.cat((q, (sinks / scale).to(q.dtype)[..., None]), dim=3), (0, MORE - 1, first, 0))
     sink = F.pad(k.new_ones(k.shape[0], k.shape[1], 1, 1), (head_dim, MORE - 1))
     k, v = torch.cat((sink, F.pad(k, (0, MORE))), dim=2), F.pad(v, (0, MORE, 1, 0))
     added = None if added is None else F.pad(added, (1, 0))
-    return fused_attention(q, k, v, added, causal, scale)[:, :, first:, :head_dim]
+    return fused_attention(q, k, v, added, causal, scale)[:, :, first:, :value_dim]

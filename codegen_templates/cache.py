@@ -62,16 +62,17 @@ class KeyValues:
         """
         step = self.cache.step
         if step is None:
-            shape = (k.shape[0], k.shape[1], self.room, k.shape[3])
             # Zeros: what is not seen counts 0 times, and must be a number.
-            self.keys, self.values = (x.new_zeros(shape, dtype=product_dtype(x)) for x in (k, v))
+            self.keys, self.values = (
+                x.new_zeros((*x.shape[:2], self.room, x.shape[3]), dtype=product_dtype(x)) for x in (k, v)
+            )
             if k.shape[2] <= self.room:
                 self.keys[:, :, : k.shape[2]] = k
                 self.values[:, :, : v.shape[2]] = v
             else:
-                index = held(self.cache.lengths, self.room).clamp(min=0)[:, None, :, None].expand(shape)
-                self.keys.copy_(k.gather(2, index))
-                self.values.copy_(v.gather(2, index))
+                index = held(self.cache.lengths, self.room).clamp(min=0)[:, None, :, None]
+                self.keys.copy_(k.gather(2, index.expand(self.keys.shape)))
+                self.values.copy_(v.gather(2, index.expand(self.values.shape)))
             return k, v
         for kept, new in ((self.keys, k), (self.values, v)):
             kept[step.rows, :, step.positions % self.room] = new.transpose(1, 2).to(kept.dtype)

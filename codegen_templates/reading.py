@@ -30,9 +30,8 @@ class Reader(NamedTuple):
         """What it reads of keys and values [R, L, kv_heads, head_dim], in their shape."""
         if torch.is_grad_enabled():
             k, v = detach_some(self.stopped, modality_ids, k, v)
-        shape = k.shape[2:]
         keys, values = self.key_map(k.flatten(2)), self.value_map(v.flatten(2))
-        return torch.unflatten(keys, 2, shape), torch.unflatten(values, 2, shape)
+        return torch.unflatten(keys, 2, k.shape[2:]), torch.unflatten(values, 2, v.shape[2:])
 
 
 def attend_reading(

@@ -126,8 +126,8 @@ def attend_by_views(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Attention of q [R, L, heads, head_dim], in its shape, to the keys and values [R, L, kv_heads, head_dim] that each
-    call reads; with sinks [R, L, heads].
+    """Attention of q [R, L, heads, head_dim] to the keys [R, L, kv_heads, head_dim] and values [R, L, kv_heads,
+    value_dim] that each call reads: [R, L, heads, value_dim]; with sinks [R, L, heads].
     """
     results = []
     for call, pair in zip(views.calls, read, strict=True):
@@ -137,7 +137,8 @@ def attend_by_views(
         theirs = sinks if sinks is None or asked is None else asked.take(sinks)
         results.append(_attention(queries, keys, values, call.causal, scale, softcap, theirs).flatten(0, 1))
     answers = torch.cat([call.answers.flatten() for call in views.calls])
-    return permute(torch.cat(results), views.places.flatten(), answers).view_as(q)
+    found = permute(torch.cat(results), views.places.flatten(), answers)
+    return found.view(*q.shape[:3], found.shape[2])
 
 
 def _attention(

@@ -30,6 +30,12 @@ ELSEWHERE = ("cogvlm_17b", "dit_xl_2", "llama_3_2_vision_11b", "lmfusion_8b", "l
 EACH = pytest.mark.parametrize("original", ORIGINALS, ids=lambda original: original.spec)
 
 
+def saved_of(theirs: nn.Module) -> dict[str, Tensor]:
+    """An original's parameters, and corrections of its routers where these are buffers."""
+    corrections = (each for each in theirs.named_buffers() if each[0].endswith("e_score_correction_bias"))
+    return {**dict(theirs.named_parameters()), **dict(corrections)}
+
+
 class Pair:
     """An original made small, and its spec made small, with the same random weights."""
 
@@ -38,11 +44,12 @@ class Pair:
         self.original, self.dtype = original, dtype
         self.theirs = original.made(small=True)
         as_parameters(self.theirs, dtype)
-        for parameter in self.theirs.parameters():
-            nn.init.normal_(parameter, std=0.3)
+        saved = saved_of(self.theirs)
+        for each in saved.values():
+            nn.init.normal_(each, std=0.3)
         self.model = final_ir(original.checked)
         self.ours: Any = instantiate(self.model, dtype=dtype)
-        tensors = self.named({name: parameter.detach() for name, parameter in self.theirs.named_parameters()})
+        tensors = self.named({name: each.detach() for name, each in saved.items()})
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         self.bijection = bijection_of(original.weights, shapes, self.model)
         parameters = parameters_of(self.bijection, tensors)
@@ -90,12 +97,12 @@ def test_parameters_at_the_published_size(original: Original) -> None:
     """Every tensor of the original that the mapping does not leave out, by name and shape, without allocating any."""
     with torch.device("meta"):
         theirs = original.made(small=False)
-    tensors = original.tensors(theirs, dict(theirs.named_parameters()))
+    tensors = original.tensors(theirs, saved_of(theirs))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     model = compile_ir(original.path)
     bijection = bijection_of(original.weights, shapes, model)
     numbers = sum(prod(shapes[name]) for move in bijection.moves for name in move.tensors)
-    corrections = sum(map(prod, correction_shapes(model).values()))  # parameters of transformers, not of motc
+    corrections = sum(map(prod, correction_shapes(model).values()))  # which may be parameters there, and are none here
     assert numbers - corrections == total_parameters(model)
     row = next(line for line in README.splitlines() if line.startswith(f"| [{original.spec}]"))
     assert f"| {numbers - corrections:,} | {sum(each.numel() for each in theirs.parameters()):,} |" in row
@@ -124,7 +131,7 @@ def test_logits_and_gradients(original: Original, dtype: torch.dtype, tolerance:
     gradients = torch.autograd.grad((expected[said] * weights).sum(), list(theirs.values()), allow_unused=True)
     by_name = {name: each for name, each in zip(theirs, gradients, strict=True) if each is not None}
     seen = {name: by_name.pop(name) for name in features}
-    fixed = {name: each for name, each in both.theirs.named_parameters() if not each.requires_grad}
+    fixed = {name: each for name, each in saved_of(both.theirs).items() if not each.requires_grad}
     wanted = parameters_of(both.bijection, both.named(by_name | fixed)) | seen
     ours = dict(both.ours.named_parameters()) | features
     assert ours.keys() == wanted.keys() - {name for name, _ in both.ours.named_buffers()}

@@ -15,6 +15,8 @@ IN_LAYERS = {
     "attention.heads": "heads",
     "attention.kv_heads": "kv_heads",
     "attention.head_dim": "head_dim",
+    "attention.value_dim": "value_dim",
+    "attention.low_rank": "ranks",
     "attention.bias": "attention_bias",
     "attention.out_bias": "out_bias",
     "attention.gate": "attention_gate",

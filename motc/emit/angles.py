@@ -14,7 +14,7 @@ def angles_expression(angles: Angles, constants: Constants, dtype: str, names: t
     if angles.restarting:
         positions = f"restarted(positions, layout, {tuple(names.index(name) for name in angles.restarting)!r})"
     if scaling is None and axes is None and not angles.thetas:
-        size, base = constants.named("HEAD_DIM", angles.size), constants.named("ROPE_THETA", angles.theta)
+        size, base = constants.named("HEAD_DIM | ROPE_DIM", angles.size), constants.named("ROPE_THETA", angles.theta)
         return f"rope_angles({positions}, {size}, {base}, {dtype})"
     frequencies = _frequencies(angles, angles.theta, constants)
     if angles.thetas:
@@ -27,7 +27,7 @@ def angles_expression(angles: Angles, constants: Constants, dtype: str, names: t
 
 def _frequencies(angles: Angles, theta: Theta, constants: Constants) -> str:
     """The expression of the pairs' frequencies."""
-    size, base = constants.named("HEAD_DIM", angles.size), constants.named("ROPE_THETA", theta)
+    size, base = constants.named("HEAD_DIM | ROPE_DIM", angles.size), constants.named("ROPE_THETA", theta)
     scaling, axes = angles.scaling, angles.axes
     given = f"{size}, {base}, positions.device"
     given += "" if scaling is None else f", factor={scaling.factor!r}"

@@ -83,12 +83,14 @@ def _kinds(module: ModulePlan, body: FeedForward | Mixture) -> str:
 
 def _project(module: ModulePlan, part: SublayerPlan) -> list[str]:
     """The method that sorts what attention made and projects it."""
-    counts = part.leaves[part.sublayer.body.out.path].counts
+    body = part.sublayer.body
+    counts = part.leaves[body.out.path].counts
+    size = "value_dim" if isinstance(body, Attention) and body.value_dim is not None else "head_dim"
     cut = Applied(module.execution).cut("to_sorted(mixed, layout)", counts)
     return [
         "",
         f"    def sort_and_project(self, mixed: Tensor, layout: {module.execution.layout_type}) -> list[Tensor]:",
-        '        """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""',
+        f'        """What attention made [R, L, heads * {size}], sorted and projected, in pieces."""',
         f"        projected: list[Tensor] = self.out({cut}, layout)",
         "        return projected",
     ]

@@ -24,6 +24,7 @@ from motc.ir.steps import (
     Gate,
     GateBranch,
     InLayers,
+    JoinKeys,
     LeaveOut,
     MixExperts,
     Modulate,
@@ -87,8 +88,10 @@ class Forward:
         match operation:
             case Apply(leaf=leaf):
                 return self._name_after(leaf, before), self._leaf(step, leaf, reads[0])
-            case Rotate(rope=rope):
-                return before, _rotated(rope, reads[0])
+            case Rotate(rope=rope, of_last=of_last):
+                return before, _rotated(rope, reads[0], of_last=of_last)
+            case JoinKeys():
+                return before, f"join_keys({reads[0]}, {reads[1]})"
             case Attend(attention=attention):
                 return "mixed", self._mix(attention, reads)
             case Gate():
@@ -250,20 +253,32 @@ def conditioned(
     return f"{function}_by_place({x}, modulation, {spans}, {places})"
 
 
-def _rotated(rope: Rope, x: str) -> str:
+def _rotated(rope: Rope, x: str, *, of_last: bool) -> str:
+    if of_last:
+        return f"rotate_last(rotate_{rope.pairing}, {x}, cos, sin)"
     if rope.fraction == 1:
         return f"rotate_{rope.pairing}({x}, cos, sin)"
     return f"rotate_first(rotate_{rope.pairing}, {x}, cos, sin)"
 
 
+HEADS = {
+    "attention.q": ("HEADS", "HEAD_DIM"),
+    "attention.k": ("KV_HEADS", "HEAD_DIM | OWN_DIM"),
+    "attention.v": ("KV_HEADS", "HEAD_DIM | VALUE_DIM"),
+    "attention.k_rope": ("", "ROPE_DIM"),
+}
+"""What the number of heads into which a group is cut is called, and their size."""
+
+
 def _in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> str:
     """What a group of a body made, cut into heads if it is queries, keys or values."""
-    if not isinstance(body, Attention) or leaf not in (body.q, body.k, body.v):
+    cut = body.heads_of(leaf) if isinstance(body, Attention) else None
+    if not isinstance(body, Attention) or cut is None:
         return projected
     if body.clip is not None:
         projected = f"torch.clamp({projected}, {-body.clip!r}, {body.clip!r})"
-    heads = constants.named("HEADS", body.heads) if leaf == body.q else constants.named("KV_HEADS", body.kv_heads)
-    return f"torch.unflatten({projected}, -1, ({heads}, {constants.named('HEAD_DIM', body.head_dim)}))"
+    count, size = map(constants.named, HEADS[leaf.path], cut)
+    return f"torch.unflatten({projected}, -1, ({count}, {size}))"
 
 
 def is_balanced(part: SublayerPlan) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from motc.ir.leaf import Block, Leaf
+from motc.ir.low_rank import LowRank
 from motc.ir.mask import Mask, Names
 from motc.ir.rope import NO_ROPE, Angles, Rope
 
@@ -35,6 +36,9 @@ class Attention:
     Modalities that the mask says read others have no keys and values of their own: their `k` and `v` are maps of those
     that they read, normed and rotated as these are, all heads of a token together. Their queries are rotated by
     positions from 0.
+
+    Values may be of another size than queries and keys, `value_dim`. With `low_rank`, what is given to `k` and `v`, and
+    it may be to `q`, is less than the stream: see there.
     """
 
     heads: int
@@ -54,11 +58,43 @@ class Attention:
     gate: Leaf | None = None
     sinks: Leaf | None = None
     clip: float | None = None
+    value_dim: int | None = None
+    low_rank: LowRank | None = None
 
     def leaves(self) -> tuple[Leaf, ...]:
         """Its parameter groups, in the order of the forward."""
-        leaves = (self.q, self.k, self.v, self.q_norm, self.k_norm, self.sinks, self.gate, self.out)
+        first = () if self.low_rank is None else self.low_rank.leaves()
+        leaves = (*first, self.q, self.k, self.v, self.q_norm, self.k_norm, self.sinks, self.gate, self.out)
         return tuple(leaf for leaf in leaves if leaf is not None)
+
+    @property
+    def value_size(self) -> int:
+        """The size of a head's values."""
+        return self.value_dim or self.head_dim
+
+    @property
+    def rotated_size(self) -> int:
+        """The size of what rotary positions are of: a head, or its last components."""
+        return self.head_dim if self.low_rank is None else self.low_rank.ranks.rope_dim
+
+    def before(self, leaf: Leaf) -> tuple[Leaf, ...]:
+        """The groups through which what a group reads has gone; none for those that read the stream."""
+        low = self.low_rank
+        if low is None or leaf not in (self.q, self.k, self.v):
+            return ()
+        each = (low.q_down, low.q_down_norm) if leaf == self.q else (low.kv_down, low.kv_down_norm)
+        return tuple(group for group in each if group is not None)
+
+    def heads_of(self, leaf: Leaf) -> tuple[int, int] | None:
+        """Into how many heads of which size what a group makes is cut; None where it is not."""
+        shared = 0 if self.low_rank is None else self.low_rank.ranks.rope_dim
+        if leaf == self.q:
+            return self.heads, self.head_dim
+        if leaf == self.k:
+            return self.kv_heads, self.head_dim - shared
+        if leaf == self.v:
+            return self.kv_heads, self.value_size
+        return (1, shared) if self.low_rank is not None and leaf == self.low_rank.k_rope else None
 
     @property
     def settings(self) -> dict[str, object]:
@@ -69,6 +105,8 @@ class Attention:
             "heads": self.heads,
             "kv_heads": self.kv_heads,
             "head_dim": self.head_dim,
+            "value_dim": self.value_dim,
+            "low_rank": None if self.low_rank is None else self.low_rank.ranks,
             "scale": "1/sqrt(head_dim)" if self.scale is None else self.scale,
             "softcap": self.softcap,
             "clip": self.clip,
@@ -82,7 +120,7 @@ class Attention:
     @property
     def angles(self) -> Angles | None:
         """What the angles that it rotates by follow from; None where it does not rotate."""
-        return None if self.rope is None else self.rope.angles(self.head_dim)._replace(restarting=self.mask.readers)
+        return None if self.rope is None else self.rope.angles(self.rotated_size)._replace(restarting=self.mask.readers)
 
     @property
     def readers(self) -> tuple[Reader, ...]:
@@ -98,12 +136,12 @@ class Attention:
 
     def sequence_flops(self, length: int) -> int:
         """Products that are no group's, for a sequence: scores and weighted sums, the full square for any mask."""
-        return 4 * self.heads * self.head_dim * length**2
+        return 2 * self.heads * (self.head_dim + self.value_size) * length**2
 
     @property
     def cached_numbers(self) -> int:
         """How many numbers of a token are kept for those that follow: its keys and values."""
-        return 2 * self.kv_heads * self.head_dim
+        return self.kv_heads * (self.head_dim + self.value_size)
 
     def __str__(self) -> str:
         """`4 heads, 2 kv heads of 32, causal, rope theta 10000 half, softcap 50`."""
@@ -117,8 +155,10 @@ class Attention:
 
     @property
     def _otherwise(self) -> str:
-        """What is not the usual of heads and scores: `, qk-norm after rope, scale 0.1, softcap 50`."""
-        told = "" if self.norm_place == "before_rope" else ", qk-norm after rope"
+        """What is not the usual of heads and scores: `, values of 8, scale 0.1, softcap 50`."""
+        told = "" if self.value_dim is None else f", values of {self.value_dim}"
+        told += "" if self.low_rank is None else f", low rank {self.low_rank.ranks}"
+        told += "" if self.norm_place == "before_rope" else ", qk-norm after rope"
         told += "" if self.scale is None else f", scale {self.scale:g}"
         told += "" if self.softcap is None else f", softcap {self.softcap:g}"
         return told + ("" if self.clip is None else f", clip {self.clip:g}")

@@ -12,6 +12,7 @@ from motc.ir.feed_forward import GATED, FeedForward, FfnKind, Mixture, Moe
 from motc.ir.latent import LatentEnds
 from motc.ir.layer import Layer, Placements
 from motc.ir.leaf import Leaf
+from motc.ir.low_rank import Ranks
 from motc.ir.model import FeatureModality, LatentModality, Modality, Model
 from motc.ir.operators import Embedding, Experts, HeadNorm, Linear, Norm, NormKind, Operator, Projector
 from motc.ir.rope import Theta
@@ -26,6 +27,7 @@ class LayerAttributes:
     are 0, and of one without a feed-forward the kind is None. What `reads` has maps of others' keys and values in place
     of its own; what is read by others goes through `read_by` copies of these. What `crosses` has queries alone, and
     what is `crossed` keys and values alone. So has what has `keys_only`, normed, for all who attend to it.
+    `value_dim` is None where values are as large as keys.
     """
 
     width: int
@@ -39,6 +41,8 @@ class LayerAttributes:
     heads: int = 0
     kv_heads: int = 0
     head_dim: int = 0
+    value_dim: int | None = None
+    ranks: Ranks | None = None
     attention_bias: bool = False
     out_bias: bool = False
     attention_gate: bool = False
@@ -76,7 +80,13 @@ class LayerAttributes:
     @property
     def read_flops(self) -> int:
         """What a token of it costs for being read: two products for each copy of the maps."""
-        return 4 * self.read_by * (self.kv_heads * self.head_dim) ** 2
+        keys, values = self.kv_heads * self.head_dim, self.kv_heads * self.value_size
+        return 2 * self.read_by * (keys**2 + values**2)
+
+    @property
+    def value_size(self) -> int:
+        """The size of a head's values."""
+        return self.value_dim or self.head_dim
 
     @property
     def feeds(self) -> bool:
@@ -164,6 +174,7 @@ def layer_attributes(layer: Layer, modalities: tuple[Modality, ...]) -> dict[str
 def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> dict[str, LayerAttributes]:
     q, k, crosses = _linears(body.q, ()), _linears(body.k, ()), body.mask.crosses
     out, maps = _linears(body.out, q), k | q
+    biased = maps if body.low_rank is None else _linears(body.low_rank.kv_down, k | q)
     head_norms = _norms(body.k_norm) | _norms(body.q_norm)
     gates, sinks = (_held(leaf, ()) if leaf else {} for leaf in (body.gate, body.sinks))
 
@@ -178,8 +189,10 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             heads=body.heads,
             kv_heads=body.kv_heads,
             head_dim=body.head_dim,
-            attention_bias=maps[name].bias,
-            out_bias=(out if name in out else maps)[name].bias,
+            value_dim=body.value_dim,
+            ranks=None if body.low_rank is None else body.low_rank.ranks,
+            attention_bias=biased[name].bias,
+            out_bias=(out if name in out else biased)[name].bias,
             attention_gate=name in gates,
             reads=name in body.mask.readers and not crosses,
             crosses=name in body.mask.readers and crosses,
@@ -192,7 +205,7 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             rope_theta=thetas.get(name),
         )
 
-    return attributes | _each(maps, attending, (attributes, maps, out, head_norms, thetas, gates, sinks))
+    return attributes | _each(maps, attending, (attributes, maps, biased, out, head_norms, thetas, gates, sinks))
 
 
 def _with_feed_forward(

@@ -110,25 +110,52 @@ def _final_modulation(a: OuterAttributes) -> Modulation | None:
     return a.adaptive.of_final(a.width)
 
 
-def _into_heads(a: LayerAttributes, heads: int) -> Linear:
-    return Linear(in_features=a.width, out_features=heads * a.head_dim, bias=a.attention_bias)
-
-
 def _into_queries(a: LayerAttributes) -> Linear | None:
-    return _into_heads(a, a.heads) if a.asks else None
+    if not a.asks:
+        return None
+    if a.ranks is None:
+        return Linear(in_features=a.width, out_features=a.heads * a.head_dim, bias=a.attention_bias)
+    return Linear(in_features=a.ranks.q or a.width, out_features=a.heads * a.head_dim, bias=False)
 
 
 def _into_keys(a: LayerAttributes) -> Linear | None:
-    if not a.reads:
-        return _into_heads(a, a.kv_heads) if a.answers else None
-    size = a.kv_heads * a.head_dim
-    return ReadMap(in_features=size, out_features=size, bias=a.attention_bias)
+    return _answering(a, a.kv_heads * (a.head_dim - (0 if a.ranks is None else a.ranks.rope_dim)))
+
+
+def _into_values(a: LayerAttributes) -> Linear | None:
+    return _answering(a, a.kv_heads * a.value_size)
+
+
+def _answering(a: LayerAttributes, size: int) -> Linear | None:
+    """A map of so many numbers of keys, or of values: of the stream, of what others have, or of few numbers."""
+    if a.reads:
+        return ReadMap(in_features=size, out_features=size, bias=a.attention_bias)
+    if not a.answers:
+        return None
+    if a.ranks is None:
+        return Linear(in_features=a.width, out_features=size, bias=a.attention_bias)
+    return Linear(in_features=a.ranks.kv, out_features=size, bias=False)
+
+
+def _down(a: LayerAttributes, size: int | None) -> Linear | None:
+    """A map of the stream to so few numbers, where attention has it."""
+    return None if size is None else Linear(in_features=a.width, out_features=size, bias=a.attention_bias)
+
+
+def _down_norm(a: LayerAttributes, size: int | None) -> Norm | None:
+    return None if a.ranks is None or size is None else Norm(kind="rms", shape=(size,), eps=a.ranks.eps)
 
 
 def _out(a: LayerAttributes) -> Linear | None:
     if not a.asks:
         return None
-    return Linear(in_features=a.heads * a.head_dim, out_features=a.width, bias=a.out_bias)
+    return Linear(in_features=a.heads * a.value_size, out_features=a.width, bias=a.out_bias)
+
+
+def _gate(a: LayerAttributes) -> Linear | None:
+    if not a.attention_gate:
+        return None
+    return Linear(in_features=a.width, out_features=a.heads * a.value_size, bias=a.attention_bias)
 
 
 def _head_norm(a: LayerAttributes, heads: int) -> Norm | None:
@@ -213,14 +240,19 @@ def _head(a: OuterAttributes) -> Linear | None:
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.norm", "norm", _attention_norm),
     Group("attention.modulation", "norm", _attention_modulation),
+    Group("attention.q_down", "attention", lambda a: _down(a, a.ranks.q if a.ranks and a.asks else None)),
+    Group("attention.q_down_norm", "attention", lambda a: _down_norm(a, a.ranks.q if a.ranks and a.asks else None)),
+    Group("attention.kv_down", "attention", lambda a: _down(a, a.ranks.kv if a.ranks and a.answers else None)),
+    Group("attention.kv_down_norm", "attention", lambda a: _down_norm(a, a.ranks.kv if a.ranks and a.answers else None)),
+    Group("attention.k_rope", "attention", lambda a: _down(a, a.ranks.rope_dim if a.ranks and a.answers else None)),
     Group("attention.q", "attention", _into_queries),
     Group("attention.k", "attention", _into_keys),
-    Group("attention.v", "attention", _into_keys),
+    Group("attention.v", "attention", _into_values),
     Group("attention.out", "attention", _out, "into_stream"),
     Group("attention.q_norm", "attention", lambda a: _head_norm(a, a.heads) if a.asks else None),
     Group("attention.k_norm", "attention", lambda a: _head_norm(a, a.kv_heads) if a.answers else None),
     Group("attention.out_norm", "norm", lambda a: _out_norm(a, "attention") if a.asks else None),
-    Group("attention.gate", "attention", lambda a: _into_heads(a, a.heads) if a.attention_gate else None),
+    Group("attention.gate", "attention", _gate),
     Group("attention.sinks", "attention", lambda a: Sinks(heads=a.heads) if a.attention_sinks else None),
     Group("attention.out_gate", "attention", lambda a: TanhGate() if a.attention_out_gate else None),
     Group("ffn.norm", "norm", lambda a: _norm_of(a, "ffn") if a.feeds else None),

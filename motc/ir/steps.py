@@ -48,9 +48,15 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Rotate:
-    """Rotate queries or keys by their positions."""
+    """Rotate queries or keys by their positions; `of_last`: only as many of a head's last components as rotate."""
 
     rope: Rope
+    of_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JoinKeys:
+    """Behind each head's own part of a key the part that is one for all heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,8 @@ class Predict:
     """Make predictions of the states of latents, by their ends."""
 
 
-InLayers = Apply | Rotate | Attend | Gate | Activate | MixExperts | LeaveOut | Add | Permute | Modulate | GateBranch
+InAttention = Rotate | JoinKeys | Attend | Gate
+InLayers = Apply | InAttention | Activate | MixExperts | LeaveOut | Add | Permute | Modulate | GateBranch
 Losses = TakeLosses | SumLosses
 Outside = Apply | Modulate | Permute | PlacePatches | AddFeatures | Read | ZeroContinuous | Losses | Predict
 Operation = InLayers | Outside

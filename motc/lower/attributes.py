@@ -13,6 +13,7 @@ from motc.ir.condition import PARTS, Adaptive, Condition, GivenVector, Labels, S
 from motc.ir.feed_forward import GATED, FfnKind, Moe
 from motc.ir.latent import ConcatTime, LatentEnds, SineTable, Unet
 from motc.ir.layer import Parallel, Placements
+from motc.ir.low_rank import Ranks
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
 from motc.ir.routing import Choice
 from motc.lower.rope import theta_of
@@ -50,6 +51,8 @@ def layer_attributes(spec: Spec, tower: TowerSpec | None) -> LayerAttributes:
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
+        value_dim=value_dim_of(spec) if heads > 0 else None,
+        ranks=_ranks(spec) if heads > 0 else None,
         attention_bias=heads > 0 and attention.bias,
         out_bias=heads > 0 and (attention.bias if attention.out_bias is None else attention.out_bias),
         attention_gate=asks and attention.gate,
@@ -237,6 +240,26 @@ def heads_of(spec: Spec) -> tuple[int, int, int]:
     """Query heads, key and value heads, and the size of one: they are the same in all towers."""
     heads = spec.attention.heads
     return heads, spec.attention.kv_heads or heads, spec.attention.head_dim or max(1, spec.width // heads)
+
+
+def value_dim_of(spec: Spec) -> int | None:
+    """The size of a head's values; None where it is that of queries and keys."""
+    *_, head_dim = heads_of(spec)
+    return None if spec.attention.value_dim == head_dim else spec.attention.value_dim
+
+
+def _ranks(spec: Spec) -> Ranks | None:
+    """The sizes of low-rank attention, the same in all towers; None where it is not."""
+    said = spec.attention.low_rank
+    if said is None:
+        return None
+    return Ranks(kv=said.kv, q=said.q, rope_dim=said.rope_dim, eps=float(said.eps or spec.norm.eps))
+
+
+def rotated_head(spec: Spec) -> int:
+    """The size of what rotary positions are of: a head, or as much of it as is for that."""
+    *_, head_dim = heads_of(spec)
+    return head_dim if spec.attention.low_rank is None else spec.attention.low_rank.rope_dim
 
 
 def norm_place(spec: Spec) -> HeadNormPlace:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from motc.schema import Checked, Spec
-from motc.schema.attention import MaskSpec, QkNormSpec, ScalingSpec
+from motc.schema.attention import LowRankSpec, MaskSpec, QkNormSpec, ScalingSpec
 from motc.schema.conditions import AdaptiveSpec
 from motc.schema.keys import sections_in
 from motc.schema.section import Section
@@ -95,7 +95,7 @@ def _keys(section: Section, above: Path = ()) -> Iterator[tuple[Path, Any]]:
         match value:
             case LayerNumbers():
                 pass
-            case ScalingSpec() | QkNormSpec() | AdaptiveSpec():  # which have no meaning without their kind
+            case ScalingSpec() | QkNormSpec() | AdaptiveSpec() | LowRankSpec():  # which need their kind, or sizes
                 yield path, value
             case MaskSpec() if "kind" in value.model_fields_set:
                 yield path, value

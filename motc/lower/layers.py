@@ -11,11 +11,12 @@ from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.inventory import LAYER_GROUPS, LAYER_PATHS
 from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
+from motc.ir.low_rank import LowRank
 from motc.ir.mask import Mask
 from motc.ir.model import Segment
 from motc.ir.operators import Operator
 from motc.ir.partition import Partition
-from motc.lower.attributes import heads_of, norm_place, scale_of
+from motc.lower.attributes import heads_of, norm_place, rotated_head, scale_of, value_dim_of
 from motc.lower.experts import check_sharing
 from motc.lower.leaf import LeafBuilder
 from motc.lower.rope import lower_rope
@@ -170,7 +171,7 @@ def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
         kv_heads=kv_heads,
         head_dim=head_dim,
         mask=mask,
-        rope=None if mask.crosses else lower_rope(spec.attention.rope, head_dim, thetas),
+        rope=None if mask.crosses else lower_rope(spec.attention.rope, rotated_head(spec), thetas),
         q=_sure(leaves, "attention.q"),
         k=_sure(leaves, "attention.k"),
         v=_sure(leaves, "attention.v"),
@@ -183,6 +184,22 @@ def _attention(layer: LayerSpec, mask: Mask, leaves: Leaves) -> Attention:
         scale=scale_of(spec),
         softcap=None if spec.attention.softcap is None else float(spec.attention.softcap),
         clip=None if spec.attention.clip is None else float(spec.attention.clip),
+        value_dim=value_dim_of(spec),
+        low_rank=_low_rank(layer, leaves),
+    )
+
+
+def _low_rank(layer: LayerSpec, leaves: Leaves) -> LowRank | None:
+    ranks = next((a.ranks for a in layer.attributes.values() if a.ranks is not None), None)
+    if ranks is None:
+        return None
+    return LowRank(
+        ranks=ranks,
+        kv_down=_sure(leaves, "attention.kv_down"),
+        kv_down_norm=_sure(leaves, "attention.kv_down_norm"),
+        k_rope=_sure(leaves, "attention.k_rope"),
+        q_down=leaves["attention.q_down"],
+        q_down_norm=leaves["attention.q_down_norm"],
     )
 
 

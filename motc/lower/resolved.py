@@ -34,6 +34,8 @@ def _filled(spec: Spec) -> dict[str, Any]:
         **_filled_losses(spec),
         "attention.kv_heads": attributes.kv_heads,
         "attention.head_dim": attributes.head_dim,
+        "attention.value_dim": attributes.value_size,
+        **({} if attributes.ranks is None else {"attention.low_rank.eps": attributes.ranks.eps}),
         "attention.out_bias": attributes.out_bias,
         "attention.qk_norm_eps": attributes.qk_norm_eps,
         "ffn.hidden": attributes.hidden,

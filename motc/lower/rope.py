@@ -112,9 +112,11 @@ def check_rope(checked: Checked, head_dim: int, errors: list[Diagnostic]) -> Non
         return
     size = rotated(head_dim, rope)
     if rope.fraction == 1 and size % 2:
-        message = f"rope rotates pairs, so head_dim must be even, not {head_dim}"
-        span = checked.span("attention", "head_dim" if checked.spec.attention.head_dim else "heads")
-        way_out = "use an even head_dim, or rope = none"
+        low_rank, said = checked.spec.attention.low_rank is not None, checked.spec.attention.head_dim
+        name = "rope_dim" if low_rank else "head_dim"
+        message = f"rope rotates pairs, so {name} must be even, not {head_dim}"
+        place = ("low_rank", "rope_dim") if low_rank else ("head_dim",) if said else ("heads",)
+        span, way_out = checked.span("attention", *place), f"use an even {name}, or rope = none"
         errors.append(Diagnostic(code="MOT052", message=message, span=span, help=way_out))
     elif size % 2 or not size:
         message = f"rope rotates pairs, and a fraction {rope.fraction:g} of {head_dim} are {size} components"

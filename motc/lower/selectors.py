@@ -61,6 +61,10 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; no norm is adaptive", "leave it out, or use norm.adaptive"
         case "attention.q_norm" | "attention.k_norm":
             return "; qk_norm is none", "leave it out, or use attention.qk_norm = rms"
+        case "attention.q_down" | "attention.q_down_norm":
+            return "; its queries are of the stream", "leave it out, or use attention.low_rank with q"
+        case "attention.kv_down" | "attention.kv_down_norm" | "attention.k_rope":
+            return "; its keys and values are of the stream", "leave it out, or use attention.low_rank"
         case _ if kind is None and path.startswith("ffn."):
             return "; its feed-forward is of kind none", "leave it out, or use another kind"
         case "ffn.norm" if spec.parallel == "one_norm":

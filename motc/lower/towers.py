@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from motc.ir.partition import Partition
-from motc.lower.attributes import heads_of, norm_place
+from motc.lower.attributes import heads_of, norm_place, rotated_head
+from motc.lower.low_rank import check_low_rank
 from motc.lower.rope import check_rope
 from motc.schema import Checked
 from motc.source import Diagnostic, Span
@@ -50,7 +51,7 @@ def lower_towers(
 def check_heads(checked: Checked, errors: list[Diagnostic]) -> None:
     """Whether heads can be shared, have a size, and can be rotated; and are the same in all towers."""
     spec = checked.spec
-    heads, kv_heads, head_dim = heads_of(spec)
+    heads, kv_heads, _ = heads_of(spec)
     if heads % kv_heads:
         message = f"{heads} heads cannot share {kv_heads} kv_heads evenly"
         span = checked.span("attention", "kv_heads")
@@ -61,7 +62,8 @@ def check_heads(checked: Checked, errors: list[Diagnostic]) -> None:
         way_out = "change either, or give head_dim"
         span = checked.span("attention", "heads")
         errors.append(Diagnostic(code="MOT051", message=message, span=span, help=way_out, related=related))
-    check_rope(checked, head_dim, errors)
+    check_low_rank(checked, errors)
+    check_rope(checked, rotated_head(spec), errors)
     _check_tower_heads(checked, errors)
 
 
@@ -71,7 +73,8 @@ def _check_tower_heads(checked: Checked, errors: list[Diagnostic]) -> None:
     attention = checked.spec.attention
     scale = head_dim**-0.5 if attention.scale is None else attention.scale
     scores = {"scale": scale, "softcap": attention.softcap, "clip": attention.clip}
-    models = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, **scores}
+    sizes = {"head_dim": head_dim, "value_dim": attention.value_dim or head_dim}
+    models = {"heads": heads, "kv_heads": kv_heads, **sizes, **scores}
     place = norm_place(checked.spec)
     for name, tower in checked.spec.towers.items():
         norm = tower.attention.qk_norm

@@ -20,6 +20,7 @@ from motc.ir.condition import Part
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
+from motc.ir.low_rank import LowRank
 from motc.ir.model import Model
 from motc.ir.operators import Modulation
 from motc.ir.steps import (
@@ -30,6 +31,7 @@ from motc.ir.steps import (
     Attend,
     Gate,
     GateBranch,
+    JoinKeys,
     LeaveOut,
     MixExperts,
     Modulate,
@@ -102,14 +104,30 @@ class _Steps:
 
     def _attention(self, a: Attention, h: Value) -> Value:
         """Queries, keys and values, attention among them, and the way back to the stream's width."""
-        q = self._positioned(a, "rotate_q", a.q_norm, self._apply(a.q, h))
-        k = self._positioned(a, "rotate_k", a.k_norm, self._apply(a.k, h))
-        v = self._apply(a.v, h)
+        q, k, v = self._asked_and_answered(a, h) if a.low_rank is None else self._of_low_rank(a, a.low_rank, h)
         sinks = () if a.sinks is None else (self._apply(a.sinks, q),)
-        mixed = self._step(Attend(a), "mix", q, k, v, *sinks, numbers=a.heads * a.head_dim, needs="slots")
+        mixed = self._step(Attend(a), "mix", q, k, v, *sinks, numbers=a.heads * a.value_size, needs="slots")
         if a.gate is not None:
             mixed = self._step(Gate(), "gated", mixed, self._apply(a.gate, h), numbers=self.numbers[mixed])
         return self._apply(a.out, mixed)
+
+    def _asked_and_answered(self, a: Attention, h: Value) -> tuple[Value, Value, Value]:
+        """Queries, keys and values, of the stream."""
+        q = self._positioned(a, "rotate_q", a.q_norm, self._apply(a.q, h))
+        k = self._positioned(a, "rotate_k", a.k_norm, self._apply(a.k, h))
+        return q, k, self._apply(a.v, h)
+
+    def _of_low_rank(self, a: Attention, low: LowRank, h: Value) -> tuple[Value, Value, Value]:
+        """Queries, keys and values, of fewer numbers; of queries and keys the last components alone rotate."""
+        asking, answering = h, h
+        for leaf in a.before(a.q):
+            asking = self._apply(leaf, asking)
+        q = self._rotated(a, "rotate_q", self._apply(a.q, asking), of_last=True)
+        shared = self._rotated(a, "rotate_k", self._apply(low.k_rope, h))
+        for leaf in a.before(a.k):
+            answering = self._apply(leaf, answering)
+        k = self._step(JoinKeys(), "join_k", self._apply(a.k, answering), shared, numbers=a.kv_heads * a.head_dim)
+        return q, k, self._apply(a.v, answering)
 
     def _positioned(self, a: Attention, name: str, norm: Leaf | None, value: Value) -> Value:
         """Queries or keys, normed and rotated by their positions."""
@@ -121,10 +139,10 @@ class _Steps:
             case _:
                 assert_never(a.norm_place)
 
-    def _rotated(self, a: Attention, name: str, value: Value) -> Value:
+    def _rotated(self, a: Attention, name: str, value: Value, *, of_last: bool = False) -> Value:
         if a.rope is None:
             return value
-        return self._step(Rotate(a.rope), name, value, numbers=self.numbers[value], needs="slots")
+        return self._step(Rotate(a.rope, of_last), name, value, numbers=self.numbers[value], needs="slots")
 
     def _feed_forward(self, f: FeedForward, h: Value) -> Value:
         """Up, activated, and down."""

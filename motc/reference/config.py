@@ -27,6 +27,10 @@ Norms = Mapping[str, ReferenceNorm]
 class ReferenceAttention:
     """Attention of these heads. Its groups are .q, .k, .v, .out, .q_norm, .k_norm, .gate, and .sinks.
 
+    A head's values have `value_dim` components. With a `shared_dim` attention is of low rank: keys end in so many
+    components that are one for all heads, and rotate as those of queries do. It has .kv_down, .kv_down_norm and
+    .k_rope besides, and may have .q_down and .q_down_norm.
+
     `scale` is what scores are multiplied with, None for 1 / sqrt(head_dim); a `softcap` c makes c tanh(scores / c) of
     them. With a `clip` c what is below -c or above c in projected queries, keys and values is these.
     """
@@ -34,12 +38,14 @@ class ReferenceAttention:
     heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int
     mask: ReferenceMask
     rope: ReferenceRope | None
     scale: float | None = None
     softcap: float | None = None
     clip: float | None = None
     norm_after_rope: bool = False
+    shared_dim: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

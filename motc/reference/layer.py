@@ -161,9 +161,12 @@ def attention(
         return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()}
     reading = [tokens[m] for m in body.mask.reads if m in tokens]
     anew = positions.counted_anew(torch.stack(reading).any(0)) if reading else positions
-    q = positioned(groups, body, "q", body.heads, x, tokens, anew)
-    k = positioned(groups, body, "k", body.kv_heads, x, tokens, positions)
-    v = to_sequence(project(groups, body, "v", body.kv_heads, x), tokens)
+    if body.shared_dim is None:
+        q = positioned(groups, body, "q", body.heads, x, tokens, anew)
+        k = positioned(groups, body, "k", body.kv_heads, x, tokens, positions)
+        v = to_sequence(project(groups, body, "v", (body.kv_heads, body.value_dim), x), tokens)
+    else:
+        q, k, v = of_low_rank(groups, body, body.shared_dim, x, tokens, positions)
     scale = body.head_dim**-0.5 if body.scale is None else body.scale
     visible, stopped = see(body.mask), detached(body.mask, tokens)
     logits = {m: groups.parameters[f"{prefix}.weight"] for m, prefix in groups.prefixes("sinks").items() if m in x}
@@ -196,6 +199,32 @@ def attention(
         mine = found(read(groups, m, pairs)) if m in body.mask.reads and not body.mask.crosses else a
         attended[m] = linear(groups.parameters, prefix, mine[tokens[m]] * share)
     return {m: torch.zeros_like(tokens_of) for m, tokens_of in x.items()} | attended
+
+
+def of_low_rank(
+    groups: Groups, body: ReferenceAttention, shared: int, x: Streams, tokens: dict[str, Tensor], positions: Positions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434), equations 37 to 43.
+
+    [B, S, heads, head_dim], and [B, S, heads, value_dim], in sequence order, zeros at padding.
+    """
+
+    def rotated(y: Tensor) -> Tensor:
+        return y if body.rope is None else rotate_each(y, positions, body.rope, tokens)
+
+    def down(group: str) -> Streams:
+        return {m: linear(groups.parameters, prefix, x[m]) for m, prefix in groups.prefixes(group).items() if m in x}
+
+    own = body.head_dim - shared
+    c_q = groups.normed("q_down_norm", down("q_down")) if groups.prefixes("q_down") else x
+    c_kv = groups.normed("kv_down_norm", down("kv_down"))
+    q = to_sequence(project(groups, body, "q", (body.heads, body.head_dim), c_q), tokens)
+    k_own = to_sequence(project(groups, body, "k", (body.heads, own), c_kv), tokens)
+    k_shared = to_sequence({m: each[:, None] for m, each in down("k_rope").items()}, tokens)
+    v = to_sequence(project(groups, body, "v", (body.heads, body.value_dim), c_kv), tokens)
+    q = torch.cat((q[..., :own], rotated(q[..., own:])), dim=-1)
+    k = torch.cat((k_own, rotated(k_shared).repeat(1, 1, body.heads, 1)), dim=-1)
+    return q, k, v
 
 
 def read(groups: Groups, modality: str, pairs: Pairs) -> Pairs:
@@ -243,20 +272,20 @@ def positioned(
     def rotated(y: Tensor) -> Tensor:
         return y if body.rope is None else rotate_each(y, positions, body.rope, tokens)
 
-    y = project(groups, body, name, heads, x)
+    y = project(groups, body, name, (heads, body.head_dim), x)
     if not body.norm_after_rope:
         return rotated(to_sequence(groups.normed(f"{name}_norm", y), tokens))
     sequence = rotated(to_sequence(y, tokens))
     return to_sequence(groups.normed(f"{name}_norm", {m: sequence[tokens[m]] for m in y}), tokens)
 
 
-def project(groups: Groups, body: ReferenceAttention, name: str, heads: int, x: Streams) -> Streams:
-    """Each modality's queries, keys or values, [n_m, heads, head_dim]; zeros for keys and values of those that read."""
+def project(groups: Groups, body: ReferenceAttention, name: str, heads: tuple[int, int], x: Streams) -> Streams:
+    """Each modality's queries, keys or values, [n_m, *heads]; zeros for keys and values of those that read."""
     reading = body.mask.reads if name != "q" else {}
     return {
-        m: x[m].new_zeros(x[m].shape[0], heads, body.head_dim)
+        m: x[m].new_zeros(x[m].shape[0], *heads)
         if m in reading
-        else clipped(body, linear(groups.parameters, prefix, x[m])).reshape(-1, heads, body.head_dim)
+        else clipped(body, linear(groups.parameters, prefix, x[m])).reshape(-1, *heads)
         for m, prefix in groups.prefixes(name).items()
     }
 

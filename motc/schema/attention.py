@@ -114,6 +114,19 @@ class QkNormSpec(Section):
     place: HeadNormPlace = Field("before_rope", description="before or after positions are rotated in")
 
 
+class LowRankSpec(Section):
+    """Multi-head latent attention: keys and values, and it may be queries, are made of few numbers of a token."""
+
+    kv: Size = Field(..., description="of how many numbers a token's keys and values are made (kv_lora_rank)")
+    q: Annotated[Size | None, BeforeValidator(none_word, json_schema_input_type=Size | Literal["none"] | None)] = Field(
+        None, description="of how many its queries are made (q_lora_rank), or none: of the stream"
+    )
+    rope_dim: Size = Field(
+        ..., description="of a key's head_dim components, how many are the same in all heads, and rotate"
+    )
+    eps: Eps | None = Field(None, description="eps of the norms of these numbers; default: norm.eps")
+
+
 class AttentionAttributes(Section):
     """What a tower may say of its attention, as the model may; heads and scores may only be said again."""
 
@@ -123,6 +136,7 @@ class AttentionAttributes(Section):
     heads: Size | None = Field(None, description="query heads")
     kv_heads: Size | None = Field(None, description="key and value heads; default: heads")
     head_dim: Size | None = Field(None, description="size of a head; default: width / heads")
+    value_dim: Size | None = Field(None, description="size of a head's values; default: head_dim")
     bias: bool | None = Field(None, description="biases on q, k, v, and on out unless out_bias says otherwise")
     out_bias: bool | None = Field(None, description="bias on the output projection; default: bias")
     qk_norm: Annotated[
@@ -161,6 +175,10 @@ class TowerAttentionSpec(AttentionAttributes):
 Mask = Annotated[MaskSpec, BeforeValidator(mask_word, json_schema_input_type=MaskKind | MaskSpec)]
 Rope = Annotated[RopeSpec | None, BeforeValidator(none_word, json_schema_input_type=RopeSpec | Literal["none"] | None)]
 
+LowRank = Annotated[
+    LowRankSpec | None, BeforeValidator(none_word, json_schema_input_type=LowRankSpec | Literal["none"] | None)
+]
+
 
 class AttentionInLayers(AttentionAttributes):
     """What may be said of the attention of some layers."""
@@ -169,6 +187,7 @@ class AttentionInLayers(AttentionAttributes):
     mask: Mask = Field(MaskSpec(), description="who sees whom: a word, or a section")
     window: Window = Field(None, description="how many tokens back one sees, itself included; or none")
     rope: Rope = Field(RopeSpec(), description="rotary positions, or none")
+    low_rank: LowRank = Field(None, description="keys and values of low rank, or none")
 
 
 class AttentionSpec(AttentionInLayers):

@@ -42,6 +42,10 @@ KEYS = _named(
         "embedding_multiplier": "embedding.scale",
         "residual_multiplier": "residual.scale",
         "clip_qkv": "attention.clip",
+        "v_head_dim": "attention.value_dim",
+        "kv_lora_rank": "attention.low_rank.kv",
+        "q_lora_rank": "attention.low_rank.q",
+        "qk_rope_head_dim": "attention.low_rank.rope_dim",
         "lm_head_bias": "head.bias",
         "logit_scale": "head.scale",
         "final_logit_softcapping": "head.softcap",
@@ -49,12 +53,9 @@ KEYS = _named(
 )
 """Of names in configurations elsewhere, the key that is set to the same value here. docs/language.md has them too."""
 
-_LATENT_ATTENTION = "latent attention (MLA) cannot be said: see docs/limits.md"
-
 WAYS_OUT = _named(
     {
-        "v_head_dim": "heads of values are as large as those of queries and keys, attention.head_dim",
-        "kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim": _LATENT_ATTENTION,
+        "qk_nope_head_dim": "attention.head_dim is this and attention.low_rank.rope_dim together",
         "hidden_act hidden_activation activation_function": "use ffn.kind: with a gate silu is swiglu, gelu geglu and "
         "gelu_pytorch_tanh geglu_tanh; without one they are silu, gelu and gelu_tanh",
         "query_pre_attn_scalar": "attention.scale is 1 over its root",

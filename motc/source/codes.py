@@ -433,6 +433,14 @@ CODES = _catalogue(
         "adaptive by such a one, before sublayers and not behind them, and each condition is that of some norm.",
         "norm { adaptive = text }      # and text has no latents",
     ),
+    (
+        "MOT095",
+        "low-rank attention with what it has not",
+        "With `low_rank` keys and values are made of few numbers, and each head has its own; a key is a part of its "
+        "head's and a part that is one for all heads, which rotates. Norms are of the few numbers, so there is no "
+        "qk_norm; values are not clipped, and no tower has others' keys.",
+        "attention { heads = 8, head_dim = 48, kv_heads = 2, low_rank { kv = 64, rope_dim = 16 } }",
+    ),
     *OF_FILES,
     (
         "MOT120",

@@ -122,7 +122,7 @@ class _Walk:
             for leaf in sublayer.body.leaves():
                 for block in leaf.blocks:
                     if isinstance(block.operator, Linear | Experts):
-                        needs = inner if leaf in last else read
+                        needs = inner if leaf in last else self._before(sublayer.body, leaf, number, read)
                         reads_others = isinstance(block.operator, ReadMap)
                         needed = reads_others or any(needs[name] for name in block.modalities)
                         yield parameter_prefix(leaf, block, number), needed
@@ -133,12 +133,18 @@ class _Walk:
             joined = {name: self.stream[name] or made[name] for name in self.names}
             self.stream = self._behind(sublayer.joined, number, joined)
 
+    def _before(self, body: Body, leaf: Leaf, number: int, read: Needs) -> Needs:
+        """What a map of a body reads that is not its last."""
+        return self._behind_all(body.before(leaf), number, read) if isinstance(body, Attention) else read
+
     def _inner(self, body: Body, number: int, read: Needs) -> Needs:
         """What the last map of a body reads."""
         match body:
             case Attention():
-                asking = self._behind_all((body.q, body.q_norm, body.sinks, body.gate), number, read)
-                keys = self._behind_all((body.k, body.k_norm, body.v), number, read)
+                asked = (*body.before(body.q), body.q, body.q_norm, body.sinks, body.gate)
+                shared = None if body.low_rank is None else body.low_rank.k_rope
+                answered = (*body.before(body.k), body.k, shared, body.k_norm, body.v)
+                asking, keys = (self._behind_all(leaves, number, read) for leaves in (asked, answered))
                 visible, detached = body.mask.visible(self.names), dict(body.mask.detach)
                 return {
                     name: asking[name]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import TypeVar
 
-from motc.lower.attributes import heads_of, layer_attributes
+from motc.lower.attributes import heads_of, layer_attributes, rotated_head
 from motc.lower.by_layer import specs_by_layer
 from motc.schema import Checked, Spec
 from motc.schema.attention import AttentionInLayers, RopeSpec
@@ -21,10 +21,11 @@ from motc.schema.modalities import FeaturesSpec, LatentSpec, ModalitySpec, Posit
 from motc.schema.spec import LayersSpec, TowerInLayers, TowerSpec
 from motc.schema.values import LayerNumbers
 
-HEAD_DIM, HEAD_DIM_STEP = 8, 2
+HEAD_DIM, HEAD_DIM_STEP, VALUE_DIM = 8, 2, 6
+RANK, RANK_STEP = 10, 2
 WIDTH_STEP = 2
 Ffn = TypeVar("Ffn", bound=FfnAttributes)
-NO_HEADS: dict[str, int | None] = {"heads": None, "kv_heads": None, "head_dim": None}
+NO_HEADS: dict[str, int | None] = {"heads": None, "kv_heads": None, "head_dim": None, "value_dim": None}
 HIDDEN, HIDDEN_STEP = 24, 8
 EXPERTS, EXPERTS_STEP, TOP_K = 6, 2, 2
 VOCAB, VOCAB_STEP = 40, 8
@@ -90,7 +91,12 @@ class _Sizes:
         self.model = specs[0]
         attributes = [layer_attributes(spec, tower) for spec in specs for tower in (None, *spec.towers.values())]
         rotated = max(_least_rotated(spec.attention.rope) for spec in specs)
-        self.head_dim = _smaller({a.head_dim for a in attributes}, max(HEAD_DIM, rotated), HEAD_DIM_STEP)
+        ranks = [spec.attention.low_rank for spec in specs if spec.attention.low_rank is not None]
+        self.rank = _smaller({each.kv for each in ranks} | {each.q for each in ranks if each.q}, RANK, RANK_STEP)
+        self.rope_dim = _smaller({each.rope_dim for each in ranks}, rotated, HEAD_DIM_STEP)
+        least = max(HEAD_DIM, rotated, *(size + HEAD_DIM_STEP for size in self.rope_dim.values()))
+        self.head_dim = _smaller({a.head_dim for a in attributes}, least, HEAD_DIM_STEP)
+        self.value_dim = _smaller({a.value_dim for a in attributes if a.value_dim}, VALUE_DIM, HEAD_DIM_STEP)
         windows = (spec.attention.window for spec in specs)
         self.window = _smaller((window for window in windows if window is not None), WINDOW, WINDOW_STEP)
         ffns = [ffn for spec in specs for ffn in (spec.ffn, *(tower.ffn for tower in spec.towers.values()))]
@@ -105,8 +111,13 @@ class _Sizes:
     def smaller(self, spec: Spec) -> Spec:
         """The spec with small sizes but for its vocabularies and layers."""
         heads, kv_heads, head_dim = self._heads(spec)
-        small = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "rope": self._rope(spec)}
-        small["window"] = self._window(spec)
+        small: dict[str, object] = {
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "head_dim": head_dim,
+            "rope": self._rope(spec),
+        }
+        small |= {"window": self._window(spec), **self._values_and_ranks(spec.attention)}
         return spec.model_copy(
             update={
                 "width": self.width[spec.width],
@@ -119,7 +130,8 @@ class _Sizes:
     def statement(self, said: LayersSpec, layers: LayerNumbers) -> LayersSpec:
         """What a statement says, of other layers and with small sizes but for those that `last_word` has."""
         head_dim = said.attention.head_dim
-        small = {**NO_HEADS, "head_dim": head_dim and self.head_dim[head_dim]}
+        small: dict[str, object] = {**NO_HEADS, "head_dim": head_dim and self.head_dim[head_dim]}
+        small |= self._values_and_ranks(said.attention)
         towers = {
             name: tower.model_copy(
                 update={"attention": tower.attention.model_copy(update=NO_HEADS), "ffn": self._fewer_experts(tower.ffn)}
@@ -147,12 +159,25 @@ class _Sizes:
             layers=LayerNumbers(layer, layer), attention=attention, ffn=ffn, towers=towers
         )
 
+    def _values_and_ranks(self, said: AttentionInLayers) -> dict[str, object]:
+        """What is said of the size of values, and of low rank, with small sizes."""
+        small: dict[str, object] = {}
+        if said.value_dim is not None:
+            small["value_dim"] = self.value_dim.get(said.value_dim) or self.head_dim[said.value_dim]
+        if said.low_rank is not None:
+            ranks = {"kv": self.rank[said.low_rank.kv], "q": said.low_rank.q and self.rank[said.low_rank.q]}
+            small["low_rank"] = said.low_rank.model_copy(
+                update={**ranks, "rope_dim": self.rope_dim[said.low_rank.rope_dim]}
+            )
+        return small
+
     def _window(self, spec: Spec) -> int | None:
         return spec.attention.window and self.window[spec.attention.window]
 
     def _rope(self, spec: Spec) -> RopeSpec | None:
-        _, _, head_dim = heads_of(spec)
-        return _smaller_rope(spec.attention.rope, head_dim, self.head_dim[head_dim])
+        size = rotated_head(spec)
+        small = self.head_dim[size] if spec.attention.low_rank is None else self.rope_dim[size]
+        return _smaller_rope(spec.attention.rope, size, small)
 
     def _fewer_experts(self, ffn: Ffn) -> Ffn:
         """Fewer experts, if they are in no groups, which divide them; and small ones."""

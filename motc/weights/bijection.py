@@ -218,8 +218,9 @@ def _move(
             fits = given == [(sum(sizes), *wanted[0][1:])] and len({shape[1:] for shape in wanted}) == 1
             if form == "head_rows":
                 (heads,) = {attention.kv_heads for layer, _ in model.kinds for attention in layer.attentions}
+                fits = fits and all(size % heads == 0 for size in sizes)
                 sizes = tuple(size // heads for size in sizes)
-                fits = fits and len(sizes) == 3 and sizes[1] == sizes[2] and sizes[0] % sizes[1] == 0
+                fits = fits and (len(sizes) < 3 or (sizes[1] == sizes[2] and sizes[0] % sizes[1] == 0))
         case _:
             assert_never(form)
     is_said = " transposed" if transposed else ""

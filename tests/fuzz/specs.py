@@ -11,7 +11,7 @@ from motc.ir.execution import Strategy
 from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, ends_text, projector_text
-from tests.fuzz.groups import HEAD_NORMS, MODULATIONS, NORMS, OUT_NORMS, OUTER, QKV, SELECTORS, meant
+from tests.fuzz.groups import DOWN, DOWN_Q, HEAD_NORMS, MODULATIONS, NORMS, OUT_NORMS, OUTER, QKV, SELECTORS, meant
 
 NAMES = ("text", "image", "speech", "state")
 
@@ -170,8 +170,14 @@ class _Writer:
                 self.lines[number] = f"modality {name} {{ {told} }}"
 
     def attention(self, odd: bool) -> None:
+        self.low = self.chance(6)
+        if self.low:
+            self.low_rank(odd)
+            return
+        self.absent |= set(DOWN)
         heads = self.pick("4", "2")
         said = [f"heads = {heads}", f"kv_heads = {self.pick(*('1', '2', '4')[: 3 if heads == '4' else 2])}"]
+        said += [f"value_dim = {self.pick('8', *['3'] * odd)}"] * self.chance(4)
         rotates = self.rotates
         sizes = ["4", "8", *(["6", *([] if rotates else ["3"])] if odd else [])]
         head_dim = 16 // int(heads)
@@ -185,11 +191,31 @@ class _Writer:
         else:
             said.append(self.head_norm(norm))
             said += ["qk_norm_eps = 1e-3"] * self.chance(3)
+        said += [f"clip = {self.pick('1', '0.3')}"] * self.chance(5)
+        self.attention_beside(said)
+
+    def low_rank(self, odd: bool) -> None:
+        """Attention of low rank, which has no norms of heads; of sizes that are multiples of eight unless `odd`."""
+        self.absent |= set(HEAD_NORMS)
+        rope_dim = int(self.pick("8", *(["2", "4", *([] if self.rotates else ["3"])] if odd else [])))
+        own, value_dim = (int(self.pick("8", *["3"] * odd)) for _ in range(2))
+        ranks = [f"kv = {self.pick('8', *['5'] * odd)}", f"rope_dim = {rope_dim}"]
+        if self.chance(2):
+            ranks.append(f"q = {self.pick('8', *['6'] * odd)}")
+        else:
+            self.absent |= set(DOWN_Q)
+        ranks += ["eps = 1e-4"] * self.chance(2)
+        said = [f"heads = {self.pick('4', '2')}", f"head_dim = {own + rope_dim}", f"low_rank {{ {', '.join(ranks)} }}"]
+        said += [f"value_dim = {value_dim}"] * self.chance(2)
+        said += self.rope(rope_dim) if self.rotates else ["rope = none"]
+        self.attention_beside(said)
+
+    def attention_beside(self, said: list[str]) -> None:
+        """What goes with attention of any rank: biases, scores, and masks."""
         said += [f"bias = {self.pick('true', 'false')}"] * self.chance(2)
         said += [f"out_bias = {self.pick('true', 'false')}"] * self.chance(3)
         said += [f"scale = {self.pick('0.25', '1')}"] * self.chance(4)
         said += [f"softcap = {self.pick('50', '0.5')}"] * self.chance(4)
-        said += [f"clip = {self.pick('1', '0.3')}"] * self.chance(5)
         self.gated = self.chance(4)
         said += ["gate = true"] * self.gated
         if self.chance(4):
@@ -204,7 +230,7 @@ class _Writer:
         """Rotary positions, of a fraction of the head and with frequencies scaled in one way or the other."""
         said = ["pairing = interleaved"] * self.chance(2)
         size = head_dim
-        if self.chance(3):
+        if not self.low and self.chance(3):
             size = int(self.pick(*(str(even) for even in range(2, head_dim + 1, 2))))
             said.append(f"fraction = {min(1, (size + 0.5) / head_dim):.3f}")
         self.axes = axes = self.draw(st.integers(2, min(3, size // 2))) if size > 2 and self.chance(3) else 1
@@ -346,6 +372,11 @@ class _Writer:
         self.apart = dict.fromkeys(bound, self.towers)
         self.lines.append(f"untie {', '.join(self.selectors_of(bound))}")
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The groups that make queries, keys and values."""
+        return (*DOWN, *QKV) if self.low else QKV
+
     def tower(self, bound: set[str], name: str, members: list[str]) -> list[str]:
         """What a tower has otherwise; adds to `bound` the groups that must then be untied."""
         said = []
@@ -354,21 +385,21 @@ class _Writer:
             bound |= set(LAYER_PATHS) - set(HEAD_NORMS) | set(OUTER)
         if self.chance(3):
             said.append(f"attention {{ {self.pick('bias = true', 'out_bias = true', 'bias = false')} }}")
-            bound |= {*QKV, "attention.out"}
-        elif self.chance(3):
+            bound |= {*self.maps, "attention.out"}
+        elif not self.low and self.chance(3):
             said.append(f"attention {{ qk_norm = {self.pick('none', 'rms', 'layer')} }}")
             self.absent |= set(HEAD_NORMS)  # perhaps there are some: they are untied below, and not named again
             bound |= set(HEAD_NORMS)
-        elif not self.hides and not self.prefix & {name, *members} and self.chance(3):
+        elif not (self.low or self.hides) and not self.prefix & {name, *members} and self.chance(3):
             said.append(f"attention {{ reads = {self.tower_names[0]} }}")
             self.reading.append(name)
             self.absent |= set(HEAD_NORMS)  # as above
-            bound |= {*QKV, *HEAD_NORMS}
+            bound |= {*self.maps, *HEAD_NORMS}
         elif self.chance(4):
             group = self.pick("gate", "sinks")
             said.append(f"attention {{ {group} = {self.pick('true', 'false')} }}")
             self.absent.add(f"attention.{group}")  # if there is one, untied below
-            bound |= {*QKV, f"attention.{group}"}
+            bound |= {*self.maps, f"attention.{group}"}
         elif self.rotates and not self.thetas and self.chance(3):
             said.append("attention { rope { theta = 30 } }")
         if self.chance(3):
@@ -400,8 +431,8 @@ class _Writer:
             most += ["position_embedding"] if self.learned else []
             most += ["attention.gate"] if self.gated else []
             apart = {*HEAD_NORMS, "attention.gate", "attention.sinks"}
-            return ["*"] if bound & apart or self.chance(2) else most
-        sections = ["attention"] * bool(bound & {*QKV, *HEAD_NORMS})
+            return ["*"] if self.low or bound & apart or self.chance(2) else most
+        sections = ["attention"] * bool(bound & {*self.maps, *HEAD_NORMS})
         return sections + ["ffn"] * ("ffn.up" in bound) + ["norm"] * ("ffn.norm" in bound)
 
     def untie(self) -> None:
@@ -456,8 +487,8 @@ class _Writer:
         one_norm = "parallel = one_norm" in self.lines
         if self.layers == 1 or one_norm or self.chance(2):
             return
-        apart = {*QKV, "attention.out", "attention.norm", "ffn.norm", *SECTIONS["ffn"]} <= set(self.apart)
-        if apart and not self.widths and not self.reading and self.chance(2):
+        apart = {*self.maps, "attention.out", "attention.norm", "ffn.norm", *SECTIONS["ffn"]} <= set(self.apart)
+        if apart and not (self.widths or self.reading or self.low) and self.chance(2):
             *others, last = self.tower_names
             said = f"attention {{ cross = {last}{self.pick('', ', out_gate = tanh')} }}"
             each = [f"tower {last} {{ attention = none }}"] + [f"tower {name} {{ {said} }}" for name in others]
