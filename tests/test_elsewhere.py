@@ -62,9 +62,9 @@ def test_a_key_is_told_where_it_belongs(syntax: str, marked: str, message: str, 
 @pytest.mark.parametrize(
     "mot, yaml, message, way_out",
     [
-        ("attention { heads = 4, ^v_head_dim = 8 }", "attention: {heads: 4, ^v_head_dim: 8}",
-         "unknown key `v_head_dim`",
-         "heads of values are as large as those of queries and keys, attention.head_dim"),
+        ("attention { heads = 4, ^qk_nope_head_dim = 8 }", "attention: {heads: 4, ^qk_nope_head_dim: 8}",
+         "unknown key `qk_nope_head_dim`",
+         "attention.head_dim is this and attention.low_rank.rope_dim together"),
         ("ffn { kind = ^gelu_pytorch_tanh }", "ffn: {kind: ^gelu_pytorch_tanh}",
          f"`ffn.kind` should be {FFN_KINDS}, moe or none, not `gelu_pytorch_tanh`",
          "did you mean `gelu_tanh`, or with a gate `geglu_tanh`?"),

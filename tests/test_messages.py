@@ -60,8 +60,8 @@ GATES = "leave it out, or use a kind with a gate, such as swiglu"
 FFN_KINDS = ", ".join(get_args(FfnKind))
 ROPE = "arrangement, axes, fraction, pairing, scaling, sections, theta"
 ATTENTION = (
-    "bias, clip, gate, head_dim, heads, kind, kv_heads, mask, out_bias, out_gate, qk_norm, qk_norm_eps, rope, scale, "
-    "sinks, softcap, window"
+    "bias, clip, gate, head_dim, heads, kind, kv_heads, low_rank, mask, out_bias, out_gate, qk_norm, qk_norm_eps, "
+    "rope, scale, sinks, softcap, value_dim, window"
 )
 
 

@@ -12,6 +12,7 @@ from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, ends_text, projector_text
 from tests.fuzz.groups import DOWN, DOWN_Q, HEAD_NORMS, MODULATIONS, NORMS, OUT_NORMS, OUTER, QKV, SELECTORS, meant
+from tests.fuzz.heads import head_norm_text, low_rank_texts
 
 NAMES = ("text", "image", "speech", "state")
 
@@ -189,26 +190,16 @@ class _Writer:
         if norm == "none":
             self.absent |= set(HEAD_NORMS)
         else:
-            said.append(self.head_norm(norm))
+            said.append(head_norm_text(self.pick, self.chance, norm))
             said += ["qk_norm_eps = 1e-3"] * self.chance(3)
         said += [f"clip = {self.pick('1', '0.3')}"] * self.chance(5)
         self.attention_beside(said)
 
     def low_rank(self, odd: bool) -> None:
-        """Attention of low rank, which has no norms of heads; of sizes that are multiples of eight unless `odd`."""
-        self.absent |= set(HEAD_NORMS)
-        rope_dim = int(self.pick("8", *(["2", "4", *([] if self.rotates else ["3"])] if odd else [])))
-        own, value_dim = (int(self.pick("8", *["3"] * odd)) for _ in range(2))
-        ranks = [f"kv = {self.pick('8', *['5'] * odd)}", f"rope_dim = {rope_dim}"]
-        if self.chance(2):
-            ranks.append(f"q = {self.pick('8', *['6'] * odd)}")
-        else:
-            self.absent |= set(DOWN_Q)
-        ranks += ["eps = 1e-4"] * self.chance(2)
-        said = [f"heads = {self.pick('4', '2')}", f"head_dim = {own + rope_dim}", f"low_rank {{ {', '.join(ranks)} }}"]
-        said += [f"value_dim = {value_dim}"] * self.chance(2)
-        said += self.rope(rope_dim) if self.rotates else ["rope = none"]
-        self.attention_beside(said)
+        """Attention of low rank, which has no norms of heads."""
+        rope_dim, has_q, said = low_rank_texts(self.pick, odd, self.rotates)
+        self.absent |= {*HEAD_NORMS, *(() if has_q else DOWN_Q)}
+        self.attention_beside([*said, *(self.rope(rope_dim) if self.rotates else ["rope = none"])])
 
     def attention_beside(self, said: list[str]) -> None:
         """What goes with attention of any rank: biases, scores, and masks."""
@@ -249,15 +240,6 @@ class _Writer:
             length = "" if kind == "linear" else f", original_length = {self.pick('6', '30')}"
             said.append(f"scaling {{ kind = {kind}, factor = {self.pick('1', '1.7', '8')}{length} }}")
         return [f"rope {{ {', '.join(said)} }}"] if said else []
-
-    def head_norm(self, kind: str) -> str:
-        """A norm of queries and keys: a word, or a section."""
-        said = [f"over = {self.pick('heads', 'head')}"] * self.chance(3)
-        said += [f"by_head = {self.pick('true', 'false')}"] * (not said and self.chance(3))
-        said += [f"place = {self.pick('after_rope', 'before_rope')}"] * self.chance(3)
-        said += [self.pick("offset = 1", "offset = 0", "weight = false")] * self.chance(3)
-        said += ["bias = false"] * (kind == "layer" and self.chance(3))
-        return f"qk_norm {{ kind = {kind}, {', '.join(said)} }}" if said else f"qk_norm = {kind}"
 
     def mask(self) -> list[str]:
         names = [*self.names, *self.tower_names]
