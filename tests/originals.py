@@ -72,6 +72,19 @@ SMALL: dict[str, Any] = {
 """The sizes that a spec is set to, where an original does not say otherwise."""
 
 
+def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any]:
+    """A configuration with these sizes, in the order of the keys below, and what else there is."""
+    keys = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+    )
+    return {**dict(zip(keys, of, strict=True)), **more}
+
+
 CONFIGURATION: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 4,
@@ -179,6 +192,8 @@ class NothingNarrowed(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if function is torch.polar:  # whose cosine and sine are rounded otherwise in float32 than those by themselves
+            return torch.complex(args[0] * args[1].cos(), args[0] * args[1].sin())
         if function is torch.zeros and kwargs.get("dtype") == torch.float32:
             kwargs["dtype"] = torch.float64  # what is computed is written into these
         if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:

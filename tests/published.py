@@ -3,41 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from tests.originals import Original
+from tests.originals import Original, sizes
+from tests.published_low_rank import OF_LOW_RANK
 from tests.sights import ernie_vl, gemma3_vl, paligemma, qwen_vl
-
-
-def sizes(of: tuple[int, int, int, int, int, int], **more: Any) -> dict[str, Any]:
-    """A configuration with these sizes, in the order of the keys below, and what else there is."""
-    keys = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-    )
-    return {**dict(zip(keys, of, strict=True)), **more}
-
-
-LOW_RANK = {
-    "attention.kv_heads": None,
-    "attention.head_dim": 24,
-    "attention.value_dim": 12,
-    "attention.low_rank.kv": 18,
-    "attention.low_rank.rope_dim": 8,
-}
-OF_LOW_RANK = {
-    "attention.value_dim": "v_head_dim",
-    "attention.low_rank.kv": "kv_lora_rank",
-    "attention.low_rank.rope_dim": "qk_rope_head_dim",
-    "attention.head_dim": "unused",
-    "ffn.hidden": "moe_intermediate_size",
-    "ffn.experts": "n_routed_experts",
-}
-"""Small sizes of attention of low rank, and what a configuration calls its keys."""
 
 QWEN_TOKENS = {"image_token_id": 60, "video_token_id": 59, "vision_start_token_id": 58, "vision_end_token_id": 57}
 
@@ -227,49 +196,6 @@ ORIGINALS = (
             tie_word_embeddings=False,
         ),
         small={"ffn.experts": 4},
-    ),
-    Original(
-        spec="deepseek_v3",
-        architecture="DeepseekV3ForCausalLM",
-        mapping="deepseek",
-        config=sizes(
-            (129280, 7168, 18432, 61, 128, 128),
-            moe_intermediate_size=2048,
-            n_routed_experts=256,
-            n_shared_experts=1,
-            num_experts_per_tok=8,
-            n_group=8,
-            topk_group=4,
-            routed_scaling_factor=2.5,
-            norm_topk_prob=True,
-            first_k_dense_replace=3,
-            q_lora_rank=1536,
-            kv_lora_rank=512,
-            qk_nope_head_dim=128,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
-            rms_norm_eps=1e-06,
-            rope_scaling={
-                "rope_type": "yarn",
-                "factor": 40.0,
-                "original_max_position_embeddings": 4096,
-                "beta_fast": 32.0,
-                "beta_slow": 1.0,
-                "mscale": 1.0,
-                "mscale_all_dim": 1.0,
-            },
-            tie_word_embeddings=False,
-        ),
-        small={
-            **LOW_RANK,
-            "layers": 4,
-            "attention.scale": 0.38249888831204115,  # (0.1 ln 40 + 1)^2 / sqrt(24)
-            "attention.low_rank.q": 20,
-            "ffn.experts": 16,
-            "ffn.hidden": 24,
-        },
-        small_config={"qk_nope_head_dim": 16, "num_key_value_heads": 4},
-        keys={**OF_LOW_RANK, "attention.low_rank.q": "q_lora_rank"},
     ),
     Original(
         spec="chameleon_7b",
@@ -484,6 +410,7 @@ ORIGINALS = (
         inside="text_config",
         batch=paligemma,
     ),
+    *OF_LOW_RANK,
 )
 
 LLAMA_VISION = Original(

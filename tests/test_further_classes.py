@@ -15,16 +15,23 @@ from motc.exporting.original import original
 from motc.importing.architectures import BY_NAME
 from motc.importing.further_mixtures import FURTHER_MIXTURES
 from motc.importing.further_models import FURTHER_MODELS
+from motc.importing.low_rank import LOW_RANK_MODELS
 from motc.ir.identity import semantic_hash
 from motc.ir.names import saved_shapes
 from motc.source import SourceFile, SpecError
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
-from tests.originals import FEW_EXPERTS, as_parameters, described, small_original, widened
+from tests.originals import FEW_EXPERTS, YARN, as_parameters, described, small_original, widened
 
 transformers = pytest.importorskip("transformers", minversion="5.0")
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 GRANITE = {"embedding_multiplier": 12.0, "attention_multiplier": 0.25, "residual_multiplier": 0.22}
+
+TABLES = (*FURTHER_MODELS, *FURTHER_MIXTURES, *LOW_RANK_MODELS)
+MIXED = {"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3, "moe_intermediate_size": 20}
+MIXED |= {"first_k_dense_replace": 1}
+HEADS = {"num_key_value_heads": 4, "kv_lora_rank": 18, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10}
+BY_SCORES = {**YARN, "mscale": 0.9, "mscale_all_dim": 0.9}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "Granite": ("Granite", {**GRANITE, "logits_scaling": 8.0, "mlp_bias": True}),
@@ -76,6 +83,22 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 24, "moe_num_shared_experts": 1}
         | {"moe_layer_start_index": 1, "moe_layer_end_index": -1, "moe_layer_interval": 2},
     ),
+    "DeepSeek-V2": ("DeepseekV2", {**MIXED, **HEADS, "q_lora_rank": None, "rope_scaling": BY_SCORES}),
+    "DeepSeek-V2 in groups": (
+        "DeepseekV2",
+        {**MIXED, **HEADS, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2}
+        | {"q_lora_rank": 14, "attention_bias": True, "routed_scaling_factor": 2.5},
+    ),
+    "DeepSeek-V3": (
+        "DeepseekV3",
+        {**MIXED, **HEADS, "q_lora_rank": 14, "n_group": 4, "topk_group": 2, "rope_scaling": BY_SCORES},
+    ),
+    "DeepSeek-V3 otherwise": (
+        "DeepseekV3",
+        {**MIXED, **HEADS, "q_lora_rank": None, "n_group": 1, "topk_group": 1, "rope_interleave": False}
+        | {"rms_norm_eps": 1e-3, "rope_scaling": {**BY_SCORES, "mscale": 0.707}},
+    ),
+    "Youtu": ("Youtu", {**HEADS, "q_lora_rank": 14}),
 }  # fmt: skip
 
 
@@ -112,20 +135,20 @@ def test_the_same_logits_and_tensors(case: str) -> None:
     assert semantic_hash(compile_ir(described(written).source("config.json"))) == semantic_hash(compile_ir(spec))
 
 
-@pytest.mark.parametrize("name", [each.name for each in (*FURTHER_MODELS, *FURTHER_MIXTURES)])
+@pytest.mark.parametrize("name", [each.name for each in TABLES])
 def test_a_missing_key_means_what_the_class_takes(name: str) -> None:
     keys = {"architectures": [name]}
     if name == "Dots1ForCausalLM":  # which has no sizes of its own
         keys |= {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2}
+    if name == "DeepseekV2ForCausalLM":
+        keys |= {"num_experts_per_tok": 2}
     config = json.loads(getattr(transformers, name).config_class(**keys).to_json_string(use_diff=False))
     short, whole = (compile_ir(described(each).source("config.json")) for each in (keys, {**config, **keys}))
     assert semantic_hash(short) == semantic_hash(whole)
 
 
 def test_every_class_is_compared() -> None:
-    assert {f"{name}ForCausalLM" for name, _ in CASES.values()} == {
-        each.name for each in (*FURTHER_MODELS, *FURTHER_MIXTURES)
-    }
+    assert {f"{name}ForCausalLM" for name, _ in CASES.values()} == {each.name for each in TABLES}
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ CLASSES = {
     "dots1": "Dots1ForCausalLM",
     "afmoe": "AfmoeForCausalLM",
     "ernie4_5_moe": "Ernie4_5_MoeForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "youtu": "YoutuForCausalLM",
     "chameleon": "ChameleonForConditionalGeneration",
     "emu3": "Emu3ForConditionalGeneration",
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
@@ -134,7 +137,8 @@ def tensor_shapes(mapping: WeightMapping, parameters: Mapping[str, Shape]) -> di
             suffix = pattern.removeprefix(rule.parameters[0])
             if pattern.startswith(rule.parameters[0]) and suffix in ("", ".weight", ".bias"):
                 ours = [filled(each, numbers) + suffix for each in rule.parameters]
-                if name != ours[0] or not all(each in parameters for each in ours):
+                is_there = name == ours[0] and all(each in parameters for each in ours)
+                if not is_there or not mapping.holds(rule, numbers, parameters):
                     continue
                 is_of_experts = rule.parameters[0] in of_experts and len(parameters[name]) == 3
                 if (rule.form == "experts") == is_of_experts:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from motc.importing.further_mixtures import FURTHER_MIXTURES
 from motc.importing.further_models import FURTHER_MODELS
 from motc.importing.language_models import LANGUAGE_MODELS
+from motc.importing.low_rank import LOW_RANK_MODELS
 from motc.importing.with_images import WITH_IMAGES
 
-ARCHITECTURES = (*LANGUAGE_MODELS, *FURTHER_MODELS, *FURTHER_MIXTURES, *WITH_IMAGES)
+ARCHITECTURES = (*LANGUAGE_MODELS, *FURTHER_MODELS, *FURTHER_MIXTURES, *LOW_RANK_MODELS, *WITH_IMAGES)
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}

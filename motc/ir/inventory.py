@@ -137,6 +137,18 @@ def _answering(a: LayerAttributes, size: int) -> Linear | None:
     return Linear(in_features=a.ranks.kv, out_features=size, bias=False)
 
 
+def _q_rank(a: LayerAttributes) -> int | None:
+    return a.ranks.q if a.ranks is not None and a.asks else None
+
+
+def _kv_rank(a: LayerAttributes) -> int | None:
+    return a.ranks.kv if a.ranks is not None and a.answers else None
+
+
+def _shared_key(a: LayerAttributes) -> Linear | None:
+    return _down(a, a.ranks.rope_dim if a.ranks is not None and a.answers else None)
+
+
 def _down(a: LayerAttributes, size: int | None) -> Linear | None:
     """A map of the stream to so few numbers, where attention has it."""
     return None if size is None else Linear(in_features=a.width, out_features=size, bias=a.attention_bias)
@@ -240,11 +252,11 @@ def _head(a: OuterAttributes) -> Linear | None:
 LAYER_GROUPS: tuple[Group[LayerAttributes], ...] = (
     Group("attention.norm", "norm", _attention_norm),
     Group("attention.modulation", "norm", _attention_modulation),
-    Group("attention.q_down", "attention", lambda a: _down(a, a.ranks.q if a.ranks and a.asks else None)),
-    Group("attention.q_down_norm", "attention", lambda a: _down_norm(a, a.ranks.q if a.ranks and a.asks else None)),
-    Group("attention.kv_down", "attention", lambda a: _down(a, a.ranks.kv if a.ranks and a.answers else None)),
-    Group("attention.kv_down_norm", "attention", lambda a: _down_norm(a, a.ranks.kv if a.ranks and a.answers else None)),
-    Group("attention.k_rope", "attention", lambda a: _down(a, a.ranks.rope_dim if a.ranks and a.answers else None)),
+    Group("attention.q_down", "attention", lambda a: _down(a, _q_rank(a))),
+    Group("attention.q_down_norm", "attention", lambda a: _down_norm(a, _q_rank(a))),
+    Group("attention.kv_down", "attention", lambda a: _down(a, _kv_rank(a))),
+    Group("attention.kv_down_norm", "attention", lambda a: _down_norm(a, _kv_rank(a))),
+    Group("attention.k_rope", "attention", _shared_key),
     Group("attention.q", "attention", _into_queries),
     Group("attention.k", "attention", _into_keys),
     Group("attention.v", "attention", _into_values),

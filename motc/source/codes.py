@@ -413,8 +413,8 @@ CODES = _catalogue(
     (
         "MOT090",
         "a mapping file that says something else",
-        "A mapping file has the sections `architectures`, `tensors`, `otherwise`, `tied`, `left_out` and "
-        "`zeros`, and says of each tensor of another implementation which parameters it holds: one by its name, or "
+        "A mapping file has the sections `architectures`, `tensors`, `otherwise`, `tied`, `left_out`, `zeros` and "
+        "`without`, and says of each tensor of another implementation which parameters it holds: one by its name, or "
         "several by the form in which they lie in it, such as `rows` or `experts`. Both sides have the same numbers, "
         "each written as `*`.",
         "tensors: {model.layers.*.mlp.up_proj: layers.*.ffn.up}",

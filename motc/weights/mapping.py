@@ -10,12 +10,13 @@ tied: {lm_head: model.embed_tokens}               # the same tensor twice, where
 left_out: [model.vision_tower]                    # modules that are no part of the model
 zeros: [head.mark]                                # modules that the other has not, whose parameters are zeros
 otherwise: {model.layers.*.mlp.up_proj: none}     # what such a tensor is where the model lacks what it is by `tensors`
+without: {model.q_proj: q_down}                   # in place of another rule where the model has no such module
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
@@ -51,7 +52,7 @@ the parameter, of ends, has them before; `repeated`: each layer has the same one
 
 ROWS = ("rows", "columns", "head_rows", "expert_rows", "expert_turns")
 FORMS = tuple(form for form in get_args(Form) if form != "same")
-SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros", "otherwise")
+SECTIONS = ("architectures", "tensors", "tied", "left_out", "zeros", "otherwise", "without")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class WeightMapping:
 
     `otherwise` are the rules of tensors where the model lacks the parameters of the first, None for those that nothing
     reads there.
+    Of two rules for one parameter the one in `without` is of models that lack the module there, the other of the rest.
     """
 
     name: str
@@ -83,6 +85,18 @@ class WeightMapping:
     left_out: frozenset[str]
     zeros: frozenset[str]
     otherwise: dict[str, Rule | None]
+    without: dict[str, str]
+
+    def holds(self, rule: Rule, numbers: tuple[str, ...], parameters: Container[str]) -> bool:
+        """Whether a rule, where several are for its parameters, is the one for a model that has these."""
+
+        def is_lacking(module: str) -> bool:
+            return f"{filled(module, numbers)}.weight" not in parameters
+
+        if rule.tensor in self.without:
+            return is_lacking(self.without[rule.tensor])
+        others = (each for each in self.without if self.rules[each].parameters == rule.parameters)
+        return not any(is_lacking(self.without[each]) for each in others)
 
     def leaves_out(self, pattern: str) -> bool:
         """Whether a tensor, or a module around it, is left out."""
@@ -150,7 +164,15 @@ def read_mapping(path: Path) -> WeightMapping:
         left_out=frozenset(left_out),
         zeros=frozenset(_texts(tree.get("zeros"))),
         otherwise=otherwise,
+        without=_without(_mapping(tree, "without"), rules),
     )
+
+
+def _without(said: Mapping, rules: dict[str, Rule]) -> dict[str, str]:
+    for entry in said.entries:
+        if entry.key not in rules:
+            _refuse(f"`{entry.key}` is not among `tensors`", entry.key_span, "say what it is, too")
+    return {entry.key: _text(entry.value) for entry in said.entries}
 
 
 def _rule(tensor: str, span: Span, value: Node) -> Rule:
