@@ -11,6 +11,7 @@ from tests.fuzz.properties import (
     accepted,
     differ_alike_both_ways,
     is_a_spec_or_an_error,
+    is_drawn,
     is_written_and_read_back,
     obeys_every_law,
 )
@@ -46,6 +47,7 @@ def test_two_specs_differ_alike_both_ways(a: Drawn, b: Drawn) -> None:
     if one is not None and other is not None:
         for left, right in (one, other, (one[0], other[0])):
             differ_alike_both_ways(left, right)
+        is_drawn(one[0], other[0])
 
 
 @examples(120)

@@ -17,7 +17,7 @@ from motc.reference.visibility import visibility
 from motc.report import drawn, drawn_diff, standalone
 from motc.report.build import scene
 from motc.report.mask_picture import WINDOW, document, mask_picture
-from motc.report.scene import Scene
+from motc.report.scene import Row, Scene
 from motc.report.shapes import Circle, Drawing, Group, Rect, Text, flat, text_width
 from motc.report.shapes import Path as Line
 from motc.source import SourceFile
@@ -142,6 +142,14 @@ def test_a_box_stands_over_the_columns_of_its_modalities_alone(name: str) -> Non
                 assert column in cell.modalities
         if alone and len(cell.modalities) == 1:
             assert pills[cell.modalities[0]].x <= first.x
+
+
+def test_boxes_without_a_frame_are_not_split_over_columns() -> None:
+    """Half of a box over two columns would seem to be one modality's."""
+    for row in (row for panel in scene(model_of(EIGHT)).panels for frame in panel.frames for row in frame.rows):
+        if isinstance(row, Row) and row.is_thin:
+            blocks = [cell.modalities for cell in row.cells]
+            assert len(blocks) == len(set(blocks)) or all(len(block) == 1 for block in blocks)
 
 
 def test_runs_are_all_layers_in_order() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import motc
 from motc.cli import main
 from motc.cost import cost
 from motc.ir.names import parameter_shapes
@@ -186,6 +187,29 @@ def test_words_stand_out_from_what_they_stand_on(theme: int) -> None:
         assert contrast(of(name), of("page")) >= 4.5, name
     for owner in OWNERS:
         assert contrast(of(f"{owner}-line"), of("paper")) >= 3, owner
+
+
+def test_a_page_beside_json_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "show",
+        str(SPECS["emoji_mot"]),
+        "--dense",
+        "--html",
+        str(tmp_path / "a.html"),
+        "--svg",
+        str(tmp_path / "a.svg"),
+    ]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "emoji_mot"
+    assert "<h1>emoji_mot (dense twin)</h1>" in (tmp_path / "a.html").read_text()
+
+
+def test_weights_have_a_page_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "a.safetensors"
+    motc.save(motc.load(SPECS["emoji_mot"], set={"width": 16, "layers": 1}), weights)
+    assert main(["show", str(weights), "--html", str(tmp_path / "a.html")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a.html'}\n"
+    assert "<h1>emoji_mot</h1>" in (tmp_path / "a.html").read_text()
 
 
 def test_show_and_diff_write_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,22 +69,23 @@ def run(
     source: Path | SourceFile = spec
     if is_weights(spec):
         kept = _kept(spec)
-        if not (json or plan or resolved):
+        if not (json or plan or resolved or html or svg):
             typer.echo(f"# {spec}: {kept.told}\n{kept.spec.text}", nl=False)
             return
         source, dense = kept.spec, dense or kept.dense
     checked = check_spec(source, overrides(set_))
     model = final_ir(checked, dense=dense, strategy=strategy)
+    printed = json or plan or resolved
     if html is not None:
         from motc.report.page import page
         from motc.report.subject import Subject
 
-        write_picture(html, page(Subject(checked, model, dense)), told=True)
+        write_picture(html, page(Subject(checked, model, dense)), told=not printed)
     if svg is not None:
         from motc.report import drawn, standalone
 
-        write_picture(svg, standalone(drawn(model)), told=True)
-    if (html or svg) and not (plan or resolved or json):
+        write_picture(svg, standalone(drawn(model)), told=not printed)
+    if (html or svg) and not printed:
         return
     if plan:
         from motc.cli import plan as execution

@@ -86,15 +86,18 @@ def _box(
             yield Rect(x + off, y - off, width, height, f"box {look}-box", 5)
     yield Rect(x, y, width, height, f"box {look}-box", 5)
     middle, room = x + width / 2, width - 8
+    down = 0 if cell.experts else max(0, height - TALL) / 2  # where others of the row are in a frame
     if thin:
         yield Text(middle, y + height - 5.5, fitted(cell.label, room, 10), "thin-name", "middle")
     else:
-        yield Text(middle, y + (13.5 if cell.stacked else 15.5), fitted(cell.label, room, 11.5), "name", "middle")
+        yield Text(
+            middle, y + down + (13.5 if cell.stacked else 15.5), fitted(cell.label, room, 11.5), "name", "middle"
+        )
         line = cell.told
         shared = f"{line} · shared by {', '.join(cell.modalities)}"
         if is_alone and len(cell.modalities) > 1 and text_width(shared, 10) <= room:
             line = shared
-        yield Text(middle, y + (26.5 if cell.stacked else 29), fitted(line, room, 10), "size", "middle")
+        yield Text(middle, y + down + (26.5 if cell.stacked else 29), fitted(line, room, 10), "size", "middle")
     if cell.experts:
         yield from _experts(*cell.experts, look, x + 8, y + TALL - 1, width - 16)
     if cell.status != "same":

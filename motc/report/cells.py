@@ -63,13 +63,14 @@ class CellMaker:
     def rows(self, changes: Sequence[Change]) -> list[Row]:
         """Rows of these groups: those that share alike stand in one row, and those that concern others do."""
         rows: list[Row] = []
-        alike: dict[tuple[tuple[Names, ...], tuple[Names, ...], bool], list[list[Cell]]] = {}
+        alike: dict[tuple[tuple[Names, ...], tuple[Names, ...], bool, str], list[list[Cell]]] = {}
         for change in changes:
             cells = self.cells(change)
             blocks = tuple(cell.modalities for cell in cells)
-            was = self._was(change)
-            alike.setdefault((blocks, was, _is_thin(change)), []).append(cells)
-        for (_, was, thin), groups in alike.items():
+            was, thin = self._was(change), _is_thin(change)
+            alone = change.path if thin and any(len(block) > 1 for block in blocks) else ""  # no frame has room there
+            alike.setdefault((blocks, was, thin, alone), []).append(cells)
+        for (_, was, thin, _), groups in alike.items():
             by_block = [cell for copies in zip(*groups, strict=True) for cell in copies]
             row = Row(cells=tuple(by_block), is_thin=thin, was=was)
             last = rows[-1] if rows else None

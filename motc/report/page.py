@@ -43,7 +43,7 @@ def page(subject: Subject) -> str:
         _section("spec", "Spec", _specs([("", subject)])),
         _model(subject),
     ]
-    return _page(subject.model.name, subtitle(subject.model), sections, _data(every, [subject]))
+    return _page(_name(subject), subtitle(subject.model), sections, _data(every, [subject]))
 
 
 def page_of_diff(before: Subject, after: Subject) -> str:

@@ -34,6 +34,7 @@ from tests.fuzz.properties import (
     differ_alike_both_ways,
     freezes_as_by_hand,
     is_a_spec_or_an_error,
+    is_drawn,
     is_written_and_read_back,
     obeys_every_law,
 )
@@ -157,6 +158,7 @@ def pair_check(tally: Tally, tried: list[str]) -> Any:
             tally.pairs += 1
             for left, right in (one, other, (one[0], other[0])):
                 differ_alike_both_ways(left, right)
+            is_drawn(one[0], other[0])
         tally.show()
 
     return check

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 from unittest import mock
+from xml.etree import ElementTree
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from motc.ir.identity import semantic_hash
 from motc.ir.model import Model
 from motc.loading import instantiate
 from motc.reference import Batch
+from motc.report import drawn_diff, standalone
 from motc.schema import Checked, check
 from motc.source import SourceFile, SpecError
 from motc.syntax import Syntax, format_source, read, write
@@ -218,6 +220,17 @@ def differ_alike_both_ways(one: Model, other: Model) -> None:
     assert_adds_up(other, one, back)
     told, mirrored = sorted(map(facts, there)), sorted(facts(edit, backwards=True) for edit in back)
     assert told == mirrored, f"there: {[e.describe() for e in there]}\nback: {[e.describe() for e in back]}"
+
+
+def is_drawn(one: Model, other: Model) -> None:
+    """There is a drawing of what turns a model into another, which has a box for every copy of the later one."""
+    drawn = ElementTree.fromstring(standalone(drawn_diff(one, other)))
+    keys = {each.get("data-key", "") for each in drawn.iter("{http://www.w3.org/2000/svg}g")}
+    outside = {f"outside/{leaf.path}/{block.name or 'all'}" for leaf in other.outer_leaves() for block in leaf.blocks}
+    inside = {
+        f"{leaf.path}/{b.name or 'all'}" for layer, _ in other.kinds for leaf in layer.leaves() for b in leaf.blocks
+    }
+    assert keys >= outside and {key.partition("/")[2] for key in keys} >= inside
 
 
 def facts(edit: Edit, *, backwards: bool = False) -> tuple[str, ...]:
