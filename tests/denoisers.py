@@ -37,7 +37,7 @@ class Pair:
             assert (parameter.grad - wanted[name]).abs().max() <= 1e-9 * max(1.0, wanted[name].abs().max()), name
 
 
-def pair(spec: Path, mapping: str, small: dict[str, Any], theirs: Any) -> Pair:
+def pair(spec: Path, mapping: str | Path, small: dict[str, Any], theirs: Any) -> Pair:
     """Both in float64; `small` sets the spec to the sizes of `theirs`, whose parameters become random ones."""
     torch.manual_seed(0)
     theirs = theirs.eval()
@@ -50,8 +50,9 @@ def pair(spec: Path, mapping: str, small: dict[str, Any], theirs: Any) -> Pair:
     return Pair(theirs, ours, bijection)
 
 
-def mapping_file(name: str) -> Path:
-    return GALLERY / "mappings" / f"{name}.yaml"
+def mapping_file(name: str | Path) -> Path:
+    """That of the gallery's mapping of a name, or one that is given."""
+    return name if isinstance(name, Path) else GALLERY / "mappings" / f"{name}.yaml"
 
 
 def shapes(theirs: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -219,15 +219,6 @@ def test_a_gate_through_tanh_is_told_of_and_one_that_is_none_refused() -> None:
         ir(TOWERS.replace("bias = false", "gate = tanh"))
 
 
-def test_behind_one_norm_is_refused() -> None:
-    with pytest.raises(SpecError, match="in parallel behind one norm cannot be adaptive"):
-        ir(
-            ALL.replace("placement = both", "placement = pre").replace(
-                "  attention {", "  parallel = one_norm\n  attention {"
-            )
-        )
-
-
 def test_shared_maps_are_made_once_and_a_table_in_each_layer() -> None:
     model, shapes = ir(SHARED), parameter_shapes(ir(SHARED))
     maps = "conditions.image.shared."

@@ -18,6 +18,7 @@ from motc.source import SourceFile, SpecError
 from motc.syntax import read
 from motc.validate.random_parameters import randomise
 from tests.fuzz.properties import differ_alike_both_ways, forget_generated, generates_what_it_predicts, obeys_every_law
+from tests.planted import broken, report
 from tests.tracing import one_graph_serves
 
 SPEC = """
@@ -38,6 +39,7 @@ CASES: dict[str, Strategy] = {
     "parallel = two_norms; norm { placement = sublayer_output }": "reference",
     "parallel = two_norms; norm { placement = sublayer_output }; untie attention.q, ffn.up": "sorted",
     f"{NARROW} parallel = one_norm": "sorted",
+    "layer 1 { parallel = one_norm }; untie attention, ffn, norm in layer 0": "sorted",
     f"{NARROW} parallel = two_norms": "sorted",
 }
 
@@ -55,6 +57,52 @@ def test_every_law(said: str) -> None:
     strategy = CASES[said]
     obeys_every_law(model(said, strategy=strategy), model(said, dense=True, strategy=strategy), seed=2)
     differ_alike_both_ways(model(said), model("untie ffn"))
+
+
+ADAPTIVE = """
+model behind_one_adaptive_norm {
+  width = 16, layers = 2
+  modality text { features { size = 6 } }
+  modality image {
+    latent { channels = 2, patch = 2, objective = flow, time = none }
+    condition { timestep { size = 8 }, number { size = 4, scale = 1000 } }
+  }
+  attention { heads = 4, bias = true, mask = full }
+  ffn { kind = gelu_tanh, hidden = 12, bias = true }
+  norm { kind = layer, weight = false, adaptive = image }
+  parallel = one_norm
+  SAID
+}
+"""
+ADAPTIVE_CASES: dict[str, Strategy] = {
+    "untie attention, ffn, norm": "sorted",
+    "layer 0 { parallel = none }\n untie attention.q, norm in layer 0": "sorted",
+    "tower words = text { width = 8, norm { adaptive = none } }\n untie *": "sorted",
+    "tower words = text { norm { adaptive { by = image, parts = [scale, shift] } } }\n untie norm": "blend",
+}
+
+
+@pytest.mark.parametrize("said", ADAPTIVE_CASES)
+def test_adaptive_norms(said: str) -> None:
+    found = report(ADAPTIVE.replace("SAID", said), strategy=ADAPTIVE_CASES[said])
+    assert found.ok, found
+
+
+def test_a_gate_of_attention_alone_is_found() -> None:
+    assert "reference outputs" in broken(
+        ADAPTIVE.replace("SAID", ""), "return x + gated(self.down(", "return x + (lambda a, *_: a)(self.down("
+    )
+
+
+@pytest.mark.compiled
+def test_one_graph_with_adaptive_norms() -> None:
+    loaded: Any = motc.load(ADAPTIVE.replace("SAID", "layer 0 { parallel = none }\n untie attention, norm in layer 0"))
+    loaded.compile(backend="eager", fullgraph=True)
+    for words, side in ((3, 4), (5, 6)):
+        ids = torch.tensor([[0] * words + [1] * (side // 2) ** 2] * 2)
+        given: dict[str, Any] = {"features": {"text": torch.randn(2 * words, 6)}}
+        given |= {"latents": {"image": torch.randn(2, 2, side, side)}}
+        loaded.loss(ids, ids, conditions={"image": {"number": torch.rand(2)}}, **given).total.backward()
 
 
 def test_experts_beside_attention() -> None:

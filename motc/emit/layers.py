@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 from motc.emit.leaves import Applied, definition
-from motc.emit.operations import Forward, arguments_of, is_balanced
+from motc.emit.operations import Forward, arguments_of, given_beside, is_balanced
 from motc.emit.text import LONGEST, docstring, method
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
-from motc.ir.layer import Sublayer
-from motc.ir.leaf import Leaf
-from motc.ir.operators import Modulation
 from motc.plan import LayerPlan, ModulePlan, SublayerPlan
 from motc.plan.constants import Constants
 
@@ -25,50 +23,48 @@ def sublayer_class(module: ModulePlan, part: SublayerPlan, constants: Constants)
     has_shared = isinstance(body, Mixture) and body.shared_up is not None
     lines = [
         f"class {part.class_name}(nn.Module):",
-        *_docstring(module, part.sublayer),
+        *_docstring(module, part),
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *(("        self.shared: Any = nn.Module()",) if has_shared else ()),
         *(line for leaf in part.leaves.values() for line in definition(leaf, module.execution, constants)),
         "",
-        *forward_of(_arguments(module, part), [*part.gives.values()], balanced=is_balanced(part)),
+        *forward_of(_arguments(module, part), given_beside(module, part).values(), balanced=is_balanced(part)),
         *forward.lines,
         *(_project(module, part) if part.resorted else ()),
     ]
     return "\n".join(lines)
 
 
-def _formula(sublayer: Sublayer) -> str:
+def _formula(part: SublayerPlan) -> str:
     """What a sublayer makes of x, f being its body: `x + f(norm(x))`."""
+    sublayer = part.sublayer
     read = {"stream": "x", "entry": "entry", "normed": "h"}[sublayer.reads]
     norm = "norm" if sublayer.modulation is None else "adaptive norm"
     branch = f"f({norm}({read}))" if sublayer.before else f"f({read})"
     branch = f"norm({branch})" if sublayer.after else branch
-    gated = sublayer.modulation is not None and any("gate" in parts for parts in _parts(sublayer.modulation))
+    gated = part.borrows is not None or (sublayer.modulation is not None and sublayer.modulation.modulates("gate"))
     joined = f"x + gate * {branch}" if gated else f"x + {branch}"
     return f"norm({joined})" if sublayer.joined else joined
 
 
-def _parts(modulation: Leaf) -> list[tuple[str, ...]]:
-    return [block.operator.parts for block in modulation.blocks if isinstance(block.operator, Modulation)]
-
-
-def _docstring(module: ModulePlan, sublayer: Sublayer) -> list[str]:
-    body, start = sublayer.body, f'    """{_formula(sublayer)}, f being'
+def _docstring(module: ModulePlan, part: SublayerPlan) -> list[str]:
+    body, formula = part.sublayer.body, _formula(part)
+    start = f'    """{formula}, f being'
     match body:
         case Attention():
             line = f'{start} {body.mask} attention over all tokens of a document."""'
             if len(line) <= LONGEST:
                 return [line]
-            summary = f"{_formula(sublayer)}, f being attention over all tokens of a document."
+            summary = f"{formula}, f being attention over all tokens of a document."
             return docstring(summary, f"The mask: {body.mask}.")
         case FeedForward():
             return [f'{start} {_kinds(module, body)}. Token by token."""']
         case Mixture():
             mixtures = "; ".join(dict.fromkeys(str(moe) for moe in body.moe if moe))
             also = ["Also gives the load-balancing loss of its routers, weighted."] if body.is_balanced else []
-            summary = f"{_formula(sublayer)}, f being {_kinds(module, body)}."
+            summary = f"{formula}, f being {_kinds(module, body)}."
             return docstring(summary, f"A mixture of experts: {mixtures}.", *also)
         case _:
             assert_never(body)
@@ -102,12 +98,12 @@ def _arguments(module: ModulePlan, part: SublayerPlan) -> dict[str, str]:
     return dict([x, *((name, x[1]) for name in part.takes.values()), *others])
 
 
-def forward_of(arguments: dict[str, str], gives: list[str], *, balanced: bool) -> list[str]:
+def forward_of(arguments: dict[str, str], gives: Iterable[str], *, balanced: bool) -> list[str]:
     """The first lines of the forward of a layer or a sublayer.
 
-    It gives the stream, what it `gives` beside that, and if it is `balanced` a load-balancing loss.
+    It gives the stream, what it `gives` beside that, of these types, and if it is `balanced` a load-balancing loss.
     """
-    types = [arguments["x"]] * (1 + len(gives)) + ["Tensor"] * balanced
+    types = [arguments["x"], *gives] + ["Tensor"] * balanced
     returned = types[0] if len(types) == 1 else f"tuple[{', '.join(types)}]"
     return method("forward", [f"{name}: {kind}" for name, kind in arguments.items()], returned)
 
@@ -130,11 +126,11 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
         *forward_of(arguments_of(module), [], balanced=module.is_balanced),
     ]
     taken = {name: value for part in kind.sublayers for value, name in part.takes.items()}
-    given = {name for part in kind.sublayers for name in part.gives.values()}
+    given = {name for part in kind.sublayers for name in given_beside(module, part)}
     lines += [f"        {name} = x" for name in taken if name not in given]
     balances: list[str] = []
     for role, part in zip(roles, kind.sublayers, strict=True):
-        names = ["x", *part.gives.values()]
+        names = ["x", *given_beside(module, part)]
         if is_balanced(part):
             balances.append("balance" if not balances else f"balance_of_{role}")
             names.append(balances[-1])

@@ -54,7 +54,7 @@ class Forward:
         self.variables[part.stream.name], self.made_in[part.stream.name] = "x", part.stream.order
         for step in part.steps:
             self._step(step)
-        result = [self._variable(part.steps[-1].writes), *part.gives.values(), *["balance"] * is_balanced(part)]
+        result = [self._variable(part.steps[-1].writes), *given_beside(module, part), *["balance"] * is_balanced(part)]
         statements = inlined(self.text.statements, ", ".join(result))
         self.lines = lines_of(returning(statements, "Tensor", ["x"]))
 
@@ -136,8 +136,8 @@ class Forward:
 
     def _conditioned(self, function: str, step: Step, leaf: Leaf, reads: list[str]) -> str:
         """The call that does what conditions say; what modulations make of them is made where it is first used."""
-        plan = self.part.leaves[leaf.path]
-        if all(name != "modulation" for name, _ in self.text.statements):
+        plan = self.part.borrows or self.part.leaves[leaf.path]
+        if not self.part.borrows and all(name != "modulation" for name, _ in self.text.statements):
             self.text.assign("modulation", made_of_conditions(plan, in_pieces=self.module.stream_in_pieces))
         in_pieces = self._in_pieces(step.writes)
         return conditioned(function, plan, step, reads, self.text, self.module if in_pieces else None)
@@ -281,6 +281,18 @@ def _in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> s
     return f"torch.unflatten({projected}, -1, ({count}, {size}))"
 
 
+def given_beside(module: ModulePlan, part: SublayerPlan) -> dict[str, str]:
+    """What a sublayer gives others beside the stream: names and types."""
+    stream = "list[Tensor]" if module.stream_in_pieces else "Tensor"
+    return dict.fromkeys(part.gives.values(), stream) | (modulation_of(module, part.lends) if part.lends else {})
+
+
+def modulation_of(module: ModulePlan, plan: LeafPlan) -> dict[str, str]:
+    """What modulations make of conditions: its name and type."""
+    alone = plan.form == "single" and not module.stream_in_pieces
+    return {"modulation": "Modulated" if alone else "ModulatedByTower"}
+
+
 def is_balanced(part: SublayerPlan) -> bool:
     """Whether a sublayer gives a load-balancing loss beside the stream."""
     return isinstance(part.sublayer.body, Mixture) and part.sublayer.body.is_balanced
@@ -348,6 +360,8 @@ def arguments_of(module: ModulePlan, part: SublayerPlan | None = None) -> dict[s
     arguments |= {"layout": module.execution.layout_type} if asks else {}
     takes = module.layers_take_conditions if part is None else part.sublayer.modulation is not None
     arguments |= CONDITIONS if takes else {}
+    if part is not None and part.borrows is not None:
+        arguments |= {"spans": CONDITIONS["spans"]} | modulation_of(module, part.borrows)
     if part is not None and not isinstance(part.sublayer.body, Attention):
         return arguments
     angles = ANGLES if module.model.angles else {}

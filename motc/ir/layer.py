@@ -27,7 +27,8 @@ class Sublayer:
     It reads the stream as it comes to it or, in parallel to the sublayers before it, as it came into the layer: that
     `entry`, or what the first sublayer's norm made of it, `normed`.
 
-    What `modulation` makes of a condition scales and shifts what `before` gives, and gates what is added.
+    What `modulation` makes of a condition scales and shifts what `before` gives, and gates what is added. Where
+    it reads what the first sublayer's norm gives, that one's modulation gates what it adds.
     `role` is what its parameters' paths begin with, such as `attention`. Norms that there are not are None, and so is
     `out_gate`, by which what is added is multiplied.
     Every modality has the body, though of its groups only those of its kind; of a feed-forward it may have nothing.
@@ -168,6 +169,16 @@ class Layer:
             "norm.placement": str(self.placements),
             "residual.scale": self.residual_scale,
         }
+
+    def gate_of(self, sublayer: Sublayer) -> Leaf | None:
+        """The modulation that gates what a sublayer adds: its own, or that of the norm that it reads; if any."""
+        modulation = self.sublayers[0].modulation if sublayer.reads == "normed" else sublayer.modulation
+        return modulation if modulation is not None and modulation.modulates("gate") else None
+
+    def lends(self, sublayer: Sublayer) -> bool:
+        """Whether what a sublayer makes of conditions gates what others add."""
+        gate, others = self.gate_of(sublayer), [each for each in self.sublayers if each.reads == "normed"]
+        return gate is not None and sublayer is self.sublayers[0] and bool(others)
 
     def steps_of(self, sublayer: Sublayer) -> tuple[Step, ...]:
         """The steps of a sublayer, in the order they run."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motc.ir.operators import Norm, Operator
+from motc.ir.condition import Part
+from motc.ir.operators import Modulation, Norm, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,11 @@ class Leaf:
     def is_norm(self) -> bool:
         """Whether it norms what it is applied to."""
         return isinstance(self.blocks[0].operator, Norm)
+
+    def modulates(self, *parts: Part) -> bool:
+        """Whether some copy makes one of these parts of a condition."""
+        operators = [block.operator for block in self.blocks]
+        return any(isinstance(each, Modulation) and set(parts) & set(each.parts) for each in operators)
 
     def block_of(self, modality: str) -> Block | None:
         """The block a modality uses, or None where this leaf does not concern it."""

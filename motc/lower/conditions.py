@@ -73,9 +73,6 @@ def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, erro
     if spec.norm.placement not in ("pre", "both"):
         message = f"norms that are {spec.norm.placement} cannot be adaptive: nothing is normed before a sublayer"
         errors.append(_refusal(checked, place, message, "use placement = pre, or both"))
-    if spec.parallel == "one_norm":
-        message = "norms of sublayers in parallel behind one norm cannot be adaptive"
-        errors.append(_refusal(checked, place, message, "use parallel = two_norms, or none"))
 
 
 def _check_condition(checked: Checked, name: str, condition: ConditionSpec, errors: list[Diagnostic]) -> None:

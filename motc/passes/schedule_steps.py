@@ -13,16 +13,14 @@ own. Where modalities are told apart by masks (`reference`, `blend`) nothing is 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeGuard, assert_never
+from typing import assert_never
 
 from motc.ir.attention import Attention
-from motc.ir.condition import Part
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.layer import Body, Layer, Source, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.low_rank import LowRank
 from motc.ir.model import Model
-from motc.ir.operators import Modulation
 from motc.ir.steps import (
     SPANS,
     Activate,
@@ -77,13 +75,16 @@ class _Steps:
             self.role, self.crossing = sublayer.role, layer.crossing
             h = self._modulated(sublayer.modulation, self._apply(sublayer.before, sources.get(sublayer.reads, x)))
             sources.setdefault("normed", h)
-            x = self._joined(sublayer, x, h)
+            x = self._joined(sublayer, layer.gate_of(sublayer), x, h)
 
-    def _joined(self, sublayer: Sublayer, x: Value, h: Value) -> Value:
-        """What the body makes of `h`, added to the stream, with the norms after and behind, and gates."""
+    def _joined(self, sublayer: Sublayer, gate: Leaf | None, x: Value, h: Value) -> Value:
+        """What the body makes of `h`, added to the stream, with the norms after and behind, and gates.
+
+        `gate` is the modulation that has the gate, if there is one.
+        """
         branch = self._apply(sublayer.after, self._body(sublayer.body, h))
-        if _has_part(sublayer.modulation, "gate"):
-            branch = self._step(GateBranch(sublayer.modulation), "gated_out", branch, SPANS, numbers=self.width)
+        if gate is not None:
+            branch = self._step(GateBranch(gate), "gated_out", branch, SPANS, numbers=self.width)
         branch = self._apply(sublayer.out_gate, branch)
         if self.crossing is not None and not _makes_zeros(sublayer):
             branch = self._step(LeaveOut(self.crossing), "leave_out", branch, numbers=self.width)
@@ -157,7 +158,7 @@ class _Steps:
 
     def _modulated(self, leaf: Leaf | None, h: Value) -> Value:
         """What a norm gives, scaled and shifted by a condition, if it is."""
-        if not _has_part(leaf, "scale", "shift"):
+        if leaf is None or not leaf.modulates("scale", "shift"):
             return h
         return self._step(Modulate(leaf), "modulated", h, SPANS, numbers=self.width)
 
@@ -179,9 +180,3 @@ class _Steps:
             Step(sublayer=self.role, operation=operation, reads=reads, writes=writes, numbers=numbers, needs=needs)
         )
         return writes
-
-
-def _has_part(leaf: Leaf | None, *parts: Part) -> TypeGuard[Leaf]:
-    """Whether some copy of a modulation makes one of these parts."""
-    operators = [block.operator for block in leaf.blocks] if leaf else []
-    return any(isinstance(each, Modulation) and set(parts) & set(each.parts) for each in operators)

@@ -56,7 +56,8 @@ class SublayerPlan:
     `pieces` are the values that are pieces, not one tensor; within a feed-forward piece i holds `counts[i]` modalities,
     elsewhere one each.
     `takes` are the values that it is given beside the stream, and `gives` those that it gives for other sublayers, each
-    by what it is called; both are empty but in parallel layers.
+    by what it is called; both are empty but in parallel layers. So is the modulation that it `borrows`, by which what
+    it adds is gated, and which another one `lends`.
     `resorted` are the values that the group which reads them sorts itself, and in the backward again.
     """
 
@@ -70,6 +71,8 @@ class SublayerPlan:
     stream: Value
     takes: Mapping[Value, str]
     gives: Mapping[Value, str]
+    borrows: LeafPlan | None
+    lends: LeafPlan | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +170,8 @@ class ModulePlan:
         detached.
         """
         body = part.sublayer.body
-        asks = isinstance(body, Mixture) or any(leaf.form != "single" for leaf in part.leaves.values())
+        leaves = [*part.leaves.values(), *(() if part.borrows is None else (part.borrows,))]
+        asks = isinstance(body, Mixture) or any(leaf.form != "single" for leaf in leaves)
         if isinstance(body, Attention):
             asks = asks or bool(body.mask.detach or body.mask.reads) or kernel(body.mask, self.model) == "views"
         return asks or any(step.permutes for step in part.steps)

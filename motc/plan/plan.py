@@ -5,14 +5,14 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from motc.ir.attention import Attention
 from motc.ir.feed_forward import FeedForward, Mixture
 from motc.ir.gradients import without_gradient
 from motc.ir.identity import semantic_hash
 from motc.ir.inventory import OUTER_PATHS, VOCABULARY_PATHS
-from motc.ir.layer import Body, Layer, Sublayer
+from motc.ir.layer import Body, Layer, Parallel, Sublayer
 from motc.ir.leaf import Leaf
 from motc.ir.model import Modality, Model, Segment
 from motc.ir.operators import Linear, Modulation, ReadMap, Sinks
@@ -146,7 +146,7 @@ def _layer_plan(
                 model,
                 layer,
                 sublayer,
-                classes.of_sublayers[sublayer, untrained],
+                classes.of_sublayers[_kind_of(layer, sublayer, untrained)],
                 in_pieces,
                 streams[sublayer.role],
                 taken[place:],
@@ -210,6 +210,9 @@ def _sublayer_plan(
             return replace(planned, blank=_blank(planned, leaf == body.out, model), open=is_open)
         return replace(planned, adds_nothing=leaf == body.out and None in planned.route)
 
+    def made_of_conditions(leaf: Leaf | None) -> LeafPlan | None:
+        return None if leaf is None else leaf_plan(leaf, model, None)
+
     return SublayerPlan(
         sublayer=sublayer,
         class_name=class_name,
@@ -223,6 +226,8 @@ def _sublayer_plan(
         stream=stream,
         takes=taken[0],
         gives={value: name for later in taken[1:] for value, name in later.items() if value in written},
+        borrows=made_of_conditions(layer.gate_of(sublayer)) if sublayer.reads == "normed" else None,
+        lends=made_of_conditions(sublayer.modulation) if layer.lends(sublayer) else None,
     )
 
 
@@ -286,17 +291,31 @@ def _read_by(steps: tuple[Step, ...], leaf: Leaf) -> set[str]:
     return {value.name for step in steps if step.operation == Apply(leaf) for value in step.reads}
 
 
+class _KindOfSublayer(NamedTuple):
+    """What the class of a sublayer follows from: in which modalities are untrained, and what it has to do with those
+    beside it.
+    """
+
+    sublayer: Sublayer
+    untrained: frozenset[str]
+    parallel: Parallel | None
+    gate: Leaf | None
+
+
+def _kind_of(layer: Layer, sublayer: Sublayer, untrained: frozenset[str]) -> _KindOfSublayer:
+    return _KindOfSublayer(sublayer, untrained, layer.parallel, layer.gate_of(sublayer))
+
+
 class _Classes:
     """The names of classes. A letter or number each tells different kinds apart; there is none where there is one."""
 
     def __init__(self, model: str, kinds: Sequence[Layer], untrained: Mapping[int, frozenset[str]]) -> None:
         self.of_layers = {layer: f"{model}Layer{suffix}" for layer, suffix in _suffixes(kinds).items()}
-        self.of_sublayers: dict[tuple[Sublayer, frozenset[str]], str] = {}
-        """The class of a sublayer in which these modalities are untrained."""
-        sublayers = [(sublayer, untrained[id(layer)]) for layer in kinds for sublayer in layer.sublayers]
-        for role in dict.fromkeys(sublayer.role for sublayer, _ in sublayers):
+        self.of_sublayers: dict[_KindOfSublayer, str] = {}
+        sublayers = [_kind_of(layer, each, untrained[id(layer)]) for layer in kinds for each in layer.sublayers]
+        for role in dict.fromkeys(kind.sublayer.role for kind in sublayers):
             title = CLASSES.get(role, camel(role))
-            suffixes = _suffixes(each for each in sublayers if each[0].role == role)
+            suffixes = _suffixes(each for each in sublayers if each.sublayer.role == role)
             self.of_sublayers |= {each: f"{model}{title}{suffix}" for each, suffix in suffixes.items()}
 
 

@@ -51,7 +51,7 @@ def layer_forward(
             case "entry":
                 source = entry
             case "normed":  # which has no norm of its own
-                source = first.normed("norm", entry)
+                source = first.adapted(first.normed("norm", entry))
             case _:
                 assert_never(sublayer.reads)
         match sublayer.body:
@@ -61,7 +61,8 @@ def layer_forward(
                 function = partial(feed_forward, groups, body, tokens=tokens, trace=trace)
             case _:
                 assert_never(sublayer.body)
-        x = joined(sublayer, groups, x, source, function, found_by(layer, tokens, see))
+        gating = first if sublayer.reads == "normed" else groups
+        x = joined(sublayer, groups, gating, x, source, function, found_by(layer, tokens, see))
     return x
 
 
@@ -113,6 +114,7 @@ class Groups:
 def joined(
     sublayer: ReferenceSublayer,
     groups: Groups,
+    gating: Groups,
     x: Streams,
     source: Streams,
     function: Callable[[Streams], Streams],
@@ -120,8 +122,8 @@ def joined(
 ) -> Streams:
     """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), or x + out_norm(f(norm(s))), s being the source.
 
-    What is added to x is added so many times as the sublayer's scale, times the tanh of its gate; of tokens that find
-    none of those to which they attend it is zeros.
+    What is added to x is gated by the conditions of `gating`, and added so many times as the sublayer's scale, times
+    the tanh of its gate; of tokens that find none of those to which they attend it is zeros.
     """
 
     def add(x: Streams, y: Streams) -> Streams:
@@ -131,14 +133,14 @@ def joined(
 
     match sublayer.placement:
         case "pre":
-            return add(x, groups.gated(function(groups.adapted(groups.normed("norm", source)))))
+            return add(x, gating.gated(function(groups.adapted(groups.normed("norm", source)))))
         case "post":
             return groups.normed("norm", add(x, function(source)))
         case "sublayer_output":
             return add(x, groups.normed("norm", function(source)))
         case "both":
             h = function(groups.adapted(groups.normed("norm", source)))
-            return add(x, groups.gated(groups.normed("out_norm", h)))
+            return add(x, gating.gated(groups.normed("out_norm", h)))
         case _:
             assert_never(sublayer.placement)
 

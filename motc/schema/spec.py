@@ -57,6 +57,11 @@ class TowerSpec(Section):
     norm: TowerNorm = Field(TowerNorm(), description="attributes of the norms for this tower")
 
 
+Beside = Annotated[
+    Parallel | None, BeforeValidator(none_word, json_schema_input_type=Parallel | Literal["none"] | None)
+]
+
+
 class TowerInLayers(Section):
     """What may be said of a tower in some layers."""
 
@@ -74,6 +79,7 @@ class LayersSpec(Section):
     ] = Field(AttentionInLayers(), description="what differs in these layers' attention")
     ffn: Ffn = Field(FfnAttributes(), description="what differs in these layers' feed-forward")
     norm: NormInLayers = Field(NormInLayers(), description="what differs in these layers' norms")
+    parallel: Beside = Field(None, description="attention and feed-forward side by side in these layers, or none")
     towers: dict[Name, TowerInLayers] = Field({}, description="what differs in a tower in these layers")
 
 
@@ -106,9 +112,9 @@ class Spec(Section):
     attention: AttentionSpec
     ffn: Annotated[FfnSpec, BeforeValidator(none_kind, json_schema_input_type=Literal["none"] | FfnSpec)] = FfnSpec()
     norm: NormSpec = NormSpec()
-    parallel: Annotated[
-        Parallel | None, BeforeValidator(none_word, json_schema_input_type=Parallel | Literal["none"] | None)
-    ] = Field(None, description="attention and feed-forward side by side, behind one norm or two; or none")
+    parallel: Beside = Field(
+        None, description="attention and feed-forward side by side, behind one norm or two; or none"
+    )
     residual: ResidualSpec = ResidualSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
     head: HeadSpec = HeadSpec()

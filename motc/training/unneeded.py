@@ -129,7 +129,7 @@ class _Walk:
             made = inner
             for each in (sublayer.body.out, sublayer.after, sublayer.out_gate):
                 made = self._behind(each, number, made)
-            made = _conditioned(sublayer.modulation, made)
+            made = _conditioned(layer.gate_of(sublayer), made)
             joined = {name: self.stream[name] or made[name] for name in self.names}
             self.stream = self._behind(sublayer.joined, number, joined)
 

@@ -62,6 +62,8 @@ class _Writer:
     """Towers that read others."""
     denoised: list[str] = field(default_factory=list)
     """Modalities with latents."""
+    beside: bool = False
+    """Whether some layers may have their sublayers side by side, or not."""
     hides: bool = False
     """Whether noised spans are hidden."""
 
@@ -338,10 +340,13 @@ class _Writer:
             self.absent.add("final_modulation")
         self.lines.append(f"norm {{ {', '.join(said)} }}")
         if placement != "post" and self.chance(4):
-            parallel = self.pick("two_norms", *["one_norm"] * (placement == "pre" and not self.conditioned))
+            parallel = self.pick("two_norms", *["one_norm"] * (placement == "pre"))
             self.lines.append(f"parallel = {parallel}")
             if parallel == "one_norm":
-                self.absent.add("ffn.norm")
+                self.absent |= {"ffn.norm", "ffn.modulation"}
+        self.beside = placement == "pre" and self.chance(5)
+        if self.beside:
+            self.absent |= {"ffn.norm", "ffn.modulation"}  # perhaps
 
     def declare_towers(self, odd: bool) -> None:
         """Towers, some with attributes of their own, and the statements that these need."""
@@ -458,8 +463,10 @@ class _Writer:
         if self.reading and self.chance(2):
             said.append(f"tower {self.reading[0]} {{ attention {{ reads = [] }} }}")
         if not said or self.chance(3):
-            others = ["placement = pre", *["placement = post"] * (not self.conditioned)]
+            others = ["placement = pre", *["placement = post"] * (not self.conditioned and not self.beside)]
             said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', *others)} }}")
+        if self.beside:
+            said.append(f"parallel = {self.pick('one_norm', 'two_norms', 'none')}")
         where = f"layer {self.layers - 1}" if "ffn = none" in said else self.range()
         self.lines.append(f"{where} {{ {', '.join(said)} }}")
         self.absent_somewhere()
@@ -467,7 +474,7 @@ class _Writer:
     def absent_somewhere(self) -> None:
         """The first layer, or a tower in it where all that it has there is untied, without attention; or nothing."""
         one_norm = "parallel = one_norm" in self.lines
-        if self.layers == 1 or one_norm or self.chance(2):
+        if self.layers == 1 or one_norm or self.beside or self.chance(2):
             return
         apart = {*self.maps, "attention.out", "attention.norm", "ffn.norm", *SECTIONS["ffn"]} <= set(self.apart)
         if apart and not (self.widths or self.reading or self.low) and self.chance(2):
