@@ -212,6 +212,12 @@ def widened(dtype: torch.dtype) -> AbstractContextManager[Any]:
     return NothingNarrowed() if dtype == torch.float64 else nullcontext()
 
 
+def saved_of(theirs: nn.Module) -> dict[str, Tensor]:
+    """An original's parameters, and corrections of its routers where these are buffers."""
+    corrections = (each for each in theirs.named_buffers() if each[0].endswith("e_score_correction_bias"))
+    return {**dict(theirs.named_parameters()), **dict(corrections)}
+
+
 def as_parameters(module: nn.Module, dtype: torch.dtype) -> None:
     """Parameters in `dtype`; buffers, such as rotary frequencies, stay as they are."""
     for parameter in module.parameters():

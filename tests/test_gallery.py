@@ -18,7 +18,7 @@ from motc.driver import compile_ir, final_ir
 from motc.ir.names import correction_shapes
 from motc.loading import instantiate
 from motc.weights import bijection_of, parameters_of, read_mapping, tensors_of
-from tests.originals import GALLERY, Original, as_parameters, widened
+from tests.originals import GALLERY, Original, as_parameters, saved_of, widened
 from tests.published import ORIGINALS
 from tests.sights import IMAGE, Batch, ernie_vl, qwen_vl, text
 
@@ -28,12 +28,6 @@ README = (GALLERY / "README.md").read_text(encoding="utf-8")
 # in files of their own
 ELSEWHERE = ("cogvlm_17b", "dit_xl_2", "llama_3_2_vision_11b", "lmfusion_8b", "lumina_2", "pi0", "pi0_5", "smolvla")
 EACH = pytest.mark.parametrize("original", ORIGINALS, ids=lambda original: original.spec)
-
-
-def saved_of(theirs: nn.Module) -> dict[str, Tensor]:
-    """An original's parameters, and corrections of its routers where these are buffers."""
-    corrections = (each for each in theirs.named_buffers() if each[0].endswith("e_score_correction_bias"))
-    return {**dict(theirs.named_parameters()), **dict(corrections)}
 
 
 class Pair:
