@@ -366,6 +366,7 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
         ("tensors: {a..b: b}", "`a..b` is no name"),
         ("tensors: {a: 3}", "a name is missing here"),
         ("tensors: {a: b}\ntied: {c: a}", "`c` is tied and not among `tensors`"),
+        ("tensors: {a: b}\nwithout: {c: d}", "`c` is not among `tensors`"),
         ("tensors: {a: b}\notherwise: {c: none}", "`c` is otherwise and not among `tensors`"),
         ("tensors: {a: b}\nleft_out: a", "a list of names is missing here"),
         ("tensors: {a: b}\nleft_out: [a]", "`a` is mapped and left out"),

@@ -26,7 +26,8 @@ NEVER_GOES = '"towers.language.attention.cross"'
 
 ORDER = """
 width layers vocab modalities positions attention ffn norm parallel embedding head towers by_layer untie
-kind hidden expert heads kv_heads head_dim bias out_bias scale softcap qk_norm qk_norm_eps window mask rope theta
+kind hidden expert heads kv_heads head_dim value_dim low_rank bias out_bias scale softcap qk_norm qk_norm_eps window
+mask rope theta
 """.split()
 """In which order a spec says keys, within a section too; others follow."""
 
