@@ -16,6 +16,7 @@ from .latent_time import waves_of_periods
 from .latents import rank_of
 from .layout import Layout
 from .modulation import SharedModulations
+from .patched import AnyLatents, Patched, group_of
 from .tokens import look_up, token_before
 
 
@@ -135,7 +136,7 @@ class TakesConditions:
     def conditioned(
         self,
         layout: Layout,
-        latents: Mapping[str, Tensor] | None,
+        latents: Mapping[str, AnyLatents] | None,
         timesteps: Mapping[str, Tensor] | None,
         conditions: Mapping[str, Mapping[str, Tensor]] | None,
     ) -> tuple[SpanConditions]:
@@ -145,25 +146,32 @@ class TakesConditions:
         """
         given = given_for(conditions, self.conditions)
         latents, times = latents or {}, timesteps or {}
-        vectors, counts, lengths = {}, {}, {}
+        vectors, counts, owners = {}, {}, {}
         for name, module in self.conditions.items():
             make: Any = module
             like: Tensor = next(make.parameters())
             t = times.get(name)
             if t is None:
                 t = torch.zeros(0, device=like.device)
-            counts[name] = count = t.shape[0]
-            ends: Any = self.latents[name]
-            lengths[name] = max(1, patches_in(latents[name].shape[2:], ends.patch)) if name in latents else 1
-            of_spans = make(t, check_given(name, given.get(name, {}), make, count, like))
-            vectors[name] = F.silu(F.pad(of_spans, (0, 0, 0, 1)))
+            counts[name], x = t.shape[0], latents.get(name)
+            rank = rank_of(layout.modality_ids, self.modalities.index(name))
+            if isinstance(x, Patched):  # whose groups each have a vector
+                of_spans = check_given(name, given.get(name, {}), make, len(x.grids), like)
+                beside = {part: value[x.spans.to(value.device)] for part, value in of_spans.items()}
+                owners[name] = torch.where(rank >= 0, group_of(rank.clamp(min=0), x, 1), -1)
+            else:
+                ends: Any = self.latents[name]
+                length = 1 if x is None else max(1, patches_in(x.shape[2:], ends.patch))
+                beside = check_given(name, given.get(name, {}), make, counts[name], like)
+                owners[name] = torch.where(rank >= 0, torch.div(rank, length, rounding_mode="floor"), -1)
+            vectors[name] = F.silu(F.pad(make(t, beside), (0, 0, 0, 1)))
             if make.shared is not None:
                 vectors |= make.shared(vectors)
         spans = torch.zeros_like(layout.modality_ids).flatten()
         each: dict[str, Tensor] = {}
         for name, by in self.conditioned_by.items():
             if by not in each:
-                each[by] = spans_in(layout, self.modalities.index(by), counts[by], lengths[by])
+                each[by] = spans_in(layout, owners[by], counts[by])
             mine = layout.modality_ids.flatten() == self.modalities.index(name)
             spans = torch.where(mine, each[by], spans)
         if isinstance(layout.places, int):
@@ -171,13 +179,12 @@ class TakesConditions:
         return (SpanConditions(look_up(spans, layout.tokens, 0), vectors),)
 
 
-def spans_in(layout: Layout, modality: int, count: int, length: int) -> Tensor:
-    """Of each token of the batch, int64 [B * S], which of a modality's `count` spans, of `length` tokens each, is its.
+def spans_in(layout: Layout, own: Tensor, count: int) -> Tensor:
+    """Of each token of the batch, int64 [B * S], which of a modality's `count` spans is its.
 
-    That is its own, or for tokens of other modalities the first of their document; `count` where there is none.
+    That is its `own`, or for tokens of other modalities, -1 there, the first of their document; `count` where there is
+    none.
     """
-    own = rank_of(layout.modality_ids, modality)
-    own = torch.where(own >= 0, torch.div(own, length, rounding_mode="floor"), -1)
     documents = documents_in(layout)
     first = torch.full_like(own, count)
     first = first.scatter_reduce(0, documents, torch.where(own >= 0, own, count), "amin")

@@ -17,6 +17,7 @@ from .layout import Layout
 from .noised_spans import checked_clean, with_noised
 from .objectives import Aim, denoising_losses, noise_latents
 from .outputs import LossOutput, divided
+from .patched import AnyLatents, OfLatents, as_given, in_patches, of_each, values_of
 from .sizes import exporting
 from .target_checks import only_with_labels
 from .targets import sort_targets
@@ -35,7 +36,7 @@ class DenoisingModel(Denoises, ContinuousModel):
     norm: Callable[..., Any]
 
     def encode(
-        self, layout: Layout, latents: Mapping[str, Tensor] | None, timesteps: Mapping[str, Tensor] | None
+        self, layout: Layout, latents: Mapping[str, AnyLatents] | None, timesteps: Mapping[str, Tensor] | None
     ) -> dict[str, Patches]:
         """Noised latents to patches of the stream. Raises ValueError where they do not fit the batch."""
         return make_patches(self.latents, self.objectives, self.modalities, layout, latents, timesteps)
@@ -43,7 +44,7 @@ class DenoisingModel(Denoises, ContinuousModel):
     def conditioned(
         self,
         layout: Layout,
-        latents: Mapping[str, Tensor] | None,
+        latents: Mapping[str, AnyLatents] | None,
         timesteps: Mapping[str, Tensor] | None,
         conditions: Given | None,
     ) -> tuple[Any, ...]:
@@ -83,7 +84,8 @@ class DenoisingModel(Denoises, ContinuousModel):
         """Logits [B, S, V], or a dict modality -> [B, S, V_m] of own vocabularies, and predictions for latents.
 
         `latents` holds for each continuous modality the noised latents [n, channels, ...] of its spans (in images with
-        height and width), in the order they come in the batch, rows first; `timesteps` [n]. All others int64 [B, S];
+        height and width), in the order they come in the batch, rows first, or a list of one for each span, which may
+        differ in size; `timesteps` [n], or [n, frames] or [n, tokens], each their own. All others int64 [B, S];
         the input ids of latents may be anything. With `labels`, this is `loss`: latents are clean, and losses are
         returned. Logits are zeros at padding and at latents. `features` are the vectors [..., size] of the tokens of
         modalities that are given such, [..., 1 + layers, size] where further ones are added after layers. `layout` and
@@ -92,18 +94,19 @@ class DenoisingModel(Denoises, ContinuousModel):
         timestep: `label` int64 [n], `number` [n] or `vector` [n, size].
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
+        given = in_patches(self, OfLatents(latents, timesteps, noise, clean))
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
-        are_clean, aims = checked_clean(self.objectives, clean, latents), dict[str, Aim]()
+        x_t, times, aims = given.latents, given.timesteps, dict[str, Aim]()
+        are_clean = checked_clean(self.objectives, given.clean, x_t)
         if labels is not None:
-            latents, timesteps, aims = noise_latents(
-                self.objectives, dict(self.latents.items()), latents, timesteps, noise, generator, are_clean
-            )
-        patches = self.encode(layout, latents, timesteps)
+            ends = dict(self.latents.items())
+            x_t, times, aims = noise_latents(self.objectives, ends, x_t, times, given.noise, generator, are_clean)
+        patches = self.encode(layout, x_t, times)
         if cache is None:  # what is generated sees latents that are clean
-            layout = with_noised(self, layout, latents, are_clean)
+            layout = with_noised(self, layout, x_t, are_clean)
         placed = {**patches, **self.place_features(layout, features)}
-        positions, ids = self.placed(layout, position_ids, cache, latents), self.ids_in_stream(input_ids, layout)
-        conditioned = self.conditioned(layout, latents, timesteps, conditions)
+        positions, ids = self.placed(layout, position_ids, cache, x_t), self.ids_in_stream(input_ids, layout)
+        conditioned = self.conditioned(layout, x_t, times, conditions)
         x, balance = self.with_balance(self.transform(ids, layout, positions, placed, *conditioned, cache))
         if labels is not None:
             targets = self.targets(labels, weights, layout)
@@ -113,7 +116,8 @@ class DenoisingModel(Denoises, ContinuousModel):
         logits, states = self.logits(x, layout, cache)
         if cache is not None and cache.step is None:  # states are those of a prompt's last tokens
             return DenoisingOutput(logits, {})
-        return DenoisingOutput(logits, self.predict(states, layout, patches))
+        predictions = self.predict(states, layout, patches)
+        return DenoisingOutput(logits, as_given(predictions, x_t or {}, self.latents))
 
     def logits(self, x: Any, layout: Layout, cache: Cache | None) -> Any:
         """The logits of the stream after the last layer, none where a cache wants none; and the normed stream."""
@@ -186,12 +190,15 @@ class DenoisingModel(Denoises, ContinuousModel):
         document_ids: Tensor | None = None,
         layout: Any = None,
     ) -> dict[str, Tensor]:
+        latents, _, _, clean = in_patches(self, OfLatents(latents, None, None, clean))
         given = {"labels": labels, "weights": weights, "document_ids": document_ids, "layout": layout}
         counts = super().count(input_ids, modality_ids, **given)
         numbers = {
-            name: 0 if latents is None or name not in latents else latents[name].numel() for name in self.objectives
+            name: 0 if latents is None or name not in latents else values_of(latents[name]).numel()
+            for name in self.objectives
         }
-        for name, kept in checked_clean(self.objectives, clean, latents).items():
+        for name, clean_ones in checked_clean(self.objectives, clean, latents).items():
+            kept = of_each(clean_ones, latents[name]) if latents and name in latents else clean_ones
             numbers[name] -= int(kept.sum()) * (numbers[name] // max(1, kept.numel()))
         return counts | {name: torch.full_like(counts[name], number) for name, number in numbers.items()}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .constants import on_device
 from .rows_compact import compact_rows
 from .tokens import look_up
 
@@ -119,6 +121,34 @@ def check_spans(
     """
     assert timesteps is not None
     length = patches_in(latents.shape[2:], ends.patch)
+    lengths = [length] * latents.shape[0]
+    uneven = _refuse_spans(name, lengths, latents, timesteps, objective, layout, modality)
+    if uneven:
+        size = product_words(latents.shape[2:])
+        raise ValueError(f"a span of {name} has another number of tokens than the {length} patches of {size} latents")
+
+
+def check_patched(
+    name: str, latents: Any, timesteps: Tensor | None, objective: Any, layout: Any, modality: int
+) -> None:
+    """The same of latents that are patches, which may be of several sizes."""
+    groups = latents.spans.shape[0]
+    if timesteps is None:
+        raise ValueError(f"latents of {name} need timesteps: timesteps={{{name!r}: [{len(latents.grids)}]}}")
+    check_timesteps(name, timesteps, groups)
+    uneven = _refuse_spans(name, latents.lengths, latents.patches, timesteps, objective, layout, modality)
+    if uneven:
+        sizes = ", ".join(map(product_words, latents.grids))
+        raise ValueError(f"spans of {name} have other numbers of tokens than the patches of their latents: {sizes}")
+
+
+def _refuse_spans(
+    name: str, lengths: list[int], latents: Tensor, timesteps: Tensor, objective: Any, layout: Any, modality: int
+) -> bool:
+    """Raise ValueError unless there are as many spans as `lengths`, and for what is no number or no timestep.
+
+    Whether the spans have other numbers of tokens than these.
+    """
     slots = compact_rows(layout.modality_ids)
     mine = look_up(layout.modality_ids.flatten(), slots, -1) == modality
     goes_on = mine[:, 1:] & mine[:, :-1]
@@ -128,25 +158,27 @@ def check_spans(
     starts = mine.clone()
     starts[:, 1:] &= ~goes_on
     first = (mine.flatten().cumsum(0) - 1)[starts.flatten()]  # which of the modality's tokens begins each span
+    begins = on_device([0, *accumulate(lengths)], first.device)
+    expected = begins[: first.shape[0]] if first.shape[0] == len(lengths) else first
     numbers = torch.stack(
         [
             mine.sum(),
             starts.sum(),
-            (first != torch.arange(first.numel(), device=first.device) * length).sum(),
+            (first != expected).sum(),
             (~latents.isfinite()).sum().to(first.device),
             outside(timesteps, objective).sum().to(first.device),
         ]
     )
     tokens, spans, uneven, broken, beyond = numbers.tolist()
-    if spans != latents.shape[0]:
-        raise ValueError(f"modality_ids have {spans} spans of {name}, and there are latents for {latents.shape[0]}")
-    if uneven or tokens != spans * length:
-        size = product_words(latents.shape[2:])
-        raise ValueError(f"a span of {name} has another number of tokens than the {length} patches of {size} latents")
+    if spans != len(lengths):
+        raise ValueError(f"modality_ids have {spans} spans of {name}, and there are latents for {len(lengths)}")
+    if uneven or tokens != sum(lengths):
+        return True
     if broken:
         raise ValueError(f"{broken} of the numbers in the latents of {name} are infinite or NaN")
     if beyond:
         raise ValueError(f"timesteps of {name} must be 0..{objective.last}; {beyond} are not")
+    return False
 
 
 def check_features(name: str, features: Tensor, shape: tuple[int, ...], mine: Tensor) -> None:

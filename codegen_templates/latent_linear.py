@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
+import torch
 from torch import Tensor, nn
 
 from .latent_table import SineTable
 from .latent_time import ConcatTime, NoTime, TimestepEmbedding
+from .patched import Patched
 
 
 class LinearEnds(nn.Module):
@@ -36,25 +39,43 @@ class LinearEnds(nn.Module):
 
     def tokens(self, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Tokens [n * patches, w] of noised latents [n, channels, ...] at timesteps [n], and what to keep."""
+        tokens = self.encode(self.cut_up(latents))
+        if self.table is not None:
+            tokens = tokens + self.table.of(tuple(self.cut(list(latents.shape[2:]))[::2]), tokens)
+        x = self.time.told(tokens, timesteps)
+        return x.flatten(0, 1), [latents]
+
+    def tokens_of_patches(self, latents: Patched, timesteps: Tensor) -> tuple[Tensor, list[Patched]]:
+        """Tokens [P, w] of noised latents that are patches, at the timesteps [G] of their groups, and what to keep."""
+        tokens = self.encode(latents.patches)
+        if self.table is not None and latents.grids:
+            tokens = tokens + torch.cat([self.table.of(grid, tokens) for grid in latents.grids])
+        return self.time.told(tokens, timesteps, latents.groups), [latents]
+
+    def prediction(self, states: Tensor, kept: Sequence[Tensor | Patched]) -> Tensor:
+        """What states [n * patches, w] predict, in the latents' shape; of patches, patches [P, channels * patch]."""
+        numbers: Tensor = self.decode(states)
+        (latents,) = kept
+        if isinstance(latents, Patched):
+            return numbers
+        count, _, *sides = latents.shape
+        return self.put_together(numbers, count, self.cut(sides)[::2])
+
+    def cut_up(self, latents: Tensor) -> Tensor:
+        """The patches [n, P, channels * patch] of latents [n, channels, ...], the last axis fastest."""
         count, channels, *sides = latents.shape
         axes = range(len(self.patch))
         cut = latents.reshape(count, channels, *self.cut(sides))
         patches = cut.permute(0, *(2 + 2 * axis for axis in axes), 1, *(3 + 2 * axis for axis in axes))
-        patches = patches.flatten(1 + len(self.patch)).flatten(1, -2)
-        tokens = self.encode(patches)
-        if self.table is not None:
-            tokens = tokens + self.table.of(tuple(self.cut(sides)[::2]), tokens)
-        x = self.time.told(tokens, timesteps)
-        return x.flatten(0, 1), [latents]
+        return patches.flatten(1 + len(self.patch)).flatten(1, -2)
 
-    def prediction(self, states: Tensor, kept: list[Tensor]) -> Tensor:
-        """What states [n * patches, w] predict, in the latents' shape."""
-        count, channels, *sides = kept[0].shape
+    def put_together(self, patches: Tensor, count: int, grid: Sequence[int]) -> Tensor:
+        """The latents [count, channels, ...] of which these are the patches [count * P, channels * patch]."""
         axes = range(len(self.patch))
-        cut = self.decode(states).view(count, *self.cut(sides)[::2], channels, *self.patch)
+        cut = patches.view(count, *grid, self.channels, *self.patch)
         turned = (place for axis in axes for place in (1 + axis, 2 + len(self.patch) + axis))
-        predicted: Tensor = cut.permute(0, 1 + len(self.patch), *turned).reshape(kept[0].shape)
-        return predicted
+        sides = (number * size for number, size in zip(grid, self.patch, strict=True))
+        return cut.permute(0, 1 + len(self.patch), *turned).reshape(count, self.channels, *sides)
 
     def cut(self, sides: list[int]) -> list[int]:
         """The sides of a latent as how many patches there are along each and how much of it each has, in turns."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .autocast import product_dtype
-from .latent_checks import check_latents, check_spans, named
+from .latent_checks import check_latents, check_patched, check_spans, named
+from .patched import AnyLatents, Patched, named_latents
 from .permute import permute
 from .sizes import exporting
 from .tokens import invert, look_up
@@ -30,7 +31,7 @@ class Patches(NamedTuple):
     """One modality's patches in a batch, in the order of their tokens, rows first."""
 
     vectors: Tensor  # [P + 1, w]: the last is a stand-in, so that no tensor is empty
-    kept: list[Tensor]  # what the ends keep for the way back
+    kept: list[Any]  # what the ends keep for the way back
     order: Tensor  # int64, one for each place of the stream: which patch stands there; -1: none
     inverse: Tensor  # int64 [P + 1]: the place of each patch, -1 for the stand-in
     added: Mapping[int, Tensor] = MappingProxyType({})  # [P + 1, w], by the layer after which they are added
@@ -48,15 +49,15 @@ def make_patches(
     objectives: Mapping[str, Any],
     modalities: tuple[str, ...],
     layout: Any,
-    latents: Mapping[str, Tensor] | None,
+    latents: Mapping[str, AnyLatents] | None,
     timesteps: Mapping[str, Tensor] | None,
 ) -> dict[str, Patches]:
-    """Noised latents [n, channels, ...] and timesteps [n] of each modality, as patches of the stream.
+    """Noised latents [n, channels, ...] and timesteps [n] of each modality, or their patches, as those of the stream.
 
     Raises TypeError or ValueError where they do not fit one another or the spans in `modality_ids`. Reads back from the
     device. Of a step of generating, all of one modality, there are patches of the latents that are given.
     """
-    latents, timesteps = named("latents", latents, ends), named("timesteps", timesteps, ends)
+    latents, timesteps = named_latents("latents", latents, ends), named("timesteps", timesteps, ends)
     patches = {}
     is_step = isinstance(layout.places, int)
     for name, module in ends.items():
@@ -69,6 +70,11 @@ def make_patches(
             x = like.new_zeros(0, end.channels, *end.patch)
             t = torch.zeros(0, dtype=torch.int64, device=like.device)
         rank = rank_of(layout.modality_ids, modalities.index(name))
+        if isinstance(x, Patched):
+            check_patched(name, x, t, objectives[name], layout, modalities.index(name))
+            vectors, kept = end.tokens_of_patches(x._replace(patches=x.patches.to(like.dtype)), t)
+            patches[name] = patches_of(vectors, kept, rank, layout)
+            continue
         if not torch.compiler.is_compiling() and not is_step:
             check_latents(name, x, t, end)
             check_spans(name, x, t, end, objectives[name], layout, modalities.index(name))
@@ -79,7 +85,7 @@ def make_patches(
     return patches
 
 
-def patches_of(vectors: Tensor, kept: list[Tensor], rank: Tensor, layout: Any) -> Patches:
+def patches_of(vectors: Tensor, kept: list[Any], rank: Tensor, layout: Any) -> Patches:
     """Vectors [P, w] at their places in the stream; `rank` int64 [B * S] says which of them each token is, -1 none."""
     is_step = isinstance(layout.places, int)
     order = rank.view_as(layout.modality_ids) if is_step else look_up(rank, layout.tokens, -1)

@@ -10,25 +10,30 @@ from torch import Tensor
 
 from .latent_checks import named, patches_in
 from .latents import rank_of
+from .patched import AnyLatents, Patched, group_of, named_latents, values_of
 from .tokens import look_up
 
 
 def checked_clean(
-    objectives: Mapping[str, Any], clean: Mapping[str, Tensor] | None, latents: Mapping[str, Tensor] | None
+    objectives: Mapping[str, Any], clean: Mapping[str, Tensor] | None, latents: Mapping[str, AnyLatents] | None
 ) -> dict[str, Tensor]:
-    """Which spans of each modality are clean, bool [n], where latents [n, ...] are. Raises TypeError or ValueError."""
+    """Which spans of each modality are clean, bool [n], or groups of patches, [G], where latents are.
+
+    Raises TypeError or ValueError.
+    """
     checked = {}
-    latents = named("latents", latents, objectives)
+    latents = named_latents("latents", latents, objectives)
     for name, kept in named("clean", clean, objectives).items():
-        spans = latents[name].shape[0] if name in latents else 0
+        x = latents.get(name)
+        spans = 0 if x is None else x.spans.shape[0] if isinstance(x, Patched) else x.shape[0]
         if kept.dtype != torch.bool or kept.shape != (spans,):
             told = f"{kept.dtype} {[*kept.shape]}"
             raise ValueError(f"clean of {name} must be torch.bool [{spans}], one a span, not {told}")
-        checked[name] = kept.to(latents[name].device) if name in latents else kept
+        checked[name] = kept.to(values_of(x).device) if x is not None else kept
     return checked
 
 
-def with_noised(model: Any, layout: Any, latents: Mapping[str, Tensor] | None, clean: Mapping[str, Tensor]) -> Any:
+def with_noised(model: Any, layout: Any, latents: Mapping[str, AnyLatents] | None, clean: Mapping[str, Tensor]) -> Any:
     """The layout, where masks that hide noised spans are told which these are: those that are not `clean`."""
     if not any(mask.hides_noised for mask in model.masks):
         return layout
@@ -41,14 +46,15 @@ def with_noised(model: Any, layout: Any, latents: Mapping[str, Tensor] | None, c
 
 
 def noised_tokens(
-    model: Any, modality_ids: Tensor, latents: Mapping[str, Tensor], clean: Mapping[str, Tensor]
+    model: Any, modality_ids: Tensor, latents: Mapping[str, AnyLatents], clean: Mapping[str, Tensor]
 ) -> Tensor:
     """Which tokens are of latents that are not clean, bool [B * S]."""
     noised = torch.zeros(modality_ids.numel(), dtype=torch.bool, device=modality_ids.device)
     for name, x in latents.items():
         rank = rank_of(modality_ids, model.modalities.index(name))
-        if x.shape[0]:
-            is_clean = clean.get(name, torch.zeros(x.shape[:1], dtype=torch.bool)).to(rank.device)
-            span = rank.clamp(min=0) // patches_in(x.shape[2:], model.latents[name].patch)
-            noised = noised | ((rank >= 0) & ~is_clean[span])
+        if values_of(x).shape[0]:
+            length = 1 if isinstance(x, Patched) else patches_in(x.shape[2:], model.latents[name].patch)
+            span = group_of(rank.clamp(min=0), x, length)
+            is_clean = clean[name].to(rank.device)[span] if name in clean else torch.zeros_like(rank, dtype=torch.bool)
+            noised = noised | ((rank >= 0) & ~is_clean)
     return noised

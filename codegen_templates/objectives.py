@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Literal, NamedTuple, assert_never
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .latent_checks import check_floating, check_timesteps, named, outside, patches_in
 from .latents import beside
+from .patched import AnyLatents, Patched, named_latents, of_each, values_of
 from .times import Times
 
 
@@ -72,8 +73,10 @@ class Diffusion:
         betas = torch.linspace(*ends, 1000, dtype=torch.float64, device="cpu") ** (1 / power)
         return (1 - betas).cumprod(0)
 
-    def draw(self, count: int, tokens: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Timesteps int64 [count], for latents of so many tokens each."""
+    def draw(
+        self, count: int, tokens: int | Sequence[int], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        """Timesteps int64 [count], for latents of so many tokens each, or of each of so many."""
         if self.times is None:
             return torch.randint(0, 1000, (count,), generator=generator, device=device)
         return (1000 * self.times.draw(count, tokens, generator, device)).long().clamp(0, 999)
@@ -126,8 +129,10 @@ class RectifiedFlow:
     def __init__(self, *, weighting: Literal["sigma_sqrt", "cosmap"] | None = None, times: Times | None = None) -> None:
         self.weighting, self.times = weighting, times
 
-    def draw(self, count: int, tokens: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Timesteps float32 [count], for latents of so many tokens each."""
+    def draw(
+        self, count: int, tokens: int | Sequence[int], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        """Timesteps float32 [count], for latents of so many tokens each, or of each of so many."""
         if self.times is None:
             return 1000 * torch.rand(count, generator=generator, device=device)
         return 1000 * self.times.draw(count, tokens, generator, device)
@@ -161,33 +166,38 @@ Flow = RectifiedFlow()
 def noise_latents(
     objectives: Mapping[str, Any],
     ends: Mapping[str, Any],
-    latents: Mapping[str, Tensor] | None,
+    latents: Mapping[str, AnyLatents] | None,
     timesteps: Mapping[str, Tensor] | None,
     noise: Mapping[str, Tensor] | None,
     generator: torch.Generator | None,
     are_clean: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Aim]]:
+) -> tuple[dict[str, AnyLatents], dict[str, Tensor], dict[str, Aim]]:
     """Each modality's latents noised, their timesteps, and what is to be predicted; what is not given is drawn.
 
-    Spans that `are_clean`, bool [n], stay as they are, at timestep 0. How timesteps are drawn may depend on how many
-    tokens a modality's `ends` make of a latent. Computed in float32 or wider. Raises TypeError or ValueError for what
-    does not fit.
+    Spans that `are_clean`, bool [n], stay as they are, at timestep 0. Of patches these, and timesteps, are one for each
+    group. How timesteps are drawn, one a span, may depend on how many tokens a modality's `ends` make of a latent.
+    Computed in float32 or wider. Raises TypeError or ValueError for what does not fit.
     """
-    latents, timesteps = named("latents", latents, objectives), named("timesteps", timesteps, objectives)
+    latents, timesteps = named_latents("latents", latents, objectives), named("timesteps", timesteps, objectives)
     noise = named("noise", noise, objectives)
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(f"generator must be a torch.Generator or None, not {reprlib.repr(generator)}")
-    noised, times, aims = {}, {}, {}
-    for name, clean in latents.items():
+    noised, times, aims = dict[str, AnyLatents](), {}, {}
+    for name, x in latents.items():
+        clean = values_of(x)
         check_floating("latents", name, clean)
         clean = clean.to(torch.promote_types(clean.dtype, torch.float32))
         device = clean.device if generator is None else generator.device
         t, epsilon = timesteps.get(name), noise.get(name)
         if t is None:
-            tokens = patches_in(clean.shape[2:], ends[name].patch)
-            t = objectives[name].draw(clean.shape[0], tokens, generator, device)
+            if isinstance(x, Patched):
+                t = objectives[name].draw(len(x.grids), x.lengths, generator, device)[x.spans.to(device)]
+            else:
+                tokens = patches_in(clean.shape[2:], ends[name].patch)
+                t = objectives[name].draw(clean.shape[0], tokens, generator, device)
         else:
-            check_timesteps(name, t, clean.shape[0], whole=objectives[name].whole)
+            spans = x.spans.shape[0] if isinstance(x, Patched) else clean.shape[0]
+            check_timesteps(name, t, spans, whole=objectives[name].whole)
             if not torch.compiler.is_compiling() and outside(t, objectives[name]).any():
                 raise ValueError(f"timesteps of {name} must be 0..{objectives[name].last}, not {t.tolist()}")
         if epsilon is None:
@@ -196,12 +206,15 @@ def noise_latents(
         if epsilon.shape != clean.shape:
             raise ValueError(f"noise of {name} must be {[*clean.shape]}, as its latents, not {[*epsilon.shape]}")
         times[name] = t.to(clean.device)
-        noised[name], target = objectives[name].noised(clean, times[name], epsilon.to(clean))
-        counts, kept = objectives[name].counts(clean, times[name]), are_clean.get(name)
+        at = of_each(times[name], x)
+        values, target = objectives[name].noised(clean, at, epsilon.to(clean))
+        counts, kept = objectives[name].counts(clean, at), None
+        if name in are_clean:
+            kept = of_each(are_clean[name], x)
+            times[name] = torch.where(are_clean[name], 0, times[name])
+            values = torch.where(beside(kept, clean), clean, values)
         aims[name] = Aim(target, counts, None if kept is None else ~kept)
-        if kept is not None:
-            times[name] = torch.where(kept, 0, times[name])
-            noised[name] = torch.where(beside(kept, clean), clean, noised[name])
+        noised[name] = x._replace(patches=values) if isinstance(x, Patched) else values
     return noised, times, aims
 
 
@@ -212,7 +225,7 @@ def denoising_losses(
 
     Squares are weighted as an aim says; latents that are not noised are left out.
 
-    0 where there are none. All latents of a modality have one size, so this is the mean over them too.
+    0 where there are none. A latent counts as much as it has numbers.
     """
     losses, numbers = {}, {}
     for name, predicted in predictions.items():

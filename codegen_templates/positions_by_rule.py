@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .cache import Cache
 from .checks import check_modalities, check_tensor, refuse
-from .constants import constant
+from .constants import constant, on_device
 from .embed import positions_in
 from .latent_checks import grid_in
 from .layout import Layout
+from .patched import Patched
 from .rows import document_starts
 from .tokens import look_up, token_before
 
@@ -279,7 +280,9 @@ class PlacedByRule:
         """The positions of attention's slots, int64 [R, L] or [R, L, axes]: those given, or by the rules."""
         if position_ids is None and (cache is None or cache.step is None):
             grids = {
-                self.modalities.index(name): constant((self.grid_of(name, x),), layout.modality_ids.device)
+                self.modalities.index(name): on_device(x.grids, layout.modality_ids.device).view(len(x.grids), -1)
+                if isinstance(x, Patched)
+                else constant((self.grid_of(name, x),), layout.modality_ids.device)
                 for name, x in (latents or {}).items()
             }
             position_ids = self._place(layout.modality_ids, layout.document_ids, grids)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .constants import on_device
 
 
 class SqrtShift(NamedTuple):
@@ -83,10 +86,18 @@ class Times(NamedTuple):
     high: float = 1.0
     shift: float | SqrtShift | ExponentialShift = 1.0
 
-    def draw(self, count: int, tokens: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Times between 0 and 1, float32 [count], for latents of so many tokens each."""
+    def draw(
+        self, count: int, tokens: int | Sequence[int], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        """Times between 0 and 1, float32 [count], for latents of so many tokens each, or of each of so many."""
         times = self.distribution.draw(count, generator, device)
         if (self.low, self.high) != (0.0, 1.0):
             times = times * (self.high - self.low) + self.low
-        shift = self.shift if isinstance(self.shift, float) else self.shift.of(tokens)
-        return times if shift == 1.0 else shift * times / (1 + (shift - 1) * times)
+        if isinstance(self.shift, float):
+            shift: Any = self.shift
+        elif isinstance(tokens, int):
+            shift = self.shift.of(tokens)
+        else:
+            shift = on_device(tuple(map(self.shift.of, tokens)), device).float()
+        is_one = isinstance(shift, float) and shift == 1.0
+        return times if is_one else shift * times / (1 + (shift - 1) * times)

@@ -11,12 +11,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from motc.reference.batch import Several
 from motc.reference.operators import Parameters, linear
 
 STEPS = 1000
@@ -60,19 +61,28 @@ class ReferenceLatent:
     gamma: float = 5.0
 
 
-def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Tensor, timesteps: Tensor) -> Tensor:
+def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Several, timesteps: Several) -> Tensor:
     """The tokens [n * patches, width] of noised latents [n, channels, ...]: by span, the last axis fastest."""
     if latent.blocks is not None:
+        assert isinstance(noised, Tensor)
+        assert isinstance(timesteps, Tensor)
         return unet_down(latent, parameters, noised, timesteps)[0]
     tokens = []
-    for x, timestep in zip(noised, timesteps.tolist(), strict=True):
-        for place in places_of_patches(latent, x):
+    for x, times in zip(noised, timesteps, strict=True):
+        for place, timestep in zip(places_of_patches(latent, x), of_patches(latent, x, times), strict=True):
             token = linear(parameters, latent.prefix + ".encode", x[place].flatten())
             if latent.sines is not None:
                 token = token + sines_of(latent, latent.sines, x, place).to(token)
             tokens.append(told_time(latent, parameters, token, timestep))
     weight = parameters[latent.prefix + ".encode.weight"]
     return torch.stack(tokens) if tokens else weight.new_zeros(0, weight.shape[0])
+
+
+def of_patches(latent: ReferenceLatent, x: Tensor, values: Tensor) -> list[float]:
+    """What a span has once, or for each frame or token of its latent [channels, ...], for each of its patches."""
+    each = values.reshape(-1).tolist()
+    count = math.prod(grid_of(latent, x))
+    return [each[number * len(each) // count] for number in range(count)]
 
 
 def sines_of(
@@ -118,17 +128,21 @@ def waves_of_periods(count: int, periods: tuple[float, float], timestep: float) 
 
 
 def latent_prediction(
-    latent: ReferenceLatent, parameters: Parameters, states: Tensor, noised: Tensor, timesteps: Tensor
-) -> Tensor:
+    latent: ReferenceLatent, parameters: Parameters, states: Tensor, noised: Several, timesteps: Several
+) -> Several:
     """What the tokens' states [n * patches, width] predict, in the shape of the noised latents."""
     if latent.blocks is not None:
+        assert isinstance(noised, Tensor)
+        assert isinstance(timesteps, Tensor)
         return unet_up(latent, parameters, states, noised, timesteps)
     patches = iter(linear(parameters, latent.prefix + ".decode", states))
-    predicted = states.new_zeros(noised.shape)
-    for number, x in enumerate(noised):
+    predicted = [states.new_zeros(x.shape) for x in noised]
+    for y, x in zip(predicted, noised, strict=True):
         for place in places_of_patches(latent, x):
-            predicted[number][place] = next(patches).reshape(latent.channels, *latent.patch)
-    return predicted
+            y[place] = next(patches).reshape(latent.channels, *latent.patch)
+    if isinstance(noised, list):
+        return predicted
+    return torch.stack(predicted) if predicted else states.new_zeros(noised.shape)
 
 
 def places_of_patches(latent: ReferenceLatent, x: Tensor) -> Iterator[tuple[slice, ...]]:
@@ -218,26 +232,50 @@ def group_norm(parameters: Parameters, prefix: str, x: Tensor) -> Tensor:
     return scaled * weight + bias
 
 
-def denoising(latent: ReferenceLatent, clean: Tensor, timesteps: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents noised to their timesteps, and what is to be predicted of them."""
-    noised, targets = [], []
-    for x, timestep, epsilon in zip(clean, timesteps.tolist(), noise, strict=True):
-        match latent.objective:
-            case "ddpm":
-                signal = signal_at(latent.noising, int(timestep))
-                alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
-                noised.append(alpha * x + sigma * epsilon)
-                velocity = alpha * epsilon - sigma * x
-                targets.append({"noise": epsilon, "velocity": velocity, "sample": x}[latent.noising.prediction])
-            case "flow":
-                sigma = timestep / STEPS
-                noised.append((1 - sigma) * x + sigma * epsilon)
-                targets.append(epsilon - x)
-            case _:
-                assert_never(latent.objective)
-    if not noised:
-        return clean, clean
-    return torch.stack(noised), torch.stack(targets)
+def denoising(
+    latent: ReferenceLatent, clean: Several, timesteps: Several, noise: Several, kept: Several | None
+) -> list[Noised]:
+    """Latents noised to their timesteps, patch by patch, what is to be predicted of them, and what of it counts.
+
+    Patches that are `kept` stay as they are, and nothing of them counts.
+    """
+    spans = []
+    keeps = [torch.tensor([False])] * len(clean) if kept is None else kept
+    for x, times, epsilon, stays in zip(clean, timesteps, noise, keeps, strict=True):
+        shown, target, counts = (torch.zeros_like(x) for _ in range(3))
+        patches = zip(of_patches(latent, x, times), of_patches(latent, x, stays), strict=True)
+        for place, (timestep, is_clean) in zip(places_of_patches(latent, x), patches, strict=True):
+            noised, target[place] = noised_to(latent, x[place], timestep, epsilon[place])
+            shown[place] = x[place] if is_clean else noised
+            counts[place] = 0.0 if is_clean else counted(latent, timestep)
+        fraction = 1 - sum(of_patches(latent, x, stays)) / math.prod(grid_of(latent, x))
+        spans.append(Noised(shown, target, counts, round(fraction * x.numel())))
+    return spans
+
+
+class Noised(NamedTuple):
+    """A latent that is noised, what is to be predicted of it, what errors count, and how many numbers do."""
+
+    shown: Tensor
+    target: Tensor
+    counts: Tensor
+    numbers: int
+
+
+def noised_to(latent: ReferenceLatent, x: Tensor, timestep: float, epsilon: Tensor) -> tuple[Tensor, Tensor]:
+    """Part of a latent noised to a timestep, and what is to be predicted of it."""
+    match latent.objective:
+        case "ddpm":
+            signal = signal_at(latent.noising, int(timestep))
+            alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+            velocity = alpha * epsilon - sigma * x
+            target = {"noise": epsilon, "velocity": velocity, "sample": x}[latent.noising.prediction]
+            return alpha * x + sigma * epsilon, target
+        case "flow":
+            sigma = timestep / STEPS
+            return (1 - sigma) * x + sigma * epsilon, epsilon - x
+        case _:
+            assert_never(latent.objective)
 
 
 def signal_at(noising: ReferenceNoising, timestep: int) -> float:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motc.reference.batch import Batch
+from motc.reference.batch import Batch, Several
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
-from motc.reference.latents import counted, denoising
+from motc.reference.latents import denoising
 from motc.reference.model import logits_of, predictions_of, reference_hidden, token_masks
 from motc.reference.operators import Parameters, Streams, at_least_float32
 from motc.reference.visibility import visibility
@@ -45,15 +45,15 @@ def reference_loss(
     `hidden` is what `reference_hidden` gives with this trace, where that is known already and there are no latents.
     """
     trace = Trace() if trace is None else trace
-    pairs = {m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m]) for m, x in batch.latents.items()}
-    noised = replace(batch, latents={m: pair[0] for m, pair in pairs.items()})
-    for m, kept in batch.clean.items():
-        shown = torch.stack([x if k else y for x, y, k in zip(batch.latents[m], noised.latents[m], kept, strict=True)])
-        noised = replace(
-            noised,
-            latents={**noised.latents, m: shown},
-            timesteps={**noised.timesteps, m: noised.timesteps[m] * ~kept},
-        )
+    spans = {
+        m: denoising(config.latents[m], x, batch.timesteps[m], batch.noise[m], batch.clean.get(m))
+        for m, x in batch.latents.items()
+    }
+    noised = replace(
+        batch,
+        latents={m: as_one([span.shown for span in of], batch.latents[m]) for m, of in spans.items()},
+        timesteps={m: unless_clean(times, batch.clean.get(m)) for m, times in batch.timesteps.items()},
+    )
     hidden = reference_hidden(config, parameters, noised, trace) if hidden is None else hidden
     logits = logits_of(config, parameters, hidden, token_masks(config, batch.modality_ids))
     sums, weights = cross_entropies(config, logits, batch)
@@ -63,15 +63,12 @@ def reference_loss(
     total = sum((share[modality] * sums[modality] for modality in sums), torch.zeros(())) / (weight or 1)
     predictions = predictions_of(config, parameters, hidden, noised)
     for modality, latent in config.latents.items():
-        squares = torch.zeros(1, dtype=total.dtype)
-        if modality in pairs:
-            squares = (at_least_float32(predictions[modality]) - pairs[modality][1]) ** 2
-            counts = [counted(latent, timestep) for timestep in batch.timesteps[modality].tolist()]
-            squares = squares * torch.tensor(counts, dtype=squares.dtype).view(-1, *(1 for _ in squares.shape[1:]))
-            if modality in batch.clean:
-                squares = squares[~batch.clean[modality]]
-        by_modality[modality] = squares.sum() / max(1, squares.numel())
-        weights[modality] = torch.tensor(squares.numel() if modality in pairs else 0)
+        squares, numbers = torch.zeros((), dtype=total.dtype), 0
+        for predicted, span in zip(predictions.get(modality, ()), spans.get(modality, ()), strict=True):
+            squares = squares + ((at_least_float32(predicted) - span.target) ** 2 * span.counts).sum()
+            numbers += span.numbers
+        by_modality[modality] = squares / max(1, numbers)
+        weights[modality] = torch.tensor(numbers)
         total = total + latent.weight * by_modality[modality]
     for modality in config.features:  # of which nothing is learnt
         by_modality[modality], weights[modality] = torch.zeros(()), torch.zeros(())
@@ -80,6 +77,25 @@ def reference_loss(
         return ReferenceLoss(total, by_modality, weight, weights)
     balance = sum(trace.balance, torch.zeros_like(total)) / len(config.layers)
     return ReferenceLoss(total + balance, by_modality, weight, weights, balance)
+
+
+def as_one(spans: list[Tensor], like: Several) -> Several:
+    """Latents of spans, as those of the batch are."""
+    return spans if isinstance(like, list) or not spans else torch.stack(spans)
+
+
+def unless_clean(times: Several, clean: Several | None) -> Several:
+    """Timesteps of spans, or of their tokens or frames, 0 where these are clean."""
+    if clean is None:
+        return times
+    if isinstance(times, Tensor) and isinstance(clean, Tensor) and times.shape == clean.shape:
+        return times * ~clean
+    each = []
+    for t, kept in zip(times, clean, strict=True):
+        t, kept = t.reshape(-1), kept.reshape(-1)
+        most = max(len(t), len(kept))
+        each.append(t.repeat_interleave(most // len(t)) * ~kept.repeat_interleave(most // len(kept)))
+    return each
 
 
 def cross_entropies(

@@ -8,17 +8,15 @@ case of one modality, or of one prefix for all modalities.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from motc.reference.batch import Batch
+from motc.reference.batch import Batch, Several
 from motc.reference.conditions import condition_vectors, spans_of
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
 from motc.reference.features import ReferenceFeatures, added_vectors, feature_tokens
-from motc.reference.latents import grid_of, latent_prediction, latent_tokens
+from motc.reference.latents import grid_of, latent_prediction, latent_tokens, of_patches
 from motc.reference.layer import adapt, layer_forward, normalise
 from motc.reference.operators import Parameters, Streams, default_positions, linear, to_sequence
 from motc.reference.positions import positions_by_rule
@@ -62,7 +60,7 @@ def logits_of(
 
 def reference_predictions(
     config: ReferenceConfig, parameters: Parameters, batch: Batch, hidden: Streams | None = None
-) -> dict[str, Tensor]:
+) -> dict[str, Several]:
     """What is predicted of the noised latents of each continuous modality, in their shape; `hidden` as above."""
     if not batch.latents:
         return {}
@@ -70,7 +68,9 @@ def reference_predictions(
     return predictions_of(config, parameters, hidden, batch)
 
 
-def predictions_of(config: ReferenceConfig, parameters: Parameters, hidden: Streams, batch: Batch) -> dict[str, Tensor]:
+def predictions_of(
+    config: ReferenceConfig, parameters: Parameters, hidden: Streams, batch: Batch
+) -> dict[str, Several]:
     """The predictions of all latents from their tokens' states."""
     return {
         m: latent_prediction(config.latents[m], parameters, hidden[m], x, batch.timesteps[m])
@@ -133,12 +133,22 @@ def conditions_of(
     for by, condition in config.conditions.items():
         nothing = torch.zeros(0, dtype=torch.int64)
         given = batch.conditions.get(by, {})
-        of_spans = condition_vectors(condition, parameters, batch.timesteps.get(by, nothing), given)
+        times, own, starts, repeats = [nothing], list[int](), [0], list[int]()
+        for x, of_span in zip(batch.latents.get(by, ()), batch.timesteps.get(by, ()), strict=True):
+            times.append(of_span.reshape(-1))
+            own += [
+                starts[-1] + int(place) for place in of_patches(config.latents[by], x, torch.arange(len(times[-1])))
+            ]
+            starts.append(starts[-1] + len(times[-1]))
+            repeats.append(len(times[-1]))
+        of_each = {part: value.repeat_interleave(torch.tensor(repeats), 0) for part, value in given.items()}
+        of_spans = condition_vectors(condition, parameters, torch.cat(times), of_each)
         of_spans = torch.cat((of_spans, of_spans.new_zeros(1, condition.width)))  # which -1 takes
         index = config.modalities.index(by) if by in config.modalities else len(config.modalities)
         spans = torch.tensor(spans_of(batch.modality_ids, batch.document_ids, index), dtype=torch.int64)
+        first = torch.tensor([*starts[:-1], -1])[spans.reshape(batch.modality_ids.shape)]
         for m in config.modalities:
-            vectors[m][by] = of_spans[spans.reshape(batch.modality_ids.shape)[tokens[m]]]
+            vectors[m][by] = of_spans[torch.tensor(own, dtype=torch.int64) if m == by else first[tokens[m]]]
     return vectors
 
 
@@ -146,9 +156,13 @@ def noised_tokens(config: ReferenceConfig, batch: Batch) -> Tensor:
     """Which tokens [B, S] are of latents that are not clean."""
     noised = torch.zeros_like(batch.modality_ids, dtype=torch.bool)
     for m, x in batch.latents.items():
-        each = math.prod(grid_of(config.latents[m], x))
-        spans = torch.zeros(len(x), dtype=torch.bool) if m not in batch.clean else batch.clean[m]
-        noised[batch.modality_ids == config.modalities.index(m)] = (~spans).repeat_interleave(each)
+        clean = [torch.tensor(False)] * len(x) if m not in batch.clean else batch.clean[m]
+        each = [
+            not is_clean
+            for y, kept in zip(x, clean, strict=True)
+            for is_clean in of_patches(config.latents[m], y, kept)
+        ]
+        noised[batch.modality_ids == config.modalities.index(m)] = torch.tensor(each)
     return noised
 
 
@@ -164,7 +178,7 @@ def positions_of(config: ReferenceConfig, batch: Batch) -> Tensor:
     """The positions of a batch that gives none; latents say what grid each of their spans is."""
     if not config.position_rules:
         return default_positions(batch.modality_ids, batch.document_ids)
-    grids = {config.modalities.index(m): [grid_of(config.latents[m], x)] * x.shape[0] for m, x in batch.latents.items()}
+    grids = {config.modalities.index(m): [grid_of(config.latents[m], x) for x in of] for m, of in batch.latents.items()}
     return positions_by_rule(
         batch.modality_ids,
         batch.document_ids,

@@ -86,15 +86,15 @@ def with_ids(
     Where there are latents, the modalities are changed so that each span has the tokens of one. Latents and features
     are float64 and take gradients.
     """
-    modality_ids, shapes = with_spans(model, modality_ids, document_ids, generator)
+    modality_ids, spans = with_spans(model, modality_ids, document_ids, generator)
     if position_ids is None:
-        position_ids = random_placing(model, modality_ids, document_ids, shapes, generator)
+        position_ids = random_placing(model, modality_ids, document_ids, spans.grids, generator)
     known = [vocabulary(model, modality.name) for modality in model.token_modalities()]
     continuous = {modality.name for modality in model.continuous_modalities()}
     vocabularies = [0 if m.name in continuous else vocabulary(model, m.name) for m in model.modalities]
     sizes = torch.tensor([*vocabularies, min(known, default=0)])[modality_ids]  # padding, -1, meets the last
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
-    latents, timesteps, noise = random_latents(model, modality_ids, document_ids, shapes, generator)
+    latents, timesteps, noise, clean = random_latents(model, spans, generator)
     return Batch(
         input_ids=torch.where(sizes == 0, -7, (fractions * sizes).long()),  # where there is no id it is not read
         modality_ids=modality_ids,
@@ -103,7 +103,7 @@ def with_ids(
         latents=latents,
         timesteps=timesteps,
         noise=noise,
-        clean={name: torch.arange(len(x)) % 3 == 1 for name, x in latents.items()},
+        clean=clean,
         features=random_features(model, modality_ids, generator),
         conditions=random_conditions(model, latents, generator),
     )

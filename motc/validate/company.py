@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from motc.ir.model import Model
 from motc.reference import Batch
+from motc.reference.batch import Several
 from motc.validate.batches import random_modalities, settled, with_ids
 from motc.validate.latent_spans import span_places
-from motc.validate.outputs import run_forward, tensors_of
+from motc.validate.outputs import joined, run_forward, tensors_of
 from motc.validate.report import OUTPUT_TOLERANCE, Law, Tensors, deviation, law
 
 DOCUMENTS = (4, 1, 6, 3)
@@ -140,7 +141,7 @@ def part_alone(
     model: Model,
     module: nn.Module,
     batch: Batch,
-    whole: tuple[Tensors, dict[str, Tensor]],
+    whole: tuple[Tensors, dict[str, Several]],
     row: int,
     first: int,
     end: int,
@@ -151,7 +152,7 @@ def part_alone(
     spans = {name: spans_in(model, batch, name, row, first, end) for name in predicted}
     return [
         *(deviation(expected[key][row : row + 1, first:end], actual[key]) for key in actual),
-        *(deviation(predictions[name][spans[name]], predicted[name]) for name in predicted),
+        *(deviation(joined(chosen(predictions[name], spans[name])), joined(predicted[name])) for name in predicted),
     ]
 
 
@@ -162,10 +163,10 @@ def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
         input_ids=batch.input_ids[row : row + 1, first:end],
         modality_ids=batch.modality_ids[row : row + 1, first:end],
         position_ids=None if batch.position_ids is None else batch.position_ids[row : row + 1, first:end],
-        latents={name: batch.latents[name][spans] for name, spans in kept.items() if spans},
-        timesteps={name: batch.timesteps[name][spans] for name, spans in kept.items() if spans},
-        noise={name: batch.noise[name][spans] for name, spans in kept.items() if spans},
-        clean={name: batch.clean[name][spans] for name, spans in kept.items() if spans},
+        latents={name: chosen(batch.latents[name], spans) for name, spans in kept.items() if spans},
+        timesteps={name: chosen(batch.timesteps[name], spans) for name, spans in kept.items() if spans},
+        noise={name: chosen(batch.noise[name], spans) for name, spans in kept.items() if spans},
+        clean={name: chosen(batch.clean[name], spans) for name, spans in kept.items() if spans},
         features=features_in(model, batch, row, first, end),
         conditions={
             name: {part: value[kept[name]] for part, value in given.items()}
@@ -173,6 +174,11 @@ def cut(model: Model, batch: Batch, row: int, first: int, end: int) -> Batch:
             if kept.get(name)
         },
     )
+
+
+def chosen(values: Several, spans: list[int]) -> Several:
+    """Those of some spans."""
+    return [values[span] for span in spans] if isinstance(values, list) else values[spans]
 
 
 def features_in(model: Model, batch: Batch, row: int, first: int, end: int) -> dict[str, Tensor]:

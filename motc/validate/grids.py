@@ -14,11 +14,11 @@ from motc.validate.latent_spans import Grids
 
 
 def random_placing(
-    model: Model, modality_ids: Tensor, document_ids: Tensor | None, shapes: Grids, generator: torch.Generator
+    model: Model, modality_ids: Tensor, document_ids: Tensor | None, spans: Grids, generator: torch.Generator
 ) -> Tensor | None:
     """Positions int64 [B, S, axes] where tokens with ids stand in grids, which are drawn; None where none do.
 
-    `shapes` are the grids of latents, of which each span of a modality has the same.
+    `spans` are the grids of latents.
     """
     drawn = [
         index
@@ -29,6 +29,7 @@ def random_placing(
         return None
     axes, names = model.position_axes, [modality.name for modality in model.modalities]
     grids: dict[int, list[tuple[int, ...]]] = {index: [] for index in range(len(names))}
+    of_latents = {name: iter(each) for name, each in spans.items()}
     for row, modalities in enumerate(modality_ids.tolist()):
         documents = [0] * len(modalities) if document_ids is None else document_ids[row].tolist()
         tokens = [(m, d) for m, d in zip(modalities, documents, strict=True) if m >= 0]
@@ -37,6 +38,6 @@ def random_placing(
             sides = [side for side in range(1, count + 1) if count % side == 0]
             side = sides[int(torch.randint(0, len(sides), (), generator=generator))]
             shape = (side, count // side) if axes > 1 else (count,)
-            grids[modality].append(shapes.get(names[modality], shape))
+            grids[modality].append(next(of_latents[names[modality]]) if names[modality] in spans else shape)
     placed = positions_by_rule(modality_ids, document_ids, position_rules(model), model.first_position, axes, grids)
     return placed[..., 0] if axes == 1 else placed

@@ -17,6 +17,7 @@ from motc.reference import (
     reference_loss,
     reference_predictions,
 )
+from motc.reference.batch import Several
 from motc.validate.report import Tensors, deviation
 
 Outputs = tuple[Tensors, Tensors, Tensors]
@@ -37,10 +38,10 @@ def run(module: nn.Module, batch: Batch, layout: object = None) -> Outputs:
     if getattr(losses, "balance", None) is not None:
         told[BALANCE] = losses.balance
     logits, predictions = run_forward(module, batch, layout)
-    return logits, told, predictions
+    return logits, told, {name: joined(each) for name, each in predictions.items()}
 
 
-def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple[Tensors, dict[str, Tensor]]:
+def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple[Tensors, dict[str, Several]]:
     """A generated module's logits, and predictions of latents by modality."""
     given = {"position_ids": batch.position_ids, "document_ids": batch.document_ids, "layout": layout}
     noised = _of_latents(batch, "latents", "timesteps", "clean")
@@ -48,6 +49,11 @@ def run_forward(module: nn.Module, batch: Batch, layout: object = None) -> tuple
     noised |= {"conditions": batch.conditions} if batch.conditions else {}
     output = module(batch.input_ids, batch.modality_ids, **given, **noised)
     return output.logits, {name: output.predictions[name] for name in batch.latents}
+
+
+def joined(values: Several) -> Tensor:
+    """Those of several sizes as all of their numbers."""
+    return torch.cat([x.flatten() for x in values]) if isinstance(values, list) else values
 
 
 def _of_latents(batch: Batch, *names: str) -> dict[str, Any]:
@@ -70,7 +76,8 @@ def run_reference(config: ReferenceConfig, parameters: dict[str, Tensor], batch:
     if losses.balance is not None:
         told[BALANCE] = losses.balance
     logits = reference_forward(config, parameters, batch, hidden=hidden)
-    return logits, told, reference_predictions(config, parameters, batch, hidden)
+    predictions = reference_predictions(config, parameters, batch, hidden)
+    return logits, told, {name: joined(each) for name, each in predictions.items()}
 
 
 def weights_of(losses: Any) -> dict[str, Tensor]:
@@ -89,7 +96,12 @@ def without_balance(outputs: Outputs) -> Outputs:
 def latents_of(batch: Batch) -> dict[str, Tensor]:
     """The latents, features and vectors of conditions that a batch holds, which have gradients too."""
     vectors = {f"{name}.vector": given["vector"] for name, given in batch.conditions.items() if "vector" in given}
-    return {f"{name}.latents": x for name, x in (*batch.latents.items(), *batch.features.items())} | vectors
+    latents = {
+        f"{name}.latents.{number}": x
+        for name, of in batch.latents.items()
+        for number, x in enumerate(of if isinstance(of, list) else [of])
+    }
+    return latents | {f"{name}.latents": x for name, x in batch.features.items()} | vectors
 
 
 def compare(actual: Outputs, expected: Outputs) -> list[float]:
