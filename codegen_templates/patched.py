@@ -186,7 +186,10 @@ def _each_group(
     takes = f"one a span, {'a frame ' * (len(ends.patch) == 3)}or a token"
     if isinstance(given, Tensor) and given.ndim:
         given = list(given)
-    if not _is_list(given) or len(given) != len(grids) or not all(isinstance(x, Tensor) for x in given):
+    for x in given if _is_list(given) else ():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{kind} of {name} must be tensors, not {type(x).__name__}")
+    if not _is_list(given) or len(given) != len(grids):
         told = f"{len(given)} values" if _is_list(given) else type(given).__name__
         raise ValueError(f"{kind} of {name} must be tensors, {takes}, for {len(grids)} spans, not {told}")
     values, levels = [], ["span"]

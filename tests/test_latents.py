@@ -210,10 +210,10 @@ FLOW = LINEAR.replace("weight = 5", "objective = flow")
     [
         ({"latents": [torch.zeros(3, 3, 4, 4)]}, TypeError, "latents must be a dict of tensors by modality, not list"),
         ({"latents": []}, TypeError, "latents must be a dict of tensors by modality, not list"),
-        ({"latents": {"image": [1.0]}}, TypeError, "latents of image must be a tensor, not list"),
+        ({"latents": {"image": [1.0]}}, TypeError, "latents 0 of image must be a tensor, not float"),
         ({"latents": {"image": torch.zeros(3, 3, 4, 4).int()}}, ValueError, "latents of image must be floating-point"),
         ({"timesteps": [1, 2, 3]}, TypeError, "timesteps must be a dict of tensors by modality, not list"),
-        ({"timesteps": {"image": [1, 2, 3]}}, TypeError, "timesteps of image must be a tensor, not list"),
+        ({"timesteps": {"image": [1, 2, 3]}}, TypeError, "timesteps of image must be tensors, not int"),
         (
             {"timesteps": {"image": torch.ones(3).bool()}},
             ValueError,
