@@ -14,7 +14,7 @@ from .continuous import ContinuousModel
 from .denoise import Denoises
 from .latents import DenoisingOutput, Patches, make_patches, patch_states
 from .layout import Layout
-from .noised_spans import checked_clean, with_noised
+from .noised_spans import checked_clean, spans_clean, with_noised
 from .objectives import Aim, denoising_losses, noise_latents
 from .outputs import LossOutput, divided
 from .patched import AnyLatents, OfLatents, as_given, in_patches, of_each, values_of
@@ -105,7 +105,8 @@ class DenoisingModel(Denoises, ContinuousModel):
         if cache is None:  # what is generated sees latents that are clean
             layout = with_noised(self, layout, x_t, are_clean)
         placed = {**patches, **self.place_features(layout, features)}
-        positions, ids = self.placed(layout, position_ids, cache, x_t), self.ids_in_stream(input_ids, layout)
+        roles = spans_clean(are_clean, x_t) if cache is None else None
+        positions, ids = self.placed(layout, position_ids, cache, x_t, roles), self.ids_in_stream(input_ids, layout)
         conditioned = self.conditioned(layout, x_t, times, conditions)
         x, balance = self.with_balance(self.transform(ids, layout, positions, placed, *conditioned, cache))
         if labels is not None:

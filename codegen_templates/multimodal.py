@@ -120,7 +120,8 @@ class MultimodalModel(nn.Module):
         layout: Layout,
         position_ids: Tensor | None,
         cache: Cache | None,
-        latents: Mapping[str, Tensor] | None = None,
+        latents: Mapping[str, Any] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The positions of attention's slots, int64 [R, L] or [R, L, axes]: those given, or from 0 in each document."""
         return positions_in(layout, position_ids)

@@ -33,6 +33,16 @@ def checked_clean(
     return checked
 
 
+def spans_clean(clean: Mapping[str, Tensor], latents: Mapping[str, AnyLatents] | None) -> dict[str, Tensor]:
+    """Which spans are clean, all of each, bool [n]."""
+    spans = dict(clean)
+    for name, x in (latents or {}).items():
+        if name in clean and isinstance(x, Patched):
+            noised = torch.zeros(len(x.grids), dtype=torch.int64, device=x.spans.device)
+            spans[name] = noised.index_add(0, x.spans, (~clean[name]).long()) == 0
+    return spans
+
+
 def with_noised(model: Any, layout: Any, latents: Mapping[str, AnyLatents] | None, clean: Mapping[str, Tensor]) -> Any:
     """The layout, where masks that hide noised spans are told which these are: those that are not `clean`."""
     if not any(mask.hides_noised for mask in model.masks):

@@ -28,13 +28,15 @@ class PositionRule(NamedTuple):
     many consecutive tokens. Then it goes on `advance` further: as many as the span has `tokens`; as the grid is long
     along its longest side (`extent`), or the longest of its last two (`spatial`); or a number.
 
-    With `delimiters` the tokens before and after a span, of modalities without a rule, are part of it.
+    With `delimiters` the tokens before and after a span, of modalities without a rule, are part of it. After a span of
+    noised latents it goes on by `noised_advance`, if that is said.
     """
 
     kind: Literal["consecutive", "same", "grid", "centred"] = "consecutive"
     start: int | None = None
     advance: int | Literal["tokens", "extent", "spatial"] = "tokens"
     delimiters: bool = False
+    noised_advance: int | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -117,8 +119,11 @@ def place_tokens(
     first_position: int,
     axes: int,
     grids: Mapping[int, Tensor],
+    clean: Mapping[int, Tensor] | None = None,
 ) -> Tensor:
     """The positions int64 [B, S, axes], or [B, S] for one, by the rules of modalities; padding is at 0, uncounted.
+
+    `clean` has by modality, bool [n], which of its spans are not noised, none of them where it has nothing; None: all.
 
     `grids`, by modality int64 [n, d] or [1, d] for all, are those of its spans in the order of the batch; d is at most
     `axes`.
@@ -145,6 +150,14 @@ def place_tokens(
         if rule.advance in ("extent", "spatial"):
             longest = (sides if rule.advance == "extent" else sides[..., -2:]).amax(-1)
             steps = torch.where(mine, torch.where(spans.ends, longest, 0), steps)
+    for modality, rule in enumerate(rules):
+        if rule.noised_advance is not None and clean is not None:
+            mine = spans.owner == modality
+            ordinal = (spans.starts & mine).flatten().cumsum(0).view_as(mine) - 1
+            noised, of = mine, clean.get(modality)
+            if of is not None and of.shape[0]:
+                noised = mine & ~of[ordinal.clamp(0, of.shape[0] - 1)]
+            steps = torch.where(noised, torch.where(spans.ends, rule.noised_advance, 0), steps)
     counter = steps.cumsum(1) - steps
     value: int | Tensor = first_position
     anew = spans.documents
@@ -230,11 +243,13 @@ class PlacedByRule:
         modality_ids: Tensor,
         document_ids: Tensor | None = None,
         grids: Mapping[str, Tensor] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Positions int64 [B, S], or [B, S, axes], of ids int64 [B, S], by the rules of modalities.
 
         `grids` has for a modality whose rule takes one each span's, int64 [n, d], in the order of the batch: how many
-        tokens it has along each of d axes. Raises TypeError or ValueError for grids that do not fit the spans.
+        tokens it has along each of d axes. `clean`, bool [n], says which spans of latents are not noised, none unless
+        given. Raises TypeError or ValueError for grids that do not fit the spans.
         """
         check_modalities(modality_ids, document_ids, len(self.modalities), reads=True)
         by_id = {self.modalities.index(name): grid for name, grid in (grids or {}).items()}
@@ -242,7 +257,8 @@ class PlacedByRule:
             spans = find_spans(modality_ids, document_ids, self.position_rules)
             for modality, grid in by_id.items():
                 self._check_grid(modality, grid, modality_ids == modality, spans)
-        return self._place(modality_ids, document_ids, by_id)
+        roles = {self.modalities.index(name): each for name, each in (clean or {}).items()}
+        return self._place(modality_ids, document_ids, by_id, roles)
 
     def _check_grid(self, modality: int, grid: Tensor, mine: Tensor, spans: Spans) -> None:
         name = self.modalities[modality]
@@ -257,7 +273,13 @@ class PlacedByRule:
         if lengths != products:
             raise ValueError(f"the spans of {name} have {lengths} tokens, and their grids {products}")
 
-    def _place(self, modality_ids: Tensor, document_ids: Tensor | None, grids: Mapping[int, Tensor]) -> Tensor:
+    def _place(
+        self,
+        modality_ids: Tensor,
+        document_ids: Tensor | None,
+        grids: Mapping[int, Tensor],
+        clean: Mapping[int, Tensor] | None,
+    ) -> Tensor:
         unknown = [m for m, rule in enumerate(self.position_rules) if rule.takes_grid and m not in grids]
         if unknown and not torch.compiler.is_compiling():
 
@@ -268,14 +290,15 @@ class PlacedByRule:
             anywhere = torch.stack([modality_ids == modality for modality in unknown]).any(0)
             refuse([(anywhere, said)], reads=False)
         rules, first = self.position_rules, self.first_position
-        return place_tokens(modality_ids, document_ids, rules, first, self.position_axes, grids)
+        return place_tokens(modality_ids, document_ids, rules, first, self.position_axes, grids, clean)
 
     def placed(
         self,
         layout: Layout,
         position_ids: Tensor | None,
         cache: Cache | None,
-        latents: Mapping[str, Tensor] | None = None,
+        latents: Mapping[str, Any] | None = None,
+        clean: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The positions of attention's slots, int64 [R, L] or [R, L, axes]: those given, or by the rules."""
         if position_ids is None and (cache is None or cache.step is None):
@@ -285,7 +308,8 @@ class PlacedByRule:
                 else constant((self.grid_of(name, x),), layout.modality_ids.device)
                 for name, x in (latents or {}).items()
             }
-            position_ids = self._place(layout.modality_ids, layout.document_ids, grids)
+            roles = None if clean is None else {self.modalities.index(name): each for name, each in clean.items()}
+            position_ids = self._place(layout.modality_ids, layout.document_ids, grids, roles)
         return positions_in(layout, position_ids)
 
     def grid_of(self, name: str, latents: Tensor) -> tuple[int, ...]:

@@ -229,7 +229,7 @@ def mask_of(modes: list[tuple[str, int]]) -> Tensor:
 
 
 def drawn_samples() -> list[list[Part]]:
-    """A picture after words, once noised and once clean and seen, and words; and one of another size, then an edit."""
+    """A picture after words, noised, clean and seen, and words; and a clean one, then words and one of another size."""
 
     def words(count: int) -> Part:
         return Part(ids=torch.randint(0, BEGIN, (count,)))
@@ -242,7 +242,7 @@ def drawn_samples() -> list[list[Part]]:
         return [Part(latent=latent, noise=noise, time=time), Part(latent=latent, noise=noise)]
 
     first = [words(3), *pair(4, 6, 0.7), seen(4), words(4)]
-    second = [words(2), pair(4, 6, 0.0)[1], words(3), *pair(4, 6, 0.3), seen(2), words(2)]
+    second = [words(2), pair(4, 6, 0.0)[1], words(3), *pair(8, 2, 0.3), seen(2), words(2)]
     return [first, second]
 
 
@@ -291,21 +291,21 @@ def test_what_a_packed_row_makes_and_all_gradients() -> None:
     is_word = torch.tensor([[each for parts in samples for part in parts for each in words_in(part)]])
     given: dict[str, Any] = {
         "features": {"vit": torch.cat(vectors)},
-        "latents": {"vae": torch.stack([part.latent for part in latents])},  # type: ignore[misc]
+        "latents": {"vae": [part.latent for part in latents]},
         "clean": {"vae": torch.tensor([part.time == 0 for part in latents])},
         "document_ids": documents,
-        "position_ids": positions,
     }
     times = torch.tensor([1000 * part.time for part in latents])
+    assert torch.equal(ours.positions(modality_ids, documents, clean=given["clean"]), positions)
     made = [theirs(parts) for parts in samples]
     expected_words, expected_errors = (torch.cat([each[which] for each in made]).mean() for which in (2, 3))
 
-    noise = torch.stack([part.noise for part in latents])  # type: ignore[misc]
+    noise = [part.noise for part in latents]
     labels = torch.where(is_word, ids, -100)
     losses = ours.loss(ids, modality_ids, labels=labels, timesteps={"vae": times}, noise={"vae": noise}, **given)
     close(losses.by_modality["text"], expected_words)
     close(losses.by_modality["vae"], expected_errors)
-    shown = torch.stack([(1 - part.time) * part.latent + part.time * part.noise for part in latents])  # type: ignore
+    shown = [(1 - part.time) * part.latent + part.time * part.noise for part in latents]  # type: ignore[operator]
     out = ours(ids, modality_ids, **{**given, "latents": {"vae": shown}}, timesteps={"vae": times})
     close(out.logits[0][modality_ids[0] == 0], torch.cat([each[0] for each in made])[modality_ids[0] == 0])
     predicted = [x for x, part in zip(out.predictions["vae"], latents, strict=True) if part.time > 0]

@@ -59,6 +59,24 @@ def test_three_ways_to_place_tokens_agree(seed: int) -> None:
             assert placing.next(modality, GRIDS.get(modality, ())) == tuple(batch[row, column].tolist())
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_comes_after_noised_spans_is_where_the_reference_has_it(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rules = (
+        PositionRule(),
+        PositionRule("same", advance=1, delimiters=True, noised_advance=0),
+        PositionRule(noised_advance=2),
+    )
+    modality_ids = torch.randint(-1, 3, (4, 16), generator=generator)
+    documents = (torch.rand(modality_ids.shape, generator=generator) < 0.2).long().cumsum(1)
+    clean = {modality: torch.rand(64, generator=generator) < 0.5 for modality in (1, 2)}
+    noised = {modality: (~each).tolist() for modality, each in clean.items()}
+    expected = positions_by_rule(
+        modality_ids, documents, [ReferenceRule(**rule._asdict()) for rule in rules], 0, 1, {}, noised
+    )
+    assert torch.equal(place_tokens(modality_ids, documents, rules, 0, 1, {}, clean), expected[..., 0])
+
+
 def test_positions_as_qwen_indexes_them() -> None:
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
@@ -103,6 +121,11 @@ def test_positions_of_bagel_and_hunyuan_image() -> None:
     bagel = (PositionRule(), PositionRule("same", advance=1, delimiters=True))
     assert place_tokens(modality_ids, None, bagel, 0, 1, {}).tolist() == [[0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4]]
     hunyuan = (PositionRule(), PositionRule("centred"))
+    twice = torch.tensor([[0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0]])  # the same image noised, and then clean
+    noised = (PositionRule(), PositionRule("same", advance=1, delimiters=True, noised_advance=0))
+    clean = {1: torch.tensor([False, True])}
+    assert place_tokens(twice, None, noised, 0, 1, {}, clean).tolist() == [[0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4]]
+    assert place_tokens(twice, None, noised, 0, 1, {}).tolist() == [[0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 5]]
     placed = place_tokens(modality_ids, None, hunyuan, 0, 2, {1: torch.tensor([[2, 3]])})[0]
     assert placed[:3].tolist() == [[0, 0], [1, 1], [2, 2]]
     beta_y, beta_x = int(3 + (6 - 2) / 2), int(3 + (6 - 3) / 2)
@@ -162,6 +185,7 @@ def test_generating_is_the_forward_of_all_tokens(rule: str) -> None:
     [
         ("positions { kind = same, advance = extent }", "", "is of a grid"),
         ("positions { delimiters = true }", "", "delimiters share the position"),
+        ("positions { noised_advance = 0 }", "", "spans are noised of modalities with latents alone"),
         (f"{LATENT} positions {{ kind = grid }}", "", "a grid of 2 axes"),
         ("positions { kind = grid }", "", "a grid of 2 axes has no place in positions on 1"),
         ("features { size = 3 }, positions { kind = centred }", "", "a grid of 2 axes"),

@@ -105,8 +105,8 @@ def _position_rule(rule: PositionRule | None) -> str:
     """The expression of a modality's rule."""
     if rule is None:
         return "PositionRule()"
-    values = {"start": rule.start, "advance": rule.advance, "delimiters": rule.delimiters}
-    plain = {"start": None, "advance": "tokens", "delimiters": False}
+    values = {key: getattr(rule, key) for key in ("start", "advance", "delimiters", "noised_advance")}
+    plain = {"start": None, "advance": "tokens", "delimiters": False, "noised_advance": None}
     text = {key: f'"{value}"' if isinstance(value, str) else repr(value) for key, value in values.items()}
     said = (f"{key}={text[key]}" for key, value in values.items() if value != plain[key])
     kind = f'"{rule.kind}"'

@@ -17,13 +17,15 @@ class PositionRule:
     their places in a `grid`; `centred`: so that its middle is that of as many consecutive tokens. Then it goes on so
     much further: as many as the span has `tokens`, as its grid is long along its longest axis (`extent`), or along the
     longest of the last two (`spatial`), or by a number. With `delimiters` the tokens before and after it, of modalities
-    without a rule, are part of the span.
+    without a rule, are part of the span. After a span of noised latents it goes on by `noised_advance`, if that is
+    said.
     """
 
     kind: PlacingKind
     start: int | None
     advance: int | AdvanceWord
     delimiters: bool
+    noised_advance: int | None = None
 
     @property
     def takes_grid(self) -> bool:
@@ -33,4 +35,7 @@ class PositionRule:
     def __str__(self) -> str:
         """`grid, advance extent`."""
         start = [] if self.start is None else [f"start {self.start}"]
-        return ", ".join([self.kind, *start, f"advance {self.advance}", *["with delimiters"] * self.delimiters])
+        noised = [] if self.noised_advance is None else [f"{self.noised_advance} if noised"]
+        return ", ".join(
+            [self.kind, *start, f"advance {self.advance}", *noised, *["with delimiters"] * self.delimiters]
+        )

@@ -29,7 +29,13 @@ def lower_positions(checked: Checked) -> dict[str, PositionRule | None]:
 
 def _rule(spec: SpanPositionsSpec) -> PositionRule:
     advance = ADVANCE[spec.kind] if spec.advance is None else spec.advance
-    return PositionRule(kind=spec.kind, start=spec.start, advance=advance, delimiters=spec.delimiters)
+    return PositionRule(
+        kind=spec.kind,
+        start=spec.start,
+        advance=advance,
+        delimiters=spec.delimiters,
+        noised_advance=spec.noised_advance,
+    )
 
 
 def check_positions(checked: Checked, axes: int | None, errors: list[Diagnostic]) -> None:
@@ -52,6 +58,8 @@ def check_positions(checked: Checked, axes: int | None, errors: list[Diagnostic]
             message = "delimiters share the position of tokens that are all at the same one, the next"
             error(message, "delimiters", "use kind = same, without start, and a number for advance")
         latent = modality.latent
+        if spec.noised_advance is not None and latent is None:
+            error("spans are noised of modalities with latents alone", "noised_advance", "leave it out")
         sides = len(latent.patch) if latent is not None and isinstance(latent.patch, list) else 2  # of tokens 2 or 3
         if rule.takes_grid and sides > (axes or 1) and looked_at:
             message = f"a grid of {sides} axes has no place in positions on {axes or 1}"

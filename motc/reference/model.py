@@ -152,6 +152,12 @@ def conditions_of(
     return vectors
 
 
+def are_noised(config: ReferenceConfig, batch: Batch, m: str) -> list[bool]:
+    """Whether of each span of a modality's latents anything is noised."""
+    clean = batch.clean.get(m)
+    return [clean is None or not clean[number].all() for number in range(len(batch.latents[m]))]
+
+
 def noised_tokens(config: ReferenceConfig, batch: Batch) -> Tensor:
     """Which tokens [B, S] are of latents that are not clean."""
     noised = torch.zeros_like(batch.modality_ids, dtype=torch.bool)
@@ -186,6 +192,7 @@ def positions_of(config: ReferenceConfig, batch: Batch) -> Tensor:
         config.first_position,
         config.position_axes,
         grids,
+        {config.modalities.index(m): are_noised(config, batch, m) for m in batch.latents},
     )
 
 

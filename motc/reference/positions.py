@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from math import prod
+from types import MappingProxyType
 from typing import Literal, assert_never
 
 import torch
@@ -22,6 +23,7 @@ class ReferenceRule:
     start: int | None = None
     advance: int | Literal["tokens", "extent", "spatial"] = "tokens"
     delimiters: bool = False
+    noised_advance: int | None = None
 
 
 PLAIN = ReferenceRule()
@@ -34,16 +36,21 @@ def positions_by_rule(
     first: int,
     axes: int,
     grids: Mapping[int, Sequence[Grid]],
+    noised: Mapping[int, Sequence[bool]] = MappingProxyType({}),
 ) -> Tensor:
-    """Positions int64 [B, S, axes], 0 at padding. `grids` has by modality those of its spans, rows first."""
+    """Positions int64 [B, S, axes], 0 at padding. `grids` has by modality those of its spans, rows first.
+
+    So has `noised` which of them are noised, none where it has nothing.
+    """
     positions = torch.zeros(*modality_ids.shape, axes, dtype=torch.int64)
     waiting = {modality: iter(sizes) for modality, sizes in grids.items()}
+    roles = {modality: iter(each) for modality, each in noised.items()}
     for row, modalities in enumerate(modality_ids.tolist()):
         documents = [0] * len(modalities) if document_ids is None else document_ids[row].tolist()
         real = [column for column, modality in enumerate(modalities) if modality >= 0]
         for _, group in groupby(real, key=lambda column: documents[column]):
             columns = list(group)
-            placed = of_document([modalities[column] for column in columns], rules, first, axes, waiting)
+            placed = of_document([modalities[column] for column in columns], rules, first, axes, waiting, roles)
             for column, place in zip(columns, placed, strict=True):
                 positions[row, column] = torch.tensor(place)
     return positions
@@ -55,6 +62,7 @@ def of_document(
     first: int,
     axes: int,
     grids: Mapping[int, Iterator[Grid]],
+    roles: Mapping[int, Iterator[bool]],
 ) -> list[tuple[int, ...]]:
     """The position of each token of a document, on each axis."""
     runs = [list(group) for _, group in groupby(range(len(modalities)), key=lambda place: modalities[place])]
@@ -81,7 +89,8 @@ def of_document(
             base = positions[run[0] - 1][0]
         grid = next(grids[modalities[run[0]]]) if rule.kind in ("grid", "centred") else ()
         positions += [tuple(base + offset for offset in place) for place in offsets(rule, len(run), grid, axes)]
-        match rule.advance:
+        is_noised = next(roles.get(modalities[run[0]], iter(())), False)
+        match rule.noised_advance if is_noised and rule.noised_advance is not None else rule.advance:
             case "tokens":
                 following = base + len(run)
             case "extent":

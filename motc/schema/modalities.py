@@ -152,6 +152,9 @@ class SpanPositionsSpec(Section):
     advance: PositionNumber | AdvanceWord | None = Field(
         None, description="how much further it goes on after a span; default: tokens; 1 for same; extent for grid"
     )
+    noised_advance: PositionNumber | None = Field(
+        None, description="for latents: how much further it goes on after a noised span; default: as any"
+    )
     delimiters: bool = Field(False, description="for same: the tokens before and after a span are part of it")
 
 

@@ -174,7 +174,7 @@ def position_rules(model: Model) -> tuple[ReferenceRule, ...]:
     return tuple(
         ReferenceRule()
         if rule is None
-        else ReferenceRule(kind=rule.kind, start=rule.start, advance=rule.advance, delimiters=rule.delimiters)
+        else ReferenceRule(**{each.name: getattr(rule, each.name) for each in fields(rule)})
         for rule in rules
     )
 

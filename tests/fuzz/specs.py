@@ -168,6 +168,8 @@ class _Writer:
                 kind = self.pick("start = 3, advance = 2", "kind = same", "kind = same, advance = 0, delimiters = true")
                 if name not in self.continuous and self.axes > 1:
                     kind = self.pick(kind, "kind = grid", "kind = centred")
+                if "latent {" in line:
+                    kind += self.pick("", ", noised_advance = 0")
                 rest = line.partition(" { ")[2].removesuffix(" }")
                 told = ", ".join(part for part in (rest, f"positions {{ {kind} }}") if part)
                 self.lines[number] = f"modality {name} {{ {told} }}"
