@@ -16,7 +16,7 @@ from .latent_time import waves_of_periods
 from .latents import rank_of
 from .layout import Layout
 from .modulation import SharedModulations
-from .patched import AnyLatents, Patched, group_of
+from .patched import AnyLatents, Patched, moment_of
 from .tokens import look_up, token_before
 
 
@@ -24,8 +24,8 @@ class SpanConditions(NamedTuple):
     """The conditions of a batch.
 
     `spans`, int64, has for each place of the stream which of its condition's vectors its token has; `vectors` are those
-    of each modality [n + 1, w], through silu: of each of its n spans, and at last of none, zeros. Beside them is what
-    modulations make of these that layers share, by its path.
+    of each modality [n + 1, w], through silu: of each of its n spans, or moments, and at last of none, zeros. Beside them
+    is what modulations make of these that layers share, by its path.
     """
 
     spans: Tensor
@@ -155,10 +155,10 @@ class TakesConditions:
                 t = torch.zeros(0, device=like.device)
             counts[name], x = t.shape[0], latents.get(name)
             rank = rank_of(layout.modality_ids, self.modalities.index(name))
-            if isinstance(x, Patched):  # whose groups each have a vector
+            if isinstance(x, Patched):  # whose moments each have a vector
                 of_spans = check_given(name, given.get(name, {}), make, len(x.grids), like)
                 beside = {part: value[x.spans.to(value.device)] for part, value in of_spans.items()}
-                owners[name] = torch.where(rank >= 0, group_of(rank.clamp(min=0), x, 1), -1)
+                owners[name] = torch.where(rank >= 0, moment_of(rank.clamp(min=0), x, 1), -1)
             else:
                 ends: Any = self.latents[name]
                 length = 1 if x is None else max(1, patches_in(x.shape[2:], ends.patch))

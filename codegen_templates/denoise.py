@@ -15,6 +15,7 @@ from .generate_checks import check_prompt, generator_of, whole
 from .latent_checks import by_modality, named, patches_in, product_words
 from .leading import checked_scale, guides_said, led
 from .noised_spans import checked_clean
+from .patched import OfLatents, in_patches, of_each
 from .schedulers import check_schedulers
 
 
@@ -45,14 +46,21 @@ class Led(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """All latents of a modality in a batch [n, channels, ...], and which of them are to be made, bool [n]."""
+    """All latents of a modality in a batch [n, channels, ...], and which of them are to be made, bool [n].
+
+    Of these some frames or tokens may be clean: `frames`, bool [n, frames] or [n, tokens], and `kept`, the numbers of
+    the latents that this means.
+    """
 
     latents: Tensor
     noised: Tensor
+    frames: Tensor | None = None
+    kept: Tensor | None = None
 
     def filled(self, made: Tensor) -> Tensor:
         """All of them, with those [m, channels, ...] that were made."""
-        return in_place(self.latents, self.noised, made)
+        whole = in_place(self.latents, self.noised, made)
+        return whole if self.kept is None else torch.where(self.kept, self.latents.to(whole.dtype), whole)
 
 
 def in_place(x: Tensor, where: Tensor, values: Tensor) -> Tensor:
@@ -75,8 +83,12 @@ class WholeBatch:
         times = unnoised(latents)
         for name, x in made.items():
             latents[name] = self.spans[name].filled(x)
-            times[name] = in_place(times[name], self.spans[name].noised, timesteps[name])
-        clean = {name: ~each.noised for name, each in self.spans.items()}
+            times[name], frames = (
+                in_place(times[name], self.spans[name].noised, timesteps[name]),
+                self.spans[name].frames,
+            )
+            times[name] = times[name] if frames is None else torch.where(frames, 0, times[name][:, None])
+        clean = {name: ~each.noised if each.frames is None else each.frames for name, each in self.spans.items()}
 
         def predict(given: Mapping[str, Any]) -> dict[str, Tensor]:
             output = self.model(**given, latents=latents, timesteps=times, clean=clean)
@@ -116,6 +128,16 @@ def spans_of(
             x = noise[name] if name in noise else _none_yet(model, name, sizes[name], modality_ids)
             spans[name] = Spans(torch.zeros_like(x), torch.ones(x.shape[:1], dtype=torch.bool, device=x.device))
     return spans
+
+
+def with_frames(model: Any, name: str, spans: Spans, frames: Tensor) -> Spans:
+    """Spans of which some frames, or tokens, bool [n, frames], are clean. Raises ValueError for what fits none."""
+    ends, count = model.latents[name], spans.latents.shape[0]
+    given = in_patches(model, OfLatents({name: spans.latents}, None, None, {name: frames}))
+    patched = given.latents[name]
+    tokens = of_each(checked_clean(model.objectives, given.clean, given.latents)[name], patched)
+    kept = ends.put_together(tokens[:, None].expand_as(patched.patches), count, patched.grids[0]) if count else None
+    return spans._replace(frames=frames, kept=kept)
 
 
 def _none_yet(model: Any, name: str, size: Any, modality_ids: Tensor) -> Tensor:
@@ -178,11 +200,11 @@ class Denoises:
         """The latents [n, channels, ...] of a batch, ids int64 [B, S] as for `forward`, of modalities with schedulers.
 
         They begin as noise, as many as the batch has spans, of the size that `sizes` says, or as `noise` itself. Those
-        of `latents` that are `clean`, bool [n], stay as they are, and those of modalities without a scheduler. Each
-        step is a forward of the whole batch: nothing is kept from one to the next, and masks may be what they like.
-        `schedulers` are objects with `set_timesteps`, `timesteps` and `step` as diffusers has. `guidance` says what is
-        given instead of the batch's in a second forward, away from which latents are led.
-        Raises ValueError, or TypeError, for what does not fit, and for what the model does not have.
+        of `latents` that are `clean`, bool [n], or [n, frames] or [n, tokens], stay as they are, and those of
+        modalities without a scheduler. Each step is a forward of the whole batch: nothing is kept from one to the next,
+        and masks may be what they like. `schedulers` are objects with `set_timesteps`, `timesteps` and `step` as
+        diffusers has. `guidance` says what is given instead of the batch's in a second forward, away from which latents
+        are led. Raises ValueError, or TypeError, for what does not fit, and for what the model does not have.
         """
         model: Any = self
         check_prompt(model, input_ids, modality_ids, document_ids, position_ids)
@@ -197,8 +219,11 @@ class Denoises:
         sizes = by_modality("sizes", sizes, schedulers, "modality that is made", "sizes")
         noise = named("noise", noise, schedulers, "modality that is made")
         known = named("latents", latents, self.latents)
-        are_clean = checked_clean(self.objectives, clean, known)
+        frames = {name: each for name, each in named("clean", clean, self.objectives).items() if each.ndim == 2}
+        of_spans = {**(clean or {}), **{name: each.bool().all(1) for name, each in frames.items()}}
+        are_clean = checked_clean(self.objectives, of_spans, known)
         spans = spans_of(model, modality_ids, schedulers, sizes, noise, known, are_clean)
+        spans |= {name: with_frames(model, name, spans[name], each) for name, each in frames.items()}
         following = WholeBatch(model, given, spans, leads)
         starts = {}
         for name in schedulers:

@@ -132,10 +132,10 @@ def check_patched(
     name: str, latents: Any, timesteps: Tensor | None, objective: Any, layout: Any, modality: int
 ) -> None:
     """The same of latents that are patches, which may be of several sizes."""
-    groups = latents.spans.shape[0]
+    moments = latents.spans.shape[0]
     if timesteps is None:
         raise ValueError(f"latents of {name} need timesteps: timesteps={{{name!r}: [{len(latents.grids)}]}}")
-    check_timesteps(name, timesteps, groups)
+    check_timesteps(name, timesteps, moments)
     uneven = _refuse_spans(name, latents.lengths, latents.patches, timesteps, objective, layout, modality)
     if uneven:
         sizes = ", ".join(map(product_words, latents.grids))

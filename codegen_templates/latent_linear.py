@@ -46,11 +46,11 @@ class LinearEnds(nn.Module):
         return x.flatten(0, 1), [latents]
 
     def tokens_of_patches(self, latents: Patched, timesteps: Tensor) -> tuple[Tensor, list[Patched]]:
-        """Tokens [P, w] of noised latents that are patches, at the timesteps [G] of their groups, and what to keep."""
+        """Tokens [P, w] of noised latents that are patches, at the timesteps [M] of their moments, and what to keep."""
         tokens = self.encode(latents.patches)
         if self.table is not None and latents.grids:
             tokens = tokens + torch.cat([self.table.of(grid, tokens) for grid in latents.grids])
-        return self.time.told(tokens, timesteps, latents.groups), [latents]
+        return self.time.told(tokens, timesteps, latents.moments), [latents]
 
     def prediction(self, states: Tensor, kept: Sequence[Tensor | Patched]) -> Tensor:
         """What states [n * patches, w] predict, in the latents' shape; of patches, patches [P, channels * patch]."""

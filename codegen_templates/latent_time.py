@@ -41,16 +41,16 @@ class TimestepEmbedding(nn.Module):
         embedded: Tensor = self.embed(F.silu(self.hidden(waves)))
         return embedded
 
-    def told(self, x: Tensor, timesteps: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Tokens [n, P, w] with the vectors of timesteps [n] added; or [P, w], those of their `groups`, int64 [P]."""
+    def told(self, x: Tensor, timesteps: Tensor, moments: Tensor | None = None) -> Tensor:
+        """Tokens [n, P, w] with the vectors of timesteps [n] added; or [P, w], those of their `moments`, int64 [P]."""
         vectors: Tensor = self(timesteps)
-        return x + (vectors[:, None] if groups is None else vectors[groups])
+        return x + (vectors[:, None] if moments is None else vectors[moments])
 
 
 class NoTime(nn.Module):
     """Tokens that are not told their timestep."""
 
-    def told(self, x: Tensor, timesteps: Tensor, groups: Tensor | None = None) -> Tensor:
+    def told(self, x: Tensor, timesteps: Tensor, moments: Tensor | None = None) -> Tensor:
         """Tokens [..., w] as they are."""
         return x
 
@@ -69,11 +69,11 @@ class ConcatTime(nn.Module):
         self.hidden = nn.Linear(2 * width, width)
         self.embed = nn.Linear(width, width)
 
-    def told(self, x: Tensor, timesteps: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Tokens [n, P, w], told their timesteps [n]; or [P, w], told those of their `groups`, int64 [P]."""
+    def told(self, x: Tensor, timesteps: Tensor, moments: Tensor | None = None) -> Tensor:
+        """Tokens [n, P, w], told their timesteps [n]; or [P, w], told those of their `moments`, int64 [P]."""
         weight = self.hidden.weight
         waves = waves_of_periods(timesteps.to(weight.device), weight.shape[0], self.min_period, self.max_period)
         waves = waves.to(x.dtype)
-        waves = waves[:, None].expand_as(x) if groups is None else waves[groups]
+        waves = waves[:, None].expand_as(x) if moments is None else waves[moments]
         mixed: Tensor = self.embed(F.silu(self.hidden(torch.cat((x, waves), dim=-1))))
         return mixed

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from .latent_checks import named, patches_in
 from .latents import rank_of
-from .patched import AnyLatents, Patched, group_of, named_latents, values_of
+from .patched import AnyLatents, Patched, moment_of, named_latents, values_of
 from .tokens import look_up
 
 
 def checked_clean(
     objectives: Mapping[str, Any], clean: Mapping[str, Tensor] | None, latents: Mapping[str, AnyLatents] | None
 ) -> dict[str, Tensor]:
-    """Which spans of each modality are clean, bool [n], or groups of patches, [G], where latents are.
+    """Which spans of each modality are clean, bool [n], or moments of patches, [M], where latents are.
 
     Raises TypeError or ValueError.
     """
@@ -64,7 +64,7 @@ def noised_tokens(
         rank = rank_of(modality_ids, model.modalities.index(name))
         if values_of(x).shape[0]:
             length = 1 if isinstance(x, Patched) else patches_in(x.shape[2:], model.latents[name].patch)
-            span = group_of(rank.clamp(min=0), x, length)
+            span = moment_of(rank.clamp(min=0), x, length)
             is_clean = clean[name].to(rank.device)[span] if name in clean else torch.zeros_like(rank, dtype=torch.bool)
             noised = noised | ((rank >= 0) & ~is_clean)
     return noised

@@ -175,7 +175,7 @@ def noise_latents(
     """Each modality's latents noised, their timesteps, and what is to be predicted; what is not given is drawn.
 
     Spans that `are_clean`, bool [n], stay as they are, at timestep 0. Of patches these, and timesteps, are one for each
-    group. How timesteps are drawn, one a span, may depend on how many tokens a modality's `ends` make of a latent.
+    moment. How timesteps are drawn, one a span, may depend on how many tokens a modality's `ends` make of a latent.
     Computed in float32 or wider. Raises TypeError or ValueError for what does not fit.
     """
     latents, timesteps = named_latents("latents", latents, objectives), named("timesteps", timesteps, objectives)

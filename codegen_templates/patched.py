@@ -23,13 +23,13 @@ LEVELS = ("span", "frame", "token")
 class Patched(NamedTuple):
     """The patches of a modality's latents, span by span.
 
-    Those that share a timestep are a group: the patches of a span or of a frame, or each by itself.
+    Those that share a timestep are a moment: the patches of a span or of a frame, or each by itself.
     """
 
     patches: Tensor  # [P, channels * patch]
     grids: tuple[tuple[int, ...], ...]  # of each span how many patches it has along each axis
-    groups: Tensor  # int64 [P]: the group of each patch
-    spans: Tensor  # int64 [G]: the span of each group
+    moments: Tensor  # int64 [P]: the moment of each patch
+    spans: Tensor  # int64 [M]: the span of each moment
     listed: bool  # whether they were given as a list, and are given back so
 
     @property
@@ -47,14 +47,14 @@ def values_of(latents: AnyLatents) -> Tensor:
 
 
 def of_each(values: Tensor, latents: AnyLatents) -> Tensor:
-    """Of each latent what is one for each, [n], or of each patch what is one for each group, [G]."""
-    return values[latents.groups] if isinstance(latents, Patched) else values
+    """Of each latent what is one for each, [n], or of each patch what is one for each moment, [M]."""
+    return values[latents.moments] if isinstance(latents, Patched) else values
 
 
-def group_of(rank: Tensor, latents: AnyLatents, length: int) -> Tensor:
-    """The span, int64, of patches of these ranks, int64 from 0 on; or their group. A span has so many, if all have."""
+def moment_of(rank: Tensor, latents: AnyLatents, length: int) -> Tensor:
+    """The span, int64, of patches of these ranks, int64 from 0 on; or their moment. A span has so many, if all have."""
     if isinstance(latents, Patched):
-        return latents.groups[rank] if latents.patches.shape[0] else torch.zeros_like(rank)
+        return latents.moments[rank] if latents.patches.shape[0] else torch.zeros_like(rank)
     return torch.div(rank, length, rounding_mode="floor")
 
 
@@ -79,7 +79,7 @@ class OfLatents(NamedTuple):
 def in_patches(model: Any, given: OfLatents) -> OfLatents:
     """Latents in lists, and those with timesteps or roles for each token or frame, as patches; others stay.
 
-    Of these timesteps and clean ones are one for each group, and noise is patches too. Raises TypeError or ValueError
+    Of these timesteps and clean ones are one for each moment, and noise is patches too. Raises TypeError or ValueError
     for what does not fit.
     """
     kinds = dict(zip(given._fields, given, strict=True))
@@ -119,15 +119,15 @@ def _patched(name: str, ends: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     levels, cut = {}, {}
     for kind in ("timesteps", "clean"):
         if kind in given:
-            cut[kind], levels[kind] = _each_group(kind, name, given[kind], grids, ends)
+            cut[kind], levels[kind] = _each_moment(kind, name, given[kind], grids, ends)
     level = max(levels.values(), key=LEVELS.index, default="span")
     device = next(ends.parameters()).device
-    counts = [groups_in(level, grid) for grid in grids]
+    counts = [moments_in(level, grid) for grid in grids]
     sizes = [prod(grid) // count for grid, count in zip(grids, counts, strict=True) for _ in range(count)]
-    groups = _repeated(sizes, device)
+    moments = _repeated(sizes, device)
     patches = joined([ends.cut_up(x[None])[0] for x in spans], ends)
     changed: dict[str, Any] = {
-        "latents": Patched(patches, grids, groups, _repeated(counts, device), _is_list(latents)),
+        "latents": Patched(patches, grids, moments, _repeated(counts, device), _is_list(latents)),
     }
     for kind, values in cut.items():
         wide = [_spread(each, count) for each, count in zip(values, counts, strict=True)]
@@ -179,7 +179,7 @@ def _each_latent(kind: str, name: str, given: Any, ends: Any) -> list[Tensor]:
     return list(given)
 
 
-def _each_group(
+def _each_moment(
     kind: str, name: str, given: Any, grids: Sequence[tuple[int, ...]], ends: Any
 ) -> tuple[list[Tensor], Level]:
     """Timesteps, or which are clean, of each span [1], [frames] or [tokens], and of what they are."""
@@ -196,7 +196,7 @@ def _each_group(
     for x, grid in zip(given, grids, strict=True):
         x = x.reshape(1) if x.ndim == 0 else x
         fitting = [
-            level for level in LEVELS if (level != "frame" or len(grid) == 3) and x.shape == (groups_in(level, grid),)
+            level for level in LEVELS if (level != "frame" or len(grid) == 3) and x.shape == (moments_in(level, grid),)
         ]
         if not fitting:
             raise ValueError(
@@ -207,13 +207,13 @@ def _each_group(
     return values, max(levels, key=LEVELS.index)
 
 
-def groups_in(level: Level, grid: tuple[int, ...]) -> int:
-    """How many groups of patches a span has."""
+def moments_in(level: Level, grid: tuple[int, ...]) -> int:
+    """How many moments of patches a span has."""
     return {"span": 1, "frame": grid[0], "token": prod(grid)}[level]
 
 
 def _spread(values: Tensor, count: int) -> Tensor:
-    """Those of a span for more groups, which follow one another."""
+    """Those of a span for more moments, which follow one another."""
     return values.repeat_interleave(count // values.shape[0])
 
 

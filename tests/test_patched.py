@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 import motc
@@ -60,8 +61,8 @@ def test_every_law_holds_where_frames_are_adaptive() -> None:
     assert verdict.ok, verdict
 
 
-def test_a_timestep_of_another_group_is_found() -> None:
-    assert broken(IMAGES, "values[latents.groups]", "values[latents.groups.flip(0)]")
+def test_a_timestep_of_another_moment_is_found() -> None:
+    assert broken(IMAGES, "values[latents.moments]", "values[latents.moments.flip(0)]")
 
 
 def test_a_list_of_one_size_is_the_tensor(tmp_path: Path) -> None:
@@ -126,6 +127,30 @@ def test_a_clean_first_frame_is_seen_and_not_learnt(tmp_path: Path) -> None:
     ]
     torch.testing.assert_close(same[1], same[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(same[2], same[0], rtol=0, atol=1e-12)
+
+
+def test_a_video_is_made_behind_its_first_frame(tmp_path: Path) -> None:
+    model, ids = load(VIDEO, tmp_path), torch.zeros(2, 6, dtype=torch.int64)
+    x, noise, first = drawn(2, 2, 3, 2, 2), drawn(2, 2, 3, 2, 2, seed=1), torch.tensor([[True, False, False]] * 2)
+    given: dict[str, Any] = {"conditions": {"video": {"label": torch.tensor([0, 2])}}, "clean": {"video": first}}
+    made = model.denoise(
+        ids,
+        ids,
+        latents={"video": x},
+        noise={"video": noise},
+        schedulers={"video": FlowMatchEulerDiscreteScheduler(1000)},
+        denoising_steps=3,
+        **given,
+    )["video"]
+    scheduler, stays, y = FlowMatchEulerDiscreteScheduler(1000), first[:, None, :, None, None], noise
+    scheduler.set_timesteps(3)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            shown, times = torch.where(stays, x, y), t * ~first
+            out = model(ids, ids, latents={"video": shown}, timesteps={"video": times}, **given)
+            y = scheduler.step(out.predictions["video"], t, y).prev_sample
+    torch.testing.assert_close(made, torch.where(stays, x, y), rtol=0, atol=1e-6)
+    assert torch.equal(made[:, :, 0], x[:, :, 0])
 
 
 @pytest.mark.parametrize(
