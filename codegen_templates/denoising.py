@@ -94,7 +94,7 @@ class DenoisingModel(Denoises, ContinuousModel):
         timestep: `label` int64 [n], `number` [n] or `vector` [n, size].
         """
         only_with_labels(labels, weights=weights, noise=noise, generator=generator)
-        given = in_patches(self, OfLatents(latents, timesteps, noise, clean))
+        given = in_patches(self, OfLatents(latents, timesteps, noise, clean), draws=labels is not None)
         layout = self.prepared(layout, input_ids, modality_ids, position_ids, document_ids, labels, weights, cache)
         x_t, times, aims = given.latents, given.timesteps, dict[str, Aim]()
         are_clean = checked_clean(self.objectives, given.clean, x_t)

@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple, assert_never
 import torch
 from torch import Tensor
 
+from .constants import on_device
 from .latent_checks import check_floating, check_timesteps, named, outside, patches_in
 from .latents import beside
-from .patched import AnyLatents, Patched, named_latents, of_each, values_of
+from .patched import AnyLatents, Patched, drawn_for, moments_in, named_latents, of_each, values_of
 from .times import Times
 
 
@@ -191,7 +192,7 @@ def noise_latents(
         t, epsilon = timesteps.get(name), noise.get(name)
         if t is None:
             if isinstance(x, Patched):
-                t = objectives[name].draw(len(x.grids), x.lengths, generator, device)[x.spans.to(device)]
+                t = drawn_moments(objectives[name], x, generator, device)
             else:
                 tokens = patches_in(clean.shape[2:], ends[name].patch)
                 t = objectives[name].draw(clean.shape[0], tokens, generator, device)
@@ -216,6 +217,16 @@ def noise_latents(
         aims[name] = Aim(target, counts, None if kept is None else ~kept)
         noised[name] = x._replace(patches=values) if isinstance(x, Patched) else values
     return noised, times, aims
+
+
+def drawn_moments(objective: Any, x: Patched, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Timesteps [M] of moments: one is drawn of each span, or of what times say, by how many tokens its span has."""
+    counts = [moments_in(drawn_for(objective), grid) for grid in x.grids]
+    tokens = [length for length, count in zip(x.lengths, counts, strict=True) for _ in range(count)]
+    drawn: Tensor = objective.draw(len(tokens), tokens, generator, device)
+    repeats = [moments_in(x.level, grid) // count for grid, count in zip(x.grids, counts, strict=True)]
+    each = [repeat for repeat, count in zip(repeats, counts, strict=True) for _ in range(count)]
+    return drawn.repeat_interleave(on_device(each, device).long(), output_size=sum(each))
 
 
 def denoising_losses(

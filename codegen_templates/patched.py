@@ -30,6 +30,7 @@ class Patched(NamedTuple):
     grids: tuple[tuple[int, ...], ...]  # of each span how many patches it has along each axis
     moments: Tensor  # int64 [P]: the moment of each patch
     spans: Tensor  # int64 [M]: the span of each moment
+    level: Level  # what a moment is of
     listed: bool  # whether they were given as a list, and are given back so
 
     @property
@@ -76,21 +77,37 @@ class OfLatents(NamedTuple):
     clean: Any
 
 
-def in_patches(model: Any, given: OfLatents) -> OfLatents:
+def drawn_for(objective: Any) -> Level:
+    """Of what a timestep is drawn."""
+    return "span" if objective.times is None else objective.times.each
+
+
+def in_patches(model: Any, given: OfLatents, *, draws: bool = False) -> OfLatents:
     """Latents in lists, and those with timesteps or roles for each token or frame, as patches; others stay.
+
+    So are those of which timesteps are to be drawn, if it `draws`, for each token or frame.
 
     Of these timesteps and clean ones are one for each moment, and noise is patches too. Raises TypeError or ValueError
     for what does not fit.
     """
     kinds = dict(zip(given._fields, given, strict=True))
     by_name = {kind: by_modality(kind, of, model.latents, "continuous modality") for kind, of in kinds.items()}
-    uneven = [name for name, x in by_name["latents"].items() if _is_uneven(x, by_name, name)]
+    drawn = {
+        name: drawn_for(model.objectives[name])
+        for name in by_name["latents"]
+        if draws and name not in by_name["timesteps"]
+    }
+    uneven = [
+        name
+        for name, x in by_name["latents"].items()
+        if _is_uneven(x, by_name, name) or drawn.get(name, "span") != "span"
+    ]
     if not uneven:
         return given
     changed = {kind: dict(of) for kind, of in by_name.items()}
     for name in uneven:
         of_one = {kind: of[name] for kind, of in by_name.items() if name in of}
-        for kind, value in _patched(name, model.latents[name], of_one).items():
+        for kind, value in _patched(name, model.latents[name], of_one, drawn.get(name, "span")).items():
             changed[kind][name] = value
     return OfLatents(**changed)
 
@@ -109,8 +126,8 @@ def _is_table(x: Any) -> bool:
     return isinstance(x, Tensor) and x.ndim == 2
 
 
-def _patched(name: str, ends: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Latents, and what goes with them, as patches."""
+def _patched(name: str, ends: Any, given: Mapping[str, Any], least: Level) -> dict[str, Any]:
+    """Latents, and what goes with them, as patches, whose moments are of `least` at most."""
     if not hasattr(ends, "cut_up"):
         raise ValueError(f"latents of {name} go through a U-Net, which takes those of one size and timestep: a tensor")
     latents = given["latents"]
@@ -120,14 +137,14 @@ def _patched(name: str, ends: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     for kind in ("timesteps", "clean"):
         if kind in given:
             cut[kind], levels[kind] = _each_moment(kind, name, given[kind], grids, ends)
-    level = max(levels.values(), key=LEVELS.index, default="span")
+    level = max([least, *levels.values()], key=LEVELS.index)
     device = next(ends.parameters()).device
     counts = [moments_in(level, grid) for grid in grids]
     sizes = [prod(grid) // count for grid, count in zip(grids, counts, strict=True) for _ in range(count)]
     moments = _repeated(sizes, device)
     patches = joined([ends.cut_up(x[None])[0] for x in spans], ends)
     changed: dict[str, Any] = {
-        "latents": Patched(patches, grids, moments, _repeated(counts, device), _is_list(latents)),
+        "latents": Patched(patches, grids, moments, _repeated(counts, device), level, _is_list(latents)),
     }
     for kind, values in cut.items():
         wide = [_spread(each, count) for each, count in zip(values, counts, strict=True)]

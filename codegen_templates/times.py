@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,13 +78,15 @@ class Beta(NamedTuple):
 class Times(NamedTuple):
     """Times of a distribution, from `low` to `high`, and then shifted.
 
-    A shift s makes s t / (1 + (s - 1) t) of a time t (SD3, equation 23): above 1 there is more noise.
+    A shift s makes s t / (1 + (s - 1) t) of a time t (SD3, equation 23): above 1 there is more noise. There is one of
+    `each` span, or of each frame or token (diffusion forcing, 2407.01392).
     """
 
     distribution: Uniform | LogitNormal | Mode | Beta
     low: float = 0.0
     high: float = 1.0
     shift: float | SqrtShift | ExponentialShift = 1.0
+    each: Literal["span", "frame", "token"] = "span"
 
     def draw(
         self, count: int, tokens: int | Sequence[int], generator: torch.Generator | None, device: torch.device

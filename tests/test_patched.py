@@ -12,6 +12,8 @@ from torch import Tensor
 
 import motc
 from codegen_templates.times import SqrtShift, Times, Uniform
+from motc.reference.times import ReferenceTimes, drawn_times
+from motc.source import SpecError
 from motc.validate.random_parameters import randomise
 from tests.planted import broken, report
 
@@ -151,6 +153,36 @@ def test_a_video_is_made_behind_its_first_frame(tmp_path: Path) -> None:
             y = scheduler.step(out.predictions["video"], t, y).prev_sample
     torch.testing.assert_close(made, torch.where(stays, x, y), rtol=0, atol=1e-6)
     assert torch.equal(made[:, :, 0], x[:, :, 0])
+
+
+def test_times_are_drawn_for_each_frame(tmp_path: Path) -> None:
+    """As they are given, drawn as the reference does, and the noise after them."""
+    shift = "shift_by_tokens { kind = sqrt, base_tokens = 3 }"
+    said = f"objective = flow, times {{ kind = logit_normal, each = frame, {shift} }}"
+    model, ids = load(VIDEO.replace("objective = flow", said), tmp_path), torch.zeros(2, 6, dtype=torch.int64)
+    x, given = drawn(2, 2, 3, 2, 2), {"conditions": {"video": {"label": torch.tensor([0, 2])}}}
+    losses = model.loss(ids, ids, latents={"video": x}, generator=torch.Generator().manual_seed(5), **given)
+    generator = torch.Generator().manual_seed(5)
+    times = model.objectives["video"].times.draw(6, 6, generator, torch.device("cpu"))
+    wanted = ReferenceTimes(kind="logit_normal", shift="sqrt", points=((3, 0.0), (6, 0.0)))
+    torch.testing.assert_close(times, drawn_times(wanted, 6, 6, seed=5))
+    patches = torch.randn(12, 4, generator=generator, dtype=torch.float64)
+    noise = model.latents["video"].put_together(patches, 2, (3, 1, 2))
+    timesteps = {"video": (1000 * times).view(2, 3)}
+    expected = model.loss(ids, ids, latents={"video": x}, timesteps=timesteps, noise={"video": noise}, **given)
+    torch.testing.assert_close(losses.total, expected.total, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("latent", "message"),
+    [
+        ("channels = 2, patch = 2, times { each = frame }", "frames are along the first of three axes"),
+        ("channels = 2, patch = 2, ends = unet, times { each = token }", "a U-Net is told one timestep of a span"),
+    ],
+)
+def test_times_that_cannot_be_drawn_so_are_told(latent: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        motc.load(IMAGES.replace("channels = 2, patch = 2, objective = flow, sine { }", latent))
 
 
 @pytest.mark.parametrize(

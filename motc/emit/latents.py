@@ -53,6 +53,7 @@ def _times(times: Times) -> str:
         case TokenShift(kind="exponential") as line:
             numbers = (line.base_tokens, line.max_tokens, line.base_shift, line.max_shift)
             arguments.append(f"shift=ExponentialShift({', '.join(map(repr, numbers))})")
+    arguments += [] if times.each == "span" else [f'each="{times.each}"']
     return f"Times({', '.join(arguments)})"
 
 

@@ -9,6 +9,7 @@ Objective = Literal["ddpm", "flow"]
 Prediction = Literal["noise", "velocity", "sample"]
 Schedule = Literal["cosine", "linear", "scaled_linear"]
 TimesKind = Literal["uniform", "logit_normal", "mode", "beta"]
+Moment = Literal["span", "frame", "token"]
 TokenShiftKind = Literal["sqrt", "exponential"]
 WeightingKind = Literal["snr", "min_snr", "sigma_sqrt", "cosmap"]
 
@@ -62,7 +63,8 @@ class Times:
     """How times between data, 0, and noise, 1, are drawn.
 
     `logit_normal` has `mean` and `std`, `mode` a `scale`, `beta` its two parameters; what is drawn lies from `low` to
-    `high`, and then a time t becomes s t / (1 + (s - 1) t), s being `shift` or what follows from the tokens.
+    `high`, and then a time t becomes s t / (1 + (s - 1) t), s being `shift` or what follows from the tokens. One is
+    drawn of `each` span, frame or token.
     """
 
     kind: TimesKind = "uniform"
@@ -75,6 +77,7 @@ class Times:
     high: float = 1.0
     shift: float = 1.0
     by_tokens: TokenShift | None = None
+    each: Moment = "span"
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -88,8 +91,10 @@ class Times:
         if (self.low, self.high) != (0, 1):
             said += f" in {words(self.low)}..{words(self.high)}"
         if self.by_tokens is not None:
-            return f"{said}, shifted by {self.by_tokens}"
-        return said if self.shift == 1 else f"{said}, shifted by {words(self.shift)}"
+            said += f", shifted by {self.by_tokens}"
+        elif self.shift != 1:
+            said += f", shifted by {words(self.shift)}"
+        return said if self.each == "span" else f"{said}, of each {self.each}"
 
 
 PARAMETERS: dict[TimesKind, tuple[str, ...]] = {

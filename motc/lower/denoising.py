@@ -33,6 +33,7 @@ def lower_times(said: TimesSpec) -> Times:
         high=float(said.high),
         shift=float(said.shift),
         by_tokens=by_tokens,
+        each=said.each,
         **parameters,
     )
 
@@ -59,6 +60,7 @@ def check_denoising(checked: Checked, name: str, latent: LatentSpec, errors: lis
     place = ("modalities", name, "latent")
     _check_objective(checked, (*place, "objective"), latent.objective, errors)
     _check_times(checked, (*place, "times"), latent.times, errors)
+    _check_each(checked, (*place, "times", "each"), latent, errors)
     weighting, kind = latent.weighting, latent.objective.kind
     if weighting is None:
         return
@@ -115,6 +117,16 @@ def _check_times(checked: Checked, place: tuple[str, ...], said: TimesSpec, erro
     elif shift.kind == "exponential" and _token_shift(shift).max_tokens <= _token_shift(shift).base_tokens:
         message = "a shift lies on the line through two points, and `max_tokens` is not above `base_tokens`"
         _tell(checked, place, message, "such as base_tokens = 256, max_tokens = 4096", errors)
+
+
+def _check_each(checked: Checked, place: tuple[str, ...], latent: LatentSpec, errors: list[Diagnostic]) -> None:
+    each, axes = latent.times.each, 2 if isinstance(latent.patch, int) else len(latent.patch)
+    if each != "span" and latent.ends == "unet":
+        message = f"a U-Net is told one timestep of a span, and none of each {each}"
+        _tell(checked, place, message, "leave it out, or use linear ends", errors)
+    elif each == "frame" and axes != 3:
+        message = f"frames are along the first of three axes, and here there are {axes}"
+        _tell(checked, place, message, "use each = token, or leave it out", errors)
 
 
 def _tell(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from motc.ir.denoising import Objective, Prediction, Schedule, TimesKind, TokenShiftKind, WeightingKind
+from motc.ir.denoising import Moment, Objective, Prediction, Schedule, TimesKind, TokenShiftKind, WeightingKind
 from motc.ir.latent import EndsKind
 from motc.ir.operators import Activation, NormKind
 from motc.ir.positions import AdvanceWord, PlacingKind
@@ -75,6 +75,7 @@ class TimesSpec(Section):
     low: float = Field(0.0, ge=0, lt=1, description="the time that 0 of the distribution is")
     high: float = Field(1.0, gt=0, le=1, description="the time that 1 of the distribution is")
     shift: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="above 1 there is more noise")
+    each: Moment = Field("span", description="of what one is drawn: a span, a frame of three axes, or a token")
     shift_by_tokens: TokenShiftSpec | None = Field(None, description="in place of `shift`: by a latent's tokens")
 
 

@@ -139,9 +139,12 @@ class _Writer:
                 self.denoised.append(name)
                 condition = "" if self.conditioned or not self.chance(2) else condition_text(self.pick)
                 self.conditioned = self.conditioned or (name if condition else "")
+                ends = ends_text(self.pick)
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
                 rest = denoising_text(self.pick) if self.chance(3) else rest
-                latent = f"latent {{ channels = {self.pick('1', '3')}, {ends_text(self.pick)}{rest} }}"
+                if "unet" not in ends and "times" not in rest:
+                    rest += self.pick("", "", ", times { each = token }")
+                latent = f"latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }}"
                 self.lines.append(f"modality {name} {{ {latent}{condition} }}")
             else:
                 said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []
