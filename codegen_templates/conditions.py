@@ -24,8 +24,8 @@ class SpanConditions(NamedTuple):
     """The conditions of a batch.
 
     `spans`, int64, has for each place of the stream which of its condition's vectors its token has; `vectors` are those
-    of each modality [n + 1, w], through silu: of each of its n spans, or moments, and at last of none, zeros. Beside them
-    is what modulations make of these that layers share, by its path.
+    of each modality [n + 1, w], through silu: of each of its n spans, or moments, and at last of none, zeros. Beside
+    them is what modulations make of these that layers share, by its path.
     """
 
     spans: Tensor
