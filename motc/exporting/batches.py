@@ -19,7 +19,7 @@ Asked = dict[str, Tensor]
 def asked(model: Model, dtype: torch.dtype, seed: int = 0) -> list[Asked]:
     """Batches with every mixture that `motc validate` tries: padding, packed documents, absent modalities."""
     generator = torch.Generator().manual_seed(seed)
-    return [_arguments(batch, dtype) for batch in random_batches(model, generator)]
+    return [_arguments(batch, dtype) for batch in random_batches(model, generator, even=True)]
 
 
 def _arguments(batch: Batch, dtype: torch.dtype) -> Asked:

@@ -18,8 +18,11 @@ TRIES = 200
 """How many batches are drawn until none has an expert chosen by a hair."""
 
 
-def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...]:
-    """Batches for comparing a module with the reference."""
+def random_batches(model: Model, generator: torch.Generator, *, even: bool = False) -> tuple[Batch, ...]:
+    """Batches for comparing a module with the reference.
+
+    `even` ones have latents of one size, with a timestep a span, as a program takes them.
+    """
     count = len(model.modalities)
     mixed = random_modalities(count, 2, 12, generator)
     padded = random_modalities(count, 4, 14, generator)
@@ -31,19 +34,19 @@ def random_batches(model: Model, generator: torch.Generator) -> tuple[Batch, ...
     axes = (model.position_axes,) if model.position_axes > 1 else ()
     documents = (torch.rand(padded.shape, generator=generator) < 0.3).long().cumsum(1)
     batches = [
-        with_ids(model, mixed, generator),
-        with_ids(model, mixed, generator, position_ids=positions),
-        with_ids(model, padded, generator, placed(padded, axes, generator), documents),
-        with_ids(model, random_modalities(count, 1, 1, generator), generator),
-        with_ids(model, torch.full((1, 3), -1), generator),
+        with_ids(model, mixed, generator, even=even),
+        with_ids(model, mixed, generator, position_ids=positions, even=even),
+        with_ids(model, padded, generator, placed(padded, axes, generator), documents, even=even),
+        with_ids(model, random_modalities(count, 1, 1, generator), generator, even=even),
+        with_ids(model, torch.full((1, 3), -1), generator, even=even),
     ]
     for absent in range(count if count > 1 else 0):
         others = random_modalities(count - 1, 2, 7, generator)
         others = others + (others >= absent).long()
         others[1, 5:] = -1
-        batches.append(with_ids(model, others, generator))
+        batches.append(with_ids(model, others, generator, even=even))
     uneven = (torch.arange(padded.shape[1]) - 8).clamp(min=0).expand_as(padded)  # too uneven for a row to each document
-    batches.append(with_targets(model, with_ids(model, padded, generator, document_ids=uneven), generator))
+    batches.append(with_targets(model, with_ids(model, padded, generator, document_ids=uneven, even=even), generator))
     return tuple(batches)
 
 
@@ -80,13 +83,15 @@ def with_ids(
     generator: torch.Generator,
     position_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    *,
+    even: bool = False,
 ) -> Batch:
     """A batch of these modalities with random input ids, each within its modality's vocabulary.
 
     Where there are latents, the modalities are changed so that each span has the tokens of one. Latents and features
     are float64 and take gradients.
     """
-    modality_ids, spans = with_spans(model, modality_ids, document_ids, generator)
+    modality_ids, spans = with_spans(model, modality_ids, document_ids, generator, even)
     if position_ids is None:
         position_ids = random_placing(model, modality_ids, document_ids, spans.grids, generator)
     known = [vocabulary(model, modality.name) for modality in model.token_modalities()]
@@ -94,7 +99,7 @@ def with_ids(
     vocabularies = [0 if m.name in continuous else vocabulary(model, m.name) for m in model.modalities]
     sizes = torch.tensor([*vocabularies, min(known, default=0)])[modality_ids]  # padding, -1, meets the last
     fractions = torch.rand(modality_ids.shape, generator=generator, dtype=torch.float64)
-    latents, timesteps, noise, clean = random_latents(model, spans, generator)
+    latents, timesteps, noise, clean = random_latents(model, spans, generator, even)
     return Batch(
         input_ids=torch.where(sizes == 0, -7, (fractions * sizes).long()),  # where there is no id it is not read
         modality_ids=modality_ids,

@@ -28,19 +28,19 @@ class Spans:
 
 
 def with_spans(
-    model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator
+    model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator, even: bool = False
 ) -> tuple[Tensor, Spans]:
     """Modality ids int64 [B, S] with whole latent spans, and the grids of each modality's spans.
 
     They are the given ones, but a run of a continuous modality is cut to the length of a span. A run that is too short,
     and what would follow a span of its own modality, become tokens of a modality with a vocabulary that the batch has,
-    or padding if it has none. Latents of linear ends are of several sizes in every other batch.
+    or padding if it has none. Latents of linear ends are of several sizes in every other batch, unless all are `even`.
     """
     sizes: dict[str, tuple[tuple[int, ...], ...]] = {}
     for modality in model.latent_modalities():
         grids = GRIDS[len(modality.ends.patch_shape)]
         one = int(torch.randint(0, len(grids), (), generator=generator))
-        several = modality.ends.unet is None and bool(torch.randint(0, 2, (), generator=generator))
+        several = not even and modality.ends.unet is None and bool(torch.randint(0, 2, (), generator=generator))
         sizes[modality.name] = grids if several else (grids[one],)
     spans = Spans(grids={name: [] for name in sizes}, uneven=frozenset(n for n, each in sizes.items() if len(each) > 1))
     if not sizes:
@@ -88,7 +88,9 @@ def span_places(modality_ids: Tensor, document_ids: Tensor | None, index: int) -
     return places
 
 
-def random_latents(model: Model, spans: Spans, generator: torch.Generator) -> tuple[Latents, Latents, Latents, Latents]:
+def random_latents(
+    model: Model, spans: Spans, generator: torch.Generator, even: bool = False
+) -> tuple[Latents, Latents, Latents, Latents]:
     """Latents, timesteps, noise and which are clean of every span; none where a modality has no span.
 
     Of several sizes they are lists. In every other batch those of linear ends have a timestep for each token, or for
@@ -111,7 +113,7 @@ def random_latents(model: Model, spans: Spans, generator: torch.Generator) -> tu
             x.requires_grad_()  # type: ignore[union-attr]
         for of, draw in ((timesteps, _timesteps), (clean, _roles)):
             counts = [1] * len(grids)
-            if linear and bool(torch.randint(0, 2, (), generator=generator)):
+            if linear and not even and bool(torch.randint(0, 2, (), generator=generator)):
                 by_frame = len(grids[0]) == 3 and bool(torch.randint(0, 2, (), generator=generator))
                 counts = [grid[0] if by_frame else prod(grid) for grid in grids]
             drawn = [draw(number, count, generator) for number, count in enumerate(counts)]
