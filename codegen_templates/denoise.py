@@ -45,7 +45,7 @@ class Led(NamedTuple):
     given: Mapping[str, Any]
 
 
-class Spans(NamedTuple):
+class MadeSpans(NamedTuple):
     """All latents of a modality in a batch [n, channels, ...], and which of them are to be made, bool [n].
 
     Of these some frames or tokens may be clean: `frames`, bool [n, frames] or [n, tokens], and `kept`, the numbers of
@@ -72,7 +72,7 @@ class WholeBatch:
     """Latents of a batch, some of which are to be made: what is predicted of these, all others being clean."""
 
     def __init__(
-        self, model: Any, given: Mapping[str, Any], spans: Mapping[str, Spans], leads: Mapping[str, list[Led]]
+        self, model: Any, given: Mapping[str, Any], spans: Mapping[str, MadeSpans], leads: Mapping[str, list[Led]]
     ) -> None:
         """`given` is what the model takes beside latents."""
         self.model, self.given, self.spans, self.leads = model, given, spans, leads
@@ -109,14 +109,14 @@ def spans_of(
     noise: Mapping[str, Tensor],
     latents: Mapping[str, Tensor],
     clean: Mapping[str, Tensor],
-) -> dict[str, Spans]:
+) -> dict[str, MadeSpans]:
     """The spans of each modality of which some are made, or given. Raises ValueError where it is not known which."""
     spans = {}
     for name, x in latents.items():
         none = torch.zeros(x.shape[:1], dtype=torch.bool, device=x.device)
         if name in made and name not in clean:
             raise ValueError(f"latents of {name}, of which some are to be made: say which are clean")
-        spans[name] = Spans(x, ~clean[name] if name in clean else none)
+        spans[name] = MadeSpans(x, ~clean[name] if name in clean else none)
         if name not in made and bool(spans[name].noised.any()):
             raise ValueError(f"latents of {name} that are not clean are to be made, and need a scheduler")
     for name in made:
@@ -126,12 +126,12 @@ def spans_of(
             raise ValueError(f"what is made of {name} needs a size, or noise or latents that have one{also}")
         if name not in latents:
             x = noise[name] if name in noise else _none_yet(model, name, sizes[name], modality_ids)
-            spans[name] = Spans(torch.zeros_like(x), torch.ones(x.shape[:1], dtype=torch.bool, device=x.device))
+            spans[name] = MadeSpans(torch.zeros_like(x), torch.ones(x.shape[:1], dtype=torch.bool, device=x.device))
     return spans
 
 
-def with_frames(model: Any, name: str, spans: Spans, frames: Tensor) -> Spans:
-    """Spans of which some frames, or tokens, bool [n, frames], are clean. Raises ValueError for what fits none."""
+def with_frames(model: Any, name: str, spans: MadeSpans, frames: Tensor) -> MadeSpans:
+    """MadeSpans of which some frames, or tokens, bool [n, frames], are clean. Raises ValueError for what fits none."""
     ends, count = model.latents[name], spans.latents.shape[0]
     given = in_patches(model, OfLatents({name: spans.latents}, None, None, {name: frames}))
     patched = given.latents[name]

@@ -39,8 +39,8 @@ def ends_text(pick: Pick) -> str:
     return ends + sines * of_images
 
 
-def denoising_text(pick: Pick) -> str:
-    """An objective, how its times are drawn, and what errors count."""
+def denoising_text(pick: Pick, ends: str) -> str:
+    """An objective, how its times are drawn, for tokens of linear ends too, and what errors count."""
     betas = pick("", ", schedule = linear", ", schedule = scaled_linear, beta_end = 0.012")
     prediction = pick("noise", "velocity", "sample")
     ddpm = f"objective {{ prediction = {prediction}{betas} }}"
@@ -48,6 +48,7 @@ def denoising_text(pick: Pick) -> str:
     sigma = pick("", "weighting = cosmap", "weighting = sigma_sqrt")
     learnt = pick(f"{ddpm}, {ratio}", f"objective = flow, {sigma}").removesuffix(", ")
     shift = pick("", ", shift = 3", ", shift_by_tokens { kind = sqrt, base_tokens = 4 }")
+    shift += "" if "unet" in ends else pick("", "", ", each = token")
     times = pick("", "uniform", "logit_normal, mean = 0.5", "beta, low = 0.001")
     return f", {learnt}{f', times {{ kind = {times}{shift} }}' if times else ''}"
 

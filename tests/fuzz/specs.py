@@ -141,9 +141,7 @@ class _Writer:
                 self.conditioned = self.conditioned or (name if condition else "")
                 ends = ends_text(self.pick)
                 rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
-                rest = denoising_text(self.pick) if self.chance(3) else rest
-                if "unet" not in ends and "times" not in rest:
-                    rest += self.pick("", "", ", times { each = token }")
+                rest = denoising_text(self.pick, ends) if self.chance(3) else rest
                 latent = f"latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }}"
                 self.lines.append(f"modality {name} {{ {latent}{condition} }}")
             else:
@@ -171,8 +169,7 @@ class _Writer:
                 kind = self.pick("start = 3, advance = 2", "kind = same", "kind = same, advance = 0, delimiters = true")
                 if name not in self.continuous and self.axes > 1:
                     kind = self.pick(kind, "kind = grid", "kind = centred")
-                if "latent {" in line:
-                    kind += self.pick("", ", noised_advance = 0")
+                kind += self.pick("", ", noised_advance = 0") if "latent {" in line else ""
                 rest = line.partition(" { ")[2].removesuffix(" }")
                 told = ", ".join(part for part in (rest, f"positions {{ {kind} }}") if part)
                 self.lines[number] = f"modality {name} {{ {told} }}"
