@@ -131,7 +131,7 @@ def spans_of(
 
 
 def with_frames(model: Any, name: str, spans: MadeSpans, frames: Tensor) -> MadeSpans:
-    """MadeSpans of which some frames, or tokens, bool [n, frames], are clean. Raises ValueError for what fits none."""
+    """Spans of which some frames, or tokens, bool [n, frames], are clean. Raises ValueError for what fits none."""
     ends, count = model.latents[name], spans.latents.shape[0]
     given = in_patches(model, OfLatents({name: spans.latents}, None, None, {name: frames}))
     patched = given.latents[name]
