@@ -59,3 +59,18 @@ def projector_text(pick: Pick) -> str:
     said = [f"kind = {kind}", *(["hidden = 5"] if kind != "linear" and pick("no", "yes") == "yes" else [])]
     said += [pick("", "bias = false"), pick("", "norm = rms", "norm { kind = layer, eps = 1e-3 }")]
     return pick("", f", projector {{ {', '.join(key for key in said if key)} }}")
+
+
+def latent_text(pick: Pick) -> str:
+    """A section of latents."""
+    ends = ends_text(pick)
+    rest = pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
+    rest = pick(rest, rest, denoising_text(pick, ends))
+    return f"latent {{ channels = {pick('1', '3')}, {ends}{rest} }}"
+
+
+def placing_text(pick: Pick, in_grid: bool, latent: bool) -> str:
+    """How a span's tokens are placed, in a grid if that may be."""
+    kind = pick("start = 3, advance = 2", "kind = same", "kind = same, advance = 0, delimiters = true")
+    kind = pick(kind, "kind = grid", "kind = centred") if in_grid else kind
+    return kind + (pick("", ", noised_advance = 0") if latent else "")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from motc.ir.execution import Strategy
 from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
-from tests.fuzz.continuous import adaptive_text, condition_text, denoising_text, ends_text, projector_text
+from tests.fuzz.continuous import adaptive_text, condition_text, latent_text, placing_text, projector_text
 from tests.fuzz.groups import DOWN, DOWN_Q, HEAD_NORMS, MODULATIONS, NORMS, OUT_NORMS, OUTER, QKV, SELECTORS, meant
 from tests.fuzz.heads import head_norm_text, low_rank_texts
 
@@ -139,11 +139,7 @@ class _Writer:
                 self.denoised.append(name)
                 condition = "" if self.conditioned or not self.chance(2) else condition_text(self.pick)
                 self.conditioned = self.conditioned or (name if condition else "")
-                ends = ends_text(self.pick)
-                rest = self.pick("", ", objective = ddpm", ", objective = flow", ", objective = flow, weight = 0.5")
-                rest = denoising_text(self.pick, ends) if self.chance(3) else rest
-                latent = f"latent {{ channels = {self.pick('1', '3')}, {ends}{rest} }}"
-                self.lines.append(f"modality {name} {{ {latent}{condition} }}")
+                self.lines.append(f"modality {name} {{ {latent_text(self.pick)}{condition} }}")
             else:
                 said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []
                 if name != self.names[0]:
@@ -166,10 +162,7 @@ class _Writer:
         for number, line in enumerate(self.lines):
             start, name, *_ = [*line.split(), ""]
             if start == "modality" and self.chance(5):
-                kind = self.pick("start = 3, advance = 2", "kind = same", "kind = same, advance = 0, delimiters = true")
-                if name not in self.continuous and self.axes > 1:
-                    kind = self.pick(kind, "kind = grid", "kind = centred")
-                kind += self.pick("", ", noised_advance = 0") if "latent {" in line else ""
+                kind = placing_text(self.pick, name not in self.continuous and self.axes > 1, "latent {" in line)
                 rest = line.partition(" { ")[2].removesuffix(" }")
                 told = ", ".join(part for part in (rest, f"positions {{ {kind} }}") if part)
                 self.lines[number] = f"modality {name} {{ {told} }}"
