@@ -12,6 +12,9 @@ from .constants import constant
 from .masks import Mask, visibility
 from .tokens import look_up
 
+COPIES = 256
+"""To cut a row costs as much as so many keys more for each query: what chunks take is copied, and put together."""
+
 
 class Window(Mask):
     """Another mask, of which a token sees itself and what is less than `window` tokens before it in its document.
@@ -44,19 +47,21 @@ class Window(Mask):
         """Chunks of half a window, which see two before them, and one after them where a run sees all of itself.
 
         None where tokens see others further away, by a prefix or a longer run, or which run a token is in is told by
-        others further away, as with delimiters; or where a matrix of whole rows is hardly larger. If the mask is causal
-        and each row is a document, its first tokens see all before them, and all chunks after these the same: one
-        small matrix is enough.
+        others further away, as with delimiters; or where a matrix of whole rows costs less. If the mask is causal and
+        each row is a document, its first tokens see all before them, and all chunks after these the same: one small
+        matrix is enough.
         """
         size, before, after = self.reach // 2, 2, 2 if self.both_ways else 0
         if self.prefix or self.delimited or size < 2:
             return None
-        if self.bidirectional or self.runs:
-            after = 1
-            if not reads or int(self._longest_run(modality_ids)) > size + 1:
-                return None
+        has_runs = bool(self.bidirectional or self.runs)
+        after = 1 if has_runs else after
         apart = self.mask.kernel == "causal" and document_ids is None
-        if not apart and modality_ids.shape[1] < 4 / 3 * (before + 1 + after) * size:
+        lead, length, meets = before * size if apart else 0, modality_ids.shape[1], (before + 1 + after) * size
+        pairs = lead * lead / 2 + (length - lead) * meets  # the first are half of a square
+        if pairs + COPIES * length > length * length or (not apart and length < 4 / 3 * meets):
+            return None
+        if has_runs and (not reads or int(self._longest_run(modality_ids)) > size + 1):
             return None
         chunks = cut_chunks(modality_ids, size, before, after, apart=apart)
         if apart:

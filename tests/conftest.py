@@ -15,10 +15,13 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.short_rows import cut_short_rows
+
 os.environ.setdefault("TORCH_DYNAMO_RUN_GC_AFTER_COMPILE", "0")  # read when the first model is compiled
 
 gc.disable()  # while modules are imported and tests are found, of which nothing is garbage
 
+cut_short_rows()
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
 

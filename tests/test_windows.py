@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import motc
+from codegen_templates import mask_window
 from codegen_templates.attention import attend
 from codegen_templates.cache import Cache, NewTokens, held
 from codegen_templates.rows import Rows, fill_rows
@@ -28,6 +29,7 @@ from motc.validate.random_parameters import randomise
 from tests.building import built_mask
 from tests.fuzz.properties import forget_generated, generates_what_it_predicts, obeys_every_law
 from tests.originals import agree, as_parameters, renamed, widened
+from tests.short_rows import COPIES
 
 transformers = pytest.importorskip("transformers")
 
@@ -154,6 +156,16 @@ def test_where_tokens_see_others_far_away_there_are_no_chunks() -> None:
     assert rows_of(prefix, alone, None).chunks is None
     full = built_mask(Mask(kind="full", window=4), NAMES)
     assert [rows_of(full, alone[:, :length], None).chunks is None for length in (4, 5, 13, 14)] == [True] * 3 + [False]
+
+
+def test_short_rows_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where copies cost more than a matrix of whole rows does."""
+    monkeypatch.setattr(mask_window, "COPIES", COPIES)
+    cut = {(64, 256): False, (64, 512): True, (256, 511): False, (256, 513): True, (512, 514): True}
+    for (window, length), is_cut in cut.items():
+        mask = built_mask(Mask(kind="causal", window=window), NAMES)
+        rows = rows_of(mask, torch.zeros(1, length, dtype=torch.int64), None)
+        assert (rows.chunks is not None) == is_cut, (window, length)
 
 
 def test_numbers_that_are_none_stay_in_their_document() -> None:

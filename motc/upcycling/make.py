@@ -34,9 +34,8 @@ def write_planned(
     planned = {start.parameter: (dtypes[start.parameter], start.shape) for start in plan.starts}
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
-        for start in plan.starts:
-            tensor = begin(start, sources, network, seed)
-            yield start.parameter, tensor.to(DTYPES[dtypes[start.parameter]])
+        for start in plan.starts:  # no name here holds one while the next is made
+            yield start.parameter, begin(start, sources, network, seed).to(DTYPES[dtypes[start.parameter]])
 
     write_weights(path, planned, tensors(), metadata)
 

@@ -40,6 +40,7 @@ from tests.fuzz.properties import (
 )
 from tests.fuzz.specs import Drawn, drawn_specs
 from tests.fuzz.texts import random_texts
+from tests.short_rows import cut_short_rows
 
 Check = Callable[["Tally", list[str]], Any]
 EXAMPLES = {"spec": 16, "pair": 40, "text": 100, "checkpoint": 60, "map": 100}
@@ -78,6 +79,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the first round, which the next adds 1 to; default: a random one")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    cut_short_rows()
     seed, tally = given.seed, Tally()
     if seed is None:
         seed = random.SystemRandom().randrange(2**31)
