@@ -77,7 +77,7 @@ def test_pointing_keeping_and_arrows(browser: Any, tmp_path: Path, ernie: str) -
     opened.page.mouse.move(5, 5)
     assert "image, boundary" in opened.told()
     cell(opened, "B/attention.q/all").hover()  # what is kept stays
-    assert "image, boundary" in opened.told()
+    assert "ffn.gate" in opened.told() and "attention.q" not in opened.told()
     opened.page.keyboard.press("ArrowLeft")
     assert opened.told().startswith(("×\nffn.up", "ffn.up"))
     opened.page.keyboard.press("Escape")
