@@ -30,3 +30,7 @@ def low_rank_texts(pick: Pick, odd: bool, rotates: bool) -> tuple[int, bool, lis
     ranks += [f"q = {q}"] * bool(q) + [f"eps = {eps}"] * bool(eps)
     said = [f"heads = {pick('4', '2')}", f"head_dim = {int(own) + rope_dim}", f"low_rank {{ {', '.join(ranks)} }}"]
     return rope_dim, bool(q), said + [f"value_dim = {value_dim}"] * (pick("no", "yes") == "yes")
+
+
+def listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"[{', '.join(names)}]"

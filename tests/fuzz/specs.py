@@ -12,7 +12,7 @@ from motc.ir.feed_forward import GATED, FfnKind
 from motc.ir.inventory import LAYER_PATHS, SECTIONS
 from tests.fuzz.continuous import adaptive_text, condition_text, latent_text, placing_text, projector_text
 from tests.fuzz.groups import DOWN, DOWN_Q, HEAD_NORMS, MODULATIONS, NORMS, OUT_NORMS, OUTER, QKV, SELECTORS, meant
-from tests.fuzz.heads import head_norm_text, low_rank_texts
+from tests.fuzz.heads import head_norm_text, listed, low_rank_texts
 
 NAMES = ("text", "image", "speech", "state")
 
@@ -493,7 +493,3 @@ class _Writer:
         if set(paths) <= self.absent or (self.own and set(paths) & {"embedding", "head"}):
             return False
         return not self.mixed or selector in ("ffn", "*", "ffn.*") or not set(paths) & set(SECTIONS["ffn"])
-
-
-def listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"[{', '.join(names)}]"
