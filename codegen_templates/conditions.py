@@ -25,7 +25,7 @@ class SpanConditions(NamedTuple):
 
     `spans`, int64, has for each place of the stream which of its condition's vectors its token has; `vectors` are those
     of each modality [n + 1, w], through silu: of each of its n spans, or moments, and at last of none, zeros. Beside
-    them is what modulations make of these that layers share, by its path.
+    them are the same without silu, as `NAME.plain`, and what modulations make of these that layers share, by its path.
     """
 
     spans: Tensor
@@ -164,7 +164,8 @@ class TakesConditions:
                 length = 1 if x is None else max(1, patches_in(x.shape[2:], ends.patch))
                 beside = check_given(name, given.get(name, {}), make, counts[name], like)
                 owners[name] = torch.where(rank >= 0, torch.div(rank, length, rounding_mode="floor"), -1)
-            vectors[name] = F.silu(F.pad(make(t, beside), (0, 0, 0, 1)))
+            vectors[f"{name}.plain"] = plain = F.pad(make(t, beside), (0, 0, 0, 1))
+            vectors[name] = F.silu(plain)
             if make.shared is not None:
                 vectors |= make.shared(vectors)
         spans = torch.zeros_like(layout.modality_ids).flatten()

@@ -79,7 +79,7 @@ class ZeroLinear(nn.Linear):
 
 
 class Modulation(nn.Module):
-    """Maps of a condition, that of the modality `by`, to what its tokens are scaled, shifted and gated by.
+    """Maps of a condition, `by` its name, to what tokens are scaled, shifted and gated by.
 
     With `gate="tanh"` they are gated by the tanh of what that map gives.
     """
@@ -127,10 +127,11 @@ class SharedModulations(nn.Module):
         return {path: part for path, part in parts if part is not None}
 
 
-class SharedModulation(nn.Module):
-    """What a layer's tokens are scaled, shifted and gated by, made for all layers at once and found by its path.
+class GivenModulation(nn.Module):
+    """What a layer's tokens are scaled, shifted and gated by, found by its path: made for all layers at once.
 
-    With a `table` the layer adds numbers of its own. With `gate="tanh"` the tanh of the gate is taken at last.
+    If it is not `in_parts` there is one vector for all of these. With a `table` the layer adds numbers of its own. With
+    `gate="tanh"` the tanh of the gate is taken at last.
     """
 
     start = 0.0
@@ -138,13 +139,16 @@ class SharedModulation(nn.Module):
     def __init__(
         self,
         path: str,
+        *,
         width: int,
         parts: tuple[str, ...] = ("scale", "shift", "gate"),
         gate: str = "linear",
         table: bool = False,
+        in_parts: bool = True,
     ) -> None:
         super().__init__()
-        self.path, self.parts, self.squashes_gate = path, parts, gate == "tanh"
+        self.path, self.in_parts = path, in_parts
+        self.parts, self.squashes_gate = parts, gate == "tanh"
         for part in parts if table else ():
             self.register_parameter(part, nn.Parameter(torch.zeros(width)))
 
@@ -155,7 +159,7 @@ class SharedModulation(nn.Module):
     def _part(self, part: str, conditions: Mapping[str, Tensor]) -> Tensor | None:
         if part not in self.parts:
             return None
-        made = conditions[f"{self.path}.{part}"]
+        made = conditions[f"{self.path}.{part}" if self.in_parts else self.path]
         own = self._parameters.get(part)
         return made if own is None else made + own
 

@@ -69,7 +69,23 @@ model shared_maps {
   untie * in layers 0..1
 }
 """
-SPECS = {"all_parts": ALL, "towers": TOWERS, "widths": WIDTHS, "shared": SHARED}
+SINGLE = """
+model single {
+  width = 16, layers = 2, vocab = 20
+  modality text
+  modality image {
+    latent { channels = 3, patch = 2, time = none, objective = flow }
+    condition { timestep { size = 8 } }
+  }
+  attention { heads = 2, mask = full, rope = none, bias = true }
+  ffn { kind = gelu_tanh, hidden = 24, bias = true }
+  norm {
+    kind = layer, weight = false, eps = 1e-6, adaptive { by = image, shared = all, table = true, activation = none }
+    final { adaptive { by = image, activation = none, map = false, table = true } }
+  }
+}
+"""
+SPECS = {"all_parts": ALL, "towers": TOWERS, "widths": WIDTHS, "shared": SHARED, "single": SINGLE}
 
 
 def ir(text: str) -> Any:
@@ -233,13 +249,20 @@ def test_shared_maps_are_made_once_and_a_table_in_each_layer() -> None:
     assert {edit.subject for edit in diff(own, model)} == {"norm.adaptive", "condition"}
     assert sum(edit.parameters for edit in diff(own, model)) == 0  # of one layer: there as many as were in it
     assert semantic_hash(own) != semantic_hash(model)
-    assert broken(SHARED, '"image": SharedModulation("apart.ffn.image"', '"image": SharedModulation("apart.ffn.text"')
+    assert broken(SHARED, '"image": GivenModulation("apart.ffn.image"', '"image": GivenModulation("apart.ffn.text"')
 
 
 @pytest.mark.parametrize(
     "old, new, told",
     [
-        ("shared = apart, ", "", "a table of each layer is added to maps that layers share"),
+        ("shared = apart, ", "", "a table is added to what maps give that layers share, or where there are no maps"),
+        ("shared = apart, ", "map = false, ", "without maps a condition of 12 is as wide as the stream"),
+        ("shared = apart, ", "map = false, shared = apart, ", "there are no maps to share"),
+        (
+            "kind = layer,",
+            "kind = layer, final { adaptive { by = image, shared = a } },",
+            "a final norm shares no maps",
+        ),
         ("shared = joint", "shared = apart", "layer 2 cannot share `apart` with the layers before it"),
         (
             "layers 0..1",
@@ -252,6 +275,13 @@ def test_what_cannot_be_shared_is_refused(old: str, new: str, told: str) -> None
     with pytest.raises(SpecError) as refused:
         ir(SHARED.replace(old, new))
     assert any(each.code == "MOT094" and told in each.message for each in refused.value.diagnostics)
+
+
+def test_a_final_norm_is_adaptive_by_what_layers_are() -> None:
+    text = TOWERS.replace("final { kind = layer", "final { adaptive = image, kind = layer")
+    with pytest.raises(SpecError, match="the final norm of text is adaptive by image, and its norms in layers are not"):
+        ir(text)
+    assert ir(TOWERS.replace("final { kind = layer", "final { adaptive = none, kind = layer")).final_modulation is None
 
 
 def test_norms_are_adaptive_by_one_modality_in_all_layers() -> None:

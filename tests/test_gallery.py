@@ -26,7 +26,17 @@ pytest.importorskip("transformers", minversion="5.0")
 
 README = (GALLERY / "README.md").read_text(encoding="utf-8")
 # in files of their own
-ELSEWHERE = ("cogvlm_17b", "dit_xl_2", "llama_3_2_vision_11b", "lmfusion_8b", "lumina_2", "pi0", "pi0_5", "smolvla")
+ELSEWHERE = (
+    "cogvlm_17b",
+    "dit_xl_2",
+    "llama_3_2_vision_11b",
+    "lmfusion_8b",
+    "lumina_2",
+    "pi0",
+    "pi0_5",
+    "smolvla",
+    "z_image",
+)
 EACH = pytest.mark.parametrize("original", ORIGINALS, ids=lambda original: original.spec)
 
 

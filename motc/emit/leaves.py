@@ -66,14 +66,15 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             return f"Sinks({constants.named('HEADS', heads)})"
         case Condition():
             return _condition(operator, constants)
-        case Modulation(shared=str(), parts=parts, gate=gate):
-            said = [f'"{_shared_path(operator, path)}"', constants.named("WIDTH", operator.width)]
+        case Modulation(parts=parts, gate=gate) if not operator.has_maps:
+            of = f'"{_shared_path(operator, path)}"' if operator.mapped else f'"{_vector(operator)}", in_parts=False'
+            said = [of, f"width={constants.named('WIDTH', operator.width)}"]
             said += [f"parts={names_tuple(parts)}"] if parts != PARTS else []
             said += [*([] if gate == "linear" else [f'gate="{gate}"']), *(["table=True"] if operator.table else [])]
-            return f"SharedModulation({', '.join(said)})"
-        case Modulation(by=by, size=size, width=width, parts=parts, bias=bias, gate=gate):
+            return f"GivenModulation({', '.join(said)})"
+        case Modulation(size=size, width=width, parts=parts, bias=bias, gate=gate):
             sides = (constants.named("WIDTH", each) for each in (size, width))
-            said = [f'"{by}"', *sides, *([f"parts={names_tuple(parts)}"] if parts != PARTS else [])]
+            said = [f'"{_vector(operator)}"', *sides, *([f"parts={names_tuple(parts)}"] if parts != PARTS else [])]
             said += [*([] if bias else ["bias=False"]), *([] if gate == "linear" else [f'gate="{gate}"'])]
             return f"Modulation({', '.join(said)})"
         case _:
@@ -144,6 +145,11 @@ def _path(leaf: Leaf, block: Block) -> str:
     """What a module is asked for by: its group, and of shared modulations its copy."""
     is_shared = isinstance(block.operator, Modulation) and block.operator.shared is not None and block.name
     return f"{leaf.path}.{block.name}" if is_shared else leaf.path
+
+
+def _vector(modulation: Modulation) -> str:
+    """What a layer's conditions call the vector that maps are of."""
+    return modulation.by if modulation.activated else f"{modulation.by}.plain"
 
 
 def _shared_path(modulation: Modulation, path: str) -> str:

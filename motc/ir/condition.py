@@ -136,7 +136,8 @@ class Adaptive:
     """How norms are adaptive: by which modality's condition, of what width, and what of it.
 
     With `shared` maps are those of all layers that say the same name; with a `table` each layer adds numbers of its own
-    to what these give.
+    to what these give. What is mapped is the condition's vector, through silu if it is `activated`; where that is not
+    `mapped` it is each part itself.
     """
 
     by: str
@@ -146,6 +147,8 @@ class Adaptive:
     gate: GateKind = "linear"
     shared: str | None = None
     table: bool = False
+    activated: bool = True
+    mapped: bool = True
 
     def of(self, width: int) -> Modulation:
         """The maps of a sublayer whose stream has this width."""
@@ -155,13 +158,15 @@ class Adaptive:
     def of_final(self, width: int) -> Modulation:
         """The maps of the final norm, which has no residual that a gate could be of."""
         parts = tuple(part for part in self.parts if part != "gate")
-        return Modulation(by=self.by, size=self.condition_width, width=width, parts=parts, bias=self.bias)
+        table = self.table and self.shared is None
+        return replace(self, parts=parts, gate="linear", shared=None, table=table).of(width)
 
     def __str__(self) -> str:
         """`by image: scale, shift, gate`."""
         parts = (f"tanh of {part}" if part == "gate" and self.gate == "tanh" else part for part in self.parts)
         said = f"by {self.by}: {', '.join(parts)}{'' if self.bias else ', without biases'}"
         said += "" if self.shared is None else f", shared as {self.shared}"
+        said += ("" if self.activated else ", without silu") + ("" if self.mapped else ", without maps")
         return said + (", and a table of each layer" if self.table else "")
 
 
@@ -177,9 +182,11 @@ class Modulation(Parameterised):
     gate: GateKind = "linear"
     shared: str | None = None
     table: bool = False
+    activated: bool = True
+    mapped: bool = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        if self.shared is not None:
+        if not self.has_maps:
             return dict.fromkeys(self.parts, (self.width,)) if self.table else {}
         shapes: dict[str, tuple[int, ...]] = {}
         for part in self.parts:
@@ -198,12 +205,17 @@ class Modulation(Parameterised):
 
     @property
     def latent_span_flops(self) -> int:
-        return 0 if self.shared is not None else 2 * self.size * self.width * len(self.parts)
+        return 2 * self.size * self.width * len(self.parts) if self.has_maps else 0
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether there are maps of its own."""
+        return self.mapped and self.shared is None
 
     def maps(self) -> Modulation:
         """What it shares with other layers, as the maps of one that shares nothing."""
         return replace(self, gate="linear", shared=None, table=False)
 
 
-ALIKE = ("by", "parts", "bias", "gate", "shared", "table")
+ALIKE = ("by", "parts", "bias", "gate", "shared", "table", "activated", "mapped")
 """What a modulation, and how norms are adaptive, both say."""

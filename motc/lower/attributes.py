@@ -90,7 +90,7 @@ def _form(norm: NormSpec) -> dict[str, Any]:
 def _adaptive(spec: Spec, said: AdaptiveSpec) -> Adaptive:
     """How norms are adaptive; the order of parts means nothing."""
     parts = tuple(part for part in PARTS if part in said.parts)
-    width = _condition_width(spec, said.by)
+    width = condition_width(spec, said.by)
     return Adaptive(
         by=said.by,
         condition_width=width,
@@ -99,10 +99,12 @@ def _adaptive(spec: Spec, said: AdaptiveSpec) -> Adaptive:
         gate=said.gate,
         shared=said.shared,
         table=said.table,
+        activated=said.activation == "silu",
+        mapped=said.map,
     )
 
 
-def _condition_width(spec: Spec, modality: str) -> int:
+def condition_width(spec: Spec, modality: str) -> int:
     """How many numbers a modality's conditions have: unless said, as its stream."""
     condition = spec.modalities[modality].condition
     if condition is not None and condition.width is not None:
@@ -218,8 +220,8 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
         norm_embedding=first,
         embedding_norm=None if final is None or _form(final) == _form(norm) else _norm(norm, layer.width),
         **_form(final or norm),
-        condition=None if modality.condition is None else _condition(modality.condition, _condition_width(spec, name)),
-        adaptive=layer.adaptive,
+        condition=None if modality.condition is None else _condition(modality.condition, condition_width(spec, name)),
+        adaptive=None if (final or norm).adaptive is None else _adaptive(spec, (final or norm).adaptive),
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from motc.lower.attributes import condition_width, stream_width
 from motc.schema import Checked
 from motc.schema.conditions import AdaptiveSpec, ConditionSpec, SinusoidsSpec
+from motc.schema.norms import AdaptiveNormAttributes, NormSpec, TowerNorm
 from motc.source import Diagnostic
 from motc.source.nearest import suggestion
 
@@ -18,6 +20,7 @@ def check_conditions(checked: Checked, specs: Iterable[Checked], errors: list[Di
         if modality.condition is not None:
             _check_condition(checked, name, modality.condition, errors)
     by_modality: dict[str, str] = {}
+    _check_final(checked, errors)
     for spec in specs:
         for place, adaptive in _adaptive(spec):
             _check_adaptive(spec, place, adaptive, errors)
@@ -33,12 +36,14 @@ def check_conditions(checked: Checked, specs: Iterable[Checked], errors: list[Di
 
 
 def _adaptive(checked: Checked) -> Iterator[tuple[Place, AdaptiveSpec]]:
-    """Where it is said that norms are adaptive, and how."""
-    if checked.spec.norm.adaptive is not None:
-        yield ("norm", "adaptive"), checked.spec.norm.adaptive
-    for name, tower in checked.spec.towers.items():
-        if tower.norm.adaptive is not None:
-            yield ("towers", name, "norm", "adaptive"), tower.norm.adaptive
+    """Where it is said that norms are adaptive, and how, final ones included."""
+    towers = ((("towers", name, "norm"), tower.norm) for name, tower in checked.spec.towers.items())
+    norms: list[tuple[Place, NormSpec | TowerNorm]] = [(("norm",), checked.spec.norm), *towers]
+    for place, norm in norms:
+        if norm.adaptive is not None:
+            yield (*place, "adaptive"), norm.adaptive
+        if isinstance(norm.final, AdaptiveNormAttributes) and norm.final.adaptive is not None:
+            yield (*place, "final", "adaptive"), norm.final.adaptive
 
 
 def _bys(checked: Checked) -> dict[str, str]:
@@ -55,6 +60,21 @@ def _bys(checked: Checked) -> dict[str, str]:
     return bys
 
 
+def _check_final(checked: Checked, errors: list[Diagnostic]) -> None:
+    """A final norm is adaptive by the modality that norms of layers are adaptive by."""
+    spec, bys = checked.spec, _bys(checked)
+    for name in spec.modalities:
+        tower = next((each for each, tower in spec.towers.items() if name in tower.modalities), None)
+        place: Place = ("norm", "final")
+        said = spec.norm.final
+        if tower is not None and spec.towers[tower].norm.final is not None:
+            place, said = ("towers", tower, *place), spec.towers[tower].norm.final
+        final = said.adaptive if isinstance(said, AdaptiveNormAttributes) else None
+        if final is not None and bys.get(name, "") != final.by:
+            message = f"the final norm of {name} is adaptive by {final.by}, and its norms in layers are not"
+            errors.append(_refusal(checked, place, message, "say the same of norm.adaptive"))
+
+
 def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, errors: list[Diagnostic]) -> None:
     spec = checked.spec
     known = [name for name, modality in spec.modalities.items() if modality.condition is not None]
@@ -67,12 +87,26 @@ def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, erro
     if "gate" in adaptive.said() and "gate" not in adaptive.parts:
         message = "`gate` says nothing where no part is the gate"
         errors.append(_refusal(checked, (*place, "gate"), message, "leave it out, or name gate in `parts`"))
-    if adaptive.table and adaptive.shared is None:
-        message = "a table of each layer is added to maps that layers share, and these share none"
+    if adaptive.table and adaptive.shared is None and adaptive.map:
+        message = "a table is added to what maps give that layers share, or where there are no maps"
         errors.append(_refusal(checked, (*place, "table"), message, "say `shared`, or leave the table out"))
+    if adaptive.shared is not None and (place[-2] == "final" or not adaptive.map):
+        message = "a final norm shares no maps" if adaptive.map else "there are no maps to share"
+        errors.append(_refusal(checked, (*place, "shared"), message, "leave it out"))
+    if not adaptive.map and not errors:
+        _check_widths(checked, place, adaptive, errors)
     if spec.norm.placement not in ("pre", "both"):
         message = f"norms that are {spec.norm.placement} cannot be adaptive: nothing is normed before a sublayer"
         errors.append(_refusal(checked, place, message, "use placement = pre, or both"))
+
+
+def _check_widths(checked: Checked, place: Place, adaptive: AdaptiveSpec, errors: list[Diagnostic]) -> None:
+    """Without maps a condition's vector is added to what is of the stream's width."""
+    spec, width = checked.spec, condition_width(checked.spec, adaptive.by)
+    members = spec.towers[place[1]].modalities if place[0] == "towers" else list(spec.modalities)
+    if other := next((name for name in members if stream_width(spec, name) != width), None):
+        message = f"without maps a condition of {width} is as wide as the stream, and {other}'s is not"
+        errors.append(_refusal(checked, (*place, "map"), message, "give both one width, or leave `map` out"))
 
 
 def _check_condition(checked: Checked, name: str, condition: ConditionSpec, errors: list[Diagnostic]) -> None:

@@ -49,7 +49,8 @@ class ReferenceCondition:
 class ReferenceModulation:
     """Where maps of the condition of the modality `by` are found, that change what is done to tokens.
 
-    `table` is where numbers are found that are added to what the maps give, if there are such.
+    `table` is where numbers are found that are added to what the maps give, if there are such. Maps are of the vector's
+    silu if it is `activated`; what is not `mapped` is that itself.
     `gate` is what is done to what the map of gates gives: nothing, or its tanh.
     """
 
@@ -58,6 +59,8 @@ class ReferenceModulation:
     parts: tuple[Literal["scale", "shift", "gate"], ...]
     gate: Literal["linear", "tanh"]
     table: str | None = None
+    activated: bool = True
+    mapped: bool = True
 
 
 Conditions = Mapping[str, Mapping[str, Tensor]]
@@ -67,7 +70,7 @@ Conditions = Mapping[str, Mapping[str, Tensor]]
 def condition_vectors(
     condition: ReferenceCondition, parameters: Parameters, timesteps: Tensor, given: Mapping[str, Tensor]
 ) -> Tensor:
-    """The vectors [n, width] of spans, through silu."""
+    """The vectors [n, width] of spans."""
     like, prefix = next(iter(parameters.values())), condition.prefix
     total = like.new_zeros(len(timesteps), condition.width)
     for name, waves, numbers in (
@@ -86,7 +89,7 @@ def condition_vectors(
     if condition.activation is not None and len(timesteps):
         up = linear(parameters, f"{prefix}.vector.hidden", given["vector"])
         total = total + linear(parameters, f"{prefix}.vector.out", activated(condition.activation, up, lambda: up))
-    return F.silu(total)
+    return total
 
 
 def sinusoids(waves: ReferenceSinusoids, number: float) -> Tensor:
@@ -133,6 +136,8 @@ def part_of(
     """What tokens of a modality are scaled, shifted or gated by, [n_m, width]; None where they are not."""
     if modulation is None or part not in modulation.parts:
         return None
-    made = linear(parameters, f"{modulation.prefix}.{part}", conditions[modality][modulation.by])
+    vector = conditions[modality][modulation.by]
+    made = F.silu(vector) if modulation.activated else vector
+    made = linear(parameters, f"{modulation.prefix}.{part}", made) if modulation.mapped else made
     made = made if modulation.table is None else made + parameters[f"{modulation.table}.{part}"]
     return made.tanh() if part == "gate" and modulation.gate == "tanh" else made

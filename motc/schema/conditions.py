@@ -54,4 +54,6 @@ class AdaptiveSpec(Section):
     shared: Annotated[Name | None, BeforeValidator(none_word, json_schema_input_type=Name | Literal["none"] | None)] = (
         Field(None, description="the maps are those of all layers that say this name")
     )
-    table: bool = Field(False, description="each layer adds numbers of its own to what shared maps give")
+    table: bool = Field(False, description="numbers of its own are added to what shared maps, or none, give")
+    activation: Literal["silu", "none"] = Field("silu", description="what the condition's vector goes through first")
+    map: bool = Field(True, description="whether there are maps; without them each part is the vector itself")

@@ -34,7 +34,8 @@ class AdaptiveNormAttributes(NormAttributes):
 
 Final = (
     Annotated[
-        Annotated[bool, Tag(TRUE_OR_FALSE)] | Annotated[NormAttributes, Tag(SECTION)], Discriminator(word_or_section)
+        Annotated[bool, Tag(TRUE_OR_FALSE)] | Annotated[AdaptiveNormAttributes, Tag(SECTION)],
+        Discriminator(word_or_section),
     ]
     | None
 )

@@ -147,6 +147,8 @@ def _modulations(leaf: Leaf, layer: int | None) -> dict[str, ReferenceModulation
             table=parameter_prefix(leaf, block, layer) if block.operator.table else None,
             parts=block.operator.parts,
             gate=block.operator.gate,
+            activated=block.operator.activated,
+            mapped=block.operator.mapped,
         )
         for block in leaf.blocks
         if isinstance(block.operator, Modulation)

@@ -191,8 +191,8 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
         _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
         says_number = name != tensor and re.search(r"(^|\.)\d+(\.|$)", name)
-        number = r"\*" if name == tensor else r"\*(\+[1-9]\d{0,3})?"
-        if not re.fullmatch(rf"(\w+|{number})(\.(\w+|{number}))*", name) or says_number:
+        word, number = (r"[\w-]+", r"\*") if name == tensor else (r"\w+", r"\*(\+[1-9]\d{0,3})?")
+        if not re.fullmatch(rf"({word}|{number})(\.({word}|{number}))*", name) or says_number:
             _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
     numbers = 0 if form == "repeated" else tensor.count("*") - (form == "experts")
     for name in parameters:

@@ -21,7 +21,13 @@ def adaptive_text(pick: Pick, by: str, may_share: bool) -> str:
     """By which modality norms are adaptive, what is made of its condition, and whether by maps outside of layers."""
     shared = ("shared = all", "shared = all, table = true, parts = [gate, scale]") if may_share else ()
     parts = pick(
-        "", "", "parts = [scale, gate], gate = tanh", "parts = [shift]", "bias = false", "gate = tanh", *shared
+        "",
+        "activation = none",
+        "parts = [scale, gate], gate = tanh",
+        "parts = [shift]",
+        "bias = false",
+        "gate = tanh",
+        *shared,
     )
     return f"adaptive {{ by = {by}, {parts} }}" if parts else f"adaptive = {by}"
 
