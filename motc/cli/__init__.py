@@ -6,6 +6,7 @@ import contextlib
 import gc
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -93,10 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
 
 
+@cache
+def _commands() -> Any:
+    """All commands as they are called, made once in a program that calls several."""
+    return typer.main.get_command(app)
+
+
 def _run(words: list[str]) -> int:
     as_json = "--json" in words
     try:
-        code = app(words, prog_name="motc", standalone_mode=False)
+        code = _commands()(words, prog_name="motc", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except Stop as stop:
         if stop.message:

@@ -16,8 +16,8 @@ from typing import Any
 from torch import nn
 
 _COUNTER = itertools.count()
-_BLOCK = re.compile(r"(?<=\n\n\n)(?=# \w+\.py: )")
-"""Where a building block begins in generated text."""
+_BLOCK = re.compile(r"\n\n\n(?=# \w+\.py: )")
+"""What stands before a building block in generated text."""
 
 
 def import_source(source: str) -> ModuleType:
@@ -50,7 +50,7 @@ def _codes(source: str, filename: str) -> Iterator[CodeType]:
     line = 0
     for part in _BLOCK.split(source):
         yield _placed(_compiled(part), filename, line)
-        line += part.count("\n")
+        line += part.count("\n") + 3
 
 
 @lru_cache(maxsize=256)
