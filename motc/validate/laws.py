@@ -75,18 +75,21 @@ def parameters_law(model: Model, module: nn.Module, prefix: str = "") -> Law:
 def reference_laws(model: Model, module: nn.Module, generator: torch.Generator, prefix: str = "") -> list[Law]:
     """The same logits, losses and gradients as the boolean-mask reference with the same parameters.
 
-    Of the model, which has no prefix, also that a layout made beforehand changes nothing.
+    Of the model, which has no prefix, also that a layout made beforehand changes nothing: given positions, documents in
+    rows of their own and in shared ones, and no token at all.
     """
     config, tensors, parameters = reference_config(model), tensors_of(module), dict(module.named_parameters())
     outputs, gradients, given_layout = [], [], []
-    for batch in random_batches(model, generator):
-        batch = settled(model, tensors, batch, generator)
+    batches = random_batches(model, generator)
+    _, placed, packed, _, empty, *_, uneven = batches
+    for drawn in batches:
+        batch = settled(model, tensors, drawn, generator)
         actual, expected = run(module, batch), run_reference(config, tensors, batch)
         outputs += compare(actual, expected)
         weights = random_like(expected, generator)
         sources = {**parameters, **latents_of(batch)}
         gradients.append(deviation(gradients_of(actual, weights, sources), gradients_of(expected, weights, sources)))
-        if not prefix:
+        if not prefix and any(drawn is each for each in (placed, packed, empty, uneven)):
             layout = module.layout(batch.modality_ids, batch.document_ids)  # type: ignore[operator]
             with torch.no_grad():
                 given_layout += compare(run(module, batch, layout), actual)
