@@ -14,6 +14,7 @@ from collections.abc import Generator
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from tests.short_rows import cut_short_rows
 
@@ -22,6 +23,10 @@ os.environ.setdefault("TORCH_DYNAMO_RUN_GC_AFTER_COMPILE", "0")  # read when the
 gc.disable()  # while modules are imported and tests are found, of which nothing is garbage
 
 cut_short_rows()
+
+# Else it draws what stands in the modules that are there by then, which hangs on what ran before, and reads them all.
+vars(providers)["_get_local_constants"] = providers.Constants
+
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
 
@@ -44,7 +49,7 @@ def pytest_collection_finish() -> None:
 def _seeds() -> None:
     """A test that draws without saying from what draws the same, whichever ran before it."""
     random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed also notes a traceback, for devices that are not there
 
 
 @pytest.hookimpl(wrapper=True)
