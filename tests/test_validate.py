@@ -6,6 +6,7 @@ import pytest
 
 from motc.validate import validate
 from tests.planted import compiled, module_of, report
+from tests.texts import of_one_layer
 
 SPEC = """
 model small {
@@ -48,7 +49,8 @@ def spec(vocab: str, modalities: str, rest: str, mask: str = "") -> str:
     [(SHARED, EACH), (OWN, PAIRS), (OWN, EACH + TIED), (SHARED, PAIRS + TIED), (SHARED, NONE)],
 )
 def test_a_right_module_passes_every_law(ends: tuple[str, str], untied: str) -> None:
-    result = report(spec(*ends, untied))
+    pair = compiled(spec(*ends, untied))
+    result = validate(pair.sparse, pair.dense, module_of(pair), pair.twin)
     assert result.ok, result
     assert not result.skipped
     assert [law.name for law in result.laws] == LAWS
@@ -64,7 +66,7 @@ def test_a_right_module_passes_every_law(ends: tuple[str, str], untied: str) -> 
     ],
 )
 def test_every_mask_obeys_every_law(mask: str) -> None:
-    result = report(spec(*SHARED, PAIRS, f", mask {{ {mask} }}"))
+    result = report(of_one_layer(spec(*SHARED, PAIRS, f", mask {{ {mask} }}")))
     assert result.ok, result
     assert not result.skipped
 

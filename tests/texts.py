@@ -1,4 +1,4 @@
-"""Specs that are hard to get right, for more than one test."""
+"""Specs that are hard to get right, for more than one test; and of a spec one layer, for what no layer changes."""
 
 WIDTHS = """
 model widths {
@@ -26,3 +26,9 @@ model unlike {
   untie attention, ffn, norm
 }
 """
+
+
+def of_one_layer(text: str) -> str:
+    """A spec of two layers that are alike, with one."""
+    assert "layers = 2" in text
+    return text.replace("layers = 2", "layers = 1")
