@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -14,6 +15,8 @@ from pydantic.fields import FieldInfo
 import motc
 from motc.driver import compile_ir, generate
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS
+from motc.loading import import_source
+from motc.plan.plan import name_of_class
 from motc.schema.spec import Spec
 from motc.source import SpecError
 
@@ -42,11 +45,15 @@ def examples(page: Path) -> Iterator[Example]:
         yield Example(page, file, fence["text"], fence["code"], fence["shown"])
 
 
-def write_all(page: Path, folder: Path) -> None:
-    """The page's specs as files, so that one can extend another."""
-    for example in examples(page):
-        (folder / example.file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / example.file).write_text(example.text, encoding="utf-8")
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Of each page a folder of its specs as files, so that one can extend another."""
+    folders = {page: tmp_path_factory.mktemp(page.stem) for page in PAGES}
+    for example in EXAMPLES:
+        path = folders[example.page] / example.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(example.text, encoding="utf-8")
+    return folders
 
 
 EXAMPLES = [example for page in PAGES for example in examples(page)]
@@ -59,17 +66,17 @@ def identify(example: Example) -> str:
 
 
 @pytest.mark.parametrize("example", RIGHT, ids=identify)
-def test_a_spec_on_a_page_compiles(example: Example, tmp_path: Path) -> None:
-    write_all(example.page, tmp_path)
+def test_a_spec_on_a_page_compiles(example: Example, folders: dict[Path, Path]) -> None:
     for dense in (False, True):
-        source = generate(compile_ir(tmp_path / example.file, dense=dense))
-        assert compile(source, example.file, "exec").co_names
+        model = compile_ir(folders[example.page] / example.file, dense=dense)
+        assert hasattr(import_source(generate(model)), name_of_class(model.name))
 
 
 @pytest.mark.parametrize("example", WRONG, ids=identify)
-def test_an_error_on_a_page_is_the_one_shown(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_all(example.page, tmp_path)
-    monkeypatch.chdir(tmp_path)
+def test_an_error_on_a_page_is_the_one_shown(
+    example: Example, folders: dict[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders[example.page])
     with pytest.raises(SpecError) as caught:
         compile_ir(Path(example.file))
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {example.code}
@@ -116,6 +123,7 @@ def plain(value: Any) -> str | None:
     return str(value) if isinstance(value, int | str) else None
 
 
+@cache
 def rows() -> dict[str, str]:
     text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
     table = text.partition("\n## Every key\n")[2].partition("\n## ")[0]

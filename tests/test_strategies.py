@@ -25,11 +25,10 @@ from motc.validate.outputs import Outputs, gradients_of, random_like, run, tenso
 from motc.validate.random_parameters import randomise
 from motc.validate.reduce import reduce
 from motc.validate.report import deviation
-from tests.shipped import DIFFERENT, SHIPPED, UNTIED_GALLERY
+from tests.shipped import DIFFERENT, UNTIED_GALLERY, WITH_EXPERTS
 from tests.texts import UNLIKE, WIDTHS
 
 ROOT = Path(__file__).resolve().parent.parent
-WITH_EXPERTS = [path for path in SHIPPED if compile_ir(path).routings]
 
 FFN_ONLY = """
 model ffn_only {
@@ -81,12 +80,13 @@ class Expected(NamedTuple):
 
 @cache
 def expected_of(path: Path) -> tuple[dict[str, Tensor], list[Expected]]:
-    """A model's parameters, and what is expected of each batch; once for all strategies."""
+    """A model's parameters, and what is expected of batches in which most meets; once for all strategies."""
     model, plain = models(path, "reference")
     generator = torch.Generator().manual_seed(1)
     randomise(plain, generator)
     found = []
-    for batch in random_batches(model, generator):
+    _, placed, packed, token, empty, *absent, uneven = random_batches(model, generator)
+    for batch in (placed, packed, token, empty, *absent[:1], uneven):
         batch = settled(model, tensors_of(plain), batch, generator)
         outputs = run(plain, batch)
         weights = random_like(outputs, torch.Generator().manual_seed(3))
