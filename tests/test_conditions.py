@@ -17,6 +17,7 @@ from motc.ir.names import parameter_shapes
 from motc.source import SourceFile, SpecError
 from tests.fuzz.properties import agrees_with_sorted
 from tests.planted import broken, report
+from tests.texts import of_one_layer
 
 ALL = """
 model all_parts {
@@ -94,19 +95,19 @@ def ir(text: str) -> Any:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
-    verdict = report(SPECS[name])
+    verdict = report(of_one_layer(SPECS[name]))
     assert verdict.ok, verdict
 
 
 def test_a_shift_that_is_a_scale_is_found() -> None:
-    assert broken(ALL, "h = modulated(h, modulation, spans)", "h = gated(h, modulation, spans)")
+    assert broken(of_one_layer(ALL), "h = modulated(h, modulation, spans)", "h = gated(h, modulation, spans)")
 
 
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("reference", 1e-12), ("grouped", 2e-4)])
 @pytest.mark.parametrize("name", SPECS)
 def test_strategies_agree(name: str, strategy: Any, tolerance: float) -> None:
     if strategy != "grouped" or name != "widths":  # whose copies have several shapes
-        agrees_with_sorted(SPECS[name], strategy, tolerance)
+        agrees_with_sorted(of_one_layer(SPECS[name]), strategy, tolerance)
 
 
 def filled(text: str, **more: Any) -> Any:

@@ -57,12 +57,17 @@ SPECS = {
 }
 
 
+def of_three_layers(text: str) -> str:
+    """A spec without the last of its layers, which is as the second is: one that crosses, between two that do not."""
+    return text.replace("layers = 4", "layers = 3").replace("layers 1..3 step 2", "layer 1")
+
+
 @pytest.mark.parametrize(
     "name, strategy",
     [*((name, "sorted") for name in SPECS), ("causal", "blend")],
 )
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
-    found = report(SPECS[name], strategy=strategy)
+    found = report(of_three_layers(SPECS[name]), strategy=strategy)
     assert found.ok, found
     assert {"reference gradients", "documents", "padding"} <= {law.name for law in found.laws}
 
@@ -76,7 +81,7 @@ def test_every_law_holds(name: str, strategy: Strategy) -> None:
     ],
 )
 def test_a_mistake_is_found(right: str, wrong: str) -> None:
-    assert "reference outputs" in broken(CAUSAL, right, wrong)
+    assert "reference outputs" in broken(of_three_layers(CAUSAL), right, wrong)
 
 
 def ids_of(*rows: str) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from motc.ir.execution import Strategy
 from motc.ir.identity import semantic_hash
 from motc.source import SpecError
 from tests.planted import broken, report
+from tests.texts import of_one_layer
 
 SPEC = """
 model reads {
@@ -53,14 +54,15 @@ MISTAKES = {
     ],
 )
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
-    found = report(SPECS[name], strategy=strategy)
+    text = SPECS[name] if name == "causal" else of_one_layer(SPECS[name])
+    found = report(text, strategy=strategy)
     assert found.ok, found
     assert {"reference gradients", "twin gradients"} <= {law.name for law in found.laws}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found_by_gradients_alone(mistake: str) -> None:
-    assert broken(SPECS["itself"], *MISTAKES[mistake]) == {"reference gradients", "twin gradients"}
+    assert broken(of_one_layer(SPECS["itself"]), *MISTAKES[mistake]) == {"reference gradients", "twin gradients"}
 
 
 @pytest.mark.parametrize("strategy", ["sorted", "grouped"])

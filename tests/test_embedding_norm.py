@@ -120,7 +120,7 @@ def test_bert_up_to_its_head() -> None:
 
 SPEC = """
 model normed {
-  width = 16, layers = 2, vocab = 16
+  width = 16, layers = 1, vocab = 16
   modality text, image { %s }, state
   attention { heads = 2, kv_heads = 1, head_dim = 8 }
   ffn { hidden = 16 }

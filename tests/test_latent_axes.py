@@ -16,6 +16,7 @@ from motc.ir.identity import semantic_hash
 from motc.source import SpecError
 from tests.fuzz.properties import agrees_with_sorted
 from tests.planted import report
+from tests.texts import of_one_layer
 
 AXES = """
 model axes {
@@ -40,13 +41,13 @@ def patched(patch: str, more: str = "") -> str:
 
 
 def test_every_law_holds() -> None:
-    verdict = report(AXES)
+    verdict = report(of_one_layer(AXES))
     assert verdict.ok, verdict
 
 
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("grouped", 2e-4)])
 def test_strategies_agree(strategy: Any, tolerance: float) -> None:
-    agrees_with_sorted(AXES, strategy, tolerance)
+    agrees_with_sorted(of_one_layer(AXES), strategy, tolerance)
 
 
 def test_a_patch_has_what_lies_along_its_axes() -> None:

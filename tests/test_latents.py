@@ -26,6 +26,7 @@ from motc.validate.report import deviation
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
 from tests.fuzz.properties import agrees_with_sorted
 from tests.planted import report
+from tests.texts import of_one_layer
 from tests.tracing import TRACED_LAYERS
 
 PAPER = Path(__file__).resolve().parent.parent / "specs" / "paper"
@@ -105,7 +106,7 @@ def batch(images: int = 3) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str,
 
 @pytest.mark.parametrize("spec", SPECS, indirect=True)
 def test_every_law_holds(spec: Path) -> None:
-    verdict = report(spec.read_text())
+    verdict = report(of_one_layer(spec.read_text()))
     assert verdict.ok, verdict
 
 
@@ -116,7 +117,7 @@ def test_strategies_agree(spec: Path, strategy: Any, tolerance: float) -> None:
         with pytest.raises(SpecError, match="its copies differ"):
             compile_ir(spec, strategy=strategy)
         return
-    agrees_with_sorted(spec.read_text(), strategy, tolerance)
+    agrees_with_sorted(of_one_layer(spec.read_text()), strategy, tolerance)
 
 
 def test_documents_may_have_any_ids_and_images_go_by_the_order_of_the_batch(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_logits_gradients_and_tokens(name: str) -> None:
 
 UNTIED = """
 model located {
-  width = 16, layers = 2, vocab = 9
+  width = 16, layers = 1, vocab = 9
   modality text, image { %s }, state
   attention { heads = 2, head_dim = 8, rope = none }
   ffn { hidden = 12 }

@@ -11,6 +11,7 @@ import motc
 from motc.driver import compile_ir
 from motc.source import SourceFile, SpecError
 from tests.planted import broken, report
+from tests.texts import of_one_layer
 
 IMAGES = """
 model images {
@@ -44,12 +45,12 @@ SPECS = {"images": IMAGES, "captions": CAPTIONS}
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
-    verdict = report(SPECS[name])
+    verdict = report(of_one_layer(SPECS[name]))
     assert verdict.ok, verdict
 
 
 def test_another_base_of_sines_is_found() -> None:
-    assert broken(IMAGES, "SineTable(base=4)", "SineTable(base=5)")
+    assert broken(of_one_layer(IMAGES), "SineTable(base=4)", "SineTable(base=5)")
 
 
 def test_there_are_no_logits_and_nothing_to_continue() -> None:

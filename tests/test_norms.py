@@ -59,7 +59,8 @@ def text(heads: str, norm: str, tower: str = "") -> str:
 
 
 def model(case: tuple[str, str, str, Strategy], *, dense: bool = False) -> Model:
-    return final_ir(check(read(SourceFile("a.mot", text(*case[:3])))), dense=dense, strategy=case[3])
+    checked = check(read(SourceFile("a.mot", text(*case[:3]))))
+    return final_ir(checked, dense=True) if dense else final_ir(checked, strategy=case[3])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -93,7 +94,8 @@ FINAL = {
 def test_a_final_norm_in_one_tower_only(said: str, strategy: Strategy) -> None:
     norm, tower, untied = FINAL[said]
     spec = text("bias = true", "", tower).replace("norm {  }", norm).replace("untie attention, ffn, norm", untied)
-    one, dense = (final_ir(check(read(SourceFile("a.mot", spec))), dense=d, strategy=strategy) for d in (False, True))
+    checked = check(read(SourceFile("a.mot", spec)))
+    one, dense = final_ir(checked, strategy=strategy), final_ir(checked, dense=True)
     obeys_every_law(one, dense, seed=1)
     plain = final_ir(check(read(SourceFile("a.mot", spec.replace(tower, tower.partition("norm")[0].rstrip(", "))))))
     differ_alike_both_ways(one, plain)

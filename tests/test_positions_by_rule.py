@@ -135,7 +135,7 @@ def test_positions_of_bagel_and_hunyuan_image() -> None:
 
 SPEC = """
 model ruled {
-  width = 16, layers = 2, vocab = 9
+  width = 16, layers = 1, vocab = 9
   modality text, image { %s }
   attention { heads = 2, mask { bidirectional = image }, rope { %s } }
   ffn { hidden = 12 }

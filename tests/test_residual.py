@@ -12,7 +12,7 @@ from tests.fuzz.properties import checked, differ_alike_both_ways, obeys_every_l
 
 SPEC = """
 model joined {
-  width = 16, layers = 2, vocab = 16
+  width = 16, layers = 1, vocab = 16
   modality text, image
   attention { heads = 2, kv_heads = 1, head_dim = 8 %s }
   ffn { hidden = 16 }
