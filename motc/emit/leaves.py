@@ -204,7 +204,7 @@ def definition(leaf: LeafPlan, execution: Execution, constants: Constants) -> li
     constructors = [constructor(block.operator, constants, _path(leaf.leaf, block)) for block in leaf.leaf.blocks]
     attribute = f"self.{leaf.attribute}"
     if leaf.form in ("single", "shared"):
-        return [f"        {attribute} = {constructors[0]}"]
+        return statement(f"{attribute} = ", constructors[0])
     names = tuple(block.name for block in leaf.leaf.blocks)
     extra = [] if leaf.route == names or leaf.form == "held" else [f"route={names_tuple(leaf.route)}"]
     cls = "nn.ModuleDict" if leaf.form == "held" else execution.by_tower

@@ -35,15 +35,21 @@ def _placed(steps: Steps, stream: Order, gives: Order) -> Iterator[Step]:
 def cancel(steps: Steps) -> Steps:
     """Without those permutations that undo another, repeat one, or make what nothing reads; the others say for whom.
 
-    A permutation that makes a value in an order in which there is one has been undone or repeated.
+    A permutation that makes a value in an order in which there is one has been undone or repeated. Of which spans
+    tokens are is brought into order in each sublayer anew: sublayers hand on what becomes of the stream alone.
     """
-    values = set(entering(steps))
+    values = {(value, "") for value in entering(steps)}
     kept = []
     for step in steps:
-        if step.writes not in values:
+        made = (step.writes, step.sublayer if _is_of_spans(step) else "")
+        if made not in values and (step.writes, "") not in values:
             kept.append(step)
-            values.add(step.writes)
+            values.add(made)
     return _live(kept, steps[-1].writes)
+
+
+def _is_of_spans(step: Step) -> bool:
+    return step.permutes and step.writes.name == SPANS.name
 
 
 def _live(steps: list[Step], result: Value) -> Steps:
@@ -61,6 +67,8 @@ def _live(steps: list[Step], result: Value) -> Steps:
 def _for_readers(permutation: Step, steps: list[Step]) -> Step:
     """A permutation with those that read it, in the sublayer of the first of them."""
     readers = [step for step in steps if permutation.writes in step.reads]
+    if _is_of_spans(permutation):
+        readers = [step for step in readers if step.sublayer == permutation.sublayer]
     if not readers:
         sublayer = steps[-1].sublayer
         return replace(permutation, forced_by=("the next layer" if sublayer else "what follows",), sublayer=sublayer)
