@@ -86,7 +86,21 @@ model single {
   }
 }
 """
-SPECS = {"all_parts": ALL, "towers": TOWERS, "widths": WIDTHS, "shared": SHARED, "single": SINGLE}
+FEW = """
+model few_untied {
+  width = 16, layers = 3
+  modality text { vocab = 9 }
+  modality image {
+    latent { channels = 3, patch = 2, objective = flow, time = none }
+    condition { timestep { size = 8 } }
+  }
+  attention { heads = 2, mask { bidirectional = image } }
+  ffn { hidden = 24 }
+  norm { adaptive = image }
+  untie * in layer 0
+}
+"""  # whose stream is not kept sorted, though a layer sorts in both of its sublayers
+SPECS = {"few_untied": FEW, "all_parts": ALL, "towers": TOWERS, "widths": WIDTHS, "shared": SHARED, "single": SINGLE}
 
 
 def ir(text: str) -> Any:
