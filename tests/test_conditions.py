@@ -248,6 +248,8 @@ def test_a_gate_through_tanh_is_told_of_and_one_that_is_none_refused() -> None:
     assert broken(TOWERS, 'gate="tanh"', 'gate="linear"')
     with pytest.raises(SpecError, match="`gate` says nothing where no part is the gate"):
         ir(TOWERS.replace("bias = false", "gate = tanh"))
+    with pytest.raises(SpecError, match="`gate` says nothing of a final norm"):
+        ir(SINGLE.replace("final { adaptive { by = image,", "final { adaptive { by = image, gate = tanh,"))
 
 
 def test_shared_maps_are_made_once_and_a_table_in_each_layer() -> None:

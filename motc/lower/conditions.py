@@ -84,13 +84,14 @@ def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, erro
         errors.append(_refusal(checked, place, message, way_out))
     if len(set(adaptive.parts)) < len(adaptive.parts):
         errors.append(_refusal(checked, (*place, "parts"), "a part is named twice", "name each once"))
-    if "gate" in adaptive.said() and "gate" not in adaptive.parts:
-        message = "`gate` says nothing where no part is the gate"
+    is_final = place[-2] == "final"
+    if "gate" in adaptive.said() and (is_final or "gate" not in adaptive.parts):
+        message = "`gate` says nothing " + ("of a final norm" if is_final else "where no part is the gate")
         errors.append(_refusal(checked, (*place, "gate"), message, "leave it out, or name gate in `parts`"))
     if adaptive.table and adaptive.shared is None and adaptive.map:
         message = "a table is added to what maps give that layers share, or where there are no maps"
         errors.append(_refusal(checked, (*place, "table"), message, "say `shared`, or leave the table out"))
-    if adaptive.shared is not None and (place[-2] == "final" or not adaptive.map):
+    if adaptive.shared is not None and (is_final or not adaptive.map):
         message = "a final norm shares no maps" if adaptive.map else "there are no maps to share"
         errors.append(_refusal(checked, (*place, "shared"), message, "leave it out"))
     if not adaptive.map and not errors:
