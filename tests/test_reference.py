@@ -43,7 +43,7 @@ def dense_config(
     if qk_norm:
         norms |= {f"attention.{name}": dict.fromkeys("ab", qk_norm) for name in ("q_norm", "k_norm")}
     defaults: dict[str, Any] = {"heads": 4, "kv_heads": 2, "head_dim": 8}
-    defaults["mask"] = ReferenceMask(kind="causal")
+    defaults |= {"value_dim": settings.get("head_dim", 8), "mask": ReferenceMask(kind="causal")}
     placement = settings.pop("placement", "pre")
     attention = ReferenceAttention(**(defaults | {"rope": ReferenceRope(theta=10000.0)} | settings))
     sublayers = (
@@ -190,6 +190,7 @@ def mixed_model(mask: str, placement: str) -> tuple[ReferenceConfig, dict[str, T
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
+        value_dim=head_dim,
         mask=ReferenceMask(kind=mask),  # type: ignore[arg-type]
         rope=ReferenceRope(theta=50.0, pairing="interleaved"),
     )
