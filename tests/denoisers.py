@@ -87,6 +87,18 @@ def denoised(scheduler: Any, velocities: Callable[[Tensor, Tensor], Tensor], x: 
     return x
 
 
+def assert_same_samples(
+    scheduler: Any,
+    ours: Callable[[Tensor, Tensor], Tensor],
+    theirs: Callable[[Tensor, Tensor], Tensor],
+    noise: Tensor,
+) -> None:
+    """What a scheduler makes of noise by the velocities of ours and of theirs, and that it is no longer that noise."""
+    samples = [denoised(scheduler, velocities, noise) for velocities in (ours, theirs)]
+    assert_close(*samples)
+    assert (samples[0] - noise).abs().max() > 0.1
+
+
 def norms_in_full(theirs: nn.Module) -> None:
     """Statistics of root mean squares in the dtype of what is normed, which are float32's whatever that is."""
     for norm in theirs.modules():

@@ -12,19 +12,8 @@ from torch import Tensor
 
 import motc
 from motc.validate.random_parameters import randomise
+from tests.test_no_tokens import IMAGES
 
-IMAGES = """
-model images {
-  width = 16, layers = 2
-  modality image {
-    latent { channels = 3, patch = 2, time = none, sine { base = 4 } }
-    condition { timestep { size = 8, closed = true }, label { count = 5 } }
-  }
-  attention { heads = 2, mask = full, bias = true, rope = none }
-  ffn { kind = gelu_tanh, hidden = 32, bias = true }
-  norm { kind = layer, weight = false, adaptive = image }
-}
-"""
 CAPTIONS = """
 model captions {
   width = 16, layers = 2

@@ -17,7 +17,8 @@ from tests.denoisers import (
     Pair,
     assert_close,
     assert_parameters_at_published_size,
-    denoised,
+    assert_same_samples,
+    backward_of_both,
     pair,
     turns_in_float32,
 )
@@ -113,20 +114,14 @@ def test_velocities_and_all_gradients(both: Pair, width: int) -> None:
     times = torch.tensor([3.0, 751.5])
     ours, theirs = predicted(both.ours, words, pooled, x, times), expected(both.theirs, words, pooled, x, times)
     assert_close(ours, theirs)
-    weights = torch.randn_like(theirs)
-    (ours * weights).sum().backward()
-    (theirs * weights).sum().backward()
+    backward_of_both(ours, theirs)
     both.assert_same_gradients()
 
 
 def test_ten_steps_make_the_same_image(both: Pair) -> None:
     words, pooled, noise = given(8, 8)
-    samples = [
-        denoised(diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), partial(made, model, words, pooled), noise)
-        for made, model in ((predicted, both.ours), (expected, both.theirs))
-    ]
-    assert_close(*samples)
-    assert (samples[0] - noise).abs().max() > 0.1
+    both_ways = partial(predicted, both.ours, words, pooled), partial(expected, both.theirs, words, pooled)
+    assert_same_samples(diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), *both_ways, noise)
 
 
 def test_tensors_come_back(both: Pair) -> None:
