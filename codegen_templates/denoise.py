@@ -13,6 +13,7 @@ from .condition_checks import Given
 from .denoised import checked_size, denoised, noise_of, unnoised
 from .generate_checks import check_prompt, generator_of, whole
 from .latent_checks import by_modality, named, patches_in, product_words
+from .latents import beside
 from .leading import checked_scale, guides_said, led
 from .noised_spans import checked_clean
 from .patched import OfLatents, in_patches, of_each
@@ -65,7 +66,7 @@ class MadeSpans(NamedTuple):
 
 def in_place(x: Tensor, where: Tensor, values: Tensor) -> Tensor:
     """Of [n, ...] those where bool [n] is true replaced by values [m, ...], whose dtype all get."""
-    return x.to(values.dtype).masked_scatter(where.view(-1, *[1] * (x.ndim - 1)), values)
+    return x.to(values.dtype).masked_scatter(beside(where, x), values)
 
 
 class WholeBatch:
@@ -82,12 +83,10 @@ class WholeBatch:
         latents = {name: each.latents for name, each in self.spans.items()}
         times = unnoised(latents)
         for name, x in made.items():
-            latents[name] = self.spans[name].filled(x)
-            times[name], frames = (
-                in_place(times[name], self.spans[name].noised, timesteps[name]),
-                self.spans[name].frames,
-            )
-            times[name] = times[name] if frames is None else torch.where(frames, 0, times[name][:, None])
+            spans = self.spans[name]
+            latents[name], times[name] = spans.filled(x), in_place(times[name], spans.noised, timesteps[name])
+            if spans.frames is not None:
+                times[name] = torch.where(spans.frames, 0, times[name][:, None])
         clean = {name: ~each.noised if each.frames is None else each.frames for name, each in self.spans.items()}
 
         def predict(given: Mapping[str, Any]) -> dict[str, Tensor]:
