@@ -30,15 +30,20 @@ from motc.loading import instantiate
 from motc.processor import processor_name
 from motc.weights import bijection_of, parameters_of
 from tests.originals import SMALL, Original, saved_of
-from tests.published import ORIGINALS
+from tests.published import LLAMA_VISION, ORIGINALS
 from tests.sights import text
 
 TIMES = {"width": 8, "vocab": 32, "attention.heads": 2, "attention.kv_heads": 2, "attention.head_dim": 2}
 TIMES |= {"ffn.hidden": 8, "attention.window": 16}
 """How many times the sizes of the tests those of the bench are."""
 
+TIMED = (*ORIGINALS, LLAMA_VISION)
+
 TYPES = {"gemma_3_4b": 0, "paligemma_3b": 1}
 """What a class calls tokens of text, where its mask depends on it."""
+
+ATTENDED = {"llama_3_2_vision_11b": 16}
+"""How many vectors of an image stand before a row of text that attends to them."""
 
 BATCH, LENGTH = 2, 128
 PROMPT, STEPS = 16, 24
@@ -48,6 +53,7 @@ def larger(original: Original) -> Original:
     """An original whose small size is the bench's; those with images keep that of the tests, as their encoders do."""
     small = original.overrides
     times = TIMES if original.batch is text else {"vocab": TIMES["vocab"]}
+    times |= {"modalities.text.vocab": TIMES["vocab"]}
     if "attention.low_rank.kv" in small:  # whose heads' sizes follow from each other
         times = {key: factor for key, factor in times.items() if not key.startswith("attention.")}
     sizes = {key: value * times.get(key, 1) if isinstance(value, int) else value for key, value in small.items()}
@@ -90,29 +96,27 @@ def sides(original: Original, compiled: bool) -> dict[str, Any]:
     return {"ours": ours, "theirs": torch.compile(theirs) if compiled else theirs}
 
 
-def step(
-    model: Any, side: str, ids: torch.Tensor, modality_ids: torch.Tensor, given: dict[str, torch.Tensor]
-) -> Callable[[], None]:
-    """Forward and backward of a batch's loss; `given` is what the class is given besides."""
+def step(model: Any, side: str, given: dict[str, Any]) -> Callable[[], None]:
+    """Forward and backward of a batch's loss."""
 
     def run() -> None:
         if side == "ours":
-            model.loss(ids, modality_ids).total.backward()
+            model.loss(**given).total.backward()
         else:
-            model(input_ids=ids, labels=ids, use_cache=False, **given).loss.backward()
+            model(**given, labels=given["input_ids"], use_cache=False).loss.backward()
 
     return run
 
 
-def decoding(model: Any, side: str, ids: torch.Tensor) -> Callable[[], None]:
-    """Greedy continuation of a prompt of text."""
+def decoding(model: Any, side: str, given: dict[str, Any]) -> Callable[[], None]:
+    """Greedy continuation of a prompt."""
 
     def run() -> None:
         if side == "ours":
-            model.generate(ids, torch.zeros_like(ids), max_new_tokens=STEPS, temperature=0)
+            model.generate(**given, max_new_tokens=STEPS, temperature=0)
         else:
-            mask = torch.ones_like(ids)
-            model.generate(ids, attention_mask=mask, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
+            mask = torch.ones_like(given["input_ids"])
+            model.generate(**given, attention_mask=mask, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
 
     return run
 
@@ -128,12 +132,27 @@ def ratio(models: dict[str, Any], make: Callable[[Any, str], Callable[[], None]]
     return {"ratio": statistics.median(ratios)} | {side: statistics.median(times) for side, times in seconds.items()}
 
 
-def batch(original: Original) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Ids of text, and what the class is given besides."""
+def inputs(original: Original, rows: int, length: int) -> dict[str, dict[str, Any]]:
+    """What each side is given: the same ids of text, and where text attends to images vectors of these."""
     generator = torch.Generator().manual_seed(1)
-    vocab = original.overrides["vocab"] - 64  # without the last, which may be special
-    ids = torch.randint(0, vocab, (BATCH, LENGTH), generator=generator)
-    return ids, {"token_type_ids": torch.full_like(ids, TYPES[original.spec])} if original.spec in TYPES else {}
+    sizes: dict[str, Any] = original.overrides
+    modalities = [each.name for each in final_ir(original.checked).modalities]
+    vocab = (sizes.get("vocab") or sizes["modalities.text.vocab"]) - 64  # without the last, which may be special
+    ids = torch.randint(1, vocab, (rows, length), generator=generator)
+    modality_ids = torch.full_like(ids, modalities.index("text") if "text" in modalities else 0)
+    ours: dict[str, Any] = {"input_ids": ids, "modality_ids": modality_ids}
+    theirs: dict[str, Any] = {"input_ids": ids}
+    if original.spec in TYPES:
+        theirs["token_type_ids"] = torch.full_like(ids, TYPES[original.spec])
+    if original.spec in ATTENDED:
+        before = torch.zeros(rows, ATTENDED[original.spec], dtype=ids.dtype)
+        ours = {
+            "input_ids": torch.cat([before, ids], 1),
+            "modality_ids": torch.cat([before + modalities.index("image"), modality_ids], 1),
+            "features": {"image": torch.randn(before.numel(), sizes[FEATURES], generator=generator)},
+        }
+        theirs["cross_attention_states"] = torch.randn(*before.shape, sizes["width"], generator=generator)
+    return {"ours": ours, "theirs": theirs}
 
 
 def profiled(original: Original, compiled: bool, rounds: int, most: int = 12) -> str:
@@ -141,10 +160,10 @@ def profiled(original: Original, compiled: bool, rounds: int, most: int = 12) ->
 
     Microseconds are the least of all rounds, for in some others may have had the processor for a while.
     """
-    models, (ids, given) = sides(original, compiled), batch(original)
+    models, given = sides(original, compiled), inputs(original, BATCH, LENGTH)
     of: dict[str, dict[str, tuple[float, int]]] = {}
     for side, model in models.items():
-        run = step(model, side, ids, torch.zeros_like(ids), given)
+        run = step(model, side, given[side])
         run()  # what is made or compiled once
         run()
         seen: dict[str, list[Any]] = {}
@@ -168,15 +187,15 @@ def profiled(original: Original, compiled: bool, rounds: int, most: int = 12) ->
 
 def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
     """What is told of a spec: by what was timed."""
-    models, (ids, given) = sides(original, compiled), batch(original)
-    modality_ids = torch.zeros_like(ids)
+    models, given = sides(original, compiled), inputs(original, BATCH, LENGTH)
+    stepped = ratio(models, lambda model, side: step(model, side, given[side]), rounds)
     if compiled:
-        return {"compiled": ratio(models, lambda model, side: step(model, side, ids, modality_ids, given), rounds)}
-    told = {"eager": ratio(models, lambda model, side: step(model, side, ids, modality_ids, given), rounds)}
+        return {"compiled": stepped}
     for model in models.values():
         model.eval()
-    told["decoding"] = ratio(models, lambda model, side: decoding(model, side, ids[:1, :PROMPT]), max(3, rounds // 3))
-    return told
+    prompt = inputs(original, 1, PROMPT)
+    decoded = ratio(models, lambda model, side: decoding(model, side, prompt[side]), max(3, rounds // 3))
+    return {"eager": stepped, "decoding": decoded}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -204,8 +223,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = arguments.specs.split(",") if arguments.specs else [original.spec for original in ORIGINALS]
-    originals = [larger(original) for original in ORIGINALS if original.spec in wanted]
+    wanted = arguments.specs.split(",") if arguments.specs else [original.spec for original in TIMED]
+    originals = [larger(original) for original in TIMED if original.spec in wanted]
     if arguments.width is not None:
         originals = [widened(original, arguments.width) for original in originals]
     if arguments.profile:

@@ -82,9 +82,12 @@ def weighed(
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, added: Tensor | None, causal: bool, scale: float | None) -> Tensor:
-    """As `weighed`, by torch's kernels."""
-    gqa = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
+    """As `weighed`, by torch's kernels, of which those that never have all scores want head_dim and value_dim equal."""
+    head_dim, value_dim, gqa = q.shape[3], v.shape[3], q.shape[1] != k.shape[1]
+    if head_dim == value_dim:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale, enable_gqa=gqa)
+    q, k, v = (F.pad(x, (0, max(head_dim, value_dim) - x.shape[3])) for x in (q, k, v))
+    return fused_attention(q, k, v, added, causal, scale or head_dim**-0.5)[..., :value_dim]
 
 
 def plain_attention(

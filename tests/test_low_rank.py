@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 import motc
+from codegen_templates.attention import attend, plain_attention, weighed
+from codegen_templates.sizes import mark_sizes
 from motc.cost import cost, kv_cache_bytes_per_token
 from motc.diff import diff
 from motc.driver import compile_ir
@@ -105,6 +108,30 @@ def test_one_graph_serves_every_mixture(name: str) -> None:
     views = SPEC % ("mask { kind = prefix, prefix = image }", "untie attention")
     loaded: Any = motc.load(SPECS.get(name, views))
     one_graph_serves(loaded, [[0, 1, 0, 1, 0]], [[1, 1, 1]] * 3, [[0, 0]], [[1, 1, 0, 0]] * 2)
+
+
+@pytest.mark.compiled
+def test_values_of_their_own_size_are_compiled_for_all_sizes() -> None:
+    """With kernels, for Inductor asks of products what tracing does not."""
+    torch._dynamo.reset()
+    compiled = torch.compile(attend, fullgraph=True)
+    counters.clear()
+    for rows, length in ((2, 5), (1, 1), (3, 2)):
+        torch.manual_seed(rows)
+        qkv = [torch.randn(rows, length, 2, size).requires_grad_() for size in (8, 8, 4)]
+        expected = torch.autograd.grad(attend(*qkv, None).square().sum(), qkv)
+        given = [mark_sizes(x, "rows", "length") for x in qkv]
+        gradients = torch.autograd.grad(compiled(*given, None).square().sum(), qkv)
+        torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.parametrize("head_dim, value_dim", [(8, 4), (4, 8)])
+def test_sizes_that_differ_are_attention_written_out(head_dim: int, value_dim: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, size, dtype=torch.float64) for size in (head_dim, head_dim, value_dim))
+    expected = plain_attention(q, k, v, None, True, head_dim**-0.5, None, None)
+    torch.testing.assert_close(weighed(q, k, v, None, True), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_frozen_part_has_no_backward() -> None:
