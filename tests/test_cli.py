@@ -132,9 +132,7 @@ def test_exit_codes(words: list[str], code: int) -> None:
     assert main(words) == code
 
 
-@pytest.mark.parametrize(
-    "command", ["check", "fmt", "convert", "show", "build", "validate", "bench", "diff", "explain", "schema"]
-)
+@pytest.mark.parametrize("command", "new check fmt convert show build validate bench diff explain watch schema".split())
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Example: motc {command}" in capsys.readouterr().out

@@ -24,11 +24,14 @@ from motc.cli import (
     import_,
     init,
     match,
+    new,
     schema,
     show,
     validate,
+    watch,
 )
 from motc.cli.ending import cleared_when_ended
+from motc.cli.first import tell
 from motc.cli.output import Stop, fail, report
 from motc.cli.streams import standard_streams
 from motc.source import SpecError
@@ -37,8 +40,7 @@ from motc.source.printable import shortened
 app = typer.Typer(
     name="motc",
     help="A compiler from short specs of multi-modal transformers to readable PyTorch models.",
-    add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -46,6 +48,9 @@ app = typer.Typer(
 UsageError: Any = typer.BadParameter.__base__  # typer has it from click, or from a copy of its own
 
 SPEC = "specs/emoji_mot.mot"
+app.command("new", epilog="Example: motc new my.mot --from llama_3_2_1b --add image=8192 --untie attention,ffn,norm")(
+    new.run
+)
 app.command("check", epilog=f"Example: motc check {SPEC} --set layers=2")(check.run)
 app.command("fmt", epilog=f"Example: motc fmt {SPEC} --write")(fmt.run)
 app.command("convert", epilog=f"Example: motc convert {SPEC} --to yaml -o emoji.yaml")(convert.run)
@@ -58,7 +63,8 @@ app.command("import", epilog="Example: motc import Llama-3.2-1B -o llama.mot --w
 app.command("export", epilog=f"Example: motc export {SPEC} weights.safetensors --to hf build/emoji_mot")(export.run)
 app.command("init", epilog=f"Example: motc init {SPEC} --from dense.safetensors --map upcycle.map --dry-run")(init.run)
 app.command("diff", epilog=f"Example: motc diff {SPEC} --dense")(diff.run)
-app.command("explain", epilog="Example: motc explain MOT021")(explain.run)
+app.command("explain", epilog=f"Example: motc explain layers.3.ffn.down.image.weight --spec {SPEC}")(explain.run)
+app.command("watch", epilog=f"Example: motc watch {SPEC}")(watch.run)
 app.command("schema", epilog="Example: motc schema > motc.schema.json")(schema.run)
 
 
@@ -70,11 +76,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _motc(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """A compiler from short specs of multi-modal transformers to readable PyTorch models."""
+    if context.invoked_subcommand is None:
+        tell()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,13 +7,21 @@ from typing import Annotated
 
 import typer
 
+from motc.cli import completion
 from motc.cli.output import JsonOption, SetOption, Stop, overrides, read_path, report
 from motc.source import Diagnostic, SpecError
 
 
 def run(
     specs: Annotated[
-        list[Path], typer.Argument(metavar="SPEC", help="Specs, .mot or .yaml.", show_default=False, parser=read_path)
+        list[Path],
+        typer.Argument(
+            metavar="SPEC",
+            help="Specs, .mot or .yaml.",
+            show_default=False,
+            parser=read_path,
+            autocompletion=completion.specs,
+        ),
     ],
     set_: SetOption = None,
     json: JsonOption = False,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from motc.cli.completion import specs
 from motc.cli.output import (
     HtmlOption,
     JsonOption,
@@ -21,6 +23,9 @@ from motc.cli.output import (
     write_picture,
 )
 
+if TYPE_CHECKING:
+    from motc.diff.edit import Edit
+
 COLOURS = {"+": typer.colors.GREEN, "-": typer.colors.RED, "~": typer.colors.YELLOW}
 
 
@@ -28,7 +33,13 @@ def run(
     spec: SpecPath,
     other: Annotated[
         Path | None,
-        typer.Argument(metavar="OTHER", help="The spec to compare with.", show_default=False, parser=read_path),
+        typer.Argument(
+            metavar="OTHER",
+            help="The spec to compare with.",
+            show_default=False,
+            parser=read_path,
+            autocompletion=specs,
+        ),
     ] = None,
     dense: Annotated[
         bool, typer.Option("--dense", help="From SPEC's dense twin to SPEC: what untying changed.")
@@ -68,12 +79,17 @@ def run(
     elif edits:
         _echo(typer.style(f"--- {spec}{' (dense twin)' if dense else ''}", bold=True))
         _echo(typer.style(f"+++ {other or spec}", bold=True))
-        for edit in edits:
-            _echo(f"{typer.style(edit.kind, fg=COLOURS[edit.kind])} {edit.describe()}")
+        echo_edits(edits)
     else:
         typer.echo("the same model")
     if edits:
         raise Stop(2)
+
+
+def echo_edits(edits: Iterable[Edit]) -> None:
+    """A line for each edit."""
+    for edit in edits:
+        _echo(f"{typer.style(edit.kind, fg=COLOURS[edit.kind])} {edit.describe()}")
 
 
 def _echo(line: str) -> None:

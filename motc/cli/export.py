@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from motc.cli.machine import compiler_errors
+from motc.cli.machine import compiler_errors, working
 from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, StrategyOption, overrides, print_json, read_path
 
 
@@ -59,7 +59,7 @@ def run(
             raise typer.BadParameter(f"{as_!r} is none of {', '.join(CLASSES)}", param_hint="--as")
     checked = check_spec(spec, overrides(set_))
     model, text = final_ir(checked, strategy=strategy), spec_text(checked)
-    with compiler_errors():
+    with compiler_errors(), working(f"writing {out}, and comparing it"):
         from motc.exporting.deviation import NotTheSame
         from motc.exporting.given import network_of
 

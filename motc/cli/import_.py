@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from motc.cli.machine import need, working
 from motc.cli.output import JsonOption, Stop, print_json, read_path
 from motc.files import folder_aside, write_whole
 
@@ -57,10 +58,8 @@ def run(
     if weights is None and (check or left_out):
         raise typer.BadParameter("say where the weights go", param_hint="--weights")
     if check:
-        from motc.cli.machine import need
-
         need(("transformers",), "--check", "hf")
-    with _as_folder(folder, out) as readable:
+    with working(f"reading {folder}"), _as_folder(folder, out) as readable:
         _import(readable, out, weights, left_out, check, json)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from motc.cli.machine import working
 from motc.cli.output import JsonOption, SetOption, SpecPath, overrides, print_json, read_path, report
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def run(
 
         own = SourceFile(f"{target.model.name}.mot", spec_text(checked))
         kept = Kept(spec=own, dense=False, semantic_hash=semantic_hash(target.model), version=__version__)
-        write_planned(out, plan, sources, instantiate(target.model, device="meta"), metadata_of(kept), seed)
+        with working(f"writing {out}"):
+            write_planned(out, plan, sources, instantiate(target.model, device="meta"), metadata_of(kept), seed)
     if json:
         print_json({"ok": True, **_told(plan), "warnings": [each.message for each in warnings]})
     else:

@@ -31,6 +31,13 @@ def progress() -> Iterator[Callable[[float, str], None]]:
         yield notify
 
 
+def working(what: str) -> contextlib.AbstractContextManager[object]:
+    """That a command works, on a terminal, where nothing says how much of it is done."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False).status(what)
+
+
 @contextlib.contextmanager
 def compiler_errors() -> Iterator[None]:
     """Too little memory, no compiler on this machine, or no place for what it makes, in a line."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from motc.cli import completion
 from motc.cli.machine import compiler_errors, need, progress, read_device
 from motc.cli.output import JsonOption, Stop, print_json, read_path
 from motc.files import write_whole
@@ -30,6 +31,7 @@ def run(
             help="The base, which is dense as a rule, then what is held against it. One alone: against its dense twin.",
             show_default=False,
             parser=read_path,
+            autocompletion=completion.specs,
         ),
     ],
     data: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from motc.cli.completion import settings, specs
 from motc.files import standard_stream, write_whole
 from motc.source import Diagnostic, SourceFile, Span
 from motc.source.diagnostic import untold
@@ -25,11 +26,19 @@ def read_path(text: str) -> Path:
 
 
 SpecPath = Annotated[
-    Path, typer.Argument(metavar="SPEC", help="A spec, .mot or .yaml.", show_default=False, parser=read_path)
+    Path,
+    typer.Argument(
+        metavar="SPEC", help="A spec, .mot or .yaml.", show_default=False, parser=read_path, autocompletion=specs
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec, such as attention.heads=8."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the spec, such as attention.heads=8.",
+        autocompletion=settings,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 StrategyOption = Annotated[

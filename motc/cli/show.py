@@ -68,7 +68,7 @@ def run(
 
     source: Path | SourceFile = spec
     if is_weights(spec):
-        kept = _kept(spec)
+        kept = kept_spec(spec)
         if not (json or plan or resolved or html or svg):
             typer.echo(f"# {spec}: {kept.told}\n{kept.spec.text}", nl=False)
             return
@@ -108,7 +108,7 @@ def run(
         _print_model(model, spec)
 
 
-def _kept(path: Path) -> Kept:
+def kept_spec(path: Path) -> Kept:
     """What weights say of their model, which they fit."""
     from motc.ir.names import saved_shapes
     from motc.weights.fit import check_fit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motc.cli.machine import compiler_errors
+from motc.cli.machine import compiler_errors, working
 from motc.cli.output import JsonOption, SetOption, SpecPath, Stop, StrategyOption, overrides, print_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(
 
 
 def _validate(checked: Checked, full: bool, seed: int, strategy: Strategy | None) -> Report:
-    with compiler_errors(), _console(stderr=True).status("validating"):
+    with compiler_errors(), working("validating"):
         import torch
 
         from motc.driver import final_ir
@@ -72,10 +72,10 @@ def _validate(checked: Checked, full: bool, seed: int, strategy: Strategy | None
             raise Stop(1, f"{error} (docs/numerics.md, Ties); {way_out}") from None
 
 
-def _console(*, stderr: bool = False) -> Console:
+def _console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _print_report(report: Report) -> None:
