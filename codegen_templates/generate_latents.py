@@ -166,7 +166,7 @@ def generate_with_latents(
     images = {}
     for name, size in sizes.items():
         like = next(model.latents[name].parameters())
-        empty = like.new_zeros(0, model.latents[name].channels, *size)
+        empty = torch.zeros(0, model.latents[name].channels, *size, dtype=like.dtype, device=like.device)
         images[name] = (
             torch.stack([x for _, x in sorted(finished[name], key=lambda pair: pair[0])]) if finished[name] else empty
         )

@@ -67,7 +67,7 @@ def make_patches(
         if x is None and is_step:
             continue
         if x is None:
-            x = like.new_zeros(0, end.channels, *end.patch)
+            x = torch.zeros(0, end.channels, *end.patch, dtype=like.dtype, device=like.device)
             t = torch.zeros(0, dtype=torch.int64, device=like.device)
         rank = rank_of(layout.modality_ids, modalities.index(name))
         if isinstance(x, Patched):
@@ -142,7 +142,7 @@ def patch_states(x: Tensor, patches: Patches) -> Tensor:
 
 def blank(ids: Tensor, width: int, like: Tensor) -> Tensor:
     """A stream of zeros [*ids.shape, width], where patches will stand, as `like` them."""
-    return like.new_zeros(*ids.shape, width)
+    return torch.zeros(*ids.shape, width, dtype=like.dtype, device=like.device)
 
 
 def absent(x: Tensor, size: int) -> Tensor:

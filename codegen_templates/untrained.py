@@ -15,7 +15,8 @@ def untrained(result: Tensor, module: nn.Module, *given: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return result
     result = result.detach()
-    for each in (*given, *module.parameters()):
+    parameters = (getattr(part, name) for part in module.modules() for name, _ in part.named_parameters(recurse=False))
+    for each in (*given, *parameters):  # by their names: of ranks that share them what each computes with
         if each.requires_grad:
             result = result + each[:0].sum()
     return result

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from motc.training.freezing import unfreeze as unfreeze
     from motc.training.groups import optimizer_groups as optimizer_groups
     from motc.training.lora import lora as lora
+    from motc.training.parallel import parallelize as parallelize
+    from motc.training.parallel import share_of_all as share_of_all
     from motc.training.selection import parameters as parameters
     from motc.weights.write import save as save
 
@@ -29,8 +31,10 @@ _WHERE = {
     "load": "motc.loading",
     "lora": "motc.training.lora",
     "optimizer_groups": "motc.training.groups",
+    "parallelize": "motc.training.parallel",
     "parameters": "motc.training.selection",
     "save": "motc.weights.write",
+    "share_of_all": "motc.training.parallel",
     "skip_absent": "motc.training.absent",
     "spec": "motc.report.notebook",
     "unfreeze": "motc.training.freezing",
@@ -43,8 +47,10 @@ __all__ = [
     "load",
     "lora",
     "optimizer_groups",
+    "parallelize",
     "parameters",
     "save",
+    "share_of_all",
     "skip_absent",
     "spec",
     "unfreeze",

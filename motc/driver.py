@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from motc import __version__
-from motc.emit import emit, emit_package
+from motc.emit import emit, emit_package, emit_parallel
 from motc.ir.execution import Strategy
 from motc.ir.model import Model
 from motc.ir.verify import verify
@@ -70,6 +70,14 @@ def generate(model: Model, spec: str = "") -> str:
     return emit(plan(model), __version__, spec)
 
 
-def generate_package(model: Model, spec: str = "") -> dict[str, str]:
-    """The text of each file of the model's package, by its name; the architecture quotes the text of its spec."""
-    return emit_package(plan(model), __version__, spec)
+def generate_package(model: Model, spec: str = "", *, on_meshes: bool = True) -> dict[str, str]:
+    """The text of each file of the model's package, by its name; the architecture quotes the text of its spec.
+
+    With `on_meshes` there is what puts the model on a mesh of devices.
+    """
+    return emit_package(plan(model), __version__, spec, on_meshes=on_meshes)
+
+
+def generate_parallel(model: Model) -> str:
+    """What puts the model of a final IR on a mesh of devices, in a single file."""
+    return emit_parallel(model, __version__)

@@ -1,4 +1,4 @@
-"""Two processes that work together, forked from one that has torch already: importing it takes longer than they do."""
+"""Processes that work together, forked from one that has torch already: importing it takes longer than they do."""
 
 from __future__ import annotations
 
@@ -13,5 +13,11 @@ MODULES = ["motc.loading", "torch._dynamo", "torch.distributed.checkpoint", "tor
 
 def start_two(worker: Callable[[int, str, int], None], argument: str) -> None:
     """Call `worker(rank, argument, port)` in either, and wait. What one raises comes out."""
+    start(2, worker, argument)
+
+
+def start(processes: int, worker: Callable[[int, str, int], None], argument: str) -> None:
+    """The same of so many."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(MODULES)
-    mp.start_processes(worker, args=(argument, 20000 + os.getpid() % 20000), nprocs=2, start_method="forkserver")
+    port = 20000 + os.getpid() % 20000
+    mp.start_processes(worker, args=(argument, port), nprocs=processes, start_method="forkserver")

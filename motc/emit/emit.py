@@ -5,7 +5,9 @@ from __future__ import annotations
 from motc.emit.layers import layer_class, sublayer_class
 from motc.emit.model import model_class
 from motc.emit.package import Architecture
+from motc.emit.parallel import parallel_module
 from motc.emit.text import LONGEST, filled
+from motc.ir.model import Model
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
 
@@ -56,6 +58,15 @@ def emit(module: ModulePlan, version: str, spec: str = "") -> str:
     return architecture(module, version, spec).single_file()
 
 
-def emit_package(module: ModulePlan, version: str, spec: str = "") -> dict[str, str]:
-    """The text of each file of the model's package by its name; the text of its spec stands in the docstring."""
-    return architecture(module, version, spec).package()
+def emit_package(module: ModulePlan, version: str, spec: str = "", *, on_meshes: bool = True) -> dict[str, str]:
+    """The text of each file of the model's package by its name; the text of its spec stands in the docstring.
+
+    With `on_meshes` there is what puts the model on a mesh of devices.
+    """
+    beside = {"parallel.py": parallel_module(module.model, version)} if on_meshes else {}
+    return architecture(module, version, spec).package(beside)
+
+
+def emit_parallel(model: Model, version: str) -> str:
+    """What puts the model on a mesh of devices, in a single file."""
+    return parallel_module(model, version).single_file()

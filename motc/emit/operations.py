@@ -261,13 +261,14 @@ def _rotated(rope: Rope, x: str, *, of_last: bool) -> str:
     return f"rotate_first(rotate_{rope.pairing}, {x}, cos, sin)"
 
 
-HEADS = {
-    "attention.q": ("HEADS", "HEAD_DIM"),
-    "attention.k": ("KV_HEADS", "HEAD_DIM | OWN_DIM"),
-    "attention.v": ("KV_HEADS", "HEAD_DIM | VALUE_DIM"),
-    "attention.k_rope": ("", "ROPE_DIM"),
+HEAD_SIZES = {
+    "attention.q": "HEAD_DIM",
+    "attention.k": "HEAD_DIM | OWN_DIM",
+    "attention.v": "HEAD_DIM | VALUE_DIM",
+    "attention.k_rope": "ROPE_DIM",
 }
-"""What the number of heads into which a group is cut is called, and their size."""
+"""What the size of the heads into which a group is cut is called; their number follows from the group's parameters,
+of which a rank may have a part."""
 
 
 def _in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> str:
@@ -277,8 +278,7 @@ def _in_heads(projected: str, leaf: Leaf, body: Body, constants: Constants) -> s
         return projected
     if body.clip is not None:
         projected = f"torch.clamp({projected}, {-body.clip!r}, {body.clip!r})"
-    count, size = map(constants.named, HEADS[leaf.path], cut)
-    return f"torch.unflatten({projected}, -1, ({count}, {size}))"
+    return f"torch.unflatten({projected}, -1, (-1, {constants.named(HEAD_SIZES[leaf.path], cut[1])}))"
 
 
 def given_beside(module: ModulePlan, part: SublayerPlan) -> dict[str, str]:

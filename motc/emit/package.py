@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from motc.emit.signature import INIT, listing, sign
@@ -20,16 +20,22 @@ class Architecture:
     marks: str
     code: str
 
-    def package(self) -> dict[str, str]:
-        """The text of each file of the package by its name."""
-        names = names_in([ast.parse(self.code)])
-        files = {f"{file}.py": library()[file].text for file in closure(files_of(names))}
-        blocks = [f"from .{where_defined()[name]} import {name}" for name in names & where_defined().keys()]
-        outside = [OUTSIDE[name] for name in names & OUTSIDE.keys()]
-        files["model.py"] = self._signed([*outside, *blocks], self.code)
+    def package(self, beside: Mapping[str, Architecture]) -> dict[str, str]:
+        """The text of each file of the package by its name; `beside` the model's there are others, by their files."""
+        files = self.files("model.py")
+        for file, other in beside.items():
+            files |= other.files(file)
         name, title = self.class_name, self.docstring.splitlines()[0]
         start = f'"""{title}"""\n\nfrom .model import {name}\n\n__all__ = ["{name}"]\n\n{listing(files)}'
         return {INIT: sign(start), **files}
+
+    def files(self, file: str) -> dict[str, str]:
+        """The text of this file, and of those that it needs, each by its name."""
+        names = names_in([ast.parse(self.code)])
+        blocks = [f"from .{where_defined()[name]} import {name}" for name in names & where_defined().keys()]
+        outside = [OUTSIDE[name] for name in names & OUTSIDE.keys()]
+        needed = {f"{each}.py": library()[each].text for each in closure(files_of(names))}
+        return {**needed, file: self._signed([*outside, *blocks], self.code)}
 
     def single_file(self) -> str:
         """All of it in one file: after what must be defined before it, the architecture, then the other blocks."""

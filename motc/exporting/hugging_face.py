@@ -50,7 +50,7 @@ def code_files(model: Model, spec: str) -> dict[str, str]:
     names = Names(model=model.name, generated=planned.class_name)
     layers = sorted({layer.layer_class for layer in planned.layer_plans})
     return {
-        **generate_package(model, spec),
+        **generate_package(model, spec, on_meshes=False),
         **{f"{file}.py": library()[file].text for file in closure([AROUND])},
         f"{names.configuration_file}.py": configuration(model, names),
         f"{names.modeling_file}.py": modeling(names, layers, can_generate=planned.generates),

@@ -18,14 +18,14 @@ from motc.ir.model import Model
 from motc.ir.names import parameter_prefix
 from motc.ir.operators import Embedding, Experts, Linear, Norm, ReadMap
 
-Way = Literal["columns", "kv_columns", "rows", "look_up", "logits", "by_head", "each_head", "all_heads"]
+Way = Literal["columns", "rows", "look_up", "logits", "by_head", "each_head", "all_heads"]
 """How a copy is divided.
 
-`columns`: each rank makes numbers of its own. `kv_columns`: the same for keys and values; where ranks are more than
-kv_heads, each has all of the map and makes the head that its queries ask. `rows`: each takes numbers of its own, and
-results are added up. `look_up`: of a table each has the rows of some ids, and results are added up. `logits`: each
-makes those of some ids. `by_head`: each has numbers of its heads. `each_head`: numbers that all heads share, and
-`all_heads`: a map to what they share; each rank has all, and its heads' part of the gradient.
+`columns`: each rank makes numbers of its own. `rows`: each takes numbers of its own, and results are added up.
+`look_up`: of a table each has the rows of some ids, and results are added up. `logits`: each makes those of some ids.
+`by_head`: each has numbers of its heads. `each_head`: numbers that all heads share, and `all_heads`: a map to what they
+share; each rank has all, and its heads' part of the gradient. Where ranks are more than kv_heads, each has all of what
+makes keys and values, and computes those of the head that its queries ask.
 """
 
 Unit = Literal["heads", "kv_heads", "hidden", "vocab", "experts"]
@@ -44,11 +44,11 @@ class Division:
         """Whether so many ranks can share it."""
         if self.way in ("each_head", "all_heads"):
             return True
-        return self.count % ranks == 0 or (self.way == "kv_columns" and ranks % self.count == 0)
+        return self.count % ranks == 0 or (self.unit == "kv_heads" and ranks % self.count == 0)
 
     def dimension(self, parameter: str, shape: tuple[int, ...], ranks: int) -> int | None:
         """Along which dimension the copy's `weight` or `bias` is cut; None where each rank has all of it."""
-        if ranks == 1 or self.way in ("each_head", "all_heads") or (self.way == "kv_columns" and self.count % ranks):
+        if ranks == 1 or self.way in ("each_head", "all_heads") or (self.unit == "kv_heads" and self.count % ranks):
             return None
         if self.by_expert or self.way in ("look_up", "by_head"):
             return 0
@@ -149,7 +149,7 @@ def _of(leaves: tuple[Leaf, ...]) -> Iterator[tuple[Leaf, Block]]:
 def _division(place: Place, model: Model, by_expert: bool) -> Division | None:
     """How a copy is divided, if it is. Raises ValueError where it had to be and cannot."""
     if place.sublayer is None:
-        return _of_ids(place)
+        return None if model.tied_embedding else _of_ids(place)
     body = place.sublayer.body
     if isinstance(body, Attention):
         return _of_heads(place, body, model.names)
@@ -157,7 +157,7 @@ def _division(place: Place, model: Model, by_expert: bool) -> Division | None:
 
 
 def _of_ids(place: Place) -> Division | None:
-    """Of what is outside the layers tables of ids and heads; the others are small."""
+    """Of what is outside the layers tables of ids and heads, where these are two; the others are small."""
     operator = place.block.operator
     if place.leaf.path == "embedding" and isinstance(operator, Embedding):
         return Division(way="look_up", count=operator.vocab, unit="vocab")
@@ -169,7 +169,7 @@ def _of_ids(place: Place) -> Division | None:
 def _of_heads(place: Place, body: Attention, modalities: tuple[str, ...]) -> Division | None:
     leaf, operator = place.leaf, place.block.operator
     q_heads = Division(way="columns", count=body.heads, unit="heads")
-    kv_heads = Division(way="kv_columns", count=body.kv_heads, unit="kv_heads")
+    kv_heads = Division(way="columns", count=body.kv_heads, unit="kv_heads")
     way = {body.q: q_heads, body.gate: q_heads, body.k: kv_heads, body.v: kv_heads}.get(leaf)
     if way is not None:
         if isinstance(operator, ReadMap):
@@ -188,7 +188,7 @@ def _of_heads(place: Place, body: Attention, modalities: tuple[str, ...]) -> Div
         heads = q_heads if leaf == body.q_norm else kv_heads
         if len(operator.shape) == 1:
             return Division(way="each_head", count=heads.count, unit=heads.unit)
-        return Division(way="by_head" if leaf == body.q_norm else "kv_columns", count=heads.count, unit=heads.unit)
+        return Division(way="by_head", count=heads.count, unit=heads.unit)
     if body.low_rank is not None and leaf == body.low_rank.k_rope:
         return Division(way="all_heads", count=body.heads, unit="heads")
     return None  # norms of the stream, and maps to few numbers

@@ -18,6 +18,8 @@ OUTSIDE = {
     "Any": "from typing import Any",
     "ClassVar": "from typing import ClassVar",
     "Mapping": "from collections.abc import Mapping",
+    "Collection": "from collections.abc import Collection",
+    "DeviceMesh": "from torch.distributed.device_mesh import DeviceMesh",
 }
 """What an architecture may use of torch and the standard library, and how it is imported."""
 

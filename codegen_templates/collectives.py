@@ -1,0 +1,74 @@
+"""Sums over ranks that work on the same tokens, in the forward or in the backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def summed(x: Tensor, group: Any) -> Tensor:
+    """The sum of all ranks' x, as a tensor of its own."""
+    total = x.contiguous().clone()
+    dist.all_reduce(total, group=group)
+    return total
+
+
+class SumGradients(torch.autograd.Function):
+    """x, which all ranks have and each makes something else of: its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return summed(gradients[0], ctx.group), None
+
+
+class SumResults(torch.autograd.Function):
+    """The sum of what each rank has made; all go on with it alike, so its gradient is each one's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        return summed(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+class JoinResults(torch.autograd.Function):
+    """What each rank has made, [..., n], one after the other: [..., n * ranks]; all go on with it alike."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.rank, ctx.size = dist.get_rank(group), x.shape[-1]
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(parts, x.contiguous(), group=group)
+        return torch.cat(parts, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].narrow(-1, ctx.rank * ctx.size, ctx.size).contiguous(), None
+
+
+def sum_gradients(x: Tensor, group: Any) -> Tensor:
+    """As `SumGradients`."""
+    y: Tensor = SumGradients.apply(x, group)  # type: ignore[no-untyped-call]
+    return y
+
+
+def sum_results(x: Tensor, group: Any) -> Tensor:
+    """As `SumResults`."""
+    y: Tensor = SumResults.apply(x, group)  # type: ignore[no-untyped-call]
+    return y
+
+
+def join_results(x: Tensor, group: Any) -> Tensor:
+    """As `JoinResults`."""
+    y: Tensor = JoinResults.apply(x, group)  # type: ignore[no-untyped-call]
+    return y

@@ -1,0 +1,57 @@
+"""FSDP2 of a model: a unit for each layer, and for the tables and heads outside of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.utils.checkpoint import checkpoint
+
+CALLED = ("loss", "generate", "denoise")
+"""What is called of a model beside itself, as far as it has it."""
+
+
+def shard(model: Any, mesh: DeviceMesh, dtype: torch.dtype | None, reduced: torch.dtype | None, gathered: bool) -> None:
+    """Divide every parameter over a mesh, of whose two dimensions, if it has two, the first has copies.
+
+    Layers compute in `dtype`, and gradients are added up in `reduced`; None is as the parameters are. With `gathered`
+    what a forward has collected is kept for the backward, and not collected again.
+    """
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduced, cast_forward_inputs=False)
+    for unit in units(model):
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=not gathered)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for name in CALLED:
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
+
+
+def units(model: Any) -> list[nn.Module]:
+    """The parts that are collected by themselves, each when it is called: layers, tables of ids and heads.
+
+    What is read without being called, such as a table that is the head too, is collected with the model.
+    """
+    ends = list[nn.Module]()
+    if getattr(model, "head", None) is not None:
+        of_head = model.head
+        ends = [model.embedding]
+        if not hasattr(of_head, "is_grouped_product"):
+            ends += [*of_head.values()] if isinstance(of_head, nn.ModuleDict) else [of_head]
+    return [*ends, *model.layers]
+
+
+def checkpoint_layers(model: Any, every: int = 1) -> None:
+    """Have each layer, or one of so many, keep what it is given alone: the rest is made again in the backward."""
+
+    def again(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def kept(*args: Any, **kwargs: Any) -> Any:
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+        return kept
+
+    for layer in model.layers[::every]:
+        layer.forward = again(layer.forward)

@@ -1,0 +1,46 @@
+"""A model on a mesh of devices: what `parallel.py` of its package does, for one that is not built but loaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from motc.driver import generate_parallel
+from motc.ir.model import Model
+from motc.loading.source import import_source
+from motc.training.copies import Trained
+from motc.training.selectors import select
+
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
+
+
+def parallelize(model: AnyModel, mesh: DeviceMesh, *, whole: tuple[str, ...] = (), **settings: Any) -> AnyModel:
+    """The model on a mesh of devices, changed in place; `settings` as docs/scaling.md has them.
+
+    `whole` are selectors of what tensor parallelism does not divide. Raises ValueError, before anything is changed,
+    where ranks do not divide what they are to share, and TypeError for what is no model of motc's.
+    """
+    of = Trained(model)
+    names = tuple(copy.prefix for copy in select(of, whole).values()) if whole else ()
+    made: AnyModel = parallel_module_of(of.model).parallelize(of.network, mesh, whole=names, **settings)
+    return made
+
+
+def share_of_all(model: nn.Module, losses: Any, mesh: DeviceMesh) -> Tensor:
+    """What a rank calls `backward` of, so that gradients are those of the mean over the targets of all ranks.
+
+    `losses` is what `model.loss` gave for this rank's batch. Averaged over ranks it is that mean.
+    """
+    of = Trained(model)
+    share: Tensor = parallel_module_of(of.model).share_of_all(of.network, losses, mesh)
+    return share
+
+
+@lru_cache(maxsize=8)
+def parallel_module_of(model: Model) -> ModuleType:
+    """The program's module of what puts a model on a mesh."""
+    return import_source(generate_parallel(model))
