@@ -22,7 +22,7 @@ def parallelized(
     table: Mapping[str, Division],
     refused: str | None,
     *,
-    whole: Collection[str] = (),
+    undivided: Collection[str] = (),
     by_expert: bool = False,
     dtype: torch.dtype | None = None,
     reduce_dtype: torch.dtype | None = None,
@@ -35,7 +35,7 @@ def parallelized(
     if ranks > 1:
         if refused is not None:
             raise ValueError(f"this model has no tensor parallelism: {refused}")
-        divide(model, mesh["tp"], table, by_expert, whole)
+        divide(model, mesh["tp"], table, by_expert, undivided)
     if checkpoint_every:
         checkpoint_layers(model, checkpoint_every)
     names = tuple(name for name in ("replicate", "dp") if name in sizes)

@@ -110,15 +110,15 @@ def divide(
     mesh: DeviceMesh,
     table: Mapping[str, Division],
     by_expert: bool = False,
-    whole: Collection[str] = (),
+    undivided: Collection[str] = (),
 ) -> None:
     """Make every parameter a DTensor over a mesh of one dimension, divided as the table says of its copy.
 
     The table has copies by what the names of their parameters begin with, or by that without `layers.N.`. Those that
-    `whole` names, by the beginning of their names, are not divided. Raises ValueError, before anything is changed,
+    are `undivided`, by the beginning of their names, each rank has all of. Raises ValueError, before anything is changed,
     where ranks do not divide what they are to share.
     """
-    parts = parts_of(model, mesh, table, by_expert, whole)
+    parts = parts_of(model, mesh, table, by_expert, undivided)
     for path, module in model.named_modules():
         names = [name for name, parameter in module.named_parameters(recurse=False)]
         if not names:
@@ -134,7 +134,7 @@ def divide(
 
 
 def parts_of(
-    model: nn.Module, mesh: DeviceMesh, table: Mapping[str, Division], by_expert: bool, whole: Collection[str]
+    model: nn.Module, mesh: DeviceMesh, table: Mapping[str, Division], by_expert: bool, undivided: Collection[str]
 ) -> dict[str, Part]:
     """The part of each copy that is divided, by the name of its module. Raises ValueError as `divide` does."""
     rank, ranks, group = mesh.get_local_rank(), mesh.size(), mesh.get_group()
@@ -143,7 +143,7 @@ def parts_of(
         division = table.get(path) or table.get(".".join(path.split(".")[2:]) if path.startswith("layers.") else path)
         if division is None:
             continue
-        if any(path == each or path.startswith(f"{each}.") for each in whole):
+        if any(path == each or path.startswith(f"{each}.") for each in undivided):
             if division.of in ("heads", "kv_heads"):
                 raise ValueError(f"{path} cannot stay whole: towers meet in attention, which is divided by heads")
             continue

@@ -126,7 +126,7 @@ CASES = {
     "tp-some_choosing": Case({"tp": 2}, CHOICE, "sorted", {"by_expert": True}),
     "tp-odd": Case({"tp": 2}, ODD),
     "tp-low_rank": Case({"tp": 2}, LOW_RANK),
-    "tp-whole": Case({"tp": 2}, MOT, "sorted", {"whole": ("image.ffn", "head")}),
+    "tp-whole": Case({"tp": 2}, MOT, "sorted", {"undivided": ("image.ffn", "head")}),
     "4-mot": Case({"tp": 4}, MOT),
     "4-some_experts": Case({"tp": 4}, TOP_K, "sorted", {"by_expert": True}),
     "2x2-mot": Case({"dp": 2, "tp": 2}, MOT, "sorted", {"checkpoint_every": 1}),
@@ -194,7 +194,7 @@ def difference(case: Case, rank: int) -> dict[str, float]:
 
 def check_parts(case: Case, parameters: dict[str, Any]) -> None:
     """The IR says the same of which part each rank has."""
-    if "whole" not in case.told:
+    if "undivided" not in case.told:
         ir = compile_ir(SourceFile("small.mot", case.spec), strategy=case.strategy)
         parts = divided_parameters(ir, case.mesh["tp"], by_expert=case.told.get("by_expert", False))
         assert {name: tuple(each.to_local().shape) for name, each in parameters.items()} == {

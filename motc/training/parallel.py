@@ -18,15 +18,15 @@ from motc.training.selectors import select
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
-def parallelize(model: AnyModel, mesh: DeviceMesh, *, whole: tuple[str, ...] = (), **settings: Any) -> AnyModel:
+def parallelize(model: AnyModel, mesh: DeviceMesh, *, undivided: tuple[str, ...] = (), **settings: Any) -> AnyModel:
     """The model on a mesh of devices, changed in place; `settings` as docs/scaling.md has them.
 
-    `whole` are selectors of what tensor parallelism does not divide. Raises ValueError, before anything is changed,
+    `undivided` are selectors of what tensor parallelism does not divide. Raises ValueError, before anything is changed,
     where ranks do not divide what they are to share, and TypeError for what is no model of motc's.
     """
     of = Trained(model)
-    names = tuple(copy.prefix for copy in select(of, whole).values()) if whole else ()
-    made: AnyModel = parallel_module_of(of.model).parallelize(of.network, mesh, whole=names, **settings)
+    names = tuple(copy.prefix for copy in select(of, undivided).values()) if undivided else ()
+    made: AnyModel = parallel_module_of(of.model).parallelize(of.network, mesh, undivided=names, **settings)
     return made
 
 

@@ -64,9 +64,9 @@ class Chameleon37mDenseAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Matrix | None, cos: Tensor, sin: Tensor, cache: KeyValues | None = None
     ) -> Tensor:
-        q = rotate_half(torch.unflatten(self.q(x), -1, (HEADS, HEAD_DIM)), cos, sin)
-        k = rotate_half(torch.unflatten(self.k(x), -1, (KV_HEADS, HEAD_DIM)), cos, sin)
-        v = torch.unflatten(self.v(x), -1, (KV_HEADS, HEAD_DIM))
+        q = rotate_half(torch.unflatten(self.q(x), -1, (-1, HEAD_DIM)), cos, sin)
+        k = rotate_half(torch.unflatten(self.k(x), -1, (-1, HEAD_DIM)), cos, sin)
+        v = torch.unflatten(self.v(x), -1, (-1, HEAD_DIM))
         x = x + self.norm(self.out(attend(q, k, v, mask, cache)))
         return x
 
@@ -134,4 +134,4 @@ class Chameleon37mDense(GeneratesTokens, MultimodalModel):
         return x
 
 
-# motc: sha256 098497f0c9f2fe91a7e81c7107e5f65bfb267b5c4e7e612d6fb69d5888ffb822
+# motc: sha256 f1f4fca75532d61d04a93f4d3fdedc8266f0aa27de7f8cc4250632eaefd190fd

@@ -80,11 +80,11 @@ class Chameleon443mHybridAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout)
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout)
@@ -197,4 +197,4 @@ class Chameleon443mHybrid(MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 ce409cd3dd6898dc4248c3e0fe0a5a8743aab00a08e7d5b045dcb80a3b862e35
+# motc: sha256 791fae1616d5b460e4154fae0cf3e201a1e145aed809ae409aa7d25ee5efb80f

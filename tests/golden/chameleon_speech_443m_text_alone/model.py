@@ -86,11 +86,11 @@ class ChameleonSpeech443mTextAloneAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout, (1, 2))
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 2)), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout, (1, 2)), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 2)), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout, (1, 2)), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 2)), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout, (1, 2)), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout, (1, 2))
@@ -200,4 +200,4 @@ class ChameleonSpeech443mTextAlone(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 94257d530bbec3aa6698636b84025897cb9136769076d0367728028f2198d2f4
+# motc: sha256 9e3c97455088656819abeb24e20d897f9ceab174a9ec1ba038fe3aa4e358446a

@@ -79,11 +79,11 @@ class ChameleonSpeech880mFfnQkvAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout)
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         x = x + self.norm(self.out(to_sorted(attend(q, k, v_slots, mask, cache), layout)))
         return x
@@ -170,4 +170,4 @@ class ChameleonSpeech880mFfnQkv(GeneratesTokens, MultimodalModel):
         return x
 
 
-# motc: sha256 b2d03ca3885c4cca7473ce37d7dba5958d3bfd3aed5e6af6ec7ce47cce088d69
+# motc: sha256 ab56b929a93548a42047ae9eece7527b1a868b985f4abe19713c080672957eb9

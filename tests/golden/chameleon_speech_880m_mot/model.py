@@ -84,11 +84,11 @@ class ChameleonSpeech880mMotAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout)
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout)
@@ -192,4 +192,4 @@ class ChameleonSpeech880mMot(GeneratesTokens, MultimodalModel):
         return sums_by_modality(logits, wanted, len(self.modalities))
 
 
-# motc: sha256 ce9849fe68777bf9790e0bb6bd31d23bfeef5440c618dbe9eb3cbd4b21fc1217
+# motc: sha256 042a4c970ae85c68ada21d4d837046d6abc93cb6bbad290bcd813820ba7284ce

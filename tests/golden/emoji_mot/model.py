@@ -78,11 +78,11 @@ class EmojiMotAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         h_pieces = split(self.norm(x, layout.sorted_places), layout)
-        q = torch.unflatten(merge(self.q(h_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(h_pieces, layout), layout), -1, (-1, HEAD_DIM))
         q = rotate_half(self.q_norm(to_slots(q, layout), layout.places), cos, sin)
-        k = torch.unflatten(merge(self.k(h_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h_pieces, layout), layout), -1, (-1, HEAD_DIM))
         k = rotate_half(self.k_norm(to_slots(k, layout), layout.places), cos, sin)
-        v = torch.unflatten(merge(self.v(h_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h_pieces, layout), layout), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache)
         return x + merge(recomputed(self.sort_and_project, mixed, layout), layout)
@@ -189,4 +189,4 @@ class EmojiMot(GeneratesTokens, MultimodalModel):
         )
 
 
-# motc: sha256 bd6fa70b39e359d2c82c0bde0c688e28a547468f58ee8f3990ae1a1ab4fead0d
+# motc: sha256 544bebe75664be26633b4dbc5a06766382f707583e86440a20a33f905a78667f

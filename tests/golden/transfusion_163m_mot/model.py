@@ -82,11 +82,11 @@ class Transfusion163mMotAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> Tensor:
         x_pieces = split(x, layout)
-        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(x_pieces, layout), layout), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend(q, k, v_slots, mask, cache, causal=False)
         out = merge(recomputed(self.sort_and_project, mixed, layout), layout)
@@ -216,4 +216,4 @@ class Transfusion163mMot(GeneratesLatents, DenoisingModel):
         return sums, x
 
 
-# motc: sha256 10ff0cd7305b708cb65b81774532100e0b8f5c2ebb87e7eb7f4044956db0a26d
+# motc: sha256 a7a0e07631e1d472520e1bcd255e0836c0915225ffc6d216e653782ff766870b

@@ -107,11 +107,11 @@ class TwoWidthsAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> list[Tensor]:
         h = self.norm(x, layout)
-        q = torch.unflatten(merge(self.q(h, layout), layout), -1, (HEADS, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(h, layout), layout), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(h, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h, layout), layout), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(h, layout), layout), -1, (KV_HEADS, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h, layout), layout), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend_in_views(q, k, v_slots, mask, layout.rows.views, cache)
         return add(x, recomputed(self.sort_and_project, mixed, layout))
@@ -240,4 +240,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 1de6c5f631c4d401a55daa15e1b9ae96bcf455dfe1d245ba1b2877da481d1aa8
+# motc: sha256 f37b24f006cf000918e58aacc78d08e3592825e31925edb902720002652262fa
