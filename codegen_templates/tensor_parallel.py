@@ -114,8 +114,8 @@ def divide(
 ) -> None:
     """Make every parameter a DTensor over a mesh of one dimension, divided as the table says of its copy.
 
-    The table has copies by what the names of their parameters begin with, or by that without `layers.N.`. Those that
-    are `undivided`, by the beginning of their names, each rank has all of. Raises ValueError, before anything is changed,
+    The table has copies by what the names of their parameters begin with, or by that without `layers.N.`. Of those that
+    are `undivided`, by the beginning of their names, each rank has all. Raises ValueError, before anything is changed,
     where ranks do not divide what they are to share.
     """
     parts = parts_of(model, mesh, table, by_expert, undivided)

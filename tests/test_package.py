@@ -80,7 +80,8 @@ def test_what_is_generated_is_typed(packages: Packages, tmp_path: Path) -> None:
     for number, texts in enumerate(map(dict, packages.kinds.values())):
         for text in texts.values():
             assert {f"{name}.py" for name in re.findall(r"^ *from \.(\w+) import", text, re.M)} <= texts.keys()
-        (tmp_path / f"model{number}.py").write_text(texts.pop("model.py"), encoding="utf-8")
+        for own in ("model", "parallel"):
+            (tmp_path / f"{own}{number}.py").write_text(texts.pop(f"{own}.py"), encoding="utf-8")
         start = texts.pop("__init__.py").replace("from .model import", f"from .model{number} import")
         (tmp_path / f"start{number}.py").write_text(start, encoding="utf-8")
         for name, text in texts.items():

@@ -1,0 +1,51 @@
+"""What parallelize refuses, before anything is changed: on a mesh of ranks that are only pretended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+import motc
+from tests.test_parallelize import MOT, TOP_K
+
+
+@pytest.fixture
+def ranks() -> Iterator[None]:
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+    yield
+    dist.destroy_process_group()
+
+
+OVER = MOT.replace("qk_norm = rms", "qk_norm { kind = rms, over = heads }")
+
+
+@pytest.mark.parametrize(
+    ("spec", "mesh", "told", "said"),
+    [
+        (MOT, {"tp": 8}, {}, r"8 tensor-parallel ranks .*: layers\.0\.attention\.q\.text has 4 heads"),
+        (MOT.replace("vocab = 24", "vocab = 25"), {"dp": 4, "tp": 2}, {}, r"embedding\.image has 25 vocab"),
+        (TOP_K.replace("experts = 4", "experts = 3"), {"dp": 4, "tp": 2}, {"by_expert": True}, "has 3 experts"),
+        (OVER, {"dp": 4, "tp": 2}, {}, "no tensor parallelism: .* norm over all heads together"),
+        (MOT, {"dp": 4, "tp": 2}, {"undivided": ("attention.q",)}, "cannot stay whole: towers meet"),
+        (MOT, {"dp": 4, "cp": 2}, {}, "there is no context parallelism"),
+        (MOT, {"tp": 2, "dp": 4}, {}, r"dimensions are \('tp', 'dp'\); they may be replicate, dp, tp, in this order"),
+    ],
+)
+def test_what_a_mesh_does_not_fit_is_an_error_and_changes_nothing(
+    ranks: None, spec: str, mesh: dict[str, int], told: dict[str, Any], said: str
+) -> None:
+    model = motc.load(spec)
+    with pytest.raises(ValueError, match=said):
+        motc.parallelize(model, init_device_mesh("cpu", tuple(mesh.values()), mesh_dim_names=tuple(mesh)), **told)
+    assert all(type(parameter) is torch.nn.Parameter for parameter in model.parameters())
+
+
+def test_another_module_is_refused(ranks: None) -> None:
+    with pytest.raises(TypeError, match="no model that motc generated"):
+        motc.parallelize(torch.nn.Linear(2, 2), init_device_mesh("cpu", (8,)))
