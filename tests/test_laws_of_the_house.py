@@ -7,6 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
+from motc import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 500
 SOURCES = sorted(
@@ -70,3 +74,17 @@ def test_constraints_pin_every_direct_dependency() -> None:
         if "==" in line
     }
     assert names - pinned == set()
+
+
+def test_a_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (__version__, project["license"])
+    assert f": {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_a_workflow_runs_what_every_change_must_pass() -> None:
+    (workflow,) = (ROOT / ".github" / "workflows").glob("*.yml")
+    steps = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["ci"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

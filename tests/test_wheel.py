@@ -33,16 +33,32 @@ for arguments in (["check", spec], ["build", spec, "-o", "built"], ["show", spec
 """
 
 
+LARGEST = 1_000_000
+
+
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel's files, as site-packages would have them."""
-    wheels, folder = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("unpacked")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wheels = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels)]
     subprocess.run([*command, str(ROOT)], check=True)
-    (wheel,) = wheels.glob("motc-*.whl")
+    (built,) = wheels.glob("motc-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's files, as site-packages would have them."""
+    folder = tmp_path_factory.mktemp("unpacked")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder
+
+
+def test_a_wheel_is_small_and_has_the_command_and_its_types(wheel: Path, unpacked: Path) -> None:
+    assert wheel.stat().st_size < LARGEST
+    (entry_points,) = unpacked.glob("motc-*.dist-info/entry_points.txt")
+    assert "motc = motc.cli:main" in entry_points.read_text(encoding="utf-8")
+    assert (unpacked / "motc" / "py.typed").is_file()
 
 
 def test_wheel_holds_the_same_data_as_the_checkout(unpacked: Path) -> None:
