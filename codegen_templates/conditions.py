@@ -49,12 +49,13 @@ class Sinusoids(nn.Module):
         scale: float = 1.0,
         closed: bool = False,
         periods: tuple[float, float] | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.count, self.max_period, self.scale, self.closed = count, max_period, scale, closed
         self.periods = periods
-        self.hidden = nn.Linear(count, hidden)
-        self.out = nn.Linear(hidden, width)
+        self.hidden = nn.Linear(count, hidden, bias=bias)
+        self.out = nn.Linear(hidden, width, bias=bias)
 
     def waves(self, numbers: Tensor) -> Tensor:
         """Cosines and sines [n, count] of numbers [n], in float32."""
@@ -74,11 +75,13 @@ class Sinusoids(nn.Module):
 class GivenVector(nn.Module):
     """A vector that is given, through two linear maps with an activation between."""
 
-    def __init__(self, size: int, width: int, hidden: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, size: int, width: int, hidden: int, activation: Callable[[Tensor], Tensor], bias: bool = True
+    ) -> None:
         super().__init__()
         self.activation = activation
-        self.hidden = nn.Linear(size, hidden)
-        self.out = nn.Linear(hidden, width)
+        self.hidden = nn.Linear(size, hidden, bias=bias)
+        self.out = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
         embedded: Tensor = self.out(self.activation(self.hidden(vectors.to(self.hidden.weight.dtype))))

@@ -16,7 +16,8 @@ from .patched import Patched
 class LinearEnds(nn.Module):
     """A patch's numbers to a token and back; a token also has its timestep's vector added, or what else `time` does.
 
-    With a `table` it has what that says of its place added, before it is told the timestep.
+    With a `table` it has what that says of its place added, before it is told the timestep. `bias` is of the map to
+    tokens, `out_bias` of that from states.
     `patch` is how much of a latent a token has along each axis: a number for both sides of an image, or one each for
     the axes of a sequence, an image or a volume.
     """
@@ -28,14 +29,16 @@ class LinearEnds(nn.Module):
         width: int,
         time: TimestepEmbedding | ConcatTime | NoTime | None = None,
         table: SineTable | None = None,
+        bias: bool = True,
+        out_bias: bool = True,
     ) -> None:
         super().__init__()
         self.channels = channels
         self.patch = (patch, patch) if isinstance(patch, int) else patch
-        self.encode = nn.Linear(channels * prod(self.patch), width)
+        self.encode = nn.Linear(channels * prod(self.patch), width, bias=bias)
         self.time = TimestepEmbedding(256, width) if time is None else time
         self.table = table
-        self.decode = nn.Linear(width, channels * prod(self.patch))
+        self.decode = nn.Linear(width, channels * prod(self.patch), bias=out_bias)
 
     def tokens(self, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Tokens [n * patches, w] of noised latents [n, channels, ...] at timesteps [n], and what to keep."""

@@ -284,6 +284,7 @@ def test_spans_of_unequal_lengths_are_told(tmp_path: Path) -> None:
         ("vocab = 9, latent { channels = 3, patch = 2 }", "MOT061", "is continuous and has a vocabulary"),
         ("latent { channels = 3, patch = 3, ends = unet }", "MOT063", "3 is no power of two"),
         ("latent { channels = 3, patch = 2, ends = linear, unet { blocks = 1 } }", "MOT063", "says nothing of linear"),
+        ("latent { channels = 3, patch = 2, ends = unet, bias = true }", "MOT063", "`bias` is of linear ends"),
         ("latent { channels = 3 }", "MOT022", "patch` is missing"),
     ],
 )

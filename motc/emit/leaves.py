@@ -129,7 +129,7 @@ def _projector(projector: Projector, constants: Constants) -> str:
 
 
 def _told(ends: LatentEnds, wide: str) -> str:
-    """The arguments of what tokens of linear ends are told otherwise than by a timestep's vector."""
+    """The arguments of how linear ends are otherwise than plainly, whose tokens are told a timestep's vector."""
     said = [", time=NoTime()"] if ends.untimed else []
     if ends.time_scale != 1:
         said.append(f", time=TimestepEmbedding({TIME_FREQUENCIES}, {wide}, {ends.time_scale!r})")
@@ -138,6 +138,7 @@ def _told(ends: LatentEnds, wide: str) -> str:
     if ends.table is not None:
         sizes = {"base": ends.table.base, "crop": ends.table.crop}
         said.append(f", table=SineTable({', '.join(f'{key}={size}' for key, size in sizes.items() if size)})")
+    said += [*[", bias=False"] * (not ends.bias), *[", out_bias=False"] * (not ends.out_bias)]
     return "".join(said)
 
 
@@ -169,7 +170,8 @@ def _condition(condition: Condition, constants: Constants) -> str:
     vector = condition.vector
     if vector is not None:
         hidden = constants.named("WIDTH", vector.hidden)
-        said.append(f"vector=GivenVector({vector.size}, {wide}, {hidden}, {_function(vector.activation)})")
+        plain = "" if vector.bias else ", bias=False"
+        said.append(f"vector=GivenVector({vector.size}, {wide}, {hidden}, {_function(vector.activation)}{plain})")
     said += ["null=True"] if condition.label is not None and condition.label.null else []
     if condition.shared:
         pairs = (f'"{maps.path}": {constructor(maps.modulation, constants)}' for maps in condition.shared)
@@ -183,6 +185,7 @@ def _sinusoids(waves: Sinusoids, wide: str, constants: Constants) -> str:
     said += [] if waves.scale == 1 else [f"scale={waves.scale!r}"]
     said += ["closed=True"] if waves.closed else []
     said += [] if waves.periods is None else [f"periods={waves.periods!r}"]
+    said += [] if waves.bias else ["bias=False"]
     return f"Sinusoids({', '.join(said)})"
 
 

@@ -31,6 +31,7 @@ class Sinusoids:
     scale: float = 1.0
     closed: bool = False
     periods: Wavelengths | None = None
+    bias: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class GivenVector:
     size: int
     hidden: int
     activation: Activation
+    bias: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +93,17 @@ class Condition(Parameterised):
         shapes: dict[str, tuple[int, ...]] = {}
         for maps in self.shared:
             shapes |= {f"shared.{maps.path}.{name}": shape for name, shape in maps.modulation.shapes().items()}
-        for name, (size, hidden) in self._maps().items():
-            shapes |= {f"{name}.hidden.weight": (hidden, size), f"{name}.hidden.bias": (hidden,)}
-            shapes |= {f"{name}.out.weight": (self.width, hidden), f"{name}.out.bias": (self.width,)}
+        for name, part in self._mapped().items():
+            size = part.count if isinstance(part, Sinusoids) else part.size
+            for which, shape in {"hidden": (part.hidden, size), "out": (self.width, part.hidden)}.items():
+                shapes[f"{name}.{which}.weight"] = shape
+                shapes |= {f"{name}.{which}.bias": shape[:1]} if part.bias else {}
         return shapes if self.label is None else {**shapes, "label.weight": (self.label.rows, self.width)}
 
-    def _maps(self) -> dict[str, tuple[int, int]]:
-        """What goes through two maps: how many numbers it has, and how many there are between the maps."""
-        waves = {"timestep": self.timestep, "number": self.number}
-        maps = {name: (each.count, each.hidden) for name, each in waves.items() if each is not None}
-        return maps if self.vector is None else {**maps, "vector": (self.vector.size, self.vector.hidden)}
+    def _mapped(self) -> dict[str, Sinusoids | GivenVector]:
+        """The parts that go through two maps."""
+        parts = {"timestep": self.timestep, "number": self.number, "vector": self.vector}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -124,7 +127,8 @@ class Condition(Parameterised):
             "number": self.number and self.number.count,
             "vector": self.vector and self.vector.size,
         }
-        parts = [f"{name} of {size}" for name, size in sizes.items() if size is not None]
+        plain = {name: "" if part.bias else " without biases" for name, part in self._mapped().items()}
+        parts = [f"{name} of {size}{plain.get(name, '')}" for name, size in sizes.items() if size is not None]
         return ", ".join([*parts, *(f"maps of {maps.path}" for maps in self.shared)])
 
 

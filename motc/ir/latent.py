@@ -22,7 +22,7 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndLayer:
-    """A linear map, a convolution or (`is_norm`) a norm; all have biases.
+    """A linear map, a convolution or (`is_norm`) a norm.
 
     `name` is its parameters' after `latents.MODALITY.`; `times` says how often a token goes through it, or a span where
     it is of the timestep.
@@ -33,6 +33,7 @@ class EndLayer:
     times: int = 1
     per_latent_span: bool = False
     is_norm: bool = False
+    bias: bool = True
 
     @property
     def flops(self) -> int:
@@ -79,9 +80,10 @@ class LatentEnds(Parameterised):
     """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
 
     Linear maps, unless there is a U-Net. A timestep's vector, of the timestep times `time_scale`, is added to linear
-    ends' tokens, unless `time` says otherwise, or they are `untimed`; a `table` says more of their places. `patch` is
-    how much of a latent a token has along each of its axes: of images a number, if it is the same for both; else one
-    for each of length, of height and width, or of frames, height and width.
+    ends' tokens, unless `time` says otherwise, or they are `untimed`; a `table` says more of their places. Their map of
+    patches may have no `bias`, that of states no `out_bias`. `patch` is how much of a latent a token has along each of
+    its axes: of images a number, if it is the same for both; else one for each of length, of height and width, or of
+    frames, height and width.
     """
 
     channels: int
@@ -92,6 +94,8 @@ class LatentEnds(Parameterised):
     untimed: bool = False
     time_scale: float = 1.0
     table: SineTable | None = None
+    bias: bool = True
+    out_bias: bool = True
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -108,12 +112,13 @@ class LatentEnds(Parameterised):
 
     @property
     def told(self) -> str:
-        """What tokens are told otherwise than a timestep's vector: `, no timesteps, sines of rows and columns`."""
+        """How linear ends are otherwise than plainly: `, no timesteps, sines of rows and columns, no bias in`."""
         parts = ["no timesteps"] * self.untimed
         if self.time is not None:
             parts.append(f"timesteps concatenated (periods {self.time.min_period:g} to {self.time.max_period:g})")
         parts += [f"timesteps times {self.time_scale:g}"] * (self.time_scale != 1)
         parts += [] if self.table is None else [str(self.table)]
+        parts += [*["no bias in"] * (not self.bias), *["no bias out"] * (not self.out_bias)]
         return "".join(f", {part}" for part in parts)
 
     @property
@@ -126,16 +131,17 @@ class LatentEnds(Parameterised):
             return tuple(_unet_layers(self, self.unet))
         numbers = self.channels * prod(self.patch_shape)
         return (
-            EndLayer(name="encode", shape=(self.width, numbers)),
+            EndLayer(name="encode", shape=(self.width, numbers), bias=self.bias),
             *(() if self.untimed else _time(self.width) if self.time is None else _concat_time(self.width)),
-            EndLayer(name="decode", shape=(numbers, self.width)),
+            EndLayer(name="decode", shape=(numbers, self.width), bias=self.out_bias),
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Each parameter's name after `latents.MODALITY.`, and its shape."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in self.layers():
-            shapes |= {f"{layer.name}.weight": layer.shape, f"{layer.name}.bias": layer.shape[:1]}
+            shapes[f"{layer.name}.weight"] = layer.shape
+            shapes |= {f"{layer.name}.bias": layer.shape[:1]} if layer.bias else {}
         return shapes
 
     @property

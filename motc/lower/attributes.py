@@ -127,12 +127,12 @@ def _condition(said: ConditionSpec, width: int) -> Condition:
         number=None if said.number is None else _sinusoids(said.number, width),
         vector=None
         if vector is None
-        else GivenVector(size=vector.size, hidden=vector.hidden or width, activation=vector.kind),
+        else GivenVector(size=vector.size, hidden=vector.hidden or width, activation=vector.kind, bias=vector.bias),
     )
 
 
 def _sinusoids(said: SinusoidsSpec, width: int) -> Sinusoids:
-    waves = Sinusoids(count=said.size, hidden=said.hidden or width)
+    waves = Sinusoids(count=said.size, hidden=said.hidden or width, bias=said.bias)
     if said.min_period is not None and said.max_period is not None:
         return replace(waves, periods=(float(said.min_period), float(said.max_period)))
     longest = waves.max_period if said.max_period is None else float(said.max_period)
@@ -294,6 +294,8 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
         untimed=latent.time.kind == "none",
         time_scale=float(latent.time.scale or 1.0),
         table=None if sine is None else SineTable(base=sine.base, crop=sine.crop),
+        bias=latent.bias is not False,
+        out_bias=latent.has_out_bias,
     )
 
 

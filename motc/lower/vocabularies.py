@@ -153,8 +153,13 @@ def _check_sine(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
 
 
 def _check_unet(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
-    """A U-Net halves a square patch of an image until it is one pixel; its sizes are said for a U-Net only."""
+    """A U-Net halves a square patch of an image until it is one pixel, by maps with biases; its sizes are its alone."""
     ends = checked.span("modalities", name, "latent", "ends")
+    in_vain = [key for key in ("bias", "out_bias") if getattr(latent, key) is not None]
+    if latent.ends == "unet" and in_vain:
+        span, related = checked.key_span("modalities", name, "latent", in_vain[0]), (("the ends", ends),)
+        message, way_out = f"`{in_vain[0]}` is of linear ends, and all of a U-Net has biases", "leave it out"
+        errors.append(Diagnostic(code="MOT063", message=message, span=span, help=way_out, related=related))
     sides = [latent.patch] * 2 if isinstance(latent.patch, int) else latent.patch
     square = len(sides) == 2 and sides[0] == sides[1]
     if latent.ends == "unet" and (not square or sides[0] < 2 or sides[0] & (sides[0] - 1)):

@@ -21,6 +21,7 @@ class SinusoidsSpec(Section):
     min_period: Period | None = Field(None, description="periods from this to max_period, 1 being all of the noise")
     scale: Positive = Field(1.0, description="what the number is multiplied with")
     closed: bool = Field(False, description="whether the longest period is reached, or just not")
+    bias: bool = Field(True, description="biases on the two maps")
 
 
 class LabelSpec(Section):
@@ -32,6 +33,7 @@ class VectorSpec(Section):
     size: Size = Field(..., description="numbers of the vector that is given for a span")
     kind: Activation = Field("silu", description="the activation between its two maps")
     hidden: Size | None = Field(None, description="numbers between the two maps; default: the condition's width")
+    bias: bool = Field(True, description="biases on the two maps")
 
 
 class ConditionSpec(Section):

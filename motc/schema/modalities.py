@@ -106,6 +106,8 @@ class LatentSpec(Section):
         TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat", "none"] | TimeSpec)
     ] = Field(TimeSpec(), description="how linear ends are told the timestep: a word, or a section")
     sine: SineSpec | None = Field(None, description="for images: sines of a token's row and column are added to it")
+    bias: bool | None = Field(None, description="of linear ends: a bias on what makes a token; default: true")
+    out_bias: bool | None = Field(None, description="of linear ends: on what is predicted; default: as `bias`")
     objective: Annotated[
         ObjectiveSpec, BeforeValidator(mask_word, json_schema_input_type=Objective | ObjectiveSpec)
     ] = Field(ObjectiveSpec(), description="what is predicted: a word, or a section")
@@ -117,6 +119,11 @@ class LatentSpec(Section):
         BeforeValidator(norm_word, json_schema_input_type=Literal["none"] | WeightingKind | WeightingSpec | None),
     ] = Field(None, description="what errors count by their time: a word, a section, or none")
     weight: float = Field(1.0, gt=0, le=1e6, description="of the denoising loss in the total")
+
+    @property
+    def has_out_bias(self) -> bool:
+        """Whether what is predicted has a bias: unless said, as what makes tokens, which has one unless said."""
+        return (self.bias is not False) if self.out_bias is None else self.out_bias
 
 
 class ProjectorSpec(Section):

@@ -296,7 +296,8 @@ CODES = _catalogue(
         "MOT063",
         "a U-Net that does not fit",
         "A U-Net is of images, and halves a patch until it is one pixel, so `patch` is a power of two, the same for "
-        "both sides; sequences and volumes have linear ends. `unet` goes with `ends = unet` only.",
+        "both sides; sequences and volumes have linear ends. `unet` goes with `ends = unet` only, `bias` and "
+        "`out_bias` with linear ones.",
         "modality image { latent { channels = 8, patch = 3, ends = unet } }",
     ),
     (

@@ -126,7 +126,7 @@ def _condition(name: str, condition: Condition) -> ReferenceCondition:
 def _sinusoids(waves: Sinusoids | None) -> ReferenceSinusoids | None:
     if waves is None:
         return None
-    alike = {field.name: getattr(waves, field.name) for field in fields(waves) if field.name != "hidden"}
+    alike = {field.name: getattr(waves, field.name) for field in fields(waves) if field.name not in ("hidden", "bias")}
     return ReferenceSinusoids(**alike)
 
 

@@ -10,9 +10,11 @@ Pick = Callable[..., str]
 
 def condition_text(pick: Pick) -> str:
     """What is said of one, with a part at least, after a comma."""
-    said = [pick("timestep { size = 4 }", "timestep { size = 6, closed = true, scale = 0.5, hidden = 5 }")]
+    times = ("size = 4", "size = 4, bias = false", "size = 6, closed = true, scale = 0.5, hidden = 5")
+    said = [f"timestep {{ {pick(*times)} }}"]
     said += [pick("", "label { count = 3 }", "label { count = 2, null = false }")]
-    said += [pick("", "vector { size = 3, kind = gelu }"), pick("", "number { size = 2, max_period = 100 }")]
+    said += [pick("", "vector { size = 3, kind = gelu }", "vector { size = 3, bias = false }")]
+    said += [pick("", "number { size = 2, max_period = 100 }")]
     said += [pick("", "", "width = 5")]
     return f", condition {{ {', '.join(key for key in said if key)} }}"
 
@@ -42,7 +44,7 @@ def ends_text(pick: Pick) -> str:
     ends += pick("", "", "", ", time = concat", ", time = none", ", time { scale = 0.001 }")
     of_images = "[2]" not in ends and "[1, 2, 1]" not in ends
     sines = pick("", "", "", ", sine { }", ", sine { base = 3 }", ", sine { base = 4, crop = 5 }")
-    return ends + sines * of_images
+    return ends + sines * of_images + pick("", "", ", bias = false", ", out_bias = false")
 
 
 def denoising_text(pick: Pick, ends: str) -> str:
