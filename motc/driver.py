@@ -16,14 +16,16 @@ from motc.lower import lower
 from motc.passes import PASSES
 from motc.plan import plan
 from motc.schema import Checked, check
-from motc.schema.resolve import resolve
+from motc.schema.resolve import Reader, resolve
 from motc.source import SourceFile
-from motc.syntax import write
+from motc.syntax import read_file, write
 
 
-def check_spec(spec: Path | SourceFile, overrides: Mapping[str, Any] | None = None) -> Checked:
+def check_spec(
+    spec: Path | SourceFile, overrides: Mapping[str, Any] | None = None, reader: Reader = read_file
+) -> Checked:
     """Read, merge what it extends, override, and type. Raises SpecError."""
-    return check(resolve(spec, overrides))
+    return check(resolve(spec, overrides, reader))
 
 
 def stages(checked: Checked, *, dense: bool = False, strategy: Strategy | None = None) -> Iterator[tuple[str, Model]]:

@@ -9,6 +9,7 @@ import gc
 import os
 import random
 import sys
+import warnings
 from collections.abc import Generator
 
 import pytest
@@ -29,6 +30,12 @@ vars(providers)["_get_local_constants"] = providers.Constants
 
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """A plugin that the tests of the language server bring wants an option that pytest, without it, refuses."""
+    warnings.filterwarnings("ignore", 'The configuration option "asyncio_default')
 
 
 @pytest.hookimpl(trylast=True)

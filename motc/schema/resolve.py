@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,28 @@ from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 MAX_DEPTH = 20
 MAX_NESTING = 20
 
+Reader = Callable[[Path], SourceFile]
 
-def resolve(spec: Path | SourceFile, overrides: MappingType[str, Any] | None = None) -> Mapping:
+
+def resolve(
+    spec: Path | SourceFile, overrides: MappingType[str, Any] | None = None, reader: Reader = read_file
+) -> Mapping:
     """Read a spec, merge it over what it extends, then set `overrides` (dotted key to value).
 
-    `extends` is relative to the file that says it, and in a text without a file to the working directory.
+    `extends` is relative to the file that says it, and in a text without a file to the working directory. An editor's
+    `reader` has texts that are not in their files yet.
 
     Raises SpecError for unreadable files, cycles in `extends`, and overrides that name no place.
     """
-    tree = _with_bases(spec, (), 0)
+    tree = _with_bases(spec, (), 0, reader)
     for key, value in (overrides or {}).items():
         tree = _override(tree, key, value)
     return tree
 
 
-def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...], length: int) -> Mapping:
+def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...], length: int, reader: Reader) -> Mapping:
     """A spec's tree merged with its bases'; `chain` are the specs that extend it, of `length` characters together."""
-    source = spec if isinstance(spec, SourceFile) else read_file(spec)
+    source = spec if isinstance(spec, SourceFile) else reader(spec)
     length += len(source.text)
     if length > LARGEST:
         raise too_large(f"{source.name}, with what extends it," if chain else source.name)
@@ -66,7 +72,7 @@ def _with_bases(spec: Path | SourceFile, chain: tuple[Path, ...], length: int) -
             )
         )
     try:
-        return _merge(_with_bases(target, chain, length), tree)
+        return _merge(_with_bases(target, chain, length, reader), tree)
     except SpecError as error:
         first = error.diagnostics[0]
         if first.span is None:  # the base itself could not be read: say where it was asked for

@@ -1,0 +1,70 @@
+"""A spec in an editor: what is wrong with it, what it means, and what it meant when it was last right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
+from pathlib import Path
+
+from motc.driver import check_spec
+from motc.ir.model import Model
+from motc.lower import lower, warnings
+from motc.lsp.outline import Outline, outline_of
+from motc.schema import Checked
+from motc.source import Diagnostic, SourceFile, SpecError
+from motc.syntax import read_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """A spec that is right: typed, and lowered to its model. Passes add how it is executed, which nobody asks here."""
+
+    checked: Checked
+    model: Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """A text and all that is told of it. `meaning` is that of an earlier text where this one is wrong.
+
+    `bases` are the real paths of the specs that it extends, directly or through others, as far as they could be read.
+    """
+
+    path: Path
+    outline: Outline
+    diagnostics: tuple[Diagnostic, ...] = ()
+    meaning: Meaning | None = None
+    is_right: bool = True
+    bases: tuple[Path, ...] = ()
+
+    @property
+    def source(self) -> SourceFile:
+        return self.outline.source
+
+
+Texts = MappingType[Path, SourceFile]
+"""The texts that are open, by the real paths of their files."""
+
+
+def analyse(path: Path, texts: Texts, before: Meaning | None = None) -> Analysis:
+    """The analysis of an open text; what it extends is taken from an open text too, or from the file."""
+    source = texts[path]
+    bases: list[Path] = []
+
+    def reader(asked: Path) -> SourceFile:
+        real = asked.resolve()
+        if real != path:
+            bases.append(real)
+        return texts.get(real) or read_file(asked)
+
+    meaning, is_right = before, False
+    try:
+        checked = check_spec(path, reader=reader)
+        meaning = Meaning(checked=checked, model=lower(checked))
+        told, is_right = warnings(checked, meaning.model), True
+    except SpecError as error:
+        told = error.diagnostics
+    outline = outline_of(source)
+    return Analysis(
+        path=path, outline=outline, diagnostics=told, meaning=meaning, is_right=is_right, bases=tuple(bases)
+    )
