@@ -11,6 +11,7 @@ from motc.lower.attributes import ffn_kind
 from motc.schema import Spec
 from motc.source import CompilerBug, Diagnostic, Span
 from motc.source.nearest import suggestion
+from motc.source.way_out import WayOut
 
 WILD = re.compile(r"[*?[]")
 
@@ -42,7 +43,7 @@ def select(
         return Diagnostic(code="MOT040", message=f"{message}{reason}", span=span, help=way_out)
     message = f"selector `{selector}` matches no parameter group"
     if selector in ("all", "everything"):
-        return Diagnostic(code="MOT040", message=message, span=span, help="use `*`")
+        return Diagnostic(code="MOT040", message=message, span=span, help=WayOut("use `*`", "*"))
     way_out = "" if brief else suggestion(selector, words, f"groups: {', '.join(words)}")
     return Diagnostic(code="MOT040", message=message, span=span, help=way_out)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from pathlib import Path
 
+from motc.cost.parameters import leaves_with_counts
 from motc.driver import check_spec
+from motc.ir.leaf import Leaf
 from motc.ir.model import Model
 from motc.lower import lower, warnings
 from motc.lsp.outline import Outline, outline_of
@@ -22,10 +25,15 @@ class Meaning:
     checked: Checked
     model: Model
 
+    def leaves(self) -> Iterator[Leaf]:
+        """Every parameter group, once for each kind of layer."""
+        return (leaf for leaf, _ in leaves_with_counts(self.model))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """A text and all that is told of it. `meaning` is that of an earlier text where this one is wrong.
+    """A text and all that is told of it. `meaning` is that of an earlier text where this one is wrong, `saved`
+    the file's.
 
     `bases` are the real paths of the specs that it extends, directly or through others, as far as they could be read.
     """
@@ -36,6 +44,7 @@ class Analysis:
     meaning: Meaning | None = None
     is_right: bool = True
     bases: tuple[Path, ...] = ()
+    saved: Meaning | None = None
 
     @property
     def source(self) -> SourceFile:
@@ -46,7 +55,7 @@ Texts = MappingType[Path, SourceFile]
 """The texts that are open, by the real paths of their files."""
 
 
-def analyse(path: Path, texts: Texts, before: Meaning | None = None) -> Analysis:
+def analyse(path: Path, texts: Texts, before: Analysis | None = None) -> Analysis:
     """The analysis of an open text; what it extends is taken from an open text too, or from the file."""
     source = texts[path]
     bases: list[Path] = []
@@ -57,7 +66,7 @@ def analyse(path: Path, texts: Texts, before: Meaning | None = None) -> Analysis
             bases.append(real)
         return texts.get(real) or read_file(asked)
 
-    meaning, is_right = before, False
+    meaning, is_right = before.meaning if before else None, False
     try:
         checked = check_spec(path, reader=reader)
         meaning = Meaning(checked=checked, model=lower(checked))
@@ -66,5 +75,20 @@ def analyse(path: Path, texts: Texts, before: Meaning | None = None) -> Analysis
         told = error.diagnostics
     outline = outline_of(source)
     return Analysis(
-        path=path, outline=outline, diagnostics=told, meaning=meaning, is_right=is_right, bases=tuple(bases)
+        path=path,
+        outline=outline,
+        diagnostics=told,
+        meaning=meaning,
+        is_right=is_right,
+        bases=tuple(bases),
+        saved=before.saved if before else saved_meaning(path),
     )
+
+
+def saved_meaning(path: Path) -> Meaning | None:
+    """What the file means, if it is right."""
+    try:
+        checked = check_spec(path)
+        return Meaning(checked=checked, model=lower(checked))
+    except SpecError:
+        return None

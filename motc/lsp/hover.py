@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from motc.diff import diff
+from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, SECTIONS
 from motc.lower.resolved import DEFAULT, resolved
+from motc.lower.selectors import paths_of
 from motc.lsp import outline
 from motc.lsp.analysis import Analysis, Meaning
+from motc.lsp.costs import told_groups, told_modality
+from motc.lsp.names import is_name
 from motc.lsp.outline import Word
 from motc.schema.keys import field_at
+
+MOST_EDITS = 20
 
 
 def hover(analysis: Analysis, offset: int) -> tuple[Word, str] | None:
@@ -24,7 +31,19 @@ def hover(analysis: Analysis, offset: int) -> tuple[Word, str] | None:
 
 
 def _told(analysis: Analysis, word: Word) -> Iterator[str]:
-    path = key_path(word.path)
+    path, model = key_path(word.path), analysis.meaning.model if analysis.meaning else None
+    if is_name(word):
+        kind = "tower" if word.path[-2:-1] == ("towers",) else "modality"
+        yield f"**{kind} `{word.shown}`**"
+        if model is not None:
+            yield from told_modality(model, word.shown)
+        return
+    if path[:1] == ("untie",) and path[-1] == "groups" and word.role == "value":
+        paths = paths_of(word.shown, LAYER_PATHS + OUTER_PATHS)
+        yield f"**`{word.shown}`** — {', '.join(f'`{each}`' for each in paths) or 'no parameter group'}"
+        if model is not None:
+            yield from told_groups(model, paths)
+        return
     field = field_at(path)
     if field is None:
         return
@@ -36,6 +55,12 @@ def _told(analysis: Analysis, word: Word) -> Iterator[str]:
         yield f"default: `{said(default)}`"
     if analysis.meaning is not None:
         yield from _value(analysis.meaning, path)
+    if model is not None and len(path) == 1 and path[0] in SECTIONS and word.role == "key":
+        yield from told_groups(model, SECTIONS[str(path[0])])
+    if path == ("model",) and analysis.is_right and analysis.meaning and analysis.saved:
+        edits = diff(analysis.saved.model, analysis.meaning.model)
+        if edits:
+            yield "against the file:\n\n" + "\n".join(f"- {each.kind} {each.describe()}" for each in edits[:MOST_EDITS])
 
 
 def _value(meaning: Meaning, path: outline.Path) -> Iterator[str]:

@@ -139,8 +139,11 @@ class _Reader:
         while self.next.text not in ("]", "}", _END) and len(path) <= MAX_DEPTH:
             before = self.at
             self.value((*path, index), self.next.start)
-            index += self.next.text == ","
-            self.at += self.at == before  # a comma, a new line, or what does not belong here
+            if self.next.text == ",":
+                index += 1
+                self.at += 1
+            elif self.at == before:  # a new line, or what does not belong here
+                self.at += 1
         self.close(path, start)
 
     def modalities(self, path: Path) -> None:

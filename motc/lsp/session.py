@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from motc.lsp.analysis import Analysis, analyse
+from motc.lsp.analysis import Analysis, analyse, saved_meaning
+from motc.lsp.names import is_name
+from motc.lsp.outline import Outline, Word
+from motc.lsp.relatives import chain_of, family_of
 from motc.source import SourceFile
 from motc.syntax.files import text_source
 
@@ -21,6 +25,24 @@ class Session:
         self._texts[path] = text_source(str(path), text)
         return tuple(self._analyse(each) for each in (path, *self._that_extend(path)))
 
+    def save(self, path: Path) -> None:
+        """Note that the text is in its file now."""
+        if path in self._analyses:
+            self._analyses[path] = replace(self._analyses[path], saved=saved_meaning(path))
+
+    def chain(self, path: Path) -> tuple[Outline, ...]:
+        """A text and those that it extends, nearest first."""
+        return tuple(chain_of(path, self._texts).values())
+
+    def family(self, path: Path, word: Word) -> tuple[Outline, ...]:
+        """The texts that share a word with this one: its bases, and what extends them."""
+        return tuple(family_of(path, self._texts, word.shown if is_name(word) else None).values())
+
+    def names(self, path: Path) -> set[str]:
+        """The modalities and towers that a text can name."""
+        words = (word for outline in self.chain(path) for word in outline.words)
+        return {word.shown for word in words if word.role == "name"}
+
     def close(self, path: Path) -> tuple[Analysis, ...]:
         """Close a text; what counts from now on is its file."""
         self._texts.pop(path, None)
@@ -32,8 +54,7 @@ class Session:
         return self._analyses.get(path)
 
     def _analyse(self, path: Path) -> Analysis:
-        before = self._analyses.get(path)
-        self._analyses[path] = analyse(path, self._texts, before.meaning if before else None)
+        self._analyses[path] = analyse(path, self._texts, self._analyses.get(path))
         return self._analyses[path]
 
     def _that_extend(self, path: Path) -> list[Path]:

@@ -59,7 +59,7 @@ class _Reader:
             if token.lastgroup == "mark":
                 self.mark(text, start, start - start_of_line, token.end())
             elif token.lastgroup in ("word", "string"):
-                self.word(text, start, token.end(), start - start_of_line, is_key=following == ":")
+                self.word(text, start, token.end(), start - start_of_line, is_key=following == ":", is_first=is_first)
             is_first = False
             self.end = token.end()
         while len(self.open) > 1:
@@ -105,8 +105,10 @@ class _Reader:
             case _:
                 pass
 
-    def word(self, text: str, start: int, end: int, column: int, *, is_key: bool) -> None:
+    def word(self, text: str, start: int, end: int, column: int, *, is_key: bool, is_first: bool) -> None:
         top = self.open[-1]
+        if is_first and not top.flow and top.index < 0 and column == top.indent:
+            is_key = True  # or is to be one
         if not is_key:
             self.add(text, start, end, self.below(), "value")
             return

@@ -8,12 +8,13 @@ from pydantic_core import ErrorDetails
 from motc.schema import elsewhere
 from motc.schema.keys import STATEMENTS, field_at, keys_of, section_at, words_of
 from motc.schema.mistake import Mistake
-from motc.schema.tree import find_span, key_span, said_path
+from motc.schema.tree import find_span, key_span, node_at, said_path
 from motc.schema.unknown_key import in_mot, instead_of, plain, setting
 from motc.schema.values import takes_none
 from motc.source import Diagnostic, Span
 from motc.source.nearest import nearest, suggestion
 from motc.source.printable import cut
+from motc.source.way_out import Fix, WayOut
 from motc.syntax.scalar import worked_out
 from motc.syntax.tree import Mapping
 
@@ -54,13 +55,29 @@ def complaint(tree: Mapping, details: ErrorDetails) -> Diagnostic:
         return Diagnostic(code=error.code, message=str(error), span=span, help=error.way_out)
     if details["type"] == "extra_forbidden":
         message, way_out = f"unknown key `{cut(str(path[-1]))}`", instead_of(path, details["input"], span)
-        return Diagnostic(code="MOT021", message=message, span=span, help=way_out)
+        return Diagnostic(code="MOT021", message=message, span=span, help=way_out, fix=_whole(tree, path, way_out))
     if details["type"] == "missing":
         message = f"`{_dotted(path)}` is missing"
         return Diagnostic(code="MOT022", message=message, span=span, help=_addition(path, span))
     path = said_path(tree, path)
     message = f"`{_dotted(path)}` should be {_expected(path, details)}, not {_given(details)}"
-    return Diagnostic(code="MOT023", message=message, span=span, help=_way_out(path, details, span))
+    way_out = _way_out(path, details, span)
+    return Diagnostic(code="MOT023", message=message, span=span, help=way_out, fix=_whole(tree, path, way_out))
+
+
+def _whole(tree: Mapping, path: tuple[str | int, ...], way_out: str) -> Fix | None:
+    """The fix that takes the place of a key with its value; None where the section that it begins is said already."""
+    if not isinstance(way_out, WayOut) or not way_out.whole:
+        return None
+    above = node_at(tree, path[:-1])
+    entry = above.by_key.get(str(path[-1])) if isinstance(above, Mapping) else None
+    if not isinstance(above, Mapping) or entry is None:
+        return None
+    source, end = entry.key_span.source, entry.value.span.end
+    said = above.by_key.get(way_out.instead.split()[0].rstrip(":"))
+    if said is not None and said is not entry and said.key_span.source == source:
+        return None
+    return Fix(Span(source, entry.key_span.start, end), way_out.instead) if entry.value.span.source == source else None
 
 
 def _error(details: ErrorDetails) -> object:
@@ -120,27 +137,29 @@ def _way_out(path: tuple[str | int, ...], details: ErrorDetails, span: Span) -> 
         case "literal_error":
             known = _words(path, details)
             if same := [word for word in elsewhere.WORDS.get(str(value).lower(), "").split() if word in known]:
-                return f"did you mean `{'`, or with a gate `'.join(same)}`?"
+                return WayOut(f"did you mean `{'`, or with a gate `'.join(same)}`?", same[0])
             return suggestion(str(value), known, keys)
         case "bool_type" if str(value).lower() in YES + NO:
-            return f"did you mean `{'true' if str(value).lower() in YES else 'false'}`?"
+            answer = "true" if str(value).lower() in YES else "false"
+            return WayOut(f"did you mean `{answer}`?", answer)
         case "int_type" | "float_type" if isinstance(value, str) and (number := worked_out(value)):
-            return f"write {number}"
+            return WayOut(f"write {number}", number)
         case "int_type" | "float_type" if isinstance(value, str) and value.strip("+-").replace(".", "", 1).isdigit():
-            return "leave out the quotes"
+            return WayOut("leave out the quotes", value)
         case "int_type" if isinstance(value, float) and value.is_integer():
-            return f"write {value:.0f}"
+            return WayOut(f"write {value:.0f}", f"{value:.0f}")
         case "int_type" | "float_type" | "bool_type":
             field = field_at(path)
             return f"{path[-1]}: {field.description}" if field is not None and field.description else ""
         case "model_type" | "dict_type":
             field = field_at(path)
             if isinstance(value, str) and field is not None and takes_none(field) and nearest(value, ["none"]):
-                return "did you mean `none`?"
+                return WayOut("did you mean `none`?", "none")
             words = {} if section is None else words_of(section)
             if isinstance(value, str) and (word := nearest(value, words)):
                 key, meant = words[word]
-                return f"did you mean `{setting(path[:-1], f'{path[-1]}.{key}', meant, span)}`?"
+                text = setting(path[:-1], f"{path[-1]}.{key}", meant, span)
+                return WayOut(f"did you mean `{text}`?", text, whole=True)
             return keys
         case _:
             return ""

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from motc.ir.condition import PARTS, GateKind, Part
 from motc.ir.operators import Activation
 from motc.schema.section import Section
-from motc.schema.values import Name, Period, Positive, Size, none_word
+from motc.schema.values import OF_MODALITIES, Name, Period, Positive, Size, none_word
 
 
 class SinusoidsSpec(Section):
@@ -47,7 +47,7 @@ class ConditionSpec(Section):
 
 
 class AdaptiveSpec(Section):
-    by: Name = Field(..., description="the modality whose condition norms have")
+    by: Annotated[Name, OF_MODALITIES] = Field(..., description="the modality whose condition norms have")
     parts: Annotated[list[Part], Field(min_length=1)] = Field(
         [*PARTS], description="what is made of it: scale and shift of what norms give, gate of what is added"
     )

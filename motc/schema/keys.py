@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from motc.schema.spec import LayersSpec, Spec
+from motc.schema.values import OF_MODALITIES
 
 Path = Seq[str | int]
 
@@ -36,6 +37,23 @@ def field_at(path: Path) -> FieldInfo | None:
     """The field that the last key of `path` names, if the schema has it."""
     section = section_at(path[:-1]) if path else None
     return None if section is None else keys_of(section).get(str(path[-1]))
+
+
+def names_modalities(path: Path) -> bool:
+    """Whether what a value at `path` names, or in a list there, is a modality or a tower."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    field = field_at(path)
+    if field is None:  # a name of the author's stands last, as in `sees { text = image }`
+        field = field_at(path[:-1])
+        return field is not None and get_origin(plain_type(field.annotation)) is dict and _is_marked(field.annotation)
+    return OF_MODALITIES in field.metadata or _is_marked(field.annotation)
+
+
+def _is_marked(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return OF_MODALITIES in get_args(annotation) or _is_marked(get_args(annotation)[0])
+    return not isinstance(annotation, type) and any(map(_is_marked, get_args(annotation)))
 
 
 def known_keys(path: Path, *, in_mot: bool) -> list[str]:

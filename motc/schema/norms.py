@@ -10,7 +10,7 @@ from motc.ir.layer import Placement
 from motc.ir.operators import NormKind
 from motc.schema.conditions import AdaptiveSpec
 from motc.schema.section import Section, with_default
-from motc.schema.values import SECTION, TRUE_OR_FALSE, Eps, Name, Offset, adaptive_word, word_or_section
+from motc.schema.values import OF_MODALITIES, SECTION, TRUE_OR_FALSE, Eps, Name, Offset, adaptive_word, word_or_section
 
 
 class NormAttributes(Section):
@@ -28,6 +28,7 @@ class AdaptiveNormAttributes(NormAttributes):
 
     adaptive: Annotated[
         AdaptiveSpec | None,
+        OF_MODALITIES,
         BeforeValidator(adaptive_word, json_schema_input_type=Name | Literal["none"] | AdaptiveSpec | None),
     ] = Field(None, description="norms are scaled and shifted, and what is added is gated, by a condition; or none")
 

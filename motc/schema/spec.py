@@ -15,6 +15,7 @@ from motc.schema.section import Section
 from motc.schema.values import (
     MAX_LAYERS,
     MODALITIES,
+    OF_MODALITIES,
     EmbeddingScale,
     LayerNumber,
     LayerNumbers,
@@ -50,7 +51,9 @@ class HeadSpec(Section):
 
 
 class TowerSpec(Section):
-    modalities: list[Name] = Field(..., min_length=1, description="the modalities that share this tower")
+    modalities: Annotated[list[Name], OF_MODALITIES] = Field(
+        ..., min_length=1, description="the modalities that share this tower"
+    )
     width: Size | None = Field(None, description="width of the tower's residual stream; default: the model's")
     attention: TowerAttention = Field(TowerAttentionSpec(), description="attributes of attention for this tower")
     ffn: Ffn = Field(FfnAttributes(), description="attributes of the feed-forward for this tower")
@@ -85,9 +88,9 @@ class LayersSpec(Section):
 
 class UntieSpec(Section):
     groups: list[str] = Field(..., min_length=1, description="selectors, such as ffn, attention.q or *.norm")
-    as_: Annotated[list[list[str]] | None, BeforeValidator(not_null, json_schema_input_type=list[list[str]])] = Field(
-        None, alias="as", description="the partition; default: the towers"
-    )
+    as_: Annotated[
+        list[list[str]] | None, OF_MODALITIES, BeforeValidator(not_null, json_schema_input_type=list[list[str]])
+    ] = Field(None, alias="as", description="the partition; default: the towers")
     layers: Annotated[
         LayerNumbers | None, BeforeValidator(layer_range, json_schema_input_type=LayerNumber | LayerRange)
     ] = Field(None, description="3, 0..3 with both ends included, or 0..9 step 3; default: all layers")

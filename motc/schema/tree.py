@@ -64,6 +64,14 @@ def said_path(tree: Node, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     return path
 
 
+def node_at(tree: Node, path: Seq[str | int]) -> Node | None:
+    """What stands at `path`, or None."""
+    node: Node | None = tree
+    for step in path:
+        node = None if node is None else _below(node, step)
+    return node
+
+
 def _below(node: Node, step: str | int) -> Node | None:
     match node:
         case Mapping():

@@ -9,6 +9,7 @@ from motc.schema.keys import STATEMENTS, dotted_keys, homes, keys_of, known_keys
 from motc.source import Span
 from motc.source.nearest import nearest
 from motc.source.printable import cut
+from motc.source.way_out import WayOut
 from motc.syntax.scalar import write_scalar
 
 Path = tuple[str | int, ...]
@@ -20,9 +21,9 @@ def instead_of(path: Path, value: Any, span: Span) -> str:
     if way_out := elsewhere.WAYS_OUT.get(key.lower()):
         return way_out
     if meant := elsewhere.KEYS.get(key.lower()):
-        return f"did you mean `{_moved(around, meant, value, span)}`?"
+        return _moved(around, meant, value, span)
     if "." in key and (meant := nearest(key, dotted_keys(around))):
-        return f"did you mean `{setting(around, meant, value, span)}`?"
+        return _set(around, meant, value, span)
     if elsewhere_said := _of_the_model(path, value, span) or _of_a_tower(path, value, span):
         return elsewhere_said
     if below := homes(key, around):
@@ -31,15 +32,24 @@ def instead_of(path: Path, value: Any, span: Span) -> str:
     known = known_keys(around, in_mot=in_mot(span))
     said = {statement: key for key, statement in STATEMENTS.items()}.get(key, key)  # `modality`, in YAML
     if meant := nearest(said, known):
-        return f"did you mean `{meant}`?"
+        return WayOut(f"did you mean `{meant}`?", meant)
     return _by_value(around, key, value, span) or f"known keys here: {', '.join(known)}"
 
 
 def _moved(path: Path, dotted: str, value: Any, span: Span) -> str:
-    """A key of the model, or of the tower or the layers around `path`, set to a value where it belongs."""
+    """That a key of the model, or of the tower or the layers around `path`, is to be set where it belongs."""
     around = next((path[:end] for end in range(len(path), 0, -1) if dotted in dotted_keys(path[:end])), ())
     within = "".join(f"{section}." for section in path[len(around) :])
-    return setting(path if dotted.startswith(within) else around, dotted.removeprefix(within), value, span)
+    if dotted.startswith(within):
+        return _set(path, dotted.removeprefix(within), value, span)
+    return f"did you mean `{setting(around, dotted, value, span)}`?"
+
+
+def _set(path: Path, dotted: str, value: Any, span: Span) -> str:
+    """That a key at `path` or below it is meant, which is set to the value."""
+    text = setting(path, dotted, value, span)
+    words = f"did you mean `{text}`?"
+    return words if isinstance(value, dict | list) else WayOut(words, text, whole=True)
 
 
 def _of_the_model(path: Path, value: Any, span: Span) -> str:
@@ -69,7 +79,7 @@ def _by_value(path: Path, key: str, value: Any, span: Span) -> str:
     word = key if value is True else value if isinstance(value, str) else ""
     if word in words:
         known, meant = words[word]
-        return f"did you mean `{setting(path, known, meant, span)}`?"
+        return _set(path, known, meant, span)
     joined = f"{path[-1]}_{key}" if path else ""
     if beside is not None and joined in keys_of(beside):
         return f"did you mean `{setting(path[:-1], joined, value, span)}`, beside `{path[-1]}`?"

@@ -12,6 +12,7 @@ from motc.ir.feed_forward import FfnKind
 from motc.schema.mistake import Mistake
 from motc.schema.names import PATTERN, REFUSED, check_name
 from motc.source.printable import cut
+from motc.source.way_out import WayOut
 
 MAX_SIZE = 2**24
 MAX_LAYERS = 4096
@@ -61,7 +62,8 @@ def layer_range(value: Any, several: str = "; write a statement for each range o
     if isinstance(value, str) and (match := re.fullmatch(LAYERS, value)):
         first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
         if first > last:
-            raise Mistake("MOT041", f"the range {first}..{last} is reversed", f"write {last}..{first}")
+            way_out = WayOut(f"write {last}..{first}", f"{last}..{first}")
+            raise Mistake("MOT041", f"the range {first}..{last} is reversed", way_out)
         if step < 1:
             raise Mistake("MOT041", "a range of step 0 does not end", "count in steps of 1 or more")
         return LayerNumbers(first, last, step)
@@ -160,7 +162,9 @@ Name = Annotated[
 MODALITIES = Field(min_length=1, max_length=64)
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Eps = Annotated[float, Field(gt=0, lt=1)]
-Names = Annotated[list[str], BeforeValidator(one_name, json_schema_input_type=str | list[str])]
+OF_MODALITIES = "names of modalities or towers"
+"""Marks values that are such."""
+Names = Annotated[list[str], OF_MODALITIES, BeforeValidator(one_name, json_schema_input_type=str | list[str])]
 SomeNames = Annotated[Names | None, BeforeValidator(not_null, json_schema_input_type=str | list[str])]
 LayerNumber = Annotated[int, Field(ge=0)]
 LayerRange = Annotated[str, Field(pattern=f"^{LAYERS}$")]

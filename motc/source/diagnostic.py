@@ -7,6 +7,7 @@ from typing import Literal
 
 from motc.source.printable import columns, printable, shortened
 from motc.source.span import Span
+from motc.source.way_out import Fix, WayOut
 
 LONGEST_LINE = 160
 MOST_TOLD = 50
@@ -15,6 +16,8 @@ MOST_TOLD = 50
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
     """One complaint: a stable code, where, what is wrong, a way out, and other places that take part.
+
+    `fix` is what the way out says to write, where it names that: a `WayOut` given as `help` does.
 
     A warning is about a spec that is right and may not be meant so; it stops nothing. What message and help quote is
     shortened where nobody would read it all.
@@ -26,10 +29,13 @@ class Diagnostic:
     help: str = ""
     related: tuple[tuple[str, Span], ...] = ()
     severity: Literal["error", "warning"] = "error"
+    fix: Fix | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.help, WayOut) and self.fix is None:
+            object.__setattr__(self, "fix", self.help.fix(self.span))
         for name in ("message", "help"):
-            object.__setattr__(self, name, shortened(getattr(self, name)))
+            object.__setattr__(self, name, shortened(str(getattr(self, name))))
 
     def render(self) -> str:
         """`file:line:column: CODE message`, the line, a caret under the span, the related places, the way out.

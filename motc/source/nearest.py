@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from motc.source.way_out import WayOut
+
 # What other programs add to the same names: `num_heads`, `vocab_size`.
 _FILLERS = frozenset("n num number of size count".split())
 
@@ -32,7 +34,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def suggestion(word: str, known: Iterable[str], otherwise: str) -> str:
     """`did you mean …?`, or `otherwise` where nothing is near."""
     close = nearest(word, known)
-    return f"did you mean `{close}`?" if close else otherwise
+    return WayOut(f"did you mean `{close}`?", close) if close else otherwise
 
 
 def _plain(word: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.source.nearest import nearest
+from motc.source.way_out import WayOut
 from motc.syntax.scalar import worked_out
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def mistake(source: SourceFile, error: UnexpectedInput, unclosed: list[int]) -> 
     message = what if what.startswith("the string") else f"{what}: expected {_human(expected)}"
     way_out = _way_out(source, at, end, expected)
     if related:
-        way_out = "close it with `}`" if source.text[unclosed[-1]] == "{" else "close it with `]`"
+        bracket = "}" if source.text[unclosed[-1]] == "{" else "]"
+        way_out = f"close it with `{bracket}`"
+        if what == "the text ends too early":
+            way_out = WayOut(way_out, "\n}\n" if bracket == "}" else bracket, Span(source, at, len(source.text)))
     return SpecError(
         Diagnostic(code="MOT006", message=message, span=Span(source, at, end), help=way_out, related=related)
     )
@@ -82,7 +86,8 @@ def _layers(source: SourceFile, at: int) -> Diagnostic | None:
     steps = {after - number for number, after in pairwise(numbers)}
     way_out = "write a range such as 0..2 or 0..8 step 4, or a statement for each"
     if len(steps) == 1 and (step := steps.pop()) > 0:
-        way_out = f"write {numbers[0]}..{numbers[-1]}{f' step {step}' if step > 1 else ''}"
+        layers = f"{numbers[0]}..{numbers[-1]}{f' step {step}' if step > 1 else ''}"
+        way_out = WayOut(f"write {layers}", layers)
     span = Span(source, listed.start(), listed.start() + len(listed[0].rstrip()))
     message = f"{statement} takes one layer or one range, not a list"
     return Diagnostic(code="MOT006", message=message, span=span, help=way_out)
@@ -94,10 +99,10 @@ def _computed(source: SourceFile, at: int, shown: str) -> Diagnostic | None:
     if before is None or shown[:1] not in ("/", "^", "*", "("):
         return None
     rest = re.match(r"[^,;}\]#\n]*", source.text[at : at + 40])
-    text = before[1] + (rest[0].rstrip() if rest else "")
+    text = source.text[before.start(1) : at] + (rest[0].rstrip() if rest else "")
     number = worked_out(text)
     span = Span(source, before.start(1), before.start(1) + len(text))
-    way_out = f"write {number}" if number else "write the number that it is, such as 0.125"
+    way_out = WayOut(f"write {number}", number) if number else "write the number that it is, such as 0.125"
     return Diagnostic(code="MOT006", message="numbers are not computed", span=span, help=way_out)
 
 
@@ -110,10 +115,11 @@ def _statement(source: SourceFile, at: int, following: str) -> Diagnostic | None
     meant = _PLURALS.get(word) or nearest(word, STATEMENTS)
     if meant is not None:
         message = f"`{word}` starts no statement, nor is it followed by `=` or a block"
-        return Diagnostic(code="MOT006", message=message, span=span, help=f"did you mean `{meant}`?")
+        return Diagnostic(code="MOT006", message=message, span=span, help=WayOut(f"did you mean `{meant}`?", meant))
     if following == "in":
         message = f"`{word}` is the same in all layers: only `untie` says in which"
-        return Diagnostic(code="MOT006", message=message, span=span, help=f"did you mean `untie {word} in …`?")
+        way_out = WayOut(f"did you mean `untie {word} in …`?", f"untie {word}")
+        return Diagnostic(code="MOT006", message=message, span=span, help=way_out)
     return None
 
 
@@ -123,24 +129,26 @@ def _way_out(source: SourceFile, at: int, end: int, expected: set[str]) -> str:
     before = _WORD_BEFORE.search(source.text, _line_start(source, at), at)
     word = before[1] if before else ""
     if shown == ":":
-        return "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"
+        way_out = "in .mot a value follows `=`; with `:` a spec is YAML, and its file is called .yaml"
+        return WayOut(way_out, " =")
     if shown == "=" and word in STATEMENTS:
-        return f"write `{word}` without `=`"
+        return WayOut(f"write `{word}` without `=`", "")
     if expected == {"LBRACE"} and re.search(r"\bas[ \t]*\Z", source.text[_line_start(source, at) : at]):
         return "blocks are in braces: `as {text} {image}`"
     if shown == "{" and re.search(r"\}[ \t]*,[ \t]*\Z", source.text[_line_start(source, at) : at]):
         return "no comma stands between blocks: `as {text} {image}`"
     if shown in ("layer", "layers") and "IN" in expected:
-        return f"write `in {shown}`"
+        return WayOut(f"write `in {shown}`", f"in {shown}")
     if shown == "step" and (stepping := _STEPPING.search(source.text, _line_start(source, at))):
         return f'a range with a step is text here: `"{stepping[0]}"`'
     is_word = re.fullmatch(r'[\w.*+-]+|".*"', shown) is not None
     if is_word and "EQUAL" in expected and _TOWER_BEFORE.search(source.text, _line_start(source, at), at):
-        return f"put `=` between: `tower {word} = {shown}`"
+        return WayOut(f"put `=` between: `tower {word} = {shown}`", f"= {shown}")
     if is_word and word and "COMMA" in expected:
-        return f"put a comma between: `{word}, {shown}`"
+        after = Span(source, before.end(1) if before else at, end)
+        return WayOut(f"put a comma between: `{word}, {shown}`", f", {shown}", after)
     if expected == {"EQUAL", "LBRACE"} and re.match(r"[ \t]*(?:$|[,;}#\n])", source.text[end:]) and shown.strip():
-        return f"write `{word} = {shown}`"
+        return WayOut(f"write `{word} = {shown}`", f"= {shown}")
     return ""
 
 
