@@ -8,7 +8,7 @@ MATCH := examples/emoji/specs
 
 SECONDS ?= 600
 
-.PHONY: demo match-demo upcycle-demo test test-compiled test-pairs test-torch fuzz lint check fix golden gpu-pack
+.PHONY: demo match-demo upcycle-demo test test-compiled test-pairs test-torch fuzz lint check fix golden gpu-pack docs
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -83,7 +83,7 @@ fuzz: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict motc codegen_templates examples bench
+	$(BIN)/mypy --strict motc codegen_templates examples bench website
 	$(BIN)/lint-imports
 
 check: lint test
@@ -91,6 +91,14 @@ check: lint test
 fix: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, in build/site: docs/, what the code says of itself, and a drawing of each model of the gallery.
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	touch $@
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
 
 # Writes bench/gpu/, which is copied to a machine with a GPU and torch and run there: python bench/gpu/run.py
 gpu-pack: .venv/.installed
