@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,10 +21,12 @@ from motc.lsp.outline import Outline, Word, outline_of
 from motc.lsp.positions import to_offset, to_position
 from motc.lsp.session import Session
 from motc.lsp.symbols import Symbol, folds, symbols
+from motc.report.code import STATEMENTS
 from motc.source import SourceFile
 from motc.syntax import convert
 
-SHIPPED = sorted((Path(__file__).resolve().parent.parent / "specs").rglob("*.mot"))
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((ROOT / "specs").rglob("*.mot"))
 
 BASE = """model base {
   width = 64
@@ -51,7 +57,8 @@ class Editor:
     def type(self, marked: str) -> tuple[Analysis, int]:
         """The analysis of a text, and where its cursor is: at ^, if there is one."""
         offset = max(0, marked.find("^"))
-        analysis, *_ = self.session.change(self.path, marked.replace("^", "", 1))
+        self.session.change(self.path, marked.replace("^", "", 1))
+        (analysis,) = self.session.told()
         return analysis, offset
 
     def hover(self, marked: str) -> str:
@@ -106,8 +113,8 @@ def test_no_text_is_too_wrong_for_an_outline(editor: Editor) -> None:
 
 def test_what_is_wrong_in_a_base_is_told_where_it_is_extended(editor: Editor) -> None:
     editor.type(OVER)
-    told = editor.session.change(editor.path.parent / "base.mot", BASE.replace("ffn {", "ffn { haeds = 1, "))
-    (first, *_), (over, *_) = (shown(each) for each in told)
+    editor.session.change(editor.path.parent / "base.mot", BASE.replace("ffn {", "ffn { haeds = 1, "))
+    (first, *_), (over, *_) = (shown(each) for each in editor.session.told())
     assert (first.diagnostic.code, over.diagnostic.code) == ("MOT021", "MOT021")
     assert over.message.startswith("in base.mot: unknown key `haeds`")
     assert OVER[over.start : over.end] == "extends"
@@ -238,6 +245,21 @@ def test_parts_are_listed_and_folded(editor: Editor) -> None:
     inner = ["width", "layers", ("text", "vocab"), ("image", "vocab"), ("attention", "heads", mask), ("ffn", "hidden")]
     assert listed == [("model", *inner, "untie ffn in layers 0..1", "gen")]
     assert folds(analysis.outline) == [(0, 9)]
+
+
+def test_colours_know_the_statements() -> None:
+    grammar = json.loads((ROOT / "editors/vscode/syntaxes/mot.tmLanguage.json").read_text(encoding="utf-8"))
+    statements = next(
+        each["match"] for each in grammar["patterns"] if each.get("match", "").startswith("(?<![\\w.=])(model|")
+    )
+    assert set(re.findall(r"\(([a-z|]+)\)", statements)[0].split("|")) == set(STATEMENTS)
+    for each in grammar["patterns"]:
+        re.compile(each.get("match") or each["begin"])
+    entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    module, name = entry_points["pygments.lexers"]["mot"].split(":")
+    lexer = getattr(import_module(module), name)()
+    assert (lexer.aliases, lexer.filenames) == (["mot"], ["*.mot"])
+    assert "".join(text for _, text in lexer.get_tokens(BASE)) == BASE
 
 
 def test_places_are_counted_as_editors_do() -> None:

@@ -100,9 +100,10 @@ def _check_groups(
 def _refuse_keys(checked: Checked, where: tuple[str, ...], kind: str, errors: list[Diagnostic]) -> None:
     """Keys of a mixture where there is none."""
     ffn = checked.spec.towers[where[1]].ffn if where else checked.spec.ffn
+    said = ffn.said()
     for key in KEYS:
         own_kind = (*where, "ffn", "kind") if "kind" in ffn.model_fields_set else ("ffn", "kind")
-        if key not in ffn.said() or checked.is_said_before((*where, "ffn", key), own_kind):
+        if key not in said or checked.is_said_before((*where, "ffn", key), own_kind):
             continue
         message = f"`{key}` says nothing in a feed-forward of kind {kind}"
         related = _place(checked, "the kind", own_kind)

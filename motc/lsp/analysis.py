@@ -73,7 +73,7 @@ def analyse(path: Path, texts: Texts, before: Analysis | None = None) -> Analysi
         told, is_right = warnings(checked, meaning.model), True
     except SpecError as error:
         told = error.diagnostics
-    outline = outline_of(source)
+    outline = before.outline if before and before.source is source else outline_of(source)
     return Analysis(
         path=path,
         outline=outline,

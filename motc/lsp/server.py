@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from motc.lsp.symbols import Symbol, folds, symbols
 from motc.source import SourceFile, Span, SpecError
 from motc.syntax import format_source
 
+PAUSE = 0.1
+"""How long nothing is typed, in seconds, before all is told."""
 TRIGGERS = (".", "=", "{", "[", ",", ":", '"')
 KINDS = {
     "key": types.CompletionItemKind.Property,
@@ -53,6 +56,7 @@ class Server:
         self.connection = LanguageServer("motc", __version__)
         self.session = Session()
         self.uris: dict[Path, str] = {}
+        self.pause: asyncio.TimerHandle | None = None
         answers: dict[str, Callable[[Any], Any]] = {
             types.TEXT_DOCUMENT_DID_OPEN: self.open,
             types.TEXT_DOCUMENT_DID_CHANGE: self.change,
@@ -83,19 +87,24 @@ class Server:
         document = params.text_document
         path = self.path(document.uri, document.language_id)
         self.uris[path] = document.uri
-        self.publish(self.session.change(path, document.text))
+        self.session.change(path, document.text)
+        self.tell()
 
     def change(self, params: types.DidChangeTextDocumentParams) -> None:
         uri = params.text_document.uri
         text = self.connection.workspace.get_text_document(uri).source
         for path in self.opened(uri):
-            self.publish(self.session.change(path, text))
+            self.session.change(path, text)
+        if self.pause is not None:
+            self.pause.cancel()
+        self.pause = asyncio.get_running_loop().call_later(PAUSE, self.tell)
 
     def close(self, params: types.DidCloseTextDocumentParams) -> None:
         uri = params.text_document.uri
         for path in self.opened(uri):
             del self.uris[path]
-            self.publish(self.session.close(path))
+            self.session.close(path)
+        self.tell()
         self.connection.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri=uri, diagnostics=[]))
 
     def hover(self, params: types.HoverParams) -> types.Hover | None:
@@ -108,6 +117,7 @@ class Server:
         return types.Hover(contents=contents, range=self.range(place[0].source, word.start, word.end))
 
     def save(self, params: types.DidSaveTextDocumentParams) -> None:
+        self.tell()
         for path in self.opened(params.text_document.uri):
             self.session.save(path)
 
@@ -165,6 +175,7 @@ class Server:
         ]
 
     def actions(self, params: types.CodeActionParams) -> list[types.CodeAction]:
+        self.tell()
         uri = params.text_document.uri
         first, last = self.place(uri, params.range.start), self.place(uri, params.range.end)
         if first is None or last is None:
@@ -193,6 +204,7 @@ class Server:
         return [self.edit(source, Span(source, 0, len(source.text)), text)] if text != source.text else []
 
     def hints(self, params: types.InlayHintParams) -> list[types.InlayHint]:
+        self.tell()
         analysis = self.analysis(params.text_document.uri)
         if analysis is None:
             return []
@@ -268,8 +280,9 @@ class Server:
             uri=self.uris.get(path) or path.as_uri(), range=self.range(span.source, span.start, span.end)
         )
 
-    def publish(self, analyses: Iterable[Analysis]) -> None:
-        for analysis in analyses:
+    def tell(self) -> None:
+        """Tell of all that changed."""
+        for analysis in self.session.told():
             told = [self.diagnostic(analysis, each) for each in shown(analysis)]
             params = types.PublishDiagnosticsParams(uri=self.uris[analysis.path], diagnostics=told)
             self.connection.text_document_publish_diagnostics(params)

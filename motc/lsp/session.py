@@ -7,23 +7,38 @@ from pathlib import Path
 
 from motc.lsp.analysis import Analysis, analyse, saved_meaning
 from motc.lsp.names import is_name
-from motc.lsp.outline import Outline, Word
+from motc.lsp.outline import Outline, Word, outline_of
 from motc.lsp.relatives import chain_of, family_of
 from motc.source import SourceFile
 from motc.syntax.files import text_source
 
 
 class Session:
-    """What is open. A text that changes changes what is told of those that extend it."""
+    """What is open. A text that changes changes what is told of those that extend it.
+
+    Between edits a text is only looked at: its outline is new, and what it means as it was. `told` is all there is to
+    tell, for when there is a pause.
+    """
 
     def __init__(self) -> None:
+        self._stale: dict[Path, None] = {}
         self._texts: dict[Path, SourceFile] = {}
         self._analyses: dict[Path, Analysis] = {}
 
-    def change(self, path: Path, text: str) -> tuple[Analysis, ...]:
-        """Open a text, or put another in its place: the analyses of it, and of open ones that it may concern."""
+    def change(self, path: Path, text: str) -> None:
+        """Open a text, or put another in its place."""
         self._texts[path] = text_source(str(path), text)
-        return tuple(self._analyse(each) for each in (path, *self._that_extend(path)))
+        self._stale[path] = None
+        before = self._analyses.get(path)
+        if before is not None:
+            self._analyses[path] = replace(before, outline=outline_of(self._texts[path]))
+
+    def told(self) -> tuple[Analysis, ...]:
+        """The analyses of what changed since this was last asked, and of open texts that it concerns."""
+        stale, self._stale = self._stale, {}
+        for path in tuple(stale):
+            stale |= dict.fromkeys(self._that_extend(path))
+        return tuple(self._analyse(each) for each in stale if each in self._texts)
 
     def save(self, path: Path) -> None:
         """Note that the text is in its file now."""
@@ -43,11 +58,11 @@ class Session:
         words = (word for outline in self.chain(path) for word in outline.words)
         return {word.shown for word in words if word.role == "name"}
 
-    def close(self, path: Path) -> tuple[Analysis, ...]:
+    def close(self, path: Path) -> None:
         """Close a text; what counts from now on is its file."""
         self._texts.pop(path, None)
         self._analyses.pop(path, None)
-        return tuple(self._analyse(each) for each in self._that_extend(path))
+        self._stale[path] = None
 
     def analysis(self, path: Path) -> Analysis | None:
         """What is told of an open text."""

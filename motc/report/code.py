@@ -31,7 +31,9 @@ class MotLexer(RegexLexer):  # type: ignore[misc]
     """The `.mot` syntax."""
 
     name = "motc spec"
-    tokens = {  # noqa: RUF012 (it is pygments' own)
+    aliases = ["mot"]  # noqa: RUF012 (these are pygments' own)
+    filenames = ["*.mot"]  # noqa: RUF012
+    tokens = {  # noqa: RUF012
         "root": [
             (r"#[^\n]*", Comment),
             (r'"[^"\n]*"', String),

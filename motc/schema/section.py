@@ -16,6 +16,8 @@ class Section(BaseModel):
 
     def said(self) -> dict[str, Any]:
         """The keys that the section says, with their values. A null says nothing where none is no value of the key."""
+        if not self.model_fields_set:
+            return {}
         said = {name: field for name, field in type(self).model_fields.items() if name in self.model_fields_set}
         values = {name: (getattr(self, name), field) for name, field in said.items()}
         return {name: value for name, (value, field) in values.items() if value is not None or takes_none(field)}
