@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.planted import broken
+from motc.validate import validate
+from tests.fuzz.properties import twin_taken_as_right
+from tests.planted import broken, compiled, module_of
 
 SPEC = """
 model planted {
@@ -114,3 +116,18 @@ MISTAKES = {
 def test_a_mistake_breaks_the_laws_that_should_find_it(mistake: str) -> None:
     right, wrong, laws, spec = MISTAKES[mistake]
     assert broken(spec, right, wrong) == laws
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "laws"),
+    [
+        ("is_causal=causal,", "is_causal=False,", TWIN),
+        ("present = (order >= 0)", "present = (order >= -1)", TWIN),
+        ("F.silu(self.gate(x)) * self.up(x)", "F.silu(self.gate(x)) * self.up(x).detach()", {"twin gradients"}),
+    ],
+)
+def test_a_mistake_in_the_dense_twin_alone_breaks_the_laws_of_twins(right: str, wrong: str, laws: set[str]) -> None:
+    pair, dense = compiled(SPEC), compiled(SPEC.replace("untie ", "# untie "))
+    with twin_taken_as_right():
+        verdict = validate(pair.sparse, pair.dense, module_of(pair), module_of(dense, right, wrong))
+    assert {law.name for law in verdict.laws if not law.ok} == laws

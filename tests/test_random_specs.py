@@ -37,7 +37,7 @@ def test_a_random_spec_gives_a_right_model_or_a_diagnostic(drawn: Drawn) -> None
     models = accepted(drawn)
     if models is not None:
         is_written_and_read_back(drawn.text)
-        obeys_every_law(*models, drawn.seed)
+        obeys_every_law(*models, drawn.seed, both=True)
 
 
 @examples(40)

@@ -143,7 +143,7 @@ def spec_check(tally: Tally, tried: list[str]) -> Any:
         if models is not None:
             tally.accepted += 1
             is_written_and_read_back(drawn.text)
-            obeys_every_law(*models, drawn.seed)
+            obeys_every_law(*models, drawn.seed, both=True)
             if drawn.strategy != "grouped":
                 freezes_as_by_hand(drawn.text, drawn.strategy, drawn.seed)
         tally.show()
