@@ -56,9 +56,9 @@ test: .venv/.installed
 test-compiled: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'compiled and not pairs'
 
-# Small models in which every two choices of a spec meet, compiled: some half an hour.
+# Small models in which every two choices of a spec meet, compiled: an hour or two.
 test-pairs: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m pairs tests/test_compile_pairs.py tests/test_export_programs.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m pairs $(addprefix tests/test_, compile_pairs.py compile_pairs_of_latents.py export_programs.py)
 
 # What depends on torch, on another release of it, in an environment of its own; TORCH=2.11.0, say.
 TORCH_ENV := build/torch-$(TORCH)/venv

@@ -13,6 +13,7 @@ from torch import Tensor
 import motc
 from motc.validate.random_parameters import randomise
 from tests.test_no_tokens import IMAGES
+from tests.tracing import TRACED_LAYERS
 
 CAPTIONS = """
 model captions {
@@ -142,6 +143,23 @@ def test_clean_frames_stay_and_are_seen() -> None:
     made = model.denoise(ids, of, schedulers={"image": flow()}, **how)["image"]
     assert torch.equal(made[0], given[0])
     same(made[1:], by_hand(flow(), noise(3, 3, 4, 4), predicted))
+
+
+@pytest.mark.compiled
+def test_a_compiled_model_makes_the_same() -> None:
+    ids = torch.tensor([[3, 0, 0, 0, 0, 4, 0, 0, 0, 0]])
+    of = torch.tensor([[0, 1, 1, 1, 1, 0, 1, 1, 1, 1]])
+    given = {"latents": {"image": noise(2, 3, 4, 4)}, "clean": {"image": torch.tensor([True, False])}}
+    model = load(FRAMES)
+    once, again = [], []
+    for made in (once, again):
+        for how in (given, {"sizes": {"image": (4, 4)}}):
+            made.append(model.denoise(ids, of, schedulers={"image": flow()}, denoising_steps=STEPS, seed=3, **how))
+        torch._dynamo.reset()
+        model.compile(backend=TRACED_LAYERS)
+    for eager, compiled in zip(once, again, strict=True):
+        same(compiled["image"], eager["image"])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.parametrize(
