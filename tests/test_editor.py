@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -245,6 +247,53 @@ def test_parts_are_listed_and_folded(editor: Editor) -> None:
     inner = ["width", "layers", ("text", "vocab"), ("image", "vocab"), ("attention", "heads", mask), ("ffn", "hidden")]
     assert listed == [("model", *inner, "untie ffn in layers 0..1", "gen")]
     assert folds(analysis.outline) == [(0, 9)]
+
+
+@pytest.mark.parametrize("name", ["emoji_mot.mot", "gallery/bagel_7b_mot.mot", "gallery/flux_2_dev.mot"])
+@pytest.mark.parametrize("syntax", ["mot", "yaml"])
+def test_whatever_is_typed_all_is_told(name: str, syntax: Literal["mot", "yaml"]) -> None:
+    draw = random.Random(f"{name} {syntax}")
+    path = (ROOT / "specs" / name).with_suffix(f".typed.{syntax}")
+    right = convert(SourceFile(name, (ROOT / "specs" / name).read_text(encoding="utf-8")), syntax)
+    strange = [
+        "",
+        "",
+        "",
+        "{",
+        "}",
+        "[",
+        "=",
+        ",",
+        "\n",
+        '"',
+        "#",
+        ":",
+        "text",
+        "ffn",
+        "untie ",
+        "0..3",
+        "- ",
+        "𝔘",
+        "&a",
+        "1e999",
+    ]
+    session, text = Session(), right
+    for number in range(24):
+        at = draw.randrange(len(text) + 1)
+        text = text[:at] + draw.choice(strange) + text[at + draw.choice((0, 1, 9)) :] if number % 6 else right
+        session.change(path, text)
+        (analysis,) = session.told()
+        hints(analysis), symbols(analysis.outline), folds(analysis.outline)
+        for each in shown(analysis):
+            assert 0 <= each.start <= each.end <= len(analysis.source.text) + 1
+        for fix in quick_fixes(analysis, 0, len(text)):
+            session.change(path, text[: fix.span.start] + fix.text + text[fix.span.end :])
+            (after,) = session.told()
+            assert fix.complaint not in shown(after), fix
+        for offset in (at, 0, len(text)):
+            hover(analysis, offset), complete(analysis, offset, ("text",))
+            word = analysis.outline.word_at(offset)
+            assert word is None or definitions((analysis.outline,), word) is not None
 
 
 def test_colours_know_the_statements() -> None:

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS, SECTIONS
 from motc.lsp.analysis import Analysis
 from motc.lsp.outline import Outline, Word, outline_of
-from motc.schema.keys import STATEMENTS, field_at, keys_of, known_keys, names_modalities, section_at, words_of
+from motc.schema.keys import EXTENDS, STATEMENTS, field_at, keys_of, known_keys, names_modalities, section_at, words_of
 from motc.schema.values import takes_none
 from motc.source import SourceFile
 
@@ -84,7 +84,8 @@ def _keys(outline: Outline, path: tuple[str | int, ...], *, in_mot: bool) -> Ite
             insert = f"{known} {{ " if is_section else f"{known} = "
         else:
             insert = f"{known}:" if is_section else f"{known}: "
-        yield known, "section" if is_section else "key", insert, (field.description or "") if field else ""
+        detail = EXTENDS if known == "extends" else (field.description or "") if field else ""
+        yield known, "section" if is_section else "key", insert, detail
 
 
 def _values(

@@ -16,7 +16,7 @@ from motc.lsp.analysis import Analysis, Meaning
 from motc.lsp.costs import told_groups, told_modality
 from motc.lsp.names import is_name
 from motc.lsp.outline import Word
-from motc.schema.keys import field_at
+from motc.schema.keys import EXTENDS, field_at
 
 MOST_EDITS = 20
 
@@ -44,6 +44,8 @@ def _told(analysis: Analysis, word: Word) -> Iterator[str]:
         if model is not None:
             yield from told_groups(model, paths)
         return
+    if path == ("extends",):
+        yield f"**`extends`** — {EXTENDS}"
     field = field_at(path)
     if field is None:
         return

@@ -15,12 +15,13 @@ MOST_FILES = 500
 SUFFIXES = (".mot", ".yaml", ".yml")
 
 
-def read_outline(path: Path, texts: Texts) -> Outline | None:
-    """The outline of an open text, or of a file; None if it cannot be read."""
+def read_outline(path: Path, texts: Texts, holding: str = "") -> Outline | None:
+    """The outline of an open text, or of a file; None if it cannot be read, or does not hold some word."""
     try:
-        return outline_of(texts.get(path) or read_file(path))
+        source = texts.get(path) or read_file(path)
     except SpecError:
         return None
+    return outline_of(source) if holding in source.text else None
 
 
 def base_of(path: Path, outline: Outline) -> Path | None:
@@ -59,7 +60,7 @@ def family_of(path: Path, texts: Texts, name: str | None = None) -> dict[Path, O
     root = with_name[-1] if with_name else path
     outlines = dict(chain)
     for each in _files({*texts, *chain}):
-        if each not in outlines and (outline := read_outline(each, texts)) is not None:
+        if each not in outlines and (outline := read_outline(each, texts, "extends")) is not None:
             outlines[each] = outline
     bases = {each: base_of(each, outline) for each, outline in outlines.items()}
     family = {root} if root in outlines else set()

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from motc.schema.keys import keys_of, plain_type, sections_in
+from motc.schema.keys import EXTENDS, keys_of, plain_type, sections_in
 from motc.schema.spec import Spec
 from motc.schema.values import NAME
 
@@ -17,7 +17,7 @@ def json_schema() -> dict[str, Any]:
     """The schema: what a spec must say it must say unless it extends another, which may say it already."""
     schema = _named(Spec.model_json_schema())
     schema["$defs"]["Name"] = NAME
-    schema["properties"]["extends"] = {"type": "string", "description": "the spec this one starts from"}
+    schema["properties"]["extends"] = {"type": "string", "description": EXTENDS}
     for section in (schema, *schema["$defs"].values()):
         if section.get("title") not in STATEMENTS:  # which are added to those of the base, not merged with one
             section.pop("required", None)

@@ -20,6 +20,9 @@ Path = Seq[str | int]
 STATEMENTS = {"modalities": "modality", "towers": "tower", "by_layer": "layers"}
 
 
+EXTENDS = "the spec this one starts from"
+
+
 def keys_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of a section by the key a spec says them with."""
     return {field.alias or name: field for name, field in section.model_fields.items()}
