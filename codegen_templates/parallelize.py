@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from .batch_checks import check_first_batch
 from .data_parallel import checkpoint_layers, shard
 from .tensor_parallel import Division, divide
 
@@ -38,6 +39,7 @@ def parallelized(
         divide(model, mesh["tp"], table, by_expert, undivided)
     if checkpoint_every:
         checkpoint_layers(model, checkpoint_every)
+    check_first_batch(model, mesh, tuple(sizes))
     names = tuple(name for name in ("replicate", "dp") if name in sizes)
     if names:
         shard(model, mesh[names] if len(names) > 1 else mesh[names[0]], dtype, reduce_dtype, gathered)
@@ -55,19 +57,27 @@ def mesh_sizes(mesh: DeviceMesh) -> dict[str, int]:
     return dict(zip(names, mesh.shape, strict=True))
 
 
-def share_of_all(model: Any, losses: Any, mesh: DeviceMesh) -> Tensor:
+def share_of_all(model: Any, losses: Any, mesh: DeviceMesh, counts: Mapping[str, Tensor] | None = None) -> Tensor:
     """What a rank calls `backward` of, so that gradients are those of the mean over all targets of all ranks.
 
-    `losses` is what `model.loss` gave. Summed over data-parallel ranks it is their number times that mean.
+    `losses` is what `model.loss` gave, for all of this rank's batch or for a part, with the `counts` then that
+    `model.count` has of all parts together. Averaged over data-parallel ranks, and added up over parts, it is the mean.
     """
+    counts = losses.weights if counts is None else counts
+    weights = summed_over_data(torch.stack([weight.double() for weight in counts.values()]), mesh)
+    share: Tensor = model.share(losses, dict(zip(counts, weights.unbind(), strict=True)))
+    return share * data_ranks(mesh)
+
+
+def data_ranks(mesh: DeviceMesh) -> int:
+    """How many ranks, or groups of them, have batches of their own."""
     sizes = mesh_sizes(mesh)
-    weights = torch.stack([weight.double() for weight in losses.weights.values()])
-    ranks = 1
-    for name in ("replicate", "dp"):
-        if name in sizes:
-            ranks *= sizes[name]
-            torch.distributed.all_reduce(
-                weights, group=mesh[name].get_group() if mesh.mesh_dim_names else mesh.get_group()
-            )
-    share: Tensor = model.share(losses, dict(zip(losses.weights, weights.unbind(), strict=True)))
-    return share * ranks
+    return sizes.get("replicate", 1) * sizes.get("dp", 1)
+
+
+def summed_over_data(x: Tensor, mesh: DeviceMesh) -> Tensor:
+    """The sum of x over the ranks, or groups of them, that have batches of their own; x is changed."""
+    for name in mesh_sizes(mesh):
+        if name != "tp":
+            torch.distributed.all_reduce(x, group=(mesh[name] if mesh.mesh_dim_names else mesh).get_group())
+    return x

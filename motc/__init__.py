@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from motc.report.notebook import spec as spec
     from motc.training.absent import skip_absent as skip_absent
     from motc.training.casting import cast as cast
+    from motc.training.checkpoints import load_checkpoint as load_checkpoint
+    from motc.training.checkpoints import load_weights as load_weights
+    from motc.training.checkpoints import save_checkpoint as save_checkpoint
+    from motc.training.checkpoints import save_weights as save_weights
     from motc.training.freezing import freeze as freeze
     from motc.training.freezing import unfreeze as unfreeze
     from motc.training.groups import optimizer_groups as optimizer_groups
@@ -29,11 +33,15 @@ _WHERE = {
     "cast": "motc.training.casting",
     "freeze": "motc.training.freezing",
     "load": "motc.loading",
+    "load_checkpoint": "motc.training.checkpoints",
+    "load_weights": "motc.training.checkpoints",
     "lora": "motc.training.lora",
     "optimizer_groups": "motc.training.groups",
     "parallelize": "motc.training.parallel",
     "parameters": "motc.training.selection",
     "save": "motc.weights.write",
+    "save_checkpoint": "motc.training.checkpoints",
+    "save_weights": "motc.training.checkpoints",
     "share_of_all": "motc.training.parallel",
     "skip_absent": "motc.training.absent",
     "spec": "motc.report.notebook",
@@ -45,11 +53,15 @@ __all__ = [
     "diff",
     "freeze",
     "load",
+    "load_checkpoint",
+    "load_weights",
     "lora",
     "optimizer_groups",
     "parallelize",
     "parameters",
     "save",
+    "save_checkpoint",
+    "save_weights",
     "share_of_all",
     "skip_absent",
     "spec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, TypeVar
@@ -30,13 +31,14 @@ def parallelize(model: AnyModel, mesh: DeviceMesh, *, undivided: tuple[str, ...]
     return made
 
 
-def share_of_all(model: nn.Module, losses: Any, mesh: DeviceMesh) -> Tensor:
+def share_of_all(model: nn.Module, losses: Any, mesh: DeviceMesh, counts: Mapping[str, Tensor] | None = None) -> Tensor:
     """What a rank calls `backward` of, so that gradients are those of the mean over the targets of all ranks.
 
-    `losses` is what `model.loss` gave for this rank's batch. Averaged over ranks it is that mean.
+    `losses` is what `model.loss` gave, for all of this rank's batch or for a part, with the `counts` then that
+    `model.count` has of all parts together. Averaged over ranks, and added up over parts, it is that mean.
     """
     of = Trained(model)
-    share: Tensor = parallel_module_of(of.model).share_of_all(of.network, losses, mesh)
+    share: Tensor = parallel_module_of(of.model).share_of_all(of.network, losses, mesh, counts)
     return share
 
 

@@ -85,7 +85,11 @@ def kept_with(stored: Stored) -> Kept:
 
 def require_same(stored: Stored, model: Model) -> None:
     """Weights are of this model, or it is said how theirs differs. Raises SpecError."""
-    kept = kept_with(stored)
+    require_same_kept(kept_with(stored), str(stored.path), model)
+
+
+def require_same_kept(kept: Kept, path: str, model: Model) -> None:
+    """What is kept with weights at this path is of this model, or it is said how theirs differs. Raises SpecError."""
     if kept.semantic_hash == semantic_hash(model):
         return
     edits = diff(kept.model(), model)
@@ -94,7 +98,7 @@ def require_same(stored: Stored, model: Model) -> None:
     told = [f"{edit.kind} {edit.describe()}" for edit in edits[:TOLD]]
     told += [f"and {len(edits) - TOLD} more"] if len(edits) > TOLD else []
     differences = "; ".join(told) or "in nothing that motc can name"
-    message = f"{stored.path} has weights of another model; from it to {model.name}: {differences}"
+    message = f"{path} has weights of another model; from it to {model.name}: {differences}"
     raise _other(message, "motc show prints the spec that weights are of; without a spec, motc.load takes that one")
 
 

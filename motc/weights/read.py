@@ -32,10 +32,21 @@ def read_tensor(name: str, entry: Entry) -> Tensor:
 def fill(network: nn.Module, stored: Stored) -> None:
     """Give a model the weights stored, one tensor at a time, in the model's dtypes and on its device.
 
+    Of parameters that are in parts each process takes its own.
     Raises SpecError, before anything is moved, for tensors that are missing, left over, of another shape or kind.
     """
     state = network.state_dict()
     check_fit(stored, {name: tuple(tensor.shape) for name, tensor in state.items()})
     for name, entry in sorted(stored.tensors.items(), key=lambda item: (item[1].path, item[1].start)):
         if not state[name].is_meta:
-            state[name].copy_(read_tensor(name, entry))
+            state[name].copy_(_parted(read_tensor(name, entry), state[name]))
+
+
+def _parted(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor in the parts that another is in, if it is."""
+    if not hasattr(like, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
