@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from motc.bench.portable.cells import Cell
 from motc.bench.report import Report
@@ -14,6 +15,13 @@ LABELS = {"forward": "forward", "backward": "forward + backward", "step": "forwa
 
 def plot(report: Report, kind: str) -> bytes:
     """A PNG or SVG file. Raises ImportError without matplotlib, ValueError where no two modalities were mixed."""
+    written = io.BytesIO()
+    drawn(report).savefig(written, format=kind, dpi=150)
+    return written.getvalue()
+
+
+def drawn(report: Report) -> Any:
+    """The figure. Raises as `plot` does."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -51,9 +59,7 @@ def plot(report: Report, kind: str) -> bytes:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(fontsize=8, frameon=False, ncols=2)
-    written = io.BytesIO()
-    figure.savefig(written, format=kind, dpi=150)
-    return written.getvalue()
+    return figure
 
 
 def _last(cells: list[Cell]) -> str:

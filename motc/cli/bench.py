@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,6 +14,7 @@ import typer
 from motc.cli.machine import compiler_errors, need, progress, read_device
 from motc.cli.output import (
     DenseOption,
+    HtmlOption,
     JsonOption,
     SetOption,
     Setting,
@@ -56,6 +58,7 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Draw ratios against shares, .png or .svg.", parser=read_path),
     ] = None,
+    html: HtmlOption = None,
     kernels: Annotated[bool, typer.Option("--kernels", help="Time nothing; list what layers are compiled to.")] = False,
     depths: Annotated[
         str | None, typer.Option(metavar="LIST", help="Time only compiling, at these numbers of layers.")
@@ -74,14 +77,15 @@ def run(
     """Time the model, its dense twin and boolean masks side by side, and count what compiling makes of them."""
     from motc.driver import check_spec, final_ir
 
-    if sum((kernels, depths is not None, plot is not None, pack is not None)) > 1:
-        raise typer.BadParameter("--kernels, --depths, --plot and --pack exclude each other")
+    if sum((kernels, depths is not None, plot is not None or html is not None, pack is not None)) > 1:
+        raise typer.BadParameter("--kernels, --depths, --plot or --html, and --pack exclude each other")
     if pack is not None and dense:
         raise typer.BadParameter("--pack and --dense exclude each other: a pack has the dense twin in it")
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise typer.BadParameter(f"{plot} ends in neither .png nor .svg", param_hint="--plot")
-    if plot is not None and other_kind(plot) == "a directory":  # said now, not after minutes of timing
-        raise Stop(1, f"{plot} is a directory")
+    for picture in (plot, html):
+        if picture is not None and other_kind(picture) == "a directory":  # said now, not after minutes of timing
+            raise Stop(1, f"{picture} is a directory")
     shares = None if ratios is None else _items(ratios, _share, "--ratios")
     layers = () if depths is None else _items(depths, _depth, "--depths")
     values = overrides(set_)
@@ -94,6 +98,8 @@ def run(
 
     if plot is not None:
         need(("matplotlib",), "--plot", "bench")
+    if html is not None:
+        need(("matplotlib",), "--html", "bench")
     names = None if modalities is None else _items(modalities, str, "--modalities")
     continuous = [modality.name for modality in model.latent_modalities()]
     with _told():
@@ -123,10 +129,28 @@ def run(
         elif kernels:
             _kernels(Subject(checked=checked, dense=dense), settings, json)
         else:
-            _bench(Subject(checked=checked, dense=dense), settings, json, plot)
+            told = {
+                "ratios": ratios,
+                "modalities": modalities,
+                "threads": threads,
+                "batch": batch,
+                "sequence": sequence,
+            }
+            told |= {"pairs": pairs, "dtype": dtype, "mode": mode, "device": device, "seed": seed}
+            command = _command(spec, told, dense, set_)
+            _bench(Subject(checked=checked, dense=dense), settings, json, plot, html, command)
 
 
-def _bench(subject: Subject, settings: Settings, json: bool, plot: Path | None) -> None:
+def _command(spec: Path, options: dict[str, Any], dense: bool, set_: list[str] | None) -> str:
+    """What is to be typed to measure the same."""
+    words = [str(word) for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    words += [word for each in set_ or () for word in ("--set", each)]
+    return shlex.join(["motc", "bench", str(spec), *words, *(["--dense"] if dense else [])])
+
+
+def _bench(
+    subject: Subject, settings: Settings, json: bool, plot: Path | None, html: Path | None, command: str
+) -> None:
     from motc.bench import bench
     from motc.cli.bench_tables import print_report
 
@@ -138,6 +162,11 @@ def _bench(subject: Subject, settings: Settings, json: bool, plot: Path | None) 
         print_report(report)
     if plot is not None:
         _draw(report, plot)
+    if html is not None:
+        from motc.bench.page import to_html
+
+        write_whole(html, to_html(report, command))
+        typer.echo(html, err=True)
 
 
 def _draw(report: Report, path: Path) -> None:

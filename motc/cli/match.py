@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,8 @@ import typer
 
 from motc.cli import completion
 from motc.cli.machine import compiler_errors, need, progress, read_device
-from motc.cli.output import JsonOption, Stop, print_json, read_path
-from motc.files import write_whole
+from motc.cli.output import HtmlOption, JsonOption, Stop, print_json, read_path
+from motc.files import other_kind, write_whole
 
 if TYPE_CHECKING:
     from motc.ir.model import Model
@@ -55,6 +56,10 @@ def run(
     eval_every: Annotated[int, typer.Option(min=1, help="Steps between held-out losses, and checkpoints.")] = 50,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="At its highest, after the warm-up.")] = 1e-3,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    html: HtmlOption = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write losses to DIR/tensorboard while it runs.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train systems side by side; say in how many of the base's steps, and of its seconds, each is where it is."""
@@ -62,10 +67,17 @@ def run(
         raise typer.BadParameter(f"{learning_rate} is no finite number", param_hint="--learning-rate")
     models = _models(specs)
     need(PACKAGES, "motc match", "match")
+    if tensorboard:
+        need(("tensorboard",), "--tensorboard", "tensorboard")
+    if html is not None and other_kind(html) == "a directory":  # said now, not after hours of training
+        raise Stop(1, f"{html} is a directory")
     import torch
 
     from motc.match import MatchError, Settings, match_systems, read_data, to_markdown
+    from motc.match.board import Board
+    from motc.match.page import to_html
     from motc.match.plot import plot
+    from motc.match.race import EachStep, nothing
 
     settings = Settings(
         steps=steps,
@@ -81,11 +93,18 @@ def run(
         write_whole(out / "report.md", to_markdown(report, _command(specs, data, out, settings)))
         write_whole(out / "report.json", _json(report))
         write_whole(out / "report.png", plot(report))
+        if html is not None:
+            write_whole(html, to_html(report, _command(specs, data, out, settings)))
 
     try:
-        with compiler_errors(), progress() as notify:
+        with compiler_errors(), progress() as notify, ExitStack() as ended:
             notify(0.0, f"reading {data}")
-            report = match_systems(models, read_data(data), settings, out, notify, write)
+            each_step: EachStep = nothing
+            if tensorboard:
+                board = Board(out / "tensorboard")
+                ended.callback(board.close)
+                each_step = board
+            report = match_systems(models, read_data(data), settings, out, notify, write, each_step)
     except MatchError as error:
         raise Stop(1, str(error)) from None
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from motc.match.matching import smooth
@@ -25,13 +26,40 @@ def plot(report: Report) -> bytes:
         _matched(steps, report, modality, colours, time=False)
         _matched(time, report, modality, colours, time=True)
     for axes in grid.flat:
-        axes.grid(alpha=0.25)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.legend(fontsize=7, frameon=False)
+        _finish(axes)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=110)
     return written.getvalue()
+
+
+def panels(report: Report) -> Iterator[tuple[str, Any]]:
+    """The same, each a titled figure. Raises ImportError without matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(report.parameters)}
+    draws: tuple[Callable[[Any, str], None], ...] = (
+        lambda axes, modality: _losses(axes, report, modality, colours),
+        lambda axes, modality: _matched(axes, report, modality, colours, time=False),
+        lambda axes, modality: _matched(axes, report, modality, colours, time=True),
+    )
+    for modality in report.modalities:
+        for draw in draws:
+            figure = Figure(figsize=(5.4, 3.7), layout="constrained")
+            FigureCanvasAgg(figure)
+            axes = figure.add_subplot()
+            draw(axes, modality)
+            _finish(axes)
+            title = axes.get_title()
+            axes.set_title("")
+            yield title, figure
+
+
+def _finish(axes: Any) -> None:
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
 
 
 def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,16 @@ UNTIMED = 3  # first steps of a process, in which torch compiles
 
 Notify = Callable[[float, str], None]
 """Called with the fraction that is done and what is being done."""
+
+
+class EachStep(Protocol):
+    """Called after each step with the systems that took it, and whether held-out losses were taken."""
+
+    def __call__(self, seed: int, step: int, systems: Sequence[System], *, evaluated: bool) -> None: ...
+
+
+def nothing(seed: int, step: int, systems: Sequence[System], *, evaluated: bool) -> None:
+    """Nobody watches."""
 
 
 class System:
@@ -133,7 +143,13 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 def race(
-    models: Mapping[str, Model], data: Data, settings: Settings, seed: int, path: Path, notify: Notify
+    models: Mapping[str, Model],
+    data: Data,
+    settings: Settings,
+    seed: int,
+    path: Path,
+    notify: Notify,
+    each_step: EachStep = nothing,
 ) -> list[System]:
     """Train the systems from one seed, or go on from the checkpoint at `path`. Raises MatchError."""
     systems = [System(name, model, settings, seed) for name, model in models.items()]
@@ -154,11 +170,13 @@ def race(
         turn = step % len(systems)  # each has the machine's noise, and its neighbours' caches, as often as any other
         for system in systems[turn:] + systems[:turn]:
             system.step(batch, timed=step > first + UNTIMED)
-        if step % settings.eval_every == 0 or step == settings.steps:
+        evaluated = step % settings.eval_every == 0 or step == settings.steps
+        if evaluated:
             for system in systems:
                 system.evaluate(held_out)
             tensors = {name: x for system in systems for name, x in system.tensors().items()}
             write_checkpoint(path, tensors, step)
+        each_step(seed, step, systems, evaluated=evaluated)
         means = (f"{system.name} {float(system.losses[-1].nanmean()):.3f}" for system in systems)
         notify(step / settings.steps, f"seed {seed}, step {step}: {', '.join(means)}")
     return systems

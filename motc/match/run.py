@@ -20,7 +20,7 @@ from motc.match.contents import check_checkpoint
 from motc.match.data import Data
 from motc.match.fit import check_fit, check_objectives
 from motc.match.lock import locked
-from motc.match.race import Notify, race
+from motc.match.race import EachStep, Notify, nothing, race
 from motc.match.report import Curves, Report, make_report
 from motc.match.settings import MatchError, Settings
 
@@ -36,6 +36,7 @@ def match_systems(
     out: Path,
     notify: Notify,
     finish: Callable[[Report], None] = lambda _: None,
+    each_step: EachStep = nothing,
 ) -> Report:
     """Train every system from every seed, the first being the base, and compare. Raises MatchError and OSError.
 
@@ -51,12 +52,14 @@ def match_systems(
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         remove_leftovers(out)
-        report = _match(models, data, settings, out, notify)
+        report = _match(models, data, settings, out, notify, each_step)
         finish(report)
     return report
 
 
-def _match(models: Mapping[str, Model], data: Data, settings: Settings, out: Path, notify: Notify) -> Report:
+def _match(
+    models: Mapping[str, Model], data: Data, settings: Settings, out: Path, notify: Notify, each_step: EachStep
+) -> Report:
     _check_places(out, [RUN, *REPORTS])
     groups = _enter(out / RUN, _recorded(models, data, settings))
     torch.set_num_threads(settings.threads)
@@ -77,7 +80,7 @@ def _match(models: Mapping[str, Model], data: Data, settings: Settings, out: Pat
             if not _is_done(path, settings.steps):
                 tell(0.0, f"seed {seed}: compiling")
                 with _reproducible():
-                    race({name: models[name] for name in group}, data, settings, seed, path, tell)
+                    race({name: models[name] for name in group}, data, settings, seed, path, tell, each_step)
             saved |= _finished(path, {name: models[name] for name in group}, settings)
         curves.append(_curves(saved, models, seed))
     base, *_ = models

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from motc.cost import cost
@@ -19,16 +17,13 @@ from motc.report.bars import Piece, bars, pieces
 from motc.report.build import scene
 from motc.report.code import coloured
 from motc.report.details import Detail, details
+from motc.report.document import asset, document, section
 from motc.report.grid import Grid
 from motc.report.layout import drawing
 from motc.report.lists import changes, shares
-from motc.report.palette import page_style
 from motc.report.shapes import Drawing
 from motc.report.subject import Subject
 from motc.report.svg import inline
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-"""What a browser lets the page do: nothing but show itself."""
 
 
 def page(subject: Subject) -> str:
@@ -38,9 +33,9 @@ def page(subject: Subject) -> str:
     grid, picture = Grid.of(drawn_scene, 0), drawing(drawn_scene, account(subject.model))
     sections = [
         _drawing(picture, "What is shared", shares(sharing(subject.model), grid), READING),
-        _section("where", "Where parameters and FLOPs go", _bars(grid, [Shown("", every, subject)])),
-        _section("tables", "Tables", _tables(subject, every, None)),
-        _section("spec", "Spec", _specs([("", subject)])),
+        section("where", "Where parameters and FLOPs go", _bars(grid, [Shown("", every, subject)])),
+        section("tables", "Tables", _tables(subject, every, None)),
+        section("spec", "Spec", _specs([("", subject)])),
         _model(subject),
     ]
     return _page(_name(subject), subtitle(subject.model), sections, _data(every, [subject]))
@@ -57,11 +52,11 @@ def page_of_diff(before: Subject, after: Subject) -> str:
     subjects = [("before", before)] if before.checked is after.checked else [("before", before), ("after", after)]
     sections = [
         _drawing(drawing(drawn_scene, told), "What changed", changes(edits), READING_OF_DIFF),
-        *([_section("changes", "What changed, with what it adds", tables.edits(edits))] if edits else []),
-        _section("where", "Where parameters and FLOPs go", _bars(grid, [old, Shown("after", every, after)])),
-        _section("sharing", f"What is shared in {_name(after)}", shares(sharing(after.model), grid)),
-        _section("tables", "Tables", _tables(after, every, before)),
-        _section("spec", "Specs", _specs(subjects)),
+        *([section("changes", "What changed, with what it adds", tables.edits(edits))] if edits else []),
+        section("where", "Where parameters and FLOPs go", _bars(grid, [old, Shown("after", every, after)])),
+        section("sharing", f"What is shared in {_name(after)}", shares(sharing(after.model), grid)),
+        section("tables", "Tables", _tables(after, every, before)),
+        section("spec", "Specs", _specs(subjects)),
         _model(after),
     ]
     title = f"{_name(before)} → {_name(after)}"
@@ -87,27 +82,9 @@ READING_OF_DIFF = (
 
 
 def _page(title: str, told: str, sections: Iterable[str], data: str) -> str:
-    held = list(sections)
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<title>{escape(title)} · motc</title><link rel="icon" href="data:,">',
-            f"<style>{page_style()}\n{_asset('page.css')}</style></head><body>",
-            '<a class="skip" href="#drawing">To the drawing</a>',
-            f"<header><div><h1>{escape(title)}</h1><p>{escape(told)}</p></div>",
-            '<button type="button" id="theme" aria-label="Light or dark">◐</button></header>',
-            f"<main>{''.join(held)}</main>",
-            "<footer>Made by motc of the spec alone: no weights, no network.</footer>",
-            f'<script type="application/json" id="data">{data}</script>',
-            f"<script>{_asset('page.js')}</script></body></html>\n",
-        ]
-    )
-
-
-def _section(name: str, title: str, body: str) -> str:
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>'
+    foot = "Made by motc of the spec alone: no weights, no network."
+    script = f'<script type="application/json" id="data">{data}</script>\n<script>{asset("page.js")}</script>'
+    return document(title, told, sections, foot, "To the drawing", script)
 
 
 def _drawing(picture: Drawing, title: str, about: str, reading: str) -> str:
@@ -170,7 +147,7 @@ def _specs(subjects: Sequence[tuple[str, Subject]]) -> str:
 def _model(subject: Subject) -> str:
     lines = subject.text.count("\n")
     code = _folded(f"model.py of {_name(subject)}, {lines} lines", coloured(subject.text, "m", "python"))
-    return _section("model", "The generated model", code)
+    return section("model", "The generated model", code)
 
 
 def _folded(title: str, body: str, *, is_open: bool = False) -> str:
@@ -193,8 +170,3 @@ def _data(every: Iterable[Detail], subjects: Sequence[Subject]) -> str:
         entry: dict[str, object] = {"title": each.cell.path, "rows": each.rows(), "status": each.cell.status}
         told[each.cell.key] = {**entry, "spec": spec, "made": attribute}
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-@lru_cache
-def _asset(name: str) -> str:
-    return files("motc.report").joinpath(name).read_text(encoding="utf-8")
