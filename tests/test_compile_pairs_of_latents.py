@@ -5,20 +5,24 @@ latents, towers that read or attend to others or have keys alone, attention of l
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 
-from motc.driver import final_ir
+from motc.driver import check_spec, final_ir
 from motc.ir.execution import Strategy
 from motc.schema import check
 from motc.source import SourceFile
 from motc.syntax import read
 from motc.validate.batches import random_batches
+from motc.validate.reduce import reduce
 from tests.pairwise import Case, pairwise
 from tests.test_compile_pairs import assert_compiled_as_eager, fresh
 
 __all__ = ["fresh"]
+
+GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
 
 LATENTS = {
     "actions": "patch = [1], times = beta",
@@ -175,3 +179,11 @@ def test_compiled_as_eager(case: Case) -> None:
     generator = torch.Generator().manual_seed(1)
     mixed, _, packed, *_, uneven = random_batches(model, generator)
     assert_compiled_as_eager(model, [mixed, packed, uneven], generator)
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("name", ["dit_xl_2", "sd3_medium"])
+def test_a_published_model_made_small_is_compiled_as_eager(name: str) -> None:
+    """Two that are quick to compile, of one stream and of two."""
+    model, generator = final_ir(reduce(check_spec(GALLERY / f"{name}.mot"))), torch.Generator().manual_seed(1)
+    assert_compiled_as_eager(model, list(random_batches(model, generator)), generator)
