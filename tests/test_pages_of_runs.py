@@ -104,7 +104,10 @@ def measured(shares: tuple[float | None, ...]) -> BenchReport:
         machine=Machine(device="cpu", processor="a <processor>", threads=1, torch="2"),
         cells=cells,
         compilations=(),
-        memory=(SideMemory(dtype="float32", side="mot", parameters=2048, peak=None),),
+        memory=tuple(
+            SideMemory(dtype="float32", side=side, parameters=size, peak=None)
+            for side, size in (("mot", 2048), ("dense", 1024))
+        ),
         kernels=(),
     )
 
@@ -116,3 +119,19 @@ def test_a_page_of_a_benchmark() -> None:
     assert caption.startswith("tiny: 2 × 16 tokens")
     assert "1.150 (1.1" in text and "a &lt;processor&gt;" in text and ">2.0 KiB<" in text
     assert check_page(bench_page(measured((None,)), command), command) == [], "one modality: no shares"
+
+
+def test_bench_writes_a_page_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("motc.bench.bench", lambda *_: measured((0.25, 0.5)))
+    spec, page = write_specs(tmp_path)["mot"], tmp_path / "made" / "page.html"
+    assert main(["bench", str(spec), "--pairs", "2", "--set", "layers=2", "--html", str(page)]) == 0
+    told = capsys.readouterr()
+    assert "mot / dense" in told.out and told.err.strip() == str(page)
+    command = f"motc bench {spec} --batch 2 --sequence 1024 --pairs 2 --dtype float32,bfloat16"
+    check_page(page.read_text(encoding="utf-8"), command)
+    assert "--seed 0 --set layers=2" in page.read_text(encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    assert main(["bench", str(spec), "--html", str(tmp_path / "folder")]) == 1
+    assert main(["bench", str(spec), "--kernels", "--html", str(page)]) == 2
