@@ -117,6 +117,18 @@ def test_a_shift_that_is_a_scale_is_found() -> None:
     assert broken(of_one_layer(ALL), "h = modulated(h, modulation, spans)", "h = gated(h, modulation, spans)")
 
 
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ('Modulation("image.plain", WIDTH', 'Modulation("image", WIDTH'),
+        ('"image.plain", in_parts=False', '"image", in_parts=False'),
+        ("modulated(self.final_norm(x), self.final_modulation(conditions), spans)", "self.final_norm(x)"),
+    ],
+)
+def test_what_is_activated_or_not_modulated_by_mistake_is_found(right: str, wrong: str) -> None:
+    assert broken(of_one_layer(SINGLE), right, wrong)
+
+
 @pytest.mark.parametrize("strategy, tolerance", [("blend", 1e-12), ("reference", 1e-12), ("grouped", 2e-4)])
 @pytest.mark.parametrize("name", SPECS)
 def test_strategies_agree(name: str, strategy: Any, tolerance: float) -> None:
