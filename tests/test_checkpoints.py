@@ -27,7 +27,8 @@ def trained(mesh: dict[str, int], steps: int, folder: Path, *, seed: int = 0) ->
     ranks = init_device_mesh("cpu", tuple(mesh.values()), mesh_dim_names=tuple(mesh))
     model: Any = motc.load(MOT, dtype=torch.float64, seed=seed)
     motc.parallelize(model, ranks)
-    optimizer = torch.optim.AdamW(motc.optimizer_groups(model, {"*norm": {"weight_decay": 0.0}}, lr=1e-2))
+    groups = motc.optimizer_groups(model, {"*norm": {"weight_decay": 0.0}}, lr=1e-2)
+    optimizer = motc.skip_absent(torch.optim.AdamW(groups), model)
     newest, losses, first = newest_checkpoint(folder), list[float](), 0
     if newest is not None:
         first = motc.load_checkpoint(newest, model, optimizer)["step"]

@@ -213,7 +213,7 @@ def train(
             if saving is not None:
                 saving.result()
             progress = {"step": step + 1, "seed": args.seed}
-            saving = motc.save_checkpoint(args.out / f"step-{step + 1}", model, optimizer, progress, asynchronous=True)
+            saving = motc.save_checkpoint(args.out / f"step-{step + 1}", model, optimizer, progress)
     if saving is not None:
         saving.result()
 

@@ -84,12 +84,16 @@ def load_checkpoint(folder: str | PathLike[str], model: nn.Module, optimizer: Op
     kept, progress = read_beside(folder)
     require_same_kept(kept, str(folder), kept_by(network).model())
     check_complete(folder, with_optimizer=optimizer is not None)
+    hooks = {} if optimizer is None else dict(optimizer._optimizer_step_pre_hooks)
+    if optimizer is not None:  # torch makes state by a step without gradients, which skip_absent would pass over
+        optimizer._optimizer_step_pre_hooks.clear()
     state = _state(network, optimizer)
     read: Any = dcp.load  # type: ignore[attr-defined]
     read(state, checkpoint_id=str(folder), **_alone())
     set_model_state_dict(network, state["model"])
     if optimizer is not None:
         set_optimizer_state_dict(network, optimizer, state["optimizer"])
+        optimizer._optimizer_step_pre_hooks.update(hooks)
     return progress
 
 
