@@ -26,6 +26,7 @@ from motc.cli import (
     lsp,
     match,
     new,
+    plan_cluster,
     schema,
     show,
     validate,
@@ -66,6 +67,7 @@ app.command("init", epilog=f"Example: motc init {SPEC} --from dense.safetensors 
 app.command("diff", epilog=f"Example: motc diff {SPEC} --dense")(diff.run)
 app.command("explain", epilog=f"Example: motc explain layers.3.ffn.down.image.weight --spec {SPEC}")(explain.run)
 app.command("watch", epilog=f"Example: motc watch {SPEC}")(watch.run)
+app.command("plan", epilog=f"Example: motc plan {SPEC} --gpus 2 --sequence 128 --batch-tokens 1K")(plan_cluster.run)
 app.command("lsp", epilog="Example: motc lsp")(lsp.run)
 app.command("schema", epilog="Example: motc schema > motc.schema.json")(schema.run)
 
