@@ -177,7 +177,6 @@ def train(
     is_first = dist.get_rank() == 0
     log = Log(args, first) if is_first else None
     rank, ranks = place(mesh)
-    saving: Any = None
     for step, parts in enumerate(batches(args, data, model, mesh, first), start=first):
         start = time.perf_counter()
         torch.manual_seed(args.seed * 1_000_003 + step * ranks + rank)  # of the noise: one for ranks of a tp group
@@ -210,12 +209,8 @@ def train(
             line |= {"tokens_per_second": tokens / seconds, "tflops": done / seconds / 1e12 / dist.get_world_size()}
             log.write(line | ({"mfu": line["tflops"] / args.peak} if args.peak else {}))
         if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            if saving is not None:
-                saving.result()
             progress = {"step": step + 1, "seed": args.seed}
-            saving = motc.save_checkpoint(args.out / f"step-{step + 1}", model, optimizer, progress)
-    if saving is not None:
-        saving.result()
+            motc.save_checkpoint(args.out / f"step-{step + 1}", model, optimizer, progress)
 
 
 @contextlib.contextmanager
