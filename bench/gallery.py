@@ -155,15 +155,13 @@ def inputs(original: Original, rows: int, length: int) -> dict[str, dict[str, An
     return {"ours": ours, "theirs": theirs}
 
 
-def profiled(original: Original, compiled: bool, rounds: int, most: int = 12) -> str:
-    """A line for each of the operations whose time in a step differs most: microseconds and calls, motc's first.
+def differences(sides: Mapping[str, Callable[[], None]], rounds: int, most: int = 12) -> str:
+    """A line for each operation whose time in a run of either differs most: microseconds and calls, motc's first.
 
     Microseconds are the least of all rounds, for in some others may have had the processor for a while.
     """
-    models, given = sides(original, compiled), inputs(original, BATCH, LENGTH)
     of: dict[str, dict[str, tuple[float, int]]] = {}
-    for side, model in models.items():
-        run = step(model, side, given[side])
+    for side, run in sides.items():
         run()  # what is made or compiled once
         run()
         seen: dict[str, list[Any]] = {}
@@ -178,11 +176,18 @@ def profiled(original: Original, compiled: bool, rounds: int, most: int = 12) ->
     names = dict.fromkeys((*of["ours"], *of["theirs"]))
     pairs = {name: (of["ours"].get(name, (0, 0)), of["theirs"].get(name, (0, 0))) for name in names}
     everything = [sum(us for us, _ in each.values()) for each in of.values()]
-    lines = [f"{original.spec}: {everything[0]:.0f} us, {everything[1]:.0f} us"]
+    lines = [f"{everything[0]:.0f} us, {everything[1]:.0f} us"]
     for name in sorted(pairs, key=lambda name: -abs(pairs[name][0][0] - pairs[name][1][0]))[:most]:
         ours, theirs = pairs[name]
         lines.append(f"{ours[0]:8.0f} us, {ours[1]:4} calls {theirs[0]:8.0f} us, {theirs[1]:4} calls  {name}")
     return "\n".join(lines)
+
+
+def profiled(original: Original, compiled: bool, rounds: int) -> str:
+    """What makes the difference of forward and backward."""
+    models, given = sides(original, compiled), inputs(original, BATCH, LENGTH)
+    steps = {side: step(model, side, given[side]) for side, model in models.items()}
+    return f"{original.spec}: {differences(steps, rounds)}"
 
 
 def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:
