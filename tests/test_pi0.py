@@ -43,19 +43,20 @@ def pi0() -> Any:
     gemma |= {"head_dim": 8, "vocab_size": VOCAB, "rms_norm_eps": 1e-6, "attn_implementation": "eager"}
     vision = {"model_type": "siglip_vision_model", "hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 2}
     vision |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4, "vision_use_head": False}
-    config = transformers.PI0Config(
-        vlm_config={
-            "model_type": "paligemma",
-            "text_config": {**gemma, "hidden_size": WIDE, "intermediate_size": 40},
-            "vision_config": vision,
-            "projection_dim": WIDE,
-            "image_token_id": IMAGE,
-        },
-        dit_config={**gemma, "hidden_size": NARROW, "intermediate_size": 28},
-        chunk_size=CHUNK,
-        max_state_dim=STATE,
-        max_action_dim=ACTION,
-    )
+    language = {
+        "model_type": "paligemma",
+        "text_config": {**gemma, "hidden_size": WIDE, "intermediate_size": 40},
+        "vision_config": vision,
+        "projection_dim": WIDE,
+        "image_token_id": IMAGE,
+    }
+    expert = {**gemma, "hidden_size": NARROW, "intermediate_size": 28}
+    return made(language, expert, chunk_size=CHUNK, max_state_dim=STATE, max_action_dim=ACTION)
+
+
+def made(language: dict[str, Any], expert: dict[str, Any], **sizes: int) -> Any:
+    """The original of these two configurations."""
+    config = transformers.PI0Config(vlm_config=language, dit_config=expert, **sizes)
     return transformers.PI0ForConditionalGeneration(config)
 
 
