@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import motc
 from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
-from motc.weights import Bijection, bijection_of, parameters_of, read_mapping
+from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
 from tests.originals import GALLERY, NothingNarrowed
 
 DOUBLE = torch.float64
@@ -35,6 +35,12 @@ class Pair:
         for name, parameter in self.ours.named_parameters():
             assert parameter.grad is not None, name
             assert (parameter.grad - wanted[name]).abs().max() <= 1e-9 * max(1.0, wanted[name].abs().max()), name
+
+    def assert_tensors_come_back(self) -> None:
+        """All of theirs, as they were, of our parameters."""
+        theirs, back = dict(self.theirs.named_parameters()), tensors_of(self.bijection, self.ours.state_dict())
+        assert theirs.keys() == back.keys()
+        assert all(torch.equal(theirs[name], tensor) for name, tensor in back.items())
 
 
 def pair(spec: Path, mapping: str | Path, small: dict[str, Any], theirs: Any) -> Pair:

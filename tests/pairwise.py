@@ -52,3 +52,14 @@ def _completed(
         if (whole := _completed(longer, axes, wanted, allowed)) is not None:
             return whole
     return None
+
+
+def assert_every_pair_is_there(
+    cases: list[Case], axes: Mapping[str, tuple[str, ...]], allowed: Callable[[Case], bool]
+) -> None:
+    """That every two values of two axes that are allowed together are in a case."""
+    covered = {pair for case in cases for pair in combinations(case.items(), 2)}
+    for (a, left), (b, right) in combinations(axes.items(), 2):
+        for x in left:
+            for y in right:
+                assert ((a, x), (b, y)) in covered or not allowed({a: x, b: y})

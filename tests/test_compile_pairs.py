@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from motc.validate.outputs import gradients_of, latents_of, random_like, run
 from motc.validate.random_parameters import randomise
 from motc.validate.report import deviation
 from tests.exact import GRADIENTS, OUTPUTS, WIDEST
-from tests.pairwise import Case, pairwise
+from tests.pairwise import Case, assert_every_pair_is_there, pairwise
 
 AXES = {
     "norm": ("rms", "layer", "by tower"),
@@ -131,11 +130,7 @@ def fresh() -> Iterator[None]:
 
 
 def test_every_pair_that_is_allowed_is_in_a_case() -> None:
-    covered = {pair for case in CASES for pair in combinations(case.items(), 2)}
-    for (a, left), (b, right) in combinations(AXES.items(), 2):
-        for x in left:
-            for y in right:
-                assert ((a, x), (b, y)) in covered or not allowed({a: x, b: y})
+    assert_every_pair_is_there(CASES, AXES, allowed)
 
 
 @pytest.mark.pairs

@@ -17,6 +17,7 @@ from motc.driver import compile_ir, generate
 from motc.ir.inventory import LAYER_PATHS, OUTER_PATHS
 from motc.loading import import_source
 from motc.plan.plan import name_of_class
+from motc.schema.keys import sections_below
 from motc.schema.spec import Spec
 from motc.source import SpecError
 
@@ -94,22 +95,15 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldI
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
         yield key, field
-        for inner, middle in sections(field.annotation):
+        for inner, middle in sections_below(field.annotation):
             yield from keys(inner, f"{key}.{middle}")
-
-
-def sections(annotation: Any, middle: str = "") -> Iterator[tuple[type[BaseModel], str]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, middle
-    for part in get_args(annotation):
-        yield from sections(part, "NAME." if get_origin(annotation) is dict else middle)
 
 
 def words(annotation: Any) -> Iterator[str]:
     """The words a key can be set to."""
     if get_origin(annotation) is Literal:
         yield from (str(value) for value in get_args(annotation))
-    elif not list(sections(annotation)):
+    elif not list(sections_below(annotation)):
         for part in get_args(annotation):
             yield from words(part)
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from motc.weights import tensors_of
 from tests.denoisers import (
     DOUBLE,
     Pair,
@@ -137,9 +136,7 @@ def test_ten_steps_make_the_same_image(both: Pair) -> None:
 
 
 def test_tensors_come_back(both: Pair) -> None:
-    theirs, back = dict(both.theirs.named_parameters()), tensors_of(both.bijection, both.ours.state_dict())
-    assert theirs.keys() == back.keys()
-    assert all(torch.equal(theirs[name], tensor) for name, tensor in back.items())
+    both.assert_tensors_come_back()
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -19,7 +19,7 @@ from motc.cost import cost
 from motc.driver import compile_ir
 from motc.report import drawn, standalone
 from motc.report.account import subtitle
-from motc.schema.keys import keys_of, sections_in
+from motc.schema.keys import keys_of, sections_below, sections_in
 from motc.schema.spec import Spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,15 +119,8 @@ def _sections(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, type
     for key, field in keys_of(section).items():
         if key in ("by_layer",) or (prefix.startswith("towers.") and key in ("attention", "ffn", "norm")):
             continue  # the model's, again
-        for inner, middle in _inner(field.annotation):
+        for inner, middle in sections_below(field.annotation):
             yield from _sections(inner, f"{prefix}{key}.{middle}")
-
-
-def _inner(annotation: Any, middle: str = "") -> Iterator[tuple[type[BaseModel], str]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, middle
-    for part in get_args(annotation):
-        yield from _inner(part, "NAME." if get_origin(annotation) is dict else middle)
 
 
 def _takes(annotation: Any) -> str:

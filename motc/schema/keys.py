@@ -131,6 +131,14 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
             yield part
 
 
+def sections_below(annotation: Any, middle: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """The sections in a type, of items too, each with what its keys begin with: `NAME.` for a name of the author's."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, middle
+    for part in get_args(annotation):
+        yield from sections_below(part, "NAME." if get_origin(annotation) is dict else middle)
+
+
 def _choices(annotation: Any) -> Iterator[Any]:
     annotation = plain_type(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
