@@ -30,7 +30,7 @@ from tests.pairwise import Case, assert_every_pair_is_there, pairwise
 AXES = {
     "norm": ("rms", "layer", "by tower"),
     "qk_norm": ("none", "rms", "layer", "by tower"),
-    "placement": ("pre", "post", "sublayer_output"),
+    "placement": ("pre", "post", "sublayer_output", "none"),
     "mask": ("causal", "full", "prefix", "blocks", "bidirectional", "causal sees", "full sees"),
     "ffn": ("swiglu", "geglu", "gelu", "relu2", "by tower"),
     "experts": ("none", "top_k", "expert_choice", "top_k in a tower", "expert_choice in a tower"),

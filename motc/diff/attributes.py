@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from motc.diff.edit import Edit
 from motc.diff.facts import Facts, LayerFacts, OuterFacts, Stretch
 from motc.ir.latent import LatentEnds
+from motc.ir.layer import Placements
 
 IN_LAYERS = {
     "width": "width",
@@ -77,11 +78,13 @@ OUTSIDE = {
 
 
 THETA = "attention.rope.theta"
+FORM_OF_NORMS = [IN_LAYERS[f"norm.{key}"] for key in ("kind", "eps", "offset", "weight", "bias")]
 
 
 def attribute_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | None) -> list[Edit]:
     """What turns the attributes of `start` into those of `goal`; both have the same modalities and blocks."""
     edits = []
+    start, goal = _normed_as(start, goal), _normed_as(goal, start)
     current, everyone = start, tuple(goal.attributes)
     subjects = _subjects(start, goal)
     for subject in subjects:
@@ -112,6 +115,18 @@ def attribute_edits(start: Stretch, goal: Stretch, layers: tuple[int, int] | Non
                 )
             current = following
     return edits
+
+
+def _normed_as(stretch: Stretch, other: Stretch) -> Stretch:
+    """The same; where its layers have no norms, what is said of these, from which nothing follows, is as in `other`."""
+
+    def told(facts: Facts, like: Facts) -> Facts:
+        if not isinstance(facts, LayerFacts) or facts.placements != Placements():
+            return facts
+        return replace(facts, **{name: getattr(like, name) for name in FORM_OF_NORMS})
+
+    attributes: Mapping[str, Facts] = {m: told(facts, other.attributes[m]) for m, facts in stretch.attributes.items()}
+    return replace(stretch, attributes=attributes)
 
 
 def _subjects(start: Stretch, goal: Stretch) -> list[str]:

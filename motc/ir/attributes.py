@@ -96,12 +96,16 @@ class LayerAttributes:
     @property
     def shares_norm(self) -> bool:
         """Whether the feed-forward reads what attention's norm gives, and is gated with it."""
-        return self.feeds and self.placements.of("ffn") == "none"
+        return self.feeds and self.placements.of("ffn") == "none" != self.placements.of("attention")
 
     @property
     def is_gated(self) -> bool:
         """Whether the feed-forward has a gate beside `up`."""
         return self.ffn_kind in GATED
+
+
+NO_NORM = Norm(kind="rms", shape=(), eps=0.0)
+"""What is said of the norms of a layer that has none."""
 
 
 class Vocabulary(NamedTuple):
@@ -240,14 +244,14 @@ def _each(
 
 
 def _norms_in(layer: Layer, everyone: Iterable[str]) -> dict[str, Norm]:
-    """Each modality's last norm in a layer; that of another where it has none, of which nothing follows then."""
+    """Each modality's last norm in a layer; that of another where it has none, and a plain one where nobody has any, of
+    which nothing follows then.
+    """
     norms: dict[str, Norm] = {}
     for sublayer in layer.sublayers:
         for leaf in sublayer.norms.values():
             norms |= _norms(leaf)
-    if not norms:
-        raise CompilerBug("a layer has no norm")
-    return dict.fromkeys(everyone, next(iter(norms.values()))) | norms
+    return dict.fromkeys(everyone, next(iter(norms.values()), NO_NORM)) | norms
 
 
 def _of_norm(norm: Norm) -> dict[str, Any]:

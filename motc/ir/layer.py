@@ -13,7 +13,7 @@ from motc.ir.mask import Mask
 from motc.ir.steps import Step
 
 NormPlace = Literal["pre", "post", "sublayer_output"]
-Placement = Literal[NormPlace, "both"]
+Placement = Literal[NormPlace, "both", "none"]
 Parallel = Literal["one_norm", "two_norms"]
 """How sublayers stand side by side: behind the norm of the first, or each behind its own."""
 Source = Literal["stream", "entry", "normed"]
@@ -59,6 +59,8 @@ class Sublayer:
             case "both":
                 after = leaves[f"{role}.out_norm"]
                 return cls(role=role, body=body, before=norm, after=after, modulation=modulation, out_gate=gate)
+            case "none":
+                return cls(role=role, body=body, out_gate=gate)
             case _:
                 assert_never(placement)
 

@@ -72,7 +72,13 @@ def _check_final(checked: Checked, errors: list[Diagnostic]) -> None:
         final = said.adaptive if isinstance(said, AdaptiveNormAttributes) else None
         if final is not None and bys.get(name, "") != final.by:
             message = f"the final norm of {name} is adaptive by {final.by}, and its norms in layers are not"
-            errors.append(_refusal(checked, place, message, "say the same of norm.adaptive"))
+            others = [
+                tower for tower, of in spec.towers.items() if any(bys.get(each) == final.by for each in of.modalities)
+            ]
+            way_out = "say the same of norm.adaptive"
+            if tower not in others and others and place[0] == "norm":
+                way_out = f"say `final` of the towers whose norms are: tower {others[0]} {{ norm {{ final {{ … }} }} }}"
+            errors.append(_refusal(checked, place, message, way_out))
 
 
 def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, errors: list[Diagnostic]) -> None:
@@ -96,7 +102,7 @@ def _check_adaptive(checked: Checked, place: Place, adaptive: AdaptiveSpec, erro
         errors.append(_refusal(checked, (*place, "shared"), message, "leave it out"))
     if not adaptive.map and not errors:
         _check_widths(checked, place, adaptive, errors)
-    if spec.norm.placement not in ("pre", "both"):
+    if not is_final and spec.norm.placement not in ("pre", "both"):
         message = f"norms that are {spec.norm.placement} cannot be adaptive: nothing is normed before a sublayer"
         errors.append(_refusal(checked, place, message, "use placement = pre, or both"))
 

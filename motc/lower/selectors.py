@@ -70,6 +70,8 @@ def _absence(path: str, spec: Spec) -> tuple[str, str]:
             return "; its feed-forward is of kind none", "leave it out, or use another kind"
         case "ffn.norm" if spec.parallel == "one_norm":
             return "; attention.norm serves the feed-forward too", "leave it out, or use parallel = two_norms"
+        case "attention.norm" | "ffn.norm" if spec.norm.placement == "none":
+            return "; its sublayers have no norms", "leave it out, or use norm.placement = pre"
         case "attention.out_norm" | "ffn.out_norm":
             return "; sublayers have one norm each", "leave it out, or use norm.placement = both"
         case "ffn.gate" | "ffn.shared.gate" if kind not in GATED:

@@ -70,7 +70,7 @@ class ReferenceSublayer:
     """
 
     name: str
-    placement: Literal["pre", "post", "sublayer_output", "both"]
+    placement: Literal["pre", "post", "sublayer_output", "both", "none"]
     body: ReferenceAttention | ReferenceFeedForward
     reads: Literal["stream", "entry", "normed"] = "stream"
     scale: float = 1.0

@@ -120,9 +120,9 @@ def joined(
     function: Callable[[Streams], Streams],
     finds: dict[str, Tensor] | None,
 ) -> Streams:
-    """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), or x + out_norm(f(norm(s))), s being the source.
+    """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), x + out_norm(f(norm(s))), or x + f(s).
 
-    What is added to x is gated by the conditions of `gating`, and added so many times as the sublayer's scale, times
+    s is the source. What is added to x is gated by the conditions of `gating`, and added so many times as the sublayer's scale, times
     the tanh of its gate; of tokens that find none of those to which they attend it is zeros.
     """
 
@@ -141,6 +141,8 @@ def joined(
         case "both":
             h = function(groups.adapted(groups.normed("norm", source)))
             return add(x, gating.gated(groups.normed("out_norm", h)))
+        case "none":
+            return add(x, function(source))
         case _:
             assert_never(sublayer.placement)
 

@@ -54,7 +54,8 @@ class NormInLayers(AdaptiveNormAttributes):
     """What may be said of the norms of some layers."""
 
     placement: Placement = Field(
-        "pre", description="x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), or x + norm(f(norm(x)))"
+        "pre",
+        description="x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), x + norm(f(norm(x))), or without norms x + f(x)",
     )
 
 

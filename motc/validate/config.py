@@ -242,6 +242,8 @@ def _placement(sublayer: Sublayer) -> Placement:
     norms = sublayer.norms
     if sublayer.reads == "normed" and not norms:
         return "pre"
+    if not norms:
+        return "none"
     if len(norms) == 1:
         (place,) = norms
         return place

@@ -5,6 +5,7 @@ tensors:
   model.embed_tokens: embedding                   # a module: its weight, and its bias if it has one
   model.layers.*.mlp.up_proj: layers.*.ffn.up     # `*` is a number, the same on both sides; others are said: to_out.0
   single.*.proj: layers.*+19.attention.out        # or so much more than theirs
+  blocks.*.attn2.to_q: layers.*x3+1.attention.q   # or so many times theirs, and so much more
   model.layers.*.self_attn.qkv_proj: {rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
 tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
 left_out: [model.vision_tower]                    # modules that are no part of the model
@@ -111,13 +112,22 @@ def pattern_of(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def filled(pattern: str, numbers: Iterable[str]) -> str:
-    """A name in which each `*` is the next of `numbers`, and `*+4` so much more."""
+    """A name in which each `*` is the next of `numbers`, `*+4` so much more, and `*x3+1` so many times it besides."""
     following = iter(numbers)
-    return ".".join(_plus(next(following), part[2:]) if part[0] == "*" else part for part in pattern.split("."))
+    return ".".join(_changed(next(following), part) if part[0] == "*" else part for part in pattern.split("."))
 
 
-def _plus(number: str, more: str) -> str:
-    return str(int(number) + int(more)) if more else number
+def _changed(number: str, said: str) -> str:
+    if said == "*":
+        return number
+    times, more = _times_and_more(said)
+    return str(int(number) * times + more)
+
+
+def _times_and_more(said: str) -> tuple[int, int]:
+    """What a number is multiplied by, and what is added: 3 and 1 of `*x3+1`, 1 and 0 of `*`."""
+    times, _, more = said[1:].partition("+")
+    return int(times[1:] or 1), int(more or 0)
 
 
 def numbers_before(pattern: str, name: str) -> tuple[str, ...] | None:
@@ -125,8 +135,10 @@ def numbers_before(pattern: str, name: str) -> tuple[str, ...] | None:
     parts, pattern_parts = name.split("."), pattern.split(".")
     if len(parts) != len(pattern_parts):
         return None
-    numbers = [(part, each[2:] or "0") for each, part in zip(pattern_parts, parts, strict=True) if each[0] == "*"]
-    before = [str(int(part) - int(more)) if part.isdecimal() else "" for part, more in numbers]
+    numbers = [
+        (part, *_times_and_more(each)) for each, part in zip(pattern_parts, parts, strict=True) if each[0] == "*"
+    ]
+    before = [str((int(part) - more) // times) if part.isdecimal() else "" for part, times, more in numbers]
     fits = all(each.isdecimal() for each in before) and filled(pattern, before) == name
     return tuple(before) if fits else None
 
@@ -191,7 +203,7 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
         _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
         says_number = name != tensor and re.search(r"(^|\.)\d+(\.|$)", name)
-        word, number = (r"[\w-]+", r"\*") if name == tensor else (r"\w+", r"\*(\+[1-9]\d{0,3})?")
+        word, number = (r"[\w-]+", r"\*") if name == tensor else (r"\w+", r"\*(x[1-9]\d{0,3})?(\+[1-9]\d{0,3})?")
         if not re.fullmatch(rf"({word}|{number})(\.({word}|{number}))*", name) or says_number:
             _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
     numbers = 0 if form == "repeated" else tensor.count("*") - (form == "experts")

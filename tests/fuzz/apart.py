@@ -59,7 +59,9 @@ class WritesTowers(WritesSublayers):
         if self.chance(4):
             choices = ["kind = layer", "kind = rms", "eps = 0.01", "final = true", "final = false"]
             choices += ["embedding = true", "embedding = false"]
-            choices += ["adaptive = none"] * (bool(self.conditioned) and self.conditioned not in members)
+            choices += ["adaptive = none"] * (
+                bool(self.conditioned) and not self.final_adaptive and self.conditioned not in members
+            )
             said.append(f"norm {{ {self.pick(*choices)} }}")
             self.absent |= {
                 "embedding_norm",

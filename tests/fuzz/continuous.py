@@ -19,9 +19,12 @@ def condition_text(pick: Pick) -> str:
     return f", condition {{ {', '.join(key for key in said if key)} }}"
 
 
-def adaptive_text(pick: Pick, by: str, may_share: bool) -> str:
-    """By which modality norms are adaptive, what is made of its condition, and whether by maps outside of layers."""
+def adaptive_text(pick: Pick, by: str, may_share: bool, may_map: bool) -> str:
+    """By which modality norms are adaptive, what is made of its condition, and whether by maps outside of layers or by
+    none.
+    """
     shared = ("shared = all", "shared = all, table = true, parts = [gate, scale]") if may_share else ()
+    unmapped = ("map = false", "map = false, table = true, parts = [scale, shift]") if may_map else ()
     parts = pick(
         "",
         "activation = none",
@@ -30,8 +33,16 @@ def adaptive_text(pick: Pick, by: str, may_share: bool) -> str:
         "bias = false",
         "gate = tanh",
         *shared,
+        *unmapped,
     )
     return f"adaptive {{ by = {by}, {parts} }}" if parts else f"adaptive = {by}"
+
+
+def final_adaptive_text(pick: Pick, by: str, may_map: bool) -> str:
+    """A final norm that says itself how it is adaptive, or that it is not."""
+    unmapped = ("map = false, table = true, activation = none",) if may_map else ()
+    parts = pick("activation = none", "parts = [scale]", "bias = false, parts = [shift]", *unmapped)
+    return pick(f"{{ adaptive {{ by = {by}, {parts} }} }}", "{ adaptive = none }")
 
 
 def ends_text(pick: Pick) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from motc.ir.feed_forward import GATED, FfnKind
-from tests.fuzz.continuous import adaptive_text
+from tests.fuzz.continuous import adaptive_text, final_adaptive_text
 from tests.fuzz.groups import MODULATIONS, OUT_NORMS
 from tests.fuzz.writer import Writer
 
@@ -58,14 +58,19 @@ class WritesSublayers(Writer):
         self.lines.append(f"ffn {{ {', '.join(said)} }}")
 
     def norms(self) -> None:
-        placement = self.pick("pre", "both", *["post", "sublayer_output"] * (not self.conditioned))
+        placement = self.pick("pre", "both", *["post", "sublayer_output", "none"] * (not self.conditioned))
         final = self.pick("", "true", "false", "{ eps = 1e-4, weight = false }", "{ kind = layer }")
+        may_map = bool(self.conditioned) and not self.widths and not self.narrow
+        if self.conditioned and self.chance(3):
+            final, self.final_adaptive = final_adaptive_text(self.pick, self.conditioned, may_map), True
         kind = self.pick("rms", "layer")
         said = [f"kind = {kind}", f"placement = {placement}"]
         said += [self.pick("offset = 1", "weight = false")] * self.chance(3)
         said += ["bias = false"] * (kind == "layer" and self.chance(3))
         if placement != "both":
             self.absent |= set(OUT_NORMS)
+        if placement == "none":
+            self.absent |= {"attention.norm", "ffn.norm"}
         said += [f"eps = {self.pick('1e-3', '1e-6')}"] * self.chance(3)
         said += [f"final {final}" if final[:1] == "{" else f"final = {final}"] * bool(final)
         if self.chance(4):
@@ -74,7 +79,7 @@ class WritesSublayers(Writer):
             self.absent.add("embedding_norm")
         if final == "false" or (placement == "post" and not final):
             self.absent.add("final_norm")
-        said += [adaptive_text(self.pick, self.conditioned, self.layers == 1)] * bool(self.conditioned)
+        said += [adaptive_text(self.pick, self.conditioned, self.layers == 1, may_map)] * bool(self.conditioned)
         if not self.conditioned:
             self.absent |= set(MODULATIONS)
         if "final_norm" in self.absent:

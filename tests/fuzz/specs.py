@@ -92,6 +92,7 @@ class _Writer(WritesAttention, WritesTowers):
                 self.denoised.append(name)
                 condition = "" if self.conditioned or not self.chance(2) else condition_text(self.pick)
                 self.conditioned = self.conditioned or (name if condition else "")
+                self.narrow = self.narrow or "width" in condition
                 self.lines.append(f"modality {name} {{ {latent_text(self.pick)}{condition} }}")
             else:
                 said = [f"vocab = {self.pick('7', '8', '2', '1')}"] if self.own else []

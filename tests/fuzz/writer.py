@@ -31,6 +31,10 @@ class Writer:
     """Names in a prefix."""
     conditioned: str = ""
     """The modality with a condition, by which norms are adaptive, if there is one."""
+    narrow: bool = False
+    """Whether the condition says a width of its own."""
+    final_adaptive: bool = False
+    """Whether it is said by whom the final norm is adaptive."""
     reading: list[str] = field(default_factory=list)
     """Towers that read others."""
     denoised: list[str] = field(default_factory=list)

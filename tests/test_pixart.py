@@ -1,0 +1,86 @@
+"""PixArt of diffusers, said by three layers for each of its blocks: noise predicted, all gradients, ten steps."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.denoisers import (
+    DOUBLE,
+    Pair,
+    assert_close,
+    assert_parameters_at_published_size,
+    assert_same_samples,
+    backward_of_both,
+    pair,
+)
+from tests.originals import GALLERY
+
+diffusers = pytest.importorskip("diffusers")
+
+PATH = GALLERY / "pixart_sigma.mot"
+SMALL = {
+    "width": 24,
+    "layers": 6,
+    "attention.heads": 3,
+    "ffn.hidden": 96,
+    "modalities.caption.features.size": 10,
+    "modalities.image.latent.sine.base": 4,
+}
+SIZES = {"num_attention_heads": 3, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8, "out_channels": 4}
+SIZES |= {"caption_channels": 10, "cross_attention_dim": 24}
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Pair:
+    theirs = diffusers.PixArtTransformer2DModel(**SIZES)
+    return pair(PATH, "pixart", SMALL, theirs)
+
+
+def predicted(ours: Any, words: Tensor, x: Tensor, times: Tensor) -> Tensor:
+    ids = torch.tensor([0] * words.shape[1] + [1] * (x.shape[2] * x.shape[3] // 4)).expand(len(x), -1)
+    given: dict[str, Any] = {"latents": {"image": x}, "timesteps": {"image": times}}
+    noise: Tensor = ours(ids, ids, features={"caption": words.flatten(0, 1)}, **given).predictions["image"]
+    return noise
+
+
+def expected(theirs: Any, words: Tensor, x: Tensor, times: Tensor) -> Tensor:
+    noise: Tensor = theirs(x, encoder_hidden_states=words, timestep=times).sample
+    return noise
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (4, 12)])
+def test_noise_and_all_gradients(both: Pair, height: int, width: int) -> None:
+    words, x = torch.randn(2, 5, 10, dtype=DOUBLE), torch.randn(2, 4, height, width, dtype=DOUBLE)
+    times = torch.tensor([1, 750])
+    made, wanted = predicted(both.ours, words, x, times), expected(both.theirs, words, x, times)
+    assert_close(made, wanted)
+    backward_of_both(made, wanted)
+    both.assert_same_gradients()
+
+
+def test_ten_steps_make_the_same_image(both: Pair) -> None:
+    words, noise = torch.randn(2, 5, 10, dtype=DOUBLE), torch.randn(2, 4, 8, 8, dtype=DOUBLE)
+    both_ways = partial(predicted, both.ours, words), partial(expected, both.theirs, words)
+    assert_same_samples(diffusers.DDIMScheduler(beta_schedule="linear", clip_sample=False), *both_ways, noise)
+
+
+def test_tensors_come_back(both: Pair) -> None:
+    both.assert_tensors_come_back()
+
+
+def test_parameters_at_the_published_size() -> None:
+    with torch.device("meta"):
+        theirs = diffusers.PixArtTransformer2DModel(
+            sample_size=128,
+            out_channels=4,
+            caption_channels=4096,
+            cross_attention_dim=1152,
+            use_additional_conditions=False,
+        )
+    assert_parameters_at_published_size(PATH, "pixart", theirs)
