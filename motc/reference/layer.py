@@ -122,8 +122,8 @@ def joined(
 ) -> Streams:
     """x + f(norm(s)), norm(x + f(s)), Algorithm 1's x + norm(f(s)), x + out_norm(f(norm(s))), or x + f(s).
 
-    s is the source. What is added to x is gated by the conditions of `gating`, and added so many times as the sublayer's scale, times
-    the tanh of its gate; of tokens that find none of those to which they attend it is zeros.
+    s is the source. What is added to x is gated by the conditions of `gating`, and added so many times as the
+    sublayer's scale, times the tanh of its gate; of tokens that find none of those to which they attend it is zeros.
     """
 
     def add(x: Streams, y: Streams) -> Streams:
