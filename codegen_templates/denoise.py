@@ -95,8 +95,10 @@ class WholeBatch:
 
         predictions = predict(self.given)
         for name, leads in self.leads.items():
+            variances = predictions[name].shape[1] > made[name].shape[1]
             for lead in leads:
-                predictions[name] = led(predictions[name], predict(lead.given)[name], lead.scale, lead.renorm)
+                other = predict(lead.given)[name]
+                predictions[name] = led(predictions[name], other, lead.scale, lead.renorm, variances)
         return predictions
 
 

@@ -182,7 +182,9 @@ class GuidedLatents:
         without = {dropped: less.predicted(latents, timesteps) for dropped, less in self.less.items()}
         for name, guides in self.guides.items():
             for guide in guides if name in predictions else ():
-                predictions[name] = led(predictions[name], without[guide.dropped][name], guide.scale, guide.renorm)
+                predicted, other = predictions[name], without[guide.dropped][name]
+                variances = predicted.shape[1] > latents[name].shape[1]
+                predictions[name] = led(predicted, other, guide.scale, guide.renorm, variances)
         return predictions
 
     def keep(self, latents: Mapping[str, Tensor]) -> None:

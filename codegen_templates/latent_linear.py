@@ -17,7 +17,7 @@ class LinearEnds(nn.Module):
     """A patch's numbers to a token and back; a token also has its timestep's vector added, or what else `time` does.
 
     With a `table` it has what that says of its place added, before it is told the timestep. `bias` is of the map to
-    tokens, `out_bias` of that from states.
+    tokens, `out_bias` of that from states, which with `variances` predicts twice as many channels.
     `patch` is how much of a latent a token has along each axis: a number for both sides of an image, or one each for
     the axes of a sequence, an image or a volume.
     """
@@ -31,6 +31,7 @@ class LinearEnds(nn.Module):
         table: SineTable | None = None,
         bias: bool = True,
         out_bias: bool = True,
+        variances: bool = False,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -38,7 +39,7 @@ class LinearEnds(nn.Module):
         self.encode = nn.Linear(channels * prod(self.patch), width, bias=bias)
         self.time = TimestepEmbedding(256, width) if time is None else time
         self.table = table
-        self.decode = nn.Linear(width, channels * prod(self.patch), bias=out_bias)
+        self.decode = nn.Linear(width, (1 + variances) * channels * prod(self.patch), bias=out_bias)
 
     def tokens(self, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Tokens [n * patches, w] of noised latents [n, channels, ...] at timesteps [n], and what to keep."""
@@ -56,7 +57,10 @@ class LinearEnds(nn.Module):
         return self.time.told(tokens, timesteps, latents.moments), [latents]
 
     def prediction(self, states: Tensor, kept: Sequence[Tensor | Patched]) -> Tensor:
-        """What states [n * patches, w] predict, in the latents' shape; of patches, patches [P, channels * patch]."""
+        """What states [n * patches, w] predict, in the latents' shape; of patches, patches [P, channels * patch].
+
+        Where variances are predicted too, there are as many channels more.
+        """
         numbers: Tensor = self.decode(states)
         (latents,) = kept
         if isinstance(latents, Patched):
@@ -74,11 +78,11 @@ class LinearEnds(nn.Module):
 
     def put_together(self, patches: Tensor, count: int, grid: Sequence[int]) -> Tensor:
         """The latents [count, channels, ...] of which these are the patches [count * P, channels * patch]."""
-        axes = range(len(self.patch))
-        cut = patches.view(count, *grid, self.channels, *self.patch)
+        axes, channels = range(len(self.patch)), patches.shape[-1] // prod(self.patch)
+        cut = patches.view(count, *grid, channels, *self.patch)
         turned = (place for axis in axes for place in (1 + axis, 2 + len(self.patch) + axis))
         sides = (number * size for number, size in zip(grid, self.patch, strict=True))
-        return cut.permute(0, 1 + len(self.patch), *turned).reshape(count, self.channels, *sides)
+        return cut.permute(0, 1 + len(self.patch), *turned).reshape(count, channels, *sides)
 
     def cut(self, sides: list[int]) -> list[int]:
         """The sides of a latent as how many patches there are along each and how much of it each has, in turns."""

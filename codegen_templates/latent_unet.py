@@ -51,10 +51,13 @@ class ResidualBlock(nn.Module):
 class UnetEnds(nn.Module):
     """Residual blocks down to one pixel a patch, which is a token, and up again with skip connections.
 
-    Level l has 2^l times the channels of the first; a patch of p x p has log2(p) + 1 levels.
+    Level l has 2^l times the channels of the first; a patch of p x p has log2(p) + 1 levels. With `variances` twice as
+    many channels are predicted.
     """
 
-    def __init__(self, channels: int, patch: int, width: int, inside: int, blocks: int) -> None:
+    def __init__(
+        self, channels: int, patch: int, width: int, inside: int, blocks: int, variances: bool = False
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.patch = (patch, patch)
@@ -75,7 +78,7 @@ class UnetEnds(nn.Module):
         )
         self.grow = nn.ModuleList(nn.Conv2d(2 * size, size, 3, padding=1) for size in wide[:-1])
         self.norm = GroupNorm(inside)
-        self.write = nn.Conv2d(inside, channels, 3, padding=1)
+        self.write = nn.Conv2d(inside, (1 + variances) * channels, 3, padding=1)
 
     def tokens(self, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Tokens [n * patches, w] of noised latents [n, channels, height, width] at timesteps [n], and what to keep."""

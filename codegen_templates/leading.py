@@ -13,11 +13,15 @@ from .generate_checks import check_mapping
 from .latents import beside
 
 
-def led(predicted: Tensor, other: Tensor, scale: float, renorm: bool) -> Tensor:
+def led(predicted: Tensor, other: Tensor, scale: float, renorm: bool, variances: bool = False) -> Tensor:
     """other + scale (predicted - other), of latents [n, ...], in float32 or wider.
 
-    With `renorm` no longer than `predicted`, as in BAGEL.
+    With `renorm` no longer than `predicted`, as in BAGEL. Variances, the second half of channels, stay as predicted.
     """
+    if variances:
+        (mean, variance), (of_other, _) = predicted.chunk(2, dim=1), other.chunk(2, dim=1)
+        away = led(mean, of_other, scale, renorm)
+        return torch.cat((away, variance.to(away.dtype)), dim=1)
     wide = torch.promote_types(predicted.dtype, torch.float32)
     predicted, other = predicted.to(wide), other.to(wide)
     away = other + scale * (predicted - other)

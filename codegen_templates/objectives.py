@@ -15,6 +15,7 @@ from .latent_checks import check_floating, check_timesteps, named, outside, patc
 from .latents import beside
 from .patched import AnyLatents, Patched, drawn_for, moments_in, named_latents, of_each, values_of
 from .times import Times
+from .variances import Bound
 
 
 class Aim(NamedTuple):
@@ -23,6 +24,7 @@ class Aim(NamedTuple):
     target: Tensor
     weights: Tensor | None  # [n]: what the squares of each latent's error count; None: 1
     noised: Tensor | None = None  # bool [n]: which latents are to be predicted; None: all
+    bound: Bound | None = None  # what variances that are predicted cost
 
 
 class Diffusion:
@@ -32,7 +34,7 @@ class Diffusion:
     `beta_end`, or scaled_linear, with roots that are. The `prediction` is the noise, the velocity (v_prediction;
     Salimans and Ho, 2202.00512) or the sample. With a `gamma` the error counts as that of the sample would times the
     ratio of signal and noise, but at most times gamma (min-SNR, Hang et al., 2303.09556). `times` are drawn evenly
-    unless given.
+    unless given. A `variance` that is learned is predicted beside (2102.09672).
     """
 
     whole = True  # timesteps are whole numbers
@@ -42,6 +44,7 @@ class Diffusion:
         self,
         *,
         prediction: Literal["noise", "velocity", "sample"] = "noise",
+        variance: Literal["fixed", "learned"] = "fixed",
         schedule: Literal["cosine", "linear", "scaled_linear"] = "cosine",
         beta_start: float = 0.0001,
         beta_end: float = 0.02,
@@ -50,6 +53,7 @@ class Diffusion:
     ) -> None:
         self.prediction, self.schedule, self.gamma, self.times = prediction, schedule, gamma, times
         self.beta_start, self.beta_end = beta_start, beta_end
+        self.variances = variance == "learned"
 
     @property
     def prediction_type(self) -> str:
@@ -96,6 +100,10 @@ class Diffusion:
             case _:
                 assert_never(self.prediction)
 
+    def bound(self, clean: Tensor, noised: Tensor, timesteps: Tensor) -> Bound | None:
+        """What variances cost that are predicted of latents [n, ...] noised to timesteps [n]; None: there are none."""
+        return Bound(self.signal(), self.prediction, clean, noised, timesteps.long()) if self.variances else None
+
     def counts(self, clean: Tensor, timesteps: Tensor) -> Tensor | None:
         """What the error of each of the latents [n, ...] counts at its timestep [n]; None: 1."""
         if self.gamma is None:
@@ -126,6 +134,7 @@ class RectifiedFlow:
     whole = False
     last = 1000
     prediction_type = "flow_prediction"
+    variances = False
 
     def __init__(self, *, weighting: Literal["sigma_sqrt", "cosmap"] | None = None, times: Times | None = None) -> None:
         self.weighting, self.times = weighting, times
@@ -142,6 +151,9 @@ class RectifiedFlow:
         """Latents [n, ...] noised to timesteps [n], and what is to be predicted of them."""
         sigma = beside(timesteps.to(clean) / 1000, clean)
         return (1 - sigma) * clean + sigma * noise, noise - clean
+
+    def bound(self, clean: Tensor, noised: Tensor, timesteps: Tensor) -> None:
+        """What variances cost: none are predicted."""
 
     def counts(self, clean: Tensor, timesteps: Tensor) -> Tensor | None:
         """What the error of each of the latents [n, ...] counts at its timestep [n]; None: 1."""
@@ -210,11 +222,12 @@ def noise_latents(
         at = of_each(times[name], x)
         values, target = objectives[name].noised(clean, at, epsilon.to(clean))
         counts, kept = objectives[name].counts(clean, at), None
+        bound = objectives[name].bound(clean, values, at)
         if name in are_clean:
             kept = of_each(are_clean[name], x)
             times[name] = torch.where(are_clean[name], 0, times[name])
             values = torch.where(beside(kept, clean), clean, values)
-        aims[name] = Aim(target, counts, None if kept is None else ~kept)
+        aims[name] = Aim(target, counts, None if kept is None else ~kept, bound)
         noised[name] = x._replace(patches=values) if isinstance(x, Patched) else values
     return noised, times, aims
 
@@ -234,17 +247,22 @@ def denoising_losses(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Each modality's mean squared error over all numbers of its latents, in float32 or wider, and how many they are.
 
-    Squares are weighted as an aim says; latents that are not noised are left out.
+    Squares are weighted as an aim says; latents that are not noised are left out. What variances cost, the second half
+    of channels where they are predicted too, is added.
 
     0 where there are none. A latent counts as much as it has numbers.
     """
     losses, numbers = {}, {}
     for name, predicted in predictions.items():
         wide = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
-        target, weights, noised = aims.get(name, Aim(wide.detach(), None))
+        target, weights, noised, bound = aims.get(name, Aim(wide.detach(), None))
+        if bound is not None:
+            wide, variance = wide.chunk(2, dim=1)
         squares = (wide - target.to(wide.dtype)).square()
         if weights is not None:
             squares = squares * beside(weights.to(wide.dtype), squares)
+        if bound is not None:
+            squares = squares + bound.cost(wide.detach(), variance)
         if noised is None:
             losses[name] = squares.sum() / max(1, wide.numel())
             numbers[name] = torch.full((), wide.numel(), device=wide.device)

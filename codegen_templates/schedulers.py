@@ -47,6 +47,8 @@ def _check_prediction(name: str, scheduler: Any, objective: Any) -> None:
             f"the scheduler of {name} has prediction_type {said!r}, and what is predicted is "
             f"{objective.prediction_type!r}"
         )
+    if _takes_variances(scheduler) and not objective.variances:
+        raise ValueError(f"the scheduler of {name} takes variances that are learned, and none are predicted")
     if not objective.whole:
         return
     signal = getattr(scheduler, "alphas_cumprod", None)
@@ -55,6 +57,13 @@ def _check_prediction(name: str, scheduler: Any, objective: Any) -> None:
     mine = objective.signal()
     if signal.shape != mine.shape or bool((signal.to(mine) - mine).abs().max() > 1e-3):
         raise ValueError(f"the scheduler of {name} adds noise by another schedule than its objective: {objective.said}")
+
+
+def _takes_variances(scheduler: Any) -> bool:
+    """Whether a scheduler of diffusers takes variances behind what is predicted."""
+    configuration = getattr(scheduler, "config", None)
+    said = configuration.get("variance_type") if isinstance(configuration, Mapping) else None
+    return said in ("learned", "learned_range")
 
 
 def times_of(name: str, scheduler: Any, objective: Any, steps: int, tokens: int, device: torch.device) -> Tensor:
@@ -91,7 +100,12 @@ def as_seen(scheduler: Any, x: Tensor, time: Tensor) -> Tensor:
 
 
 def stepped(scheduler: Any, predicted: Tensor, time: Tensor, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Latents a step further; what a scheduler draws for it, it draws from the generator."""
+    """Latents a step further; what a scheduler draws for it, it draws from the generator.
+
+    Variances, the second half of channels where they are predicted, are for schedulers that learn these.
+    """
+    if predicted.shape[1] > x.shape[1] and not _takes_variances(scheduler):
+        predicted = predicted[:, : x.shape[1]]
     drawing = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     further: Tensor = scheduler.step(predicted, time, x, **drawing).prev_sample
     return further

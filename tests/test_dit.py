@@ -39,7 +39,7 @@ def dit(**sizes: Any) -> Any:
 def both() -> tuple[Any, Any, Bijection]:
     """Theirs, ours with the same parameters, and how these correspond."""
     torch.manual_seed(0)
-    sizes = {"num_attention_heads": 3, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8}
+    sizes = {"num_attention_heads": 3, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8, "out_channels": 8}
     theirs = dit(**sizes, num_embeds_ada_norm=7).double().eval()
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -105,7 +105,7 @@ def test_a_denoising_step_takes_the_loss_of_all(both: tuple[Any, Any, Bijection]
 
 def test_parameters_at_the_published_size() -> None:
     with torch.device("meta"):
-        theirs = dit(num_embeds_ada_norm=1000)
+        theirs = dit(num_embeds_ada_norm=1000, out_channels=8)
     model = compile_ir(PATH)
     shapes = {name: tuple(tensor.shape) for name, tensor in named(theirs).items()}
     bijection_of(read_mapping(MAPPING), shapes, model)

@@ -57,7 +57,8 @@ def constructor(operator: Operator, constants: Constants, path: str = "") -> str
             ends = f"{channels}, patch={patch}, width={wide}"
             if unet is None:
                 return f"LinearEnds({ends}{_told(operator, wide)})"
-            return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks})"
+            variances = ", variances=True" if operator.variances else ""
+            return f"UnetEnds({ends}, inside={unet.channels}, blocks={unet.blocks}{variances})"
         case Projector():
             return _projector(operator, constants)
         case TanhGate():
@@ -139,6 +140,7 @@ def _told(ends: LatentEnds, wide: str) -> str:
         sizes = {"base": ends.table.base, "crop": ends.table.crop}
         said.append(f", table=SineTable({', '.join(f'{key}={size}' for key, size in sizes.items() if size)})")
     said += [*[", bias=False"] * (not ends.bias), *[", out_bias=False"] * (not ends.out_bias)]
+    said += [", variances=True"] * ends.variances
     return "".join(said)
 
 

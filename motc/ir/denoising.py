@@ -7,6 +7,7 @@ from typing import Literal
 
 Objective = Literal["ddpm", "flow"]
 Prediction = Literal["noise", "velocity", "sample"]
+Variance = Literal["fixed", "learned"]
 Schedule = Literal["cosine", "linear", "scaled_linear"]
 TimesKind = Literal["uniform", "logit_normal", "mode", "beta"]
 Moment = Literal["span", "frame", "token"]
@@ -23,18 +24,21 @@ def words(value: float) -> str:
 class Noising:
     """What `ddpm` predicts, and how much noise each of its 1,000 steps adds, in diffusers' sense.
 
-    `linear` and `scaled_linear` go from `beta_start` to `beta_end`, which say nothing of `cosine`.
+    `linear` and `scaled_linear` go from `beta_start` to `beta_end`, which say nothing of `cosine`. With a
+    `variance` that is learned, where it lies between the least and the most of a step is predicted beside.
     """
 
     prediction: Prediction = "noise"
+    variance: Variance = "fixed"
     schedule: Schedule = "cosine"
     beta_start: float = 0.0001
     beta_end: float = 0.02
 
     def __str__(self) -> str:
-        """`velocity, scaled_linear 0.00085 to 0.012`, or `noise, cosine`."""
+        """`velocity, scaled_linear 0.00085 to 0.012`, or `noise and variances, cosine`."""
         betas = "" if self.schedule == "cosine" else f" {words(self.beta_start)} to {words(self.beta_end)}"
-        return f"{self.prediction}, {self.schedule}{betas}"
+        variances = " and variances" if self.variance == "learned" else ""
+        return f"{self.prediction}{variances}, {self.schedule}{betas}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,9 +81,9 @@ class LatentEnds(Parameterised):
 
     Linear maps, unless there is a U-Net. A timestep's vector, of the timestep times `time_scale`, is added to linear
     ends' tokens, unless `time` says otherwise, or they are `untimed`; a `table` says more of their places. Their map of
-    patches may have no `bias`, that of states no `out_bias`. `patch` is how much of a latent a token has along each of
-    its axes: of images a number, if it is the same for both; else one for each of length, of height and width, or of
-    frames, height and width.
+    patches may have no `bias`, that of states no `out_bias`. With `variances` twice as many channels are predicted.
+    `patch` is how much of a latent a token has along each of its axes: of images a number, if it is the same for both;
+    else one for each of length, of height and width, or of frames, height and width.
     """
 
     channels: int
@@ -96,6 +96,12 @@ class LatentEnds(Parameterised):
     table: SineTable | None = None
     bias: bool = True
     out_bias: bool = True
+    variances: bool = False
+
+    @property
+    def predicted(self) -> int:
+        """How many channels are predicted."""
+        return 2 * self.channels if self.variances else self.channels
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -129,11 +135,11 @@ class LatentEnds(Parameterised):
         """All layers of the ends, in the order of the forward."""
         if self.unet is not None:
             return tuple(_unet_layers(self, self.unet))
-        numbers = self.channels * prod(self.patch_shape)
+        numbers, predicted = (each * prod(self.patch_shape) for each in (self.channels, self.predicted))
         return (
             EndLayer(name="encode", shape=(self.width, numbers), bias=self.bias),
             *(() if self.untimed else _time(self.width) if self.time is None else _concat_time(self.width)),
-            EndLayer(name="decode", shape=(numbers, self.width), bias=self.out_bias),
+            EndLayer(name="decode", shape=(predicted, self.width), bias=self.out_bias),
         )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -187,7 +193,7 @@ def _unet_layers(ends: LatentEnds, unet: Unet) -> Iterator[EndLayer]:
         if level > 0:
             yield _convolution(f"grow.{level - 1}", wide, channels[level - 1], pixels[level - 1])
     yield EndLayer(name="norm", shape=(channels[0],), is_norm=True)
-    yield _convolution("write", channels[0], ends.channels, pixels[0])
+    yield _convolution("write", channels[0], ends.predicted, pixels[0])
 
 
 def _block(name: str, narrow: int, wide: int, time: int, pixels: int) -> Iterator[EndLayer]:

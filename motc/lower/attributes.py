@@ -296,6 +296,7 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
         table=None if sine is None else SineTable(base=sine.base, crop=sine.crop),
         bias=latent.bias is not False,
         out_bias=latent.has_out_bias,
+        variances=latent.objective.variance == "learned",
     )
 
 

@@ -11,7 +11,7 @@ from motc.schema.modalities import LatentSpec, ObjectiveSpec, TimesSpec, TokenSh
 from motc.schema.section import Section
 from motc.source import Diagnostic, Span
 
-NOISING = ("prediction", "schedule", "beta_start", "beta_end")
+NOISING = ("prediction", "variance", "schedule", "beta_start", "beta_end")
 """What an objective says of `ddpm` alone."""
 
 SHIFT = ("max_tokens", "base_shift", "max_shift")

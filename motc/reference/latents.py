@@ -26,9 +26,13 @@ FREQUENCIES = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceNoising:
-    """What `ddpm` predicts, and the variance that each step adds: of a cosine schedule, or between two numbers."""
+    """What `ddpm` predicts, and the variance that each step adds: of a cosine schedule, or between two numbers.
+
+    With a `variance` that is learned as many channels more say where that of a step lies.
+    """
 
     prediction: Literal["noise", "velocity", "sample"] = "noise"
+    variance: Literal["fixed", "learned"] = "fixed"
     schedule: Literal["cosine", "linear", "scaled_linear"] = "cosine"
     beta_start: float = 0.0001
     beta_end: float = 0.02
@@ -130,19 +134,22 @@ def waves_of_periods(count: int, periods: tuple[float, float], timestep: float) 
 def latent_prediction(
     latent: ReferenceLatent, parameters: Parameters, states: Tensor, noised: Several, timesteps: Several
 ) -> Several:
-    """What the tokens' states [n * patches, width] predict, in the shape of the noised latents."""
+    """What the tokens' states [n * patches, width] predict, in the shape of the noised latents, or of twice their
+    channels.
+    """
     if latent.blocks is not None:
         assert isinstance(noised, Tensor)
         assert isinstance(timesteps, Tensor)
         return unet_up(latent, parameters, states, noised, timesteps)
     patches = iter(linear(parameters, latent.prefix + ".decode", states))
-    predicted = [states.new_zeros(x.shape) for x in noised]
+    channels = latent.channels * (2 if latent.noising.variance == "learned" else 1)
+    predicted = [states.new_zeros(channels, *x.shape[1:]) for x in noised]
     for y, x in zip(predicted, noised, strict=True):
         for place in places_of_patches(latent, x):
-            y[place] = next(patches).reshape(latent.channels, *latent.patch)
+            y[place] = next(patches).reshape(channels, *latent.patch)
     if isinstance(noised, list):
         return predicted
-    return torch.stack(predicted) if predicted else states.new_zeros(noised.shape)
+    return torch.stack(predicted) if predicted else states.new_zeros(0, channels, *noised.shape[2:])
 
 
 def places_of_patches(latent: ReferenceLatent, x: Tensor) -> Iterator[tuple[slice, ...]]:
@@ -243,23 +250,30 @@ def denoising(
     keeps = [torch.tensor([False])] * len(clean) if kept is None else kept
     for x, times, epsilon, stays in zip(clean, timesteps, noise, keeps, strict=True):
         shown, target, counts = (torch.zeros_like(x) for _ in range(3))
+        steps: list[tuple[tuple[slice, ...], int]] = []
         patches = zip(of_patches(latent, x, times), of_patches(latent, x, stays), strict=True)
         for place, (timestep, is_clean) in zip(places_of_patches(latent, x), patches, strict=True):
             noised, target[place] = noised_to(latent, x[place], timestep, epsilon[place])
             shown[place] = x[place] if is_clean else noised
             counts[place] = 0.0 if is_clean else counted(latent, timestep)
+            steps += [] if is_clean else [(place, int(timestep))]
         fraction = 1 - sum(of_patches(latent, x, stays)) / math.prod(grid_of(latent, x))
-        spans.append(Noised(shown, target, counts, round(fraction * x.numel())))
+        spans.append(Noised(shown, target, counts, round(fraction * x.numel()), x, steps))
     return spans
 
 
 class Noised(NamedTuple):
-    """A latent that is noised, what is to be predicted of it, what errors count, and how many numbers do."""
+    """A latent that is noised, what is to be predicted of it, what errors count, and how many numbers do.
+
+    And what it was, and the steps of those of its patches that are noised.
+    """
 
     shown: Tensor
     target: Tensor
     counts: Tensor
     numbers: int
+    clean: Tensor
+    steps: list[tuple[tuple[slice, ...], int]]
 
 
 def noised_to(latent: ReferenceLatent, x: Tensor, timestep: float, epsilon: Tensor) -> tuple[Tensor, Tensor]:
@@ -302,6 +316,43 @@ def added_noise(noising: ReferenceNoising, t: int) -> float:
             return (math.sqrt(start) + (math.sqrt(end) - math.sqrt(start)) * part) ** 2
         case _:
             assert_never(noising.schedule)
+
+
+def bits_of_variances(latent: ReferenceLatent, span: Noised, predicted: Tensor, variance: Tensor) -> Tensor:
+    """What variances cost that are predicted of a latent, in bits: how far each step is from the one that is known
+    (arXiv 2102.09672, equations 11 to 15), or at the first step how unlikely data is, in bins of 2/255.
+    """
+    bits = torch.zeros((), dtype=predicted.dtype)
+    for place, t in span.steps:
+        x, noised = span.clean[place].to(predicted), span.shown[place].to(predicted)
+        signal, before = signal_at(latent.noising, t), signal_at(latent.noising, t - 1)
+        beta, left = added_noise(latent.noising, t), 1 - signal_at(latent.noising, max(t, 1) - 1)
+        known = added_noise(latent.noising, max(t, 1)) * left / (1 - signal_at(latent.noising, max(t, 1)))
+        fraction = (variance[place] + 1) / 2
+        log_variance = fraction * math.log(beta) + (1 - fraction) * math.log(known)
+        output, alpha, sigma = predicted[place].detach(), math.sqrt(signal), math.sqrt(1 - signal)
+        sample = {
+            "noise": (noised - sigma * output) / alpha,
+            "velocity": alpha * noised - sigma * output,
+            "sample": output,
+        }[latent.noising.prediction]
+
+        def mean(
+            clean: Tensor, noised: Tensor = noised, signal: float = signal, before: float = before, beta: float = beta
+        ) -> Tensor:
+            rest = math.sqrt(1 - beta) * (1 - before)
+            return (math.sqrt(before) * beta * clean + rest * noised) / (1 - signal)
+
+        made = torch.distributions.Normal(mean(sample), (log_variance / 2).exp())
+        if t > 0:
+            right = torch.distributions.Normal(mean(x), math.sqrt(known))
+            bits = bits + torch.distributions.kl_divergence(right, made).sum() / math.log(2)
+            continue
+        z = [(x - made.mean + side / 255) / made.stddev for side in (1, -1)]
+        up, down = (0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (each + 0.044715 * each**3))) for each in z)
+        likely = torch.where(x < -0.999, up, torch.where(x > 0.999, 1 - down, up - down))
+        bits = bits - torch.log2(likely.clamp(min=1e-12)).sum()
+    return bits
 
 
 def counted(latent: ReferenceLatent, timestep: float) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from motc.reference.batch import Batch, Several
 from motc.reference.config import ReferenceConfig
 from motc.reference.experts import Trace
-from motc.reference.latents import denoising
+from motc.reference.latents import bits_of_variances, denoising
 from motc.reference.model import logits_of, predictions_of, reference_hidden, token_masks
 from motc.reference.operators import Parameters, Streams, at_least_float32
 from motc.reference.visibility import visibility
@@ -65,7 +65,11 @@ def reference_loss(
     for modality, latent in config.latents.items():
         squares, numbers = torch.zeros((), dtype=total.dtype), 0
         for predicted, span in zip(predictions.get(modality, ()), spans.get(modality, ()), strict=True):
-            squares = squares + ((at_least_float32(predicted) - span.target) ** 2 * span.counts).sum()
+            wide = at_least_float32(predicted)
+            mean, variance = wide[: latent.channels], wide[latent.channels :]
+            squares = squares + ((mean - span.target) ** 2 * span.counts).sum()
+            if latent.noising.variance == "learned":
+                squares = squares + bits_of_variances(latent, span, mean, variance)
             numbers += span.numbers
         by_modality[modality] = squares / max(1, numbers)
         weights[modality] = torch.tensor(numbers)

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from motc.ir.denoising import Moment, Objective, Prediction, Schedule, TimesKind, TokenShiftKind, WeightingKind
+from motc.ir.denoising import (
+    Moment,
+    Objective,
+    Prediction,
+    Schedule,
+    TimesKind,
+    TokenShiftKind,
+    Variance,
+    WeightingKind,
+)
 from motc.ir.latent import EndsKind
 from motc.ir.operators import Activation, NormKind
 from motc.ir.positions import AdvanceWord, PlacingKind
@@ -48,6 +57,7 @@ class ObjectiveSpec(Section):
 
     kind: Objective = Field("ddpm", description="steps of added noise, or a straight line from data to noise")
     prediction: Prediction | None = Field(None, description="of ddpm: default: noise; flow predicts the velocity")
+    variance: Variance | None = Field(None, description="of ddpm: whether a step's is predicted too; default: fixed")
     schedule: Schedule | None = Field(None, description="of ddpm: how much noise each step adds; default: cosine")
     beta_start: Share | None = Field(None, description="of other schedules than cosine: at first; default: 0.0001")
     beta_end: Share | None = Field(None, description="of other schedules than cosine: at last; default: 0.02")

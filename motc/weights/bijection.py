@@ -231,9 +231,10 @@ def _move(
 
 
 def _channels(parameter: str, model: Model) -> Shape:
-    """How many channels the latents have that a parameter of ends is of."""
+    """How many channels a parameter of ends makes tokens of, or predicts."""
     ends = {f"latents.{modality.name}": modality.ends for modality in model.latent_modalities()}
-    return tuple(each.channels for prefix, each in ends.items() if parameter.startswith(f"{prefix}."))
+    (end,) = (each for prefix, each in ends.items() if parameter.startswith(f"{prefix}."))
+    return (end.predicted if ".decode." in parameter else end.channels,)
 
 
 def _of_expert(tensor: str, number: int) -> str:

@@ -62,7 +62,8 @@ def denoising_text(pick: Pick, ends: str) -> str:
     """An objective, how its times are drawn, for tokens of linear ends too, and what errors count."""
     betas = pick("", ", schedule = linear", ", schedule = scaled_linear, beta_end = 0.012")
     prediction = pick("noise", "velocity", "sample")
-    ddpm = f"objective {{ prediction = {prediction}{betas} }}"
+    variance = pick("", "", ", variance = learned")
+    ddpm = f"objective {{ prediction = {prediction}{variance}{betas} }}"
     ratio = pick("", "weighting = min_snr", *([] if prediction == "noise" else ["weighting = snr"]))
     sigma = pick("", "weighting = cosmap", "weighting = sigma_sqrt")
     learnt = pick(f"{ddpm}, {ratio}", f"objective = flow, {sigma}").removesuffix(", ")
