@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from .latent_places import PlaceTable
 from .latent_table import SineTable
 from .latent_time import ConcatTime, NoTime, TimestepEmbedding
 from .patched import Patched
@@ -28,7 +29,7 @@ class LinearEnds(nn.Module):
         patch: int | tuple[int, ...],
         width: int,
         time: TimestepEmbedding | ConcatTime | NoTime | None = None,
-        table: SineTable | None = None,
+        table: SineTable | PlaceTable | None = None,
         bias: bool = True,
         out_bias: bool = True,
         variances: bool = False,
@@ -45,7 +46,8 @@ class LinearEnds(nn.Module):
         """Tokens [n * patches, w] of noised latents [n, channels, ...] at timesteps [n], and what to keep."""
         tokens = self.encode(self.cut_up(latents))
         if self.table is not None:
-            tokens = tokens + self.table.of(tuple(self.cut(list(latents.shape[2:]))[::2]), tokens)
+            rows, columns = self.cut(list(latents.shape[2:]))[::2]
+            tokens = tokens + self.table.of((rows, columns), tokens)
         x = self.time.told(tokens, timesteps)
         return x.flatten(0, 1), [latents]
 
@@ -53,7 +55,7 @@ class LinearEnds(nn.Module):
         """Tokens [P, w] of noised latents that are patches, at the timesteps [M] of their moments, and what to keep."""
         tokens = self.encode(latents.patches)
         if self.table is not None and latents.grids:
-            tokens = tokens + torch.cat([self.table.of(grid, tokens) for grid in latents.grids])
+            tokens = tokens + torch.cat([self.table.of((rows, columns), tokens) for rows, columns in latents.grids])
         return self.time.told(tokens, timesteps, latents.moments), [latents]
 
     def prediction(self, states: Tensor, kept: Sequence[Tensor | Patched]) -> Tensor:

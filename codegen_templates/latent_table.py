@@ -40,7 +40,7 @@ class SineTable:
     def __init__(self, base: int | None = None, crop: int | None = None) -> None:
         self.base, self.crop = base, crop
 
-    def of(self, grid: tuple[int, ...], like: Tensor) -> Tensor:
+    def of(self, grid: tuple[int, int], like: Tensor) -> Tensor:
         """What is added to tokens [..., rows * columns, w] of a grid, as `like` them."""
         rows, columns = grid
         return sine_table(rows, columns, like.shape[-1], self.base, self.crop, like.device).to(like.dtype)

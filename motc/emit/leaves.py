@@ -8,7 +8,7 @@ from typing import assert_never
 from motc.emit.text import names_tuple, statement
 from motc.ir.condition import PARTS, Sinusoids
 from motc.ir.execution import Execution
-from motc.ir.latent import TIME_FREQUENCIES
+from motc.ir.latent import TIME_FREQUENCIES, PlaceTable, SineTable
 from motc.ir.leaf import Block, Leaf
 from motc.ir.operators import (
     Activation,
@@ -137,11 +137,22 @@ def _told(ends: LatentEnds, wide: str) -> str:
     if ends.time is not None:
         said.append(f", time=ConcatTime({wide}, {ends.time.min_period!r}, {ends.time.max_period!r})")
     if ends.table is not None:
-        sizes = {"base": ends.table.base, "crop": ends.table.crop}
-        said.append(f", table=SineTable({', '.join(f'{key}={size}' for key, size in sizes.items() if size)})")
+        said.append(f", table={_table(ends.table, wide)}")
     said += [*[", bias=False"] * (not ends.bias), *[", out_bias=False"] * (not ends.out_bias)]
     said += [", variances=True"] * ends.variances
     return "".join(said)
+
+
+def _table(table: SineTable | PlaceTable, wide: str) -> str:
+    match table:
+        case SineTable(base=base, crop=crop):
+            sizes = {"base": base, "crop": crop}
+            return f"SineTable({', '.join(f'{key}={size}' for key, size in sizes.items() if size)})"
+        case PlaceTable(rows=rows, columns=columns, fit=fit):
+            stretched = "" if fit == "crop" else ", interpolated=True"
+            return f"PlaceTable({rows}, {columns}, {wide}{stretched})"
+        case _:
+            assert_never(table)
 
 
 def _path(leaf: Leaf, block: Block) -> str:

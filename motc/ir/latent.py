@@ -10,6 +10,7 @@ from typing import Literal
 from motc.ir.parameters import Parameterised
 
 EndsKind = Literal["linear", "unet"]
+Fit = Literal["crop", "interpolate"]
 
 TIME_FREQUENCIES = 256
 """Numbers of a timestep's sinusoidal embedding, as in DiT (Peebles and Xie, arXiv 2212.09748)."""
@@ -69,10 +70,36 @@ class SineTable:
     base: int | None = None
     crop: int | None = None
 
+    @property
+    def most(self) -> tuple[int, int] | None:
+        """How many rows and columns an image may have; None for any."""
+        return None if self.crop is None else (self.crop, self.crop)
+
     def __str__(self) -> str:
         """`sines of rows and columns to 16, of 96`."""
         base = "" if self.base is None else f" to {self.base}"
         return f"sines of rows and columns{base}{'' if self.crop is None else f', of {self.crop}'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceTable:
+    """A learnt vector for each row and column, which is added to the tokens there.
+
+    An image of fewer patches has the middle of the table, `crop`, or one of any size the table brought to it.
+    """
+
+    rows: int
+    columns: int
+    fit: Fit = "crop"
+
+    @property
+    def most(self) -> tuple[int, int] | None:
+        """How many rows and columns an image may have; None for any."""
+        return (self.rows, self.columns) if self.fit == "crop" else None
+
+    def __str__(self) -> str:
+        """`a table of 32 x 32 places, crop`."""
+        return f"a table of {self.rows} x {self.columns} places, {self.fit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +120,7 @@ class LatentEnds(Parameterised):
     time: ConcatTime | None = None
     untimed: bool = False
     time_scale: float = 1.0
-    table: SineTable | None = None
+    table: SineTable | PlaceTable | None = None
     bias: bool = True
     out_bias: bool = True
     variances: bool = False
@@ -138,6 +165,7 @@ class LatentEnds(Parameterised):
         numbers, predicted = (each * prod(self.patch_shape) for each in (self.channels, self.predicted))
         return (
             EndLayer(name="encode", shape=(self.width, numbers), bias=self.bias),
+            *(_places(self.table, self.width) if isinstance(self.table, PlaceTable) else ()),
             *(() if self.untimed else _time(self.width) if self.time is None else _concat_time(self.width)),
             EndLayer(name="decode", shape=(predicted, self.width), bias=self.out_bias),
         )
@@ -159,6 +187,10 @@ class LatentEnds(Parameterised):
     def latent_span_flops(self) -> int:
         """Of the timestep."""
         return sum(layer.flops for layer in self.layers() if layer.per_latent_span)
+
+
+def _places(table: PlaceTable, width: int) -> tuple[EndLayer, ...]:
+    return (EndLayer(name="table", shape=(table.rows * table.columns, width), times=0, bias=False),)
 
 
 def _time(width: int) -> tuple[EndLayer, ...]:

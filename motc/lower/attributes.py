@@ -11,7 +11,7 @@ from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.condition import PARTS, Adaptive, Condition, GivenVector, Labels, Sinusoids
 from motc.ir.feed_forward import GATED, FfnKind, Moe
-from motc.ir.latent import ConcatTime, LatentEnds, SineTable, Unet
+from motc.ir.latent import ConcatTime, LatentEnds, PlaceTable, SineTable, Unet
 from motc.ir.layer import Parallel, Placements
 from motc.ir.low_rank import Ranks
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
@@ -284,7 +284,6 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
     if latent.time.kind == "concat":
         shortest, longest = periods(latent.time)
         time = ConcatTime(min_period=shortest, max_period=longest)
-    sine = latent.sine
     return LatentEnds(
         channels=latent.channels,
         patch=_patch(latent.patch),
@@ -293,11 +292,19 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
         time=time,
         untimed=latent.time.kind == "none",
         time_scale=float(latent.time.scale or 1.0),
-        table=None if sine is None else SineTable(base=sine.base, crop=sine.crop),
+        table=_table(latent),
         bias=latent.bias is not False,
         out_bias=latent.has_out_bias,
         variances=latent.objective.variance == "learned",
     )
+
+
+def _table(latent: LatentSpec) -> SineTable | PlaceTable | None:
+    """What tells a token its place."""
+    if latent.learned is not None:
+        rows, columns = latent.learned.rows, latent.learned.columns or latent.learned.rows
+        return PlaceTable(rows=rows, columns=columns, fit=latent.learned.fit)
+    return None if latent.sine is None else SineTable(base=latent.sine.base, crop=latent.sine.crop)
 
 
 def periods(time: TimeSpec) -> tuple[float, float]:

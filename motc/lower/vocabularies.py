@@ -134,13 +134,18 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
 
 
 def _check_sine(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
-    """A table of sines is of an image's rows and columns, before linear ends' tokens go on."""
-    sine, place = latent.sine, ("modalities", name, "latent", "sine")
+    """A table, of sines or learnt, is of an image's rows and columns, before linear ends' tokens go on."""
+    sine, place = latent.sine, ("modalities", name, "latent", "sine" if latent.learned is None else "learned")
     wide = stream_width(checked.spec, name)
-    if sine is None:
+    if sine is None and latent.learned is None:
         return
     if latent.ends == "unet" or not (isinstance(latent.patch, int) or len(latent.patch) == 2):
-        message, way_out = "sines of rows and columns are added to images' tokens of linear ends", "leave it out"
+        what = "sines of rows and columns are" if latent.learned is None else "what is learnt of places is"
+        message, way_out = f"{what} added to images' tokens of linear ends", "leave it out"
+    elif sine is not None and latent.learned is not None:
+        message, way_out = "a token is told its place by sines, and by what is learnt", "leave one of the two out"
+    elif sine is None:
+        return
     elif wide % 4:
         message = f"half of the sines are of rows, half of these cosines, and a token has {wide} numbers"
         way_out = "use a width that is a multiple of 4"

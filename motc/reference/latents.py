@@ -46,7 +46,8 @@ class ReferenceLatent:
     of a latent a token has along each of its axes. With `periods`, the shortest and the longest of a timestep's
     sinusoids, these go through two maps with each token of linear ends; `untimed` ones are told nothing of it; to
     others the vector of the timestep times `time_scale` is added. With `sines`, what places are scaled to and of how
-    large a grid they are, a token of `width` has its place's added.
+    large a grid they are, a token of `width` has its place's added. With `places`, how many rows and columns a learnt
+    table has and whether it is interpolated, it has that table's.
     """
 
     blocks: int | None
@@ -56,6 +57,7 @@ class ReferenceLatent:
     untimed: bool = False
     time_scale: float = 1.0
     sines: tuple[int | None, int | None] | None = None
+    places: tuple[int, int, bool] | None = None
     width: int = 0
     objective: Literal["ddpm", "flow"]
     weight: float
@@ -77,6 +79,8 @@ def latent_tokens(latent: ReferenceLatent, parameters: Parameters, noised: Sever
             token = linear(parameters, latent.prefix + ".encode", x[place].flatten())
             if latent.sines is not None:
                 token = token + sines_of(latent, latent.sines, x, place).to(token)
+            if latent.places is not None:
+                token = token + learnt_of(latent, latent.places, parameters, x, place)
             tokens.append(told_time(latent, parameters, token, timestep))
     weight = parameters[latent.prefix + ".encode.weight"]
     return torch.stack(tokens) if tokens else weight.new_zeros(0, weight.shape[0])
@@ -104,6 +108,39 @@ def sines_of(
             frequencies = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
             parts.append(function(where.double() * frequencies))
     return torch.cat(parts).float()
+
+
+def learnt_of(
+    latent: ReferenceLatent, places: tuple[int, int, bool], parameters: Parameters, x: Tensor, place: tuple[slice, ...]
+) -> Tensor:
+    """What a table has of a patch's place [width]: of its middle, or of all of it by cubic convolution (Keys, 1981)."""
+    *whole, is_interpolated = places
+    table = parameters[latent.prefix + ".table.weight"]
+    corner = [at.start // size for at, size in zip(place[1:], latent.patch, strict=True)]
+    told = table.new_zeros(table.shape[1])
+    sides = [
+        weights_along(side, cells, at) if is_interpolated else {cells // 2 - side // 2 + at: 1.0}
+        for side, cells, at in zip(grid_of(latent, x), whole, corner, strict=True)
+    ]
+    for row, of_row in sides[0].items():
+        for column, of_column in sides[1].items():
+            told = told + of_row * of_column * table[row * whole[1] + column]
+    return told
+
+
+def weights_along(side: int, cells: int, at: int) -> dict[int, float]:
+    """Of one of `side` places how much each of so many cells counts, those beyond the ends as the last ones."""
+    if side == cells:
+        return {at: 1.0}
+    centre = (at + 0.5) * cells / side - 0.5
+    counts: dict[int, float] = {}
+    for cell in range(math.floor(centre) - 1, math.floor(centre) + 3):
+        away, a = abs(centre - cell), -0.75
+        near = (a + 2) * away**3 - (a + 3) * away**2 + 1
+        far = a * (away**3 - 5 * away**2 + 8 * away - 4)
+        inside = min(max(cell, 0), cells - 1)
+        counts[inside] = counts.get(inside, 0.0) + (near if away <= 1 else far)
+    return counts
 
 
 def grid_of(latent: ReferenceLatent, x: Tensor) -> tuple[int, ...]:

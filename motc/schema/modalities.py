@@ -16,7 +16,7 @@ from motc.ir.denoising import (
     Variance,
     WeightingKind,
 )
-from motc.ir.latent import EndsKind
+from motc.ir.latent import EndsKind, Fit
 from motc.ir.operators import Activation, NormKind
 from motc.ir.positions import AdvanceWord, PlacingKind
 from motc.schema.conditions import ConditionSpec
@@ -103,6 +103,14 @@ class SineSpec(Section):
     crop: Size | None = Field(None, description="with base: the grid is the middle of one of so many rows and columns")
 
 
+class PlacesSpec(Section):
+    """A table of places that are learnt."""
+
+    rows: Size = Field(..., description="rows of patches that the table has")
+    columns: Size | None = Field(None, description="columns of patches; default: rows")
+    fit: Fit = Field("crop", description="an image of another size has its middle, or all of it interpolated")
+
+
 class LatentSpec(Section):
     """What a continuous modality is made of; how its parts go together is checked when the spec is lowered."""
 
@@ -115,6 +123,7 @@ class LatentSpec(Section):
     time: Annotated[
         TimeSpec, BeforeValidator(mask_word, json_schema_input_type=Literal["added", "concat", "none"] | TimeSpec)
     ] = Field(TimeSpec(), description="how linear ends are told the timestep: a word, or a section")
+    learned: PlacesSpec | None = Field(None, description="for images: what is learnt of a token's place is added to it")
     sine: SineSpec | None = Field(None, description="for images: sines of a token's row and column are added to it")
     bias: bool | None = Field(None, description="of linear ends: a bias on what makes a token; default: true")
     out_bias: bool | None = Field(None, description="of linear ends: on what is predicted; default: as `bias`")

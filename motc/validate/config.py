@@ -10,6 +10,7 @@ from motc.ir.attention import Attention
 from motc.ir.condition import Condition, Sinusoids
 from motc.ir.denoising import Weighting
 from motc.ir.feed_forward import FeedForward, Mixture
+from motc.ir.latent import PlaceTable, SineTable
 from motc.ir.layer import Body, Layer, Placement, Sublayer
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
@@ -69,7 +70,7 @@ def reference_config(model: Model) -> ReferenceConfig:
                 untimed=modality.ends.untimed,
                 time_scale=modality.ends.time_scale,
                 width=modality.ends.width,
-                sines=None if modality.ends.table is None else (modality.ends.table.base, modality.ends.table.crop),
+                **_table(modality.ends),
                 objective=modality.objective,
                 weight=modality.weight,
                 noising=ReferenceNoising(
@@ -102,6 +103,19 @@ def reference_config(model: Model) -> ReferenceConfig:
         final_modulations={} if model.final_modulation is None else _modulations(model.final_modulation, None),
         unseen_only=tuple(m.name for m in model.token_modalities() if m.loss.seen_targets is False),
     )
+
+
+def _table(ends: LatentEnds) -> dict[str, Any]:
+    """What tells tokens their places."""
+    match ends.table:
+        case None:
+            return {}
+        case SineTable(base=base, crop=crop):
+            return {"sines": (base, crop)}
+        case PlaceTable(rows=rows, columns=columns, fit=fit):
+            return {"places": (rows, columns, fit == "interpolate")}
+        case _:
+            assert_never(ends.table)
 
 
 def _periods(ends: LatentEnds) -> tuple[float, float] | None:

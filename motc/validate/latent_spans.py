@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from motc.ir.latent import LatentEnds
 from motc.ir.model import Model
 
 Latents = dict[str, Tensor | list[Tensor]]
@@ -27,6 +28,16 @@ class Spans:
     uneven: frozenset[str]
 
 
+def _grids(ends: LatentEnds) -> tuple[tuple[int, ...], ...]:
+    """The grids that are drawn, as large as a table of places allows."""
+    most = None if ends.table is None else ends.table.most
+    grids = GRIDS[len(ends.patch_shape)]
+    if most is None:
+        return grids
+    fitting = tuple(grid for grid in grids if all(side <= room for side, room in zip(grid, most, strict=True)))
+    return fitting or ((1,) * len(most),)
+
+
 def with_spans(
     model: Model, modality_ids: Tensor, document_ids: Tensor | None, generator: torch.Generator, even: bool = False
 ) -> tuple[Tensor, Spans]:
@@ -38,7 +49,7 @@ def with_spans(
     """
     sizes: dict[str, tuple[tuple[int, ...], ...]] = {}
     for modality in model.latent_modalities():
-        grids = GRIDS[len(modality.ends.patch_shape)]
+        grids = _grids(modality.ends)
         one = int(torch.randint(0, len(grids), (), generator=generator))
         several = not even and modality.ends.unet is None and bool(torch.randint(0, 2, (), generator=generator))
         sizes[modality.name] = grids if several else (grids[one],)
