@@ -1,4 +1,4 @@
-"""What is learnt of places of images: the middle of a table, or all of it, as transformers' ViT interpolates its own."""
+"""What is learnt of places: the middle of a table, or all of it, as transformers' ViT interpolates its own."""
 
 from __future__ import annotations
 
