@@ -217,6 +217,7 @@ def _print_model(model: Model, spec: Path) -> None:
         rotated = (f"rope {a.rope}" if a.rope else "no rope" for a in layer.attentions if len(ropes) > 1)
         positions = "".join(f", {each}" for each in rotated)
         scale = f", added times {layer.residual_scale:g}" if layer.residual_scale != 1 else ""
+        scale += ", added to what came into the layer" if layer.residual_around == "layer" else ""
         layers.add(f"{ranges(runs_of[id(layer)])}: {bodies}{positions}, norm {layer.placements}{parallel}{scale}")
     console.print(tree)
 

@@ -45,7 +45,8 @@ def _formula(part: SublayerPlan) -> str:
     branch = f"f({norm}({read}))" if sublayer.before else f"f({read})"
     branch = f"norm({branch})" if sublayer.after else branch
     gated = part.borrows is not None or (sublayer.modulation is not None and sublayer.modulation.modulates("gate"))
-    joined = f"x + gate * {branch}" if gated else f"x + {branch}"
+    onto = "x" if sublayer.onto == "stream" else "entry"
+    joined = f"{onto} + gate * {branch}" if gated else f"{onto} + {branch}"
     return f"norm({joined})" if sublayer.joined else joined
 
 

@@ -91,6 +91,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         norms = {placement: to_json(leaf) for placement, leaf in sublayer.norms.items()}
         said = {"norm": next(iter(norms.values()))} if alike else {"norms": norms}
         reads = {} if sublayer.reads == "stream" else {"reads": sublayer.reads}
+        reads |= {} if sublayer.onto == "stream" else {"onto": sublayer.onto}
         scale = {} if sublayer.scale == 1 else {"residual_scale": to_json(sublayer.scale)}
         adaptive = {} if sublayer.modulation is None else {"modulation": to_json(sublayer.modulation)}
         gate = {} if sublayer.out_gate is None else {"out_gate": to_json(sublayer.out_gate)}

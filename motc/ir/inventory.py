@@ -105,7 +105,7 @@ def _attention_modulation(a: LayerAttributes) -> Modulation | None:
 
 
 def _final_modulation(a: OuterAttributes) -> Modulation | None:
-    if a.adaptive is None or not a.norm_final or a.features is not None or a.adaptive.parts == ("gate",):
+    if a.adaptive is None or a.features is not None or a.adaptive.parts == ("gate",):
         return None
     return a.adaptive.of_final(a.width)
 

@@ -17,6 +17,7 @@ Placement = Literal[NormPlace, "both", "none"]
 Parallel = Literal["one_norm", "two_norms"]
 """How sublayers stand side by side: behind the norm of the first, or each behind its own."""
 Source = Literal["stream", "entry", "normed"]
+Onto = Literal["stream", "entry"]
 Body = Attention | FeedForward | Mixture
 
 
@@ -25,7 +26,8 @@ class Sublayer:
     """What a body makes of the stream is added to it: x + scale * gate(after(body(before(x)))), all through `joined`.
 
     It reads the stream as it comes to it or, in parallel to the sublayers before it, as it came into the layer: that
-    `entry`, or what the first sublayer's norm made of it, `normed`.
+    `entry`, or what the first sublayer's norm made of it, `normed`. What it makes is added `onto` the stream or onto
+    that entry.
 
     What `modulation` makes of a condition scales and shifts what `before` gives, and gates what is added. Where
     it reads what the first sublayer's norm gives, that one's modulation gates what it adds.
@@ -41,6 +43,7 @@ class Sublayer:
     modulation: Leaf | None = None
     joined: Leaf | None = None
     reads: Source = "stream"
+    onto: Onto = "stream"
     scale: float = 1.0
     out_gate: Leaf | None = None
 
@@ -156,6 +159,11 @@ class Layer:
         return scale
 
     @property
+    def residual_around(self) -> str:
+        """What is added to what comes into it, in the language's words: each sublayer, or the whole layer."""
+        return "layer" if any(sublayer.onto == "entry" for sublayer in self.sublayers) else "sublayer"
+
+    @property
     def settings(self) -> dict[str, object]:
         """All of it that is not in the shapes of its parameters, by the language's keys: `attention.mask`."""
         of_bodies = {
@@ -170,6 +178,7 @@ class Layer:
             **of_bodies,
             "norm.placement": str(self.placements),
             "residual.scale": self.residual_scale,
+            "residual.around": self.residual_around,
         }
 
     def gate_of(self, sublayer: Sublayer) -> Leaf | None:

@@ -90,7 +90,8 @@ def told_loss(loss: TokenLoss) -> str:
 def _layer(layer: Layer) -> Iterator[str]:
     for sublayer in layer.sublayers:
         told = {"stream": "", "entry": ", of the layer's entry", "normed": ", of what the first norm gives"}
-        yield f"    {sublayer.role}: {sublayer.body}{told[sublayer.reads]}"
+        onto = "" if sublayer.onto == "stream" else ", added to the layer's entry"
+        yield f"    {sublayer.role}: {sublayer.body}{told[sublayer.reads]}{onto}"
         for leaf in sublayer.leaves():
             yield from _leaf(leaf, "      ")
     yield from _steps(layer.steps, "    ")

@@ -48,7 +48,8 @@ def verify(model: Model, stage: str, before: Model | None = None) -> None:
         require(len(set(roles)) == len(roles) > 0, "the sublayers of a layer are missing, or two of one role")
         first, *others = layer.sublayers
         beside = [sublayer.reads for sublayer in others if sublayer.reads != "stream"]
-        require(first.reads == "stream" and not (beside and first.joined), "the first sublayer has none beside it")
+        is_first = first.reads == first.onto == "stream" and not (beside and first.joined)
+        require(is_first, "the first sublayer has none beside it")
         require("normed" not in beside or first.before is not None, "sublayers read a norm that is not there")
         alike = len({(a.mask, a.angles) for a in layer.attentions}) < 2
         require(alike, "attentions of one layer differ in their masks or angles")  # a layer is handed one of each

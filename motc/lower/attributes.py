@@ -22,7 +22,7 @@ from motc.schema.attention import QkNormSpec
 from motc.schema.conditions import AdaptiveSpec, ConditionSpec, SinusoidsSpec
 from motc.schema.feed_forward import FfnSpec
 from motc.schema.modalities import FeaturesSpec, LatentSpec, ProjectorSpec, TimeSpec, UnetSpec
-from motc.schema.norms import NormAttributes, NormSpec
+from motc.schema.norms import FinalNorm, NormAttributes, NormSpec
 from motc.schema.spec import TowerSpec
 from motc.schema.values import TowerAttentionKind
 
@@ -203,7 +203,7 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
     shared = None if spec.vocab is None else Vocabulary(spec.vocab, own=False)
     own = None if modality.vocab is None else Vocabulary(modality.vocab, own=True)
     norm = spec.norm if tower is None else spec.norm.model_copy(update=tower.norm.said())
-    final = final_norm(norm)
+    final, adaptive = final_norm(norm), final_adaptive(norm)
     first = spec.norm.embedding
     if tower is not None and tower.norm.embedding is not None:
         first = tower.norm.embedding
@@ -221,16 +221,24 @@ def outer_attributes(spec: Spec, name: str, tower: TowerSpec | None, layer: Laye
         embedding_norm=None if final is None or _form(final) == _form(norm) else _norm(norm, layer.width),
         **_form(final or norm),
         condition=None if modality.condition is None else _condition(modality.condition, condition_width(spec, name)),
-        adaptive=None if (final or norm).adaptive is None else _adaptive(spec, (final or norm).adaptive),
+        adaptive=None if adaptive is None else _adaptive(spec, adaptive),
     )
 
 
 def final_norm(norm: NormSpec) -> NormSpec | None:
     """What the final norm is, where the others are said to be `norm`; None where there is none."""
-    if isinstance(norm.final, NormAttributes):
-        return norm.model_copy(update=norm.final.said())
+    if isinstance(norm.final, FinalNorm):
+        return None if norm.final.kind == "none" else norm.model_copy(update=norm.final.said())
     has_one = norm.placement != "post" if norm.final is None else norm.final
     return norm if has_one else None
+
+
+def final_adaptive(norm: NormSpec) -> AdaptiveSpec | None:
+    """What a condition does where layers end: to what the final norm gives, or to states as they are."""
+    final = final_norm(norm)
+    if final is None and isinstance(norm.final, FinalNorm):
+        return norm.model_copy(update=norm.final.said()).adaptive
+    return None if final is None else final.adaptive
 
 
 def _embedding_scale(spec: Spec, width: int) -> float:

@@ -22,7 +22,7 @@ from motc.lower.leaf import LeafBuilder
 from motc.lower.rope import lower_rope
 from motc.lower.untie import Untied
 from motc.schema import Checked
-from motc.source import Diagnostic
+from motc.source import Diagnostic, Span
 
 Leaves = dict[str, Leaf | None]
 Operators = dict[str, dict[str, Operator | None]]
@@ -86,6 +86,7 @@ def check_bodies(layers: Sequence[LayerSpec], errors: list[Diagnostic]) -> None:
             span, way_out = spec.checked.span("attention", "kind"), "use parallel = two_norms, or ffn = none there too"
             related = (("the one norm", spec.checked.span("parallel")),)
             errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out, related=related))
+        _check_around(spec, errors)
     if not any(spec.mask for spec in layers):
         span = layers[0].checked.span("attention", "kind")
         way_out = "leave attention in a layer at least: it is where tokens meet"
@@ -99,6 +100,24 @@ def check_bodies(layers: Sequence[LayerSpec], errors: list[Diagnostic]) -> None:
             )
             span, way_out = spec.checked.span("modalities", name), "say `keys` in some layers, or of features"
             errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out))
+
+
+def _check_around(layer: LayerSpec, errors: list[Diagnostic]) -> None:
+    """Feed-forwards that are added to what came into a layer read what attention makes. Appends to `errors`."""
+    spec = layer.checked.spec
+    if spec.residual.around == "sublayer":
+        return
+    span, related = layer.checked.span("residual", "around"), list[tuple[str, Span]]()
+    unread = next((name for name, a in layer.attributes.items() if a.asks and not a.feeds), None)
+    if spec.parallel is not None:
+        message, related = "sublayers in parallel do not read one another", [("these", layer.checked.span("parallel"))]
+    elif unread is not None:
+        message = f"what attention makes of {unread} is lost in a layer, where it has no feed-forward to read it"
+    else:
+        return
+    way_out = "use around = sublayer" + (", or give it one" if unread is not None else ", or parallel = none")
+    if all(each.span != span for each in errors):
+        errors.append(Diagnostic(code="MOT087", message=message, span=span, help=way_out, related=tuple(related)))
 
 
 def _check_keys(layer: LayerSpec, errors: list[Diagnostic]) -> None:
@@ -158,6 +177,8 @@ def _layer(
     first, *others = (Sublayer.placed(role, body, placement, leaves) for role, body in present.items())
     source: Source = "stream" if parallel is None else "entry" if parallel == "two_norms" else "normed"
     sublayers = (first, *(replace(sublayer, reads=source) for sublayer in others))
+    if spec.checked.spec.residual.around == "layer" and others:
+        sublayers = (*sublayers[:-1], replace(sublayers[-1], onto="entry"))
     scale = float(spec.checked.spec.residual.scale)
     return Layer(sublayers=sublayers if scale == 1 else tuple(replace(each, scale=scale) for each in sublayers))
 

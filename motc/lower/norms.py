@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from motc.lower.attributes import final_norm, projector_norm
+from motc.lower.attributes import final_adaptive, final_norm, projector_norm
 from motc.schema import Checked
 from motc.schema.attention import QkNormSpec
-from motc.schema.norms import NormAttributes, NormSpec
+from motc.schema.norms import FinalNorm, NormSpec
 from motc.source import Diagnostic
 
 
@@ -38,7 +38,15 @@ def check_norms(checked: Checked, errors: list[Diagnostic]) -> None:
 
 def _check_final(checked: Checked, norm: NormSpec, path: tuple[str, ...], errors: list[Diagnostic]) -> None:
     final = final_norm(norm)
-    if final is not None and isinstance(norm.final, NormAttributes):
+    if isinstance(norm.final, FinalNorm) and norm.final.kind == "none":
+        said = [key for key in ("eps", "offset", "weight", "bias") if key in norm.final.said()]
+        if said:
+            message = f"`{said[0]}` says nothing where there is no final norm"
+            errors.append(_refusal(checked, (*path, said[0]), message, "leave it out, or use another kind"))
+        if final_adaptive(norm) is None:
+            message = "a final norm of kind none does what a condition says, and there is none"
+            errors.append(_refusal(checked, (*path, "kind"), message, "use final = false, or say adaptive"))
+    if final is not None and isinstance(norm.final, FinalNorm):
         _check(checked, final, set(norm.final.said()), path, errors)
 
 

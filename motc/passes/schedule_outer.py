@@ -57,12 +57,14 @@ def outer_steps(model: Model) -> OuterSteps:
 
 
 def _adaptive_norm(model: Model) -> Steps:
-    """The final norm, and what conditions do to what it gives: where layers end, for that is where these are known."""
-    assert model.final_norm is not None and model.final_modulation is not None
-    modulation = Modulate(model.final_modulation)
-    reads, writes = (Value("normed"), SPANS), Value("left")
+    """The final norm, if there is one, and what conditions do to what it gives: where layers end, for there these are
+    known.
+    """
+    assert model.final_modulation is not None
+    modulation, norm = Modulate(model.final_modulation), model.final_norm
+    reads, writes = (Value("x" if norm is None else "normed"), SPANS), Value("left")
     step = Step(sublayer="", operation=modulation, reads=reads, writes=writes, numbers=_width(model))
-    return (_applied(model, model.final_norm, "x", "normed"), step)
+    return (step,) if norm is None else (_applied(model, norm, "x", "normed"), step)
 
 
 def _read(model: Model) -> Steps:

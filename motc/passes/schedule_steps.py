@@ -75,7 +75,8 @@ class _Steps:
             self.role, self.crossing = sublayer.role, layer.crossing
             h = self._modulated(sublayer.modulation, self._apply(sublayer.before, sources.get(sublayer.reads, x)))
             sources.setdefault("normed", h)
-            x = self._joined(sublayer, layer.gate_of(sublayer), x, h)
+            onto = STREAM if sublayer.onto == "entry" else x
+            x = self._joined(sublayer, layer.gate_of(sublayer), onto, h)
 
     def _joined(self, sublayer: Sublayer, gate: Leaf | None, x: Value, h: Value) -> Value:
         """What the body makes of `h`, added to the stream, with the norms after and behind, and gates.

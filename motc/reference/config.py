@@ -66,13 +66,14 @@ class ReferenceSublayer:
 
     What it makes is added times `scale`. All groups begin with `name`, such as attention.q. It reads the stream as it
     comes to it, or as it came into the layer: that `entry`, or what the first sublayer's norm makes of it, `normed`,
-    and then it has no norm of its own.
+    and then it has no norm of its own. What it makes is added onto the stream, or onto that entry.
     """
 
     name: str
     placement: Literal["pre", "post", "sublayer_output", "both", "none"]
     body: ReferenceAttention | ReferenceFeedForward
     reads: Literal["stream", "entry", "normed"] = "stream"
+    onto: Literal["stream", "entry"] = "stream"
     scale: float = 1.0
 
 

@@ -62,7 +62,8 @@ def layer_forward(
             case _:
                 assert_never(sublayer.body)
         gating = first if sublayer.reads == "normed" else groups
-        x = joined(sublayer, groups, gating, x, source, function, found_by(layer, tokens, see))
+        onto = entry if sublayer.onto == "entry" else x
+        x = joined(sublayer, groups, gating, onto, source, function, found_by(layer, tokens, see))
     return x
 
 

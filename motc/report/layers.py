@@ -197,5 +197,6 @@ def told_of(sublayer: Sublayer, layer: Layer, model: Model) -> tuple[str, tuple[
             notes.append(f"in parallel, behind {layer.sublayers[0].role}'s norm")
         case _:
             assert_never(sublayer.reads)
+    notes += ["added to what came into the layer"] * (sublayer.onto == "entry")
     notes += [] if sublayer.scale == 1 else [f"added × {sublayer.scale:g}"]
     return title, tuple(notes)

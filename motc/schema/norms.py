@@ -33,9 +33,15 @@ class AdaptiveNormAttributes(NormAttributes):
     ] = Field(None, description="norms are scaled and shifted, and what is added is gated, by a condition; or none")
 
 
+class FinalNorm(AdaptiveNormAttributes):
+    """What the final norm has otherwise than the others; of kind none it is what a condition does, without a norm."""
+
+    kind: NormKind | Literal["none"] | None = Field(None, description="the kind, or none: a condition alone")  # type: ignore[assignment]
+
+
 Final = (
     Annotated[
-        Annotated[bool, Tag(TRUE_OR_FALSE)] | Annotated[AdaptiveNormAttributes, Tag(SECTION)],
+        Annotated[bool, Tag(TRUE_OR_FALSE)] | Annotated[FinalNorm, Tag(SECTION)],
         Discriminator(word_or_section),
     ]
     | None

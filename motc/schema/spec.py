@@ -42,6 +42,7 @@ class EmbeddingSpec(Section):
 
 class ResidualSpec(Section):
     scale: Positive = Field(1.0, description="what attention and feed-forward make is multiplied with, and added")
+    around: Literal["sublayer", "layer"] = Field("sublayer", description="what is added to what comes into it")
 
 
 class HeadSpec(Section):

@@ -401,7 +401,7 @@ CODES = _catalogue(
         "MOT087",
         "nothing that attends, or nothing at all",
         "A layer has attention, a feed-forward or both, for some modality at least, and some layer has attention: it "
-        "is where tokens meet.",
+        "is where tokens meet. Where the feed-forward is added to what came into the layer, whoever attends has one.",
         "layers = 1\nlayer 0 { attention = none }",
     ),
     (

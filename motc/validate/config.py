@@ -248,6 +248,7 @@ def _sublayer(sublayer: Sublayer, modalities: tuple[str, ...]) -> ReferenceSubla
         placement=_placement(sublayer),
         body=_body(sublayer.body, modalities),
         reads=sublayer.reads,
+        onto=sublayer.onto,
         scale=sublayer.scale,
     )
 

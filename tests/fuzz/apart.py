@@ -118,7 +118,7 @@ class WritesTowers(WritesSublayers):
             said.append(f"attention {{ {self.pick(rope, mask, 'bias = true')} }}")
         if self.chance(2):
             kind = self.pick("kind = gelu", "kind = swiglu", "hidden = 24", "bias = true")
-            said.append(f"ffn {{ {kind} }}" if self.layers == 1 or self.chance(2) else "ffn = none")
+            said.append(f"ffn {{ {kind} }}" if self.around or self.layers == 1 or self.chance(2) else "ffn = none")
             self.absent.add("ffn.gate")
             self.tokens_choose = False
         if self.reading and self.chance(2):

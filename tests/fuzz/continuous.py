@@ -42,7 +42,8 @@ def final_adaptive_text(pick: Pick, by: str, may_map: bool) -> str:
     """A final norm that says itself how it is adaptive, or that it is not."""
     unmapped = ("map = false, table = true, activation = none",) if may_map else ()
     parts = pick("activation = none", "parts = [scale]", "bias = false, parts = [shift]", *unmapped)
-    return pick(f"{{ adaptive {{ by = {by}, {parts} }} }}", "{ adaptive = none }")
+    alone = pick("", "kind = none, ")
+    return pick(f"{{ {alone}adaptive {{ by = {by}, {parts} }} }}", "{ adaptive = none }")
 
 
 def ends_text(pick: Pick) -> str:

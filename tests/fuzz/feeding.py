@@ -77,12 +77,12 @@ class WritesSublayers(Writer):
             said.append("embedding = true")
         else:
             self.absent.add("embedding_norm")
-        if final == "false" or (placement == "post" and not final):
+        if final == "false" or "kind = none" in final or (placement == "post" and not final):
             self.absent.add("final_norm")
         said += [adaptive_text(self.pick, self.conditioned, self.layers == 1, may_map)] * bool(self.conditioned)
         if not self.conditioned:
             self.absent |= set(MODULATIONS)
-        if "final_norm" in self.absent:
+        if "final_norm" in self.absent and "kind = none" not in final:
             self.absent.add("final_modulation")
         self.lines.append(f"norm {{ {', '.join(said)} }}")
         if placement != "post" and self.chance(4):

@@ -59,7 +59,7 @@ class _Writer(WritesAttention, WritesTowers):
             self.placing()
         self.feed_forward(odd)
         self.norms()
-        self.lines += ["residual { scale = 0.3 }"] * self.chance(4)
+        self.residual()
         self.tied = self.chance(4)
         said = ["tied = true"] * self.tied
         said += [f"scale = {self.pick('sqrt_width', '2.5')}"] * self.chance(4)
@@ -101,6 +101,14 @@ class _Writer(WritesAttention, WritesTowers):
                 said += [self.pick(*[""] * 3, "seen_targets = true", "seen_targets = false")]
                 told = ", ".join(key for key in said if key)
                 self.lines.append(f"modality {name}{f' {{ {told} }}' if told else ''}")
+
+    def residual(self) -> None:
+        """What is added to the stream times a number, or, where every layer has a feed-forward, around whole layers."""
+        said = ["scale = 0.3"] * self.chance(4)
+        self.around = not self.beside and not any(line.startswith("parallel") for line in self.lines) and self.chance(6)
+        said += ["around = layer"] * self.around
+        if said:
+            self.lines.append(f"residual {{ {', '.join(said)} }}")
 
     def added(self) -> str:
         """After which layers further vectors of features are added, if any are."""

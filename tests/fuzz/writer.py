@@ -33,6 +33,8 @@ class Writer:
     """The modality with a condition, by which norms are adaptive, if there is one."""
     narrow: bool = False
     """Whether the condition says a width of its own."""
+    around: bool = False
+    """Whether feed-forwards are added to what came into a layer."""
     final_adaptive: bool = False
     """Whether it is said by whom the final norm is adaptive."""
     reading: list[str] = field(default_factory=list)
