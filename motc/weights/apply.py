@@ -62,7 +62,7 @@ def forth(move: Move, tensors: list[Tensor]) -> list[Tensor]:
         case "expert_turns":
             return list(torch.unflatten(tensors[0], 1, (-1, len(move.parameters))).unbind(2))
         case "stacked":
-            return list(tensors[0].unbind())
+            return list(tensors[0].view(len(move.parameters), *tensors[0].shape[move.dimension + 1 :]).unbind())
         case "experts":
             following = iter(tensors)
             return [torch.stack(list(islice(following, size))) for size in move.sizes]
@@ -115,7 +115,8 @@ def _put_together(move: Move, parameters: list[Tensor]) -> list[Tensor]:
         case "expert_turns":
             return [torch.stack(parameters, dim=2).flatten(1, 2)]
         case "stacked":
-            return [torch.stack(parameters)]
+            stacked = torch.stack(parameters)
+            return [stacked[None] if move.dimension else stacked]
         case "experts":
             return [expert for parameter in parameters for expert in parameter.unbind()]
         case _:

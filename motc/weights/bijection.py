@@ -26,8 +26,8 @@ class Move:
 
     `sizes` are the rows of each parameter for `rows`, its columns for `columns`, for `head_rows` of each within a head,
     for `experts` how many each holds, and for `channels_last` how many channels there are, in the `dimension` that is a
-    patch's. `shape` is the tensor's for `convolution`. `transposed`: of the tensors with their last two dimensions
-    swapped, where they have two.
+    patch's; for `stacked` that is the one which is their own. `shape` is the tensor's for `convolution`. `transposed`:
+    of the tensors with their last two dimensions swapped, where they have two.
     """
 
     form: Form
@@ -199,7 +199,9 @@ def _move(
             if ".encode." in ours[0]:  # whose columns are a patch's; its bias has none
                 form, dimension = ("channels_last", 1) if len(wanted[0]) > 1 else ("same", 0)
         case "stacked":
-            fits = given == [(len(wanted), *wanted[0])] and len(set(wanted)) == 1
+            each = (len(wanted), *wanted[0])
+            dimension = int(given == [(1, *each)])
+            fits = given in ([each], [(1, *each)]) and len(set(wanted)) == 1
         case "experts":
             sizes = tuple(shape[0] for shape in wanted)
             of_each = [shape[1:] for shape, size in zip(wanted, sizes, strict=True) for _ in range(size)]

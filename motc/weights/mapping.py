@@ -45,10 +45,11 @@ Form = Literal[
 and the bias of the one of them that has one; `head_rows`: for each head of keys and values the
 rows of the queries that share it, and its own of keys and of values; `expert_rows`: for each expert its rows of
 several; `expert_turns`: the same, a row of each in turns; `stacked`: those of one shape, along a dimension of their
-own, or one that has it before its own; `experts`: one expert's part of a parameter of all experts, its last number
-saying whose, counted through all of them where there are several parameters; `convolution`: it has the same numbers,
-those of a patch on axes of their own; `channels_last`: it has a latent's channels behind the places of a patch, where
-the parameter, of ends, has them before; `repeated`: each layer has the same one.
+own, before which there may be one of 1, or one that has it before its own; `experts`: one expert's part of a parameter
+of all experts, its last number saying whose, counted through all of them where there are several parameters;
+`convolution`: it has the same numbers, those of a patch on axes of their own; `channels_last`: it has a latent's
+channels behind the places of a patch, where the parameter, of ends, has them before; `repeated`: each layer has the
+same one.
 """
 
 ROWS = ("rows", "columns", "head_rows", "expert_rows", "expert_turns")
