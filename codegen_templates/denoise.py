@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .condition_checks import Given
-from .denoised import checked_size, denoised, noise_of, unnoised
+from .denoise_listed import MadeList, is_listed, listed_spans
+from .denoised import checked_size, denoised, noise_of
 from .generate_checks import check_prompt, generator_of, whole
 from .latent_checks import by_modality, named, patches_in, product_words
 from .latents import beside
@@ -63,6 +64,30 @@ class MadeSpans(NamedTuple):
         whole = in_place(self.latents, self.noised, made)
         return whole if self.kept is None else torch.where(self.kept, self.latents.to(whole.dtype), whole)
 
+    def timed(self, timesteps: Tensor | None) -> Tensor:
+        """The timesteps of all, those of which are made being given [m]: one each, or of each frame or token."""
+        times = torch.zeros(self.latents.shape[:1], dtype=torch.int64, device=self.latents.device)
+        if timesteps is None:
+            return times
+        times = in_place(times, self.noised, timesteps)
+        return times if self.frames is None else torch.where(self.frames, 0, times[:, None])
+
+    @property
+    def clean(self) -> Tensor:
+        """Which spans, or frames or tokens of them, are clean."""
+        return ~self.noised if self.frames is None else self.frames
+
+    def of_made(self, each: Tensor) -> Tensor:
+        """Of what there is for each span that of those which are made."""
+        return each[self.noised]
+
+    def drawn(self, model: Any, name: str, generator: torch.Generator | None) -> Tensor:
+        """Noise for those that are made."""
+        return noise_of(model, name, int(self.noised.sum()), tuple(self.latents.shape[2:]), generator)
+
+
+AnySpans = MadeSpans | MadeList
+
 
 def in_place(x: Tensor, where: Tensor, values: Tensor) -> Tensor:
     """Of [n, ...] those where bool [n] is true replaced by values [m, ...], whose dtype all get."""
@@ -73,33 +98,35 @@ class WholeBatch:
     """Latents of a batch, some of which are to be made: what is predicted of these, all others being clean."""
 
     def __init__(
-        self, model: Any, given: Mapping[str, Any], spans: Mapping[str, MadeSpans], leads: Mapping[str, list[Led]]
+        self, model: Any, given: Mapping[str, Any], spans: Mapping[str, AnySpans], leads: Mapping[str, list[Led]]
     ) -> None:
         """`given` is what the model takes beside latents."""
         self.model, self.given, self.spans, self.leads = model, given, spans, leads
 
-    def predicted(self, made: Mapping[str, Tensor], timesteps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def predicted(self, made: Mapping[str, Any], timesteps: Mapping[str, Tensor]) -> dict[str, Any]:
         """What is predicted of the latents [m, ...] that are made, at timesteps [m], led by each contrast in turn."""
-        latents = {name: each.latents for name, each in self.spans.items()}
-        times = unnoised(latents)
-        for name, x in made.items():
-            spans = self.spans[name]
-            latents[name], times[name] = spans.filled(x), in_place(times[name], spans.noised, timesteps[name])
-            if spans.frames is not None:
-                times[name] = torch.where(spans.frames, 0, times[name][:, None])
-        clean = {name: ~each.noised if each.frames is None else each.frames for name, each in self.spans.items()}
+        latents = {name: of.filled(made[name]) if name in made else of.latents for name, of in self.spans.items()}
+        times = {name: of.timed(timesteps.get(name)) for name, of in self.spans.items()}
+        clean = {name: of.clean for name, of in self.spans.items()}
 
-        def predict(given: Mapping[str, Any]) -> dict[str, Tensor]:
+        def predict(given: Mapping[str, Any]) -> dict[str, Any]:
             output = self.model(**given, latents=latents, timesteps=times, clean=clean)
-            return {name: output.predictions[name][self.spans[name].noised] for name in made}
+            return {name: self.spans[name].of_made(output.predictions[name]) for name in made}
 
         predictions = predict(self.given)
         for name, leads in self.leads.items():
-            variances = predictions[name].shape[1] > made[name].shape[1]
             for lead in leads:
                 other = predict(lead.given)[name]
-                predictions[name] = led(predictions[name], other, lead.scale, lead.renorm, variances)
+                predictions[name] = _each_led(predictions[name], other, made[name], lead)
         return predictions
+
+
+def _each_led(predicted: Any, other: Any, made: Any, lead: Led) -> Any:
+    """What is predicted of latents [m, ...], or of a list of such, led by a contrast."""
+    if isinstance(predicted, list):
+        each = zip(predicted, other, made, strict=True)
+        return [_each_led(p[None], u[None], x[None], lead)[0] for p, u, x in each]
+    return led(predicted, other, lead.scale, lead.renorm, predicted.shape[1] > made.shape[1])
 
 
 def spans_of(
@@ -187,22 +214,23 @@ class Denoises:
         *,
         schedulers: Mapping[str, Any],
         denoising_steps: int = 50,
-        sizes: Mapping[str, int | tuple[int, ...]] | None = None,
-        noise: Mapping[str, Tensor] | None = None,
-        latents: Mapping[str, Tensor] | None = None,
-        clean: Mapping[str, Tensor] | None = None,
+        sizes: Mapping[str, int | tuple[int, ...] | list[tuple[int, ...]]] | None = None,
+        noise: Mapping[str, Tensor | list[Tensor]] | None = None,
+        latents: Mapping[str, Tensor | list[Tensor]] | None = None,
+        clean: Mapping[str, Tensor | list[Tensor]] | None = None,
         features: Mapping[str, Tensor] | None = None,
         conditions: Given | None = None,
         guidance: Mapping[str, Contrast | Sequence[Contrast]] | None = None,
         position_ids: Tensor | None = None,
         document_ids: Tensor | None = None,
         seed: int | torch.Generator | None = 0,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """The latents [n, channels, ...] of a batch, ids int64 [B, S] as for `forward`, of modalities with schedulers.
 
         They begin as noise, as many as the batch has spans, of the size that `sizes` says, or as `noise` itself. Those
         of `latents` that are `clean`, bool [n], or [n, frames] or [n, tokens], stay as they are, and those of
-        modalities without a scheduler. Each step is a forward of the whole batch: nothing is kept from one to the next,
+        modalities without a scheduler. Those of several sizes are lists, of one for each span: of sizes, noise, latents
+        or of what is clean. Each step is a forward of the whole batch: nothing is kept from one to the next,
         and masks may be what they like. `schedulers` are objects with `set_timesteps`, `timesteps` and `step` as
         diffusers has. `guidance` says what is given instead of the batch's in a second forward, away from which latents
         are led. Raises ValueError, or TypeError, for what does not fit, and for what the model does not have.
@@ -217,19 +245,41 @@ class Denoises:
         given: dict[str, Any] = {"input_ids": input_ids, "modality_ids": modality_ids, "position_ids": position_ids}
         given |= {"features": features, "conditions": conditions, "layout": model.layout(modality_ids, document_ids)}
         leads = checked_leads({} if guidance is None else guidance, given, schedulers)
-        sizes = by_modality("sizes", sizes, schedulers, "modality that is made", "sizes")
-        noise = named("noise", noise, schedulers, "modality that is made")
-        known = named("latents", latents, self.latents)
-        frames = {name: each for name, each in named("clean", clean, self.objectives).items() if each.ndim == 2}
-        of_spans = {**(clean or {}), **{name: each.bool().all(1) for name, each in frames.items()}}
-        are_clean = checked_clean(self.objectives, of_spans, known)
-        spans = spans_of(model, modality_ids, schedulers, sizes, noise, known, are_clean)
-        spans |= {name: with_frames(model, name, spans[name], each) for name, each in frames.items()}
-        following = WholeBatch(model, given, spans, leads)
-        starts = {}
+        spans, known = self._spans(modality_ids, schedulers, sizes, noise, latents, clean)
+        following, starts = WholeBatch(model, given, spans, leads), dict[str, Any]()
         for name in schedulers:
-            sides, where = tuple(spans[name].latents.shape[2:]), spans[name].noised
-            drawn = name not in noise
-            starts[name] = noise_of(model, name, int(where.sum()), sides, generator) if drawn else noise[name][where]
+            of: Any = spans[name]
+            starts[name] = of.of_made(known[name]) if name in known else of.drawn(model, name, generator)
         made = denoised(model, starts, following, schedulers, steps, generator)
         return {name: spans[name].filled(x) for name, x in made.items()}
+
+    def _spans(
+        self, modality_ids: Tensor, schedulers: Mapping[str, Any], *given: Any
+    ) -> tuple[dict[str, AnySpans], Mapping[str, Any]]:
+        """The spans of each modality, those of lists by themselves; and the noise that is given."""
+        model: Any = self
+        sizes, noise, latents, clean = given
+        kinds = {"sizes": sizes, "noise": noise, "latents": latents, "clean": clean}
+        listed = {
+            name: {kind: of[name] for kind, of in kinds.items() if isinstance(of, Mapping) and name in of}
+            for name in self.latents
+        }
+        listed = {name: of for name, of in listed.items() if any(map(is_listed, of.values()))}
+        rest = {
+            kind: {name: x for name, x in of.items() if name not in listed} if isinstance(of, Mapping) else of
+            for kind, of in kinds.items()
+        }
+        others = [name for name in schedulers if name not in listed]
+        spans: dict[str, AnySpans] = {}
+        sizes = by_modality("sizes", rest["sizes"], others, "modality that is made", "sizes")
+        noise = named("noise", rest["noise"], others, "modality that is made")
+        known = named("latents", rest["latents"], self.latents)
+        frames = {name: each for name, each in named("clean", rest["clean"], self.objectives).items() if each.ndim == 2}
+        of_spans = {**(rest["clean"] or {}), **{name: each.bool().all(1) for name, each in frames.items()}}
+        are_clean = checked_clean(self.objectives, of_spans, known)
+        of_one_size = spans_of(model, modality_ids, others, sizes, noise, known, are_clean)
+        spans |= of_one_size
+        spans |= {name: with_frames(model, name, of_one_size[name], each) for name, each in frames.items()}
+        for name, of in listed.items():
+            spans[name] = listed_spans(model, name, name in schedulers, of)
+        return spans, {**noise, **{name: of["noise"] for name, of in listed.items() if "noise" in of}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,37 +37,69 @@ def checked_size(name: str, size: Any, patch: tuple[int, ...]) -> tuple[int, ...
     return sides
 
 
+class Course:
+    """Latents [n, channels, ...] of one size on their way from noise, by a scheduler's steps."""
+
+    def __init__(self, name: str, scheduler: Any, model: Any, noise: Tensor, steps: int) -> None:
+        tokens = patches_in(noise.shape[2:], model.latents[name].patch)
+        self.scheduler = scheduler
+        self.times = times_of(name, scheduler, model.objectives[name], steps, tokens, noise.device)
+        self.latents = at_first(scheduler, noise)
+
+    def shown(self, step: int) -> Tensor:
+        """Latents as the model sees them."""
+        return as_seen(self.scheduler, self.latents, self.times[step])
+
+    def at(self, step: int) -> Tensor:
+        """The timesteps [n] of the latents."""
+        return self.times[step].expand(self.latents.shape[0])
+
+    def further(self, step: int, predicted: Tensor, generator: torch.Generator | None) -> None:
+        """Take a step by what is predicted."""
+        predicted = predicted.to(self.latents.dtype)
+        self.latents = stepped(self.scheduler, predicted, self.times[step], self.latents, generator)
+
+
 def denoised(
     model: Any,
-    noise: Mapping[str, Tensor],
+    noise: Mapping[str, Any],
     following: Any,
     schedulers: Mapping[str, Any],
     steps: int,
     generator: torch.Generator | None,
-) -> dict[str, Tensor]:
-    """Noise [n, channels, ...] of each modality to latents, all at once, by what `following` has `predicted` of them.
+) -> dict[str, Any]:
+    """Noise [n, channels, ...] of each modality to latents, all at once, by what `following` has `predicted`.
 
+    Noise may be a list of one for each span, which differ in size: each goes by a copy of the scheduler.
     Raises ValueError for timesteps that a modality's objective does not have, and where numbers are lost.
     """
-    latents, times = dict(noise), {}
+    courses: dict[str, list[Course]] = {}
     for name, x in noise.items():
-        tokens = patches_in(x.shape[2:], model.latents[name].patch)
-        times[name] = times_of(name, schedulers[name], model.objectives[name], steps, tokens, x.device)
-        latents[name] = at_first(schedulers[name], x)
-    if len({len(each) for each in times.values()}) > 1:
-        counts = ", ".join(f"{len(each)} of {name}" for name, each in times.items())
-        raise ValueError(f"what is denoised together needs as many timesteps each, and there are {counts}")
-    for at in zip(*times.values(), strict=True):
-        now = dict(zip(times, at, strict=True))
-        timesteps = {name: now[name].expand(x.shape[0]) for name, x in latents.items()}
-        shown = {name: as_seen(schedulers[name], x, now[name]) for name, x in latents.items()}
+        parts = [each[None] for each in x] if isinstance(x, list) else [x]
+        own = [copy.deepcopy(schedulers[name]) for _ in parts] if isinstance(x, list) else [schedulers[name]]
+        courses[name] = [Course(name, each, model, part, steps) for each, part in zip(own, parts, strict=True)]
+    counts = {name: len(of[0].times) for name, of in courses.items() if of}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"what is denoised together needs as many timesteps each, and there are {told}")
+
+    def as_given(name: str, parts: list[Tensor]) -> Any:
+        return [part[0] for part in parts] if isinstance(noise[name], list) else parts[0]
+
+    for step in range(next(iter(counts.values()), 0)):
+        shown = {name: as_given(name, [each.shown(step) for each in of]) for name, of in courses.items()}
+        timesteps = {name: torch.cat([each.at(step) for each in of]) for name, of in courses.items() if of}
         predictions = following.predicted(shown, timesteps)
-        for name, x in latents.items():
-            latents[name] = stepped(schedulers[name], predictions[name].to(x.dtype), now[name], x, generator)
-    for name, x in latents.items():
-        if not bool(x.isfinite().all()):
+        for name, of in courses.items():
+            made = predictions[name]
+            for course, predicted in zip(
+                of, [x[None] for x in made] if isinstance(made, list) else [made], strict=True
+            ):
+                course.further(step, predicted, generator)
+    for name, of in courses.items():
+        if not all(bool(each.latents.isfinite().all()) for each in of):
             raise ValueError(f"denoising {name} gave infinite numbers or NaN: is its scheduler one for its objective?")
-    return latents
+    return {name: as_given(name, [each.latents for each in of]) for name, of in courses.items()}
 
 
 def noise_of(model: Any, name: str, rows: int, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

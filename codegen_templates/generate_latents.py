@@ -113,7 +113,8 @@ def make_latents(
         decoding.made[row] += [(0, modality)] * count
         for _ in range(count):
             decoding.rows[row].follow(0, name)
-    return latents[name]
+    made: Tensor = latents[name]
+    return made
 
 
 @torch.no_grad()
