@@ -42,12 +42,11 @@ SIZES |= {"pos_embed_max_size": 36}
 
 @pytest.fixture
 def both(tmp_path: Path) -> Pair:
-    spec, mapping = tmp_path / "small.mot", tmp_path / "small.yaml"
+    spec = tmp_path / "small.mot"
     spec.write_text(PATH.read_text().replace("in layers 0..3", "in layers 0..1"))
-    mapping.write_text((GALLERY / "mappings" / "auraflow.yaml").read_text().replace("*+4", "*+2"))
     theirs = diffusers.AuraFlowTransformer2DModel(**SIZES)
     theirs.time_step_embed.scale = 1  # of times up to 1000, which are not rounded on their way from 1
-    return pair(spec, mapping, SMALL, theirs)
+    return pair(spec, "auraflow", SMALL, theirs)
 
 
 def predicted(ours: Any, words: Tensor, x: Tensor, times: Tensor) -> Tensor:

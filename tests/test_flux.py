@@ -48,14 +48,13 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     theirs = diffusers.FluxTransformer2DModel(guidance_embeds=SPECS[request.param], axes_dims_rope=(4, 6, 6), **sizes)
     theirs.pos_embed.forward = turns
     monkeypatch.setattr("diffusers.models.transformers.transformer_flux.apply_rotary_emb", turned)
-    text, mapping = (GALLERY / f"{request.param}.mot").read_text(), GALLERY / "mappings" / "flux_1.yaml"
+    text = (GALLERY / f"{request.param}.mot").read_text()
     for old, new in (("layers 19..56", "layers 2..3"), ("layers 0..18", "layers 0..1"), ("16, 56, 56", "4, 6, 6")):
         assert old in text
         text = text.replace(old, new)
-    spec, small = tmp_path / "small.mot", tmp_path / "small.yaml"
+    spec = tmp_path / "small.mot"
     spec.write_text(text)
-    small.write_text(mapping.read_text().replace("*+19", "*+2"))
-    return pair(spec, small, SMALL, theirs)
+    return pair(spec, "flux_1", SMALL, theirs)
 
 
 def turns(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,10 +34,10 @@ SMALL = {
     "modalities.image.latent.channels": 6,
 }
 SPECS = {
-    "flux_2_dev": (("8..55", "2..3"), ("0..7", "0..1"), ("*+8", "*+2")),
-    "flux_2_klein_4b": (("5..24", "2..3"), ("0..4", "0..1"), ("*+5", "*+2")),
+    "flux_2_dev": (("8..55", "2..3"), ("0..7", "0..1")),
+    "flux_2_klein_4b": (("5..24", "2..3"), ("0..4", "0..1")),
 }
-"""Which layers are made which, two of each kind, in the spec and its mapping."""
+"""Which layers are made which, two of each kind."""
 PUBLISHED: dict[str, dict[str, Any]] = {
     "flux_2_dev": {},
     "flux_2_klein_4b": {
@@ -60,15 +60,13 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     theirs.pos_embed.forward = turns
     monkeypatch.setattr("diffusers.models.transformers.transformer_flux2.apply_rotary_emb", turned)
     text = (GALLERY / f"{request.param}.mot").read_text()
-    mapping = (GALLERY / "mappings" / f"{request.param}.yaml").read_text()
-    double, single, ours = SPECS[request.param]
+    double, single = SPECS[request.param]
     for old, new in (double, single, ("32, 32, 32, 32", "4, 4, 4, 4")):
         assert old in text
         text = text.replace(old, new)
-    spec, small = tmp_path / "small.mot", tmp_path / "small.yaml"
+    spec = tmp_path / "small.mot"
     spec.write_text(text)
-    small.write_text(mapping.replace(*ours))
-    return pair(spec, small, SMALL, theirs)
+    return pair(spec, "flux_2", SMALL, theirs)
 
 
 def turns(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,4 +141,4 @@ def test_tensors_come_back(both: Pair) -> None:
 def test_parameters_at_the_published_size(name: str) -> None:
     with torch.device("meta"):
         theirs = diffusers.Flux2Transformer2DModel(**PUBLISHED[name])
-    assert_parameters_at_published_size(GALLERY / f"{name}.mot", name, theirs)
+    assert_parameters_at_published_size(GALLERY / f"{name}.mot", "flux_2", theirs)

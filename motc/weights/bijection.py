@@ -55,6 +55,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     that do not fit.
     """
     parameters = saved_shapes(model)
+    mapping = mapping.counted(tensors)
     matches = _Matches(mapping, parameters)
     for name in tensors:
         matches.take(name)

@@ -6,6 +6,7 @@ tensors:
   model.layers.*.mlp.up_proj: layers.*.ffn.up     # `*` is a number, the same on both sides; others are said: to_out.0
   single.*.proj: layers.*+19.attention.out        # or so much more than theirs
   blocks.*.attn2.to_q: layers.*x3+1.attention.q   # or so many times theirs, and so much more
+  single.*.proj: layers.*+double.attention.out    # or behind as many as there are of theirs under another name
   model.layers.*.self_attn.qkv_proj: {rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}
 tied: {lm_head: model.embed_tokens}               # the same tensor twice, where the model ties its head
 left_out: [model.vision_tower]                    # modules that are no part of the model
@@ -18,7 +19,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
@@ -51,6 +53,9 @@ of all experts, its last number saying whose, counted through all of them where 
 channels behind the places of a patch, where the parameter, of ends, has them before; `repeated`: each layer has the
 same one.
 """
+
+BEHIND = re.compile(r"(?<=\*)\+([a-z_]\w*)")
+"""A number that is more by as many as there are of others."""
 
 ROWS = ("rows", "columns", "head_rows", "expert_rows", "expert_turns")
 FORMS = tuple(form for form in get_args(Form) if form != "same")
@@ -88,6 +93,22 @@ class WeightMapping:
     zeros: frozenset[str]
     otherwise: dict[str, Rule | None]
     without: dict[str, str]
+
+    def counted(self, tensors: Iterable[str]) -> WeightMapping:
+        """The same of a checkpoint with these tensors: names that say how many there are of others are numbers."""
+        parts = [name.split(".") for name in tensors]
+
+        def count(said: re.Match[str]) -> str:
+            known = {after for each in parts for word, after in pairwise(each) if word == said[1] and after.isdecimal()}
+            return f"+{len(known)}" if known else ""
+
+        def of(rule: Rule | None) -> Rule | None:
+            if rule is None or not any(BEHIND.search(name) for name in rule.parameters):
+                return rule
+            return replace(rule, parameters=tuple(BEHIND.sub(count, name) for name in rule.parameters))
+
+        rules = {name: rule for name, each in self.rules.items() if (rule := of(each)) is not None}
+        return replace(self, rules=rules, otherwise={name: of(rule) for name, rule in self.otherwise.items()})
 
     def holds(self, rule: Rule, numbers: tuple[str, ...], parameters: Container[str]) -> bool:
         """Whether a rule, where several are for its parameters, is the one for a model that has these."""
@@ -204,7 +225,9 @@ def _rule(tensor: str, span: Span, value: Node) -> Rule:
         _refuse(f"{count} parameters for `{form}`", value.span, "rows are of several, others of one")
     for name in (tensor, *parameters):
         says_number = name != tensor and re.search(r"(^|\.)\d+(\.|$)", name)
-        word, number = (r"[\w-]+", r"\*") if name == tensor else (r"\w+", r"\*(x[1-9]\d{0,3})?(\+[1-9]\d{0,3})?")
+        word, number = (
+            (r"[\w-]+", r"\*") if name == tensor else (r"\w+", r"\*(x[1-9]\d{0,3})?(\+([1-9]\d{0,3}|[a-z_]\w*))?")
+        )
         if not re.fullmatch(rf"({word}|{number})(\.({word}|{number}))*", name) or says_number:
             _refuse(f"`{name}` is no name", span, "words with dots between them, and `*` for a number")
     numbers = 0 if form == "repeated" else tensor.count("*") - (form == "experts")
