@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .latent_checks import check_features, named
-from .latents import Patches, in_piece, patch_piece, patches_of, rank_of, with_stand_in
+from .latents import Patches, in_pieces, patch_piece, patches_of, rank_of, with_stand_in
 from .layout import Layout
 from .untrained import untrained
 
@@ -92,18 +92,31 @@ def add_features(x: Tensor, patches: Mapping[str, Patches], layer: int) -> Tenso
     return x
 
 
-def add_to_piece(x: Tensor, patches: Patches, order: Tensor, layer: int) -> Tensor:
-    """A piece of the stream that is features throughout, which has this part of their order, as the whole stream."""
-    if layer not in patches.added:
-        return x
-    return x + patch_piece(x, in_piece(patches, order)._replace(vectors=patches.added[layer]))
+def add_in_pieces(
+    x: list[Tensor],
+    patches: Mapping[str, Patches],
+    places: Mapping[str, int],
+    layout: Layout,
+    layer: int,
+    cut: Callable[[Tensor], list[Tensor]] | None = None,
+) -> list[Tensor]:
+    """The same, the stream being in pieces, of which those at `places` have features; `cut` as for patches."""
+    x = [*x]
+    for _, at, mine in in_pieces(patches, places, layout, cut):
+        if layer in mine.added:
+            x[at] = x[at] + patch_piece(x[at], mine._replace(vectors=mine.added[layer]))
+    return x
 
 
-def read_too(x: Tensor, *unread: Tensor) -> Tensor:
-    """x; in the backward, pieces of which nothing is read get zeros, so that no parameter is without a gradient.
+def read_too(x: list[Tensor], read: int, unread: tuple[int, ...]) -> list[Tensor]:
+    """Pieces of the stream; in the backward those `unread`, of which nothing is read, get zeros, through the one at
+    `read`, so that no parameter is without a gradient.
 
-    Who averages gradients over processes waits for all of them.
+    Who averages gradients over processes waits for all of them. A step of generating is one piece, without any.
     """
-    for piece in unread:
-        x = x + piece[:0].sum()
+    if len(x) == 1:
+        return x
+    x = [*x]
+    for place in unread:
+        x[read] = x[read] + x[place][:0].sum()
     return x

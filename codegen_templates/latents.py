@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -138,6 +138,46 @@ def patch_states(x: Tensor, patches: Patches) -> Tensor:
     elif rows.shape[0] == 0:
         return rows
     return permute(rows, patches.inverse, patches.order.flatten())[:-1]
+
+
+def in_pieces(
+    patches: Mapping[str, Patches], places: Mapping[str, int], layout: Any, cut: Callable[[Tensor], list[Tensor]] | None
+) -> Iterator[tuple[str, int, Patches]]:
+    """Of modalities that have patches, whose pieces of the stream stand at `places`: each with its place, and its
+    patches as that piece has them.
+
+    `cut` makes pieces of an order; None where each piece has all tokens. A step of one modality is one piece.
+    """
+    is_step = isinstance(layout.places, int)
+    for name, place in places.items():
+        if name in patches:
+            mine, at = patches[name], 0 if is_step else place
+            yield name, at, mine if is_step or cut is None else in_piece(mine, cut(mine.order)[at])
+
+
+def place_in_pieces(
+    x: list[Tensor],
+    patches: Mapping[str, Patches],
+    places: Mapping[str, int],
+    layout: Any,
+    cut: Callable[[Tensor], list[Tensor]] | None = None,
+) -> list[Tensor]:
+    """The pieces of the stream, those of modalities at `places` being their patches; `cut` as above."""
+    x = [*x]
+    for _, at, mine in in_pieces(patches, places, layout, cut):
+        x[at] = patch_piece(x[at], mine)
+    return x
+
+
+def states_in_pieces(
+    x: list[Tensor],
+    patches: Mapping[str, Patches],
+    places: Mapping[str, int],
+    layout: Any,
+    cut: Callable[[Tensor], list[Tensor]] | None = None,
+) -> dict[str, Tensor]:
+    """The states [P, w] of the patches of modalities at `places`; `cut` as above."""
+    return {name: patch_states(x[at], mine) for name, at, mine in in_pieces(patches, places, layout, cut)}
 
 
 def blank(ids: Tensor, width: int, like: Tensor) -> Tensor:

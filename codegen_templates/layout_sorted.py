@@ -39,7 +39,8 @@ class SortedLayout(NamedTuple):
 
     def of_one(self, place: int, modality_ids: Tensor) -> SortedLayout:
         """A layout of other tokens [B, S], all with the parameters of the modality at a place."""
-        return self._replace(modality_ids=modality_ids, places=place, sorted_places=place)
+        rows = self.rows._replace(modality_ids=modality_ids)
+        return self._replace(modality_ids=modality_ids, rows=rows, places=place, sorted_places=place)
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""

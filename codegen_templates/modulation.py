@@ -195,14 +195,18 @@ def gated_by_place(x: Tensor, by: ModulatedByTower, spans: Tensor, places: Tenso
     return _chosen(gated, x, by, spans, places)
 
 
-def modulated_pieces(x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout) -> list[Tensor]:
-    """The same, piece by piece, each of one modality."""
-    return _pieces(modulated, x, by, spans, layout)
+def modulated_pieces(
+    x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout, counts: tuple[int, ...] = ()
+) -> list[Tensor]:
+    """The same, piece by piece, piece i being of `counts[i]` modalities, or of one if not given."""
+    return _pieces(modulated, x, by, spans, layout, counts)
 
 
-def gated_pieces(x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout) -> list[Tensor]:
-    """The same, piece by piece, each of one modality."""
-    return _pieces(gated, x, by, spans, layout)
+def gated_pieces(
+    x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout, counts: tuple[int, ...] = ()
+) -> list[Tensor]:
+    """The same, piece by piece, piece i being of `counts[i]` modalities, or of one if not given."""
+    return _pieces(gated, x, by, spans, layout, counts)
 
 
 Change = Callable[[Tensor, Modulated, Tensor], Tensor]
@@ -225,8 +229,15 @@ def _within(spans: Tensor, by: Modulated) -> Tensor:
     return spans.clamp(max=some.shape[0] - 1)
 
 
-def _pieces(change: Change, x: list[Tensor], by: ModulatedByTower, spans: list[Tensor], layout: Layout) -> list[Tensor]:
-    places = [layout.places] if isinstance(layout.places, int) else range(len(x))
-    each = (by.at(place) for place in places)
+def _pieces(
+    change: Change,
+    x: list[Tensor],
+    by: ModulatedByTower,
+    spans: list[Tensor],
+    layout: Layout,
+    counts: tuple[int, ...],
+) -> list[Tensor]:
+    firsts = [sum(counts[:piece]) if counts else piece for piece in range(len(x))]
+    each = (by.at(place) for place in ([layout.places] if isinstance(layout.places, int) else firsts))
     parts = zip(x, each, spans, strict=True)
     return [piece if one is None else change(piece, one, mine) for piece, one, mine in parts]

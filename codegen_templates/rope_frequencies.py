@@ -109,7 +109,7 @@ def lengths_of(positions: Tensor, layout: Layout) -> Tensor:
 
 def of_modalities(layout: Layout, frequencies: tuple[Tensor, ...]) -> Tensor:
     """Each token's frequencies [R, L, 1, P]: those of its modality, of which there is one [P] or [R, L, 1, P] each."""
-    modality_ids = layout.modality_ids if isinstance(layout.places, int) else layout.rows.modality_ids
+    modality_ids = layout.rows.modality_ids
     chosen = frequencies[0]
     for modality, others in enumerate(frequencies[1:], 1):
         chosen = torch.where((modality_ids == modality)[:, :, None, None], others, chosen)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from motc.emit.operations import arguments_of, given
-from motc.emit.outer import add_lines, enter_lines, leave_lines, locate_lines, place_lines, read_too_lines, stream_type
+from motc.emit.outer import (
+    add_lines,
+    apart_lines,
+    enter_lines,
+    leave_lines,
+    locate_lines,
+    place_lines,
+    read_too_lines,
+    stream_type,
+    together_lines,
+)
 from motc.emit.text import loop, method, statement
 from motc.plan import ModulePlan
 from motc.plan.constants import Constants
@@ -36,12 +46,14 @@ def transform_method(module: ModulePlan, constants: Constants) -> str:
         *place_lines(module),
         *locate_lines(module, constants),
         *enter_lines(module),
+        *together_lines(module),
         *(["        spans, conditions = conditioned"] if module.model.conditioned_by else []),
         *(line for one in beside for line in one.lines),
         *(["        balance = torch.zeros((), device=layout.tokens.device)"] if module.is_balanced else []),
         *loop(f"for {each} in ", f"zip({iterated}, strict=True)"),
         *_one_layer(module),
         *added,
+        *apart_lines(module),
         *read_too_lines(module),
         *leave_lines(module),
         f"        return x, balance / {layers}" if module.is_balanced else "        return x",

@@ -103,52 +103,39 @@ def projectors_definition(module: ModulePlan, constants: Constants) -> list[str]
     return statement("self.features = ", f"nn.ModuleDict({{{projectors}}})")
 
 
-def placed(module: ModulePlan, text: Applied, x: str) -> str | None:
-    """The expression of the stream with patches at their places; None where lines write them into its pieces."""
+def placed(module: ModulePlan, x: str) -> str:
+    """The expression of the stream with patches at their places."""
     if not module.stream_in_pieces:
         return f"place_patches({x}, patches)"
-    for name, place in _places(module, module.model.continuous_modalities()):
-        text.assign(f"{x}[{place}]", f"patch_piece({x}[{place}], {_in_piece(module, name, place)})")
-    return None
+    places = _places(module.model.continuous_modalities(), module.each, module)
+    return f"place_in_pieces({x}, patches, {places}, layout{_cut(module, module.each)})"
 
 
-def added(module: ModulePlan, text: Applied, x: str) -> str | None:
-    """The expression of the stream with features' further vectors for the layer `number` added to it; None where lines
-    add them to its pieces.
-    """
+def added(module: ModulePlan, x: str) -> str:
+    """The expression of the stream with features' further vectors for the layer `number` added to it."""
     if not module.stream_in_pieces:
         return f"add_features({x}, patches, number)"
     adding = [modality for modality in module.model.feature_modalities() if modality.projector.added_after]
-    for name, place in _places(module, adding):
-        order = _order_in_piece(module, name, place)
-        text.assign(f"{x}[{place}]", f'add_to_piece({x}[{place}], patches["{name}"], {order}, number)')
-    return None
+    counts = module.counts_in_layers
+    places = _places(adding, counts, module)
+    return f"add_in_pieces({x}, patches, {places}, layout, number{_cut(module, counts)})"
 
 
-def predictions(module: ModulePlan, text: Applied, x: str) -> str:
+def predictions(module: ModulePlan, x: str) -> str:
     """The expression of predictions, of the pieces of the normed stream."""
-    places = _places(module, module.model.latent_modalities())
-    states = (f'"{name}": patch_states({x}[{at}], {_in_piece(module, name, at)})' for name, at in places)
-    text.assign("states", f"{{{', '.join(states)}}}")
-    return "self.predictions(states, patches)"
+    places = _places(module.model.latent_modalities(), module.each, module)
+    states = f"states_in_pieces({x}, patches, {places}, layout{_cut(module, module.each)})"
+    return f"self.predictions({states}, patches)"
 
 
-def _places(module: ModulePlan, modalities: Iterable[Modality]) -> list[tuple[str, int]]:
-    """Each of some modalities and its place in the order pieces have."""
-    return [(modality.name, module.model.order.index(modality.name)) for modality in modalities]
+def _places(modalities: Iterable[Modality], counts: tuple[int, ...], module: ModulePlan) -> str:
+    """The expression of each modality's place among pieces, piece i being of `counts[i]`."""
+    pieces = [piece for piece, count in enumerate(counts) for _ in range(count)]
+    return literal({modality.name: pieces[module.model.order.index(modality.name)] for modality in modalities})
 
 
-def _in_piece(module: ModulePlan, name: str, place: int) -> str:
-    """A modality's patches with their places in its own piece of the stream."""
-    patches = f'patches["{name}"]'
+def _cut(module: ModulePlan, counts: tuple[int, ...]) -> str:
+    """The argument that says how an order of patches is cut into pieces, if each has not all tokens."""
     if module.execution.pieces_are_whole:
-        return patches
-    return f"in_piece({patches}, {_order_in_piece(module, name, place)})"
-
-
-def _order_in_piece(module: ModulePlan, name: str, place: int) -> str:
-    """The part of the order of a modality's patches that its own piece of the stream has."""
-    order = f'patches["{name}"].order'
-    if module.execution.pieces_are_whole:
-        return order
-    return f"{Applied(module.execution).cut(order, module.each)}[{place}]"
+        return ""
+    return f", lambda order: {Applied(module.execution).cut('order', counts)}"

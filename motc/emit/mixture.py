@@ -24,7 +24,7 @@ class MixtureText:
     def mixed(self, x: str, *, in_pieces: bool) -> str:
         """The expression of the result: a tensor, or pieces where the stream is in pieces."""
         text, counts = self.text, self.part.counts
-        steps_of_one = bool(self.module.alike) and self.module.generates and len(counts) > 1
+        steps_of_one = bool(self.module.alike) and len(counts) > 1
         pieces = x if in_pieces else text.pieces(x, counts)
         if steps_of_one:
             text.assign("pieces", f"every_piece({pieces}, layout, {counts})")

@@ -93,7 +93,7 @@ def _unlike_the_base(module: ModulePlan) -> list[str]:
     has_windows = any(mask.window for mask in model.masks)
     if has_windows and len(model.masks) > 1 and module.generates and model.latents() is None:
         lines.append(f"    layer_masks = {numbers(module.layer_masks)}")
-    if module.alike and module.generates:
+    if module.alike:
         lines.append(f"    alike = {module.alike!r}")
     weights = tuple(modality.loss.weight for modality in model.modalities)
     if set(weights) != {1.0}:

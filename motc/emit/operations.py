@@ -140,7 +140,8 @@ class Forward:
         if not self.part.borrows and all(name != "modulation" for name, _ in self.text.statements):
             self.text.assign("modulation", made_of_conditions(plan, in_pieces=self.module.stream_in_pieces))
         in_pieces = self._in_pieces(step.writes)
-        return conditioned(function, plan, step, reads, self.text, self.module if in_pieces else None)
+        counts = self.module.counts_in_layers if in_pieces else None
+        return conditioned(function, plan, step, reads, self.text, counts)
 
     def _mix(self, a: Attention, reads: list[str]) -> str:
         q, k, v, *sinks = reads
@@ -241,12 +242,13 @@ def made_of_conditions(plan: LeafPlan, *, in_pieces: bool) -> str:
 
 
 def conditioned(
-    function: str, plan: LeafPlan, step: Step, reads: list[str], text: Applied, in_pieces: ModulePlan | None
+    function: str, plan: LeafPlan, step: Step, reads: list[str], text: Applied, counts: tuple[int, ...] | None
 ) -> str:
-    """The call of what a modulation does to a value, a tensor or the pieces of a module's stream."""
+    """The call of what a modulation does to a value: a tensor, or pieces of so many modalities."""
     x, spans = reads
-    if in_pieces is not None:
-        return f"{function}_pieces({x}, modulation, {text.pieces(spans, in_pieces.each)}, layout)"
+    if counts is not None:
+        of = "" if set(counts) == {1} else f", {counts}"
+        return f"{function}_pieces({x}, modulation, {text.pieces(spans, counts)}, layout{of})"
     if plan.form == "single":
         return f"{function}({x}, modulation, {spans})"
     places = "layout.sorted_places" if step.order == "sorted" else "layout.places"

@@ -78,12 +78,12 @@ class OuterText:
                 plan = module.outer[leaf.path]
                 self.text.assign("modulation", made_of_conditions(plan, in_pieces=module.stream_in_pieces))
                 reads = [x, self._variable(step.reads[1])]
-                in_whole = module if module.stream_in_pieces else None
-                return conditioned("modulated", plan, step, reads, self.text, in_whole)
+                counts = module.each if module.stream_in_pieces else None
+                return conditioned("modulated", plan, step, reads, self.text, counts)
             case PlacePatches():
-                return placed(module, self.text, x)
+                return placed(module, x)
             case AddFeatures():
-                return added(module, self.text, x)
+                return added(module, x)
             case Read():
                 return logits(module, operation, self.text, x, in_batch=step.order == "batch")
             case ZeroContinuous():
@@ -93,7 +93,7 @@ class OuterText:
             case SumLosses():
                 return f"sums_by_modality({x}, wanted, len(self.modalities))"
             case Predict():
-                return predictions(module, self.text, x)
+                return predictions(module, x)
             case _:
                 assert_never(operation)
 
@@ -223,9 +223,23 @@ def read_too_lines(module: ModulePlan) -> list[str]:
         return []
     order = module.model.order
     spoken = module.model.token_modalities() or module.model.latent_modalities()
-    read = order.index(spoken[0].name)
-    unread = ", ".join(f"x[{place}]" for place, name in enumerate(order) if name in features)
-    return statement(f"x[{read}] = ", f"read_too(x[{read}], {unread})")
+    unread = tuple(place for place, name in enumerate(order) if name in features)
+    return statement("x = ", f"read_too(x, {order.index(spoken[0].name)}, {unread})")
+
+
+def together_lines(module: ModulePlan) -> list[str]:
+    """The line of `transform` that joins pieces as the layers have them."""
+    return _between(module, "together")
+
+
+def apart_lines(module: ModulePlan) -> list[str]:
+    """The line of `transform` that makes a piece for each modality again."""
+    return _between(module, "apart")
+
+
+def _between(module: ModulePlan, function: str) -> list[str]:
+    counts = module.counts_in_layers
+    return [] if set(counts) <= {1} else statement("x = ", f"{function}(x, layout, {counts})")
 
 
 def place_lines(module: ModulePlan) -> list[str]:

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from motc.ir.mask import Mask
 from motc.ir.model import Model
+from motc.plan.pieces import stream_is_in_pieces
 
 
 def can_generate(model: Model) -> bool:
@@ -65,10 +66,11 @@ def _last(mask: Mask, latents: tuple[str, ...]) -> tuple[str, ...]:
 
 def alike(model: Model) -> tuple[int, ...]:
     """For each modality, in the order of their declaration, the place of the first in `model.order` whose parameters
-    are all the same. Empty where text names pieces one by one, which a step of one modality does not have.
+    are all the same. Empty where nothing is generated, and where experts are among pieces of several widths, of which
+    text names each one.
     """
-    in_pieces = len({modality.width for modality in model.modalities}) > 1
-    if in_pieces and (model.routings or model.continuous_modalities()):
+    generates = can_generate(model) or bool(last_block(model))
+    if not generates or (stream_is_in_pieces(model) and model.routings):
         return ()
     leaves = [leaf for layer, _ in model.kinds for leaf in layer.leaves()] + list(model.outer_leaves())
     copies = {name: tuple(leaf.block_of(name) for leaf in leaves) for name in model.order}

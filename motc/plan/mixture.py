@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from motc.ir.feed_forward import FeedForward, Mixture, Moe
 from motc.ir.model import Model
+from motc.plan.pieces import counts_in_layers, stream_is_in_pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,10 @@ def mixture_units(mixture: Mixture, model: Model) -> tuple[Unit, ...]:
 
 
 def counts_within(body: FeedForward | Mixture, model: Model) -> tuple[int, ...]:
-    """How many modalities each piece within a feed-forward holds: as many as all its groups serve together, one each
-    where widths differ.
+    """How many modalities each piece within a feed-forward holds: as many as all its groups serve together, or as the
+    pieces of the stream where it is in such.
     """
+    if stream_is_in_pieces(model):
+        return counts_in_layers(model)
     counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in body.leaves()}
-    in_pieces = len({modality.width for modality in model.modalities}) > 1
-    return (1,) * len(model.order) if in_pieces or len(counts) > 1 else counts.pop()
+    return (1,) * len(model.order) if len(counts) > 1 else counts.pop()

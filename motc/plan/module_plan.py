@@ -54,7 +54,7 @@ class SublayerPlan:
     """A sublayer of one kind of layer: the name of its class, its steps, and its groups by path.
 
     `pieces` are the values that are pieces, not one tensor; within a feed-forward piece i holds `counts[i]` modalities,
-    elsewhere one each.
+    elsewhere as many as the stream's.
     `takes` are the values that it is given beside the stream, and `gives` those that it gives for other sublayers, each
     by what it is called; both are empty but in parallel layers. So is the modulation that it `borrows`, by which what
     it adds is gated, and which another one `lends`.
@@ -89,9 +89,10 @@ class ModulePlan:
     """A whole generated file.
 
     `order` holds the modalities' ids as tokens are sorted; `runs` are (index into layer_plans, number of layers);
-    `execution` is how the strategy runs it. Where the model `generates`, `alike` says for each modality where the first
-    stands in that order that has all its parameters; it is empty where a step's tokens are sorted as a batch's are.
+    `execution` is how the strategy runs it. Where something is generated, `alike` says for each modality where the
+    first stands in that order that has all its parameters; it is empty where a step's tokens are sorted as a batch's.
     `last_block` are the modalities that it can make all at once instead, of what is before.
+    Where the stream is in pieces, piece i holds `counts_in_layers[i]` modalities in the layers, and one elsewhere.
     `head_pieces` are the runs of modalities with one block of a shared vocabulary's head, where latents and features
     have none: each run's block, or None, and how many modalities it holds.
     `untrained_features` are the modalities of features that get no gradient.
@@ -111,6 +112,7 @@ class ModulePlan:
     head: LeafPlan | None
     head_pieces: tuple[tuple[str | None, int], ...]
     stream_in_pieces: bool
+    counts_in_layers: tuple[int, ...]
     execution: Execution
     generates: bool
     last_block: tuple[str, ...]

@@ -38,6 +38,7 @@ from motc.plan.execution import planned_execution
 from motc.plan.library import taken
 from motc.plan.mixture import counts_within
 from motc.plan.module_plan import Form, LayerPlan, LeafPlan, ModulePlan, SublayerPlan
+from motc.plan.pieces import counts_in_layers, stream_is_in_pieces
 
 Kind = TypeVar("Kind")
 
@@ -50,7 +51,7 @@ def plan(model: Model) -> ModulePlan:
     names = [modality.name for modality in model.modalities]
     class_name = name_of_class(model.name)
     kinds = [layer for layer, _ in model.kinds]
-    in_pieces = len({modality.width for modality in model.modalities}) > 1
+    in_pieces = stream_is_in_pieces(model)
     untrained = without_gradient(model)
     classes, where = _Classes(class_name, kinds, untrained), _places(model)
     layer_plans = tuple(
@@ -80,6 +81,7 @@ def plan(model: Model) -> ModulePlan:
         head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
+        counts_in_layers=counts_in_layers(model) if in_pieces else (),
         execution=planned_execution(model, layer_plans, outer.values()),
         generates=can_generate(model),
         last_block=last_block(model),
@@ -186,10 +188,10 @@ def _sublayer_plan(
     """The plan of a sublayer; `taken` is what it takes, and each of those after it."""
     body, steps = sublayer.body, layer.steps_of(sublayer)
     written = {step.writes for step in steps}
-    each = (1,) * len(model.order)
+    in_stream = counts_in_layers(model) if in_pieces else (1,) * len(model.order)
     inner = _inner_pieces(body, steps, model)
     pieces = inner | (_in_stream(sublayer, steps) if in_pieces else frozenset())
-    counts = counts_within(body, model) if isinstance(body, FeedForward | Mixture) else each
+    counts = counts_within(body, model) if isinstance(body, FeedForward | Mixture) else in_stream
 
     def leaf_of(leaf: Leaf) -> LeafPlan:
         if isinstance(body, Mixture) and leaf in body.leaves():
@@ -197,7 +199,7 @@ def _sublayer_plan(
         if isinstance(body, Attention) and isinstance(leaf.blocks[0].operator, Sinks):
             leaf = _along(leaf, (modality for modality in model.modalities if body.q.block_of(modality.name) is None))
         touched = pieces & {leaf.path, *_read_by(steps, leaf)}
-        pieces_of_leaf = counts if touched & inner else each if touched else None
+        pieces_of_leaf = counts if touched & inner else in_stream if touched else None
         planned = replace(leaf_plan(_of_tokens(leaf), model, pieces_of_leaf), leaf=leaf)
         if planned.form == "by_tower" and not model.execution.groups_copies:
             copies = (block.name for block in leaf.blocks if untrained.issuperset(block.modalities))

@@ -43,6 +43,7 @@ from .masks import Matrix
 from .multimodal import MultimodalModel
 from .norms import RMSNorm
 from .outputs import sums_by_modality
+from .pieces import apart, together
 from .recompute import recomputed
 from .reorder import to_slots, to_sorted
 from .rope import rope_angles, rotate_half
@@ -65,36 +66,34 @@ class TwoWidthsAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = ByTower(
-            {"reads": RMSNorm(256, eps=NORM_EPS), "acts": RMSNorm(128, eps=NORM_EPS)}, route=("reads", "acts", "acts")
-        )
+        self.norm = ByTower({"reads": RMSNorm(256, eps=NORM_EPS), "acts": RMSNorm(128, eps=NORM_EPS)}, ends=(1,))
         self.q = ByTower(
             {
                 "reads": nn.Linear(256, HEADS * HEAD_DIM, bias=False),
                 "acts": nn.Linear(128, HEADS * HEAD_DIM, bias=False),
             },
-            route=("reads", "acts", "acts"),
+            ends=(1,),
         )
         self.k = ByTower(
             {
                 "reads": nn.Linear(256, KV_HEADS * HEAD_DIM, bias=False),
                 "acts": nn.Linear(128, KV_HEADS * HEAD_DIM, bias=False),
             },
-            route=("reads", "acts", "acts"),
+            ends=(1,),
         )
         self.v = ByTower(
             {
                 "reads": nn.Linear(256, KV_HEADS * HEAD_DIM, bias=False),
                 "acts": nn.Linear(128, KV_HEADS * HEAD_DIM, bias=False),
             },
-            route=("reads", "acts", "acts"),
+            ends=(1,),
         )
         self.out = ByTower(
             {
                 "reads": nn.Linear(HEADS * HEAD_DIM, 256, bias=False),
                 "acts": nn.Linear(HEADS * HEAD_DIM, 128, bias=False),
             },
-            route=("reads", "acts", "acts"),
+            ends=(1,),
         )
 
     def forward(
@@ -107,18 +106,18 @@ class TwoWidthsAttention(nn.Module):
         cache: KeyValues | None = None,
     ) -> list[Tensor]:
         h = self.norm(x, layout)
-        q = torch.unflatten(merge(self.q(h, layout), layout), -1, (-1, HEAD_DIM))
+        q = torch.unflatten(merge(self.q(h, layout), layout, (1, 2)), -1, (-1, HEAD_DIM))
         q = rotate_half(to_slots(q, layout), cos, sin)
-        k = torch.unflatten(merge(self.k(h, layout), layout), -1, (-1, HEAD_DIM))
+        k = torch.unflatten(merge(self.k(h, layout), layout, (1, 2)), -1, (-1, HEAD_DIM))
         k = rotate_half(to_slots(k, layout), cos, sin)
-        v = torch.unflatten(merge(self.v(h, layout), layout), -1, (-1, HEAD_DIM))
+        v = torch.unflatten(merge(self.v(h, layout), layout, (1, 2)), -1, (-1, HEAD_DIM))
         v_slots = to_slots(v, layout)
         mixed = attend_in_views(q, k, v_slots, mask, layout.rows.views, cache)
         return add(x, recomputed(self.sort_and_project, mixed, layout))
 
     def sort_and_project(self, mixed: Tensor, layout: SortedLayout) -> list[Tensor]:
         """What attention made [R, L, heads * head_dim], sorted and projected, in pieces."""
-        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout), layout)
+        projected: list[Tensor] = self.out(split(to_sorted(mixed, layout), layout, (1, 2)), layout)
         return projected
 
 
@@ -127,20 +126,15 @@ class TwoWidthsFeedForward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = ByTower(
-            {"reads": RMSNorm(256, eps=NORM_EPS), "acts": RMSNorm(128, eps=NORM_EPS)}, route=("reads", "acts", "acts")
-        )
+        self.norm = ByTower({"reads": RMSNorm(256, eps=NORM_EPS), "acts": RMSNorm(128, eps=NORM_EPS)}, ends=(1,))
         self.gate = ByTower(
-            {"reads": nn.Linear(256, 1024, bias=False), "acts": nn.Linear(128, 512, bias=False)},
-            route=("reads", "acts", "acts"),
+            {"reads": nn.Linear(256, 1024, bias=False), "acts": nn.Linear(128, 512, bias=False)}, ends=(1,)
         )
         self.up = ByTower(
-            {"reads": nn.Linear(256, 1024, bias=False), "acts": nn.Linear(128, 512, bias=False)},
-            route=("reads", "acts", "acts"),
+            {"reads": nn.Linear(256, 1024, bias=False), "acts": nn.Linear(128, 512, bias=False)}, ends=(1,)
         )
         self.down = ByTower(
-            {"reads": nn.Linear(1024, 256, bias=False), "acts": nn.Linear(512, 128, bias=False)},
-            route=("reads", "acts", "acts"),
+            {"reads": nn.Linear(1024, 256, bias=False), "acts": nn.Linear(512, 128, bias=False)}, ends=(1,)
         )
 
     def forward(self, x: list[Tensor], layout: SortedLayout) -> list[Tensor]:
@@ -214,10 +208,12 @@ class TwoWidths(MultimodalModel):
     ) -> list[Tensor]:
         """Token ids to the stream after the last layer."""
         x = self.embed(ids, layout)
+        x = together(x, layout, (1, 2))
         mask = layout.rows.matrix(x[0].dtype)
         cos, sin = rope_angles(positions, HEAD_DIM, ROPE_THETA, x[0].dtype)
         for layer, kept in zip(self.layers, layers_of(cache, self.layers), strict=True):
             x = layer(x, layout, mask, cos, sin, cache=kept)
+        x = apart(x, layout, (1, 2))
         return x
 
     def embed(self, ids: Tensor, layout: SortedLayout) -> list[Tensor]:
@@ -240,4 +236,4 @@ class TwoWidths(MultimodalModel):
         return labels.masked_fill(seen, -100)
 
 
-# motc: sha256 f37b24f006cf000918e58aacc78d08e3592825e31925edb902720002652262fa
+# motc: sha256 4dd64148388c7042684521866ba5881a0751a58d1f9daeba9c011c0db65ca7cf
