@@ -56,7 +56,7 @@ def tokens(drawn: Drawn, patch_codes: Floats, frame_codes: Floats) -> Tensors:
     """A sample: begin, then caption, image and speech in its order."""
     patches, frames = features(drawn)
     parts = {
-        TEXT: np.array([*drawn.name.encode(), END]),
+        TEXT: np.array([*drawn.caption.encode(), END]),
         IMAGE: vq(patches, patch_codes)[0],
         SPEECH: np.append(vq(frames, frame_codes)[0], SPEECH_END),
     }
@@ -88,12 +88,12 @@ def fit(points: Floats, count: int, seed: int) -> Floats:
     return np.asarray(centres, dtype=np.float32)
 
 
-def build(output: Path, archive: Path, *, samples: int, held_out: int, seed: int) -> None:
+def build(output: Path, archive: Path, annotations: Path | None, *, samples: int, held_out: int, seed: int) -> None:
     """Write the folder; it appears whole or not at all."""
     global _source, _codes
     if shutil.which("espeak-ng") is None:
         raise SystemExit("there is no espeak-ng: apt install espeak-ng")
-    _source = find_source(archive, seed)
+    _source = find_source(archive, annotations, seed)
     with multiprocessing.get_context("fork").Pool() as pool:
         features = pool.imap(_features_for_codes, range(FITTING), chunksize=16)
         patches, frames = zip(*track(features, "samples to fit codes to", total=FITTING), strict=True)
@@ -119,6 +119,7 @@ if __name__ == "__main__":
     build(
         arguments.output,
         arguments.twemoji,
+        arguments.annotations,
         samples=arguments.samples,
         held_out=arguments.held_out,
         seed=arguments.seed,

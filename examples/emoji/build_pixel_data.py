@@ -35,7 +35,7 @@ PATCHES = (IMAGE_SIDE // PATCH) ** 2
 
 def sample(drawn: Drawn) -> Tensors:
     """Begin, then caption and image in the sample's order, a token of text behind each."""
-    parts = {TEXT: [*drawn.name.encode(), END], IMAGE: [0] * PATCHES + [END_OF_IMAGE]}
+    parts = {TEXT: [*drawn.caption.encode(), END], IMAGE: [0] * PATCHES + [END_OF_IMAGE]}
     kinds = {TEXT: [TEXT] * len(parts[TEXT]), IMAGE: [IMAGE] * PATCHES + [TEXT]}
     order = [modality for modality in drawn.order if modality in parts]
     return {
@@ -52,10 +52,10 @@ def _make(kind: int, number: int) -> Tensors:
     return sample(draw(_source, kind, number))
 
 
-def build(output: Path, archive: Path, *, samples: int, held_out: int, seed: int) -> None:
+def build(output: Path, archive: Path, annotations: Path | None, *, samples: int, held_out: int, seed: int) -> None:
     """Write the folder; it appears whole or not at all."""
     global _source
-    _source = find_source(archive, seed)
+    _source = find_source(archive, annotations, seed)
 
     def fill(folder: Path) -> dict[str, Any]:
         total = write_shards(folder, "training", partial(_make, TRAINING), samples)
@@ -76,6 +76,7 @@ if __name__ == "__main__":
     build(
         arguments.output,
         arguments.twemoji,
+        arguments.annotations,
         samples=arguments.samples,
         held_out=arguments.held_out,
         seed=arguments.seed,

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from names import LANGUAGES, Emoji, group, list_emoji, split
+from annotations import ARCHIVES, read_annotations
+from captions import caption
+from names import LANGUAGES, Emoji, group, list_annotated, list_emoji, split, without_held_out
 from numpy.typing import NDArray
 from pictures import Bytes, noto, twemoji, vary
 from rich.progress import track
@@ -37,6 +39,8 @@ class Source:
     pictures: tuple[dict[str, Bytes], ...]
     seed: int
     archive: str  # its name
+    languages: tuple[str, ...]  # English first
+    annotated: bool  # whether captions are made up, with keywords, or are names
 
     def described(self) -> dict[str, Any]:
         """For data.json."""
@@ -46,6 +50,7 @@ class Source:
             "training groups": len(self.groups[TRAINING]),
             "held-out groups": len(self.groups[HELD_OUT]),
             "seed": self.seed,
+            **({"annotations": list(ARCHIVES), "languages": list(self.languages)} if self.annotated else {}),
         }
 
 
@@ -53,37 +58,50 @@ class Source:
 class Drawn:
     """A sample, not spoken yet."""
 
-    name: str
+    name: str  # what is spoken
+    caption: str
     picture: Bytes  # [32, 32, 3]
     voice: Voice
     order: tuple[int, ...]
 
 
-def find_source(archive: Path, seed: int) -> Source:
-    """Emoji that either set of pictures has, in groups."""
-    listed = list_emoji()
+def find_source(archive: Path, annotations: Path | None, seed: int) -> Source:
+    """Emoji that either set of pictures has, in groups; `annotations` is the folder of CLDR's archives, if any."""
+    told = None if annotations is None else read_annotations(annotations)
+    listed = list_emoji() if told is None else list_annotated(told)
     characters = [each.characters for each in listed]
     pictures = (noto(characters), twemoji(archive, characters))
     parts = split(group([each for each in listed if any(each.characters in pictured for pictured in pictures)]))
-    groups = (parts.training, parts.held_out, parts.training)
-    return Source(groups=groups, pictures=pictures, seed=seed, archive=archive.name)
+    parts = without_held_out(parts)
+    return Source(
+        groups=(parts.training, parts.held_out, parts.training),
+        pictures=pictures,
+        seed=seed,
+        archive=archive.name,
+        languages=LANGUAGES if told is None else tuple(told),
+        annotated=told is not None,
+    )
 
 
 def draw(source: Source, kind: int, number: int) -> Drawn:
     """Sample `number` of a kind, the same for the same seed."""
     generator = np.random.default_rng((source.seed, kind, number))
     groups = source.groups[kind]
-    members = groups[generator.integers(len(groups))]
-    chosen = members[generator.integers(len(members))]
+
+    def choose() -> Emoji:
+        members = groups[generator.integers(len(groups))]
+        return members[generator.integers(len(members))]
+
+    chosen = choose()
     english = generator.random() < ENGLISH
-    language = LANGUAGES[0] if english else str(generator.choice(LANGUAGES[1:]))
+    language = source.languages[0] if english else str(generator.choice(source.languages[1:]))
     sets = [pictures[chosen.characters] for pictures in source.pictures if chosen.characters in pictures]
-    return Drawn(
-        name=chosen.names[language],
-        picture=vary(sets[generator.integers(len(sets))], generator),
-        voice=draw_voice(language, generator),
-        order=tuple(generator.permutation(3).tolist()),
-    )
+    picture = vary(sets[generator.integers(len(sets))], generator)
+    voice = draw_voice(language, generator)
+    order = tuple(generator.permutation(3).tolist())
+    name = chosen.names[language]
+    told = caption(chosen, (choose(), choose()), language, generator) if source.annotated else name
+    return Drawn(name=name, caption=told, picture=picture, voice=voice, order=order)
 
 
 def write_shards(folder: Path, name: str, make: Callable[[int], Tensors], count: int) -> int:
@@ -119,6 +137,7 @@ def read_arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the folder to make")
     parser.add_argument("--twemoji", type=Path, default=Path("emoji-datasource-twitter-16.0.0.tgz"))
+    parser.add_argument("--annotations", type=Path, help="the folder of CLDR's archives; else captions are names alone")
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--held-out", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)

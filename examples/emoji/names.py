@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import emoji
 import numpy as np
+from annotations import VARIATION, Annotation
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -19,10 +21,11 @@ TONE_WORDS = re.compile(r" (light|medium-light|medium|medium-dark|dark) skin ton
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emoji:
-    """Its characters, and its name in each language."""
+    """Its characters, and its name in each language, with the words that tell of it where those are known."""
 
     characters: str
     names: dict[str, str]
+    keywords: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def labels(self) -> set[str]:
         """What two emoji must not share if they are to be apart: base characters, base name, a name in any language."""
@@ -52,6 +55,19 @@ def list_emoji() -> list[Emoji]:
     ]
 
 
+def list_annotated(annotations: Mapping[str, Mapping[str, Annotation]]) -> list[Emoji]:
+    """Every fully qualified emoji that CLDR names in each language."""
+    listed = []
+    for characters, entry in emoji.EMOJI_DATA.items():
+        short = characters.replace(VARIATION, "")
+        if entry["status"] == emoji.STATUS["fully_qualified"] and all(short in told for told in annotations.values()):
+            mine = {language: told[short] for language, told in annotations.items()}
+            names = {language: each.name for language, each in mine.items()}
+            keywords = {language: each.keywords for language, each in mine.items()}
+            listed.append(Emoji(characters=characters, names=names, keywords=keywords))
+    return listed
+
+
 def group(listed: list[Emoji]) -> list[tuple[Emoji, ...]]:
     """Emoji that share a label, directly or by way of others, together: skin tones with their base, for one."""
     places: dict[str, int] = {}
@@ -77,3 +93,16 @@ def split(groups: list[tuple[Emoji, ...]]) -> Split:
         training=tuple(members for number, members in enumerate(groups) if number not in held_out),
         held_out=tuple(members for number, members in enumerate(groups) if number in held_out),
     )
+
+
+def without_held_out(parts: Split) -> Split:
+    """The same, but that no keyword of an emoji to train on is the name of one held out, in any language."""
+    unseen = {name for members in parts.held_out for each in members for name in each.names.values()}
+
+    def clean(each: Emoji) -> Emoji:
+        keywords = {
+            language: tuple(word for word in words if word not in unseen) for language, words in each.keywords.items()
+        }
+        return replace(each, keywords=keywords)
+
+    return replace(parts, training=tuple(tuple(map(clean, members)) for members in parts.training))
