@@ -74,7 +74,8 @@ def test_every_sample_comes_once_before_any_comes_twice_and_a_step_is_its_own() 
 
 
 def test_the_rate_rises_then_falls_to_a_tenth() -> None:
-    factors = [rate_factor(step, 100) for step in range(101)]
+    settings = Settings(steps=100, seeds=1, batch=1, eval_every=1, learning_rate=1.0, device="cpu", threads=1)
+    factors = [rate_factor(step, settings) for step in range(101)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[100] == pytest.approx(0.1)
     assert factors[5:] == sorted(factors[5:], reverse=True)

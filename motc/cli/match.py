@@ -13,6 +13,7 @@ import typer
 
 from motc.cli import completion
 from motc.cli.machine import compiler_errors, need, progress, read_device
+from motc.cli.match_sweep import run_sweep
 from motc.cli.output import HtmlOption, JsonOption, Stop, print_json, read_path
 from motc.files import other_kind, write_whole
 
@@ -25,16 +26,7 @@ PACKAGES = ("matplotlib", "numpy", "safetensors")
 
 
 def run(
-    specs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="SPEC",
-            help="The base, which is dense as a rule, then what is held against it. One alone: against its dense twin.",
-            show_default=False,
-            parser=read_path,
-            autocompletion=completion.specs,
-        ),
-    ],
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Option(
@@ -50,12 +42,31 @@ def run(
             parser=read_path,
         ),
     ],
+    specs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SPEC",
+            help="The base, which is dense as a rule, then what is held against it. One alone: against its dense twin.",
+            show_default=False,
+            parser=read_path,
+            autocompletion=completion.specs,
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of each system, from each seed.")] = 1000,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 0, 1, … One may add more later.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
     eval_every: Annotated[int, typer.Option(min=1, help="Steps between held-out losses, and checkpoints.")] = 50,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="At its highest, after the warm-up.")] = 1e-3,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A grid of runs instead, as docs/match.md describes it; the file has the specs and says the rest.",
+            show_default=False,
+            parser=read_path,
+        ),
+    ] = None,
     html: HtmlOption = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write losses to DIR/tensorboard while it runs.")
@@ -63,6 +74,12 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Train systems side by side; say in how many of the base's steps, and of its seconds, each is where it is."""
+    if sweep is not None:
+        _check_alone(context)
+        need(PACKAGES, "motc match", "match")
+        return run_sweep(sweep, data, out)
+    if not specs:
+        raise typer.BadParameter("give one, or several, or a grid of runs by --sweep", param_hint="SPEC...")
     if not math.isfinite(learning_rate):
         raise typer.BadParameter(f"{learning_rate} is no finite number", param_hint="--learning-rate")
     models = _models(specs)
@@ -112,6 +129,17 @@ def run(
     else:
         _print(report)
         typer.echo(f"{out / 'report.md'}, report.json, report.png", err=True)
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Raises BadParameter where something is given that the file of a grid says."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and context.params.get(name) and name not in ("sweep", "data", "out"):
+            hint = "SPEC..." if name == "specs" else parameter.opts[0]
+            raise typer.BadParameter("it goes not with --sweep, whose file says what is run", param_hint=hint)
 
 
 def _models(specs: list[Path]) -> dict[str, Model]:

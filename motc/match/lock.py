@@ -12,6 +12,11 @@ from motc.match.settings import MatchError
 
 LOCK = "run.lock"
 
+
+class Held(MatchError):
+    """Another process holds the folder."""
+
+
 _held: set[int] = set()  # descriptors
 
 
@@ -31,7 +36,8 @@ def locked(out: Path) -> Iterator[None]:
     """Hold the folder. The system lets go of it however this process ends, so no lock is ever left behind.
 
     It is this process's alone: one that is forked from it, such as a data loader's worker, holds nothing. Raises
-    MatchError where another process holds it, where the lock is no file to be opened, or the file system has no locks.
+    Held where another process holds it, MatchError where the lock is no file to be opened, or the file system has no
+    locks.
     """
     import fcntl  # where there is none, the other commands still work
 
@@ -49,7 +55,7 @@ def locked(out: Path) -> Iterator[None]:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 holder = os.read(descriptor, 20).decode(errors="replace").strip()
                 told = f"process {holder}" if holder.isdecimal() else "another process"
-                raise MatchError(f"{told} is at work in {out}: wait for it, or choose another --out") from None
+                raise Held(f"{told} is at work in {out}: wait for it, or choose another --out") from None
             raise MatchError(f"{path} cannot be locked ({error.strerror}); choose an --out on another disk") from None
         with suppress(OSError):  # a full disk is told by whoever has more to write
             os.ftruncate(descriptor, 0)

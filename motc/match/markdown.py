@@ -38,7 +38,7 @@ def to_markdown(report: Report, command: str) -> str:
         f"{base} beside itself is where noise puts a system that learns as fast: wherever the curve is not falling, an "
         "earlier step had a loss as low.",
         "",
-        *_table(["system", "", *report.modalities]),
+        *table(["system", "", *report.modalities]),
     ]
     for name in report.comparisons:
         for kind, title in KINDS[:2] if name == base else KINDS:
@@ -46,18 +46,18 @@ def to_markdown(report: Report, command: str) -> str:
                 spread(report.ratios(name, modality, kind)) + ("†" if _unmatched(report, name, modality, kind) else "")
                 for modality in report.modalities
             ]
-            lines.append(_row([f"{name}, itself" if name == base else name, title, *cells]))
+            lines.append(row([f"{name}, itself" if name == base else name, title, *cells]))
     squared = f"; of {', '.join(report.continuous)}, mean squared errors of denoising" if report.continuous else ""
-    lines += ["", f"## Losses at the end, in nats a token{squared}", "", *_table(["system", "", *report.modalities])]
+    lines += ["", f"## Losses at the end, in nats a token{squared}", "", *table(["system", "", *report.modalities])]
     for name in report.parameters:
         for held_out in (False, True):
             cells = [spread(report.final(name, modality, held_out=held_out)) for modality in report.modalities]
-            lines.append(_row([name, "held-out" if held_out else "training", *cells]))
-    lines += ["", "## Cost", "", *_table(["system", "parameters", "median step, ms", f"times {base}"])]
+            lines.append(row([name, "held-out" if held_out else "training", *cells]))
+    lines += ["", "## Cost", "", *table(["system", "parameters", "median step, ms", f"times {base}"])]
     for name, parameters in report.parameters.items():
         seconds = report.median_seconds(name)
         times = NONE if name == base else spread(report.step_times(name))
-        lines.append(_row([name, f"{parameters:,}", NONE if seconds is None else f"{1000 * seconds:.1f}", times]))
+        lines.append(row([name, f"{parameters:,}", NONE if seconds is None else f"{1000 * seconds:.1f}", times]))
     return "\n".join([*lines, ""])
 
 
@@ -84,9 +84,9 @@ def _count(number: int, what: str) -> str:
     return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
-def _table(titles: list[str]) -> list[str]:
-    return [_row(titles), "|" + "---|" * len(titles)]
+def table(titles: list[str]) -> list[str]:
+    return [row(titles), "|" + "---|" * len(titles)]
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -19,12 +19,16 @@ from motc.match.checkpoint import REMEDY, optimizer_tensors, read_checkpoint, re
 from motc.match.contents import below, check_checkpoint
 from motc.match.data import Data
 from motc.match.report import eval_steps
-from motc.match.settings import BETAS, CLIP, FINAL_RATE, WARM_UP, WEIGHT_DECAY, MatchError, Settings
+from motc.match.settings import BETAS, MatchError, Settings
 
 UNTIMED = 3  # first steps of a process, in which torch compiles
 
 Notify = Callable[[float, str], None]
 """Called with the fraction that is done and what is being done."""
+
+
+class Diverged(MatchError):
+    """A loss is no finite number."""
 
 
 class EachStep(Protocol):
@@ -49,7 +53,9 @@ class System:
         self.seed = seed
         self.names = {x: parameter for parameter, x in self.network.named_parameters()}
         groups = [{"params": list(self.names), "initial_lr": settings.learning_rate}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=BETAS, weight_decay=settings.weight_decay
+        )
         self.losses: list[Tensor] = []
         self.seconds: list[float] = []
         self.held_out: list[Tensor] = []
@@ -58,17 +64,17 @@ class System:
     def start(self, done: int) -> None:
         """Compile, and have the schedule stand after `done` steps."""
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_factor(step, self.settings.steps), last_epoch=done - 1
+            self.optimizer, lambda step: rate_factor(step, self.settings), last_epoch=done - 1
         )
         self.network.compile()
 
     def step(self, batch: PreparedBatch, *, timed: bool) -> None:
-        """One step on the batch, whose layout counts into its seconds. Raises MatchError at a NaN or infinite loss."""
+        """One step on the batch, whose layout counts into its seconds. Raises Diverged at a NaN or infinite loss."""
         start = perf_counter()
         losses = self._losses(batch, f"seed {self.seed}, step {len(self.losses)}")
         self.optimizer.zero_grad()
         losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
         self.schedule.step()
         if hasattr(self.network, "update_corrections"):
@@ -78,7 +84,7 @@ class System:
         counted = torch.stack([losses.weights[name] for name in self.modalities]).cpu() > 0
         if not bool(each.isfinite().all()):
             told = ", ".join(f"{name} {loss:.3g}" for name, loss in zip(self.modalities, each.tolist(), strict=True))
-            raise MatchError(f"{self.name}: the loss of step {len(self.losses) + 1} is no finite number ({told})")
+            raise Diverged(f"{self.name}: the loss of step {len(self.losses) + 1} is no finite number ({told})")
         self.losses.append(each.where(counted, math.nan))
         self.seconds.append(seconds if timed else math.nan)
 
@@ -86,7 +92,7 @@ class System:
     def evaluate(self, batches: list[PreparedBatch]) -> None:
         """Record the mean held-out loss of each modality, every target and image counted once.
 
-        Raises MatchError at a NaN or infinite loss.
+        Raises Diverged at a NaN or infinite loss.
         """
         sums, weights = torch.zeros(2, len(self.modalities), dtype=torch.float64)
         for number, batch in enumerate(batches):
@@ -98,7 +104,7 @@ class System:
             sums += means * numbers
             weights += numbers
         if not bool(sums.isfinite().all()):
-            raise MatchError(f"{self.name}: a held-out loss after step {len(self.losses)} is no finite number")
+            raise Diverged(f"{self.name}: a held-out loss after step {len(self.losses)} is no finite number")
         self.held_out.append(sums / weights)
 
     def _losses(self, batch: PreparedBatch, noise: str) -> Any:
@@ -133,13 +139,14 @@ class System:
         self.start(done)
 
 
-def rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth, as a factor of the learning rate; steps count from 0."""
-    warm_up = max(1, round(WARM_UP * steps))
+def rate_factor(step: int, settings: Settings) -> float:
+    """Linear warm-up, then a cosine down to the final rate, as a factor of the learning rate; steps count from 0."""
+    steps, final = settings.steps, settings.final_rate
+    warm_up = max(1, round(settings.warm_up * steps))
     if step < warm_up:
         return (step + 1) / warm_up
     progress = min((step - warm_up) / max(1, steps - warm_up), 1.0)
-    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def race(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from motc.match.settings import MatchError, Settings
 
 RUN = "run.json"
 CURVES = ("losses", "held_out", "seconds")
+SETTLED = {each.name: each.default for each in fields(Settings) if each.default is not MISSING}  # of older records
 REPORTS = ("report.md", "report.json", "report.png")  # which the command line writes
 
 
@@ -61,7 +63,7 @@ def _match(
     models: Mapping[str, Model], data: Data, settings: Settings, out: Path, notify: Notify, each_step: EachStep
 ) -> Report:
     _check_places(out, [RUN, *REPORTS])
-    groups = _enter(out / RUN, _recorded(models, data, settings))
+    groups = enter(out / RUN, recorded(models, data, settings))
     torch.set_num_threads(settings.threads)
 
     def checkpoint(seed: int, number: int) -> Path:
@@ -77,11 +79,11 @@ def _match(
             def tell(done: float, what: str, before: float = seed + place / len(groups)) -> None:
                 notify((before + done / len(groups)) / settings.seeds, what)
 
-            if not _is_done(path, settings.steps):
+            if not is_done(path, settings.steps):
                 tell(0.0, f"seed {seed}: compiling")
-                with _reproducible():
+                with reproducible():
                     race({name: models[name] for name in group}, data, settings, seed, path, tell, each_step)
-            saved |= _finished(path, {name: models[name] for name in group}, settings)
+            saved |= finished(path, {name: models[name] for name in group}, settings)
         curves.append(_curves(saved, models, seed))
     base, *_ = models
     apart = tuple(name for group in groups.values() if base not in group for name in group)
@@ -90,7 +92,7 @@ def _match(
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
+def reproducible() -> Iterator[None]:
     """Sums in one order, whatever the threads do: else the same steps, done again, end in other last bits."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     options: Any = torch.utils.deterministic  # mypy does not see what it has
@@ -104,7 +106,8 @@ def _reproducible() -> Iterator[None]:
         options.fill_uninitialized_memory = filled
 
 
-def _is_done(path: Path, steps: int) -> bool:
+def is_done(path: Path, steps: int) -> bool:
+    """Whether a checkpoint is there, after the last step."""
     return path.is_file() and read_checkpoint(path, only_step=True)[0] == steps
 
 
@@ -119,7 +122,7 @@ def _check_places(out: Path, names: list[str]) -> None:
             raise MatchError(f"{path} is {kind}, in the place of a file: remove it, or choose another --out")
 
 
-def _finished(path: Path, models: Mapping[str, Model], settings: Settings) -> dict[str, Tensor]:
+def finished(path: Path, models: Mapping[str, Model], settings: Settings) -> dict[str, Tensor]:
     """The curves of a checkpoint after the last step. Raises MatchError where it is not what training writes."""
     done, saved = read_checkpoint(path)
     networks = {name: instantiate(model, device="meta") for name, model in models.items()}
@@ -138,7 +141,8 @@ def _parameters(model: Model) -> int:
     return cost(model).parameters
 
 
-def _recorded(models: Mapping[str, Model], data: Data, settings: Settings) -> dict[str, Any]:
+def recorded(models: Mapping[str, Model], data: Data, settings: Settings) -> dict[str, Any]:
+    """What a run is, for run.json: all that its numbers depend on."""
     return {
         "systems": {name: semantic_hash(model) for name, model in models.items()},
         "data": data.sha256,
@@ -147,21 +151,21 @@ def _recorded(models: Mapping[str, Model], data: Data, settings: Settings) -> di
     }
 
 
-def _enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
+def enter(path: Path, wanted: dict[str, Any]) -> dict[int, list[str]]:
     """Record at `path` what this run is; returns the groups of systems that are trained together, by number.
 
     Systems that the run does not have yet become a group of their own. Raises MatchError where another run is recorded.
     """
     systems: dict[str, str] = wanted["systems"]
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
-        groups: list[dict[str, str]] = [recorded["systems"], *recorded.get("added", [])]
+        written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
+        groups: list[dict[str, str]] = [written["systems"], *written.get("added", [])]
         known = {name: digest for group in groups for name, digest in group.items()}
         if not all(groups):
             raise ValueError("a group without systems")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise MatchError(f"{path} is no record of a run; choose another --out") from None
-    compared = [(key, recorded.get(key), value) for key, value in wanted.items() if key != "systems"]
+    compared = [(key, written.get(key, SETTLED.get(key)), value) for key, value in wanted.items() if key != "systems"]
     compared += [(name, known.get(name, digest), digest) for name, digest in systems.items()]
     differing = [f"{key} was {_short(old)}, is {_short(new)}" for key, old, new in compared if old != new]
     if differing:

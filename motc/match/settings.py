@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-WARM_UP = 0.05  # of the steps
-FINAL_RATE = 0.1  # of the learning rate
-BETAS = (0.9, 0.95)
-WEIGHT_DECAY = 0.1
-CLIP = 1.0
+BETAS = (0.9, 0.95)  # of AdamW
 
 
 class MatchError(ValueError):
@@ -27,6 +23,10 @@ class Settings:
     learning_rate: float
     device: str
     threads: int
+    warm_up: float = 0.05  # of the steps
+    final_rate: float = 0.1  # of the learning rate, where a cosine ends
+    weight_decay: float = 0.1
+    clip: float = 1.0  # of the norm of all gradients
 
     def recorded(self) -> dict[str, Any]:
         """What a resumed run must share: all but the number of seeds, which only adds runs."""

@@ -1,0 +1,49 @@
+"""`motc match --sweep`: a grid of runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from motc.cli.machine import compiler_errors, progress
+from motc.cli.output import Stop
+from motc.files import write_whole
+
+if TYPE_CHECKING:
+    from motc.match.grid import Cell, Result
+
+
+def run_sweep(file: Path, data: Path, out: Path) -> None:
+    """Do what is left of the grid; write its report after each run. Raises Stop, and SpecError of a spec."""
+    from motc.driver import compile_ir
+    from motc.match import MatchError, read_data
+    from motc.match.grid import run_grid
+    from motc.match.grid_report import GridReport, to_markdown
+    from motc.match.sweep import read_sweep
+
+    command = shlex.join(["motc", "match", "--sweep", str(file), "--data", str(data), "--out", str(out)])
+    try:
+        with compiler_errors(), progress() as notify:
+            sweep = read_sweep(file)
+            models = {name: compile_ir(system.spec, system.overrides) for name, system in sweep.systems.items()}
+            notify(0.0, f"reading {data}")
+            read = read_data(data)
+
+            def write(results: dict[Cell, Result], wanted: list[Cell]) -> None:
+                report = GridReport(sweep=sweep, models=models, data=read, results=results, wanted=wanted)
+                write_whole(out / "report.md", to_markdown(report, command))
+                write_whole(out / "report.json", json.dumps(report.to_json(), allow_nan=False) + "\n")
+
+            def each_run(cell: Cell, results: dict[Cell, Result], wanted: list[Cell]) -> None:
+                write(results, wanted)
+                typer.echo(f"{len(results)} of {len(wanted)} runs: {cell}: {results[cell].mean_loss:.4f}", err=True)
+
+            results = run_grid(sweep, models, read, out, notify, each_run)
+            write(results, list(results))
+    except MatchError as error:
+        raise Stop(1, str(error)) from None
+    typer.echo(f"{out / 'report.md'}, report.json", err=True)
