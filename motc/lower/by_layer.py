@@ -24,7 +24,8 @@ Winners = tuple[int | None, ...]
 def specs_by_layer(checked: Checked, errors: list[Diagnostic]) -> tuple[Checked, ...]:
     """The spec of each layer: what statements say of it stands in place of what the spec says of all layers.
 
-    Layers of which the same is said have one object. Appends to `errors`.
+    Layers of which the same statements say the same have one object, and where others say it, that has one `spec`.
+    Appends to `errors`.
     """
     layers = checked.spec.layers
     said: list[dict[Path, Any]] = []
@@ -45,12 +46,17 @@ def specs_by_layer(checked: Checked, errors: list[Diagnostic]) -> tuple[Checked,
     if errors or not winners:
         return (checked,) * layers
     keys = sorted(winners, key=len)  # what is said of a section as a whole comes before what is said within it
+    values = [{key: repr(value) for key, value in each.items()} for each in said]
+    alike: dict[tuple[str | None, ...], Spec] = {}
     specs: dict[Winners, Checked] = {}
     by_layer: list[Checked] = []
     for won in zip(*(winners[key] for key in keys), strict=True):
         if won not in specs:
             here = {key: index for key, index in zip(keys, won, strict=True) if index is not None}
-            specs[won] = _with(checked, {key: said[index][key] for key, index in here.items()}, here)
+            same = tuple(values[here[key]][key] if key in here else None for key in keys)
+            if same not in alike:
+                alike[same] = _with(checked.spec, {key: said[index][key] for key, index in here.items()})
+            specs[won] = replace(checked, spec=alike[same], said=here)
         by_layer.append(specs[won])
     return tuple(by_layer)
 
@@ -108,16 +114,15 @@ def _keys(section: Section, above: Path = ()) -> Iterator[tuple[Path, Any]]:
                 yield path, value
 
 
-def _with(checked: Checked, values: dict[Path, Any], said: dict[Path, int]) -> Checked:
-    """The spec with these values, which stand in these statements."""
-    spec = checked.spec
+def _with(spec: Spec, values: dict[Path, Any]) -> Spec:
+    """The spec with these values."""
     towers = dict(spec.towers)
     named = {path[1] for path in values if path[0] == "towers"}
     towers |= {name: TowerSpec(modalities=[name]) for name in spec.modalities if name in named - set(towers)}
     spec = spec.model_copy(update={"towers": towers})
     for path, value in values.items():
         spec = _replaced(spec, path, value)
-    return replace(checked, spec=spec, said=said)
+    return spec
 
 
 def _replaced(holder: Any, path: Path, value: Any) -> Any:

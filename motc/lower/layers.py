@@ -45,13 +45,14 @@ def lower_layers(specs: tuple[LayerSpec, ...], untied: Untied, builder: LeafBuil
     The builder tells what does not go together; its errors are all there are.
     """
     operators = _Operators()
+    leaves: dict[tuple[object, ...], Leaf | None] = {}
     built: dict[tuple[int, ...], Layer | None] = {}  # by the identity of partitions, of which there is one of each
     alike: dict[Layer, Layer] = {}
     segments: list[Segment] = []
     for index, (spec, partitions) in enumerate(zip(specs, untied.layers, strict=True)):
         key = (id(spec), *map(id, partitions))
         if key not in built:
-            layer = _layer(spec, partitions, operators.of(spec.attributes), builder.of(spec.checked))
+            layer = _layer(spec, partitions, operators.of(spec.attributes), builder.of(spec.checked), leaves)
             built[key] = layer and alike.setdefault(layer, layer)
         layer = built[key]
         if layer is None:
@@ -138,16 +139,18 @@ def _check_keys(layer: LayerSpec, errors: list[Diagnostic]) -> None:
 
 
 class _Operators:
-    """What each group holds, asked once of equal attributes."""
+    """What each group holds, asked once of equal attributes; there is one object of what is equal."""
 
     def __init__(self) -> None:
         self.known: dict[LayerAttributes, tuple[Operator | None, ...]] = {}
+        self.alike: dict[Operator | None, Operator | None] = {}
 
     def of(self, attributes: dict[str, LayerAttributes]) -> Operators:
         """By path and modality."""
         for each in {id(a): a for a in attributes.values()}.values():
             if each not in self.known:
-                self.known[each] = tuple(group.operator(each) for group in LAYER_GROUPS)
+                made = (group.operator(each) for group in LAYER_GROUPS)
+                self.known[each] = tuple(self.alike.setdefault(operator, operator) for operator in made)
         held = [self.known[a] for a in attributes.values()]
         return {
             path: dict(zip(attributes, column, strict=True))
@@ -156,13 +159,20 @@ class _Operators:
 
 
 def _layer(
-    spec: LayerSpec, partitions: tuple[Partition, ...], operators: Operators, builder: LeafBuilder
+    spec: LayerSpec,
+    partitions: tuple[Partition, ...],
+    operators: Operators,
+    builder: LeafBuilder,
+    known: dict[tuple[object, ...], Leaf | None],
 ) -> Layer | None:
+    """One layer; `known` has the leaves of those before, by their path and the identity of what they are made of."""
     attributes = spec.attributes
-    leaves: Leaves = {
-        path: builder.build(path, partition, operators[path])
-        for path, partition in zip(LAYER_PATHS, partitions, strict=True)
-    }
+    leaves: Leaves = {}
+    for path, partition in zip(LAYER_PATHS, partitions, strict=True):
+        key = (path, id(partition), *map(id, operators[path].values()))
+        if key not in known:
+            known[key] = builder.build(path, partition, operators[path])
+        leaves[path] = known[key]
     by_path = dict(zip(LAYER_PATHS, partitions, strict=True))
     _check_activations(by_path, operators, attributes, builder)
     check_sharing(by_path, operators, attributes, builder)

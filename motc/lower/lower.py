@@ -60,10 +60,11 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     everywhere = _attributes(spec, tower_of, dense=dense)
     declared = {name: None if dense else spec.towers.get(tower) for name, tower in tower_of.items()}
     outside = {name: outer_attributes(spec, name, declared[name], everywhere[name]) for name in towers.universe}
-    layer_specs = {
-        key: LayerSpec(checked=each, attributes=_attributes(each.spec, tower_of, dense=dense), mask=mask)
-        for (key, each), mask in zip(distinct.items(), masks, strict=True)
-    }
+    layer_specs: dict[int, LayerSpec] = {}  # of what is told from here on, the first statement that says it is told
+    for each, mask in zip(distinct.values(), masks, strict=True):
+        if id(each.spec) not in layer_specs:
+            attributes = _attributes(each.spec, tower_of, dense=dense)
+            layer_specs[id(each.spec)] = LayerSpec(checked=each, attributes=attributes, mask=mask)
     conditioning = {a.adaptive.by for each in layer_specs.values() for a in each.attributes.values() if a.adaptive}
     conditioning |= {a.adaptive.by for a in outside.values() if a.adaptive}
     outside = {name: a if name in conditioning else replace(a, condition=None) for name, a in outside.items()}
@@ -73,7 +74,7 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
     present = _paths(LAYER_GROUPS, asked) | _paths(OUTER_GROUPS, outside.values())
     check_bodies(tuple(layer_specs.values()), errors)
     untied = resolve_untie(checked, towers, present, errors, dense=dense)
-    by_layer = tuple(layer_specs[id(each)] for each in specs)
+    by_layer = tuple(layer_specs[id(each.spec)] for each in specs)
     check_kinds(by_layer, untied, checked, errors)
     if errors:
         raise SpecError(*sorted(errors, key=_position))

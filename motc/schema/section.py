@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,10 @@ class Section(BaseModel):
     """Frozen, strict (no text for a number, no number for true), and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: what cannot change needs no copy, and pydantic would copy a default for each section that has it."""
+        return self
 
     def said(self) -> dict[str, Any]:
         """The keys that the section says, with their values. A null says nothing where none is no value of the key."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 from motc.source import Diagnostic, SourceFile, Span, SpecError
@@ -35,6 +37,7 @@ MAX_DEPTH = 20
 # A comma after a name continues the list of `modality`, `tower` and `untie`; elsewhere it ends a statement.
 GRAMMAR = r"""
 start: _NL* model _NL*
+part: _separator* (_statement (_separator+ _statement)* _separator*)?
 model: MODEL [WORD | STRING] block
 block: LBRACE _separator* (_statement (_separator+ _statement)* _separator*)? RBRACE
 _separator: _NL | "," | ";"
@@ -89,26 +92,58 @@ def scan_comments(source: SourceFile) -> list[tuple[int, str]]:
 
 def parse(source: SourceFile) -> Model:
     """The statements of a `.mot` text. Raises SpecError at the first place that does not fit the grammar."""
-    unclosed = _open_brackets(source)
+    unclosed, ends = _brackets(source)
     from lark import UnexpectedInput
 
     try:
-        tree = _parser().parse(source.text)
+        return _in_parts(source, ends)
+    except UnexpectedInput:  # whose place is not the text's
+        pass
+    try:
+        tree = _parser().parse(source.text, start="start")
     except UnexpectedInput as error:
         raise mistake(source, error, unclosed) from None
     return _Builder(source).model(tree)
+
+
+def _in_parts(source: SourceFile, ends: list[int]) -> Model:
+    """The same, part by part, of which those are known that an earlier text had. Raises UnexpectedInput.
+
+    A line's end after a block of the model's ends a statement; `ends` are the offsets of such line ends.
+    """
+    text, last = source.text, ends[-1] if ends else 0
+    if len(ends) < 2:
+        return _Builder(source).model(_parser().parse(text, start="start"))
+    first = ends[0]
+    whole = _Builder(source).model(_parser().parse(text[:first] + " " * (last - first) + text[last:], start="start"))
+    statements = [each for each in whole.body.statements if each.span.start < first]
+    for start, end in pairwise(ends):
+        part = _Builder(source, start)
+        statements.extend(part.statement(child) for child in _trees(_part(text[start:end])))
+    statements.extend(each for each in whole.body.statements if each.span.start >= last)
+    return replace(whole, body=replace(whole.body, statements=tuple(statements)))
+
+
+@lru_cache(maxsize=4096)
+def _part(text: str) -> Parsed:
+    """The statements of a part of a text. An editor asks for the same ones again, whatever stands between."""
+    return _parser().parse(text, start="part")
 
 
 @cache
 def _parser() -> Lark:
     from lark import Lark
 
-    return Lark(GRAMMAR, parser="lalr", maybe_placeholders=True)
+    return Lark(GRAMMAR, parser="lalr", start=["start", "part"], maybe_placeholders=True)
 
 
-def _open_brackets(source: SourceFile) -> list[int]:
-    """Offsets of brackets without an end. Nesting is limited before anything recursive sees the text."""
+def _brackets(source: SourceFile) -> tuple[list[int], list[int]]:
+    """Offsets of brackets without an end, and of line ends after a block of the model's.
+
+    Nesting is limited before anything recursive sees the text.
+    """
     unclosed: list[int] = []
+    ends: list[int] = []
     for token in _SCAN.finditer(source.text):
         if token[0] in ("{", "["):
             unclosed.append(token.start())
@@ -120,14 +155,17 @@ def _open_brackets(source: SourceFile) -> list[int]:
                 )
         elif token[0] in ("}", "]") and unclosed:
             unclosed.pop()
-    return unclosed
+            if len(unclosed) == 1 and source.text.startswith("\n", token.end()):
+                ends.append(token.end())
+    return unclosed, ends
 
 
 class _Builder:
-    """lark's tree to statements with spans."""
+    """lark's tree to statements with spans; what it is the tree of starts at `start`."""
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: SourceFile, start: int = 0) -> None:
         self.source = source
+        self.start = start
 
     def model(self, tree: Parsed) -> Model:
         model = cast("Parsed", tree.children[0])
@@ -146,11 +184,14 @@ class _Builder:
         last: object = tree
         while not isinstance(last, str):
             last = next(child for child in reversed(cast("Parsed", last).children) if child is not None)
-        return Span(self.source, cast("Token", first).start_pos or 0, cast("Token", last).end_pos or 0)
+        return self.between(cast("Token", first), cast("Token", last))
+
+    def between(self, first: Token, last: Token) -> Span:
+        return Span(self.source, self.start + (first.start_pos or 0), self.start + (last.end_pos or 0))
 
     def name(self, child: object) -> Name:
         token = cast("Token", child)
-        span = Span(self.source, token.start_pos or 0, token.end_pos or 0)
+        span = self.between(token, token)
         return Name(text=unquote(token, span) if token.type == "STRING" else str(token), span=span)
 
     def names(self, tree: Parsed) -> tuple[Name, ...]:
