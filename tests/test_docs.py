@@ -150,6 +150,27 @@ def test_a_row_says_the_default_and_all_words(key: str, field: FieldInfo) -> Non
     assert [word for word in words(field.annotation) if f"`{word}`" not in row] == []
 
 
+def meaning(row: str) -> str:
+    """What a row says of a key, as plain text: without links, and what is only to be followed."""
+    text = re.sub(r"[,;] see \[[^]]*\]\([^)]*\)", "", row.partition("|")[2].strip())
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+
+
+REFERENCE = re.compile(
+    r"as `|the same\b|may be repeated|.*refused here$|(`\w+`( or |, )?)+(, the same in all towers)?$"
+)
+"""A row that leaves the meaning of its key to another's."""
+
+
+@pytest.mark.parametrize(("key", "field"), TOLD, ids=[key for key, _ in TOLD])
+def test_an_editor_says_of_a_key_what_its_row_says(key: str, field: FieldInfo) -> None:
+    told, _, _ = (field.description or "").partition("; default: ")
+    own = meaning(rows()[key])
+    if told != own:  # then it is what another row says of the key that is meant
+        assert REFERENCE.match(own), f"the schema: {told}\nthe page: {own}"
+        assert told in {meaning(row) for row in rows().values()}, told
+
+
 def test_the_parameters_page_has_every_group() -> None:
     text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `([\w.]+)` \|", text, re.M)

@@ -26,7 +26,16 @@ from tests.shipped import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = {path.stem: path for path in SHIPPED}
-REAL = ["emoji_mot", "ernie_4_5_vl_28b_a3b", "pi0_5", "smolvla", "llama_3_2_vision_11b", "dit_xl_2", "gpt_oss_20b"]
+REAL = [
+    "emoji_mot",
+    "ernie_4_5_vl_28b_a3b",
+    "pi0_5",
+    "smolvla",
+    "llama_3_2_vision_11b",
+    "dit_xl_2",
+    "gpt_oss_20b",
+    "flux_1_dev",
+]
 SIZES = {"title": 19, "subtitle": 12, "name": 11.5, "panel-name": 12.5, "meeting-name": 12, "pill-name": 13.5}
 
 BASE = "model m { width = 16, layers = 2, vocab = 9\n modality text, image\n attention { heads = 2 }\n"
@@ -150,6 +159,27 @@ def test_boxes_without_a_frame_are_not_split_over_columns() -> None:
         if isinstance(row, Row) and row.is_thin:
             blocks = [cell.modalities for cell in row.cells]
             assert len(blocks) == len(set(blocks)) or all(len(block) == 1 for block in blocks)
+
+
+def circles(drawing: Drawing, look: str) -> list[tuple[float, float]]:
+    return [(each.x, each.y) for each in drawing.shapes if isinstance(each, Circle) and look in each.look.split()]
+
+
+@pytest.mark.parametrize("parallel", ["two_norms", "one_norm"])
+def test_sublayers_in_parallel_stand_side_by_side(parallel: str) -> None:
+    drawing = drawn(model_of(f"{BASE} untie ffn\n parallel = {parallel} }}"))
+    found = boxes(drawing)
+    paths = ("attention.out/all", "attention.v/all", "ffn.up/text", "ffn.down/text")
+    out, v, up, down = (found[f"A/{path}"] for path in paths)
+    assert max(box.x + box.width for box in out) < min(box.x for box in up)
+    assert out[0].y == down[0].y  # both begin below one edge
+    sums = circles(drawing, "plus")
+    assert len(sums) == 4 and len({x for x, _ in sums}) == 2  # of each modality both, in its stream
+    joints = circles(drawing, "joint")
+    assert len(joints) == 2
+    normed = parallel == "one_norm"  # read between the norm and what else reads it
+    (norm,) = found["A/attention.norm/all"]
+    assert all((v[0].y + v[0].height < y < norm.y) if normed else (y > norm.y + norm.height) for _, y in joints)
 
 
 def test_runs_are_all_layers_in_order() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +14,8 @@ from hypothesis import strategies as st
 from motc.source import Diagnostic, SourceFile, Span, SpecError
 from motc.syntax import Syntax, convert, format_source, read, read_file, write
 from motc.syntax.files import LARGEST
-from motc.syntax.mot_reader import parse
 from motc.syntax.tree import Entry, Mapping, Node, Scalar, Sequence
 from tests.calls import calls
-
-ROOT = Path(__file__).resolve().parent.parent
 
 MOT = """\
 # a spec
@@ -294,26 +290,6 @@ def test_a_long_spec_is_read_in_linear_time() -> None:
 
     work(10)
     assert calls(lambda: work(400)) < 4.1 * calls(lambda: work(100))
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("specs/**/*.mot")), ids=lambda path: path.stem)
-def test_a_text_read_in_parts_says_the_same_at_the_same_places(path: Path) -> None:
-    text = read_file(path).text.replace("}\r\n", "}\n").rstrip("\n")
-    whole = re.sub(r"\}\n(?=.)", "};", text, flags=re.DOTALL)  # no part ends where no line does
-    assert text.count("}\n") == 0 or whole != text
-    one, other = (parse(SourceFile("a.mot", each)) for each in (text, whole))
-    assert repr(one) == repr(other)
-
-
-def test_a_mistake_in_a_part_is_told_at_its_place_in_the_text() -> None:
-    lines = [f"  layers {layer} {{\n    ffn {{ hidden = 64 }}\n  }}\n" for layer in range(4)]
-    text = "".join(["model a {\n", *lines, "}\n"])
-    told = []
-    for wrong in (text.replace("hidden = 64", "hidden 64"), "".join(["model a {\n", *lines[:2], "}\n", *lines[2:]])):
-        with pytest.raises(SpecError) as error:
-            read(SourceFile("a.mot", wrong))
-        told.append(str(error.value.diagnostics[0].span))
-    assert told == ["a.mot:3:18", "a.mot:9:3"]
 
 
 def test_a_parser_is_imported_only_for_its_syntax() -> None:

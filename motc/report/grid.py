@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from motc.report.scene import Column, Names, Scene
 
@@ -39,6 +39,10 @@ class Grid:
                 left += width + (GAP if same else GAP_OF_TOWERS)
             lefts.append(left)
         return cls(scene.columns, tuple(lefts), width, colours)
+
+    def moved(self, right: float) -> Grid:
+        """The same, further to the right."""
+        return replace(self, lefts=tuple(left + right for left in self.lefts))
 
     @property
     def left(self) -> float:

@@ -69,6 +69,7 @@ class LayerDrawer:
         inner: list[Row | Meeting] = []
         before_body = self._changes(old, new, lambda each: (each.before, each.modulation))
         inner += [row for change in before_body for row in maker.rows([change])]
+        rows_before = len(inner)
         bodies = self._changes(old, new, lambda each: each.body.leaves())
         last = shown.body.out.path
         for beside in _together([change for change in bodies if change.path != last]):
@@ -89,7 +90,9 @@ class LayerDrawer:
             notes=notes,
             rows=(*inner, *after),
             joined=tuple(names.get(name, name) for block in shown.body.out.blocks for name in block.modalities),
+            rows_before=rows_before,
             rows_after=len(after),
+            reads=shown.reads,
             status=status,
         )
 

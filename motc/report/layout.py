@@ -55,7 +55,7 @@ def drawing(scene: Scene, told: str, subtitle: str = "") -> Drawing:
     shapes += _towers(scene, grid, y)
     y += TOWER
     grounds = list(_grounds(scene, grid, top - 6, y + 4))
-    width = drawer.right + 8 + MARGIN
+    width = max((drawer.right_of(panel) for panel in scene.panels), default=drawer.right) + 8 + MARGIN
     legend = [*_legend(scene, grid, head)]
     if subtitle:
         legend.append(Text(MARGIN, 27, fitted(scene.name, width - 2 * MARGIN, 19), "title"))

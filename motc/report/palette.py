@@ -20,15 +20,6 @@ TOWERS = (  # tint, line, tint in the dark, line in the dark
     ("#e4e0fe", "#5b45d6", "#2b2557", "#b3a6ff"),
 )
 
-KINDS = (
-    ("#dde3ec", "#333d4d"),
-    ("#aebbcd", "#56637a"),
-    ("#c9d6c9", "#45543f"),
-    ("#8f9fb6", "#75849c"),
-    ("#d8cbd6", "#55424f"),
-    ("#cfc9b8", "#514a35"),
-)
-
 STATUSES = ("added", "removed", "changed")
 
 COLOURS: dict[str, tuple[str, str]] = {
@@ -132,6 +123,7 @@ def rules(colour: Callable[[str], str], scope: str) -> str:
         "lane": "fill:none;stroke-width:2.6;stroke-linecap:round;stroke-linejoin:round",
         "gone": "stroke-dasharray:6 6;stroke-width:1.6",
         "past": "fill:none;stroke-width:1.3;stroke-opacity:.75;stroke-linejoin:round",
+        "joint": f"fill:{colour('paper')}",
         "plus": f"fill:{colour('paper')};stroke-width:1.5",
         "bridge": "fill:none;stroke-width:3;stroke-dasharray:2 3",
         "meeting": f"fill:{colour('meeting')}",

@@ -1,4 +1,4 @@
-"""Panels: a kind of layer each, its sublayers one above the other."""
+"""Panels: a kind of layer each, its sublayers one above the other, or side by side where they read the same."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from motc.report.boxes import SIGNS, bar_shapes, row_height, row_shapes
+from motc.report.branches import fork_shapes, join_shapes, lane_shapes, plus_shapes, side_by_side, strip_height
 from motc.report.grid import Grid
 from motc.report.mask_shapes import WIDTH as MASK_WIDTH
 from motc.report.mask_shapes import mask_height, mask_shapes
 from motc.report.scene import Frame, Meeting, Panel, Row
-from motc.report.shapes import Circle, Path, Rect, Shape, Text, fitted, plated, wrapped
+from motc.report.shapes import Path, Rect, Shape, Text, fitted, plated, wrapped
 
 BETWEEN_ROWS = 9.0
 PLUS = 24.0
@@ -37,13 +38,23 @@ class PanelDrawer:
 
     def height(self, panel: Panel) -> float:
         """How high a panel is."""
-        frames = sum(self._frame_height(frame) + BETWEEN_FRAMES for frame in panel.frames)
+        frames = sum(self._height_of(frames) + BETWEEN_FRAMES for frames in side_by_side(panel.frames))
         return HEADER + NOTE * len(self._differs(panel)) + frames
+
+    def right_of(self, panel: Panel) -> float:
+        """Where a panel's frames end at the right."""
+        most = max((len(frames) for frames in side_by_side(panel.frames)), default=1)
+        return self.right + (most - 1) * self._pitch
+
+    @property
+    def _pitch(self) -> float:
+        """How far sublayers that stand side by side are from one another."""
+        return self.right - self.left + BETWEEN_FRAMES
 
     def shapes(self, panel: Panel, y: float) -> Iterator[Shape]:
         """The panel whose upper edge is at y."""
         look = f"panel {panel.status}" if self.is_diff else "panel"
-        yield Rect(self.left - 8, y, self.right - self.left + 16, self.height(panel), look, 12)
+        yield Rect(self.left - 8, y, self.right_of(panel) - self.left + 16, self.height(panel), look, 12)
         x, title = self.left + 4, f"{'layer' if panel.count == 1 else 'layers'} {panel.where}"
         alike = "" if panel.count == 1 else f"  ·  {panel.count} alike"
         if panel.letter:
@@ -56,9 +67,9 @@ class PanelDrawer:
         for number, line in enumerate(self._differs(panel)):
             yield from plated(Text(x, y + HEADER + 6 + NOTE * number, line, "note"), 10, "plate-panel")
         y += HEADER + NOTE * len(self._differs(panel))
-        for frame in reversed(panel.frames):
-            yield from self._frame(frame, y)
-            y += self._frame_height(frame) + BETWEEN_FRAMES
+        for frames in reversed(side_by_side(panel.frames)):
+            yield from self._frames(frames, y)
+            y += self._height_of(frames) + BETWEEN_FRAMES
 
     def _differs(self, panel: Panel) -> list[str]:
         width = self.right - self.left - 40
@@ -77,10 +88,34 @@ class PanelDrawer:
         aside = sum(NOTE if isinstance(each, Text) else _masks_height(each) for each in self._aside(frame))
         return max(TITLE + PLUS + rows + 4, aside + 14)
 
-    def _frame(self, frame: Frame, y: float) -> Iterator[Shape]:
-        bottom, top, grid = y + self._frame_height(frame), y, self.grid
+    def _height_of(self, frames: tuple[Frame, ...]) -> float:
+        """How high sublayers are that stand side by side, with the streams that go past below and above them."""
+        height = max(self._frame_height(frame) for frame in frames)
+        return height if len(frames) == 1 else height + 2 * strip_height(self.grid)
+
+    def _frames(self, frames: tuple[Frame, ...], y: float) -> Iterator[Shape]:
+        """A sublayer, and those that stand beside it."""
+        first, *others = frames
+        if not others:
+            yield from self._frame(first, y, y + self._frame_height(first))
+            return
+        strip = strip_height(self.grid)
+        top, bottom = y + strip, y + self._height_of(frames) - strip
+        yield from self._frame(first, top, bottom)
+        before = first.rows[first.rows_before :]
+        normed = top + TITLE + PLUS + sum(row_height(row) + BETWEEN_ROWS for row in before) - 2
+        for number, frame in enumerate(others, 1):
+            drawer = PanelDrawer(self.grid.moved(number * self._pitch), self.is_diff)
+            yield from fork_shapes(self.grid, drawer.grid, frame, bottom, normed if frame.reads == "normed" else None)
+            yield from drawer._frame(frame, top, bottom, is_beside=True)
+            yield from join_shapes(self.grid, drawer.grid, frame, y)
+
+    def _frame(self, frame: Frame, top: float, bottom: float, *, is_beside: bool = False) -> Iterator[Shape]:
+        grid, y = self.grid, top
         look = f"frame {frame.status}" if self.is_diff else "frame"
         yield Rect(self.left, y, self.right - self.left, bottom - y, look, 9)
+        if is_beside:
+            yield from lane_shapes(grid, frame, top, bottom)
         sign = f"{SIGNS[frame.status]} " if frame.status != "same" else ""
         title = fitted(f"{sign}{frame.told}", grid.right - grid.left, 11.5)
         yield from plated(Text(grid.left, y + 15, title, "frame-name"), 11.5)
@@ -92,7 +127,8 @@ class PanelDrawer:
         for row in after:
             shapes += self._row(row, y)
             y += row_height(row) + BETWEEN_ROWS
-        yield from self._pasts(frame, y + PLUS / 2 - 2, bottom - 5)
+        if not is_beside:
+            yield from self._pasts(frame, y + PLUS / 2 - 2, bottom - 5)
         y += PLUS
         for row in inner:
             shapes += self._row(row, y)
@@ -125,6 +161,4 @@ class PanelDrawer:
             lane, tower = self.grid.lane(column.name), self.grid.tower_look(column.tower)
             past = self.grid.lefts[self.grid.names.index(column.name)] + 5
             yield Path(((lane, bottom), (past, bottom), (past, y), (lane - 7, y)), f"past {tower}-line")
-            yield Circle(lane, y, 7, f"plus {tower}-line")
-            yield Path(((lane - 3.5, y), (lane + 3.5, y)), f"plus {tower}-line")
-            yield Path(((lane, y - 3.5), (lane, y + 3.5)), f"plus {tower}-line")
+            yield from plus_shapes(lane, y, tower)

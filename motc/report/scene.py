@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from motc.ir.layer import Layer
+from motc.ir.layer import Layer, Source
 from motc.ir.leaf import Block, Leaf
 from motc.ir.mask import Mask
 
@@ -91,6 +91,9 @@ class Meeting:
 class Frame:
     """A sublayer: what is told of it, and its rows from below to above. What it makes is added to the stream of
     `joined` modalities, before the last `rows_after` rows.
+
+    One that does not read the stream as the sublayer before has left it stands beside that: it reads what came into
+    the layer, its `entry`, or that `normed` by the first `rows_before` rows of the one before.
     """
 
     role: str
@@ -98,7 +101,9 @@ class Frame:
     notes: tuple[str, ...]
     rows: tuple[Row | Meeting, ...]
     joined: Names
+    rows_before: int = 0
     rows_after: int = 0
+    reads: Source = "stream"
     status: Status = "same"
 
 

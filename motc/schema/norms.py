@@ -16,11 +16,13 @@ from motc.schema.values import OF_MODALITIES, SECTION, TRUE_OR_FALSE, Eps, Name,
 class NormAttributes(Section):
     """What a tower may say of its norms, as the model may."""
 
-    kind: NormKind | None = Field(None, description="the kind of all norms but those of heads")
-    eps: Eps | None = Field(None, description="added to the variance")
+    kind: NormKind | None = Field(None, description="`rms`: a weight; `layer`: a weight and a bias")
+    eps: Eps | None = Field(None, description="added to the variance (`rms`: to the mean square)")
     offset: Offset | None = Field(None, description="what weights are added to: 0, or 1 as in Gemma")
     weight: bool | None = Field(None, description="whether norms have weights")
-    bias: bool | None = Field(None, description="for kind = layer: whether norms have biases; default: weight")
+    bias: bool | None = Field(
+        None, description="with `kind = layer`: whether norms have biases; default: `norm.weight`"
+    )
 
 
 class AdaptiveNormAttributes(NormAttributes):
@@ -30,13 +32,23 @@ class AdaptiveNormAttributes(NormAttributes):
         AdaptiveSpec | None,
         OF_MODALITIES,
         BeforeValidator(adaptive_word, json_schema_input_type=Name | Literal["none"] | AdaptiveSpec | None),
-    ] = Field(None, description="norms are scaled and shifted, and what is added is gated, by a condition; or none")
+    ] = Field(
+        None,
+        description=(
+            "a modality with a condition, or a section: norms are scaled and shifted, and what is added is gated, by it"
+        ),
+    )
 
 
 class FinalNorm(AdaptiveNormAttributes):
     """What the final norm has otherwise than the others; of kind none it is what a condition does, without a norm."""
 
-    kind: NormKind | Literal["none"] | None = Field(None, description="the kind, or none: a condition alone")  # type: ignore[assignment]
+    kind: NormKind | Literal["none"] | None = Field(
+        None,
+        description=(
+            "`rms`, `layer`, or `none`: what a condition does, without a norm, as in AuraFlow; default: `norm.kind`"
+        ),
+    )  # type: ignore[assignment]
 
 
 Final = (
@@ -52,8 +64,13 @@ Final = (
 class TowerNorm(AdaptiveNormAttributes):
     """What a tower may say of its norms."""
 
-    final: Final = Field(None, description="a norm before the head, or what it has otherwise; default: the model's")
-    embedding: bool | None = Field(None, description="a norm of tokens before the first layer; default: the model's")
+    final: Final = Field(
+        None,
+        description=(
+            "a norm before the head: `true`, `false`, or a section of what it has otherwise than the other norms"
+        ),
+    )
+    embedding: bool | None = Field(None, description="a norm of tokens before the first layer")
 
 
 class NormInLayers(AdaptiveNormAttributes):
@@ -61,7 +78,10 @@ class NormInLayers(AdaptiveNormAttributes):
 
     placement: Placement = Field(
         "pre",
-        description="x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), x + norm(f(norm(x))), or without norms x + f(x)",
+        description=(
+            "`pre`: x + f(norm(x)); `post`: norm(x + f(x)); `sublayer_output`: x + norm(f(x)); `both`: x + "
+            "norm(f(norm(x))); `none`: x + f(x)"
+        ),
     )
 
 
@@ -71,6 +91,10 @@ class NormSpec(NormInLayers):
     offset: Offset = with_default(NormAttributes, "offset", 0)
     weight: bool = with_default(NormAttributes, "weight", True)
     final: Final = Field(
-        None, description="a norm before the head, or what it has otherwise; default: unless placement is post"
+        None,
+        description=(
+            "a norm before the head: `true`, `false`, or a section of what it has otherwise than the other "
+            "norms; default: unless `placement = post`"
+        ),
     )
     embedding: bool = Field(False, description="a norm of tokens before the first layer")
