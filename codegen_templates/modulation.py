@@ -48,6 +48,36 @@ def take(table: Tensor, spans: Tensor) -> Tensor:
     return taken.view(*spans.shape, table.shape[1])
 
 
+class ScaledRows(torch.autograd.Function):
+    """Tokens [m, w], each times its row of a table [n, w]; for the way back rows are taken anew, and none is kept."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+        return x * table.index_select(0, rows).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, table, rows = ctx.saved_tensors
+        (gradient,) = gradients
+        has_row = rows == torch.arange(table.shape[0], device=rows.device)[:, None]
+        of_rows = (gradient * x).to(table.dtype)
+        return gradient * table.index_select(0, rows).to(x.dtype), has_row.to(table.dtype) @ of_rows, None
+
+
+def scaled(x: Tensor, table: Tensor, spans: Tensor) -> Tensor:
+    """Tokens [..., w], each times the row of its span in a table [n, w], `spans` being int64 [...]."""
+    if not torch.is_grad_enabled():
+        return x * take(table, spans).to(x.dtype)
+    flat: Tensor = ScaledRows.apply(x.reshape(-1, x.shape[-1]), table, spans.flatten())  # type: ignore[no-untyped-call]
+    return flat.view(x.shape)
+
+
 class Modulated(NamedTuple):
     """What tokens are scaled, shifted and gated by, [n, w] each, a row for each span; what there is not is None."""
 
@@ -176,13 +206,13 @@ class ModulationByTower(NormByTower):
 def modulated(x: Tensor, by: Modulated, spans: Tensor) -> Tensor:
     """What a norm gives [..., w], times 1 + scale, plus shift."""
     if by.scale is not None:
-        x = x * take(1 + by.scale, spans).to(x.dtype)
+        x = scaled(x, 1 + by.scale, spans)
     return x if by.shift is None else x + take(by.shift, spans).to(x.dtype)
 
 
 def gated(x: Tensor, by: Modulated, spans: Tensor) -> Tensor:
     """What is to be added to the stream [..., w], times its gate."""
-    return x if by.gate is None else x * take(by.gate, spans).to(x.dtype)
+    return x if by.gate is None else scaled(x, by.gate, spans)
 
 
 def modulated_by_place(x: Tensor, by: ModulatedByTower, spans: Tensor, places: Tensor | int) -> Tensor:
