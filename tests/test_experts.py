@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import motc
 from codegen_templates.expert_products import expert_products
@@ -318,3 +319,21 @@ def test_down_projections_of_experts_start_smaller(tmp_path: Path) -> None:
         assert deviations[f"layers.0.{name}.text.weight"] == pytest.approx(0.02 / 2, rel=0.1)
     for name in ("ffn.up", "ffn.shared.up", "ffn.router"):
         assert deviations[f"layers.0.{name}.text.weight"] == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_step_multiplies_by_no_experts_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = motc.load(
+        "model apart { width = 16; layers = 1; vocab = 24; modality text, image; attention { heads = 2 }; "
+        "ffn { kind = moe, experts = 4, top_k = 2, hidden = 16 }; untie ffn }"
+    )
+    sizes: list[int] = []
+    product = torch.nn.functional.grouped_mm
+
+    def seen(x: Tensor, *rest: Any, **more: Any) -> Tensor:
+        sizes.append(x.shape[0])
+        return product(x, *rest, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "grouped_mm", seen)
+    ids = torch.tensor([[1, 2, 3]])
+    model.generate(ids, torch.zeros_like(ids), max_new_tokens=3, temperature=0)
+    assert sizes == [6] * 3 + [2] * 3 * 2, "gate, up and down of a prompt and two steps, in pairs with an expert"
