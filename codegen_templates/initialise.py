@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-ROWS_OF = 1 << 24
+AT_ONCE = 1 << 20
 """How many numbers are drawn at once."""
 
 
@@ -42,12 +42,12 @@ def initialise(model: nn.Module, layers: int, into_stream: Collection[str], seed
 
 
 def fill_normal(parameter: Tensor, key: str, deviation: float) -> None:
-    """Normal float32 numbers, seeded by a text; some rows after the others, since they may be wider than the parameter.
+    """Normal float32 numbers, seeded by a text; some after the others, since they may be wider than the parameter.
 
-    By sixteens, as torch draws, so that numbers do not depend on how many rows that are.
+    A multiple of sixteen at once, as torch draws, so that numbers do not depend on how many that are.
     """
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
     generator = torch.Generator().manual_seed(seed)
-    rows = max(1, ROWS_OF // max(1, parameter[0].numel()) // 16) * 16
-    for some in torch.split(parameter, rows):
+    numbers = parameter.view(-1) if parameter.is_contiguous() else parameter
+    for some in torch.split(numbers, AT_ONCE):
         some.copy_(torch.empty(some.shape).normal_(0.0, deviation, generator=generator))

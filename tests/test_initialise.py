@@ -57,7 +57,7 @@ def drawn(like: Tensor, key: str, deviation: float) -> Tensor:
 
 def test_numbers_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on the dtype, into which they are rounded."""
-    monkeypatch.setattr("codegen_templates.initialise.ROWS_OF", 600)
+    monkeypatch.setattr("codegen_templates.initialise.AT_ONCE", 608)
     for shape in ((70, 30), (33, 7, 3), (3, 5)):
         parameter = torch.empty(shape, dtype=torch.bfloat16)
         fill_normal(parameter, "5:head", 0.02)

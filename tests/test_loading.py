@@ -197,6 +197,19 @@ def test_dtypes_have_names_and_a_seed_is_any_whole_number(path: Path) -> None:
             load(path, device="cpu").init_weights(wrong)
 
 
+def test_a_model_is_made_without_drawing_numbers_that_are_drawn_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device that would import torch's compiler: 80 MB, and seconds."""
+
+    def drawn(*_: Any, **__: Any) -> None:
+        raise AssertionError("torch drew numbers")
+
+    for name in ("normal_", "uniform_"):
+        monkeypatch.setattr(torch.Tensor, name, drawn)
+    load(path)
+
+
 def test_the_page_says_how_to_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).resolve().parent.parent
     page = (root / "docs" / "generated_model.md").read_text(encoding="utf-8")

@@ -157,7 +157,7 @@ def test_transposed_routers_and_experts_of_two_parameters_in_one_count(tmp_path:
     assert back.keys() == given.keys()
     assert all(torch.equal(back[name], given[name]) for name in given)
     del given["expert.0.4.up.weight"]
-    with pytest.raises(ValueError, match=r"expert.0.0.up.weight, .* should be layers.0.ffn.up.text.weight"):
+    with pytest.raises(ValueError, match=r": an expert is missing: expert\.0\.4\.up\.weight$"):
         bijection(tmp_path, given, of, TWO_ROUTERS_MAPPING)
 
 
@@ -329,7 +329,10 @@ def test_a_tied_head_may_be_there_or_not(tmp_path: Path) -> None:
             "layers.0.attention.v.bias [6]",
         ),
         ({"blocks.0.gate_up.weight": (10, 5)}, "blocks.0.gate_up.weight [10, 5] should be layers.0.ffn.gate.weight"),
-        ({"blocks.0.experts.1.up.weight": (5, 6)}, "an expert is missing: blocks.0.experts.0.up.weight"),
+        (
+            {"blocks.0.experts.1.up.weight": (5, 6)},
+            "blocks.0.experts.1.up.weight would be experts of layers.0.ffn.up.weight, which has none",
+        ),
         ({"blocks.0.experts.0.down.weight": (6, 5)}, "several tensors for the parameter layers.0.ffn.down.weight"),
     ],
 )
@@ -340,6 +343,20 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], mess
             del given[name]
     with pytest.raises(ValueError, match=f"^small.yaml does not fit small: .*{re.escape(message)}"):
         bijection(tmp_path, given, model())
+
+
+def test_experts_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    given, of = tensors(12), model("kind = moe, experts = 12")
+    given["blocks.0.experts.12.up.weight"] = given["blocks.0.experts.11.up.weight"]
+    given["blocks.0.experts.7.down.weight"] = torch.zeros(6, 4)
+    del given["blocks.1.experts.11.gate.weight"], given["blocks.1.experts.0.gate.weight"]
+    with pytest.raises(ValueError, match="experts") as error:
+        bijection(tmp_path, given, of)
+    assert str(error.value).partition(": ")[2].split("; ") == [
+        "beyond the experts of layers.0.ffn.up.weight: blocks.0.experts.12.up.weight",
+        "blocks.0.experts.7.down.weight [6, 4] should be [6, 5] each, for layers.0.ffn.down.weight",
+        "an expert is missing: blocks.1.experts.0.gate.weight, blocks.1.experts.11.gate.weight",
+    ]
 
 
 def test_a_long_list_is_cut(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from motc import __version__
 from motc.driver import check_spec, final_ir, spec_text
@@ -93,7 +94,7 @@ def instantiate(
     """The module of a final IR, whose text quotes that of its spec; without a seed its parameters hold anything."""
     planned = plan(model)
     module = import_source(emit(planned, __version__, spec))
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         network = cast(nn.Module, getattr(module, planned.class_name)()).to(dtype)
     if torch.device(device).type == "meta":
         return network
@@ -102,3 +103,11 @@ def instantiate(
     if seed is not None:
         cast(Any, network).init_weights(seed)
     return network
+
+
+class _Unfilled(TorchFunctionMode):
+    """Modules draw no numbers of their own as they are made: on the meta device that would import torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        return given["tensor"] if getattr(func, "__module__", "") == "torch.nn.init" else func(*args, **given)

@@ -16,7 +16,7 @@ from motc.weights.fit import FLOATS
 from motc.weights.read import DTYPES
 from motc.weights.write import write_weights
 
-PIECE = 1 << 22
+PIECE = 1 << 18
 """How many numbers are widened at once."""
 
 
@@ -89,12 +89,17 @@ def _fresh(parameter: str, network: Any, seed: int) -> Tensor:
     module = network.get_submodule(path)
     if name in dict(module.named_buffers(recurse=False)):
         return torch.zeros_like(getattr(module, name), device="cpu")
-    module.to_empty(device="cpu", recurse=False)
+    _allocate(module, "cpu")
     network.named_modules = lambda: [(path, module)]  # all that `init_weights` goes through
     try:
         network.init_weights(seed)
         fresh: Tensor = getattr(module, name).detach()
     finally:
         del network.named_modules
-        module.to_empty(device="meta", recurse=False)
+        _allocate(module, "meta")
     return fresh
+
+
+def _allocate(module: Any, device: str) -> None:
+    """A module's own parameters and buffers, of any numbers; as `motc.load` allocates them."""
+    module._apply(lambda x: torch.empty(x.shape, dtype=x.dtype, device=device), recurse=False)

@@ -59,7 +59,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
     matches = _Matches(mapping, parameters)
     for name in tensors:
         matches.take(name)
-    moves, mistakes = [], list(matches.mistakes)
+    moves, mistakes = [], listed("no place for the tensor", matches.unknown)
     for how, theirs, ours in matches.groups():
         move, mistake = _move(how, theirs, ours, tensors, parameters, model)
         if mistake:
@@ -161,18 +161,6 @@ class _Matches:
         for (ours, transposed), by_number in self.experts.items():
             yield ("experts", transposed), tuple(by_number[number] for number in sorted(by_number)), ours
 
-    @property
-    def mistakes(self) -> list[str]:
-        missing = [
-            _of_expert(next(iter(of.values())), next(number for number in range(len(of)) if number not in of))
-            for of in self.experts.values()
-            if max(of) >= len(of)
-        ]
-        return [
-            *listed("no place for the tensor", self.unknown),
-            *listed("an expert is missing:", missing),
-        ]
-
 
 def _move(
     how: How, theirs: tuple[str, ...], ours: tuple[str, ...], tensors: Shapes, parameters: Shapes, model: Model
@@ -206,7 +194,9 @@ def _move(
         case "experts":
             sizes = tuple(shape[0] for shape in wanted)
             of_each = [shape[1:] for shape, size in zip(wanted, sizes, strict=True) for _ in range(size)]
-            fits = given == of_each
+            if mistake := _wrong_experts(dict(zip(theirs, given, strict=True)), of_each, ours):
+                return Move(form=form, tensors=theirs, parameters=ours), mistake
+            fits = True
         case "expert_rows" | "expert_turns":
             sizes = tuple(sum(shape[1:2]) for shape in wanted)
             alike = form == "expert_rows" or len(set(sizes)) == 1
@@ -240,11 +230,23 @@ def _channels(parameter: str, model: Model) -> Shape:
     return (end.predicted if ".decode." in parameter else end.channels,)
 
 
-def _of_expert(tensor: str, number: int) -> str:
-    """The name of another expert's tensor."""
-    parts = tensor.split(".")
-    parts[max(place for place, part in enumerate(parts) if part.isdecimal())] = str(number)
-    return ".".join(parts)
+def _wrong_experts(given: Shapes, wanted: Sequence[Shape], ours: Sequence[str]) -> str:
+    """What is wrong with the tensors of experts, of which those of these shapes are wanted."""
+    if any(len(shape) < (1 if name.endswith(".bias") else 2) for name in ours for shape in wanted):
+        return f"{some(list(given))} would be experts of {some(ours)}, which has none"
+    by_number = {int(pattern_of(name)[1][-1]): name for name in given}
+    parts = next(iter(given)).split(".")
+    place = max(place for place, part in enumerate(parts) if part.isdecimal())
+    absent = [number for number in range(len(wanted)) if number not in by_number]
+    missing = [".".join([*parts[:place], str(number), *parts[place + 1 :]]) for number in absent]
+    further = [name for number, name in by_number.items() if number >= len(wanted)]
+    there = {name: wanted[number] for number, name in by_number.items() if number < len(wanted)}
+    others = [name for name, shape in there.items() if given[name] != shape]
+    told = [*listed("an expert is missing:", missing), *listed(f"beyond the experts of {some(ours)}:", further)]
+    if others:
+        shapes = _shown([given[name] for name in others]), _shown([there[name] for name in others])
+        told.append(f"{some(others)} {shapes[0]} should be {shapes[1]} each, for {some(ours)}")
+    return "; ".join(told)
 
 
 def _shown(shapes: Sequence[Shape]) -> str:

@@ -233,7 +233,11 @@ def damage_file(path: Path, draw: random.Random) -> str:
             write(json.dumps(header))
         case "swap":
             others = [of for key, of in header.items() if key != "__metadata__"]
-            other = draw.choice([of for of in others if prod(of["shape"]) != prod(entry["shape"])])
+            others = [of for of in others if prod(of["shape"]) != prod(entry["shape"])]
+            if not others:  # of one size
+                path.write_bytes(b"")
+                return f"empty: {path.name}"
+            other = draw.choice(others)
             entry["data_offsets"], other["data_offsets"] = other["data_offsets"], entry["data_offsets"]
             write(json.dumps(header))
     return f"{kind}: {path.name}, {name}"
