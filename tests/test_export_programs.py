@@ -156,9 +156,25 @@ def adaptive(condition: str) -> str:
     return SPEC.replace("image { vocab = 7 }", image).replace("untie", "norm { adaptive = image }\n untie")
 
 
-def test_conditions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a program is given no conditions, and image has some"):
-        write_program(*given(adaptive("label { count = 4 }")), tmp_path / "out", "pt2")
+def test_conditions_go_in_as_the_model_takes_them(tmp_path: Path) -> None:
+    """Of spans any number, none too."""
+    condition = "label { count = 4 }, number { size = 6, max_period = 90 }, vector { size = 5 }"
+    assert write_program(*given(adaptive(condition)), tmp_path / "out", "pt2").logits < 1e-5
+    said = json.loads((tmp_path / "out" / "signature.json").read_text())["inputs"]
+    assert {name: each["shape"] for name, each in said.items() if name.startswith("conditions")} == {
+        "conditions_image_label": ["spans_image"],
+        "conditions_image_number": ["spans_image"],
+        "conditions_image_vector": ["spans_image", 5],
+    }
+    loaded: Any = torch.export.load(tmp_path / "out" / "program.pt2").module()
+    kinds, at = torch.tensor([[0, *[1] * 6]]), torch.tensor([300])
+    of = {"latents": {"image": torch.randn(1, 3, 4, 6)}, "timesteps": {"image": at}}
+    others = {"number": at.float(), "vector": torch.ones(1, 5)}
+    one, other = (
+        loaded(kinds * 0, kinds, **of, conditions={"image": {"label": torch.tensor([label]), **others}})
+        for label in (1, 2)
+    )
+    assert not torch.equal(one["predictions_image"], other["predictions_image"])
 
 
 def test_conditions_of_timesteps_alone_go_out(tmp_path: Path) -> None:

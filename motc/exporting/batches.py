@@ -13,7 +13,7 @@ from motc.reference import Batch
 from motc.validate.batches import random_batches
 
 Asked = dict[str, Tensor]
-"""Tensors by the names of arguments, a modality's as `latents/image`."""
+"""Tensors by the names of arguments, a modality's as `latents/image`, and of its condition `conditions/image/label`."""
 
 
 def asked(model: Model, dtype: torch.dtype, seed: int = 0) -> list[Asked]:
@@ -33,6 +33,7 @@ def _arguments(batch: Batch, dtype: torch.dtype) -> Asked:
         "noise": batch.noise,
         "clean": batch.clean,
         "features": batch.features,
+        **{f"conditions/{name}": each for name, each in batch.conditions.items()},
     }
     flat: Asked = {}
     for name, value in given.items():
@@ -46,11 +47,11 @@ def arguments_of(flat: Asked) -> dict[str, Any]:
     """What a model is called with."""
     given: dict[str, Any] = {}
     for key, x in flat.items():
-        name, _, of = key.partition("/")
-        if of:
-            given.setdefault(name, {})[of] = x
-        else:
-            given[name] = x
+        *around, name = key.split("/")
+        inside = given
+        for each in around:
+            inside = inside.setdefault(each, {})
+        inside[name] = x
     return given
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -68,7 +69,19 @@ def inputs_of(model: Model, network: Any, dtype: torch.dtype) -> tuple[Input, ..
             inputs.append(Input(name=f"latents/{each.name}", dtype=dtype, shape=shape, units=(1, 1, *patch)))
             times = whole if network.objectives[each.name].whole else torch.float32
             inputs.append(_input(f"timesteps/{each.name}", times, (spans,)))
+            inputs += _conditions(each, dtype, spans)
     return tuple(inputs)
+
+
+def _conditions(modality: LatentModality, dtype: torch.dtype, spans: str) -> Iterator[Input]:
+    """What is given for a modality's condition, of each span."""
+    condition = modality.condition
+    if condition is None:
+        return
+    kinds = {"label": torch.int64, "number": torch.float32, "vector": dtype}
+    sizes = {"vector": (condition.vector.size,)} if condition.vector is not None else {}
+    for part in condition.given:
+        yield _input(f"conditions/{modality.name}/{part}", kinds[part], (spans, *sizes.get(part, ())))
 
 
 def _input(name: str, dtype: torch.dtype, shape: tuple[int | str, ...]) -> Input:

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from motc import __version__
 from motc.exporting.batches import Asked, arguments_of
 from motc.exporting.deviation import NotTheSame, deviation, tolerance
-from motc.exporting.given import check_unconditioned, need
+from motc.exporting.given import need
 from motc.exporting.inputs import PLACES, Input, dynamic_shapes, example, flat_name, inputs_of, questions
 from motc.files import new_folder
 from motc.ir.identity import semantic_hash
@@ -53,8 +53,10 @@ class Program(nn.Module):
         features: dict[str, Tensor] | None = None,
         latents: dict[str, Tensor] | None = None,
         timesteps: dict[str, Tensor] | None = None,
+        conditions: dict[str, dict[str, Tensor]] | None = None,
     ) -> Answers:
         more = {"position_ids": position_ids, "features": features, "latents": latents, "timesteps": timesteps}
+        more |= {"conditions": conditions}
         said = {name: value for name, value in more.items() if value is not None}
         out = self.network(input_ids, modality_ids, **said)
         logits = (
@@ -69,7 +71,6 @@ def write_program(model: Model, network: Any, out: Path, kind: Kind) -> Compared
 
     Raises ValueError for a model that cannot be exported, NotTheSame, OSError, and ImportError without ONNX.
     """
-    check_unconditioned(model, "a program")
     if kind == "onnx":
         need(("onnx", "onnxscript", "onnxruntime"), "onnx")
     dtype = next(network.parameters()).dtype
