@@ -55,7 +55,12 @@ class Program(nn.Module):
         timesteps: dict[str, Tensor] | None = None,
         conditions: dict[str, dict[str, Tensor]] | None = None,
     ) -> Answers:
-        more = {"position_ids": position_ids, "features": features, "latents": latents, "timesteps": timesteps}
+        more: dict[str, Any] = {
+            "position_ids": position_ids,
+            "features": features,
+            "latents": latents,
+            "timesteps": timesteps,
+        }
         more |= {"conditions": conditions}
         said = {name: value for name, value in more.items() if value is not None}
         out = self.network(input_ids, modality_ids, **said)
