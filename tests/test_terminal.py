@@ -8,10 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from motc.cli import main
+from motc.cli import app, main
 from motc.cli.new import models
 from motc.cli.watch import watch
 from motc.driver import compile_ir
@@ -42,6 +44,13 @@ def test_without_a_command_it_says_what_to_do_first(capsys: pytest.CaptureFixtur
     assert commands == ["new", "show", "build"]
     for command in commands:
         assert main([command, "--help"]) == 0
+
+
+def test_the_page_of_the_command_line_names_every_command() -> None:
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    table = re.findall(r"`motc (\w+)`", page.partition("|---|")[2].partition("\n\n")[0])
+    commands: Any = typer.main.get_command(app)
+    assert sorted(table) == sorted(commands.commands)
 
 
 @pytest.mark.parametrize(
