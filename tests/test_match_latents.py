@@ -112,7 +112,7 @@ def test_bytes_become_numbers_and_what_has_a_loss_is_counted(folder: Path) -> No
     assert batch.latents["image"].dtype == torch.float32
     torch.testing.assert_close(batch.latents["image"].double(), double(images), rtol=0, atol=1e-6)
     # Text: a row's first token is no target, and neither is what comes after an image: 2 + 0 + 1.
-    weights = system._losses(batch, "").weights
+    weights = system.losses_of(batch, "").weights
     assert [weights["text"].item(), weights["image"].item()] == [3, images.numel()]
 
 
@@ -275,7 +275,7 @@ def test_held_out_losses_weigh_every_image_and_every_target_once(folder: Path, m
     system = System("small", compile_ir(folder / "small.mot"), SETTINGS, 0)
     generator_type = type(system.network)
     batches = list(held_out_batches(data, {"small": system.network.layout}, batch=4))
-    weights = [system._losses(batch, "").weights for batch in batches]
+    weights = [system.losses_of(batch, "").weights for batch in batches]
     size = data.described.latents["image"]
     numbers = size.channels * size.height * size.width
     assert [[each["text"].item(), each["image"].item()] for each in weights] == [[5, 4 * numbers], [1, 0]]

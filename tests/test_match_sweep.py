@@ -13,6 +13,7 @@ from motc.cli import main
 from motc.driver import compile_ir
 from motc.match import MatchError, grid, read_data
 from motc.match.grid import Cell, Result, best_rate, run_grid, wanted
+from motc.match.grid_plot import plot_grid
 from motc.match.grid_report import GridReport, to_markdown
 from motc.match.lock import locked
 from motc.match.sweep import Sweep, read_sweep
@@ -118,7 +119,9 @@ def test_runs_are_shared_reported_and_done_once(folder: Path, monkeypatch: pytes
     assert taken == ["mot", "dense"]  # none again
     assert [again[cell].losses for cell in results] == [result.losses for result in results.values()]
 
-    page = to_markdown(GridReport(sweep=sweep, models=models, data=data, results=results, wanted=list(results)), "motc")
+    report = GridReport(sweep=sweep, models=models, data=data, results=results, wanted=list(results))
+    assert plot_grid(report).startswith(b"\x89PNG")
+    page = to_markdown(report, "motc")
     dense, mot = (sum(results[cell].held_out[-1]) / 2 for cell in sorted(results, key=lambda cell: cell.system))
     assert f"| dense | **{dense:.3f}** | 0.01 | 0.01 |" in page and f"| mot | **{mot:.3f}** | 0.01 | 0.01 |" in page
     described = json.loads((folder / "data" / "data.json").read_text())

@@ -22,6 +22,7 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
     from motc.driver import compile_ir
     from motc.match import MatchError, read_data
     from motc.match.grid import run_grid
+    from motc.match.grid_plot import plot_grid
     from motc.match.grid_report import GridReport, to_markdown
     from motc.match.sweep import read_sweep
 
@@ -37,6 +38,7 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
                 report = GridReport(sweep=sweep, models=models, data=read, results=results, wanted=wanted)
                 write_whole(out / "report.md", to_markdown(report, command))
                 write_whole(out / "report.json", json.dumps(report.to_json(), allow_nan=False) + "\n")
+                write_whole(out / "report.png", plot_grid(report))
 
             def each_run(cell: Cell, results: dict[Cell, Result], wanted: list[Cell]) -> None:
                 write(results, wanted)
@@ -46,4 +48,4 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
             write(results, list(results))
     except MatchError as error:
         raise Stop(1, str(error)) from None
-    typer.echo(f"{out / 'report.md'}, report.json", err=True)
+    typer.echo(f"{out / 'report.md'}, report.json, report.png", err=True)

@@ -15,13 +15,14 @@ from motc.files import other_kind, remove_leftovers, replacing
 from motc.ir.model import Model
 from motc.match.data import Data
 from motc.match.fit import check_fit, check_objectives
+from motc.match.gradients import Gradients
 from motc.match.lock import Held, locked
-from motc.match.race import Diverged, Notify, race
+from motc.match.race import Diverged, EachStep, Notify, nothing, race
 from motc.match.run import RUN, enter, finished, is_done, recorded, reproducible
 from motc.match.settings import MatchError
 from motc.match.sweep import Stage, Sweep
 
-CHECKPOINT, DIVERGED = "checkpoint.safetensors", "diverged.json"
+CHECKPOINT, DIVERGED, GRADIENTS = "checkpoint.safetensors", "diverged.json", "gradients.json"
 WAIT = 20.0  # seconds, while other processes have all that can be done
 
 
@@ -188,10 +189,12 @@ def train(sweep: Sweep, models: Mapping[str, Model], data: Data, out: Path, cell
         enter(folder / RUN, {**recorded(model, data, settings), "seed": cell.seed})
         if not (folder / DIVERGED).is_file() and not is_done(folder / CHECKPOINT, cell.steps):
             notify(0.0, "compiling")
+            base, *_ = sweep.systems
+            watch: EachStep = Gradients(folder / GRADIENTS, data, settings.batch) if cell.system == base else nothing
             torch._dynamo.reset()  # else what earlier runs have compiled is kept, and counted against this one
             try:
                 with reproducible():
-                    race(model, data, settings, cell.seed, folder / CHECKPOINT, notify)
+                    race(model, data, settings, cell.seed, folder / CHECKPOINT, notify, watch)
             except Diverged as error:
                 with replacing(folder / DIVERGED) as aside:
                     aside.write_text(json.dumps({"diverged": str(error)}) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ def plot(report: Report) -> bytes:
         _matched(steps, report, modality, colours, time=False)
         _matched(time, report, modality, colours, time=True)
     for axes in grid.flat:
-        _finish(axes)
+        finish(axes)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=110)
     return written.getvalue()
@@ -49,13 +49,14 @@ def panels(report: Report) -> Iterator[tuple[str, Any]]:
             FigureCanvasAgg(figure)
             axes = figure.add_subplot()
             draw(axes, modality)
-            _finish(axes)
+            finish(axes)
             title = axes.get_title()
             axes.set_title("")
             yield title, figure
 
 
-def _finish(axes: Any) -> None:
+def finish(axes: Any) -> None:
+    """What all axes have: a grid, two sides, a legend."""
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -71,7 +71,7 @@ class System:
     def step(self, batch: PreparedBatch, *, timed: bool) -> None:
         """One step on the batch, whose layout counts into its seconds. Raises Diverged at a NaN or infinite loss."""
         start = perf_counter()
-        losses = self._losses(batch, f"seed {self.seed}, step {len(self.losses)}")
+        losses = self.losses_of(batch, f"seed {self.seed}, step {len(self.losses)}")
         self.optimizer.zero_grad()
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
@@ -96,7 +96,7 @@ class System:
         """
         sums, weights = torch.zeros(2, len(self.modalities), dtype=torch.float64)
         for number, batch in enumerate(batches):
-            losses = self._losses(batch, f"held-out batch {number}")
+            losses = self.losses_of(batch, f"held-out batch {number}")
             means, numbers = (
                 torch.stack([of[name] for name in self.modalities]).double().cpu()
                 for of in (losses.by_modality, losses.weights)
@@ -107,7 +107,7 @@ class System:
             raise Diverged(f"{self.name}: a held-out loss after step {len(self.losses)} is no finite number")
         self.held_out.append(sums / weights)
 
-    def _losses(self, batch: PreparedBatch, noise: str) -> Any:
+    def losses_of(self, batch: PreparedBatch, noise: str) -> Any:
         """The batch's losses. `noise` seeds timesteps and noise, so that every system has the same ones, every time."""
         layout = batch.layouts[self.name].to(self.device)
         ids, kinds = batch.input_ids.to(self.device), batch.modality_ids.to(self.device)
