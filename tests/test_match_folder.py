@@ -293,7 +293,7 @@ def test_losses_of_a_single_system_are_numbers(models: dict[str, Model], data: D
 def test_a_held_out_loss_that_is_no_number_ends_the_run(
     models: dict[str, Model], data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = System._losses
+    losses = System.losses_of
 
     def broken(system: System, batch: PreparedBatch, noise: str) -> Any:
         given = losses(system, batch, noise)
@@ -301,7 +301,7 @@ def test_a_held_out_loss_that_is_no_number_ends_the_run(
             return given._replace(by_modality={name: x * NAN for name, x in given.by_modality.items()})
         return given
 
-    monkeypatch.setattr(System, "_losses", broken)
+    monkeypatch.setattr(System, "losses_of", broken)
     with pytest.raises(MatchError, match="dense: a held-out loss after step 4 is no finite number"):
         run(models, data, tmp_path / "out")
     assert not (tmp_path / "out" / "seed0.safetensors").exists()
