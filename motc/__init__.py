@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from motc.report.notebook import diff as diff
     from motc.report.notebook import spec as spec
     from motc.training.absent import skip_absent as skip_absent
+    from motc.training.balance import balance as balance
     from motc.training.casting import cast as cast
     from motc.training.checkpoints import load_checkpoint as load_checkpoint
     from motc.training.checkpoints import load_weights as load_weights
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "balance": "motc.training.balance",
     "cast": "motc.training.casting",
     "freeze": "motc.training.freezing",
     "load": "motc.loading",
@@ -49,6 +51,7 @@ _WHERE = {
 }
 __all__ = [
     "__version__",
+    "balance",
     "cast",
     "diff",
     "freeze",

@@ -82,7 +82,7 @@ def batches(data: EmojiData, words: Words, batch_size: int, seed: int) -> Iterat
 
 def train(model: Any, stream: Iterator[Samples], steps: int) -> Any:
     """Train for some steps; returns the moving mean of the weights, and prints the losses of the last tenth."""
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95))
     model.compile()
     history = []

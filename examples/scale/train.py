@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--undivided", nargs="*", default=[], help="selectors of what tp leaves whole")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=32, help="samples of a step, of all ranks together")
+    parser.add_argument(
+        "--tokens", type=int, help="of a rank's part of a batch, packed by motc.balance; then --batch is not read"
+    )
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a rank's batch, one after the other")
     parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument("--warm-up", type=int, default=20)
@@ -87,11 +91,14 @@ def batches(args: argparse.Namespace, data: Data, model: Any, mesh: DeviceMesh, 
     Which samples a step has follows from the seed and its number, so that is all of a sampler's state.
     """
     rank, ranks = place(mesh)
-    chosen = (
-        each[rank::ranks][part :: args.accumulate]
-        for each in indices(len(data.training), args.batch, args.seed, first, args.steps)
-        for part in range(args.accumulate)
-    )
+    if args.tokens is None:
+        chosen: Iterator[list[int]] = (
+            each[rank::ranks][part :: args.accumulate]
+            for each in indices(len(data.training), args.batch, args.seed, first, args.steps)
+            for part in range(args.accumulate)
+        )
+    else:
+        chosen = balanced(args, data, rank, ranks, first)
 
     def collate(rows: list[Sample]) -> Any:
         return make_batch(rows, {"model": model.layout}, tuple(data.described.latents))
@@ -100,6 +107,17 @@ def batches(args: argparse.Namespace, data: Data, model: Any, mesh: DeviceMesh, 
     parts = iter(loader)
     for _ in range(first, args.steps):
         yield [next(parts) for _ in range(args.accumulate)]
+
+
+def balanced(args: argparse.Namespace, data: Data, rank: int, ranks: int, first: int) -> Iterator[list[int]]:
+    """This rank's parts of all steps from the first, that hold as much of every modality as others' parts."""
+    bounds, kinds = data.training.bounds.tolist(), data.training.modality_ids.long()
+    counts = [torch.bincount(kinds[start:end], minlength=len(data.modalities)) for start, end in pairwise(bounds)]
+    how = {"tokens": args.tokens, "ranks": ranks, "rank": rank, "seed": args.seed}
+    yield from islice(
+        motc.balance(torch.stack(counts), first=first * args.accumulate, **how),
+        (args.steps - first) * args.accumulate,
+    )
 
 
 def given(part: Any, device: str) -> dict[str, Any]:
@@ -140,7 +158,7 @@ def main() -> None:
     if data.modalities != ir.names:
         raise SystemExit(f"the data has {', '.join(data.modalities)}, and the spec {', '.join(ir.names)}")
     _, ranks = place(mesh)
-    if args.batch % (ranks * args.accumulate):
+    if args.tokens is None and args.batch % (ranks * args.accumulate):
         raise SystemExit(f"a batch of {args.batch} is not divided by {ranks} ranks times {args.accumulate} parts")
 
     model: Any = motc.load(args.spec, seed=args.seed, device=device, weights=args.weights)
@@ -156,7 +174,10 @@ def main() -> None:
     groups = motc.optimizer_groups(model, {"*norm": {"weight_decay": 0.0}}, weight_decay=args.decay)
     optimizer = motc.skip_absent(torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.95)), model)
     newest = newest_checkpoint(args.out)
-    first = 0 if newest is None else int(motc.load_checkpoint(newest, model, optimizer)["step"])
+    progress = {"step": 0} if newest is None else motc.load_checkpoint(newest, model, optimizer)
+    if args.tokens is not None and progress.get("ranks", ranks) != ranks:
+        raise SystemExit(f"{newest} was packed for {progress['ranks']} ranks with a batch of their own, not {ranks}")
+    first = int(progress["step"])
     if args.compile:
         model.compile()
     train(args, model, optimizer, mesh, data, ir, first, device)
@@ -209,7 +230,7 @@ def train(
             line |= {"tokens_per_second": tokens / seconds, "tflops": done / seconds / 1e12 / dist.get_world_size()}
             log.write(line | ({"mfu": line["tflops"] / args.peak} if args.peak else {}))
         if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            progress = {"step": step + 1, "seed": args.seed}
+            progress = {"step": step + 1, "seed": args.seed, "ranks": ranks}
             motc.save_checkpoint(args.out / f"step-{step + 1}", model, optimizer, progress)
 
 
