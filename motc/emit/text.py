@@ -104,9 +104,10 @@ def method(name: str, arguments: Sequence[str], returned: str) -> list[str]:
 def docstring(summary: str, *paragraphs: str, indent: int = 4) -> list[str]:
     """A docstring of a line, or of a line and paragraphs that are broken into lines."""
     space = " " * indent
-    if not paragraphs:
-        return [f'{space}"""{summary}"""']
-    lines = [f'{space}"""{summary}']
+    first, *more = filled(summary, LONGEST - indent - 6)
+    if not paragraphs and not more:
+        return [f'{space}"""{first}"""']
+    lines = [f'{space}"""{first}', *(f"{space}{line}" for line in more)]
     for paragraph in paragraphs:
         lines.append("")
         lines += [f"{space}{line}" for line in filled(paragraph, LONGEST - indent)]
