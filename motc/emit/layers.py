@@ -118,7 +118,7 @@ def layer_class(module: ModulePlan, kind: LayerPlan) -> str:
     roles = [part.sublayer.role for part in kind.sublayers]
     lines = [
         f"class {kind.layer_class}(nn.Module):",
-        f'    """Layer{plural} {kind.where}: {bodies}."""',
+        *docstring(f"Layer{plural} {kind.where}: {bodies}."),
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
