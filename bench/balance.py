@@ -9,7 +9,7 @@ of 256 tokens, and one in ten speech. For each step, what the rank with the most
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -31,10 +31,7 @@ STEPS = 32
 
 def emoji() -> Tensor:
     """Tokens of text, image and speech [n, 3] of each sample."""
-    samples = read_data(ROOT / "examples" / "emoji" / "match_data").training
-    bounds = samples.bounds.tolist()
-    kinds = [samples.modality_ids[start:end].long() for start, end in pairwise(bounds)]
-    return torch.stack([torch.bincount(each, minlength=3) for each in kinds])
+    return read_data(ROOT / "examples" / "emoji" / "match_data").training.counts(3)
 
 
 def skewed() -> Tensor:

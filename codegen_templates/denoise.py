@@ -245,7 +245,7 @@ class Denoises:
         given: dict[str, Any] = {"input_ids": input_ids, "modality_ids": modality_ids, "position_ids": position_ids}
         given |= {"features": features, "conditions": conditions, "layout": model.layout(modality_ids, document_ids)}
         leads = checked_leads({} if guidance is None else guidance, given, schedulers)
-        spans, known = self._spans(modality_ids, schedulers, sizes, noise, latents, clean)
+        spans, known = self._spans(modality_ids, schedulers, sizes=sizes, noise=noise, latents=latents, clean=clean)
         following, starts = WholeBatch(model, given, spans, leads), dict[str, Any]()
         for name in schedulers:
             of: Any = spans[name]
@@ -254,32 +254,33 @@ class Denoises:
         return {name: spans[name].filled(x) for name, x in made.items()}
 
     def _spans(
-        self, modality_ids: Tensor, schedulers: Mapping[str, Any], *given: Any
-    ) -> tuple[dict[str, AnySpans], Mapping[str, Any]]:
+        self, modality_ids: Tensor, schedulers: Mapping[str, Any], **given: Any
+    ) -> tuple[dict[str, AnySpans], dict[str, Any]]:
         """The spans of each modality, those of lists by themselves; and the noise that is given."""
-        model: Any = self
-        sizes, noise, latents, clean = given
-        kinds = {"sizes": sizes, "noise": noise, "latents": latents, "clean": clean}
         listed = {
-            name: {kind: of[name] for kind, of in kinds.items() if isinstance(of, Mapping) and name in of}
+            name: {kind: of[name] for kind, of in given.items() if isinstance(of, Mapping) and name in of}
             for name in self.latents
         }
         listed = {name: of for name, of in listed.items() if any(map(is_listed, of.values()))}
         rest = {
             kind: {name: x for name, x in of.items() if name not in listed} if isinstance(of, Mapping) else of
-            for kind, of in kinds.items()
+            for kind, of in given.items()
         }
-        others = [name for name in schedulers if name not in listed]
-        spans: dict[str, AnySpans] = {}
-        sizes = by_modality("sizes", rest["sizes"], others, "modality that is made", "sizes")
-        noise = named("noise", rest["noise"], others, "modality that is made")
-        known = named("latents", rest["latents"], self.latents)
-        frames = {name: each for name, each in named("clean", rest["clean"], self.objectives).items() if each.ndim == 2}
-        of_spans = {**(rest["clean"] or {}), **{name: each.bool().all(1) for name, each in frames.items()}}
-        are_clean = checked_clean(self.objectives, of_spans, known)
-        of_one_size = spans_of(model, modality_ids, others, sizes, noise, known, are_clean)
-        spans |= of_one_size
-        spans |= {name: with_frames(model, name, of_one_size[name], each) for name, each in frames.items()}
-        for name, of in listed.items():
-            spans[name] = listed_spans(model, name, name in schedulers, of)
-        return spans, {**noise, **{name: of["noise"] for name, of in listed.items() if "noise" in of}}
+        made = [name for name in schedulers if name not in listed]
+        spans, noise = _of_one_size(self, modality_ids, made, **rest)
+        of_lists = {name: listed_spans(self, name, name in schedulers, of) for name, of in listed.items()}
+        return {**spans, **of_lists}, {**noise, **{name: of["noise"] for name, of in listed.items() if "noise" in of}}
+
+
+def _of_one_size(
+    model: Any, modality_ids: Tensor, made: Sequence[str], *, sizes: Any, noise: Any, latents: Any, clean: Any
+) -> tuple[dict[str, MadeSpans], Mapping[str, Tensor]]:
+    """The spans of modalities whose latents are of one size each, some frames being clean; and the noise."""
+    sizes = by_modality("sizes", sizes, made, "modality that is made", "sizes")
+    noise = named("noise", noise, made, "modality that is made")
+    known = named("latents", latents, model.latents)
+    frames = {name: each for name, each in named("clean", clean, model.objectives).items() if each.ndim == 2}
+    of_spans = {**(clean or {}), **{name: each.bool().all(1) for name, each in frames.items()}}
+    are_clean = checked_clean(model.objectives, of_spans, known)
+    spans = spans_of(model, modality_ids, made, sizes, noise, known, are_clean)
+    return spans | {name: with_frames(model, name, spans[name], each) for name, each in frames.items()}, noise

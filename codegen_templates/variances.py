@@ -44,9 +44,10 @@ class Bound(NamedTuple):
         )
         clean, noised = self.clean.to(predicted), self.noised.to(predicted)
         of_step = least + (variance + 1) / 2 * (most - least)
-        off = share * (self._sample(predicted, noised, signal) - clean)
+        sample = self._sample(predicted, noised, signal)
+        off = share * (sample - clean)
         apart = 0.5 * (of_step - least - 1 + (least - of_step).exp() + off.square() * (-of_step).exp())
-        mean = share * self._sample(predicted, noised, signal) + rest * noised
+        mean = share * sample + rest * noised
         first = beside(self.timesteps == 0, predicted)
         return torch.where(first, -_log_likelihood(clean, mean, of_step), apart) / math.log(2)
 

@@ -29,8 +29,13 @@ class Pair:
     ours: Any
     bijection: Bijection
 
-    def assert_same_gradients(self) -> None:
-        """Those of all parameters, after a backward of both."""
+    def assert_same(self, made: Tensor, expected: Tensor) -> None:
+        """What both predict, and the gradients of all parameters, of one random sum of it."""
+        assert_close(made, expected)
+        weights = torch.randn_like(expected)
+        (made * weights).sum().backward()
+        with NothingNarrowed():
+            (expected * weights).sum().backward()
         wanted = parameters_of(self.bijection, gradients(self.theirs))
         for name, parameter in self.ours.named_parameters():
             assert parameter.grad is not None, name
@@ -76,14 +81,6 @@ def assert_close(made: Tensor, expected: Tensor) -> None:
     assert (made - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
-def backward_of_both(made: Tensor, expected: Tensor) -> None:
-    """Of one random sum of what both predict."""
-    weights = torch.randn_like(expected)
-    (made * weights).sum().backward()
-    with NothingNarrowed():
-        (expected * weights).sum().backward()
-
-
 def denoised(scheduler: Any, velocities: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: int = 10) -> Tensor:
     """What a scheduler of diffusers makes of noise [n, ...] by velocities of it at times [n], 1000 being all noise."""
     scheduler.set_timesteps(steps)
@@ -124,6 +121,14 @@ def assert_parameters_at_published_size(spec: Path, mapping: str, theirs: nn.Mod
     ours = total_parameters(model)
     assert total == ours + unread
     assert f"| {ours:,} | {total:,} |" in row
+
+
+def behind_words(ours: Any, words: Tensor, x: Tensor, times: Tensor, *, caption: str, made: str) -> Tensor:
+    """What is predicted of latents [B, ...] with patches of 2 x 2, a row's words [B, n, w] being before them."""
+    ids = torch.tensor([0] * words.shape[1] + [1] * (x[0, 0].numel() // 4)).expand(len(x), -1)
+    given: dict[str, Any] = {"latents": {made: x}, "timesteps": {made: times}}
+    predicted: Tensor = ours(ids, ids, features={caption: words.flatten(0, 1)}, **given).predictions[made]
+    return predicted
 
 
 def captioned(lengths: list[int], height: int, width: int, caption: int = 0, image: int = 1) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.denoisers import DOUBLE, Pair, assert_close, assert_same_samples, backward_of_both, pair
+from tests.denoisers import DOUBLE, Pair, assert_same_samples, behind_words, pair
 from tests.originals import GALLERY
 from tests.test_flux import turned, turns
 
@@ -80,11 +80,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return pair(spec, mapping, SMALL, theirs)
 
 
-def predicted(ours: Any, words: Tensor, x: Tensor, times: Tensor) -> Tensor:
-    ids = torch.tensor([0] * words.shape[1] + [1] * (x.shape[2] // 2 * (x.shape[3] // 2))).expand(len(x), -1)
-    given: dict[str, Any] = {"latents": {"image": x}, "timesteps": {"image": times}}
-    velocities: Tensor = ours(ids, ids, features={"text": words.flatten(0, 1)}, **given).predictions["image"]
-    return velocities
+predicted = partial(behind_words, caption="text", made="image")
 
 
 def expected(theirs: Any, words: Tensor, x: Tensor, times: Tensor) -> Tensor:
@@ -105,9 +101,7 @@ def test_velocities_and_all_gradients(both: Pair) -> None:
     words, x = torch.randn(2, 5, 12, dtype=DOUBLE), torch.randn(2, 3, 8, 12, dtype=DOUBLE)
     times = torch.tensor([3.0, 751.5])
     ours, theirs = predicted(both.ours, words, x, times), expected(both.theirs, words, x, times)
-    assert_close(ours, theirs)
-    backward_of_both(ours, theirs)
-    both.assert_same_gradients()
+    both.assert_same(ours, theirs)
     both.assert_tensors_come_back()
 
 

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,9 @@ def batches(args: argparse.Namespace, data: Data, model: Any, mesh: DeviceMesh, 
 
 def balanced(args: argparse.Namespace, data: Data, rank: int, ranks: int, first: int) -> Iterator[list[int]]:
     """This rank's parts of all steps from the first, that hold as much of every modality as others' parts."""
-    bounds, kinds = data.training.bounds.tolist(), data.training.modality_ids.long()
-    counts = [torch.bincount(kinds[start:end], minlength=len(data.modalities)) for start, end in pairwise(bounds)]
     how = {"tokens": args.tokens, "ranks": ranks, "rank": rank, "seed": args.seed}
-    yield from islice(
-        motc.balance(torch.stack(counts), first=first * args.accumulate, **how),
-        (args.steps - first) * args.accumulate,
-    )
+    even = motc.balance(data.training.counts(len(data.modalities)), first=first * args.accumulate, **how)
+    return islice(even, (args.steps - first) * args.accumulate)
 
 
 def given(part: Any, device: str) -> dict[str, Any]:

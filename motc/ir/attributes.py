@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -182,6 +183,8 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
     head_norms = _norms(body.k_norm) | _norms(body.q_norm)
     gates, sinks = (_held(leaf, ()) if leaf else {} for leaf in (body.gate, body.sinks))
 
+    reading = dict.fromkeys(body.mask.readers, True)
+    read_by = Counter(name for reader in body.readers for name in reader.reads)
     rope = body.rope
     thetas: dict[str, Theta] = {}
     if rope is not None:
@@ -198,18 +201,19 @@ def _with_attention(attributes: dict[str, LayerAttributes], body: Attention) -> 
             attention_bias=biased[name].bias,
             out_bias=(out if name in out else biased)[name].bias,
             attention_gate=name in gates,
-            reads=name in body.mask.readers and not crosses,
-            crosses=name in body.mask.readers and crosses,
+            reads=name in reading and not crosses,
+            crosses=name in reading and crosses,
             crossed=crosses and name not in q,
             keys_only=not crosses and name not in q,
-            read_by=sum(name in reader.reads for reader in body.readers),
+            read_by=read_by[name],
             attention_sinks=name in sinks,
             qk_norm=HeadNorm.read(head_norms[name]) if name in head_norms else None,
             qk_norm_eps=head_norms[name].eps if name in head_norms else 0.0,
             rope_theta=thetas.get(name),
         )
 
-    return attributes | _each(maps, attending, (attributes, maps, biased, out, head_norms, thetas, gates, sinks))
+    facts = (attributes, q, k, biased, out, head_norms, thetas, gates, sinks, reading, read_by)
+    return attributes | _each(maps, attending, facts)
 
 
 def _with_feed_forward(

@@ -139,16 +139,18 @@ def _check_keys(layer: LayerSpec, errors: list[Diagnostic]) -> None:
 
 
 class _Operators:
-    """What each group holds, asked once of equal attributes."""
+    """What each group holds, asked once of equal attributes; there is one object of what is equal."""
 
     def __init__(self) -> None:
         self.known: dict[LayerAttributes, tuple[Operator | None, ...]] = {}
+        self.alike: dict[Operator | None, Operator | None] = {}
 
     def of(self, attributes: dict[str, LayerAttributes]) -> Operators:
         """By path and modality."""
         for each in {id(a): a for a in attributes.values()}.values():
             if each not in self.known:
-                self.known[each] = tuple(group.operator(each) for group in LAYER_GROUPS)
+                made = (group.operator(each) for group in LAYER_GROUPS)
+                self.known[each] = tuple(self.alike.setdefault(operator, operator) for operator in made)
         held = [self.known[a] for a in attributes.values()]
         return {
             path: dict(zip(attributes, column, strict=True))

@@ -67,6 +67,12 @@ class Samples(Dataset[Sample]):
         place = slice(int(self.bounds[index]), int(self.bounds[index + 1]))
         return self.input_ids[place], self.modality_ids[place], *(each[index] for each in self.latents)
 
+    def counts(self, modalities: int) -> Tensor:
+        """How many tokens of each modality each sample has: int64 [N, modalities]."""
+        of = torch.arange(len(self)).repeat_interleave(self.bounds.diff())
+        numbers = torch.bincount(of * modalities + self.modality_ids, minlength=len(self) * modalities)
+        return numbers.view(len(self), modalities)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from motc.match.grid import best_rate, mean_losses
 from motc.match.grid_report import GridReport
-from motc.match.plot import COLOURS, finish
+from motc.match.plot import COLOURS, empty, finish, png
 
 LINES = ("-", "--", ":", "-.")  # after as many colours, systems have the next
 
@@ -17,13 +16,9 @@ def plot_grid(report: GridReport) -> bytes:
     each system's best rate, against steps, FLOPs and seconds, a point for each horizon. Raises ImportError without
     matplotlib.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     modalities, horizons = report.data.modalities, report.horizons
     rows, columns = 1 + len(modalities), max(3, len(horizons))
-    figure = Figure(figsize=(4.6 * columns, 3.6 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(4.6 * columns, 3.6 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, steps in zip(grid[0], horizons, strict=False):
         _rates(axes, report, steps)
@@ -34,9 +29,7 @@ def plot_grid(report: GridReport) -> bytes:
             finish(axes)
         else:
             axes.set_visible(False)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return written.getvalue()
+    return png(figure)
 
 
 def _look(report: GridReport, system: str) -> dict[str, Any]:

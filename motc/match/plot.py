@@ -14,11 +14,7 @@ COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#5
 
 def plot(report: Report) -> bytes:
     """A PNG: losses against steps, matched steps, and matched time. Raises ImportError without matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 3.6 * len(report.modalities)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(13, 3.6 * len(report.modalities))
     grid = figure.subplots(len(report.modalities), 3, squeeze=False)
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(report.parameters)}
     for modality, (losses, steps, time) in zip(report.modalities, grid, strict=True):
@@ -27,16 +23,11 @@ def plot(report: Report) -> bytes:
         _matched(time, report, modality, colours, time=True)
     for axes in grid.flat:
         finish(axes)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return written.getvalue()
+    return png(figure)
 
 
 def panels(report: Report) -> Iterator[tuple[str, Any]]:
     """The same, each a titled figure. Raises ImportError without matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(report.parameters)}
     draws: tuple[Callable[[Any, str], None], ...] = (
         lambda axes, modality: _losses(axes, report, modality, colours),
@@ -45,14 +36,30 @@ def panels(report: Report) -> Iterator[tuple[str, Any]]:
     )
     for modality in report.modalities:
         for draw in draws:
-            figure = Figure(figsize=(5.4, 3.7), layout="constrained")
-            FigureCanvasAgg(figure)
+            figure = empty(5.4, 3.7)
             axes = figure.add_subplot()
             draw(axes, modality)
             finish(axes)
             title = axes.get_title()
             axes.set_title("")
             yield title, figure
+
+
+def empty(width: float, height: float) -> Any:
+    """A figure of so many inches, without a window. Raises ImportError without matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Any) -> bytes:
+    """A figure as a PNG."""
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=110)
+    return written.getvalue()
 
 
 def finish(axes: Any) -> None:
