@@ -47,6 +47,8 @@ model wide {
   untie *
 }
 """
+POOLED = WIDE.replace("untie *", "untie *\n  untie attention as {text} {image} {state} {action}")
+"""Two of whom experts choose together are pieces of their own."""
 SHARED = """
 model shared {
   width = 24, layers = 2, vocab = 40
@@ -89,6 +91,7 @@ MISTAKES = {
     "weights": ("weights / weights.sum(-1, keepdim=True)", "weights"),
     "where experts end": ("bucketize(each, expert", "bucketize(torch.where(each > 1, 9, each), expert"),
     "balance": ("(experts * k)", "experts"),
+    "the pool": ("torch.cat(own)", "torch.cat(own[::-1])"),
     "each expert's bias": ("bias.repeat_interleave(x.shape[0] // experts, dim=0)", "bias[0]"),
 }
 
@@ -129,9 +132,9 @@ def test_shared_experts_of_other_modalities_generate_what_a_whole_pass_predicts(
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(mistake: str) -> None:
     """By the reference; and where a single modality goes to the experts, by the model of its tower alone."""
-    pooled = mistake == "the place of tokens"
-    laws = {"reference outputs", "reference gradients", *(() if pooled else ("single modality",))}
-    assert broken(WIDE if pooled else MIXED, *MISTAKES[mistake]) == laws
+    spec = {"the pool": POOLED, "the place of tokens": WIDE}.get(mistake, MIXED)
+    laws = {"reference outputs", "reference gradients", *(() if spec != MIXED else ("single modality",))}
+    assert broken(spec, *MISTAKES[mistake]) == laws
 
 
 def test_expert_choice_takes_the_best_tokens() -> None:

@@ -19,7 +19,7 @@ class MixtureText:
 
     def __init__(self, module: ModulePlan, part: SublayerPlan, body: Mixture, text: Applied) -> None:
         self.module, self.part, self.body, self.text = module, part, body, text
-        self.units = mixture_units(body, module.model)
+        self.units = mixture_units(body, module.model, part.counts)
 
     def mixed(self, x: str, *, in_pieces: bool) -> str:
         """The expression of the result: a tensor, or pieces where the stream is in pieces."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from motc.ir.feed_forward import FeedForward, Mixture, Moe
 from motc.ir.model import Model
-from motc.plan.pieces import counts_in_layers, stream_is_in_pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +26,11 @@ class Unit:
         return tuple(name for names in self.members for name in names)
 
 
-def mixture_units(mixture: Mixture, model: Model) -> tuple[Unit, ...]:
-    """The units of a mixture of experts. Tokens that share their experts are one, wherever they stand."""
-    counts = counts_within(mixture, model)
+def mixture_units(mixture: Mixture, model: Model, counts: tuple[int, ...]) -> tuple[Unit, ...]:
+    """The units of a mixture of experts within which piece i holds `counts[i]` modalities.
+
+    Tokens that share their experts are one, wherever they stand.
+    """
     members = [model.order[sum(counts[:index]) : sum(counts[: index + 1])] for index in range(len(counts))]
     pools: dict[tuple[str, ...], list[int]] = {}
     moe = mixture.by_modality(model.names)
@@ -47,10 +48,8 @@ def mixture_units(mixture: Mixture, model: Model) -> tuple[Unit, ...]:
 
 
 def counts_within(body: FeedForward | Mixture, model: Model) -> tuple[int, ...]:
-    """How many modalities each piece within a feed-forward holds: as many as all its groups serve together, or as the
-    pieces of the stream where it is in such.
+    """How many modalities each piece holds within a feed-forward of a stream in one: as many as all its groups serve
+    together.
     """
-    if stream_is_in_pieces(model):
-        return counts_in_layers(model)
     counts = {tuple(count for _, count in leaf.runs(model.order)) for leaf in body.leaves()}
     return (1,) * len(model.order) if len(counts) > 1 else counts.pop()

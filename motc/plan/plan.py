@@ -52,10 +52,11 @@ def plan(model: Model) -> ModulePlan:
     class_name = name_of_class(model.name)
     kinds = [layer for layer, _ in model.kinds]
     in_pieces = stream_is_in_pieces(model)
+    in_layers = counts_in_layers(model) if in_pieces else ()
     untrained = without_gradient(model)
     classes, where = _Classes(class_name, kinds, untrained), _places(model)
     layer_plans = tuple(
-        _layer_plan(model, layer, classes, where[id(layer)], in_pieces, untrained[id(layer)]) for layer in kinds
+        _layer_plan(model, layer, classes, where[id(layer)], in_layers, untrained[id(layer)]) for layer in kinds
     )
     index = {id(layer): place for place, layer in enumerate(kinds)}
     each = (1,) * len(names)
@@ -81,7 +82,7 @@ def plan(model: Model) -> ModulePlan:
         head=outer.get("head"),
         head_pieces=_head_pieces(model, in_pieces),
         stream_in_pieces=in_pieces,
-        counts_in_layers=counts_in_layers(model) if in_pieces else (),
+        counts_in_layers=in_layers,
         execution=planned_execution(model, layer_plans, outer.values()),
         generates=can_generate(model),
         last_block=last_block(model),
@@ -135,9 +136,12 @@ def camel(name: str) -> str:
 
 
 def _layer_plan(
-    model: Model, layer: Layer, classes: _Classes, where: str, in_pieces: bool, untrained: frozenset[str]
+    model: Model, layer: Layer, classes: _Classes, where: str, in_layers: tuple[int, ...], untrained: frozenset[str]
 ) -> LayerPlan:
-    """The plan of a kind of layer; of what modalities that are `untrained` have there, no gradient goes back."""
+    """The plan of a kind of layer; of what modalities that are `untrained` have there, no gradient goes back.
+
+    `in_layers` has how many modalities each piece of the stream holds; nothing where that is one tensor.
+    """
     streams = _streams(model, layer)
     taken = [_taken(layer.steps_of(each), streams[each.role], model) for each in layer.sublayers]
     return LayerPlan(
@@ -149,7 +153,7 @@ def _layer_plan(
                 layer,
                 sublayer,
                 classes.of_sublayers[_kind_of(layer, sublayer, untrained)],
-                in_pieces,
+                in_layers,
                 streams[sublayer.role],
                 taken[place:],
                 untrained,
@@ -180,7 +184,7 @@ def _sublayer_plan(
     layer: Layer,
     sublayer: Sublayer,
     class_name: str,
-    in_pieces: bool,
+    in_layers: tuple[int, ...],
     stream: Value,
     taken: list[dict[Value, str]],
     untrained: frozenset[str],
@@ -188,10 +192,12 @@ def _sublayer_plan(
     """The plan of a sublayer; `taken` is what it takes, and each of those after it."""
     body, steps = sublayer.body, layer.steps_of(sublayer)
     written = {step.writes for step in steps}
-    in_stream = counts_in_layers(model) if in_pieces else (1,) * len(model.order)
+    in_stream = in_layers or (1,) * len(model.order)
     inner = _inner_pieces(body, steps, model)
-    pieces = inner | (_in_stream(sublayer, steps) if in_pieces else frozenset())
-    counts = counts_within(body, model) if isinstance(body, FeedForward | Mixture) else in_stream
+    pieces = inner | (_in_stream(sublayer, steps) if in_layers else frozenset())
+    counts = in_stream
+    if isinstance(body, FeedForward | Mixture) and not in_layers:
+        counts = counts_within(body, model)
 
     def leaf_of(leaf: Leaf) -> LeafPlan:
         if isinstance(body, Mixture) and leaf in body.leaves():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -95,10 +96,9 @@ def parse(source: SourceFile) -> Model:
     unclosed, ends = _brackets(source)
     from lark import UnexpectedInput
 
-    try:
-        return _in_parts(source, ends)
-    except UnexpectedInput:  # whose place is not the text's
-        pass
+    if len(ends) > 1:
+        with suppress(UnexpectedInput):  # whose place is not the text's
+            return _in_parts(source, ends)
     try:
         tree = _parser().parse(source.text, start="start")
     except UnexpectedInput as error:
@@ -111,10 +111,7 @@ def _in_parts(source: SourceFile, ends: list[int]) -> Model:
 
     A line's end after a block of the model's ends a statement; `ends` are the offsets of such line ends.
     """
-    text, last = source.text, ends[-1] if ends else 0
-    if len(ends) < 2:
-        return _Builder(source).model(_parser().parse(text, start="start"))
-    first = ends[0]
+    text, first, last = source.text, ends[0], ends[-1]
     whole = _Builder(source).model(_parser().parse(text[:first] + " " * (last - first) + text[last:], start="start"))
     statements = [each for each in whole.body.statements if each.span.start < first]
     for start, end in pairwise(ends):
