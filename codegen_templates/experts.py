@@ -25,7 +25,7 @@ class Experts(nn.Linear):
         """Tokens [n, in], those of expert 0 first; `ends` int32 [E]: where each expert's end; None: n / E for each."""
         experts = self.weight.shape[0]
         x, weights = x.to(product_dtype(x)), self.weight.to(product_dtype(self.weight))
-        if x.shape[0] == 0 and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not torch.is_grad_enabled() and x.shape[0] == 0:
             return F.linear(x, weights[0])  # as in a step of generating tokens that have other experts
         if has_grouped_product(x, weights):
             until = ends
