@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from motc.bench.portable.cells import Cell
 from motc.bench.report import Report
+from motc.report.figures import content, empty, finish
 
 COLOURS = {"forward": "#0072b2", "backward": "#d55e00", "step": "#009e73"}
 DASHES = {"float32": "-", "bfloat16": "--"}
@@ -15,21 +15,15 @@ LABELS = {"forward": "forward", "backward": "forward + backward", "step": "forwa
 
 def plot(report: Report, kind: str) -> bytes:
     """A PNG or SVG file. Raises ImportError without matplotlib, ValueError where no two modalities were mixed."""
-    written = io.BytesIO()
-    drawn(report).savefig(written, format=kind, dpi=150)
-    return written.getvalue()
+    return content(drawn(report), kind, dpi=150)
 
 
 def drawn(report: Report) -> Any:
     """The figure. Raises as `plot` does."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     cells = [cell for cell in report.cells if cell.share is not None]
     if not cells:
         raise ValueError("a plot needs data of two modalities, mixed by ratios")
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(8, 4.8)
     axes = figure.add_subplot()
     axes.axhline(1.0, color="#444444", linewidth=1)
     for dtype, mode in dict.fromkeys((cell.dtype, cell.mode) for cell in cells):
@@ -55,10 +49,7 @@ def drawn(report: Report) -> Any:
     axes.set_ylabel("time, in times of the dense twin's")
     size = f"{report.batch} × {report.sequence} tokens"
     axes.set_title(f"{report.model}: {size}, {report.machine.processor}", fontsize=10)
-    axes.grid(alpha=0.25)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, ncols=2)
+    finish(axes, fontsize=8, ncols=2)
     return figure
 
 

@@ -61,7 +61,7 @@ def _check_continuous(checked: Checked, errors: list[Diagnostic]) -> None:
         if modality.latent is not None:
             _check_unet(checked, name, modality.latent, errors)
             _check_time(checked, name, modality.latent, errors)
-            _check_sine(checked, name, modality.latent, errors)
+            _check_place_tables(checked, name, modality.latent, errors)
             check_denoising(checked, name, modality.latent, errors)
         if modality.features is not None:
             _check_projector(checked, name, modality.features, errors)
@@ -133,7 +133,7 @@ def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Di
     errors.append(Diagnostic(code="MOT074", message=message, span=checked.span(*place), help=way_out, related=related))
 
 
-def _check_sine(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
+def _check_place_tables(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
     """A table, of sines or learnt, is of an image's rows and columns, before linear ends' tokens go on."""
     sine, place = latent.sine, ("modalities", name, "latent", "sine" if latent.learned is None else "learned")
     wide = stream_width(checked.spec, name)

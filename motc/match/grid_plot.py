@@ -6,7 +6,8 @@ from typing import Any
 
 from motc.match.grid import best_rate, mean_losses
 from motc.match.grid_report import GridReport
-from motc.match.plot import COLOURS, empty, finish, png
+from motc.match.plot import COLOURS
+from motc.report.figures import content, empty, finish
 
 LINES = ("-", "--", ":", "-.")  # after as many colours, systems have the next
 
@@ -29,7 +30,7 @@ def plot_grid(report: GridReport) -> bytes:
             finish(axes)
         else:
             axes.set_visible(False)
-    return png(figure)
+    return content(figure)
 
 
 def _look(report: GridReport, system: str) -> dict[str, Any]:

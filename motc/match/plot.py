@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from motc.match.matching import smooth
 from motc.match.report import Report, column
+from motc.report.figures import content, empty, finish
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9a6324")
 
@@ -23,7 +23,7 @@ def plot(report: Report) -> bytes:
         _matched(time, report, modality, colours, time=True)
     for axes in grid.flat:
         finish(axes)
-    return png(figure)
+    return content(figure)
 
 
 def panels(report: Report) -> Iterator[tuple[str, Any]]:
@@ -43,31 +43,6 @@ def panels(report: Report) -> Iterator[tuple[str, Any]]:
             title = axes.get_title()
             axes.set_title("")
             yield title, figure
-
-
-def empty(width: float, height: float) -> Any:
-    """A figure of so many inches, without a window. Raises ImportError without matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def png(figure: Any) -> bytes:
-    """A figure as a PNG."""
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return written.getvalue()
-
-
-def finish(axes: Any) -> None:
-    """What all axes have: a grid, two sides, a legend."""
-    axes.grid(alpha=0.25)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
 
 
 def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -> None:
