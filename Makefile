@@ -8,7 +8,7 @@ MATCH := examples/emoji/specs
 
 SECONDS ?= 600
 
-.PHONY: demo match-demo upcycle-demo test test-compiled test-pairs test-torch fuzz lint check fix golden gpu-pack docs
+.PHONY: demo match-demo upcycle-demo test test-laws test-compiled test-pairs test-torch fuzz lint check fix golden gpu-pack docs
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -50,7 +50,11 @@ upcycle-demo: .venv/.upcycle
 # Two workers with one thread each: more threads only take turns. Each starts with half of the files, and whoever is done
 # first takes from the other's end, so that what a file makes once is made once.
 test: .venv/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not compiled and not pairs'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not laws and not compiled and not pairs'
+
+# Models of every kind, right ones and ones with a mistake, held to all that `motc validate` holds: some minutes.
+test-laws: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'laws and not compiled and not pairs'
 
 # What the compiler makes of models, counts of it, and programs that are exported: a few minutes.
 test-compiled: .venv/.installed

@@ -49,6 +49,7 @@ def model_of(mask: str, strategy: Strategy = "sorted", *, width: str = "", dense
     return compile_ir(SourceFile("a.mot", text), strategy=strategy, dense=dense)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     ("mask", "strategy", "width"),
     [

@@ -59,12 +59,14 @@ def ir(text: str) -> Any:
     return compile_ir(SourceFile("added.mot", text))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
     verdict = report(SPECS[name])
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 def test_adding_after_another_layer_is_found() -> None:
     assert broken(SHALLOW, "add_features(x, patches, number)", "add_features(x, patches, number - 1)")
 

@@ -95,12 +95,14 @@ def test_what_is_said_of_a_section_as_a_whole_takes_its_place() -> None:
     assert masks[:4] == [runs, "full", f"{runs}, image sees {{image}}", runs]
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("dense", [False, True])
 def test_such_models_obey_every_law(dense: bool) -> None:
     obeys_every_law(model_of(CONTENTS, dense=dense), model_of(CONTENTS, dense=True), seed=3)
     forget_generated()
 
 
+@pytest.mark.laws
 def test_experts_after_dense_layers_and_experts_beside_none() -> None:
     spec = """model mixed {
       width = 16, layers = 3, vocab = 32

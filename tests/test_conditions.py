@@ -107,16 +107,19 @@ def ir(text: str) -> Any:
     return compile_ir(SourceFile("conditions.mot", text))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
     verdict = report(of_one_layer(SPECS[name]))
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 def test_a_shift_that_is_a_scale_is_found() -> None:
     assert broken(of_one_layer(ALL), "h = modulated(h, modulation, spans)", "h = gated(h, modulation, spans)")
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "right, wrong",
     [
@@ -252,6 +255,7 @@ def test_a_spec_that_does_not_fit_is_refused(old: str, new: str, told: str) -> N
     assert any(each.code == "MOT094" and told in each.message for each in refused.value.diagnostics)
 
 
+@pytest.mark.laws
 def test_a_gate_through_tanh_is_told_of_and_one_that_is_none_refused() -> None:
     tanh = TOWERS.replace("gate = tanh", "gate = linear")
     edits = diff(ir(tanh), ir(TOWERS))
@@ -264,6 +268,7 @@ def test_a_gate_through_tanh_is_told_of_and_one_that_is_none_refused() -> None:
         ir(SINGLE.replace("final { adaptive { by = image,", "final { adaptive { by = image, gate = tanh,"))
 
 
+@pytest.mark.laws
 def test_shared_maps_are_made_once_and_a_table_in_each_layer() -> None:
     model, shapes = ir(SHARED), parameter_shapes(ir(SHARED))
     maps = "conditions.image.shared."

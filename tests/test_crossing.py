@@ -62,6 +62,7 @@ def of_three_layers(text: str) -> str:
     return text.replace("layers = 4", "layers = 3").replace("layers 1..3 step 2", "layer 1")
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "name, strategy",
     [*((name, "sorted") for name in SPECS), ("causal", "blend")],
@@ -72,6 +73,7 @@ def test_every_law_holds(name: str, strategy: Strategy) -> None:
     assert {"reference gradients", "documents", "padding"} <= {law.name for law in found.laws}
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "right, wrong",
     [

@@ -136,6 +136,7 @@ def test_loss_draws_by_the_tokens_of_its_latents_and_timesteps_override(tmp_path
     assert drawn != pytest.approx(loss(timesteps={"image": times / 2}), rel=1e-3)
 
 
+@pytest.mark.laws
 def test_every_law_holds_of_each_objective() -> None:
     latent = "modality image { latent { channels = 2, patch = 2, %s } }"
     objectives = [OBJECTIVES[number] for number in (0, 2, 3, 5)]

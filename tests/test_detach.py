@@ -42,6 +42,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "name, strategy",
     [
@@ -60,6 +61,7 @@ def test_every_law_holds(name: str, strategy: Strategy) -> None:
     assert {"reference gradients", "twin gradients"} <= {law.name for law in found.laws}
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found_by_gradients_alone(mistake: str) -> None:
     assert broken(of_one_layer(SPECS["itself"]), *MISTAKES[mistake]) == {"reference gradients", "twin gradients"}
@@ -236,6 +238,7 @@ def test_experts_that_are_kept_in_balance_have_their_gradient() -> None:
         assert (given is not None) == (not balance)
 
 
+@pytest.mark.laws
 def test_two_widths_have_the_gradients_of_one_tower_alone() -> None:
     narrow = SEEING % " { width = 16 }"
     products, gradients = backward(narrow)

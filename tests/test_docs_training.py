@@ -146,6 +146,7 @@ def worker(rank: int, script: str, port: int) -> None:
         save_file(parameters(variables), f"ddp{rank}.safetensors")
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", TOGETHER)
 def test_two_processes_train_as_one(name: str, page: Path) -> None:
     expected = parameters(run(page / "plain.py", wide))

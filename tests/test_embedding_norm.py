@@ -134,6 +134,7 @@ LATENT = "latent { channels = 2, patch = 1 }"
 WITH = "embedding = true"
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["sorted", "reference", "blend", "grouped"])
 @pytest.mark.parametrize("untied", ["attention.q", "norm", "embedding_norm as {text, state} {image}"])
 def test_every_law(strategy: Strategy, untied: str) -> None:
@@ -144,6 +145,7 @@ def test_every_law(strategy: Strategy, untied: str) -> None:
     differ_alike_both_ways(one, final_ir(checked(SPEC % (FEATURES, "kind = layer", "", "ffn"))))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
 @pytest.mark.parametrize(
     ("image", "norm", "tower"),

@@ -47,6 +47,7 @@ def model(said: str, *, dense: bool = False, strategy: Strategy = "sorted") -> M
     return final_ir(check(read(SourceFile("a.mot", text(said)))), dense=dense, strategy=strategy)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("said", CASES)
 def test_every_law(said: str) -> None:
     strategy = CASES[said]

@@ -100,6 +100,7 @@ BATCH = sorted_layout(torch.zeros(1, 1, dtype=torch.int64), None, (0,), (Causal(
 """A layout of a batch, and of no step of generating."""
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
     verdict = report(SPECS[name])
@@ -109,6 +110,7 @@ def test_every_law_holds(name: str) -> None:
     assert ("twin gradients" in told) == (name not in ("mixed", "wide"))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "name, strategy", [*((name, "sorted") for name in SHARED_APART), ("tied", "reference"), ("crossing", "reference")]
 )
@@ -129,6 +131,7 @@ def test_shared_experts_of_other_modalities_generate_what_a_whole_pass_predicts(
     assert generates_what_it_predicts(model, ids, mods, count=5).input_ids.shape == (1, 5)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(mistake: str) -> None:
     """By the reference; and where a single modality goes to the experts, by the model of its tower alone."""

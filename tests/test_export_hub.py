@@ -75,6 +75,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     return written(tmp_path_factory.mktemp("small"))
 
 
+@pytest.mark.compiled
 def test_the_command_asks_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec, weights, out = tmp_path / "small.mot", tmp_path / "w.safetensors", tmp_path / "out" / "small"
     spec.write_text(SPEC.replace("VOCABULARIES", OWN).replace("MASK", "qk_norm = rms"))

@@ -84,6 +84,7 @@ def test_there_and_back(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(again(ids).logits, theirs(ids).logits, rtol=0, atol=1e-6)
 
 
+@pytest.mark.compiled
 def test_the_class_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With capped scores, which it does not have in every implementation, and layers that differ."""
     sizes = {"width": 64, "layers": 2, "vocab": 61, "ffn.hidden": 8, "attention.window": 3}

@@ -91,6 +91,7 @@ def ir(text: str) -> Any:
     return compile_ir(SourceFile("features.mot", text))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
     verdict = report(of_one_layer(SPECS[name]))

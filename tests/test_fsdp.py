@@ -99,6 +99,7 @@ def update_corrections(model: Any) -> None:
         model.update_corrections(0.3)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("spec", [SPEC, EXPERTS], ids=["towers", "experts"])
 def test_a_modality_absent_on_one_rank(spec: str, tmp_path: Path) -> None:
     (tmp_path / "small.mot").write_text(spec)

@@ -47,6 +47,7 @@ model small {
 """
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "name, strategy",
     [
@@ -63,6 +64,7 @@ def test_every_law_holds(name: str, strategy: Strategy) -> None:
     assert {"reference outputs", "reference gradients"} <= {law.name for law in found.laws}
 
 
+@pytest.mark.laws
 def test_a_mistake_is_found() -> None:
     assert {"reference outputs", "reference gradients"} <= broken(SPECS["apart"], "F.sigmoid(", "torch.tanh(")
 

@@ -51,6 +51,7 @@ def test_it_imports_only_torch_and_the_standard_library(spec: Path) -> None:
     assert imported - set(sys.stdlib_module_names) == {"torch"}
 
 
+@pytest.mark.compiled
 def test_it_runs_alone(spec: Path, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(generate(compile_ir(spec)))
     program = (
@@ -62,6 +63,7 @@ def test_it_runs_alone(spec: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == "torch.Size([1, 4, 7])"
 
 
+@pytest.mark.compiled
 def test_it_does_not_depend_on_the_hash_seed(spec: Path) -> None:
     program = f"from pathlib import Path; from motc.driver import *; print(generate(compile_ir(Path({str(spec)!r}))))"
     texts = {

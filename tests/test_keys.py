@@ -49,6 +49,7 @@ SPECS = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name, strategy", [*((name, "sorted") for name in SPECS), ("adaptive", "blend")])
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
     found = report(SPECS[name], strategy=strategy)
@@ -56,6 +57,7 @@ def test_every_law_holds(name: str, strategy: Strategy) -> None:
     assert {"reference gradients", "documents", "padding"} <= {law.name for law in found.laws}
 
 
+@pytest.mark.laws
 def test_a_mistake_is_found() -> None:
     nothing = "lambda x: x.new_zeros(*x.shape[:-1], 8)"  # what is added to words
     assert "reference outputs" in broken(TOKENS, nothing, nothing.replace("zeros", "ones"))

@@ -40,6 +40,7 @@ def patched(patch: str, more: str = "") -> str:
     )
 
 
+@pytest.mark.laws
 def test_every_law_holds() -> None:
     verdict = report(of_one_layer(AXES))
     assert verdict.ok, verdict

@@ -104,6 +104,7 @@ def batch(images: int = 3) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str,
     return ids, modality_ids, {"image": latents}, {"image": torch.tensor([3, 999, 0])[:images]}
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("spec", SPECS, indirect=True)
 def test_every_law_holds(spec: Path) -> None:
     verdict = report(of_one_layer(spec.read_text()))

@@ -132,6 +132,7 @@ LATENT = "latent { channels = 2, patch = 1 }"
 EVERYTHING = "attention, ffn, norm, embedding, head, position_embedding"
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["sorted", "reference", "blend", "grouped"])
 @pytest.mark.parametrize("untied", ["attention.q", "position_embedding", "position_embedding as {text, state} {image}"])
 def test_every_law_holds(strategy: Strategy, untied: str) -> None:
@@ -144,6 +145,7 @@ def test_every_law_holds(strategy: Strategy, untied: str) -> None:
     )
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("image", [f"{LATENT}, positions {{ kind = same }}", "positions { start = 0 }"])
 @pytest.mark.parametrize("width", ["", "width = 24"])
 def test_beside_latents_and_widths(image: str, width: str) -> None:

@@ -50,6 +50,7 @@ SPECS = {
 }  # fmt: skip
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name, strategy", [*((name, "sorted") for name in SPECS), ("apart", "blend")])
 def test_every_law_holds(name: str, strategy: Strategy) -> None:
     found = report(SPECS[name], strategy=strategy)
@@ -62,6 +63,7 @@ def test_strategies_agree(strategy: Strategy) -> None:
     agrees_with_sorted(SPECS["apart"], strategy, 1e-3 if strategy == "grouped" else 1e-9)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "right, wrong",
     [

@@ -64,11 +64,13 @@ def forgotten() -> Iterator[None]:
     forget_generated()
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("image", ["", "narrow"])
 def test_each_layer_has_its_own_mask_and_angles(image: str) -> None:
     obeys_every_law(opened(*ALL, image=image), opened(*ALL, image=image, dense=True), seed=5)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["reference", "blend", "grouped"])
 def test_in_other_strategies_too(strategy: Strategy) -> None:
     obeys_every_law(opened(*ALL, image="alike", strategy=strategy), opened(*ALL, image="alike", dense=True), seed=6)
@@ -110,6 +112,7 @@ def seen_by_some(changes: tuple[Change, ...]) -> Model:
     return replace(model, modalities=names)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "masks",
     [

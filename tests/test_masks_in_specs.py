@@ -234,6 +234,7 @@ def test_the_reference_is_told_and_a_smaller_spec_keeps_the_mask() -> None:
     assert mask_of(small) == mask_of(model)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["sorted", "blend", "grouped", "reference"])
 def test_every_law_of_runs_with_their_delimiters(strategy: Strategy) -> None:
     spec = check(read(mot("window = 4, mask { bidirectional = vae, delimiters = true }")))

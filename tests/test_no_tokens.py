@@ -43,12 +43,14 @@ model captions {
 SPECS = {"images": IMAGES, "captions": CAPTIONS}
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
     verdict = report(of_one_layer(SPECS[name]))
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 def test_another_base_of_sines_is_found() -> None:
     assert broken(of_one_layer(IMAGES), "SineTable(base=4)", "SineTable(base=5)")
 

@@ -168,6 +168,7 @@ def test_words_behind_see_a_clean_copy_and_not_the_noised_one(text: str, moves: 
     assert bool(given["latents"]["image"].grad[1].any()), "but what is clean"
 
 
+@pytest.mark.laws
 def test_every_law_holds() -> None:
     verdict = report(DELIMITED)
     assert verdict.ok, verdict

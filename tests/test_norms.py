@@ -63,6 +63,7 @@ def model(case: tuple[str, str, str, Strategy], *, dense: bool = False) -> Model
     return final_ir(checked, dense=True) if dense else final_ir(checked, strategy=case[3])
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", CASES)
 def test_every_law(name: str) -> None:
     obeys_every_law(model(CASES[name]), model(CASES[name], dense=True), seed=1)
@@ -89,6 +90,7 @@ FINAL = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("said", FINAL)
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
 def test_a_final_norm_in_one_tower_only(said: str, strategy: Strategy) -> None:

@@ -121,11 +121,13 @@ def of_layers(model: Model, layers: tuple[Layer, ...]) -> Model:
     return model
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("image", IMAGE)
 def test_a_layer_is_what_its_sublayers_are(image: str) -> None:
     obeys_every_law(opened(*CHANGES, image=image), opened(*CHANGES, image=image, dense=True), seed=3)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["reference", "blend"])
 def test_in_other_strategies_too(strategy: Strategy) -> None:
     obeys_every_law(opened(*CHANGES, strategy=strategy), opened(*CHANGES, dense=True), seed=4)

@@ -64,16 +64,19 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return Packages(folder, kinds)
 
 
+@pytest.mark.compiled
 def test_what_is_generated_is_formatted(packages: Packages) -> None:
     done = run("ruff", "format", "--check", "--no-cache", "--config", ROOT / "pyproject.toml", packages.folder)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.compiled
 def test_what_is_generated_has_no_lint(packages: Packages) -> None:
     done = run("ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", packages.folder)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.compiled
 def test_what_is_generated_is_typed(packages: Packages, tmp_path: Path) -> None:
     """In one package of all models, for building blocks are the same in each; what a file imports it has beside it."""
     blocks = {"__init__.py": ""}

@@ -52,6 +52,7 @@ def model(said: str, *, ffn: str = "", dense: bool = False, strategy: Strategy =
     return final_ir(check(read(SourceFile("a.mot", text(said, ffn)))), dense=dense, strategy=strategy)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("said", CASES)
 def test_every_law(said: str) -> None:
     strategy = CASES[said]
@@ -82,12 +83,14 @@ ADAPTIVE_CASES: dict[str, Strategy] = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("said", ADAPTIVE_CASES)
 def test_adaptive_norms(said: str) -> None:
     found = report(ADAPTIVE.replace("SAID", said), strategy=ADAPTIVE_CASES[said])
     assert found.ok, found
 
 
+@pytest.mark.laws
 def test_a_gate_of_attention_alone_is_found() -> None:
     assert "reference outputs" in broken(
         ADAPTIVE.replace("SAID", ""), "return x + gated(self.down(", "return x + (lambda a, *_: a)(self.down("
@@ -105,6 +108,7 @@ def test_one_graph_with_adaptive_norms() -> None:
         loaded.loss(ids, ids, conditions={"image": {"number": torch.rand(2)}}, **given).total.backward()
 
 
+@pytest.mark.laws
 def test_experts_beside_attention() -> None:
     said, ffn = "parallel = one_norm; untie attention, ffn, norm", "kind = moe, experts = 3, balance = 0.1"
     obeys_every_law(model(said, ffn=ffn), model(said, ffn=ffn, dense=True), seed=2)

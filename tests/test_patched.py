@@ -58,11 +58,13 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.laws
 def test_every_law_holds_where_frames_are_adaptive() -> None:
     verdict = report(VIDEO)
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 def test_a_timestep_of_another_moment_is_found() -> None:
     assert broken(IMAGES, "values[latents.moments]", "values[latents.moments.flip(0)]")
 

@@ -56,11 +56,13 @@ def test_modalities_that_share_all_in_the_layers_are_a_piece() -> None:
     assert counts_in_layers(compile_ir(SourceFile("pieces.mot", ALL), strategy="reference")) == (1, 1, 1, 1)
 
 
+@pytest.mark.laws
 def test_every_law_holds() -> None:
     verdict = report(ALL)
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 def test_pieces_that_are_taken_for_others_are_found() -> None:
     assert broken(ALL, "modulation, spans_pieces, layout, (2, 2))", "modulation, spans_pieces, layout)")
 

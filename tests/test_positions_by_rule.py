@@ -154,6 +154,7 @@ CASES = [
 ]
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("case", CASES)
 def test_every_law_holds(case: tuple[str, str, str]) -> None:
     spec = checked(SPEC % case)

@@ -82,6 +82,7 @@ def model_of(text: str, strategy: Strategy = "sorted", *, dense: bool = False) -
     return compile_ir(SourceFile("a.mot", text), strategy=strategy, dense=dense)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     ("name", "strategy"),
     [
@@ -103,6 +104,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(mistake: str) -> None:
     assert {"reference outputs", "reference gradients"} <= broken(text_of("prefix"), *MISTAKES[mistake])

@@ -32,6 +32,7 @@ CASES: dict[str, tuple[tuple[str, ...], Strategy]] = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", CASES)
 def test_every_law(name: str) -> None:
     said, strategy = CASES[name]

@@ -61,6 +61,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", SPECS)
 def test_every_law_holds(name: str) -> None:
     verdict = report(SPECS[name])
@@ -68,12 +69,14 @@ def test_every_law_holds(name: str) -> None:
     assert {"reference outputs", "reference gradients", "twin gradients"} <= {law.name for law in verdict.laws}
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("name", ["all that there is", "routers of towers, and experts of all"])
 def test_every_law_holds_by_masks(name: str) -> None:
     strategy: Strategy = "reference"
     assert report(SPECS[name], strategy=strategy).ok
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(mistake: str) -> None:
     assert {"reference outputs", "reference gradients"} <= broken(ALL, *MISTAKES[mistake])

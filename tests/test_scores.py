@@ -47,6 +47,7 @@ def model(scores: str, *, dense: bool = False, strategy: Strategy = "sorted") ->
     return final_ir(check(read(SourceFile("a.mot", text(scores)))), dense=dense, strategy=strategy)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_law_with_a_soft_cap(mask: str) -> None:
     scores, strategy = f"scale = 0.3, softcap = 0.5, mask {'= ' * (mask[0] != '{')}{mask}", MASKS[mask]

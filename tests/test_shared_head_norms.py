@@ -28,6 +28,7 @@ model r {
 """
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "qk_norm, untie, strategy",
     [

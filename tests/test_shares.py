@@ -128,6 +128,7 @@ def worker(rank: int, folder: str, port: int) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.compiled
 def test_two_processes_are_one(tmp_path: Path) -> None:
     start_two(worker, str(tmp_path))
     whole: Any = motc.load(SPEC, dtype=torch.float64)

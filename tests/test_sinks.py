@@ -59,6 +59,7 @@ def ir(text: str) -> Any:
     return compile_ir(SourceFile("sunk.mot", text))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "name, strategy",
     [*((name, "sorted") for name in SPECS), ("alone", "blend"), ("apart", "reference"), ("one tower alone", "blend")],
@@ -68,6 +69,7 @@ def test_every_law_holds(name: str, strategy: Strategy) -> None:
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 def test_mistakes_are_found() -> None:
     laws = {"reference outputs", "reference gradients"}
     assert laws <= broken(SPECS["shared"], ", sinks=sinks", "")

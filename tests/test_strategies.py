@@ -120,6 +120,7 @@ def hard(request: pytest.FixtureRequest, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
 @pytest.mark.parametrize("path", [*DIFFERENT, *UNTIED_GALLERY], ids=lambda path: path.stem)
 def test_a_shipped_spec_in_float64(path: Path, strategy: Strategy) -> None:
@@ -151,18 +152,21 @@ def test_grouped_refuses_untied_tables_that_are_heads_too(tmp_path: Path) -> Non
     compile_ir(path, strategy="blend")
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("path", [path for path in DIFFERENT if path not in WITH_EXPERTS], ids=lambda path: path.stem)
 def test_a_shipped_spec_grouped(path: Path) -> None:
     """grouped_mm has no float64: float32 against float64."""
     assert_agree(path, "grouped", 2e-4, 2e-3)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["sorted", "blend"])
 @pytest.mark.parametrize("hard", HARD, indirect=True)
 def test_a_hard_spec_in_float64(hard: Path, strategy: Strategy) -> None:
     assert_agree(hard, strategy, 1e-12, 1e-10)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("hard", sorted(HARD.keys() - GROUPED_CANNOT), indirect=True)
 def test_a_hard_spec_grouped(hard: Path) -> None:
     assert_agree(hard, "grouped", 2e-4, 2e-3)

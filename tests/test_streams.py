@@ -23,6 +23,7 @@ def run(words: str, redirected: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("words, code", [(f"check {SPEC}", 0), ("check missing.mot", 1), ("check --nope", 2)])
 def test_closed_streams_change_neither_the_code_nor_what_the_others_say(words: str, code: int, tmp_path: Path) -> None:
     for redirected in (">&-", "2>&-", ">&- 2>&- <&-"):

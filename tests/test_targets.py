@@ -99,6 +99,7 @@ def test_two_neighbours_say_what_the_whole_visibility_says(mask: Mask, packed: b
     assert (shown > 0) == any(word != "never" for row in often for word in row)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     "mask",
     [
@@ -115,6 +116,7 @@ def test_a_model_that_leaves_out_and_weighs_obeys_the_laws(mask: str) -> None:
     assert report.ok, report
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("planted", ["return labels", "return labels.masked_fill(seen.roll(1, 1), -100)"])
 def test_the_laws_find_seen_targets_that_count(planted: str) -> None:
     sparse, dense = (lowered(source("mask { bidirectional = image }"), dense=dense) for dense in (False, True))

@@ -37,18 +37,21 @@ BY_LAYER = "layer 1 { tower heard { attention { rope { theta = 7 } } } }"
 ABSENT = "layer 1 { tower heard { attention = none } }"
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("rope", ROPES)
 def test_every_law_holds(rope: str) -> None:
     spec = checked(of_one_layer(SPEC % (rope, "")))
     obeys_every_law(final_ir(spec), final_ir(spec, dense=True), seed=1)
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("strategy", ["reference", "blend", "grouped"])
 def test_in_other_strategies_and_by_layer_too(strategy: Strategy) -> None:
     spec = checked(SPEC % ("{ }", BY_LAYER))
     obeys_every_law(final_ir(spec, strategy=strategy), final_ir(spec, dense=True), seed=1)
 
 
+@pytest.mark.laws
 def test_beside_a_tower_without_attention() -> None:
     spec = checked((SPEC % ("{ }", ABSENT)).replace("untie attention.q", "untie attention, norm"))
     obeys_every_law(final_ir(spec), final_ir(spec, dense=True), seed=1)

@@ -135,6 +135,7 @@ def test_documents_whose_numbers_fall_come_in_the_batch_s_order(tmp_path: Path) 
     assert deviation(logits_of(module, falling), logits_of(module, batch)) <= 1e-12
 
 
+@pytest.mark.laws
 def test_first_tokens_of_documents_tie_and_the_loss_noises_anew(tmp_path: Path) -> None:
     """The reference took the first by modality, the model the first in its stream, and only forward was looked at."""
     path = tmp_path / "drawn.mot"
@@ -187,6 +188,7 @@ model random_spec {
     assert len(told) > 8
 
 
+@pytest.mark.laws
 def test_a_vocabulary_of_one_token_leaves_every_decision_to_ties(tmp_path: Path) -> None:
     """States are equal by mathematics, and drawing other ids changes none of them."""
     path = tmp_path / "one.mot"

@@ -72,6 +72,7 @@ def module_of(mask: str, strategy: Strategy = "sorted") -> Any:
     return module
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize(
     ("mask", "strategy"),
     [(mask, "sorted") for mask in MASKS] + [("runs", "reference"), ("prefix", "blend"), ("causal", "grouped")],
