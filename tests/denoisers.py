@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import motc
+from motc.cli import main
 from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
+from motc.ir.identity import semantic_hash
+from motc.ir.model import Model
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
 from tests.originals import GALLERY, NothingNarrowed
 
@@ -28,6 +32,7 @@ class Pair:
     theirs: Any
     ours: Any
     bijection: Bijection
+    model: Model
 
     def assert_same(self, made: Tensor, expected: Tensor) -> None:
         """What both predict, and the gradients of all parameters, of one random sum of it."""
@@ -47,6 +52,20 @@ class Pair:
         assert theirs.keys() == back.keys()
         assert all(torch.equal(theirs[name], tensor) for name, tensor in back.items())
 
+    def assert_its_folder_comes_in(self, folder: Path) -> None:
+        """What its class saves is, by `motc import`, ours with the same parameters, and what nothing reads is kept."""
+        saved, spec, weights, rest = (folder / name for name in ("it", "it.mot", "it.safetensors", "rest.safetensors"))
+        self.theirs.save_pretrained(saved, max_shard_size="60KB")
+        assert main(["import", f"{saved}", "-o", f"{spec}", "--weights", f"{weights}", "--left-out", f"{rest}"]) == 0
+        assert semantic_hash(compile_ir(spec)) == semantic_hash(self.model), spec.read_text()
+        parameters, ours = load_file(weights), self.ours.state_dict()
+        assert parameters.keys() == ours.keys()
+        assert all(torch.equal(parameters[name], ours[name]) for name in ours)
+        given = {name: each for path in saved.glob("*.safetensors") for name, each in load_file(path).items()}
+        back = tensors_of(self.bijection, parameters) | load_file(rest)
+        assert back.keys() == given.keys()
+        assert all(torch.equal(back[name], given[name]) for name in given)
+
 
 def pair(spec: Path, mapping: str | Path, small: dict[str, Any], theirs: Any) -> Pair:
     """Both in float64; `small` sets the spec to the sizes of `theirs`, whose parameters become random ones."""
@@ -58,7 +77,7 @@ def pair(spec: Path, mapping: str | Path, small: dict[str, Any], theirs: Any) ->
     ours: Any = motc.load(spec, set=small, dtype=DOUBLE)
     bijection = bijection_of(read_mapping(mapping_file(mapping)), shapes(theirs), compile_ir(spec, small))
     ours.load_state_dict({name: each.clone() for name, each in parameters_of(bijection, tensors).items()})
-    return Pair(theirs, ours, bijection)
+    return Pair(theirs, ours, bijection, compile_ir(spec, small))
 
 
 def mapping_file(name: str | Path) -> Path:

@@ -124,6 +124,10 @@ def ours_rotates(ours: Any) -> bool:
     return ours.latents["image"].table is None
 
 
+def test_its_folder_comes_in(both: Pair, tmp_path: Path) -> None:
+    both.assert_its_folder_comes_in(tmp_path)
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_parameters_at_the_published_size(name: str) -> None:
     with torch.device("meta"):

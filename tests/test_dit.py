@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import motc
+from motc.cli import main
 from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
 from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
+from tests.denoisers import Pair
 from tests.originals import GALLERY
 
 diffusers = pytest.importorskip("diffusers")
@@ -81,6 +85,35 @@ def test_tensors_come_back(both: tuple[Any, Any, Bijection]) -> None:
     theirs, ours, bijection = both
     back = tensors_of(bijection, ours.state_dict())
     assert all(torch.equal(back[name], tensor) for name, tensor in named(theirs).items())
+
+
+def test_its_folder_comes_in(both: tuple[Any, Any, Bijection], tmp_path: Path) -> None:
+    theirs, ours, bijection = both
+    for block in theirs.transformer_blocks:
+        block.norm1.emb = deepcopy(block.norm1.emb)
+    Pair(theirs, ours, bijection, compile_ir(PATH, SMALL)).assert_its_folder_comes_in(tmp_path)
+
+
+def test_a_folder_with_another_eps_of_feed_forwards(tmp_path: Path) -> None:
+    """As the published one has it, for the class's is 1e-5: a block is two layers."""
+    torch.manual_seed(0)
+    sizes = {"num_attention_heads": 3, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8, "out_channels": 8}
+    theirs = diffusers.DiTTransformer2DModel(**sizes, num_embeds_ada_norm=7, norm_eps=0.1).double().eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    for block in theirs.transformer_blocks:
+        block.norm1.emb.load_state_dict(theirs.transformer_blocks[0].norm1.emb.state_dict())
+    theirs.save_pretrained(tmp_path / "it")
+    spec, weights = tmp_path / "it.mot", tmp_path / "it.safetensors"
+    assert main(["import", str(tmp_path / "it"), "-o", str(spec), "--weights", str(weights)]) == 0
+    ours: Any = motc.load(weights=weights, dtype=torch.float64)
+    x, ids = torch.randn(2, 4, 8, 8, dtype=torch.float64), torch.zeros(2, 16, dtype=torch.int64)
+    times, labels = torch.tensor([1, 500]), torch.tensor([0, 7])
+    given: dict[str, Any] = {"latents": {"image": x}, "timesteps": {"image": times}}
+    with torch.no_grad():
+        predicted = ours(ids, ids, conditions={"image": {"label": labels}}, **given).predictions["image"]
+        expected = theirs(x, timestep=times, class_labels=labels).sample
+    assert (predicted - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
 def test_packed_images_of_one_row_are_as_in_rows_of_their_own(both: tuple[Any, Any, Bijection]) -> None:

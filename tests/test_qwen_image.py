@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tests.denoisers import (
     DOUBLE,
+    Pair,
     assert_parameters_at_published_size,
     norms_in_full,
     pair,
@@ -56,14 +57,18 @@ def turned(x: Tensor, turns: Tensor, use_real: bool) -> Tensor:
     return torch.view_as_real(pairs * turns[:, None].to(torch.complex128)).flatten(3)
 
 
-def test_velocities_and_all_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def both(tmp_path: Path) -> Pair:
     spec = tmp_path / "small.mot"
     spec.write_text(SPEC.read_text().replace("16, 56, 56", "4, 6, 6"))
-    theirs: Any = diffusers.QwenImageTransformer2DModel(
-        in_channels=12, out_channels=3, axes_dims_rope=(4, 6, 6), **SIZES
-    )
-    both = pair(spec, "qwen_image", SMALL, theirs)
-    norms_in_full(theirs)
+    theirs = diffusers.QwenImageTransformer2DModel(in_channels=12, out_channels=3, axes_dims_rope=(4, 6, 6), **SIZES)
+    made = pair(spec, "qwen_image", SMALL, theirs)
+    norms_in_full(made.theirs)
+    return made
+
+
+def test_velocities_and_all_gradients(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = both.theirs
     positions = places()
     image, words = turns(positions[WORDS:]), turns(positions[:WORDS])
     for made, of_class in zip(
@@ -84,6 +89,10 @@ def test_velocities_and_all_gradients(tmp_path: Path, monkeypatch: pytest.Monkey
     given = {"features": {"text": vectors.flatten(0, 1)}, "position_ids": positions.expand(2, -1, -1)}
     predicted = both.ours(ids, ids, latents={"image": x}, timesteps={"image": times}, **given).predictions["image"]
     both.assert_same(predicted, expected)
+
+
+def test_its_folder_comes_in(both: Pair, tmp_path: Path) -> None:
+    both.assert_its_folder_comes_in(tmp_path)
 
 
 def test_parameters_at_the_published_size() -> None:

@@ -102,6 +102,10 @@ def test_tensors_come_back_but_for_those_that_nothing_reads(both: Pair) -> None:
     assert unread - {"transformer_blocks.2.attn.norm_added_q"} == {"transformer_blocks.2.attn.add_q_proj"}
 
 
+def test_its_folder_comes_in(both: Pair, tmp_path: Path) -> None:
+    both.assert_its_folder_comes_in(tmp_path)
+
+
 @pytest.mark.parametrize("name", LAST)
 def test_parameters_at_the_published_size(name: str) -> None:
     heads = {"sd3_medium": 24, "sd3_5_large": 38}[name]

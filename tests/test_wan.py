@@ -89,6 +89,10 @@ def test_tensors_come_back(both: Pair) -> None:
     both.assert_tensors_come_back()
 
 
+def test_its_folder_comes_in(both: Pair, tmp_path: Path) -> None:
+    both.assert_its_folder_comes_in(tmp_path)
+
+
 def test_parameters_at_the_published_size() -> None:
     with torch.device("meta"):
         theirs = diffusers.WanTransformer3DModel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +74,10 @@ def test_ten_steps_make_the_same_sample(both: Pair) -> None:
         return lambda x, t: -predictions(both, x, 1 - t / 1000, captions)[side]
 
     assert_same_samples(diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), velocities(0), velocities(1), x)
+
+
+def test_its_folder_comes_in(both: Pair, tmp_path: Path) -> None:
+    both.assert_its_folder_comes_in(tmp_path)
 
 
 def test_parameters_at_the_published_size() -> None:

@@ -74,6 +74,8 @@ def _import(folder: Path, out: Path, weights: Path | None, left_out: Path | None
 
     configuration = read_configuration(folder)
     architecture = architecture_of(configuration)
+    if check and architecture.modality is None:
+        raise Stop(1, f"--check compares logits, and {architecture.name} has none")
     described = describe(configuration, architecture)
     text = described.spec(
         name_from(out.stem), f"A {architecture.name}, as its config.json has it.", str(configuration.file)

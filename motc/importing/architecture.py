@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ GEMMA_ACTIVATIONS = {"gelu_pytorch_tanh": "geglu_tanh", "gelu": "geglu_tanh"}
 
 NOTHING = frozenset(
     """
-    architectures auto_map model_type transformers_version torch_dtype dtype _name_or_path name_or_path
-    _model_name_or_path
+    architectures _class_name _diffusers_version auto_map model_type transformers_version torch_dtype dtype
+    _name_or_path name_or_path _model_name_or_path
     use_cache initializer_range max_position_embeddings model_max_length pretraining_tp cache_implementation
     output_router_logits output_attentions output_hidden_states return_dict return_dict_in_generate output_scores
     attn_implementation _attn_implementation_autoset experts_implementation torchscript use_bfloat16
@@ -68,11 +68,12 @@ ALWAYS = tuple(Only(name=name, value=False) for name in ("is_encoder_decoder", "
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A class, by its name in `architectures` of a configuration, and the mapping file of its tensors.
+    """A class, by its name in a configuration's `architectures` or `_class_name`, and the mapping file of its tensors.
 
     `inside` is the part of the configuration that `rows` are about, if that is not all of it; `outer` are about the
-    whole. `said_of_encoders` are parts that describe what is no part of the model. `modality` is that of text, and
-    `token_type` what the class wants to be told of its tokens.
+    whole. `said_of_encoders` are parts that describe what is no part of the model. `modality` is that of text, None
+    for a class without logits, and `token_type` what the class wants to be told of its tokens. `otherwise` is the row
+    of configurations whose values it is true of.
     """
 
     name: str
@@ -82,8 +83,9 @@ class Architecture:
     inside: str = ""
     outer: tuple[Row, ...] = ()
     said_of_encoders: tuple[str, ...] = ()
-    modality: str = "text"
+    modality: str | None = "text"
     token_type: int | None = None
+    otherwise: tuple[Callable[[Mapping[str, Any]], bool], Architecture] | None = None
 
     @property
     def mapping_file(self) -> Path:

@@ -21,6 +21,8 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
     import transformers
 
     theirs: Any = getattr(transformers, architecture.name)
+    modality = architecture.modality
+    assert modality is not None, architecture.name
     said = read_configuration(folder)
     parts = {"config": theirs.config_class(**in_parts(said).values)} if is_flat(said) else {}
     theirs = theirs.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **parts).eval()
@@ -31,14 +33,14 @@ def largest_difference(folder: Path, architecture: Architecture, weights: Path, 
     vocabulary = theirs.config.get_text_config().vocab_size
     usual = torch.tensor([token for token in range(vocabulary) if token not in special])
     ids = usual[torch.randint(len(usual), (1, count), generator=torch.Generator().manual_seed(0))]
-    modality_ids = torch.full_like(ids, ours.modalities.index(architecture.modality))
+    modality_ids = torch.full_like(ids, ours.modalities.index(modality))
     with torch.no_grad():
         types = (
             {} if architecture.token_type is None else {"token_type_ids": torch.full_like(ids, architecture.token_type)}
         )
         expected = theirs(ids, use_cache=False, **types).logits
         logits = ours(ids, modality_ids).logits
-    got = logits[architecture.modality] if isinstance(logits, dict) else logits
+    got = logits[modality] if isinstance(logits, dict) else logits
     said = expected > torch.finfo(expected.dtype).min  # Chameleon never says tokens of images
     return (got - expected)[said].abs().max().item(), expected[said].abs().max().item()
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from motc.source import Diagnostic, SpecError
 from motc.weights.header import read_json_file
 
-FILE = "config.json"
+FILE, PIPELINE = "config.json", "model_index.json"
 MOST = 16_000_000
 
 
@@ -49,6 +49,10 @@ class Configuration:
 def read_configuration(folder: Path) -> Configuration:
     """The configuration in a folder. Raises SpecError, and OSError where it cannot be read."""
     file = folder / FILE
+    if not file.exists() and (folder / PIPELINE).exists():
+        raise refused(
+            f"{folder} is a pipeline of diffusers, of several models", "say which: its denoiser is in transformer/"
+        )
     return Configuration(file, read_json_file(file, MOST, "a configuration"))
 
 

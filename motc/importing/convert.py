@@ -21,7 +21,6 @@ from motc.weights.apply import forth
 from motc.weights.fit import check_dtype
 from motc.weights.header import refuse
 from motc.weights.kept import Kept, metadata_of
-from motc.weights.mapping import pattern_of
 from motc.weights.read import DTYPES, read_tensor
 from motc.weights.stored import Stored, read_numbers
 from motc.weights.write import write_weights
@@ -35,7 +34,11 @@ class Conversion:
     model: Model
     spec: SourceFile
     bijection: Bijection
-    left_out: tuple[str, ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The tensors that are no part of the model, or that nothing reads."""
+        return self.bijection.unread
 
     @cached_property
     def dtypes(self) -> dict[str, str]:
@@ -95,5 +98,4 @@ def plan_conversion(architecture: Architecture, stored: Stored, model: Model, sp
                 refuse(
                     f"{stored.tensors[name].path}: {name} has another dtype than {move.tensors[0]}, beside which it is"
                 )
-    left_out = tuple(name for name in stored.tensors if mapping.leaves_out(pattern_of(name)[0]))
-    return Conversion(stored=stored, model=model, spec=spec, bijection=bijection, left_out=left_out)
+    return Conversion(stored=stored, model=model, spec=spec, bijection=bijection)

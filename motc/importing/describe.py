@@ -8,16 +8,26 @@ from motc.importing.configuration import Configuration, refused
 from motc.importing.described import Described
 from motc.importing.ernie_flat import in_parts, is_flat
 
+FORMERLY = {
+    ("Transformer2DModel", "ada_norm_zero"): "DiTTransformer2DModel",
+    ("Transformer2DModel", "ada_norm_single"): "PixArtTransformer2DModel",
+}
+"""By a class of diffusers and its `norm_type` what it is called now."""
+
 
 def architecture_of(configuration: Configuration) -> Architecture:
     """The row of the table that a configuration is of. Raises SpecError."""
     names = configuration.take("architectures")
+    if names is None and isinstance(name := configuration.take("_class_name"), str):  # of diffusers
+        names = [FORMERLY.get((name, str(configuration.values.get("norm_type"))), name)]
     if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         configuration.refuse("architectures", names, "a list with the name of one class")
     if names[0] not in BY_NAME:
         known = ", ".join(BY_NAME)
         raise refused(f"{configuration.file}: motc does not know {names[0]}", f"it knows {known}")
-    return BY_NAME[names[0]]
+    architecture = BY_NAME[names[0]]
+    is_other, other = architecture.otherwise or (lambda values: False, architecture)
+    return other if is_other(configuration.values) else architecture
 
 
 def describe(configuration: Configuration, architecture: Architecture) -> Described:

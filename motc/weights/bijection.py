@@ -41,11 +41,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bijection:
-    """All moves, for each tensor that repeats another which that is, and the shapes of parameters that are zeros."""
+    """All moves, for each tensor that repeats another which that is, the shapes of parameters that are zeros, and the
+    tensors that nothing reads.
+    """
 
     moves: tuple[Move, ...]
     tied: dict[str, str]
     zeros: dict[str, Shape]
+    unread: tuple[str, ...]
 
 
 def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijection:
@@ -79,7 +82,7 @@ def bijection_of(mapping: WeightMapping, tensors: Shapes, model: Model) -> Bijec
             mistakes.append(f"{name} should repeat {other}, which has another shape or is missing")
     if mistakes:
         raise ValueError(f"{mapping.name} does not fit {model.name}: " + "; ".join(mistakes))
-    return Bijection(moves=tuple(moves), tied=matches.tied, zeros=zeros)
+    return Bijection(moves=tuple(moves), tied=matches.tied, zeros=zeros, unread=tuple(matches.unread))
 
 
 class _Matches:
@@ -93,10 +96,12 @@ class _Matches:
         self.repeated: dict[tuple[str, ...], list[str]] = {}
         self.tied: dict[str, str] = {}
         self.unknown: list[str] = []
+        self.unread: list[str] = []
 
     def take(self, tensor: str) -> None:
         pattern, numbers = pattern_of(tensor)
         if self.mapping.leaves_out(pattern):
+            self.unread.append(tensor)
             return
         rule, suffix = self.rule_of(pattern)
         while rule is None and numbers:  # one that says a number itself, as in `to_out.0`
@@ -112,6 +117,7 @@ class _Matches:
         if rule.tensor in self.mapping.otherwise and not self.has_all(rule, numbers):
             rule = self.mapping.otherwise[rule.tensor]
             if rule is None:
+                self.unread.append(tensor)
                 return
         expert, numbers = (int(numbers[-1]), numbers[:-1]) if rule.form == "experts" else (0, numbers)
         ours = tuple(filled(name, numbers) + suffix for name in rule.parameters)

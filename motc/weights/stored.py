@@ -11,7 +11,16 @@ from motc.files import naming
 from motc.weights.header import Entry, Header, is_plain_name, read_header, read_json_file, refuse
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.pt", "model.pth")
+NAMES = (FILE, INDEX, f"diffusion_pytorch_{FILE}", f"diffusion_pytorch_{INDEX}")
+"""What weights are called in a folder, by diffusers too."""
+PICKLES = (
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin",
+    "consolidated.00.pth",
+    "model.pt",
+    "model.pth",
+)
 MOST = 64_000_000
 """How many bytes an index has at most."""
 
@@ -28,7 +37,7 @@ class Stored:
 def is_weights(path: Path) -> bool:
     """Whether weights are meant: a name that ends as theirs do, or a folder that has such a file."""
     if path.is_dir():
-        return any((path / name).exists() for name in (FILE, INDEX))
+        return any((path / name).exists() for name in NAMES)
     return path.name.endswith((".safetensors", ".safetensors.index.json"))
 
 
@@ -56,7 +65,7 @@ def read_numbers(name: str, entry: Entry) -> bytearray:
 
 
 def _in_folder(folder: Path) -> Path:
-    for name in (FILE, INDEX):
+    for name in NAMES:
         if (folder / name).exists():
             return folder / name
     for name in PICKLES:
