@@ -149,11 +149,19 @@ def test_layers_that_differ_as_the_class_cannot_say(spec: str, statement: str, m
 
 
 def test_every_class_that_comes_in_can_be_asked_for() -> None:
-    """Each goes there and back here, or is refused for its encoder; those of diffusers cannot."""
+    """Each goes there and back here, or is refused for its encoder or its parts. Of diffusers is none."""
     known = {name: each for name, each in BY_NAME.items() if each not in DENOISERS}
     assert set(CLASSES.values()) == known.keys()
     goes = {CLASSES[kind] for kind in FOLDERS} | {f"{name}ForCausalLM" for name, _ in FURTHER.values()}
-    assert goes == {each.name for each in known.values() if not each.said_of_encoders} - {"MllamaForCausalLM"}
+    of_parts = {"MllamaForCausalLM", "PI0ForConditionalGeneration"}
+    assert goes == {each.name for each in known.values() if not each.said_of_encoders} - of_parts
+
+
+def test_models_of_several_parts_do_not_go_out() -> None:
+    checked = check_spec(GALLERY / "pi0.mot")
+    model = final_ir(checked)
+    with pytest.raises(SpecError, match="no PI0ForConditionalGeneration: models of several parts are not written"):
+        original("pi0", checked, model, saved_shapes(model), {})
 
 
 def test_layers_that_attend_to_images_do_not_go_out() -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import motc
+from motc.cli import main
 from motc.cost.parameters import total_parameters
 from motc.driver import compile_ir
-from motc.weights import Bijection, bijection_of, parameters_of, read_mapping
-from tests.originals import Uniform
+from motc.ir.identity import semantic_hash
+from motc.source import SourceFile, SpecError
+from motc.weights import Bijection, bijection_of, parameters_of, read_mapping, tensors_of
+from tests.originals import Uniform, described
 
 transformers = pytest.importorskip("transformers")
 
 LAYERS, WIDE, NARROW, STATE, ACTION, CHUNK = 2, 24, 16, 6, 5, 7
 IMAGE, VOCAB = 30, 31
+NAMED = {"architectures": ["PI0ForConditionalGeneration"]}
 SCALE = float(torch.tensor(WIDE**0.5))  # of embeddings, which they keep in float32
 
 GALLERY = Path(__file__).resolve().parent.parent / "specs" / "gallery"
@@ -110,6 +117,47 @@ def test_parameters_at_the_published_size() -> None:
     total = sum(each.numel() for each in theirs.parameters())
     row = next(line for line in (GALLERY / "README.md").read_text().splitlines() if line.startswith("| [pi0]"))
     assert f"| {total_parameters(model):,} | {total:,} |" in row
+
+
+def test_its_folder_comes_in(both: tuple[Any, Any, Bijection], tmp_path: Path) -> None:
+    """As its class saves it: the same model, and its encoder is left out."""
+    theirs, ours, bijection = both
+    folder, spec, weights, rest = (tmp_path / name for name in ("it", "it.mot", "it.safetensors", "rest.safetensors"))
+    theirs.save_pretrained(folder, max_shard_size="60KB")
+    assert main(["import", f"{folder}", "-o", f"{spec}", "--weights", f"{weights}", "--left-out", f"{rest}"]) == 0
+    wanted = compile_ir(GALLERY / "pi0.mot", SMALL | {"embedding.scale": "sqrt_width"})
+    assert semantic_hash(compile_ir(spec)) == semantic_hash(wanted), spec.read_text()
+    parameters = load_file(weights)
+    assert all(torch.equal(parameters[name], each) for name, each in ours.state_dict().items())
+    given = {name: each for path in folder.glob("*.safetensors") for name, each in load_file(path).items()}
+    back = tensors_of(bijection, parameters) | load_file(rest)
+    assert back.keys() == given.keys() and all(torch.equal(back[name], each) for name, each in given.items())
+
+
+@pytest.mark.parametrize("only_differences", [True, False])
+def test_a_published_configuration_is_the_shipped_spec(only_differences: bool) -> None:
+    config = json.loads(transformers.PI0Config().to_json_string(use_diff=only_differences))
+    text = described(config | NAMED).spec("it", "It.", "config.json")
+    assert semantic_hash(compile_ir(SourceFile("it.mot", text))) == semantic_hash(compile_ir(GALLERY / "pi0.mot")), text
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"dit_config": {"num_hidden_layers": 17}}, "`dit_config` is 'layers = 17', and motc reads 18 there, as in vlm"),
+    ({"dit_config": {"hidden_size": 8, "head_dim": 64}}, "`dit_config` is 'attention.head_dim = 64', and motc reads"),
+    ({"dit_config": {"use_adarms": True}}, "motc does not know what `dit_config.use_adarms` does"),
+    ({"vlm_config": {"text_config": {"alibi": 1}}}, "motc does not know what `vlm_config.text_config.alibi` does"),
+    ({"vlm_config": {"model_type": "gemma3"}}, "`vlm_config.model_type` is 'gemma3', and motc reads 'paligemma'"),
+    ({"vlm_config": 3}, "`vlm_config` is 3, and motc reads an object"),
+    ({"time_sampling_scale": 0.9}, "`time_sampling_scale` is 0.9, and motc reads 0.999, up to time 1"),
+    ({"loss_reduction": "sum"}, "`loss_reduction` is 'sum'"),
+    ({"depth": 1}, "motc does not know what `depth` does in PI0ForConditionalGeneration"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), REFUSED)
+def test_what_a_spec_cannot_say_is_refused_by_its_key(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        described(NAMED | keys)
 
 
 def batch() -> dict[str, Tensor]:

@@ -72,6 +72,7 @@ CLASSES = {
     "gemma3": "Gemma3ForConditionalGeneration",
     "mllama": "MllamaForConditionalGeneration",
     "mllama_text": "MllamaForCausalLM",
+    "pi0": "PI0ForConditionalGeneration",
 }
 """What a configuration calls a model's type, and its class."""
 

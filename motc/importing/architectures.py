@@ -14,6 +14,7 @@ from motc.importing.joint_denoisers import JOINT_DENOISERS
 from motc.importing.language_models import LANGUAGE_MODELS
 from motc.importing.low_rank import LOW_RANK_MODELS
 from motc.importing.refining_denoisers import REFINING_DENOISERS
+from motc.importing.robots import ROBOTS
 from motc.importing.with_images import WITH_IMAGES
 
 DENOISERS = (*JOINT_DENOISERS, *BLOCK_DENOISERS, *REFINING_DENOISERS)
@@ -25,6 +26,7 @@ ARCHITECTURES = (
     *FURTHER_MIXTURES,
     *LOW_RANK_MODELS,
     *WITH_IMAGES,
+    *ROBOTS,
     *DENOISERS,
 )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from motc.importing.configuration import Configuration
+from motc.importing.architecture import ALWAYS, NOTHING, TOKENS
+from motc.importing.configuration import Configuration, refused
 from motc.importing.described import Described
 from motc.importing.rows import Row
 from motc.importing.said import Said
@@ -23,6 +24,29 @@ class In:
 
     def write(self, said: Said) -> dict[str, Any]:
         return {self.part: self.row.write(said)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """Rows about a part of the configuration, which are all that it may say; `encoders` are parts of it that are not
+    looked at any further.
+    """
+
+    part: str
+    rows: tuple[Row, ...]
+    encoders: tuple[str, ...] = ()
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        part = configuration.part(self.part)
+        for row in (*self.rows, *ALWAYS):
+            row.read(part, described)
+        part.pass_over((*self.encoders, *NOTHING))
+        for key in part.unread():
+            if not key.endswith(TOKENS):
+                raise refused(f"{part.file}: motc does not know what `{part.path}{key}` does")
+
+    def write(self, said: Said) -> dict[str, Any]:
+        raise ValueError("models of several parts are not written")
 
 
 @dataclass(frozen=True, kw_only=True)
