@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from motc.cli import main
+from motc.cost import total_parameters
 from motc.driver import compile_ir
 from motc.match import MatchError, grid, read_data
 from motc.match.grid import Cell, Result, best_rate, run_grid, wanted
@@ -187,10 +188,11 @@ def test_what_the_file_says_is_not_said_again(folder: Path, capsys: pytest.Captu
     assert "give one, or several, or a grid of runs by --sweep" in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_grid_of_the_protocol_is_read() -> None:
-    path = Path(__file__).resolve().parent.parent / "examples" / "emoji" / "sweep.toml"
-    sweep = read_sweep(path)
-    for system in sweep.systems.values():
-        compile_ir(system.spec, system.overrides)
-    assert len(sweep.stages) == 12
+def test_the_grid_of_the_protocol_is_read_and_has_the_parameters_it_says() -> None:
+    folder = Path(__file__).resolve().parent.parent / "examples" / "emoji"
+    sweep, page = read_sweep(folder / "sweep.toml"), (folder / "PROTOCOL.md").read_text(encoding="utf-8")
+    for name, system in sweep.systems.items():
+        (row,) = [line for line in page.splitlines() if line[0:1] == "|" and f"`{name}`" in line.split("|")[1]]
+        assert f"{total_parameters(compile_ir(system.spec, system.overrides)):,}" in row
+    assert len(sweep.stages) == 13
     assert grid.wanted(sweep, {})[0] == Cell(system="dense", steps=1000, learning_rate=3e-4, seed=0)
