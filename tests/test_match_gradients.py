@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import torch
 
 from motc.match import read_data
 from motc.match.batches import held_out_batches
-from motc.match.gradients import Gradients, gradient_cosines
+from motc.match.gradients import gradient_cosines, held_out_cosines
+from motc.match.pairs import Recorder, recorded
 from motc.match.race import race
 from tests.small_run import SETTINGS, do_not_compile, models_in, write_data
 
@@ -19,15 +19,15 @@ def test_cosines_are_those_of_gradients_taken_apart(tmp_path: Path, monkeypatch:
     do_not_compile(monkeypatch)
     write_data(tmp_path / "data")
     data, models = read_data(tmp_path / "data"), models_in(tmp_path)
-    watch = Gradients(tmp_path / "gradients.json", data, SETTINGS.batch)
+    watch = Recorder(tmp_path / "gradients.json", held_out_cosines(data, SETTINGS.batch))
     whole = race({"ffn": models["ffn_untied"]}, data, SETTINGS, 0, tmp_path / "a", lambda *_: None, watch)
     (alone,) = race({"ffn": models["ffn_untied"]}, data, SETTINGS, 0, tmp_path / "b", lambda *_: None)
     assert [x.tolist() for x in whole[0].losses] == [x.tolist() for x in alone.losses]  # watched or not
 
     batches = list(held_out_batches(data, {"ffn": alone.network.layout}, batch=SETTINGS.batch))
     cosines = gradient_cosines(alone, batches)
-    assert json.loads((tmp_path / "gradients.json").read_text()).keys() == {"4", "8"}
-    assert json.loads((tmp_path / "gradients.json").read_text())["8"] == cosines
+    assert recorded(tmp_path / "gradients.json").keys() == {4, 8}
+    assert recorded(tmp_path / "gradients.json")[8] == cosines
 
     by_modality: dict[str, dict[str, torch.Tensor]] = {}
     for modality in ("text", "image"):

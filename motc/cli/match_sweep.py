@@ -21,9 +21,11 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
     """Do what is left of the grid; write its report after each run. Raises Stop, and SpecError of a spec."""
     from motc.driver import compile_ir
     from motc.match import MatchError, read_data
-    from motc.match.grid import run_grid
+    from motc.match.grid import MEASURED, run_grid
     from motc.match.grid_plot import plot_grid
     from motc.match.grid_report import GridReport, to_markdown
+    from motc.match.pairs import recorded
+    from motc.match.pairs_plot import plot_pairs
     from motc.match.sweep import read_sweep
 
     command = shlex.join(["motc", "match", "--sweep", str(file), "--data", str(data), "--out", str(out)])
@@ -41,6 +43,11 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
                 write_whole(out / "report.png", plot_grid(report))
 
             def each_run(cell: Cell, results: dict[Cell, Result], wanted: list[Cell]) -> None:
+                for name, title in MEASURED.items():
+                    file = out / cell.path / name
+                    by_step = recorded(file) if file.is_file() else {}
+                    if any(by_step.values()):
+                        write_whole(file.with_suffix(".png"), plot_pairs(by_step, title))
                 write(results, wanted)
                 typer.echo(f"{len(results)} of {len(wanted)} runs: {cell}: {results[cell].mean_loss:.4f}", err=True)
 

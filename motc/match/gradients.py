@@ -7,29 +7,24 @@ a copy of its own help.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from itertools import combinations, islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from motc.files import write_whole
 from motc.match.batches import PreparedBatch, held_out_batches
 from motc.match.data import Data
+from motc.match.pairs import Pairs
 from motc.match.race import System
 
 SAMPLES = 64  # held-out ones, whose gradients are added up
 
-Cosines = Mapping[str, Mapping[str, float]]
-"""By parameter, then by pair of modalities, as `text image`; without those of which one has no gradient there."""
 
-
-def gradient_cosines(system: System, batches: Iterable[PreparedBatch]) -> Cosines:
+def gradient_cosines(system: System, batches: Iterable[PreparedBatch]) -> Pairs:
     """The cosine between the gradients that each two modalities' losses, summed over all targets, have in a parameter.
 
-    The system goes on as if nothing had been asked.
+    Pairs of which one has no gradient in a parameter are left out. The system goes on as if nothing had been asked.
     """
     parameters = dict(system.network.named_parameters())
     sums: dict[str, dict[str, Tensor]] = {name: {} for name in system.modalities}
@@ -52,17 +47,11 @@ def gradient_cosines(system: System, batches: Iterable[PreparedBatch]) -> Cosine
     return cosines
 
 
-class Gradients:
-    """Writes the cosines of a system into a file at each evaluation of its race, by step."""
+def held_out_cosines(data: Data, batch: int) -> Callable[[System], Pairs]:
+    """What measures them on the first held-out samples."""
 
-    def __init__(self, path: Path, data: Data, batch: int) -> None:
-        self.path, self.data, self.batch = path, data, batch
-        self.by_step: dict[str, Cosines] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    def measure(system: System) -> Pairs:
+        batches = held_out_batches(data, {system.name: system.network.layout}, batch=batch)
+        return gradient_cosines(system, islice(batches, max(1, SAMPLES // batch)))
 
-    def __call__(self, seed: int, step: int, systems: Sequence[System], *, evaluated: bool) -> None:
-        """Of the first system, on the first held-out samples."""
-        if evaluated:
-            base, *_ = systems
-            batches = held_out_batches(self.data, {base.name: base.network.layout}, batch=self.batch)
-            self.by_step[str(step)] = gradient_cosines(base, islice(batches, max(1, SAMPLES // self.batch)))
-            write_whole(self.path, json.dumps(self.by_step, indent=1) + "\n")
+    return measure

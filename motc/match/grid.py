@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,14 +16,19 @@ from motc.files import other_kind, remove_leftovers, replacing
 from motc.ir.model import Model
 from motc.match.data import Data
 from motc.match.fit import check_fit, check_objectives
-from motc.match.gradients import Gradients
+from motc.match.gradients import held_out_cosines
 from motc.match.lock import Held, locked
+from motc.match.pairs import Recorder
 from motc.match.race import Diverged, EachStep, Notify, nothing, race
 from motc.match.run import RUN, enter, finished, is_done, recorded, reproducible
 from motc.match.settings import MatchError
 from motc.match.sweep import Stage, Sweep
+from motc.match.towers import copies, tower_distances
 
-CHECKPOINT, DIVERGED, GRADIENTS = "checkpoint.safetensors", "diverged.json", "gradients.json"
+CHECKPOINT, DIVERGED = "checkpoint.safetensors", "diverged.json"
+GRADIENTS, TOWERS = "gradients.json", "towers.json"
+MEASURED = {GRADIENTS: "cosine of gradients", TOWERS: "distance of towers"}
+"""Files of runs beside their losses, and what they hold."""
 WAIT = 20.0  # seconds, while other processes have all that can be done
 
 
@@ -189,18 +195,32 @@ def train(sweep: Sweep, models: Mapping[str, Model], data: Data, out: Path, cell
         enter(folder / RUN, {**recorded(model, data, settings), "seed": cell.seed})
         if not (folder / DIVERGED).is_file() and not is_done(folder / CHECKPOINT, cell.steps):
             notify(0.0, "compiling")
-            base, *_ = sweep.systems
-            watch: EachStep = Gradients(folder / GRADIENTS, data, settings.batch) if cell.system == base else nothing
             torch._dynamo.reset()  # else what earlier runs have compiled is kept, and counted against this one
             try:
                 with reproducible():
-                    race(model, data, settings, cell.seed, folder / CHECKPOINT, notify, watch)
+                    race(
+                        model,
+                        data,
+                        settings,
+                        cell.seed,
+                        folder / CHECKPOINT,
+                        notify,
+                        _watch(sweep, model, data, folder),
+                    )
             except Diverged as error:
                 with replacing(folder / DIVERGED) as aside:
                     aside.write_text(json.dumps({"diverged": str(error)}) + "\n", encoding="utf-8")
     result = read(sweep, models, data, out, cell)
     assert result is not None
     return result
+
+
+def _watch(sweep: Sweep, system: Mapping[str, Model], data: Data, folder: Path) -> EachStep:
+    """What is measured in a run beside its losses: of the base its gradients, of others how far towers are apart."""
+    ((name, model),) = system.items()
+    if name == next(iter(sweep.systems)):
+        return Recorder(folder / GRADIENTS, held_out_cosines(data, sweep.batch))
+    return Recorder(folder / TOWERS, partial(tower_distances, model=model)) if copies(model) else nothing
 
 
 def read(sweep: Sweep, models: Mapping[str, Model], data: Data, out: Path, cell: Cell) -> Result | None:

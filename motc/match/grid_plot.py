@@ -6,10 +6,8 @@ from typing import Any
 
 from motc.match.grid import best_rate, mean_losses
 from motc.match.grid_report import GridReport
-from motc.match.plot import COLOURS
+from motc.match.plot import COLOURS, LINES
 from motc.report.figures import content, empty, finish
-
-LINES = ("-", "--", ":", "-.")  # after as many colours, systems have the next
 
 
 def plot_grid(report: GridReport) -> bytes:

@@ -10,6 +10,7 @@ from motc.match.report import Report, column
 from motc.report.figures import content, empty, finish
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9a6324")
+LINES = ("-", "--", ":", "-.")  # after as many colours, what is drawn has the next
 
 
 def plot(report: Report) -> bytes:
