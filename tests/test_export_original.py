@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,12 @@ def test_every_class_that_comes_in_can_be_asked_for() -> None:
     goes = {CLASSES[kind] for kind in FOLDERS} | {f"{name}ForCausalLM" for name, _ in FURTHER.values()}
     of_parts = {"MllamaForCausalLM", "PI0ForConditionalGeneration"}
     assert goes == {each.name for each in known.values() if not each.said_of_encoders} - of_parts
+
+
+def test_the_page_names_every_class() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "exporting.md"
+    table = page.read_text(encoding="utf-8").partition("| `--as` |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"`(\w+)`", table)) == sorted(CLASSES)
 
 
 def test_models_of_several_parts_do_not_go_out() -> None:

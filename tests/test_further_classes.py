@@ -98,6 +98,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**MIXED, **HEADS, "q_lora_rank": None, "n_group": 1, "topk_group": 1, "rope_interleave": False}
         | {"rms_norm_eps": 1e-3, "rope_scaling": {**BY_SCORES, "mscale": 0.707}},
     ),
+    "GLM-4.7-Flash": (
+        "Glm4MoeLite",
+        {**{key: value for key, value in MIXED.items() if key != "first_k_dense_replace"}, **HEADS}
+        | {"q_lora_rank": 14, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"]},
+    ),
     "Youtu": ("Youtu", {**HEADS, "q_lora_rank": 14}),
 }  # fmt: skip
 

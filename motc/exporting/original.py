@@ -62,6 +62,7 @@ CLASSES = {
     "ernie4_5_moe": "Ernie4_5_MoeForCausalLM",
     "deepseek_v2": "DeepseekV2ForCausalLM",
     "deepseek_v3": "DeepseekV3ForCausalLM",
+    "glm4_moe_lite": "Glm4MoeLiteForCausalLM",
     "youtu": "YoutuForCausalLM",
     "chameleon": "ChameleonForConditionalGeneration",
     "emu3": "Emu3ForConditionalGeneration",

@@ -11,7 +11,7 @@ from motc.importing.by_layer import whole
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described, Settings
 from motc.importing.further_mixtures import BY_SIGMOID
-from motc.importing.mixtures import FirstLayersDense
+from motc.importing.mixtures import FirstLayersDense, KindsOfLayers
 from motc.importing.rotary import SCALING, Rope, section
 from motc.importing.rows import Key, Only, Passed, Row
 from motc.importing.said import NONE, Said
@@ -143,12 +143,12 @@ def _number(part: Configuration, key: str) -> float:
     return value or 0.0
 
 
-def low_rank(q: int = 1536) -> tuple[Row, ...]:
-    """The rows of attention; `q` is the class's."""
+def low_rank(q: int = 1536, own: int = 128, value_dim: int = 128) -> tuple[Row, ...]:
+    """The rows of attention; the numbers are the class's."""
     return (
         Key(name="kv_lora_rank", default=512, ours="attention.low_rank.kv"),
         Key(name="q_lora_rank", default=q, ours="attention.low_rank.q", may_be_null=True),
-        HeadSizes(),
+        HeadSizes(own=own, value_dim=value_dim),
         ATTENTION_BIAS,
         DROPOUT,
         ScaledScores(),
@@ -215,6 +215,33 @@ LOW_RANK_MODELS = (
             NO_MLP_BIAS,
             PASSED,
             *low_rank(),
+            tied(False),
+        ),
+    ),
+    Architecture(
+        name="Glm4MoeLiteForCausalLM",
+        mapping="deepseek",
+        settings={**ALWAYS, **BY_SIGMOID},
+        rows=(
+            *sizes(154880, 2048, 10240, 47, 20, None),
+            rms_eps(1e-5),
+            EXPERTS,
+            of_hidden(1536),
+            Key(name="n_shared_experts", default=1, ours="ffn.shared_experts"),
+            experts("n_routed_experts", 64),
+            Groups(groups=1, chosen=1),
+            of_token(4),
+            bias("norm_topk_prob", "ffn.normalise", True),
+            float_key("routed_scaling_factor", "ffn.routed_scale", 1.8),
+            KindsOfLayers(hidden=10240),
+            Only(name="first_k_dense_replace", value=1),  # which the class does not look at
+            Only(name="partial_rotary_factor", value=1),
+            EVERY_LAYER,
+            Only(name="topk_method", value="noaux_tc"),
+            Only(name="scoring_func", value="sigmoid"),
+            PAIRING,
+            PASSED,
+            *low_rank(768, own=192, value_dim=256),
             tied(False),
         ),
     ),

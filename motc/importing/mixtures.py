@@ -67,6 +67,20 @@ class FirstLayersDense:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindsOfLayers:
+    """`mlp_layer_types`, which says of each layer whether it has experts; without it all have but the first."""
+
+    hidden: int
+
+    def read(self, configuration: Configuration, described: Described) -> None:
+        kinds = kinds_of_layers(configuration, described.layers)
+        _leave_plain(configuration, described, self.hidden, [each == "dense" for each in kinds])
+
+    def write(self, said: Said) -> dict[str, Any]:
+        return {"mlp_layer_types": ["sparse" if has else "dense" for has in _have_experts(said)], **_sizes(said)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayersBetween:
     """ERNIE-4.5's layers with experts: each so manieth from a first to a last one, -1 being the model's last."""
 
@@ -107,6 +121,14 @@ def _leave_plain(configuration: Configuration, described: Described, hidden: int
     described.differ([plain if each else mixture for each in dense])
 
 
+def kinds_of_layers(configuration: Configuration, layers: int) -> list[str]:
+    """`mlp_layer_types`: of each layer `dense` or `sparse`, which are all but the first where it is missing."""
+    kinds = configuration.take("mlp_layer_types") or ["dense"] + ["sparse"] * (layers - 1)
+    if not isinstance(kinds, list) or len(kinds) != layers or not all(each in ("dense", "sparse") for each in kinds):
+        configuration.refuse("mlp_layer_types", kinds, f"{layers} of dense and sparse")
+    return kinds
+
+
 @dataclass(frozen=True, kw_only=True)
 class ErnieLayers:
     """ERNIE-4.5-VL's mixtures: experts of text and of images in their sizes, and `mlp_layer_types` that have none."""
@@ -118,13 +140,7 @@ class ErnieLayers:
         sizes = configuration.take("moe_intermediate_size") or list(self.default)
         if not isinstance(sizes, list) or len(sizes) != 2 or not all(type(each) is int for each in sizes):
             configuration.refuse("moe_intermediate_size", sizes, "two whole numbers")
-        types = configuration.take("mlp_layer_types") or ["dense"] + ["sparse"] * (layers - 1)
-        if (
-            not isinstance(types, list)
-            or len(types) != layers
-            or not all(each in ("dense", "sparse") for each in types)
-        ):
-            configuration.refuse("mlp_layer_types", types, f"{layers} of dense and sparse")
+        types = kinds_of_layers(configuration, layers)
         hidden, kind = described.settings.pop("ffn.hidden"), described.settings.pop("ffn.kind")
         plain = {"ffn.kind": described.settings["ffn.expert"], "ffn.hidden": hidden, "towers.vision.ffn.hidden": hidden}
         mixture = {"ffn.kind": kind, "ffn.hidden": sizes[0], "towers.vision.ffn.hidden": sizes[1]}
