@@ -14,6 +14,7 @@ from motc.cost import total_parameters
 from motc.driver import compile_ir
 from motc.match import MatchError, grid, read_data
 from motc.match.grid import Cell, Result, best_rate, run_grid, wanted
+from motc.match.grid_answers import Difference, Reached, answers, difference, reached
 from motc.match.grid_plot import plot_grid
 from motc.match.grid_report import GridReport, to_markdown
 from motc.match.lock import locked
@@ -129,6 +130,38 @@ def test_runs_are_shared_reported_and_done_once(folder: Path, monkeypatch: pytes
     (folder / "data" / "data.json").write_text(json.dumps({**described, "other": 1}))
     with pytest.raises(MatchError, match="holds another run: data was"):
         run_grid(sweep, models, read_data(folder / "data"), out, lambda *_: None, lambda *_: None)
+
+
+def test_a_difference_within_the_ranges_over_seeds_is_none(folder: Path) -> None:
+    stages = LONGER.replace('"dense"', '"dense", "mot"') + LONGER.replace('"dense"', '"mot"').replace("6", "12")
+    (folder / "sweep.toml").write_text(GRID + stages)
+    sweep = read_sweep(folder / "sweep.toml")
+    ends = {("dense", 2): 4.0, ("mot", 2): 3.5, ("dense", 6): 2.0, ("mot", 6): 3.0, ("mot", 12): 1.0}
+    noise = {"dense": 0.25, "mot": 0.5}
+
+    def loss(cell: Cell) -> float:
+        return ends[cell.system, cell.steps] + cell.seed * noise[cell.system] + abs(cell.learning_rate - 4)
+
+    results = play(sweep, loss)
+    models = {name: compile_ir(system.spec, system.overrides) for name, system in sweep.systems.items()}
+    data = read_data(folder / "data")
+    report = GridReport(sweep=sweep, models=models, data=data, results=results, wanted=list(results))
+    of_two, of_six = (difference(report, "mot", steps, "text") for steps in (2, 6))
+    assert of_two == Difference(value=-0.5, noise=None) and of_six == Difference(value=1.125, noise=0.5)
+    page = "\n".join(answers(report))
+    assert "| 2 | mot | -0.500 | -0.500 |" in page
+    assert "| 6 | mot | +1.125 ± 0.500: higher | +1.125 ± 0.500: higher |" in page
+    # dense ends at 2 + 0.125 after 6 steps; mot at 3.25 after 6, and at 1.25 after 12
+    share = 2 ** ((3.25 - 2.125) / (3.25 - 1.25))
+    assert f"| 6 | mot | {share:.2f} | {share:.2f} |" in page and "| 2 | mot | < 1.00 | < 1.00 |" in page
+    assert Difference(value=-0.5, noise=0.5).told == "-0.500 ± 0.500: none"
+
+
+def test_steps_to_a_loss_are_on_a_line_in_their_logarithm() -> None:
+    ends = [(1000, 3.0), (4000, 2.0), (16000, 2.5)]
+    assert reached(ends, 2.5) == Reached(pytest.approx(2000.0), "")
+    assert reached(ends, 3.5) == Reached(1000, "<") and reached(ends, 3.0) == Reached(1000, "")
+    assert reached(ends, 1.5) == Reached(16000, ">")
 
 
 @pytest.mark.parametrize(

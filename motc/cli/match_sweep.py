@@ -22,6 +22,7 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
     from motc.driver import compile_ir
     from motc.match import MatchError, read_data
     from motc.match.grid import MEASURED, run_grid
+    from motc.match.grid_answers import answers
     from motc.match.grid_plot import plot_grid
     from motc.match.grid_report import GridReport, to_markdown
     from motc.match.pairs import recorded
@@ -38,7 +39,8 @@ def run_sweep(file: Path, data: Path, out: Path) -> None:
 
             def write(results: dict[Cell, Result], wanted: list[Cell]) -> None:
                 report = GridReport(sweep=sweep, models=models, data=read, results=results, wanted=wanted)
-                write_whole(out / "report.md", to_markdown(report, command))
+                page = [to_markdown(report, command), *answers(report)]
+                write_whole(out / "report.md", "\n".join([*page, ""]))
                 write_whole(out / "report.json", json.dumps(report.to_json(), allow_nan=False) + "\n")
                 write_whole(out / "report.png", plot_grid(report))
 
