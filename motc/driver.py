@@ -1,4 +1,7 @@
-"""The pipeline, on one screen: text → tree → Spec → IR → passes → plan → Python. Nothing here imports torch."""
+"""The pipeline, on one screen: text → tree → Spec → IR → passes → plan → Python. Nothing here imports torch.
+
+What plans and writes is imported where a model is written: checking a spec, costing and diffing it take none of it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from motc import __version__
-from motc.emit import emit, emit_package, emit_parallel
 from motc.ir.execution import Strategy
 from motc.ir.model import Model
 from motc.ir.verify import verify
 from motc.lower import lower
 from motc.passes import PASSES
-from motc.plan import plan
 from motc.schema import Checked, check
 from motc.schema.resolve import Reader, resolve
 from motc.source import SourceFile
@@ -69,6 +70,9 @@ def spec_text(checked: Checked, *, dense: bool = False) -> str:
 
 def generate(model: Model, spec: str = "") -> str:
     """The model of a final IR in a single file, which quotes the text of its spec."""
+    from motc.emit import emit
+    from motc.plan import plan
+
     return emit(plan(model), __version__, spec)
 
 
@@ -77,9 +81,14 @@ def generate_package(model: Model, spec: str = "", *, on_meshes: bool = True) ->
 
     With `on_meshes` there is what puts the model on a mesh of devices.
     """
+    from motc.emit import emit_package
+    from motc.plan import plan
+
     return emit_package(plan(model), __version__, spec, on_meshes=on_meshes)
 
 
 def generate_parallel(model: Model) -> str:
     """What puts the model of a final IR on a mesh of devices, in a single file."""
+    from motc.emit import emit_parallel
+
     return emit_parallel(model, __version__)
