@@ -43,7 +43,8 @@ class Views(NamedTuple):
     """Calls of attention that give each slot's token, in one of them, what its mask lets it see."""
 
     calls: tuple[Call, ...]
-    places: Tensor  # int64 [R, L]: where each slot's result stands among those of all calls
+    places: Tensor  # int64 [R, L]: where each slot's result stands among those of all calls, -1 where it has none
+    gaps: tuple[bool, bool] = (True, True)  # whether `places`, and whether `answers`, may hold -1
 
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
@@ -86,12 +87,13 @@ def views_by_sight(modality_ids: Tensor, sees: tuple[tuple[bool, ...], ...], cau
 def chosen(wanted: Tensor) -> Chosen:
     """The slots that are wanted, bool [R, L]; one empty place if there are none. Reads sizes back from the device."""
     rows, length = wanted.shape
-    width = max(int(wanted.sum(1).max()), 1)
+    counts = wanted.sum(1).tolist()
+    width = max(*counts, 1)
     column = torch.argsort((~wanted).to(torch.uint8), dim=1, stable=True)[:, :width]
     first = torch.arange(rows, device=wanted.device)[:, None]
     order = torch.where(wanted.gather(1, column), column + first * length, -1)
     inverse = torch.where(wanted, wanted.cumsum(1) - 1 + first * width, -1)
-    return Chosen(order, inverse)
+    return Chosen(order, inverse, full=min(counts) == width)
 
 
 def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
@@ -102,6 +104,7 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
     `modality_ids` int64 [R, L], one document a row, its tokens first. Reads sizes back from the device.
     """
     calls, start, places = [], 0, torch.full_like(modality_ids, -1)
+    real = int((modality_ids >= 0).sum())
     for tokens, seen, causal in views:
         numbers = (modality_ids >= 0 if seen is None else seen).sum(1)
         if not causal and bool((tokens.any(1) & (numbers != numbers.max())).any()):
@@ -110,12 +113,12 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
         queries = None if causal or tokens is seen else chosen(tokens)
         asked = queries or keys
         slots = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
-        order, inverse = (slots, slots) if asked is None else asked
+        order, inverse = (slots, slots) if asked is None else asked[:2]
         answers = torch.where((order >= 0) & tokens.flatten()[order], order, -1)
         calls.append(Call(keys, queries, answers, causal))
         places = torch.where(tokens, inverse + start, places)
         start += order.numel()
-    return Views(tuple(calls), places)
+    return Views(tuple(calls), places, gaps=(places.numel() > real, start > real))
 
 
 def attend_by_views(
@@ -137,7 +140,8 @@ def attend_by_views(
         theirs = sinks if sinks is None or asked is None else asked.take(sinks)
         results.append(_attention(queries, keys, values, call.causal, scale, softcap, theirs).flatten(0, 1))
     answers = torch.cat([call.answers.flatten() for call in views.calls])
-    found = permute(torch.cat(results), views.places.flatten(), answers)
+    gaps = (True, True) if torch.compiler.is_compiling() else views.gaps
+    found = permute(torch.cat(results), views.places.flatten(), answers, gaps)
     return found.view(*q.shape[:3], found.shape[2])
 
 
