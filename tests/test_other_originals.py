@@ -5,6 +5,7 @@ Weights go through mapping files as transformers' classes hold them, experts in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,23 @@ SHARED = {
     f"model.layers.*.mlp.shared_experts.{each}_proj": f"layers.*.ffn.shared.{each}" for each in ("gate", "up", "down")
 }
 CORRECTED = {"model.layers.*.mlp.gate.e_score_correction_bias": "layers.*.ffn.router.correction"}
+LOW_RANK = {
+    **{f"model.layers.*.self_attn.{each}_proj": "" for each in "qkv"},
+    "model.layers.*.self_attn.q_a_proj": "layers.*.attention.q_down",
+    "model.layers.*.self_attn.q_a_layernorm": "layers.*.attention.q_down_norm",
+    "model.layers.*.self_attn.q_b_proj": "layers.*.attention.q",
+    "model.layers.*.self_attn.kv_a_proj_with_mqa": "{rows: [layers.*.attention.kv_down, layers.*.attention.k_rope]}",
+    "model.layers.*.self_attn.kv_a_layernorm": "layers.*.attention.kv_down_norm",
+    "model.layers.*.self_attn.kv_b_proj": "{head_rows: [layers.*.attention.k, layers.*.attention.v]}",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """A class, what its configuration has besides `SIZES`, the spec, and where weights go that Llama has not so.
 
-    `more` has in place of a name of `LLAMA` another one, and further ones.
+    `more` has in place of a name of `LLAMA` another one, and further ones. `shapes` says by the ends of names which
+    parameters the class holds in another shape.
     """
 
     architecture: str
@@ -74,12 +85,23 @@ class Case:
     spec: str
     more: dict[str, str] = field(default_factory=dict)
     base: dict[str, str] = field(default_factory=lambda: LLAMA)
+    shapes: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+    def shaped(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors as the mapping has them."""
+        ends = {name: next((end for end in self.shapes if name.endswith(end)), None) for name in tensors}
+        return {name: self.shapes[end](each) if (end := ends[name]) else each for name, each in tensors.items()}
 
 
 def rope(**parameters: Any) -> dict[str, Any]:
     """How a configuration says positions; Llama 3's scaling wants its factors, which are the language's defaults."""
     factors = {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if parameters.get("rope_type") == "llama3" else {}
     return {"rope_parameters": {"rope_type": "default", **parameters, **factors}}
+
+
+def experts_first(rows: Tensor) -> Tensor:
+    """Rows of all experts [E * n, width] by expert, as DBRX has four of them."""
+    return rows.unflatten(0, (4, -1))
 
 
 CASES = {
@@ -283,6 +305,102 @@ CASES = {
             "model.layers.*.post_feedforward_layernorm": "layers.*.ffn.out_norm",
         },
     ),
+    "MiniCPM3": Case(
+        architecture="MiniCPM3ForCausalLM",
+        config={"num_key_value_heads": 4, "kv_lora_rank": 12, "q_lora_rank": 20, "qk_nope_head_dim": 8}
+        | {"qk_rope_head_dim": 4, "v_head_dim": 8, "scale_emb": 12, "scale_depth": 3**0.5 / 4, "dim_model_base": 16},
+        spec="""
+          layers = 3
+          attention { heads = 4, head_dim = 12, value_dim = 8, low_rank { kv = 12, q = 20, rope_dim = 4, eps = 1e-6 } }
+          ffn { hidden = 48 }
+          residual { scale = 0.25 }
+          embedding { scale = 12 }
+          head { scale = 0.5 }""",
+        more=LOW_RANK,
+    ),
+    "Youtu": Case(
+        architecture="YoutuForCausalLM",
+        config={"num_key_value_heads": 4, "kv_lora_rank": 12, "q_lora_rank": 20, "qk_nope_head_dim": 8}
+        | {"qk_rope_head_dim": 4, "v_head_dim": 8},
+        spec="""
+          layers = 3
+          attention {
+            heads = 4, head_dim = 12, value_dim = 8
+            low_rank { kv = 12, q = 20, rope_dim = 4, eps = 1e-6 }, rope { pairing = interleaved }
+          }
+          ffn { hidden = 48 }
+          norm { eps = 1e-6 }""",
+        more=LOW_RANK,
+    ),
+    "MiMo-V2-Flash": Case(  # but for what it multiplies values by, 0.707, which here the maps to values are
+        architecture="MiMoV2FlashForCausalLM",
+        config={**EXPERTS, "num_hidden_layers": 4, "head_dim": 12, "v_head_dim": 8, "sliding_window": 4}
+        | {"n_routed_experts": 8, "routed_scaling_factor": 1.5, "attention_value_scale": None, "norm_topk_prob": True}
+        | {"layer_types": ["full_attention", *["sliding_attention"] * 2, "full_attention"]}
+        | {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 5e6, "partial_rotary_factor": 0.334},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.334},
+            }
+        },
+        spec="""
+          layers = 4
+          attention { heads = 4, kv_heads = 2, head_dim = 12, value_dim = 8, rope { theta = 5e6, fraction = 0.334 } }
+          layers 1..2 { attention { kv_heads = 4, window = 4, sinks = true, rope { theta = 10000 } } }
+          ffn {
+            kind = moe, hidden = 20, experts = 8, top_k = 3, scores = sigmoid, correction = true, routed_scale = 1.5
+          }
+          layer 0 { ffn { kind = swiglu, hidden = 48 } }""",
+        more={**MIXTURE, **CORRECTED, "model.layers.*.self_attn.sinks": "layers.*.attention.sinks.weight"},
+    ),
+    "GPT-NeoX-Japanese": Case(
+        architecture="GPTNeoXJapaneseForCausalLM",
+        config={"intermediate_multiple_size": 2, **rope(rope_theta=10000.0, partial_rotary_factor=0.5)},
+        spec="""
+          layers = 3
+          attention { heads = 4, rope { fraction = 0.5 } }
+          layer 2 { attention { out_bias = true } }
+          ffn { kind = gelu, hidden = 64 }
+          norm { kind = layer }""",
+        base={
+            "gpt_neox_japanese.embed_in": "embedding",
+            "gpt_neox_japanese.layers.*.input_layernorm": "layers.*.attention.norm",
+            "gpt_neox_japanese.layers.*.attention.query_key_value":
+                "{head_rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}",
+            "gpt_neox_japanese.layers.*.attention.dense": "layers.*.attention.out",
+            "gpt_neox_japanese.layers.*.attention.dense_bias": "layers.*.attention.out.bias",
+            "gpt_neox_japanese.layers.*.post_attention_layernorm": "layers.*.ffn.norm",
+            "gpt_neox_japanese.layers.*.mlp.dense_h_to_4h": "layers.*.ffn.up",
+            "gpt_neox_japanese.layers.*.mlp.dense_4h_to_h": "layers.*.ffn.down",
+            "gpt_neox_japanese.final_layer_norm": "final_norm",
+            "embed_out": "head",
+        },
+    ),
+    "DBRX": Case(
+        architecture="DbrxForCausalLM",
+        config={"d_model": 32, "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.7, "rope_theta": 10000.0}}
+        | {"ffn_config": {"ffn_hidden_size": 20, "moe_num_experts": 4, "moe_top_k": 2}},
+        spec="""
+          layers = 3
+          attention { heads = 4, kv_heads = 2, clip = 0.7 }
+          ffn { kind = moe, hidden = 20, experts = 4, top_k = 2 }
+          norm { kind = layer, bias = false }""",
+        base={
+            "transformer.wte": "embedding",
+            "transformer.blocks.*.norm_attn_norm.norm_1": "layers.*.attention.norm",
+            "transformer.blocks.*.norm_attn_norm.attn.Wqkv":
+                "{rows: [layers.*.attention.q, layers.*.attention.k, layers.*.attention.v]}",
+            "transformer.blocks.*.norm_attn_norm.attn.out_proj": "layers.*.attention.out",
+            "transformer.blocks.*.norm_attn_norm.norm_2": "layers.*.ffn.norm",
+            "transformer.blocks.*.ffn.router.layer": "layers.*.ffn.router",
+            "transformer.blocks.*.ffn.experts.mlp.w1": "layers.*.ffn.gate.weight",
+            "transformer.blocks.*.ffn.experts.mlp.v1": "layers.*.ffn.up.weight",
+            "transformer.blocks.*.ffn.experts.mlp.w2": "layers.*.ffn.down.weight",
+            "transformer.norm_f": "final_norm",
+            "lm_head": "head",
+        },
+        shapes={"mlp.w1": experts_first, "mlp.v1": experts_first, "mlp.w2": lambda rows: experts_first(rows).mT},
+    ),
 }  # fmt: skip
 
 
@@ -307,10 +425,10 @@ def test_logits_and_gradients(case: Case, tmp_path: Path) -> None:
     spec.write_text(f"model small {{\nwidth = {width}\nvocab = 61\nmodality text\n{case.spec}\n}}\n")
     lines = [f"  {theirs}: {ours}\n" for theirs, ours in {**case.base, **case.more}.items() if ours]
     mapping.write_text(f"architectures: [{case.architecture}]\ntensors:\n{''.join(lines)}")
-    shapes = {name: tuple(each.shape) for name, each in held.items()}
+    shapes = {name: tuple(each.shape) for name, each in case.shaped(held).items()}
     bijection = bijection_of(read_mapping(mapping), shapes, compile_ir(spec))
     ours: Any = motc.load(spec, dtype=torch.float64)
-    ours.load_state_dict(parameters_of(bijection, {name: each.detach() for name, each in held.items()}))
+    ours.load_state_dict(parameters_of(bijection, case.shaped({name: each.detach() for name, each in held.items()})))
     ids = torch.randint(3, 61, (2, 11))
     with widened(torch.float64):
         expected = theirs(ids, use_cache=False).logits
@@ -319,7 +437,7 @@ def test_logits_and_gradients(case: Case, tmp_path: Path) -> None:
     weights = torch.randn_like(got)
     learnt = {name: each for name, each in held.items() if each.requires_grad}
     gradients = torch.autograd.grad((expected * weights).sum(), list(learnt.values()))
-    wanted = parameters_of(bijection, held | dict(zip(learnt, gradients, strict=True)))
+    wanted = parameters_of(bijection, case.shaped(held | dict(zip(learnt, gradients, strict=True))))
     parameters = dict(ours.named_parameters())
     for name, gradient in zip(
         parameters, torch.autograd.grad((got * weights).sum(), list(parameters.values())), strict=True
