@@ -104,7 +104,6 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
     `modality_ids` int64 [R, L], one document a row, its tokens first. Reads sizes back from the device.
     """
     calls, start, places = [], 0, torch.full_like(modality_ids, -1)
-    real = int((modality_ids >= 0).sum())
     for tokens, seen, causal in views:
         numbers = (modality_ids >= 0 if seen is None else seen).sum(1)
         if not causal and bool((tokens.any(1) & (numbers != numbers.max())).any()):
@@ -118,7 +117,8 @@ def make_views(modality_ids: Tensor, views: list[View]) -> Views | None:
         calls.append(Call(keys, queries, answers, causal))
         places = torch.where(tokens, inverse + start, places)
         start += order.numel()
-    return Views(tuple(calls), places, gaps=(places.numel() > real, start > real))
+    answered = int((places >= 0).sum())
+    return Views(tuple(calls), places, gaps=(places.numel() > answered, start > answered))
 
 
 def attend_by_views(
