@@ -7,7 +7,8 @@ Forward and backward of the loss, and greedy decoding, each side in turns, float
 the process's own, so that a machine that others use says the same. `--compiled` adds both compiled, each in its own way
 (`torch.compile(model)` and `model.compile()`), `--width` makes them so wide. Ratios are motc's time over the class's,
 medians; what is measured is added to the file, spec by spec, and the table is made of all of it. `--profile` tells
-instead by which of torch's operations forward and backward differ most; compiled, what is called differs by name.
+instead how many of torch's operations and products there are, and by which of them the sides differ most; compiled,
+what is called differs by name.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ TYPES = {"gemma_3_4b": 0, "paligemma_3b": 1}
 
 ATTENDED = {"llama_3_2_vision_11b": 16}
 """How many vectors of an image stand before a row of text that attends to them."""
+
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+"""What torch's products of matrices come down to; attention's own are inside of its kernel."""
 
 BATCH, LENGTH = 2, 128
 PROMPT, STEPS = 16, 24
@@ -156,9 +160,10 @@ def inputs(original: Original, rows: int, length: int) -> dict[str, dict[str, An
 
 
 def differences(sides: Mapping[str, Callable[[], None]], rounds: int, most: int = 12) -> str:
-    """A line for each operation whose time in a run of either differs most: microseconds and calls, motc's first.
+    """What a run of each side is made of, motc's first: all microseconds, torch's operations, and products among them.
 
-    Microseconds are the least of all rounds, for in some others may have had the processor for a while.
+    Then a line for each operation whose time differs most: microseconds and calls. Microseconds are the least of all
+    rounds, for in some others may have had the processor for a while.
     """
     of: dict[str, dict[str, tuple[float, int]]] = {}
     for side, run in sides.items():
@@ -176,7 +181,10 @@ def differences(sides: Mapping[str, Callable[[], None]], rounds: int, most: int 
     names = dict.fromkeys((*of["ours"], *of["theirs"]))
     pairs = {name: (of["ours"].get(name, (0, 0)), of["theirs"].get(name, (0, 0))) for name in names}
     everything = [sum(us for us, _ in each.values()) for each in of.values()]
-    lines = [f"{everything[0]:.0f} us, {everything[1]:.0f} us"]
+    calls = [sum(count for name, (_, count) in each.items() if name.startswith("aten::")) for each in of.values()]
+    products = [sum(each.get(name, (0, 0))[1] for name in PRODUCTS) for each in of.values()]
+    lines = [f"{everything[0]:.0f} us, {everything[1]:.0f} us; {calls[0]} operations, {calls[1]}"]
+    lines.append(f"{products[0]} products, {products[1]}")
     for name in sorted(pairs, key=lambda name: -abs(pairs[name][0][0] - pairs[name][1][0]))[:most]:
         ours, theirs = pairs[name]
         lines.append(f"{ours[0]:8.0f} us, {ours[1]:4} calls {theirs[0]:8.0f} us, {theirs[1]:4} calls  {name}")
@@ -184,10 +192,15 @@ def differences(sides: Mapping[str, Callable[[], None]], rounds: int, most: int 
 
 
 def profiled(original: Original, compiled: bool, rounds: int) -> str:
-    """What makes the difference of forward and backward."""
+    """What makes the difference of forward and backward and, uncompiled, of greedy decoding."""
     models, given = sides(original, compiled), inputs(original, BATCH, LENGTH)
     steps = {side: step(model, side, given[side]) for side, model in models.items()}
-    return f"{original.spec}: {differences(steps, rounds)}"
+    told = f"{original.spec}, forward and backward: {differences(steps, rounds)}"
+    if compiled:
+        return told
+    prompt = inputs(original, 1, PROMPT)
+    decoded = {side: decoding(model.eval(), side, prompt[side]) for side, model in models.items()}
+    return f"{told}\n{original.spec}, decoding: {differences(decoded, max(3, rounds // 3))}"
 
 
 def measure(original: Original, compiled: bool, rounds: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 
 π0 beside transformers' class, the images' encoder in both; SmolVLA beside a plain model, for there is none. Forward and
 backward of the actions' loss, and of π0 ten steps of denoising, in turns, float32 on one thread of a CPU; seconds are
-the process's own. `--profile` tells instead by which of torch's operations forward and backward differ most:
-microseconds and calls, motc's first.
+the process's own. `--profile` tells instead how many of torch's operations and products there are, motc's first, and by
+which they differ most.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def main() -> None:
             models["ours"].compile()
         for name, sides in runs.items():
             if arguments.profile:
-                print(f"{make.__name__}: {differences(sides, arguments.rounds)}")
-                break
+                print(f"{make.__name__}, {name}: {differences(sides, arguments.rounds)}")
+                continue
             told = ratio(models, partial(of_side, sides), arguments.rounds)
             print(f"{make.__name__}, {name}: {told['ratio']:.2f} ({told['ours']:.3f} s, theirs {told['theirs']:.3f} s)")
 

@@ -74,8 +74,9 @@ class KeyValues:
                 self.keys.copy_(k.gather(2, index.expand(self.keys.shape)))
                 self.values.copy_(v.gather(2, index.expand(self.values.shape)))
             return k, v
+        places = step.positions if self.window is None else step.positions % self.room
         for kept, new in ((self.keys, k), (self.values, v)):
-            kept[step.rows, :, step.positions % self.room] = new.transpose(1, 2).to(kept.dtype)
+            kept[step.rows, :, places] = new.transpose(1, 2).to(kept.dtype)
         length = min(step.length, self.room)
         return self.keys[:, :, :length], self.values[:, :, :length]
 

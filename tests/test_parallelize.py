@@ -49,6 +49,13 @@ model widths {
 }
 """
 LATENTS = MOT.replace("vocab = 24", "latent { channels = 2, patch = 2, weight = 5 }")
+LEARNT = MOT.replace(
+    "image { vocab = 24 }",
+    """image {
+    latent { channels = 2, patch = 2, time = none, learned { rows = 4 }, objective { variance = learned } }
+    condition { timestep { size = 4 } }
+  }""",
+).replace("untie", "norm { adaptive = image, final { kind = none } }\n  residual { around = layer }\n  untie")
 FEATURES = MOT.replace("image { vocab = 24 }", "image { features { size = 12, projector { kind = gelu } } }")
 TOP_K = MOT.replace("hidden = 64, bias = true", "hidden = 64, kind = moe, experts = 4, top_k = 2, balance = 0.1")
 CHOICE = MOT.replace(
@@ -108,6 +115,7 @@ CASES = {
     "dp-three": Case({"dp": 2}, THREE),
     "dp-widths": Case({"dp": 2}, WIDTHS),
     "dp-latents": Case({"dp": 2}, LATENTS),
+    "dp-learnt": Case({"dp": 2}, LEARNT),
     "dp-features": Case({"dp": 2}, FEATURES),
     "dp-top_k": Case({"dp": 2}, TOP_K),
     "dp-choice": Case({"dp": 2}, CHOICE),
@@ -119,6 +127,7 @@ CASES = {
     "tp-three": Case({"tp": 2}, THREE),
     "tp-widths": Case({"tp": 2}, WIDTHS),
     "tp-latents": Case({"tp": 2}, LATENTS),
+    "tp-learnt": Case({"tp": 2}, LEARNT),
     "tp-features": Case({"tp": 2}, FEATURES),
     "tp-top_k": Case({"tp": 2}, TOP_K),
     "tp-some_experts": Case({"tp": 2}, TOP_K, "sorted", {"by_expert": True}),

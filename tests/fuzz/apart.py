@@ -124,7 +124,8 @@ class WritesTowers(WritesSublayers):
         if self.reading and self.chance(2):
             said.append(f"tower {self.reading[0]} {{ attention {{ reads = [] }} }}")
         if not said or self.chance(3):
-            others = ["placement = pre", *["placement = post"] * (not self.conditioned and not self.beside)]
+            beside = self.beside or any(line.startswith("parallel") for line in self.lines)
+            others = ["placement = pre", *["placement = post"] * (not self.conditioned and not beside)]
             said.append(f"norm {{ {self.pick('eps = 0.02', 'kind = layer', *others)} }}")
         if self.beside:
             said.append(f"parallel = {self.pick('one_norm', 'two_norms', 'none')}")
