@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .cache import KeyValues
 from .masks import Matrix
+from .row_ranks import attend_over_heads, row_ranks
 from .sizes import exporting, not_empty
 
 MORE = 8
@@ -35,6 +38,13 @@ def attend(
     Where a row may be several documents, NaN is taken out of keys and values, and tokens that see it are NaN
     afterwards: 0, the weight of what is not seen, times NaN is NaN. A mask of chunks of rows is attention in these.
     """
+    ranks = row_ranks()
+    if ranks is not None:
+
+        def in_rows(q: Tensor, read: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
+            return attend(q, *read[0], mask, None, causal, scale, softcap, sinks)
+
+        return attend_over_heads(in_rows, ranks, q, [(k, v)], sinks)
     if cache is not None:
         causal = causal and cache.takes_prompt
         k, v = (x.transpose(1, 2) for x in cache.extended(k.transpose(1, 2), v.transpose(1, 2)))

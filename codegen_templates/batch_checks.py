@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 
-def check_first_batch(model: nn.Module, mesh: DeviceMesh, names: tuple[str, ...]) -> None:
+def check_first_batch(model: nn.Module, mesh: DeviceMesh, names: tuple[str, ...], one_batch: tuple[str, ...]) -> None:
     """Have the model's first call ask all ranks what they were given: by these names of the mesh's dimensions.
 
-    Ranks of `tp` are to have the same batch, and to draw the same noise; others to do the same with theirs. Raises
-    ValueError on all ranks of a group in which some differ.
+    Ranks of those in `one_batch` are to have the same, and to draw the same noise; others to do the same with theirs.
+    Raises ValueError on all ranks of a group in which some differ.
     """
 
     def ask(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         handle.remove()
         for name in names:
             group = (mesh[name] if mesh.mesh_dim_names else mesh).get_group()
-            compare(name, told(module, arguments, named, same_batch=name == "tp"), group)
+            compare(name, told(module, arguments, named, name in one_batch), group, name in one_batch)
 
     handle = model.register_forward_pre_hook(ask, with_kwargs=True)
 
@@ -49,7 +49,7 @@ def digest(x: Tensor) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}, digest {hashlib.blake2b(numbers).hexdigest()[:8]}"
 
 
-def compare(name: str, own: dict[str, str], group: Any) -> None:
+def compare(name: str, own: dict[str, str], group: Any, same_batch: bool) -> None:
     """Raise ValueError where a rank of the group says something else than the first."""
     everyone: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(everyone, own, group=group)
@@ -57,5 +57,5 @@ def compare(name: str, own: dict[str, str], group: Any) -> None:
         for what in {**everyone[0], **said}:
             first, other = (each.get(what, "not given") for each in (everyone[0], said))
             if first != other:
-                hint = "ranks of tp have one batch between them, and one seed" if name == "tp" else "all do the same"
+                hint = f"ranks of {name} have one batch between them, and one seed" if same_batch else "all do the same"
                 raise ValueError(f"ranks 0 and {rank} of {name} differ in {what}: {first}, and {other}; {hint}")

@@ -72,3 +72,44 @@ def join_results(x: Tensor, group: Any) -> Tensor:
     """As `JoinResults`."""
     y: Tensor = JoinResults.apply(x, group)  # type: ignore[no-untyped-call]
     return y
+
+
+class SumOver(torch.autograd.Function):
+    """The sum of all ranks' x, of which each makes something else: so its gradient is the sum of theirs, too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        return summed(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return summed(gradients[0], ctx.group), None
+
+
+class Exchanged(torch.autograd.Function):
+    """Part i of x [ranks, ...] goes to rank i, whose part for this one comes in its place; so do gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        dist.all_to_all_single(y, x, group=group)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return exchanged(gradients[0], ctx.group), None
+
+
+def sum_over(x: Tensor, group: Any) -> Tensor:
+    """As `SumOver`."""
+    y: Tensor = SumOver.apply(x, group)  # type: ignore[no-untyped-call]
+    return y
+
+
+def exchanged(x: Tensor, group: Any) -> Tensor:
+    """As `Exchanged`."""
+    y: Tensor = Exchanged.apply(x, group)  # type: ignore[no-untyped-call]
+    return y

@@ -42,18 +42,31 @@ def compile_parts(model: Any, *args: Any, **kwargs: Any) -> None:
     stream, rows = model.stream_sizes, ("rows", "length")
     flat = ("stream",) if stream[0] in ("stream", "piece") else rows
     given = {"x": stream, "mask": None, "cos": rows, "sin": rows, "spans": flat, "conditions": ("condition",)}
+
+    def compiled(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | None]) -> Callable[..., Any]:
+        made: Callable[..., Any] = torch.compile(function, *args, **kwargs)
+        return with_sizes(made, sizes) if model.sizes_vary else made
+
     for layer in model.layers:
-        layer.compile(*args, **kwargs)
-        names = inspect.signature(layer.forward).parameters
-        sizes = tuple(given.get(name, ()) for name in names)
-        if model.sizes_vary:
-            layer._compiled_call_impl = with_sizes(layer._compiled_call_impl, sizes)
+        forward = layer.forward
+        is_checkpointed = hasattr(forward, "within")
+        within = forward.within if is_checkpointed else forward
+        sizes = [given.get(name, ()) for name in inspect.signature(within).parameters]
+        if not is_checkpointed and not layer._forward_pre_hooks:
+            layer._compiled_call_impl = compiled(layer._call_impl, sizes)
+            continue
+        if is_checkpointed:  # what runs it again is not compiled, nor are hooks, such as FSDP's
+            forward.within = compiled(within, sizes)
+        else:
+            layer.forward = compiled(within, sizes)
+        layer._compiled_call_impl = layer._call_impl
     outer = {"embed": (flat, ()), "read": (stream, ()), "score": (stream, (), None)}
     outer["leave"] = (stream, (), flat, ("condition",))
+    if any(part._forward_pre_hooks for part in model.children()):  # ends that FSDP collects: their methods have breaks
+        return
     for name in (each for each in OUTER_METHODS if hasattr(model, each)):
         model.__dict__.pop(name, None)  # compiled before
-        compiled = torch.compile(getattr(model, name), *args, **kwargs)
-        model.__dict__[name] = with_sizes(compiled, outer[name]) if model.sizes_vary else compiled
+        model.__dict__[name] = compiled(getattr(model, name), outer[name])
 
 
 def with_sizes(function: Callable[..., Any], sizes: Sequence[tuple[str, ...] | None]) -> Callable[..., Any]:

@@ -44,14 +44,17 @@ def units(model: Any) -> list[nn.Module]:
     return [*ends, *model.layers]
 
 
+class Checkpointed:
+    """A layer's forward that keeps what it is given alone: what is `within` is run again in the backward."""
+
+    def __init__(self, within: Callable[..., Any]) -> None:
+        self.within = within
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(self.within, *args, use_reentrant=False, **kwargs)
+
+
 def checkpoint_layers(model: Any, every: int = 1) -> None:
     """Have each layer, or one of so many, keep what it is given alone: the rest is made again in the backward."""
-
-    def again(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def kept(*args: Any, **kwargs: Any) -> Any:
-            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-        return kept
-
     for layer in model.layers[::every]:
-        layer.forward = again(layer.forward)
+        layer.forward = Checkpointed(layer.forward)

@@ -10,6 +10,7 @@ from .autocast import product_dtype
 from .expert_products import expert_products
 from .layout import Layout
 from .permute import permute
+from .row_ranks import over_rows
 
 
 class Experts(nn.Linear):
@@ -213,9 +214,10 @@ def imbalance(routing: Routing, layout: Layout) -> Tensor:
     if isinstance(layout.places, int):
         return routing.probabilities.new_zeros(())
     experts, k = routing.probabilities.shape[1], routing.weights.shape[1]
-    pairs = torch.diff(routing.ends, prepend=routing.ends.new_zeros(1))
-    all_pairs = routing.ends[-1].clamp(min=1)
-    return (pairs * routing.probabilities.sum(0)).sum() * (experts * k) / all_pairs / all_pairs
+    ends = over_rows(routing.ends)
+    pairs = torch.diff(ends, prepend=ends.new_zeros(1))
+    all_pairs = ends[-1].clamp(min=1)
+    return (pairs * over_rows(routing.probabilities.sum(0))).sum() * (experts * k) / all_pairs / all_pairs
 
 
 def part(x: Tensor, pieces: list[Tensor]) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,26 +75,35 @@ def sorted_layout(
     check_modalities(modality_ids, document_ids, count, reads=True)
     rows = rows_by_document(modality_ids, document_ids, masks)
     places = places_of(rows.modality_ids, modalities)
+    fields = sorted_fields(places, rows.slots, modality_ids, count, stream_is_sorted)
+    return SortedLayout(
+        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
+        document_ids=None if document_ids is None else document_ids.clone(),
+        rows=rows,
+        batch=invert(fields["tokens"].flatten(), modality_ids.numel()).view_as(modality_ids),
+        key=key,
+        **fields,
+    )
+
+
+def sorted_fields(
+    places: Tensor, slots: Tensor, modality_ids: Tensor, count: int, stream_is_sorted: bool
+) -> dict[str, Any]:
+    """What a layout has of slots int64 [R, L] whose modalities' places are these: all but `rows` and `batch`."""
     order = torch.argsort(places.flatten(), stable=True)
     sizes = torch.bincount(places.flatten(), minlength=count)[:count].tolist()
     for size in sizes:
         torch._check(size >= 0)  # type: ignore[no-untyped-call]
     torch._check(sum(sizes) <= order.shape[0])  # type: ignore[no-untyped-call]
     order = order[: sum(sizes)]
-    tokens = real_tokens(rows.slots.flatten()[order] if stream_is_sorted else rows.slots, modality_ids)
-    return SortedLayout(
-        modality_ids=modality_ids.clone(),  # the caller may write into the batch's own
-        document_ids=None if document_ids is None else document_ids.clone(),
-        rows=rows,
-        places=places,
-        order=order,
-        inverse=invert(order, places.numel()).view_as(places),
-        sorted_places=places.flatten()[order],
-        pieces=tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
-        tokens=tokens,
-        batch=invert(tokens.flatten(), modality_ids.numel()).view_as(modality_ids),
-        key=key,
-    )
+    return {
+        "places": places,
+        "order": order,
+        "inverse": invert(order, places.numel()).view_as(places),
+        "sorted_places": places.flatten()[order],
+        "pieces": tuple(torch.empty_like(piece) for piece in torch.split(order, sizes)),
+        "tokens": real_tokens(slots.flatten()[order] if stream_is_sorted else slots, modality_ids),
+    }
 
 
 def piece_sizes(layout: SortedLayout, tokens: int, counts: tuple[int, ...] | None) -> list[int]:

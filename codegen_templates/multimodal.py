@@ -17,6 +17,7 @@ from .initialise import initialise
 from .layout import Layout
 from .masks import Mask
 from .outputs import LossOutput, ModelOutput, divided, mean_losses, sums_by_modality, weigh_modalities
+from .row_ranks import rows_on
 from .sizes import check_attention, check_grouped_products
 from .target_checks import check_targets, only_with_labels
 from .targets import Targets, find_targets, sort_targets
@@ -49,6 +50,7 @@ class MultimodalModel(nn.Module):
     """Of each modality the place, as they are sorted, of the first that has all its parameters: in a step of generating
     tokens that are alike are not sorted. Empty: all are.
     """
+    rows_on = staticmethod(rows_on)  # for what puts a model on a mesh, whose own may be another module's
     layout: Callable[..., Any]
     transform: Callable[..., Any]
     layers: nn.ModuleList

@@ -1,20 +1,45 @@
-"""A model on a mesh of devices: tensor parallelism, FSDP2, activation checkpointing and compiling, in that order."""
+"""A model on a mesh of devices: its maps divided, its rows cut, its layers checkpointed, its parameters sharded."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from .batch_checks import check_first_batch
+from .context_parallel import cut_rows
 from .data_parallel import checkpoint_layers, shard
 from .tensor_parallel import Division, divide
 
-DIMENSIONS = ("replicate", "dp", "tp")
-"""What a mesh's dimensions may be called, outermost first: copies of the model, its shards, and parts of its maps."""
+
+class RowHeads(NamedTuple):
+    """What ranks that share the tokens of rows also share: an attention's heads and kv_heads, each pair once."""
+
+    heads: tuple[tuple[int, int], ...]
+    refused: str | None = None  # why rows cannot be cut
+
+    def check(self, ranks: int, of_heads: int) -> None:
+        """Raise ValueError where so many ranks cannot cut rows, of heads that are divided by so many already."""
+        if self.refused is not None:
+            raise ValueError(f"this model has no context parallelism: {self.refused}")
+        for heads, kv_heads in self.heads:
+            own, own_kv = heads // of_heads, max(1, kv_heads // of_heads)
+            if own % ranks or (own_kv % ranks and ranks % own_kv):
+                divided = "" if of_heads == 1 else f" on each of {of_heads} tensor-parallel ranks"
+                raise ValueError(
+                    f"{ranks} ranks of `cp` do not divide {own} heads and {own_kv} kv_heads of attention{divided}"
+                )
+
+
+DIMENSIONS = ("replicate", "dp", "cp", "tp")
+"""What a mesh's dimensions may be called, outermost first: copies of the model, its shards, parts of each row's tokens,
+and parts of its maps.
+"""
+ONE_BATCH = ("cp", "tp")
+"""Those whose ranks have one batch between them."""
 
 
 def parallelized(
@@ -22,6 +47,7 @@ def parallelized(
     mesh: DeviceMesh,
     table: Mapping[str, Division],
     refused: str | None,
+    rows: RowHeads,
     *,
     undivided: Collection[str] = (),
     by_expert: bool = False,
@@ -32,18 +58,32 @@ def parallelized(
 ) -> Any:
     """The model, changed in place, as `parallelize` says; the table is of its groups, or `refused` says why not."""
     sizes = mesh_sizes(mesh)
-    ranks = sizes.get("tp", 1)
+    ranks, cut = sizes.get("tp", 1), sizes.get("cp", 1)
+    if cut > 1:
+        rows.check(cut, ranks)
     if ranks > 1:
         if refused is not None:
             raise ValueError(f"this model has no tensor parallelism: {refused}")
         divide(model, mesh["tp"], table, by_expert, undivided)
-    if checkpoint_every:
+    if cut > 1:
+        cut_rows(model, mesh["cp"], checkpoint_every)
+    elif checkpoint_every:
         checkpoint_layers(model, checkpoint_every)
-    check_first_batch(model, mesh, tuple(sizes))
-    names = tuple(name for name in ("replicate", "dp") if name in sizes)
-    if names:
-        shard(model, mesh[names] if len(names) > 1 else mesh[names[0]], dtype, reduce_dtype, gathered)
+    check_first_batch(model, mesh, tuple(sizes), ONE_BATCH)
+    if any(name != "tp" for name in sizes):
+        shard(model, sharded_over(mesh), dtype, reduce_dtype, gathered)
     return model
+
+
+def sharded_over(mesh: DeviceMesh) -> DeviceMesh:
+    """The dimensions of a mesh that parameters are sharded over, as one, or after that which has copies."""
+    names = tuple(name for name in mesh_sizes(mesh) if name != "tp")
+    if not mesh.mesh_dim_names or len(names) == 1:
+        return mesh[names[0]] if mesh.mesh_dim_names else mesh
+    if "dp" not in names or "cp" not in names:
+        return mesh[names]
+    shards = mesh["dp", "cp"]._flatten()
+    return DeviceMesh._concatenate([mesh["replicate"], shards]) if "replicate" in names else shards
 
 
 def mesh_sizes(mesh: DeviceMesh) -> dict[str, int]:
@@ -51,8 +91,6 @@ def mesh_sizes(mesh: DeviceMesh) -> dict[str, int]:
     names = mesh.mesh_dim_names or (("dp",) if mesh.ndim == 1 else ())
     known = [name for name in DIMENSIONS if name in names]
     if list(names) != known or not names:
-        if "cp" in names:
-            raise ValueError("the mesh has `cp`, and rows are not cut over ranks: there is no context parallelism")
         raise ValueError(f"the mesh's dimensions are {names}; they may be {', '.join(DIMENSIONS)}, in this order")
     return dict(zip(names, mesh.shape, strict=True))
 
@@ -78,6 +116,6 @@ def data_ranks(mesh: DeviceMesh) -> int:
 def summed_over_data(x: Tensor, mesh: DeviceMesh) -> Tensor:
     """The sum of x over the ranks, or groups of them, that have batches of their own; x is changed."""
     for name in mesh_sizes(mesh):
-        if name != "tp":
+        if name not in ONE_BATCH:
             torch.distributed.all_reduce(x, group=(mesh[name] if mesh.mesh_dim_names else mesh).get_group())
     return x

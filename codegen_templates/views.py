@@ -16,6 +16,7 @@ from .chosen import Chosen
 from .constants import constant
 from .masks import Mask, Matrix
 from .permute import permute
+from .row_ranks import attend_over_heads, row_ranks
 from .sizes import mark_sizes, not_empty
 
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -132,6 +133,14 @@ def attend_by_views(
     """Attention of q [R, L, heads, head_dim] to the keys [R, L, kv_heads, head_dim] and values [R, L, kv_heads,
     value_dim] that each call reads: [R, L, heads, value_dim]; with sinks [R, L, heads].
     """
+    ranks = row_ranks()
+    if ranks is not None:
+
+        def in_rows(q: Tensor, read: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
+            return attend_by_views(q, read, views, scale, softcap, sinks)
+
+        mixed = attend_over_heads(in_rows, ranks, q, read, sinks)
+        return torch.unflatten(mixed, 2, (q.shape[2], -1))
     results = []
     for call, pair in zip(views.calls, read, strict=True):
         keys, values = (x if call.keys is None else call.keys.take(x) for x in pair)

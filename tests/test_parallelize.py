@@ -83,6 +83,21 @@ model low {
   untie attention, ffn, norm
 }
 """
+MASKS = MOT.replace("qk_norm = rms", "mask { bidirectional = image }, window = 4").replace(
+    "untie attention",
+    "layers 1 { attention { mask { kind = blocks, blocks = [text, image] }, window = none } }\n  untie attention",
+)
+CONDITIONED = """
+model conditioned {
+  width = 32, layers = 2
+  modality text { vocab = 40 }
+  modality image { latent { channels = 2, patch = 2, time = none }, condition { timestep {} } }
+  attention { heads = 4, mask = full }
+  ffn { hidden = 64 }
+  norm { adaptive = image }
+  untie attention, ffn
+}
+"""
 
 
 class Case(NamedTuple):
@@ -136,12 +151,26 @@ CASES = {
     "tp-odd": Case({"tp": 2}, ODD),
     "tp-low_rank": Case({"tp": 2}, LOW_RANK),
     "tp-whole": Case({"tp": 2}, MOT, "sorted", {"undivided": ("image.ffn", "head")}),
+    "cp-dense": Case({"cp": 2}, DENSE),
+    "cp-mot": Case({"cp": 2}, MOT, "sorted", {"checkpoint_every": 1}),
+    "cp-three": Case({"cp": 2}, THREE),
+    "cp-widths": Case({"cp": 2}, WIDTHS),
+    "cp-latents": Case({"cp": 2}, LATENTS),
+    "cp-features": Case({"cp": 2}, FEATURES),
+    "cp-top_k": Case({"cp": 2}, TOP_K),
+    "cp-odd": Case({"cp": 2}, ODD),
+    "cp-masks": Case({"cp": 2}, MASKS),
+    "cp-conditioned": Case({"cp": 2}, CONDITIONED),
+    "cp-low_rank": Case({"cp": 2}, LOW_RANK),
     "4-mot": Case({"tp": 4}, MOT),
     "4-some_experts": Case({"tp": 4}, TOP_K, "sorted", {"by_expert": True}),
     "2x2-mot": Case({"dp": 2, "tp": 2}, MOT, "sorted", {"checkpoint_every": 1}),
     "2x2-widths": Case({"dp": 2, "tp": 2}, WIDTHS),
     "2x2-latents": Case({"dp": 2, "tp": 2}, LATENTS),
     "2x2-experts": Case({"dp": 2, "tp": 2}, CHOICE, "sorted", {"by_expert": True}),
+    "2x2-rows": Case({"dp": 2, "cp": 2}, THREE),
+    "2x2-rows_and_maps": Case({"cp": 2, "tp": 2}, MOT),
+    "4-rows": Case({"cp": 4}, ODD),
     "copies-mot": Case({"replicate": 2, "dp": 2}, MOT),
 }
 
@@ -178,7 +207,7 @@ def difference(case: Case, rank: int) -> dict[str, float]:
     mesh = init_device_mesh("cpu", tuple(case.mesh.values()), mesh_dim_names=tuple(case.mesh))
     model: Any = motc.load(case.spec, dtype=case.dtype, strategy=case.strategy)
     motc.parallelize(model, mesh, **case.told)
-    parts = case.processes // case.mesh.get("tp", 1)
+    parts = case.processes // case.mesh.get("tp", 1) // case.mesh.get("cp", 1)
     losses = model.loss(**batch(model, rank * parts // case.processes))
     share: Any = motc.share_of_all(model, losses, mesh)
     share.backward()

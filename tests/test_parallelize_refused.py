@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import motc
-from tests.test_parallelize import MOT, TOP_K
+from tests.test_parallelize import CHOICE, MOT, TOP_K
 
 
 @pytest.fixture
@@ -33,8 +33,20 @@ OVER = MOT.replace("qk_norm = rms", "qk_norm { kind = rms, over = heads }")
         (TOP_K.replace("experts = 4", "experts = 3"), {"dp": 4, "tp": 2}, {"by_expert": True}, "has 3 experts"),
         (OVER, {"dp": 4, "tp": 2}, {}, "no tensor parallelism: .* norm over all heads together"),
         (MOT, {"dp": 4, "tp": 2}, {"undivided": ("attention.q",)}, "cannot stay whole: towers meet"),
-        (MOT, {"dp": 4, "cp": 2}, {}, "there is no context parallelism"),
-        (MOT, {"tp": 2, "dp": 4}, {}, r"dimensions are \('tp', 'dp'\); they may be replicate, dp, tp, in this order"),
+        (MOT, {"cp": 8}, {}, "8 ranks of `cp` do not divide 4 heads and 2 kv_heads of attention$"),
+        (
+            MOT,
+            {"cp": 4, "tp": 2},
+            {},
+            "4 ranks of `cp` do not divide 2 heads and 1 kv_heads .* on each of 2 tensor-parallel",
+        ),
+        (CHOICE, {"dp": 4, "cp": 2}, {}, "no context parallelism: experts choose among all tokens of a batch"),
+        (
+            MOT,
+            {"tp": 2, "dp": 4},
+            {},
+            r"dimensions are \('tp', 'dp'\); they may be replicate, dp, cp, tp, in this order",
+        ),
     ],
 )
 def test_what_a_mesh_does_not_fit_is_an_error_and_changes_nothing(
@@ -49,3 +61,13 @@ def test_what_a_mesh_does_not_fit_is_an_error_and_changes_nothing(
 def test_another_module_is_refused(ranks: None) -> None:
     with pytest.raises(TypeError, match="no model that motc generated"):
         motc.parallelize(torch.nn.Linear(2, 2), init_device_mesh("cpu", (8,)))
+
+
+def test_rows_on_several_ranks_are_not_generated_nor_compiled(ranks: None) -> None:
+    model: Any = motc.load(MOT)
+    motc.parallelize(model, init_device_mesh("cpu", (4, 2), mesh_dim_names=("dp", "cp")))
+    ids = torch.zeros(1, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="rows lie on several ranks"):
+        model.generate(ids, ids, max_new_tokens=1)
+    with pytest.raises(ValueError, match="rows lie on several ranks"):
+        model.compile()

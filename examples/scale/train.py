@@ -40,9 +40,7 @@ def arguments() -> argparse.Namespace:
         "--out", type=Path, required=True, help="checkpoints, metrics.jsonl and, at the end, the weights"
     )
     parser.add_argument("--weights", type=Path, help="safetensors to begin with; without them, initial weights")
-    parser.add_argument(
-        "--mesh", default="", help="replicate=2,dp=4,tp=2: in this order; by default dp of all processes"
-    )
+    parser.add_argument("--mesh", default="", help="replicate=2,dp=4,cp=2,tp=2: in this order; by default dp")
     parser.add_argument("--undivided", nargs="*", default=[], help="selectors of what tp leaves whole")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=32, help="samples of a step, of all ranks together")
@@ -77,10 +75,10 @@ def make_mesh(text: str, device: str) -> DeviceMesh:
 
 
 def place(mesh: DeviceMesh) -> tuple[int, int]:
-    """Which of how many batches this process has: ranks of `tp` have one between them."""
+    """Which of how many batches this process has: ranks of `cp` and `tp` have one between them."""
     rank, ranks = 0, 1
     for name, size in zip(mesh.mesh_dim_names or (), mesh.shape, strict=True):
-        if name != "tp":
+        if name not in ("cp", "tp"):
             rank, ranks = rank * size + mesh.get_local_rank(name), ranks * size
     return rank, ranks
 
@@ -196,7 +194,7 @@ def train(
     rank, ranks = place(mesh)
     for step, parts in enumerate(batches(args, data, model, mesh, first), start=first):
         start = time.perf_counter()
-        torch.manual_seed(args.seed * 1_000_003 + step * ranks + rank)  # of the noise: one for ranks of a tp group
+        torch.manual_seed(args.seed * 1_000_003 + step * ranks + rank)  # of the noise: one for ranks with one batch
         for group in optimizer.param_groups:
             group["lr"] = rate(args, step)
         with profiled(args, step):
@@ -215,7 +213,9 @@ def train(
             if hasattr(model, "update_corrections"):
                 model.update_corrections()
         numbers = torch.tensor([flops(ir, parts), sum(int((each.modality_ids >= 0).sum()) for each in parts)])
-        numbers = torch.cat([sums.flatten(), numbers.to(sums)]) / (dist.get_world_size() / ranks)  # tp repeats them
+        numbers = torch.cat([sums.flatten(), numbers.to(sums)]) / (
+            dist.get_world_size() / ranks
+        )  # cp and tp repeat them
         dist.all_reduce(numbers)
         seconds, (done, tokens) = time.perf_counter() - start, numbers[-2:].tolist()
         norm = norm.full_tensor().item() if hasattr(norm, "full_tensor") else norm.item()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from motc.emit.package import Architecture
 from motc.emit.text import LONGEST
 from motc.ir.model import Model
+from motc.ir.rows import heads_of_rows
 from motc.ir.sharding import Division, divisions
 
 PARALLELIZE = '''def parallelize(
@@ -21,11 +22,12 @@ PARALLELIZE = '''def parallelize(
     """The model on a mesh of devices, changed in place: before `compile()` and before its optimizer is made.
 
     The mesh's dimensions are, as far as it has them and in this order, `replicate` (copies of the model), `dp` (its
-    parameters sharded by FSDP2, which each rank collects layer by layer for a batch of its own) and `tp` (each map
-    divided, of one batch). Of feed-forwards, tables and heads those `undivided`, by what the names of their parameters
-    begin with, are not divided; with `by_expert` experts are not, and each rank has some. Layers compute in `dtype`,
-    and gradients are added up in `reduce_dtype`. With `gathered` what a forward has collected is kept for the backward.
-    Of each `checkpoint_every` layers one keeps what it is given alone, and is run again in the backward.
+    parameters sharded by FSDP2, which each rank collects layer by layer for a batch of its own), `cp` (some tokens of
+    each row, of one batch; parameters are sharded over it too) and `tp` (each map divided, of one batch). Of
+    feed-forwards, tables and heads those `undivided`, by what the names of their parameters begin with, are not
+    divided; with `by_expert` experts are not, and each rank has some. Layers compute in `dtype`, and gradients are
+    added up in `reduce_dtype`. With `gathered` what a forward has collected is kept for the backward. Of each
+    `checkpoint_every` layers one keeps what it is given alone, and is run again in the backward.
     Raises ValueError, before anything is changed, where ranks do not divide what they are to share.
     """
     return parallelized(
@@ -33,6 +35,7 @@ PARALLELIZE = '''def parallelize(
         mesh,
         DIVISIONS,
         REFUSED,
+        ROWS,
         undivided=undivided,
         by_expert=by_expert,
         dtype=dtype,
@@ -54,6 +57,7 @@ def parallel_module(model: Model, version: str) -> Architecture:
     declared, why = "REFUSED: str | None = ", "None" if refused is None else _quoted(refused)
     fits = len(declared) + len(why) <= LONGEST
     lines += [f"{declared}{why}"] if fits else [f"{declared}(", f"    {why}", ")"]
+    lines += rows(model)
     docstring = [
         f"How {model.name} is divided among ranks, and put on a mesh of devices.",
         "",
@@ -66,6 +70,15 @@ def parallel_module(model: Model, version: str) -> Architecture:
         marks=f"# motc: parallel {model.name}",
         code="\n".join(lines) + "\n\n\n" + PARALLELIZE,
     )
+
+
+def rows(model: Model) -> list[str]:
+    """What ranks that share the tokens of rows are told."""
+    try:
+        pairs = ", ".join(f"({heads}, {kv_heads})" for heads, kv_heads in heads_of_rows(model))
+        return [f"ROWS = RowHeads(({pairs},))"]
+    except ValueError as error:
+        return ["ROWS = RowHeads(", "    (),", f"    {_quoted(str(error))},", ")"]
 
 
 def _quoted(text: str) -> str:
