@@ -1,4 +1,4 @@
-"""Sums over ranks that work on the same tokens, in the forward or in the backward."""
+"""What ranks add up and exchange, in the forward and in the backward."""
 
 from __future__ import annotations
 
@@ -112,4 +112,45 @@ def sum_over(x: Tensor, group: Any) -> Tensor:
 def exchanged(x: Tensor, group: Any) -> Tensor:
     """As `Exchanged`."""
     y: Tensor = Exchanged.apply(x, group)  # type: ignore[no-untyped-call]
+    return y
+
+
+class Sent(torch.autograd.Function):
+    """Of x [n, ...] the first `there[0]` go to rank 0 and so on; what comes, `here[i]` from rank i, in their order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: list[int], here: list[int], group: Any) -> Tensor:
+        ctx.way = there, here, group
+        y = x.new_empty(sum(here), *x.shape[1:])
+        dist.all_to_all_single(y, x.contiguous(), here, there, group=group)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        there, here, group = ctx.way
+        return sent(gradients[0], here, there, group), None, None, None
+
+
+class ScaleGradients(torch.autograd.Function):
+    """x, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, by: float) -> Tensor:
+        ctx.by = by
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.by, None
+
+
+def sent(x: Tensor, there: list[int], here: list[int], group: Any) -> Tensor:
+    """As `Sent`."""
+    y: Tensor = Sent.apply(x, there, here, group)  # type: ignore[no-untyped-call]
+    return y
+
+
+def scale_gradients(x: Tensor, by: float) -> Tensor:
+    """As `ScaleGradients`."""
+    y: Tensor = ScaleGradients.apply(x, by)  # type: ignore[no-untyped-call]
     return y

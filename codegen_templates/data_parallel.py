@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,16 +15,29 @@ CALLED = ("loss", "generate", "denoise")
 """What is called of a model beside itself, as far as it has it."""
 
 
-def shard(model: Any, mesh: DeviceMesh, dtype: torch.dtype | None, reduced: torch.dtype | None, gathered: bool) -> None:
+def shard(
+    model: Any,
+    mesh: DeviceMesh,
+    dtype: torch.dtype | None,
+    reduced: torch.dtype | None,
+    gathered: bool,
+    apart: Mapping[nn.Module, DeviceMesh | None],
+) -> None:
     """Divide every parameter over a mesh, of whose two dimensions, if it has two, the first has copies.
 
     Layers compute in `dtype`, and gradients are added up in `reduced`; None is as the parameters are. With `gathered`
-    what a forward has collected is kept for the backward, and not collected again.
+    what a forward has collected is kept for the backward, and not collected again. Modules that are `apart` are divided
+    over a mesh of their own, or over none.
     """
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduced, cast_forward_inputs=False)
+    how: dict[str, Any] = {"mp_policy": policy}
+    how["ignored_params"] = {each for part, own in apart.items() if own is None for each in part.parameters()}
+    for part, own in apart.items():
+        if own is not None:
+            fully_shard(part, mesh=own, mp_policy=policy, reshard_after_forward=not gathered)
     for unit in units(model):
-        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=not gathered)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh, reshard_after_forward=not gathered, **how)
+    fully_shard(model, mesh=mesh, **how)
     for name in CALLED:
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)

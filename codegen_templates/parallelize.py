@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from .batch_checks import check_first_batch
 from .context_parallel import cut_rows
 from .data_parallel import checkpoint_layers, shard
+from .expert_parallel import divide_experts
 from .tensor_parallel import Division, divide
 
 
@@ -34,9 +37,9 @@ class RowHeads(NamedTuple):
                 )
 
 
-DIMENSIONS = ("replicate", "dp", "cp", "tp")
-"""What a mesh's dimensions may be called, outermost first: copies of the model, its shards, parts of each row's tokens,
-and parts of its maps.
+DIMENSIONS = ("replicate", "dp", "ep", "cp", "tp")
+"""What a mesh's dimensions may be called, outermost first: copies of the model, its shards, shards of which each also
+has some experts, parts of each row's tokens, and parts of maps.
 """
 ONE_BATCH = ("cp", "tp")
 """Those whose ranks have one batch between them."""
@@ -65,25 +68,28 @@ def parallelized(
         if refused is not None:
             raise ValueError(f"this model has no tensor parallelism: {refused}")
         divide(model, mesh["tp"], table, by_expert, undivided)
+    experts = divide_experts(model, mesh["ep"], dtype) if sizes.get("ep", 1) > 1 else []
     if cut > 1:
         cut_rows(model, mesh["cp"], checkpoint_every)
     elif checkpoint_every:
         checkpoint_layers(model, checkpoint_every)
     check_first_batch(model, mesh, tuple(sizes), ONE_BATCH)
     if any(name != "tp" for name in sizes):
-        shard(model, sharded_over(mesh), dtype, reduce_dtype, gathered)
+        apart = dict.fromkeys(experts, mesh["dp"] if "dp" in sizes else None)
+        shard(model, sharded_over(mesh), dtype, reduce_dtype, gathered, apart)
     return model
 
 
 def sharded_over(mesh: DeviceMesh) -> DeviceMesh:
     """The dimensions of a mesh that parameters are sharded over, as one, or after that which has copies."""
     names = tuple(name for name in mesh_sizes(mesh) if name != "tp")
-    if not mesh.mesh_dim_names or len(names) == 1:
-        return mesh[names[0]] if mesh.mesh_dim_names else mesh
-    if "dp" not in names or "cp" not in names:
-        return mesh[names]
-    shards = mesh["dp", "cp"]._flatten()
-    return DeviceMesh._concatenate([mesh["replicate"], shards]) if "replicate" in names else shards
+    if not mesh.mesh_dim_names:
+        return mesh
+    shards = tuple(name for name in names if name != "replicate")
+    if len(shards) < 2:
+        return mesh[names] if len(names) > 1 else mesh[names[0]]
+    as_one = mesh[shards]._flatten()
+    return DeviceMesh._concatenate([mesh["replicate"], as_one]) if "replicate" in names else as_one
 
 
 def mesh_sizes(mesh: DeviceMesh) -> dict[str, int]:
@@ -92,6 +98,8 @@ def mesh_sizes(mesh: DeviceMesh) -> dict[str, int]:
     known = [name for name in DIMENSIONS if name in names]
     if list(names) != known or not names:
         raise ValueError(f"the mesh's dimensions are {names}; they may be {', '.join(DIMENSIONS)}, in this order")
+    if "ep" in names and not {*names} <= {"dp", "ep"}:
+        raise ValueError(f"the mesh's dimensions are {names}, and `ep` goes with `dp` alone")
     return dict(zip(names, mesh.shape, strict=True))
 
 
@@ -110,7 +118,7 @@ def share_of_all(model: Any, losses: Any, mesh: DeviceMesh, counts: Mapping[str,
 def data_ranks(mesh: DeviceMesh) -> int:
     """How many ranks, or groups of them, have batches of their own."""
     sizes = mesh_sizes(mesh)
-    return sizes.get("replicate", 1) * sizes.get("dp", 1)
+    return math.prod(size for name, size in sizes.items() if name not in ONE_BATCH)
 
 
 def summed_over_data(x: Tensor, mesh: DeviceMesh) -> Tensor:
@@ -119,3 +127,19 @@ def summed_over_data(x: Tensor, mesh: DeviceMesh) -> Tensor:
         if name not in ONE_BATCH:
             torch.distributed.all_reduce(x, group=(mesh[name] if mesh.mesh_dim_names else mesh).get_group())
     return x
+
+
+def clip_gradients(model: Any, most: float) -> Tensor:
+    """Scale the gradients of all parameters, that their norm is at most so much; the norm that it was.
+
+    As `torch.nn.utils.clip_grad_norm_`, which wants all on one mesh: with `ep` experts are on another.
+    """
+    by_mesh = dict[Any, list[Any]]()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            by_mesh.setdefault(getattr(parameter.grad, "device_mesh", None), []).append(parameter)
+    norms: list[Any] = [get_total_norm([each.grad for each in parameters]) for parameters in by_mesh.values()]
+    norm: Tensor = torch.stack([each.full_tensor() if hasattr(each, "full_tensor") else each for each in norms]).norm()
+    for parameters in by_mesh.values():
+        clip_grads_with_norm_(parameters, most, norm)
+    return norm

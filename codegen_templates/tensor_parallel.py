@@ -7,7 +7,7 @@ Only linear maps and tables are called otherwise, and sum over ranks what they g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,12 @@ class Part(NamedTuple):
             )
         return whole
 
-    def call(self, forward: Callable[..., Tensor], x: Tensor, *more: Any) -> Tensor:
+    @property
+    def calls(self) -> bool:
+        """Whether a call is something else than the module's own forward."""
+        return self.division.way not in ("each_head", "by_head")
+
+    def call(self, module: nn.Module, forward: Callable[..., Tensor], x: Tensor, *more: Any) -> Tensor:
         """What all ranks together make of x, as far as this rank goes on with it."""
         way = self.division.way
         if self.division.by_expert:
@@ -161,7 +166,18 @@ def parts_of(
     return parts
 
 
-def of_ranks(cls: type[nn.Module], names: tuple[str, ...], mesh: DeviceMesh, part: Part | None) -> type[nn.Module]:
+class Computes(Protocol):
+    """What a rank computes with of a module's parameters, and makes of its calls."""
+
+    @property
+    def calls(self) -> bool: ...
+
+    def local(self, name: str, whole: Tensor) -> Tensor: ...
+
+    def call(self, module: nn.Module, forward: Callable[..., Tensor], x: Tensor, *more: Any) -> Tensor: ...
+
+
+def of_ranks(cls: type[nn.Module], names: tuple[str, ...], mesh: DeviceMesh, part: Computes | None) -> type[nn.Module]:
     """The class whose instances compute with this rank's part of their parameters.
 
     What FSDP has not collected, which lies on its mesh too, is given as it is.
@@ -177,11 +193,11 @@ def of_ranks(cls: type[nn.Module], names: tuple[str, ...], mesh: DeviceMesh, par
         return property(local)
 
     members: dict[str, Any] = {name: computed_with(name) for name in names}
-    if part is not None and part.division.way not in ("each_head", "by_head"):
+    if part is not None and part.calls:
         whole = cls.forward
 
         def forward(self: nn.Module, x: Tensor, *more: Any) -> Tensor:
-            return part.call(lambda *given: whole(self, *given), x, *more)
+            return part.call(self, lambda *given: whole(self, *given), x, *more)
 
         members["forward"] = forward
     return type(cls.__name__, (cls,), members)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from motc.training.freezing import unfreeze as unfreeze
     from motc.training.groups import optimizer_groups as optimizer_groups
     from motc.training.lora import lora as lora
+    from motc.training.parallel import clip_gradients as clip_gradients
     from motc.training.parallel import parallelize as parallelize
     from motc.training.parallel import share_of_all as share_of_all
     from motc.training.selection import parameters as parameters
@@ -44,6 +45,7 @@ _WHERE = {
     "save": "motc.weights.write",
     "save_checkpoint": "motc.training.checkpoints",
     "save_weights": "motc.training.checkpoints",
+    "clip_gradients": "motc.training.parallel",
     "share_of_all": "motc.training.parallel",
     "skip_absent": "motc.training.absent",
     "spec": "motc.report.notebook",
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "balance",
     "cast",
+    "clip_gradients",
     "diff",
     "freeze",
     "load",

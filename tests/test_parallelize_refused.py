@@ -40,12 +40,15 @@ OVER = MOT.replace("qk_norm = rms", "qk_norm { kind = rms, over = heads }")
             {},
             "4 ranks of `cp` do not divide 2 heads and 1 kv_heads .* on each of 2 tensor-parallel",
         ),
+        (MOT, {"ep": 8}, {}, "has `ep`, and this model has no experts"),
+        (TOP_K, {"ep": 8}, {}, "8 ranks of `ep` do not divide .* has 4 experts"),
+        (TOP_K, {"ep": 4, "tp": 2}, {}, "`ep` goes with `dp` alone"),
         (CHOICE, {"dp": 4, "cp": 2}, {}, "no context parallelism: experts choose among all tokens of a batch"),
         (
             MOT,
             {"tp": 2, "dp": 4},
             {},
-            r"dimensions are \('tp', 'dp'\); they may be replicate, dp, cp, tp, in this order",
+            r"dimensions are \('tp', 'dp'\); they may be replicate, dp, ep, cp, tp, in this order",
         ),
     ],
 )
@@ -70,4 +73,11 @@ def test_rows_on_several_ranks_are_not_generated_nor_compiled(ranks: None) -> No
     with pytest.raises(ValueError, match="rows lie on several ranks"):
         model.generate(ids, ids, max_new_tokens=1)
     with pytest.raises(ValueError, match="rows lie on several ranks"):
+        model.compile()
+
+
+def test_experts_on_several_ranks_are_not_compiled(ranks: None) -> None:
+    model: Any = motc.load(TOP_K)
+    motc.parallelize(model, init_device_mesh("cpu", (4, 2), mesh_dim_names=("dp", "ep")))
+    with pytest.raises(ValueError, match="experts are on several ranks"):
         model.compile()

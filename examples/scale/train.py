@@ -40,7 +40,9 @@ def arguments() -> argparse.Namespace:
         "--out", type=Path, required=True, help="checkpoints, metrics.jsonl and, at the end, the weights"
     )
     parser.add_argument("--weights", type=Path, help="safetensors to begin with; without them, initial weights")
-    parser.add_argument("--mesh", default="", help="replicate=2,dp=4,cp=2,tp=2: in this order; by default dp")
+    parser.add_argument(
+        "--mesh", default="", help="replicate=2,dp=4,ep=2,cp=2,tp=2: some, in this order; by default dp"
+    )
     parser.add_argument("--undivided", nargs="*", default=[], help="selectors of what tp leaves whole")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=32, help="samples of a step, of all ranks together")
@@ -207,7 +209,7 @@ def train(
                 motc.share_of_all(model, losses, mesh, counts).backward()  # type: ignore[no-untyped-call]
                 told = [(losses.by_modality[name] * n, n) for name, n in losses.weights.items()]
                 sums += torch.stack([torch.stack([loss.detach().double(), n.double()]) for loss, n in told])
-            norm: Any = torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+            norm = motc.clip_gradients(model, args.clip).item()
             optimizer.step()
             optimizer.zero_grad()
             if hasattr(model, "update_corrections"):
@@ -218,7 +220,6 @@ def train(
         )  # cp and tp repeat them
         dist.all_reduce(numbers)
         seconds, (done, tokens) = time.perf_counter() - start, numbers[-2:].tolist()
-        norm = norm.full_tensor().item() if hasattr(norm, "full_tensor") else norm.item()
         if log is not None:
             sums = numbers[:-2].view(-1, 2)
             means = {name: s / n for name, (s, n) in zip(model.modalities, sums.tolist(), strict=True) if n}

@@ -22,8 +22,9 @@ PARALLELIZE = '''def parallelize(
     """The model on a mesh of devices, changed in place: before `compile()` and before its optimizer is made.
 
     The mesh's dimensions are, as far as it has them and in this order, `replicate` (copies of the model), `dp` (its
-    parameters sharded by FSDP2, which each rank collects layer by layer for a batch of its own), `cp` (some tokens of
-    each row, of one batch; parameters are sharded over it too) and `tp` (each map divided, of one batch). Of
+    parameters sharded by FSDP2, which each rank collects layer by layer for a batch of its own), `ep` (the
+    same, and some experts of every mixture, to which all ranks' tokens go), `cp` (some tokens of each row, of one
+    batch; parameters are sharded over it too) and `tp` (each map divided, of one batch). Of
     feed-forwards, tables and heads those `undivided`, by what the names of their parameters begin with, are not
     divided; with `by_expert` experts are not, and each rank has some. Layers compute in `dtype`, and gradients are
     added up in `reduce_dtype`. With `gathered` what a forward has collected is kept for the backward. Of each

@@ -42,6 +42,13 @@ def share_of_all(model: nn.Module, losses: Any, mesh: DeviceMesh, counts: Mappin
     return share
 
 
+def clip_gradients(model: nn.Module, most: float) -> Tensor:
+    """Scale a model's gradients, that their norm is at most so much; the norm that it was (docs/scaling.md)."""
+    of = Trained(model)
+    norm: Tensor = parallel_module_of(of.model).clip_gradients(of.network, most)
+    return norm
+
+
 @lru_cache(maxsize=8)
 def parallel_module_of(model: Model) -> ModuleType:
     """The program's module of what puts a model on a mesh."""
