@@ -11,7 +11,7 @@ import torch
 import motc
 from motc.cli import main
 from motc.cluster.activations import activation_bytes
-from motc.cluster.layouts import states
+from motc.cluster.meshes import Mesh, states
 from motc.driver import compile_ir
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
@@ -45,9 +45,9 @@ def test_activations_are_those_that_autograd_keeps(spec: Path, settings: dict[st
 def test_states_are_of_all_parameters_and_divided_by_ranks() -> None:
     model = motc.load(MOT, seed=0)
     ir, numbers = compile_ir(MOT), sum(parameter.numel() for parameter in model.parameters())
-    assert states(ir, 1, 1)[:2] == (numbers, numbers)
-    whole, sharded, _ = states(ir, 4, 1)
-    assert (whole, sharded) == (numbers, pytest.approx(numbers / 4, rel=0.05))
+    assert (states(ir, Mesh()).shared, states(ir, Mesh()).own) == (numbers, numbers)
+    sharded = states(ir, Mesh(dp=2, cp=2))
+    assert (sharded.shared, sharded.own) == (numbers, pytest.approx(numbers / 4, rel=0.05))
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,6 @@ def test_what_cannot_be_planned_is_told(
 def test_a_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(MOT), "--gpus", "2", "--sequence", "128", "--batch-tokens", "1K", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {(each["dp"], each["tp"]) for each in told["layouts"]} == {(2, 1), (1, 2)}
+    meshes = {(each["dp"], each["cp"], each["tp"]) for each in told["layouts"]}
+    assert meshes == {(2, 1, 1), (1, 2, 1), (1, 1, 2)}
+    assert told["not"] == {"dp 1 × ep 2 × tp 1": "there are no experts"}

@@ -66,6 +66,20 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def join(backend: str) -> None:
+    """Meet the other processes. Of torchrun's store, which outlives workers, those of each start have a part.
+
+    Else those that it starts again would find the addresses of the ones that are gone.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend)
+        return
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    own = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world)
+
+
 def make_mesh(text: str, device: str) -> DeviceMesh:
     """The mesh that `--mesh` says, of all processes. Raises SystemExit where it has another number of them."""
     world = dist.get_world_size()
@@ -149,7 +163,7 @@ def main() -> None:
         os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    join("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     mesh, data, ir = make_mesh(args.mesh, device), read_data(args.data), compile_ir(args.spec)
     if data.modalities != ir.names:
         raise SystemExit(f"the data has {', '.join(data.modalities)}, and the spec {', '.join(ir.names)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from motc.ir.model import Model
 
 SCALES = {"": 1, "K": 2**10, "M": 2**20}
-SHOWN = 5
+SHOWN, REFUSED = 5, 12
 
 
 def run(
@@ -63,7 +63,10 @@ def run(
         able, refused = layouts(model, step, gpus, device)
     except ValueError as error:
         raise Stop(1, str(error)) from None
-    fits = sorted((each for each in able if each.memory <= device.memory), key=lambda each: each.seconds(efficiency))
+    fits = sorted(
+        (each for each in able if each.memory <= device.memory),
+        key=lambda each: (each.seconds(efficiency), each.network),
+    )
     for each in able:
         if each.memory > device.memory and each.sequences == 1:
             refused[_name(each)] = f"{each.memory / 1e9:,.1f} GB are more than {device.memory / 1e9:g}"
@@ -74,8 +77,10 @@ def run(
     else:
         if fits:
             _print(fits[:SHOWN], efficiency, tokens, train_tokens)
-        for name, why in refused.items():
+        for name, why in list(refused.items())[:REFUSED]:
             typer.echo(f"{name}: {why}")
+        if len(refused) > REFUSED:
+            typer.echo(f"and {len(refused) - REFUSED} others do not fit: --json has them")
     if not fits:
         raise Stop(1, "" if json else f"no mesh of {gpus} {device.name} fits {model.name}")
 
@@ -110,15 +115,15 @@ def _shares(said: list[str] | None, model: Model) -> dict[str, float]:
 
 
 def _name(layout: Layout) -> str:
-    return f"dp {layout.dp} × tp {layout.tp}, {layout.sequences} at once" + (
-        ", checkpointed" if layout.checkpoint else ""
-    )
+    return f"{layout.mesh}, {layout.sequences} at once" + (", checkpointed" if layout.checkpoint else "")
 
 
 def _told(layout: Layout, efficiency: float, tokens: int) -> dict[str, object]:
     seconds = layout.seconds(efficiency)
+    figures = asdict(layout)
     return {
-        **asdict(layout),
+        **figures.pop("mesh"),
+        **figures,
         "memory": layout.memory,
         "binds": layout.binds,
         "seconds": seconds,
@@ -131,12 +136,24 @@ def _print(fits: list[Layout], efficiency: float, tokens: int, train_tokens: flo
     from rich.table import Table
 
     table = Table("GB of a device, seconds of a step")
-    titles = ("states", "collected", "activations", "all", "sent", "arithmetic", "network", "binds", "tokens/s", "days")
+    titles = (
+        "states",
+        "collected",
+        "activations",
+        "loss",
+        "all",
+        "sent",
+        "arithmetic",
+        "network",
+        "binds",
+        "tokens/s",
+        "days",
+    )
     for title in titles:
         table.add_column(title, justify="right")
     for each in fits:
         states = each.weights + each.gradients + each.optimizer
-        sizes = (states, each.collected, each.activations, each.memory, each.sent)
+        sizes = (states, each.collected, each.activations, each.loss, each.memory, each.sent)
         speed = tokens / each.seconds(efficiency)
         table.add_row(
             _name(each),
@@ -146,4 +163,4 @@ def _print(fits: list[Layout], efficiency: float, tokens: int, train_tokens: flo
             f"{speed:,.0f}",
             f"{train_tokens / speed / 86400:,.1f}",
         )
-    Console(width=140, highlight=False, markup=False, emoji=False).print(table)
+    Console(width=160, highlight=False, markup=False, emoji=False).print(table)

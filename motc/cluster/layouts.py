@@ -1,16 +1,15 @@
-"""The meshes dp × tp of so many devices: what each takes of a device's memory and time."""
+"""What a device has and does on each mesh of so many: bytes, and the least seconds of a step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil, prod
 
 from motc.cluster.accelerators import Accelerator
-from motc.cluster.activations import activation_bytes
+from motc.cluster.activations import activation_bytes, exchanged_numbers, loss_bytes
+from motc.cluster.meshes import Mesh, meshes, refusal, states
 from motc.cost import attention_flops, flops_per_token
 from motc.ir.model import Model
-from motc.ir.sharding import divided_parameters
 
 HALF, SINGLE = 2, 4  # bytes: layers compute in bfloat16; parameters, gradients and AdamW's moments are float32
 
@@ -28,15 +27,15 @@ class Step:
 class Layout:
     """A mesh, bytes of one device, and the least seconds a step takes it for products and for what it sends."""
 
-    dp: int
-    tp: int
-    sequences: int  # that a device has at once; gradients of several such parts make a step
+    mesh: Mesh
+    sequences: int  # that a device has at once, or a part of; gradients of several such parts make a step
     checkpoint: bool
     weights: float
     gradients: float
     optimizer: float
     collected: float
     activations: float
+    loss: float
     sent: float
     arithmetic: float
     network: float
@@ -44,7 +43,7 @@ class Layout:
     @property
     def memory(self) -> float:
         """Bytes of all that a device holds at once."""
-        return self.weights + self.gradients + self.optimizer + self.collected + self.activations
+        return self.weights + self.gradients + self.optimizer + self.collected + self.activations + self.loss
 
     @property
     def binds(self) -> str:
@@ -63,73 +62,63 @@ def layouts(model: Model, step: Step, gpus: int, device: Accelerator) -> tuple[l
     """
     able: list[Layout] = []
     refused: dict[str, str] = {}
-    for tp in (n for n in range(1, gpus + 1) if gpus % n == 0):
-        dp = gpus // tp
-        name = f"dp {dp} × tp {tp}"
-        if tp > device.node:
-            refused[name] = f"tp is more than the {device.node} devices of a node"
-        elif step.tokens % (step.sequence * dp):
-            refused[name] = f"{step.tokens:,} tokens are not sequences of {step.sequence:,} for each of {dp} dp ranks"
+    for mesh in meshes(gpus, device.node):
+        why = refusal(model, mesh, step.tokens, step.sequence, device.node)
+        if why is None:
+            able += _of_mesh(model, step, mesh, device)
         else:
-            try:
-                able += _of_mesh(model, step, dp, tp, device)
-            except _Undivided as error:
-                refused[name] = str(error)
+            refused[str(mesh)] = why
     return able, refused
 
 
-class _Undivided(Exception):
-    """Ranks do not divide a model."""
-
-
-def _of_mesh(model: Model, step: Step, dp: int, tp: int, device: Accelerator) -> Iterator[Layout]:
-    whole, numbers, largest = states(model, dp, tp)
-    tokens = step.tokens // dp  # of a dp rank, in a step: a sequence after another
+def _of_mesh(model: Model, step: Step, mesh: Mesh, device: Accelerator) -> Iterator[Layout]:
+    of = states(model, mesh)
+    tokens = step.tokens // mesh.batches // mesh.cp  # of a rank, in a step
     forward = tokens * (
         sum(step.shares[name] * flops for name, flops in flops_per_token(model).items())
         + attention_flops(model, step.sequence) / step.sequence
     )
     width = sum(share * model.modality(name).width for name, share in step.shares.items())
-    rounds = tokens // step.sequence
-    # A dp group has node / tp devices of each node, and as many network adapters to bring a node what it lacks.
-    across = device.link if dp * tp <= device.node else min(device.link, device.network * device.node / tp)
+    rounds = step.tokens // mesh.batches // step.sequence
+    # A group that shares shards has node / tp devices of each node, and as many adapters to bring a node what it lacks.
+    across = _bandwidth(device, mesh.shards * mesh.tp, device.node / mesh.tp)
     sublayers = sum(len(layer.sublayers) * count for layer, count in model.kinds)
     choices = ((n, checkpoint) for n in range(1, rounds + 1) if rounds % n == 0 for checkpoint in (False, True))
     for sequences, checkpoint in choices:
-        sharded = (
-            (dp - 1) / dp * whole * (2 * HALF + SINGLE) * rounds / sequences
-        )  # collected twice, gradients added up
+        # Parameters are collected twice, and gradients added up.
+        sharded = _without_own(of.shared, mesh.shards) + _without_own(of.experts, mesh.dp)
+        sharded *= (2 * HALF + SINGLE) * rounds / sequences
+        copied = 2 * _without_own(of.own, mesh.replicate) * SINGLE
         passes = 3 if checkpoint else 2  # through each sublayer, with a sum over tp ranks in each
-        summed = 2 * (tp - 1) / tp * tokens * width * HALF * sublayers * passes
+        summed = 2 * _without_own(tokens * width, mesh.tp) * HALF * sublayers * passes
+        rows, pairs = exchanged_numbers(model, step.shares, ranks=mesh.tp, cut=mesh.cp)
+        exchanged = (_without_own(rows, mesh.cp) + _without_own(pairs, mesh.ep)) * tokens * HALF * passes
+        near = _bandwidth(device, mesh.ep * mesh.cp * mesh.tp, 1)
+        at_once = sequences * step.sequence / mesh.cp
         yield Layout(
-            dp=dp,
-            tp=tp,
+            mesh=mesh,
             sequences=sequences,
             checkpoint=checkpoint,
-            weights=SINGLE * numbers,
-            gradients=SINGLE * numbers,
-            optimizer=2 * SINGLE * numbers,
-            collected=2 * HALF * largest if dp > 1 else 0,
-            activations=sequences
-            * step.sequence
-            * activation_bytes(model, step.shares, ranks=tp, checkpoint=checkpoint),
-            sent=sharded + summed,
-            arithmetic=forward * (4 if checkpoint else 3) / tp / device.bf16,
-            network=sharded / across + summed / device.link,
+            weights=SINGLE * of.own,
+            gradients=SINGLE * of.own,
+            optimizer=2 * SINGLE * of.own,
+            collected=2 * HALF * of.largest if mesh.shards > 1 else 0,
+            activations=at_once
+            * activation_bytes(
+                model, step.shares, ranks=mesh.tp, cut=mesh.cp, exchanged=mesh.ep > 1, checkpoint=checkpoint
+            ),
+            loss=at_once * loss_bytes(model, step.shares),
+            sent=sharded + copied + summed + exchanged,
+            arithmetic=forward * (4 if checkpoint else 3) / mesh.tp / device.bf16,
+            network=sharded / across + copied / device.network + summed / device.link + exchanged / near,
         )
 
 
-def states(model: Model, dp: int, tp: int) -> tuple[int, int, int]:
-    """Numbers that parameters are: on a tp rank, on a dp rank of these, and of a tp rank's largest FSDP2 unit."""
-    try:
-        parameters = divided_parameters(model, tp)
-    except ValueError as error:
-        raise _Undivided(str(error)) from None
-    whole = sum(prod(each.local) for each in parameters.values())
-    numbers = sum(ceil(each.local[0] / dp) * prod(each.local[1:]) for each in parameters.values())
-    units: dict[str, int] = {}
-    for name, each in parameters.items():
-        parts = name.split(".")
-        unit = ".".join(parts[:2]) if parts[0] == "layers" else parts[0]
-        units[unit] = units.get(unit, 0) + prod(each.local)
-    return whole, numbers, max(units.values())
+def _without_own(size: float, ranks: int) -> float:
+    """Of what ranks share alike, all that is the others'."""
+    return size * (ranks - 1) / ranks
+
+
+def _bandwidth(device: Accelerator, ranks: int, adapters: float) -> float:
+    """Bytes a second of one of so many neighbouring devices, of which a node has some with so many adapters."""
+    return device.link if ranks <= device.node else min(device.link, device.network * adapters)
