@@ -73,7 +73,7 @@ def answers(report: GridReport) -> Iterator[str]:
     }
     if not any(compared.values()):
         return
-    yield from ("", f"## Lower than {base}?", "")
+    yield from (f"## Lower than {base}?", "")
     yield (
         f"The loss at the end less that of {base}, means over seeds at best rates; ± the wider of both ranges over "
         f"seeds, within which a difference is told as none. One seed of {base} alone has no range."

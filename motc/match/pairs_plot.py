@@ -29,5 +29,5 @@ def plot_pairs(by_step: Mapping[int, Pairs], title: str) -> bytes:
                 )
             axes.set_title(f"{' and '.join(pair.split())}: {title}, mean by {what}", fontsize=10)
             axes.set_xlabel("steps")
-            finish(axes)
+            finish(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return content(figure)
