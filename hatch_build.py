@@ -8,7 +8,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SHIPPED = ("*.mot", "gallery/*.mot", "gallery/mappings/*.yaml")
-"""Of `specs/`, what `motc new` begins from and `motc import` reads; pages, and the paper's specs, are for a checkout."""
+"""Of `specs/`, what `motc new` begins from and `motc import` reads; pages and the paper's specs stay in a checkout."""
 
 
 class DataFolders(BuildHookInterface):

@@ -100,6 +100,8 @@ def _check_groups(
 def _refuse_keys(checked: Checked, where: tuple[str, ...], kind: str, errors: list[Diagnostic]) -> None:
     """Keys of a mixture where there is none."""
     ffn = checked.spec.towers[where[1]].ffn if where else checked.spec.ffn
+    if ffn.model_fields_set.isdisjoint(KEYS):
+        return
     said = ffn.said()
     for key in KEYS:
         own_kind = (*where, "ffn", "kind") if "kind" in ffn.model_fields_set else ("ffn", "kind")

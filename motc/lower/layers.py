@@ -151,9 +151,9 @@ class _Operators:
             if each not in self.known:
                 made = (group.operator(each) for group in LAYER_GROUPS)
                 self.known[each] = tuple(self.alike.setdefault(operator, operator) for operator in made)
-        held = [self.known[a] for a in attributes.values()]
+        held, nothing = [self.known[a] for a in attributes.values()], dict[str, Operator | None].fromkeys(attributes)
         return {
-            path: dict(zip(attributes, column, strict=True))
+            path: dict(zip(attributes, column, strict=True)) if any(column) else nothing
             for path, column in zip(LAYER_PATHS, zip(*held, strict=True), strict=True)
         }
 
@@ -169,6 +169,9 @@ def _layer(
     attributes = spec.attributes
     leaves: Leaves = {}
     for path, partition in zip(LAYER_PATHS, partitions, strict=True):
+        if not any(operators[path].values()):
+            leaves[path] = None
+            continue
         key = (path, id(partition), *map(id, operators[path].values()))
         if key not in known:
             known[key] = builder.build(path, partition, operators[path])

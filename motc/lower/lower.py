@@ -121,10 +121,11 @@ def lower(checked: Checked, *, dense: bool = False, strategy: Strategy = "sorted
 
 
 def _attributes(spec: Spec, tower_of: dict[str, str], *, dense: bool) -> dict[str, LayerAttributes]:
-    """What a layer is to each modality, modalities of one tower having one object."""
+    """What a layer is to each modality; those of one tower have one object, and those of towers that say nothing."""
     towers = {tower: None if dense else spec.towers.get(tower) for tower in tower_of.values()}
-    attributes = {name: layer_attributes(spec, tower) for name, tower in towers.items()}
-    return {name: attributes[tower] for name, tower in tower_of.items()}
+    asked = {id(tower): tower for tower in towers.values()}
+    attributes = {key: layer_attributes(spec, tower) for key, tower in asked.items()}
+    return {name: attributes[id(towers[tower])] for name, tower in tower_of.items()}
 
 
 def _modality(name: str, spec: ModalitySpec, a: OuterAttributes, losses: dict[str, TokenLoss]) -> Modality:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from motc.lsp.outline import Block, Outline, Path, Role, Word
 from motc.schema.keys import STATEMENTS
 from motc.source import SourceFile
 from motc.syntax.mot_reader import MAX_DEPTH
 
-_TOKEN = re.compile(r'(?P<skip>[ \t\r]+|#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<word>[\w.*+-]+)|(?P<mark>.|\n)')
+_TOKEN = re.compile(r'(?:[ \t\r]+|#[^\n]*)*+(?:(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<word>[\w.*+-]+)|(?P<mark>.|\n))')
 _KEYS = {statement: key for key, statement in STATEMENTS.items()} | {"layer": "by_layer", "untie": "untie"}
 _END = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     start: int
@@ -34,9 +33,9 @@ class _Reader:
     def __init__(self, source: SourceFile) -> None:
         self.source = source
         self.tokens = [
-            _Token(match.lastgroup or "", match[0], match.start(), match.end())
+            _Token(kind, match[kind], match.start(kind), match.end())
             for match in _TOKEN.finditer(source.text)
-            if match.lastgroup != "skip"
+            if (kind := match.lastgroup)
         ]
         self.tokens.append(_Token("mark", _END, len(source.text), len(source.text)))
         self.at = 0

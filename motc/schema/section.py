@@ -20,11 +20,13 @@ class Section(BaseModel):
 
     def said(self) -> dict[str, Any]:
         """The keys that the section says, with their values. A null says nothing where none is no value of the key."""
-        if not self.model_fields_set:
+        names = self.model_fields_set
+        if not names:
             return {}
-        said = {name: field for name, field in type(self).model_fields.items() if name in self.model_fields_set}
-        values = {name: (getattr(self, name), field) for name, field in said.items()}
-        return {name: value for name, (value, field) in values.items() if value is not None or takes_none(field)}
+        fields = type(self).model_fields
+        ordered = (name for name in fields if name in names) if len(names) > 1 else names
+        values = {name: getattr(self, name) for name in ordered}
+        return {name: value for name, value in values.items() if value is not None or takes_none(fields[name])}
 
 
 def with_default(section: type[Section], name: str, default: Any) -> Any:

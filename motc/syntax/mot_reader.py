@@ -178,21 +178,28 @@ class _Builder:
         )
 
     def span(self, tree: Parsed) -> Span:
-        """From the first token to the last: every rule keeps those, which is faster than lark's own positions."""
+        """From the first token to the last: every rule keeps those, which is faster than lark's own positions.
+
+        A part's trees are read for many texts, and remember it.
+        """
+        meta = tree.meta
+        if meta.empty:
+            first, last = self.ends(tree)
+            meta.start_pos, meta.end_pos, meta.empty = first.start_pos or 0, last.end_pos or 0, False
+        return Span(self.source, self.start + meta.start_pos, self.start + meta.end_pos)
+
+    def ends(self, tree: Parsed) -> tuple[Token, Token]:
         first: object = tree
         while not isinstance(first, str):
             first = next(child for child in cast("Parsed", first).children if child is not None)
         last: object = tree
         while not isinstance(last, str):
             last = next(child for child in reversed(cast("Parsed", last).children) if child is not None)
-        return self.between(cast("Token", first), cast("Token", last))
-
-    def between(self, first: Token, last: Token) -> Span:
-        return Span(self.source, self.start + (first.start_pos or 0), self.start + (last.end_pos or 0))
+        return cast("Token", first), cast("Token", last)
 
     def name(self, child: object) -> Name:
         token = cast("Token", child)
-        span = self.between(token, token)
+        span = Span(self.source, self.start + (token.start_pos or 0), self.start + (token.end_pos or 0))
         return Name(text=unquote(token, span) if token.type == "STRING" else str(token), span=span)
 
     def names(self, tree: Parsed) -> tuple[Name, ...]:
