@@ -11,7 +11,7 @@ import torch
 import motc
 from motc.driver import compile_ir
 from motc.exporting.program import write_program
-from motc.source import SourceFile
+from motc.source import SourceFile, SpecError
 from motc.validate.batches import random_batches
 from motc.validate.random_parameters import randomise
 from tests.planted import broken, report
@@ -39,17 +39,19 @@ model newest {
 """
 CROPPED = SPEC.replace(", fit = interpolate", "").replace("rows = 4", "rows = 40")
 APART = SPEC.replace("residual", "untie attention, ffn, norm\n  residual")
+TOLD = SPEC.replace("time = none, objective", "time { size = 6, scale = 0.01 }, objective")
 MISTAKES = {
     "variances": (SPEC, "bound.cost(wide.detach(), variance)", "bound.cost(wide.detach(), -variance)"),
     "what variances teach": (SPEC, "bound.cost(wide.detach(), variance)", "bound.cost(wide, variance)"),
     "interpolation": (SPEC, 'mode="bicubic"', 'mode="bilinear"'),
     "the middle": (CROPPED, "table[top : top + rows", "table[top + 1 : top + rows + 1"),
     "around": (SPEC, "return entry + gated(", "return x + gated("),
+    "how the timestep is scaled": (TOLD, "TimestepEmbedding(6, WIDTH, 0.01)", "TimestepEmbedding(6, WIDTH)"),
     "no final norm": (SPEC, "return modulated(x, self.final_modulation(conditions), spans)", "return x"),
 }
 
 
-@pytest.mark.parametrize("spec", [SPEC, CROPPED, APART], ids=["shared", "cropped", "apart"])
+@pytest.mark.parametrize("spec", [SPEC, CROPPED, APART, TOLD], ids=["shared", "cropped", "apart", "told"])
 def test_every_law_holds(spec: str) -> None:
     verdict = report(spec)
     assert verdict.ok, verdict
@@ -58,6 +60,15 @@ def test_every_law_holds(spec: str) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(mistake: str) -> None:
     assert {"reference outputs", "reference gradients"} & broken(*MISTAKES[mistake])
+
+
+def test_sinusoids_of_timesteps_are_counted_and_refused() -> None:
+    more = motc.load(TOLD).latents["image"].time.hidden.weight  # type: ignore[index,union-attr]
+    assert more.shape == (16, 6)  # type: ignore[union-attr]
+    with pytest.raises(SpecError, match="half of 7 sinusoids are cosines"):
+        motc.load(TOLD.replace("size = 6", "size = 7"))
+    with pytest.raises(SpecError, match="`size` is of a timestep whose vector is added"):
+        motc.load(TOLD.replace("scale = 0.01", "kind = concat"))
 
 
 @pytest.mark.compiled

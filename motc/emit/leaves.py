@@ -132,8 +132,9 @@ def _projector(projector: Projector, constants: Constants) -> str:
 def _told(ends: LatentEnds, wide: str) -> str:
     """The arguments of how linear ends are otherwise than plainly, whose tokens are told a timestep's vector."""
     said = [", time=NoTime()"] if ends.untimed else []
-    if ends.time_scale != 1:
-        said.append(f", time=TimestepEmbedding({TIME_FREQUENCIES}, {wide}, {ends.time_scale!r})")
+    if (ends.time_size, ends.time_scale) != (TIME_FREQUENCIES, 1):
+        scale = f", {ends.time_scale!r}" if ends.time_scale != 1 else ""
+        said.append(f", time=TimestepEmbedding({ends.time_size}, {wide}{scale})")
     if ends.time is not None:
         said.append(f", time=ConcatTime({wide}, {ends.time.min_period!r}, {ends.time.max_period!r})")
     if ends.table is not None:

@@ -106,9 +106,10 @@ class PlaceTable:
 class LatentEnds(Parameterised):
     """What makes tokens of `width` from patches of a noised latent and a timestep, and a prediction from states.
 
-    Linear maps, unless there is a U-Net. A timestep's vector, of the timestep times `time_scale`, is added to linear
-    ends' tokens, unless `time` says otherwise, or they are `untimed`; a `table` says more of their places. Their map of
-    patches may have no `bias`, that of states no `out_bias`. With `variances` twice as many channels are predicted.
+    Linear maps, unless there is a U-Net. A timestep's vector, of `time_size` sinusoids of the timestep times
+    `time_scale`, is added to linear ends' tokens, unless `time` says otherwise, or they are `untimed`; a `table` says
+    more of their places. Their map of patches may have no `bias`, that of states no `out_bias`. With `variances` twice
+    as many channels are predicted.
     `patch` is how much of a latent a token has along each of its axes: of images a number, if it is the same for both;
     else one for each of length, of height and width, or of frames, height and width.
     """
@@ -120,6 +121,7 @@ class LatentEnds(Parameterised):
     time: ConcatTime | None = None
     untimed: bool = False
     time_scale: float = 1.0
+    time_size: int = TIME_FREQUENCIES
     table: SineTable | PlaceTable | None = None
     bias: bool = True
     out_bias: bool = True
@@ -150,6 +152,7 @@ class LatentEnds(Parameterised):
         if self.time is not None:
             parts.append(f"timesteps concatenated (periods {self.time.min_period:g} to {self.time.max_period:g})")
         parts += [f"timesteps times {self.time_scale:g}"] * (self.time_scale != 1)
+        parts += [f"timesteps of {self.time_size} sinusoids"] * (self.time_size != TIME_FREQUENCIES)
         parts += [] if self.table is None else [str(self.table)]
         parts += [*["no bias in"] * (not self.bias), *["no bias out"] * (not self.out_bias)]
         return "".join(f", {part}" for part in parts)
@@ -166,7 +169,7 @@ class LatentEnds(Parameterised):
         return (
             EndLayer(name="encode", shape=(self.width, numbers), bias=self.bias),
             *(_places(self.table, self.width) if isinstance(self.table, PlaceTable) else ()),
-            *(() if self.untimed else _time(self.width) if self.time is None else _concat_time(self.width)),
+            *self._told_time(),
             EndLayer(name="decode", shape=(predicted, self.width), bias=self.out_bias),
         )
 
@@ -183,6 +186,12 @@ class LatentEnds(Parameterised):
         """Of a token's patch, in and out; a convolution is a linear map for each pixel that it makes."""
         return sum(layer.flops for layer in self.layers() if not layer.per_latent_span)
 
+    def _told_time(self) -> tuple[EndLayer, ...]:
+        """What tells linear ends' tokens their timestep."""
+        if self.untimed:
+            return ()
+        return _time(self.width, self.time_size) if self.time is None else _concat_time(self.width)
+
     @property
     def latent_span_flops(self) -> int:
         """Of the timestep."""
@@ -193,9 +202,9 @@ def _places(table: PlaceTable, width: int) -> tuple[EndLayer, ...]:
     return (EndLayer(name="table", shape=(table.rows * table.columns, width), times=0, bias=False),)
 
 
-def _time(width: int) -> tuple[EndLayer, ...]:
+def _time(width: int, size: int = TIME_FREQUENCIES) -> tuple[EndLayer, ...]:
     return (
-        EndLayer(name="time.hidden", shape=(width, TIME_FREQUENCIES), per_latent_span=True),
+        EndLayer(name="time.hidden", shape=(width, size), per_latent_span=True),
         EndLayer(name="time.embed", shape=(width, width), per_latent_span=True),
     )
 

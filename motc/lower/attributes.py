@@ -11,7 +11,7 @@ from motc.ir.attention import HeadNormPlace
 from motc.ir.attributes import LayerAttributes, OuterAttributes, Vocabulary
 from motc.ir.condition import PARTS, Adaptive, Condition, GivenVector, Labels, Sinusoids
 from motc.ir.feed_forward import GATED, FfnKind, Moe
-from motc.ir.latent import ConcatTime, LatentEnds, PlaceTable, SineTable, Unet
+from motc.ir.latent import TIME_FREQUENCIES, ConcatTime, LatentEnds, PlaceTable, SineTable, Unet
 from motc.ir.layer import Parallel, Placements
 from motc.ir.low_rank import Ranks
 from motc.ir.operators import HeadNorm, Norm, NormKind, Projector
@@ -300,6 +300,7 @@ def _latent_ends(latent: LatentSpec, width: int) -> LatentEnds:
         time=time,
         untimed=latent.time.kind == "none",
         time_scale=float(latent.time.scale or 1.0),
+        time_size=latent.time.size or TIME_FREQUENCIES,
         table=_table(latent),
         bias=latent.bias is not False,
         out_bias=latent.has_out_bias,

@@ -106,19 +106,23 @@ def _check_added(checked: Checked, name: str, features: FeaturesSpec, errors: li
 
 
 def _check_time(checked: Checked, name: str, latent: LatentSpec, errors: list[Diagnostic]) -> None:
-    """A U-Net has its own way to be told the timestep; periods are of concatenated sinusoids, a scale of added ones."""
+    """A U-Net has its own way to be told the timestep; periods are of concatenated sinusoids, the rest of others."""
     time = latent.time
     place: tuple[str, ...] = ("modalities", name, "latent", "time")
     related: tuple[tuple[str, Span], ...] = ()
     said = [key for key in ("min_period", "max_period") if getattr(time, key) is not None]
+    added = [key for key in ("scale", "size") if getattr(time, key) is not None]
     wide = stream_width(checked.spec, name)
     shortest, longest = periods(time)
     if latent.ends == "unet" and time.kind != "added":
         message, way_out = "a U-Net is told the timestep in each of its blocks, and not by its tokens", "leave it out"
         place, related = (*place, "kind"), (("the ends", checked.span("modalities", name, "latent", "ends")),)
-    elif time.scale is not None and (latent.ends == "unet" or time.kind != "added"):
-        message, way_out = "`scale` is of a timestep whose vector is added to tokens", "leave it out"
-        place = (*place, "scale")
+    elif added and (latent.ends == "unet" or time.kind != "added"):
+        message, way_out = f"`{added[0]}` is of a timestep whose vector is added to tokens", "leave it out"
+        place = (*place, added[0])
+    elif time.size is not None and time.size % 2:
+        message, way_out = f"half of {time.size} sinusoids are cosines", "use an even number"
+        place = (*place, "size")
     elif time.kind != "concat" and said:
         message, way_out = f"`{said[0]}` is of sinusoids that are concatenated", "leave it out, or use kind = concat"
         place = (*place, said[0])

@@ -45,9 +45,9 @@ class ReferenceLatent:
     `blocks` are the residual blocks a level of a U-Net has on each side; None: the ends are linear. `patch` is how much
     of a latent a token has along each of its axes. With `periods`, the shortest and the longest of a timestep's
     sinusoids, these go through two maps with each token of linear ends; `untimed` ones are told nothing of it; to
-    others the vector of the timestep times `time_scale` is added. With `sines`, what places are scaled to and of how
-    large a grid they are, a token of `width` has its place's added. With `places`, how many rows and columns a learnt
-    table has and whether it is interpolated, it has that table's.
+    others a vector is added, made of `time_size` sinusoids of the timestep times `time_scale`. With `sines`, what
+    places are scaled to and of how large a grid they are, a token of `width` has its place's added. With `places`, how
+    many rows and columns a learnt table has and whether it is interpolated, it has that table's.
     """
 
     blocks: int | None
@@ -56,6 +56,7 @@ class ReferenceLatent:
     periods: tuple[float, float] | None = None
     untimed: bool = False
     time_scale: float = 1.0
+    time_size: int = 2 * FREQUENCIES
     sines: tuple[int | None, int | None] | None = None
     places: tuple[int, int, bool] | None = None
     width: int = 0
@@ -199,7 +200,8 @@ def places_of_patches(latent: ReferenceLatent, x: Tensor) -> Iterator[tuple[slic
 
 def time_vector(latent: ReferenceLatent, parameters: Parameters, timestep: float) -> Tensor:
     """A timestep's vector [width] (DiT, arXiv 2212.09748): cosines and sines, angles in float32, then two maps."""
-    frequencies = 1.0 / 10000.0 ** (torch.arange(FREQUENCIES).float() / FREQUENCIES)
+    count = latent.time_size // 2
+    frequencies = 1.0 / 10000.0 ** (torch.arange(count).float() / count)
     angles = latent.time_scale * (torch.tensor(timestep, dtype=torch.float32) * frequencies)
     weight = parameters[latent.prefix + ".time.hidden.weight"]
     waves = torch.cat((angles.cos(), angles.sin())).to(weight)

@@ -64,6 +64,9 @@ class TimeSpec(Section):
             "from 0 to 1; default: `1`"
         ),
     )
+    size: Size | None = Field(
+        None, description="for `added`: how many cosines and sines of it there are together; default: `256`"
+    )
 
 
 class ObjectiveSpec(Section):

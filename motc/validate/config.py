@@ -69,6 +69,7 @@ def reference_config(model: Model) -> ReferenceConfig:
                 periods=_periods(modality.ends),
                 untimed=modality.ends.untimed,
                 time_scale=modality.ends.time_scale,
+                time_size=modality.ends.time_size,
                 width=modality.ends.width,
                 **_table(modality.ends),
                 objective=modality.objective,

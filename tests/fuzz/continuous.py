@@ -53,7 +53,7 @@ def ends_text(pick: Pick) -> str:
     if ends == "unet":
         blocks = pick("1", "2")
         return f"patch = {pick('2', '4')}, ends = unet, unet {{ channels = 4, blocks = {blocks} }}"
-    ends += pick("", "", "", ", time = concat", ", time = none", ", time { scale = 0.001 }")
+    ends += pick("", "", "", ", time = concat", ", time = none", ", time { scale = 0.001, size = 6 }")
     of_images = "[2]" not in ends and "[1, 2, 1]" not in ends
     learnt = (", learned { rows = 20 }", ", learned { rows = 3, columns = 2, fit = interpolate }")
     sines = pick("", "", "", *learnt, ", sine { }", ", sine { base = 3 }", ", sine { base = 4, crop = 5 }")
