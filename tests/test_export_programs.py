@@ -70,18 +70,15 @@ def test_onnx(tmp_path: Path) -> None:
     assert [each.name for each in session.get_outputs()] == ["logits_text", "logits_image"]
 
 
-@pytest.mark.pairs
-def test_compiled_ahead_of_time(tmp_path: Path) -> None:
-    model, network = given()
-    compared = write_program(model, network, tmp_path / "out", "aoti")
-    assert compared.batches == 8 and compared.logits < 1e-5
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compiled.pt2", "signature.json"]
-
-
 CONTINUOUS = SPEC.replace(
     "image { vocab = 7 }",
     "vit { features { size = 5 }, positions { kind = grid } }, image { latent { channels = 3, patch = 2 } }",
 ).replace("heads = 2", "heads = 2, mask { kind = causal, bidirectional = image }, rope { axes = [4, 4] }")
+
+
+CONDITIONED = CONTINUOUS.replace(
+    "patch = 2 } }", "patch = 2 }, condition { label { count = 4 }, number { size = 6 }, vector { size = 5 } } }"
+).replace("untie", "norm { adaptive = image }\n untie")
 
 
 def test_features_and_latents_go_in_as_the_model_takes_them(tmp_path: Path) -> None:
@@ -111,11 +108,11 @@ def test_features_and_latents_go_in_as_the_model_takes_them(tmp_path: Path) -> N
         loaded(kinds, kinds, **{**more, "latents": {"image": torch.randn(1, 3, 2, 12)}})  # of one row of patches
 
 
-def test_onnx_of_features_and_latents(tmp_path: Path) -> None:
+def test_onnx_of_features_latents_and_conditions(tmp_path: Path) -> None:
     """Runs that see all of themselves take a search and largest numbers so far, which torch has no ONNX for."""
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
-    assert write_program(*given(CONTINUOUS), tmp_path / "out", "onnx").logits < 1e-4
+    assert write_program(*given(CONDITIONED), tmp_path / "out", "onnx").logits < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "out" / "program.onnx")
     said = json.loads((tmp_path / "out" / "signature.json").read_text())
     assert [each.name for each in session.get_inputs()] == [*said["inputs"]]
@@ -156,10 +153,19 @@ def adaptive(condition: str) -> str:
     return SPEC.replace("image { vocab = 7 }", image).replace("untie", "norm { adaptive = image }\n untie")
 
 
+CONDITION = "label { count = 4 }, number { size = 6, max_period = 90 }, vector { size = 5 }"
+
+
+@pytest.mark.pairs
+def test_compiled_ahead_of_time(tmp_path: Path) -> None:
+    compared = write_program(*given(adaptive(CONDITION)), tmp_path / "out", "aoti")
+    assert compared.batches > 8 and compared.logits < 1e-5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compiled.pt2", "signature.json"]
+
+
 def test_conditions_go_in_as_the_model_takes_them(tmp_path: Path) -> None:
     """Of spans any number, none too."""
-    condition = "label { count = 4 }, number { size = 6, max_period = 90 }, vector { size = 5 }"
-    assert write_program(*given(adaptive(condition)), tmp_path / "out", "pt2").logits < 1e-5
+    assert write_program(*given(adaptive(CONDITION)), tmp_path / "out", "pt2").logits < 1e-5
     said = json.loads((tmp_path / "out" / "signature.json").read_text())["inputs"]
     assert {name: each["shape"] for name, each in said.items() if name.startswith("conditions")} == {
         "conditions_image_label": ["spans_image"],
