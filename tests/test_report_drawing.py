@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from itertools import combinations
 from pathlib import Path
@@ -296,6 +297,16 @@ def test_the_picture_in_the_readme_is_what_the_command_writes() -> None:
     assert (ROOT / "docs" / "emoji_mot.svg").read_text(encoding="utf-8") == standalone(
         drawn(compile_ir(SPECS["emoji_mot"]))
     )
+
+
+def test_the_picture_of_a_diff_is_what_the_command_writes(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how_to_read_a_diff.md").read_text(encoding="utf-8")
+    old, new = re.findall(r"```mot\n(.*?)```", page, re.DOTALL)
+    for name, text in (("old.mot", old), ("new.mot", new)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    drawing = tmp_path / "diff.svg"
+    assert main(["diff", str(tmp_path / "old.mot"), str(tmp_path / "new.mot"), "--svg", str(drawing)]) == 2
+    assert drawing.read_text() == (ROOT / "docs" / "how_to_read_a_diff.svg").read_text()
 
 
 def test_show_and_diff_write_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

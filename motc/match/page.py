@@ -48,7 +48,8 @@ def _matched(report: Report) -> str:
         for name in report.comparisons
         for kind, title in (KINDS[:2] if name == report.base else KINDS)
     ]
-    return table("ratios", f"Of {report.base}'s, needed to reach its loss", ("system", "", *report.modalities), rows)
+    title = f"Share of {report.base}'s steps, or seconds, to reach its loss"
+    return table("ratios", title, ("system", "counted in", *report.modalities), rows)
 
 
 def _losses(report: Report) -> str:
@@ -62,7 +63,7 @@ def _losses(report: Report) -> str:
         for held_out in (False, True)
     ]
     titles = (f"{name}, squared error" if name in report.continuous else f"{name}, nats" for name in report.modalities)
-    return table("ends", "Means of the last steps, and the last held-out losses", ("system", "", *titles), rows)
+    return table("ends", "Means of the last steps, and the last held-out losses", ("system", "loss", *titles), rows)
 
 
 def _costs(report: Report) -> str:

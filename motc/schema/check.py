@@ -56,6 +56,7 @@ def check(tree: Mapping) -> Checked:
         details = error.errors(include_url=False)
         for each in details:
             each["loc"] = tuple(step for step in each["loc"] if step not in (TRUE_OR_FALSE, SECTION))
-        first = heapq.nsmallest(MOST_TOLD, details, key=lambda each: place(tree, each).start)
+        # what is missing comes behind what is there, which may be the same key misspelt
+        first = heapq.nsmallest(MOST_TOLD, details, key=lambda e: (e["type"] == "missing", place(tree, e).start))
         told = dict.fromkeys(complaint(tree, each) for each in first)
         raise SpecError(*told, more=len(details) - len(first)) from None

@@ -68,7 +68,7 @@ def _excerpt(span: Span) -> str:
 
 
 class SpecError(Exception):
-    """The user's spec is wrong: diagnostics in the order of the text, the first 50 of them, and how many `more`."""
+    """The user's spec is wrong: 50 diagnostics in the order of the text, what is missing last, and how many `more`."""
 
     def __init__(self, *diagnostics: Diagnostic, more: int = 0) -> None:
         self.diagnostics = diagnostics[:MOST_TOLD]
