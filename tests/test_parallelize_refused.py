@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import motc
@@ -81,3 +82,9 @@ def test_experts_on_several_ranks_are_not_compiled(ranks: None) -> None:
     motc.parallelize(model, init_device_mesh("cpu", (4, 2), mesh_dim_names=("dp", "ep")))
     with pytest.raises(ValueError, match="experts are on several ranks"):
         model.compile()
+
+
+def test_a_mesh_without_names_is_dp(ranks: None) -> None:
+    model = motc.load(MOT)
+    motc.parallelize(model, init_device_mesh("cpu", (8,)))
+    assert all(parameter.placements == (Shard(0),) for parameter in cast(Any, model).parameters())
