@@ -75,7 +75,7 @@ def parallelized(
         checkpoint_layers(model, checkpoint_every)
     check_first_batch(model, mesh, tuple(sizes), ONE_BATCH)
     if any(name != "tp" for name in sizes):
-        apart = {each: mesh["dp"] if "dp" in sizes else None for each in experts}
+        apart = dict.fromkeys(experts, mesh["dp"] if experts and "dp" in sizes else None)
         shard(model, sharded_over(mesh), dtype, reduce_dtype, gathered, apart)
     return model
 
