@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -20,12 +21,15 @@ class DataFolders(BuildHookInterface):
         specs = Path(self.root, "specs")
         shipped = {path.relative_to(specs).as_posix() for pattern in SHIPPED for path in specs.glob(pattern)}
         files = {f"specs/{name}": f"motc/_specs/{name}" for name in sorted(shipped)}
-        build_data["force_include"].update({"codegen_templates": "motc/_templates", **files})
+        blocks = {
+            path.name: path.read_text(encoding="utf-8") for path in Path(self.root, "codegen_templates").glob("*.py")
+        }
+        self.folder = TemporaryDirectory()
+        packed = Path(self.folder.name, "templates.json")  # as one file they are packed to three quarters
+        packed.write_text(json.dumps(blocks), encoding="utf-8")
+        build_data["force_include"].update({str(packed): "motc/_templates.json", **files})
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Packs the wheel as small as it gets."""
-        with ZipFile(artifact_path) as wheel:
-            files = [(info, wheel.read(info)) for info in wheel.infolist()]
-        with ZipFile(artifact_path, "w") as wheel:
-            for info, data in files:
-                wheel.writestr(info, data, ZIP_DEFLATED, compresslevel=9)
+        """Removes what was packed."""
+        if version != "editable":
+            self.folder.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,12 +17,12 @@ import sys
 from pathlib import Path
 import motc
 from motc.cli import main
-from motc.resources import specs_folder, templates_folder
+from motc.resources import specs_folder, templates
 
 here = Path.cwd().resolve()
 assert Path(motc.__file__).is_relative_to(here), motc.__file__
 assert specs_folder() == here / "motc" / "_specs"
-assert templates_folder() == here / "motc" / "_templates"
+assert "attention.py" in templates() and not (here / "codegen_templates").exists()
 spec = str(specs_folder() / "emoji_mot.mot")
 for arguments in (["check", spec], ["build", spec, "-o", "built"], ["show", spec, "--html", "page.html"]):
     sys.argv = ["motc", *arguments]
@@ -62,7 +63,8 @@ def test_a_wheel_is_small_and_has_the_command_and_its_types(wheel: Path, unpacke
 
 
 def test_wheel_holds_the_building_blocks_and_the_specs_that_commands_read(unpacked: Path) -> None:
-    assert files(unpacked / "motc" / "_templates") == files(ROOT / "codegen_templates") != {}
+    blocks = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "codegen_templates").glob("*.py")}
+    assert json.loads((unpacked / "motc" / "_templates.json").read_text(encoding="utf-8")) == blocks != {}
     specs = {
         name: text
         for name, text in files(ROOT / "specs").items()

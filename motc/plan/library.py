@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from motc.plan.constants import NAMES
-from motc.resources import templates_folder
+from motc.resources import templates
 
 OUTSIDE = {
     "torch": "import torch",
@@ -44,8 +44,8 @@ class BuildingBlock:
 @cache
 def library() -> Mapping[str, BuildingBlock]:
     """Every building block by its file's name without `.py`."""
-    paths = sorted(path for path in templates_folder().glob("*.py") if path.stem != "__init__")
-    return {path.stem: read_block(path.read_text(encoding="utf-8")) for path in paths}
+    files = {file.removesuffix(".py"): text for file, text in templates().items()}
+    return {name: read_block(text) for name, text in files.items() if name != "__init__"}
 
 
 @cache
