@@ -16,7 +16,6 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from .collectives import sum_over
 from .data_parallel import checkpoint_layers
-from .layout_sorted import sorted_fields
 from .row_ranks import RowRanks
 from .tokens import real_tokens
 
@@ -65,10 +64,9 @@ def rank_tokens(layout: Any, modalities: int, mesh: DeviceMesh) -> RankTokens:
     if not hasattr(layout, "pieces"):
         own = layout._replace(places=places, tokens=real_tokens(slots, layout.modality_ids))
         return RankTokens(ranks, own, None, ())
-    is_sorted = layout.tokens.ndim == 1
-    fields = sorted_fields(places, slots, layout.modality_ids, modalities, is_sorted)
-    in_whole = ranks.cut(layout.inverse, -1).flatten()[fields["order"]] if is_sorted else None
-    return RankTokens(ranks, layout._replace(**fields), in_whole, (layout.order.shape[0],))
+    own = layout.of_slots(places, slots, modalities)
+    in_whole = ranks.cut(layout.inverse, -1).flatten()[own.order] if layout.tokens.ndim == 1 else None
+    return RankTokens(ranks, own, in_whole, (layout.order.shape[0],))
 
 
 class OnRanks:

@@ -42,6 +42,10 @@ class SortedLayout(NamedTuple):
         rows = self.rows._replace(modality_ids=modality_ids)
         return self._replace(modality_ids=modality_ids, rows=rows, places=place, sorted_places=place)
 
+    def of_slots(self, places: Tensor, slots: Tensor, count: int) -> SortedLayout:
+        """The layout of other slots [R, L] of the batch, and of their modalities' places, of so many."""
+        return self._replace(**sorted_fields(places, slots, self.modality_ids, count, self.tokens.ndim == 1))
+
     def mark_sizes(self) -> None:
         """Tell the compiler which sizes vary."""
         self.rows.mark_sizes()
