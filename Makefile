@@ -56,7 +56,7 @@ test: .venv/.installed
 test-laws: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'laws and not compiled and not pairs'
 
-# What the compiler makes of models, counts of it, and programs that are exported: a few minutes.
+# What the compiler makes of models, counts of it, programs that are exported, and what starts processes: some ten minutes.
 test-compiled: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'compiled and not pairs'
 

@@ -280,6 +280,7 @@ def different(whole: Path, parts: Path) -> list[str]:
     return [name for name, x in first.items() if not name.endswith("/seconds") and not x.equal(second[name])]
 
 
+@pytest.mark.compiled
 def test_a_killed_run_goes_on_bit_for_bit_and_a_full_disk_keeps_the_checkpoint(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

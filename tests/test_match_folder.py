@@ -88,6 +88,7 @@ def stopped(stopped_run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(stopped_run, tmp_path / "out")
 
 
+@pytest.mark.compiled
 def test_a_second_process_refuses_and_a_killed_one_leaves_no_lock(
     models: dict[str, Model], data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_second_process_refuses_and_a_killed_one_leaves_no_lock(
     run(models, data, out)
 
 
+@pytest.mark.compiled
 def test_a_fork_that_outlives_a_run_does_not_hold_its_folder(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; from motc.match.lock import locked\n"

@@ -51,12 +51,14 @@ MISTAKES = {
 }
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("spec", [SPEC, CROPPED, APART, TOLD], ids=["shared", "cropped", "apart", "told"])
 def test_every_law_holds(spec: str) -> None:
     verdict = report(spec)
     assert verdict.ok, verdict
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(mistake: str) -> None:
     assert {"reference outputs", "reference gradients"} & broken(*MISTAKES[mistake])

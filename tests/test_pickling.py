@@ -83,6 +83,7 @@ with open(sys.argv[2], "wb") as file:
 """
 
 
+@pytest.mark.compiled
 def test_a_whole_model_goes_to_another_program_and_a_layout_comes_back(model: Any, tmp_path: Path) -> None:
     parts = [pickle.dumps(model.layout), pickle.dumps(model.layout(KINDS))]
     torch.save({"model": model, "ids": IDS, "kinds": KINDS, "parts": parts}, tmp_path / "model.pt")

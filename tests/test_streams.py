@@ -39,6 +39,7 @@ def test_no_file_is_taken_for_a_closed_stream(tmp_path: Path) -> None:
     assert str(written) not in written.read_text(), "the path that would be printed stands in the file"
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_behind_stdout_is_told() -> None:
     done = run(f"show {SPEC}", "> /dev/full")
@@ -48,6 +49,7 @@ def test_a_full_disk_behind_stdout_is_told() -> None:
     assert run("check missing.mot", "2> /dev/full").stdout == "code 1\n"
 
 
+@pytest.mark.compiled
 def test_a_reader_that_leaves_is_no_traceback() -> None:
     for words in (f"show {SPEC}", "check missing.mot", "nope"):
         done = run(words, "2>&1 | (exec <&-; sleep 0)")

@@ -55,6 +55,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.compiled
 def test_a_wheel_is_small_and_has_the_command_and_its_types(wheel: Path, unpacked: Path) -> None:
     assert wheel.stat().st_size < LARGEST
     (entry_points,) = unpacked.glob("motc-*.dist-info/entry_points.txt")
@@ -62,6 +63,7 @@ def test_a_wheel_is_small_and_has_the_command_and_its_types(wheel: Path, unpacke
     assert (unpacked / "motc" / "py.typed").is_file()
 
 
+@pytest.mark.compiled
 def test_wheel_holds_the_building_blocks_and_the_specs_that_commands_read(unpacked: Path) -> None:
     blocks = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "codegen_templates").glob("*.py")}
     assert json.loads((unpacked / "motc" / "_templates.json").read_text(encoding="utf-8")) == blocks != {}
@@ -73,6 +75,7 @@ def test_wheel_holds_the_building_blocks_and_the_specs_that_commands_read(unpack
     assert files(unpacked / "motc" / "_specs") == specs != {}
 
 
+@pytest.mark.compiled
 def test_wheel_checks_and_builds_a_shipped_spec(unpacked: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     command = [sys.executable, "-c", CHECK_AND_BUILD]
