@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from motc import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 500
+LAWS = {"obeys_every_law", "report", "broken"}
 SOURCES = sorted(
     path
     for folder in ("motc", "codegen_templates", "examples", "bench", "tests")
@@ -88,3 +90,27 @@ def test_a_workflow_runs_what_every_change_must_pass() -> None:
     steps = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["ci"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_what_holds_a_model_to_laws_is_marked() -> None:
+    """Decision 64; validation's own tests, random specs and mistakes in general stay in `make test`."""
+    apart = {"test_validate.py", "test_random_specs.py", "test_planted_errors.py"}
+    unmarked = []
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {
+            alias.name
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module in ("tests.planted", "tests.fuzz.properties")
+            for alias in node.names
+        }
+        for test in (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")):
+            called = {
+                node.func.id
+                for node in ast.walk(test)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            marks = {ast.unparse(mark) for mark in test.decorator_list}
+            if imported & called & LAWS and not marks & {"pytest.mark.laws", "pytest.mark.compiled"}:
+                unmarked.append(f"{path.name}: {test.name}")
+    assert [each for each in unmarked if each.partition(":")[0] not in apart] == []
