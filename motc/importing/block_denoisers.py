@@ -25,6 +25,7 @@ from motc.importing.denoising_rows import (
     eps,
     layers,
     number,
+    numbers,
     patch,
     size_of_words,
 )
@@ -116,9 +117,7 @@ def wan(configuration: Configuration, described: Described) -> None:
     head_dim = described.settings["attention.head_dim"]
     side = 2 * (head_dim // 6)
     described.settings["attention.rope.axes"] = [head_dim - 2 * side, side, side]
-    patches = configuration.take("patch_size", [1, 2, 2])
-    if not isinstance(patches, list) or len(patches) != 3 or not all(type(each) is int for each in patches):
-        configuration.refuse("patch_size", patches, "three whole numbers")
+    patches = numbers(configuration, "patch_size", (1, 2, 2), "three whole numbers")
     described.settings["modalities.video.latent.patch"] = patches
 
 

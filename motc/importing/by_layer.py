@@ -7,6 +7,7 @@ from typing import Any
 
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described
+from motc.importing.rows import OneWay
 from motc.importing.said import NONE, Said
 
 TYPES = ("full_attention", "sliding_attention")
@@ -134,8 +135,10 @@ class PositionsInWindows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossLayers:
+class CrossLayers(OneWay):
     """Llama 3.2 Vision's `cross_attention_layers`, in which text attends to images and not to itself."""
+
+    what = "layers that attend to images"
 
     default: tuple[int, ...]
 
@@ -153,9 +156,6 @@ class CrossLayers:
             "towers.language.ffn.out_gate": "tanh",
         }
         described.differ([settings if layer in crossing else {} for layer in range(described.layers)])
-
-    def write(self, said: Said) -> dict[str, Any]:
-        raise ValueError("layers that attend to images are not written")
 
 
 def _but_every(every: int, layers: int) -> list[bool]:

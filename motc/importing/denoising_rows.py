@@ -5,15 +5,14 @@ Nothing writes these classes: their rows are read alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from motc.importing.architecture import Architecture
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described
-from motc.importing.rows import Key
-from motc.importing.said import Said
+from motc.importing.rows import Key, OneWay
 from motc.schema.values import MAX_LAYERS
 
 LATENT, CONDITION, FEATURES = "modalities.image.latent", "modalities.image.condition", "modalities.text.features"
@@ -28,16 +27,14 @@ class Denoiser(Architecture):
     modality: str | None = None
 
 
-class OneWay:
-    """What no row of these classes does."""
+class OfDiffusers(OneWay):
+    """A row of these classes."""
 
-    def write(self, said: Said) -> NoReturn:
-        del said
-        raise ValueError("classes of diffusers are not written")
+    what = "classes of diffusers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heads(OneWay):
+class Heads(OfDiffusers):
     """`num_attention_heads` times `attention_head_dim`, the width; the numbers are the class's."""
 
     heads: int
@@ -50,7 +47,7 @@ class Heads(OneWay):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Times(OneWay):
+class Times(OfDiffusers):
     """No key: a setting that is so many times another one, or times what it was."""
 
     ours: str
@@ -65,7 +62,7 @@ FOUR_TIMES = Times(ours="ffn.hidden", of="width", by=4)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Same(OneWay):
+class Same(OfDiffusers):
     """A key that must be what a setting is, times `by`; `default` is the class's, and null may be as good."""
 
     name: str
@@ -82,7 +79,7 @@ class Same(OneWay):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed(OneWay):
+class Packed(OfDiffusers):
     """The channels of patches of 2 x 2, which a pipeline makes: a quarter as many are a latent's."""
 
     default: int
@@ -95,21 +92,19 @@ class Packed(OneWay):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axes(OneWay):
+class Axes(OfDiffusers):
     """The components of each axis that rotate; `default` is the class's."""
 
     name: str
     default: tuple[int, ...]
 
     def read(self, configuration: Configuration, described: Described) -> None:
-        axes = configuration.take(self.name, list(self.default))
-        if not isinstance(axes, list) or len(axes) != len(self.default) or not all(type(each) is int for each in axes):
-            configuration.refuse(self.name, axes, f"{len(self.default)} whole numbers")
-        described.settings["attention.rope.axes"] = axes
+        told = f"{len(self.default)} whole numbers"
+        described.settings["attention.rope.axes"] = numbers(configuration, self.name, self.default, told)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variances(OneWay):
+class Variances(OfDiffusers):
     """`out_channels`: as many as come in, or twice as many, of which half are of variances; null for as many."""
 
     default: int | None = None
@@ -124,7 +119,7 @@ class Variances(OneWay):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Together(OneWay):
+class Together(OfDiffusers):
     """What a few keys come to, by a function of the class."""
 
     of: Callable[[Configuration, Described], None]
@@ -140,6 +135,14 @@ def number(configuration: Configuration, key: str, default: int) -> int:
         configuration.refuse(key, value, "a whole number above 0")
     count: int = value
     return count
+
+
+def numbers(configuration: Configuration, key: str, default: Sequence[int], told: str) -> list[int]:
+    """A key's list of as many whole numbers as the class's; `told` says so."""
+    values: list[int] = configuration.take(key, list(default))
+    if not isinstance(values, list) or len(values) != len(default) or not all(type(each) is int for each in values):
+        configuration.refuse(key, values, told)
+    return values
 
 
 def layers(name: str, default: int) -> Key:

@@ -26,6 +26,7 @@ from motc.importing.denoising_rows import (
     eps,
     layers,
     number,
+    numbers,
     patch,
     size_of_words,
     two_kinds,
@@ -126,9 +127,7 @@ def spread(configuration: Configuration, described: Described) -> None:
     """CogView4's places of an image, which who calls the model gives."""
     half = described.settings["attention.head_dim"] // 2
     described.settings["attention.rope.axes"] = [half, half]
-    sides = configuration.take("rope_axes_dim", [256, 256])
-    if not isinstance(sides, list) or len(sides) != 2 or not all(type(each) is int for each in sides):
-        configuration.refuse("rope_axes_dim", sides, "two whole numbers")
+    sides = numbers(configuration, "rope_axes_dim", (256, 256), "two whole numbers")
     told = "positions of an image's patches are row * {} // rows and column * {} // columns, and are to be given so"
     described.notes.append(f"`rope_axes_dim` = {sides}: {told.format(*sides)}")
 

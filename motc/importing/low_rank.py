@@ -168,6 +168,29 @@ EVERY_LAYER = Only(name="moe_layer_freq", value=1)
 PASSED = Passed(names=("ep_size", "aux_loss_alpha", "seq_aux", "num_nextn_predict_layers", "num_mtp_layers"))
 """Of losses that the classes have not, and of modules that predict further tokens, which are no part of them."""
 
+OF_SIGMOID = (
+    EVERY_LAYER,
+    Only(name="topk_method", value="noaux_tc"),
+    Only(name="scoring_func", value="sigmoid"),
+    PAIRING,
+    PASSED,
+)
+
+
+def by_sigmoid(hidden: int, count: int, groups: Groups, chosen: int, scale: float) -> tuple[Row, ...]:
+    """The rows of mixtures whose experts are chosen by sigmoids; the numbers are the class's."""
+    return (
+        EXPERTS,
+        of_hidden(hidden),
+        Key(name="n_shared_experts", default=1, ours="ffn.shared_experts"),
+        experts("n_routed_experts", count),
+        groups,
+        of_token(chosen),
+        bias("norm_topk_prob", "ffn.normalise", True),
+        float_key("routed_scaling_factor", "ffn.routed_scale", scale),
+    )
+
+
 LOW_RANK_MODELS = (
     Architecture(
         name="DeepseekV3ForCausalLM",
@@ -176,20 +199,9 @@ LOW_RANK_MODELS = (
         rows=(
             *sizes(129280, 7168, 18432, 61, 128, None),
             rms_eps(1e-6),
-            EXPERTS,
-            of_hidden(2048),
-            Key(name="n_shared_experts", default=1, ours="ffn.shared_experts"),
-            experts("n_routed_experts", 256),
-            Groups(groups=8, chosen=4),
-            of_token(8),
-            bias("norm_topk_prob", "ffn.normalise", True),
-            float_key("routed_scaling_factor", "ffn.routed_scale", 2.5),
+            *by_sigmoid(2048, 256, Groups(groups=8, chosen=4), 8, 2.5),
             FirstLayersDense(name="first_k_dense_replace", default=3, hidden=18432),
-            EVERY_LAYER,
-            Only(name="topk_method", value="noaux_tc"),
-            Only(name="scoring_func", value="sigmoid"),
-            PAIRING,
-            PASSED,
+            *OF_SIGMOID,
             *low_rank(),
             tied(False),
         ),
@@ -225,22 +237,11 @@ LOW_RANK_MODELS = (
         rows=(
             *sizes(154880, 2048, 10240, 47, 20, None),
             rms_eps(1e-5),
-            EXPERTS,
-            of_hidden(1536),
-            Key(name="n_shared_experts", default=1, ours="ffn.shared_experts"),
-            experts("n_routed_experts", 64),
-            Groups(groups=1, chosen=1),
-            of_token(4),
-            bias("norm_topk_prob", "ffn.normalise", True),
-            float_key("routed_scaling_factor", "ffn.routed_scale", 1.8),
+            *by_sigmoid(1536, 64, Groups(groups=1, chosen=1), 4, 1.8),
             KindsOfLayers(hidden=10240),
             Only(name="first_k_dense_replace", value=1),  # which the class does not look at
             Only(name="partial_rotary_factor", value=1),
-            EVERY_LAYER,
-            Only(name="topk_method", value="noaux_tc"),
-            Only(name="scoring_func", value="sigmoid"),
-            PAIRING,
-            PASSED,
+            *OF_SIGMOID,
             *low_rank(768, own=192, value_dim=256),
             tied(False),
         ),

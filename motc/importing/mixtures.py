@@ -8,6 +8,7 @@ from typing import Any
 from motc.importing.by_layer import whole
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described, ranges
+from motc.importing.rows import OneWay
 from motc.importing.said import Said
 
 
@@ -130,8 +131,10 @@ def kinds_of_layers(configuration: Configuration, layers: int) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErnieLayers:
+class ErnieLayers(OneWay):
     """ERNIE-4.5-VL's mixtures: experts of text and of images in their sizes, and `mlp_layer_types` that have none."""
+
+    what = "mixtures of towers"
 
     default: tuple[int, int]
 
@@ -157,6 +160,3 @@ class ErnieLayers:
             *([{"groups": ["ffn.shared.*"], "as": together}] if shares else []),
             *({"groups": ["ffn"], "as": together, "layers": each} for each in dense),
         ]
-
-    def write(self, said: Said) -> dict[str, Any]:
-        raise ValueError("mixtures of towers are not written")

@@ -8,7 +8,7 @@ from typing import Any
 from motc.importing.architecture import ALWAYS, NOTHING, TOKENS
 from motc.importing.configuration import Configuration, refused
 from motc.importing.described import Described
-from motc.importing.rows import Row
+from motc.importing.rows import OneWay, Row
 from motc.importing.said import Said
 
 
@@ -27,7 +27,7 @@ class In:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole:
+class Whole(OneWay):
     """Rows about a part of the configuration, which are all that it may say; `encoders` are parts of it that are not
     looked at any further.
     """
@@ -45,9 +45,6 @@ class Whole:
             if not key.endswith(TOKENS):
                 raise refused(f"{part.file}: motc does not know what `{part.path}{key}` does")
 
-    def write(self, said: Said) -> dict[str, Any]:
-        raise ValueError("models of several parts are not written")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Copied:
@@ -64,8 +61,10 @@ class Copied:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastLayers:
+class LastLayers(OneWay):
     """Qwen3-VL's layers of the encoder: of each, vectors are added after one of the model's first layers."""
+
+    what = "encoders"
 
     name: str
     default: tuple[int, ...]
@@ -76,9 +75,6 @@ class LastLayers:
             configuration.refuse(self.name, layers, "a list of layers")
         if layers:
             described.settings["modalities.image.features.added_after"] = f"0..{len(layers) - 1}"
-
-    def write(self, said: Said) -> dict[str, Any]:
-        raise ValueError("encoders are not written")
 
 
 @dataclass(frozen=True, kw_only=True)

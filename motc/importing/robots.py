@@ -10,8 +10,7 @@ from motc.importing.architecture import Architecture, sizes
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described
 from motc.importing.parts import In, Whole
-from motc.importing.rows import Key, Only, Passed
-from motc.importing.said import Said
+from motc.importing.rows import Key, OneWay, Only, Passed
 from motc.importing.shared_rows import GEMMA, GEMMA_1
 
 TIME, TIMES = "modalities.action.latent.time", "modalities.action.latent.times"
@@ -23,7 +22,7 @@ TIED = Only(name="tie_word_embeddings", value=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expert:
+class Expert(OneWay):
     """`dit_config`: its sizes, and what must be as in the language model."""
 
     def read(self, configuration: Configuration, described: Described) -> None:
@@ -38,12 +37,9 @@ class Expert:
                 wanted = f"{described.settings.get(key)} there, as in vlm_config"
                 configuration.refuse("dit_config", f"{key} = {value}", wanted)
 
-    def write(self, said: Said) -> dict[str, Any]:
-        raise ValueError("models of several parts are not written")
-
 
 @dataclass(frozen=True, kw_only=True)
-class BetaTimes:
+class BetaTimes(OneWay):
     """Times of a beta distribution, from a lowest one up to 1."""
 
     def read(self, configuration: Configuration, described: Described) -> None:
@@ -56,9 +52,6 @@ class BetaTimes:
         scale, low = configuration.take("time_sampling_scale", 0.999), described.settings[f"{TIMES}.low"]
         if type(scale) not in (int, float) or abs(scale + low - 1) > 1e-12:
             configuration.refuse("time_sampling_scale", scale, f"{1 - low:g}, up to time 1")
-
-    def write(self, said: Said) -> dict[str, Any]:
-        raise ValueError("models of several parts are not written")
 
 
 SETTINGS: Mapping[str, Any] = {

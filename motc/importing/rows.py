@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from motc.importing.configuration import Configuration
 from motc.importing.described import Described
@@ -23,6 +23,17 @@ class Row(Protocol):
 
         Raises ValueError for settings that no value of the keys means.
         """
+
+
+class OneWay:
+    """What rows have that are read alone; `what` says of which models they are."""
+
+    what: ClassVar[str] = "models of several parts"
+
+    def write(self, said: Said) -> NoReturn:
+        """Raises ValueError."""
+        del said
+        raise ValueError(f"{self.what} are not written")
 
 
 @dataclass(frozen=True, kw_only=True)
