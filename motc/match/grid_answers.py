@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from motc.match.grid import best_rate
 from motc.match.grid_report import GridReport
 from motc.match.markdown import NONE, row, table
 
@@ -37,9 +36,7 @@ class Reached(NamedTuple):
 
 def difference(report: GridReport, system: str, steps: int, modality: str) -> Difference | None:
     """At each one's best rate; None where one has diverged."""
-    mine, theirs = (
-        report.ends(name, steps, best_rate(report.results, name, steps), modality) for name in (report.base, system)
-    )
+    mine, theirs = (report.best_ends(name, steps, modality) for name in (report.base, system))
     if not mine or not theirs:
         return None
     value = sum(theirs) / len(theirs) - sum(mine) / len(mine)
@@ -112,5 +109,5 @@ def _end(report: GridReport, system: str, steps: int, modality: str) -> float:
     """The mean loss at the end at the best rate; NaN where there is none."""
     if system not in report.systems(steps):
         return math.nan
-    ends = report.ends(system, steps, best_rate(report.results, system, steps), modality)
+    ends = report.best_ends(system, steps, modality)
     return sum(ends) / len(ends) if ends else math.nan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from motc.match.grid import best_rate, mean_losses
+from motc.match.grid import mean_losses
 from motc.match.grid_report import GridReport
-from motc.match.plot import COLOURS, LINES
+from motc.match.plot import look
 from motc.report.figures import content, empty, finish
 
 
@@ -32,9 +32,7 @@ def plot_grid(report: GridReport) -> bytes:
 
 
 def _look(report: GridReport, system: str) -> dict[str, Any]:
-    place = list(report.models).index(system)
-    line = LINES[place // len(COLOURS) % len(LINES)]
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": line, "marker": ".", "linewidth": 1, "label": system}
+    return {**look(list(report.models).index(system)), "label": system}
 
 
 def _rates(axes: Any, report: GridReport, steps: int) -> None:
@@ -53,7 +51,7 @@ def _ends(row: Any, report: GridReport, modality: str) -> None:
         points = []
         for steps in report.horizons:
             if system in report.systems(steps):
-                ends = report.ends(system, steps, best_rate(report.results, system, steps), modality)
+                ends = report.best_ends(system, steps, modality)
                 seconds = report.seconds(system, steps)
                 if ends and seconds is not None:
                     points.append((steps, steps * report.flops(system), steps * seconds, sum(ends) / len(ends)))

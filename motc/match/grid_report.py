@@ -88,6 +88,10 @@ class GridReport:
         seeds = self.seeds(system, steps, rate)
         return [self.held_out(system, steps, rate, seed, modality)[-1] for seed in seeds]
 
+    def best_ends(self, system: str, steps: int, modality: str) -> list[float]:
+        """The same at the system's best rate."""
+        return self.ends(system, steps, best_rate(self.results, system, steps), modality)
+
     def flops(self, system: str) -> float:
         """Of a step, on average: three times the forward's matrix products of its tokens that are no padding."""
         data, each = self.data, flops_per_token(self.models[system])

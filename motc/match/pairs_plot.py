@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from motc.match.pairs import Pairs, group_of, layer_of, mean_by, names_of_pairs
-from motc.match.plot import COLOURS, LINES
+from motc.match.plot import look
 from motc.report.figures import content, empty, finish
 
 
@@ -19,14 +19,7 @@ def plot_pairs(by_step: Mapping[int, Pairs], title: str) -> bytes:
             names = list(dict.fromkeys(name for found in means.values() for name in found))
             for place, name in enumerate(names):
                 points = [(step, found[name]) for step, found in means.items() if name in found]
-                axes.plot(
-                    *zip(*points, strict=True),
-                    color=COLOURS[place % len(COLOURS)],
-                    linestyle=LINES[place // len(COLOURS) % len(LINES)],
-                    marker=".",
-                    linewidth=1,
-                    label=name,
-                )
+                axes.plot(*zip(*points, strict=True), **look(place), label=name)
             axes.set_title(f"{' and '.join(pair.split())}: {title}, mean by {what}", fontsize=10)
             axes.set_xlabel("steps")
             finish(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -46,6 +46,12 @@ def panels(report: Report) -> Iterator[tuple[str, Any]]:
             yield title, figure
 
 
+def look(place: int) -> dict[str, Any]:
+    """A line with points that is told from others by its place among them."""
+    line = LINES[place // len(COLOURS) % len(LINES)]
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": line, "marker": ".", "linewidth": 1}
+
+
 def _losses(axes: Any, report: Report, modality: str, colours: dict[str, str]) -> None:
     place = report.modalities.index(modality)
     steps = range(1, report.settings.steps + 1)
