@@ -87,31 +87,9 @@ class SumOver(torch.autograd.Function):
         return summed(gradients[0], ctx.group), None
 
 
-class Exchanged(torch.autograd.Function):
-    """Part i of x [ranks, ...] goes to rank i, whose part for this one comes in its place; so do gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        x = x.contiguous()
-        y = torch.empty_like(x)
-        dist.all_to_all_single(y, x, group=group)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return exchanged(gradients[0], ctx.group), None
-
-
 def sum_over(x: Tensor, group: Any) -> Tensor:
     """As `SumOver`."""
     y: Tensor = SumOver.apply(x, group)  # type: ignore[no-untyped-call]
-    return y
-
-
-def exchanged(x: Tensor, group: Any) -> Tensor:
-    """As `Exchanged`."""
-    y: Tensor = Exchanged.apply(x, group)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -154,3 +132,9 @@ def scale_gradients(x: Tensor, by: float) -> Tensor:
     """As `ScaleGradients`."""
     y: Tensor = ScaleGradients.apply(x, by)  # type: ignore[no-untyped-call]
     return y
+
+
+def exchanged(x: Tensor, group: Any) -> Tensor:
+    """Part i of x [ranks, ...] goes to rank i, whose part for this one comes in its place; so do gradients."""
+    each = [1] * x.shape[0]
+    return sent(x, each, each, group)
